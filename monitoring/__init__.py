@@ -1,0 +1,1 @@
+"""Statistics and policies over what was scored; knows neither Faust nor Kafka."""

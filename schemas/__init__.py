@@ -1,0 +1,1 @@
+"""The kernel: what two programs must agree on bit for bit."""

@@ -1,0 +1,37 @@
+"""From score to outcome."""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ModelIncompatible
+
+OUTCOMES = ("approve", "review", "decline")
+
+
+class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
+    """The two scores at which the outcome changes; chosen in training, on validation rows only."""
+
+    review: float  # this score and above: a person looks
+    decline: float  # this score and above: no
+
+    def __post_init__(self) -> None:
+        """Refuse points that are out of order or out of [0, 1]; a decline above 1 means never."""
+        if not 0.0 <= self.review <= self.decline:
+            raise ModelIncompatible(
+                f"operating points must satisfy 0 <= review <= decline, not {self.review} and {self.decline}"
+            )
+
+
+def outcome_codes(scores: npt.NDArray[np.float64], points: OperatingPoints) -> npt.NDArray[np.intp]:
+    """Indices into `OUTCOMES`, shape (n,), for scores of shape (n,).
+
+    >>> outcome_codes(np.array([0.1, 0.5, 0.9]), OperatingPoints(review=0.5, decline=0.9)).tolist()
+    [0, 1, 2]
+    """
+    return np.searchsorted(np.array([points.review, points.decline]), scores, side="right")
+
+
+def thresholds(points: OperatingPoints) -> tuple[float, float, float]:
+    """The lowest score of each outcome, in the order of `OUTCOMES`."""
+    return (0.0, points.review, points.decline)

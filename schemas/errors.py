@@ -1,0 +1,40 @@
+"""Every error raised on purpose.
+
+What the outside sends never raises: it becomes a `Rejection`. What we, or whoever set us up, did wrong raises one of these::
+
+    TamizError
+    ├── ConfigError         a setting is missing or malformed; names the setting, the value and the remedy
+    ├── SchemaError         a data set declaration contradicts itself; names the file and the field
+    ├── TrainingError       the labelled history cannot train a model; says what is missing
+    ├── BrokerError         the embedded broker cannot start, or no broker answers
+    ├── ModelUnavailable    the registry holds no champion, or cannot be reached and no bundle is cached
+    └── ModelIncompatible   the bundle is damaged or was trained on other features than this code computes
+"""
+
+
+class TamizError(Exception):
+    """Ends a command with its text as one readable line."""
+
+
+class ConfigError(TamizError):
+    """A setting is missing or malformed; names the setting, the value and the remedy."""
+
+
+class SchemaError(TamizError):
+    """A data set declaration contradicts itself; names the file and the field."""
+
+
+class TrainingError(TamizError):
+    """The labelled history cannot train a model; says what is missing."""
+
+
+class BrokerError(TamizError):
+    """The embedded broker cannot start, or no broker answers."""
+
+
+class ModelUnavailable(TamizError):
+    """The registry holds no champion, or cannot be reached and no bundle is cached."""
+
+
+class ModelIncompatible(TamizError):
+    """The bundle is damaged or was trained on other features than this code computes."""

@@ -1,0 +1,91 @@
+"""What a model carries beside its weights.
+
+A bundle is a folder with two files: ``model.ubj`` (XGBoost's own UBJSON) and ``manifest.json`` (this record).
+Both are data: nothing in a bundle is executed or unpickled.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.decision import OperatingPoints
+from schemas.errors import ModelIncompatible
+
+FORMAT = 1
+MODEL_FILE = "model.ubj"
+MANIFEST_FILE = "manifest.json"
+
+
+class FeatureEncoding(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column becomes one float32: fitted on the training rows, frozen with the model."""
+
+    name: str
+    kind: Annotated[str, Meta(pattern="^(number|boolean|category)$")]
+    mean: float = 0.0  # number, boolean: takes the place of a missing one
+    levels: tuple[str, ...] = ()  # category: its codes 0 .. n-1; then OTHER = n, MISSING = n+1
+
+
+class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """Raw material for the drift reference: how one feature, or the score, lay in the training rows.
+
+    Numbers are counted between `edges` (outermost bins open: n_edges + 1 counts); categories by code, OTHER and MISSING
+    among them; `missing` counts the rows whose value was absent before imputation.
+    """
+
+    name: str
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...]
+    missing: int
+
+
+class GoldenVector(msgspec.Struct, frozen=True, kw_only=True):
+    """A row whose score is known: a bundle that answers otherwise is not served."""
+
+    features: tuple[float, ...]
+    score: float
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything but the trees."""
+
+    format: int = FORMAT
+    model: str
+    dataset: str
+    features: tuple[FeatureEncoding, ...]  # in the matrix's column order
+    points: OperatingPoints
+    profile: tuple[FeatureProfile, ...]  # one a feature, then one called "score"
+    golden: tuple[GoldenVector, ...]
+    rows: int
+    base_rate: float  # share of fraud among the training rows
+    trained_from_ms: int  # event times of the training rows, both ends included
+    trained_until_ms: int
+    data_sha256: str
+    forced: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names in column order."""
+        return tuple(f.name for f in self.features)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a bundle's folder.
+
+    Raises ModelIncompatible when it is absent, malformed or of a newer format.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelIncompatible(f"{path}: {error}; train the model again with `tamiz train`") from None
+    if manifest.format != FORMAT:
+        raise ModelIncompatible(f"{path}: format {manifest.format}, this Tamiz reads {FORMAT}; train the model again")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put the manifest into a bundle's folder, readable for people."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    (folder / MANIFEST_FILE).write_bytes(text)

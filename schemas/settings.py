@@ -1,0 +1,131 @@
+"""The one reader of the environment and of `tamiz.toml`.
+
+A setting called ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file; the environment wins.
+The file is ``tamiz.toml`` in the working directory, or the one that ``TAMIZ_CONFIG`` names.
+``MLFLOW_TRACKING_URI`` is read as MLflow's own clients read it.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import ConfigError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+def about(text: str) -> Meta:
+    """A setting's line in the README's table."""
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one installation of Tamiz is set up. Frozen; made by `load`."""
+
+    bootstrap_servers: Annotated[
+        Name | None,
+        about("Kafka to use, `host:port[,host:port]`; unset: `127.0.0.1:9092`, where `tamiz broker` listens"),
+    ] = None
+    partitions: Annotated[Positive, about("partitions of each topic that `tamiz topics create` makes")] = 4
+    replication_factor: Annotated[Positive, about("replicas of each topic it makes")] = 1
+    group: Annotated[Name, about("consumer group of the workers")] = "tamiz"
+    transactions_topic: Annotated[Name, about("where transactions come in")] = "transactions"
+    decisions_topic: Annotated[Name, about("where decisions go out")] = "decisions"
+    dead_letters_topic: Annotated[Name, about("where payloads go that cannot be scored")] = "dead-letters"
+    redrives_topic: Annotated[Name, about("which dead letters were sent back (compacted)")] = "redrives"
+    drift_alerts_topic: Annotated[Name, about("where drift alerts go out")] = "drift-alerts"
+    model_events_topic: Annotated[Name, about("what became of each model version (compacted)")] = "model-events"
+    dataset: Annotated[
+        Name, about("the declared data set: a name that ships with Tamiz, or the path of a TOML file")
+    ] = "card_transactions"
+    model: Annotated[Name, about("the registered model's name")] = "card-transactions"
+    state_dir: Annotated[Path, about("folder for the local registry, cached models and worker state")] = Path(".tamiz")
+    mlflow_tracking_uri: Annotated[
+        Name | None,
+        about("MLflow's tracking and registry server (`MLFLOW_TRACKING_URI` works too); unset: SQLite in `state_dir`"),
+    ] = None
+    registry_poll_seconds: Annotated[Positive, about("how often a worker asks the registry who is champion")] = 15
+    batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
+    max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
+    drain_timeout_seconds: Annotated[
+        Positive, about("how long a stopping worker may take to decide what it has consumed")
+    ] = 30
+    web_host: Annotated[Name, about("address of the worker's health and metrics pages")] = "127.0.0.1"
+    web_port: Annotated[Port, about("their port; 0 takes a free one")] = 6066
+    log_level: Annotated[
+        Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")], about("`DEBUG`, `INFO`, `WARNING` or `ERROR`")
+    ] = "INFO"
+
+    @property
+    def bootstrap(self) -> str:
+        """The brokers to speak to, the default filled in."""
+        return self.bootstrap_servers or "127.0.0.1:9092"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The registry to speak to, the default filled in."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.state_dir.resolve() / 'mlflow.db'}"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    environ: the environment, ``TAMIZ_*`` and ``MLFLOW_TRACKING_URI`` are looked at.
+    Raises ConfigError naming the setting, the value and the remedy.
+    """
+    values = _from_file(environ)
+    fields = {f.name: f for f in msgspec.structs.fields(Settings)}
+    if uri := environ.get("MLFLOW_TRACKING_URI"):
+        values["mlflow_tracking_uri"] = uri
+    for variable, text in environ.items():
+        if not variable.startswith("TAMIZ_") or variable == "TAMIZ_CONFIG" or not text:
+            continue
+        name = variable.removeprefix("TAMIZ_").lower()
+        if name not in fields:
+            raise ConfigError(f"{variable}={text!r}: there is no such setting; `tamiz settings` lists them")
+        values[name] = text
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(
+                f"{name} = {value!r} in tamiz.toml: there is no such setting; `tamiz settings` lists them"
+            )
+        try:
+            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {value!r}: {error}") from None
+    return Settings(**values)
+
+
+def describe() -> list[tuple[str, Any, str]]:
+    """Name, default and meaning of every setting, in the order they stand."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return [
+        (f.name, f.default, next(m.description for m in reversed(hints[f.name].__metadata__) if m.description))
+        for f in msgspec.structs.fields(Settings)
+    ]
+
+
+def _path(type_: type, value: Any) -> Any:
+    if type_ is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"cannot read {value!r} as {type_}")
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    named = environ.get("TAMIZ_CONFIG")
+    path = Path(named or "tamiz.toml")
+    if not path.is_file():
+        if named:
+            raise ConfigError(f"TAMIZ_CONFIG={named!r}: there is no such file")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None

@@ -1,0 +1,1 @@
+"""From topic to decision: the only code that speaks Faust."""
