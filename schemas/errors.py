@@ -1,6 +1,6 @@
 """Every error raised on purpose.
 
-What the outside sends never raises: it becomes a `Rejection`. What we, or whoever set us up, did wrong raises one of these::
+What the outside sends never raises: it becomes a `Rejection`. What we did wrong raises one of these::
 
     TamizError
     ├── ConfigError         a setting is missing or malformed; names the setting, the value and the remedy

@@ -1,6 +1,7 @@
 """The one reader of the environment and of `tamiz.toml`.
 
-A setting called ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file; the environment wins.
+A setting called ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file; the
+environment wins.
 The file is ``tamiz.toml`` in the working directory, or the one that ``TAMIZ_CONFIG`` names.
 ``MLFLOW_TRACKING_URI`` is read as MLflow's own clients read it.
 """
