@@ -1,0 +1,196 @@
+"""The composition root: settings in, a running worker out. Every part is made here and handed what it needs."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import faust
+from faust.exceptions import ConsumerNotStarted
+from faust.types import TP
+from mode import Service
+
+from schemas.dataset import load_dataset
+from schemas.errors import ConfigError, ModelIncompatible
+from schemas.settings import Settings
+from stream_app import transport
+from stream_app.handling import Policy
+from stream_app.model_store import ModelStore, RegistryAwayError
+from stream_app.scorer import Scorer
+from stream_app.topic_admin import partition_counts
+from stream_app.web import Pages, Readiness
+from stream_app.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.worker")
+FOREVER_S = 10 * 365 * 86_400.0
+
+
+class ConsumerGroup:
+    """The app's consumer, as the scorer sees it."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    def generation(self) -> int:
+        """The group generation now."""
+        return int(self._app.consumer_generation_id)
+
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the next offset of each partition."""
+        return bool(await self._app.consumer.commit_offsets(offsets))
+
+
+def make_app(settings: Settings) -> faust.App:
+    """A Faust app on the record-batch transport, with nothing on it yet."""
+    transport.install()
+    return faust.App(
+        settings.group,
+        broker=";".join(f"{transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),
+        datadir=settings.state_dir / "faust",
+        autodiscover=False,
+        web_enabled=False,  # Faust's binds every address and shows tables; ours is stream_app/web.py
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # `tamiz topics create` does, with equal partition counts
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=30.0,
+        broker_heartbeat_interval=3.0,
+        broker_max_poll_records=settings.batch_max_records,
+        # An idle consumer that leaves the group never comes back.
+        broker_max_poll_interval=FOREVER_S,
+        producer_request_timeout=30.0,
+        producer_max_batch_size=512 * 1024,
+        producer_max_request_size=4 * 1024 * 1024,
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,  # no tables to recover
+        consumer_connections_max_idle_ms=540_000,
+    )
+
+
+def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
+    """Everything a worker is, wired and checked, not yet running.
+
+    Raises ConfigError, SchemaError, BrokerError, ModelUnavailable or ModelIncompatible when it cannot run.
+    """
+    dataset = load_dataset(settings.dataset)
+    _check_topics(settings)
+    store = ModelStore(settings, dataset)
+    store.open()
+    app = make_app(settings)
+    metrics = WorkerMetrics()
+    scorer = Scorer(
+        policy=Policy(dataset=dataset, group=settings.group, max_payload_bytes=settings.max_payload_bytes),
+        model=lambda: store.current,
+        group=ConsumerGroup(app),
+        producer=lambda: app.producer.client,
+        transactions_topic=settings.transactions_topic,
+        decisions_topic=settings.decisions_topic,
+        dead_letters_topic=settings.dead_letters_topic,
+        batch_max_records=settings.batch_max_records,
+        drain_timeout_s=settings.drain_timeout_seconds,
+        metrics=metrics,
+    )
+    app.batch_sink = scorer
+    app.topics.add(app.topic(settings.transactions_topic))
+    return app, Companion(settings, app, store, scorer, metrics)
+
+
+class Companion(Service):  # type: ignore[misc]  # mode has no types
+    """What runs beside Faust's app: the scoring loop, the question to the registry, the pages.
+
+    Handed to Faust's worker as a service of its own, it starts before the app and stops after it: the pages answer
+    while the group is still forming, and what was fetched is still decided while the consumer stops.
+    """
+
+    def __init__(
+        self, settings: Settings, app: faust.App, store: ModelStore, scorer: Scorer, metrics: WorkerMetrics
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._app = app
+        self._store = store
+        self._scorer = scorer
+        self._metrics = metrics
+        self._pages = Pages(alive=lambda: scorer.failed is None, readiness=self.readiness, registry=metrics.registry)
+        # Asking the registry blocks; it has a thread of its own.
+        self._registry_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-registry")
+
+    async def on_start(self) -> None:
+        """Open the pages."""
+        self._show_model()
+        self._metrics.partitions.set_function(lambda: len(self._partitions()))
+        port = await self._pages.start(self._settings.web_host, self._settings.web_port)
+        log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
+
+    async def on_stop(self) -> None:
+        """Close the pages."""
+        await self._pages.stop()
+        self._registry_thread.shutdown(wait=False, cancel_futures=True)
+
+    @Service.task
+    async def _score(self) -> None:
+        await self._scorer.run()
+
+    @Service.task
+    async def _follow_champion(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.should_stop:
+            # Jitter, so that a fleet does not ask in step.
+            await self.sleep(self._settings.registry_poll_seconds * random.uniform(0.75, 1.25))
+            try:
+                if await loop.run_in_executor(self._registry_thread, self._store.refresh):
+                    self._metrics.model_swaps.inc()
+                    self._show_model()
+            except (RegistryAwayError, ModelIncompatible) as error:
+                self._metrics.registry_failures.inc()
+                log.warning("version %d goes on deciding: %s", self._store.current.version, error)
+
+    def readiness(self) -> Readiness:
+        """Whether transactions are being decided, and by what."""
+        model = self._store.loaded
+        partitions = self._partitions()
+        waiting = [] if model else ["a champion"]
+        waiting += [] if partitions else ["partitions"]
+        waiting += ["a restart"] if self._scorer.failed else []
+        return Readiness(
+            ready=not waiting,
+            waiting_for=tuple(waiting),
+            model=model.manifest.model if model else None,
+            model_version=model.version if model else None,
+            forced=model.manifest.forced if model else None,
+            partitions=tuple(partitions),
+        )
+
+    def _partitions(self) -> list[int]:
+        try:
+            assigned = self._app.consumer.assignment() if self._app.consumer is not None else ()
+        except ConsumerNotStarted:
+            return []
+        return sorted(tp.partition for tp in assigned if tp.topic in self._scorer.topics)
+
+    def _show_model(self) -> None:
+        model = self._store.current
+        self._metrics.model_version.set(model.version)
+        self._metrics.model_forced.set(model.manifest.forced)
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed."""
+    app, companion = make_worker(settings)
+    faust.Worker(app, companion, quiet=True, loglevel=settings.log_level).execute_from_commandline()
+
+
+def _check_topics(settings: Settings) -> None:
+    wanted = (settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic)
+    counts = partition_counts(settings.bootstrap, wanted)
+    missing = [topic for topic in wanted if topic not in counts]
+    if missing:
+        raise ConfigError(
+            f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
+        )
+    for topic in wanted[1:]:
+        if counts[topic] < counts[wanted[0]]:
+            raise ConfigError(
+                f"topic {topic} has {counts[topic]} partitions, {wanted[0]} has {counts[wanted[0]]}; outputs go to the "
+                f"partition number of their input: give {topic} at least as many"
+            )

@@ -1,0 +1,171 @@
+"""The worker's loop: fetched records -> decisions and dead letters -> acknowledged -> committed.
+
+One loop, strictly in order. Nothing is committed before everything it produced is acknowledged by all in-sync replicas,
+so a crash at any step repeats work and loses none. An error nobody foresaw ends the process at once: a supervisor's
+restart from the last commit is safe, going on is not.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, Protocol
+
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from monitoring.model import ScoringModel
+from stream_app.handling import Handled, Outgoing, Policy, handle_carefully
+from stream_app.transport import Fetched
+from stream_app.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.scorer")
+
+
+class Group(Protocol):
+    """The consumer group's side of things, as the app's consumer shows it."""
+
+    def generation(self) -> int:
+        """The group generation now."""
+
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the next offset of each partition; False when the group has moved on."""
+
+
+def exit_at_once(error: BaseException) -> NoReturn:
+    """End the process without another commit; the supervisor starts it again from the last one."""
+    log.critical("the worker stops: %r; what it has not committed will be decided again", error, exc_info=error)
+    logging.shutdown()
+    os._exit(70)  # EX_SOFTWARE
+
+
+class Scorer:
+    """Takes fetches (a `BatchSink`), decides them, produces, commits."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        model: Callable[[], ScoringModel],
+        group: Group,
+        producer: Callable[[], AIOKafkaProducer],
+        transactions_topic: str,
+        decisions_topic: str,
+        dead_letters_topic: str,
+        batch_max_records: int,
+        drain_timeout_s: float,
+        metrics: WorkerMetrics,
+        die: Callable[[BaseException], None] = exit_at_once,
+    ) -> None:
+        self.topics = frozenset({transactions_topic})
+        self._policy = policy
+        self._model = model
+        self._group = group
+        self._producer = producer
+        self._decisions_topic = decisions_topic
+        self._dead_letters_topic = dead_letters_topic
+        self._batch_max_records = batch_max_records
+        self._drain_timeout_s = drain_timeout_s
+        self._metrics = metrics
+        self._die = die
+        self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
+        self.failed: BaseException | None = None
+
+    async def put(self, fetched: Fetched) -> None:
+        """Take a fetch; wait while two others wait already."""
+        await self._queue.put(fetched)
+
+    async def drain(self) -> None:
+        """Return when everything taken is decided and committed, or when the time for it is over."""
+        try:
+            await asyncio.wait_for(self._queue.join(), self._drain_timeout_s)
+        except TimeoutError:
+            log.warning("not everything was decided within %s s; the rest is decided again", self._drain_timeout_s)
+
+    async def run(self) -> None:
+        """Decide what comes, for ever."""
+        try:
+            while True:
+                taken = await self._take()
+                try:
+                    await self._decide(taken)
+                finally:
+                    for _ in taken:
+                        self._queue.task_done()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.failed = error
+            self._die(error)
+
+    async def _take(self) -> list[Fetched]:
+        taken = [await self._queue.get()]
+        size = _size(taken[0])
+        while size < self._batch_max_records and not self._queue.empty():
+            taken.append(self._queue.get_nowait())
+            size += _size(taken[-1])
+        return taken
+
+    async def _decide(self, taken: Sequence[Fetched]) -> None:
+        # What an earlier generation fetched was sought back to, and comes again.
+        current = self._group.generation()
+        records = [r for f in taken if f.generation == current for rows in f.records.values() for r in rows]
+        if not records:
+            return
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
+        handled = await loop.run_in_executor(self._executor, handle_carefully, records, self._model(), self._policy)
+        produced_from = time.monotonic()
+        await self._produce(handled)
+        offsets: dict[TP, int] = {}
+        for record in records:
+            offsets[TP(record.topic, record.partition)] = record.offset + 1
+        if not await self._group.commit(offsets):
+            log.info("the group moved on before %d decisions were committed; they may be made again", len(records))
+        self._observe(records, handled, produced_from - started, time.monotonic() - produced_from)
+
+    async def _produce(self, handled: Handled) -> None:
+        pending: list[Any] = []
+        for topic, outgoing in (
+            (self._decisions_topic, handled.decisions),
+            (self._dead_letters_topic, handled.dead_letters),
+        ):
+            by_partition: dict[int, list[Outgoing]] = defaultdict(list)
+            for record in outgoing:
+                by_partition[record.partition].append(record)
+            for partition, rows in by_partition.items():
+                pending += await self._send(topic, partition, rows)
+        await asyncio.gather(*pending)
+
+    async def _send(self, topic: str, partition: int, rows: Sequence[Outgoing]) -> list[Any]:
+        producer = self._producer()
+        futures = []
+        builder = producer.create_batch()
+        for row in rows:
+            if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+                futures.append(await producer.send_batch(builder, topic, partition=partition))
+                builder = producer.create_batch()
+                if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+                    raise RuntimeError(f"a record of {topic}-{partition} does not fit into an empty batch")
+        futures.append(await producer.send_batch(builder, topic, partition=partition))
+        return futures
+
+    def _observe(self, records: Sequence[Any], handled: Handled, handling_s: float, producing_s: float) -> None:
+        metrics = self._metrics
+        metrics.batch_records.observe(len(records))
+        metrics.handling.observe(handling_s)
+        metrics.producing.observe(producing_s)
+        metrics.latency.observe(max(0.0, time.time() - min(r.timestamp for r in records) / 1000))
+        for outcome, count in handled.outcomes.items():
+            metrics.decisions.labels(outcome).inc(count)
+        for rejection in handled.rejections:
+            metrics.dead_letters.labels(rejection.code).inc()
+
+
+def _size(fetched: Fetched) -> int:
+    return sum(len(rows) for rows in fetched.records.values())

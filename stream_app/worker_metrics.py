@@ -1,0 +1,34 @@
+"""What a worker counts, by Prometheus' conventions: seconds, `_total`, labels from small closed sets."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.decision import OUTCOMES
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+
+
+class WorkerMetrics:
+    """One worker's metrics, in a registry of their own: made, not imported."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)
+        self.dead_letters = Counter("tamiz_dead_letters", "Payloads that could not be scored", ["code"], registry=r)
+        self.batch_records = Histogram("tamiz_batch_records", "Transactions handled at once", buckets=SIZES, registry=r)
+        self.handling = Histogram("tamiz_handling_seconds", "Clean, score, decide", buckets=SECONDS, registry=r)
+        self.producing = Histogram("tamiz_producing_seconds", "Outputs acknowledged", buckets=SECONDS, registry=r)
+        self.latency = Histogram(
+            "tamiz_decision_latency_seconds",
+            "From the transaction's Kafka timestamp to its decision's acknowledgement, the oldest of each batch",
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.model_version = Gauge("tamiz_model_version", "Version of the model that decides", registry=r)
+        self.model_forced = Gauge("tamiz_model_forced", "1 when it serves without having proved skill", registry=r)
+        self.model_swaps = Counter("tamiz_model_swaps", "Champions taken over while running", registry=r)
+        self.registry_failures = Counter("tamiz_registry_failures", "Times the registry gave no champion", registry=r)
+        self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
+        for outcome in OUTCOMES:  # a series that exists from the start can be alerted upon
+            self.decisions.labels(outcome)

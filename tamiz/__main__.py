@@ -1,0 +1,5 @@
+"""`python -m tamiz` is `tamiz`."""
+
+from tamiz.main import run
+
+run()

@@ -1,0 +1,81 @@
+"""Every Faust and aiokafka internal that stream_app/transport.py rests on: an upgrade that moves one is named here."""
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faust.app.base import App
+from faust.transport.conductor import Conductor
+from faust.transport.consumer import Consumer, Fetcher
+from faust.transport.drivers import aiokafka as driver
+
+from schemas.settings import load
+from stream_app import transport
+from stream_app.app import make_app
+
+
+def source(thing: object) -> str:
+    return inspect.getsource(thing)  # type: ignore[arg-type]
+
+
+def test_the_pinned_releases_are_the_ones_that_were_read() -> None:
+    assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
+
+
+def test_the_fetcher_drains_through_the_method_we_override() -> None:
+    assert "consumer._drain_messages(self)" in source(Fetcher._fetcher)
+
+
+def test_a_fetch_gives_records_by_partition_beside_the_active_ones() -> None:
+    assert list(inspect.signature(Consumer._wait_next_records).parameters) == ["self", "timeout"]
+    assert "return records, active_partitions" in source(Consumer._wait_next_records)
+
+
+def test_nothing_is_fetched_while_the_flow_is_suspended() -> None:
+    assert "if not self.consumer.flow_active:\n            return {}" in source(
+        driver.AIOKafkaConsumerThread._fetch_records
+    )
+
+
+def test_a_seek_goes_to_the_committed_offsets() -> None:
+    assert "await self.seek_to_committed()" in source(Consumer.perform_seek)
+
+
+@pytest.mark.parametrize("caller", [App._on_partitions_revoked, App._stop_consumer])
+def test_revocation_and_stop_suspend_the_flow_and_wait_for_what_is_held(caller: object) -> None:
+    text = source(caller)
+    assert text.index("stop_flow") < text.index("_consumer_wait_empty")
+
+
+def test_waiting_for_what_is_held_goes_through_wait_empty() -> None:
+    assert "await consumer.wait_empty()" in source(App._consumer_wait_empty)
+
+
+def test_the_generation_is_known_before_the_assignment_is_announced() -> None:
+    text = source(driver.ConsumerRebalanceListener.on_partitions_assigned)
+    assert text.index("consumer_generation_id = generation") < text.index("on_partitions_assigned(ensure_TPset")
+
+
+def test_a_commit_is_false_when_the_group_has_rebalanced_and_crashes_the_app_otherwise() -> None:
+    text = source(driver.AIOKafkaConsumerThread._commit)
+    assert '"already rebalanced" in str(exc)' in text
+    assert "await self.crash(exc)" in text
+
+
+def test_a_topic_without_an_agent_is_subscribed_to() -> None:
+    assert "self._topic_name_index[topic].add(channel)" in source(Conductor._update_indices)
+    assert "return self._topic_name_index" in source(Conductor._update_indices)
+
+
+def test_our_scheme_gives_our_transport_with_an_idempotent_producer() -> None:
+    app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2"}))
+    assert isinstance(app.transport, transport.RecordBatchTransport)
+    assert [url.port for url in app.transport.url] == [1, 2]
+    assert transport.RecordBatchProducer._settings_extra(None) == {"acks": "all", "enable_idempotence": True}  # type:
+    ignore[arg-type] assert "**self._settings_extra()" in source(driver.Producer._new_producer)
+
+
+def test_the_producer_takes_whole_batches() -> None:
+    assert {"batch", "topic", "partition"} <= set(inspect.signature(AIOKafkaProducer.send_batch).parameters)
+    assert hasattr(AIOKafkaProducer, "create_batch")

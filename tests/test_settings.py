@@ -1,0 +1,49 @@
+"""Settings: read once, checked at start, one readable line when wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.settings import describe, load
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tamiz.toml"
+    file.write_text('group = "from-file"\nweb_port = 7000\n')
+    settings = load({"TAMIZ_CONFIG": str(file), "TAMIZ_WEB_PORT": "7001"})
+    assert (settings.group, settings.web_port) == ("from-file", 7001)
+
+
+def test_mlflows_own_variable_is_respected() -> None:
+    assert load({"MLFLOW_TRACKING_URI": "http://registry:5000"}).tracking_uri == "http://registry:5000"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        pytest.param({"TAMIZ_WEB_PORT": "http"}, ["web_port", "TAMIZ_WEB_PORT", "'http'", "int"], id="not a number"),
+        pytest.param({"TAMIZ_PARTITIONS": "0"}, ["partitions", "'0'", ">= 1"], id="out of range"),
+        pytest.param({"TAMIZ_LOG_LEVEL": "loud"}, ["log_level", "'loud'", "DEBUG"], id="not one of"),
+        pytest.param({"TAMIZ_PARTITION": "3"}, ["TAMIZ_PARTITION", "no such setting", "tamiz settings"], id="unknown"),
+        pytest.param({"TAMIZ_CONFIG": "/nowhere.toml"}, ["/nowhere.toml", "no such file"], id="no file"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_value_and_the_remedy(environ: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(environ)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("text", ["group = ", "colour = 'red'", "web_port = 'x'"], ids=["no TOML", "unknown", "type"])
+def test_a_bad_file_is_one_readable_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tamiz.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"tamiz\.toml|web_port"):
+        load({"TAMIZ_CONFIG": str(file)})
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [name for name, _, about in describe() if len(about) < 10] == []
