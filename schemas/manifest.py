@@ -28,7 +28,7 @@ class FeatureEncoding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Raw material for the drift reference: how one feature, or the score, lay in the training rows.
+    """Raw material for the drift reference: how one feature lay in the training rows, the score in rows held out.
 
     Numbers are counted between `edges` (outermost bins open: n_edges + 1 counts); categories by code, OTHER and MISSING
     among them; `missing` counts the rows whose value was absent before imputation.
@@ -62,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     trained_from_ms: int  # event times of the training rows, both ends included
     trained_until_ms: int
     data_sha256: str
+    model_sha256: str  # of model.ubj: XGBoost's parser ends the whole process on a damaged file, so it never sees one
     forced: bool = False
 
     @property
