@@ -1,0 +1,122 @@
+"""The headers of a dead letter: why a payload could not be scored, and where it came from. Pure.
+
+The dialect is Kafka Connect's (`DeadLetterQueueReporter`, header prefix ``__connect.errors.``), so that whatever reads
+Connect's dead letters reads ours: the connector is our consumer group, its task the input partition. What Connect has
+no word for stands beside it as ``tamiz-error-*``. Names of ours in an incoming record (a dead letter that was sent back
+and failed again) give way to the new ones; every other header, `traceparent` first of all, is passed on untouched.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from schemas.events import Rejection
+
+PREFIX = "__connect.errors."
+ERROR_PREFIX = "tamiz-error-"
+TRANSACTION_ID = "tamiz-transaction-id"
+MAX_CHARACTERS = 400  # of one header's text
+
+# Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
+_ALWAYS = [
+    (PREFIX + "stage", b"VALUE_CONVERTER"),
+    (PREFIX + "class.name", b"schemas.cleaning"),
+    (PREFIX + "exception.class.name", b"schemas.events.Rejection"),
+]
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Origin(Protocol):
+    """The consumed record: aiokafka's and kafka-python's both look like this."""
+
+    topic: str
+    partition: int
+    offset: int
+    headers: Headers
+
+
+class DeadLetter(NamedTuple):
+    """What the headers of a dead letter say."""
+
+    topic: str  # where the payload was consumed from
+    partition: int
+    offset: int
+    group: str
+    transaction_id: str  # topic-partition-offset of its first appearance, however often it was sent back
+    code: str
+    field: str | None  # None: the payload as a whole
+    value: str
+    wanted: str
+
+    @property
+    def origin(self) -> str:
+        """Where the payload was consumed from, as people write it."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+def headers(rejection: Rejection, origin: Origin, *, group: str, transaction_id: str) -> list[tuple[str, bytes]]:
+    """Reason and origin first, then the incoming headers but for those of our own names.
+
+    Every text is UTF-8 without control characters, at most `MAX_CHARACTERS` long.
+    """
+    field = rejection.field or ""
+    message = f"{rejection.code}: {field or 'payload'} is {rejection.value}, wanted {rejection.wanted}"
+    ours = [
+        (PREFIX + "topic", origin.topic.encode()),
+        (PREFIX + "partition", b"%d" % origin.partition),
+        (PREFIX + "offset", b"%d" % origin.offset),
+        (PREFIX + "connector.name", group.encode()),
+        (PREFIX + "task.id", b"%d" % origin.partition),
+        *_ALWAYS,
+        (PREFIX + "exception.message", _text(message)),
+        ("tamiz-error-code", rejection.code.encode()),
+        ("tamiz-error-field", _text(field)),
+        ("tamiz-error-value", _text(rejection.value)),
+        ("tamiz-error-wanted", _text(rejection.wanted)),
+        (TRANSACTION_ID, _text(transaction_id)),
+    ]
+    return ours + passed_on(origin.headers) if origin.headers else ours
+
+
+def passed_on(incoming: Headers) -> list[tuple[str, bytes]]:
+    """Headers without those that a dead letter adds.
+
+    >>> passed_on([("traceparent", b"00-..."), ("tamiz-error-code", b"not-json"), ("__connect.errors.topic", b"t")])
+    [('traceparent', b'00-...')]
+    """
+    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX)) and h[0] != TRANSACTION_ID]
+
+
+def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
+    """What the headers of a record say, or None when they do not say where the record came from.
+
+    Reads dead letters that Kafka Connect itself wrote, too: their code is the exception's class, their reason its text.
+    """
+    found: dict[str, str] = {}
+    for name, value in incoming:
+        found.setdefault(name, (value or b"").decode("utf-8", "replace"))
+    try:
+        topic = found[PREFIX + "topic"]
+        partition, offset = int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"])
+    except (KeyError, ValueError):
+        return None
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        group=found.get(PREFIX + "connector.name", ""),
+        transaction_id=found.get(TRANSACTION_ID) or f"{topic}-{partition}-{offset}",
+        code=found.get("tamiz-error-code") or found.get(PREFIX + "exception.class.name", "unknown"),
+        field=found.get("tamiz-error-field") or None,
+        value=found.get("tamiz-error-value", ""),
+        wanted=found.get("tamiz-error-wanted") or found.get(PREFIX + "exception.message", ""),
+    )
+
+
+def _text(text: str) -> bytes:
+    # `isprintable` is False for control characters, line separators and lone surrogates: those are written as escapes.
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_CHARACTERS])
+    if len(text) > MAX_CHARACTERS:
+        text = text[: MAX_CHARACTERS - 1] + "…"
+    return text.encode()

@@ -1,0 +1,106 @@
+from typing import NamedTuple
+
+import pytest
+
+from schemas.events import Rejection
+from stream_app import dead_letters
+
+CONNECT = "__connect.errors."
+
+
+class Record(NamedTuple):
+    topic: str = "transactions"
+    partition: int = 3
+    offset: int = 17
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+ORIGIN = Record()
+REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", wanted="a number")
+
+
+def letter(record: Record = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes]]:
+    return dead_letters.headers(rejection, record, group="tamiz", transaction_id="transactions-3-17")
+
+
+def test_what_is_written_is_read_back():
+    assert dead_letters.read(letter()) == dead_letters.DeadLetter(
+        topic="transactions",
+        partition=3,
+        offset=17,
+        group="tamiz",
+        transaction_id="transactions-3-17",
+        code="bad-number",
+        field="monto",
+        value="mil",
+        wanted="a number",
+    )
+
+
+def test_the_dialect_is_that_of_kafka_connect():
+    # Kafka 4.x, connect/runtime, DeadLetterQueueReporter.populateContextHeaders: names, order, numbers as text.
+    connect = [(name.removeprefix(CONNECT), value) for name, value in letter() if name.startswith(CONNECT)]
+    assert connect == [
+        ("topic", b"transactions"),
+        ("partition", b"3"),
+        ("offset", b"17"),
+        ("connector.name", b"tamiz"),
+        ("task.id", b"3"),
+        ("stage", b"VALUE_CONVERTER"),
+        ("class.name", b"schemas.cleaning"),
+        ("exception.class.name", b"schemas.events.Rejection"),
+        ("exception.message", b"bad-number: monto is mil, wanted a number"),
+    ]
+
+
+def test_incoming_headers_are_kept_behind_ours():
+    trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert letter(Record(headers=(trace, ("x", b"\xff"))))[-2:] == [trace, ("x", b"\xff")]
+
+
+def test_a_dead_letter_that_fails_again_carries_only_its_new_reason():
+    again = letter(Record(offset=99, headers=tuple(letter())))
+    names = [name for name, _ in again]
+    assert len(names) == len(set(names))
+    found = dead_letters.read(again)
+    assert found is not None
+    assert (found.origin, found.transaction_id) == ("transactions-3-99", "transactions-3-17")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("line\nbreak\x00", "line\\nbreak\\x00"),
+        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
+        ("Física ✓", "Física ✓"),
+        ("\u2028", "\\u2028"),
+        ("x" * 1000, "x" * 399 + "…"),
+        ("\n" * 1000, "\\n" * 199 + "\\…"),
+    ],
+    ids=["control", "surrogate", "unicode", "separator", "long", "long control"],
+)
+def test_header_text_is_short_utf8_without_control_characters(value, shown):
+    found = dead_letters.read(
+        letter(rejection=Rejection(row=0, code="not-json", field=None, value=value, wanted="JSON"))
+    )
+    assert found is not None
+    assert (found.value, found.field) == (shown, None)
+
+
+def test_dead_letters_that_connect_itself_wrote_are_read():
+    found = dead_letters.read(
+        [
+            (CONNECT + "topic", b"t"),
+            (CONNECT + "partition", b"0"),
+            (CONNECT + "offset", b"5"),
+            (CONNECT + "exception.class.name", b"org.apache.kafka.connect.errors.DataException"),
+            (CONNECT + "exception.message", b"Unknown magic byte!"),
+        ]
+    )
+    assert found is not None
+    assert (found.code, found.wanted) == ("org.apache.kafka.connect.errors.DataException", "Unknown magic byte!")
+
+
+@pytest.mark.parametrize("headers", [[], [("a", None)], [(CONNECT + "topic", b"t"), (CONNECT + "partition", b"x")]])
+def test_a_record_that_does_not_say_where_it_came_from_is_no_dead_letter(headers):
+    assert dead_letters.read(headers) is None
