@@ -1,0 +1,124 @@
+"""A bundle, loaded: the trees and their manifest, ready to score.
+
+It stands here because `monitoring` is the one layer under both training, which checks what it wrote, and the worker,
+which serves it; the kernel below knows no model library.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from schemas.errors import ModelIncompatible
+from schemas.manifest import MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+GOLDEN_TOLERANCE = 1e-6
+
+Matrix = npt.NDArray[np.float32]
+
+
+def feature_types(encoding: Sequence[FeatureEncoding]) -> list[str]:
+    """What XGBoost calls the kinds of the columns: "q" for quantities, "c" for categories' codes."""
+    return ["c" if f.kind == "category" else "q" for f in encoding]
+
+
+class ScoringModel:
+    """One model version. Immutable but for XGBoost's own caches; meant to be used from one thread at a time."""
+
+    def __init__(self, booster: xgb.Booster, manifest: Manifest, version: int) -> None:
+        self._booster = booster
+        self._types = feature_types(manifest.features)
+        self.manifest = manifest
+        self.version = version
+
+    @classmethod
+    def load(cls, folder: Path, version: int) -> "ScoringModel":
+        """Read the bundle in a folder and check it against its own manifest.
+
+        version: the model version it is, which a bundle does not know before it is registered.
+        Raises ModelIncompatible when a file is absent, damaged or larger than 512 MB, when trees and manifest disagree
+        about the features, or when a golden vector is not answered as written.
+        """
+        for path in (folder / MANIFEST_FILE, folder / MODEL_FILE):
+            _check_size(path)
+        manifest = read_manifest(folder)
+        path = folder / MODEL_FILE
+        content = path.read_bytes()
+        if (digest := hashlib.sha256(content).hexdigest()) != manifest.model_sha256:
+            raise ModelIncompatible(
+                f"{path}: damaged, its SHA-256 is {digest[:12]}… and not {manifest.model_sha256[:12]}…; fetch it again"
+            )
+        booster = xgb.Booster({"nthread": 1})  # more threads slow small batches
+        try:
+            booster.load_model(bytearray(content))
+        except (xgb.core.XGBoostError, ValueError) as error:
+            raise ModelIncompatible(f"{path}: XGBoost cannot read it: {str(error).splitlines()[0]}") from None
+        model = cls(booster, manifest, version)
+        model._check_features()
+        model._check_golden()
+        return model
+
+    @property
+    def encoding(self) -> tuple[FeatureEncoding, ...]:
+        """How the columns of the matrix are made."""
+        return self.manifest.features
+
+    def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Probability of fraud, shape (n,), for the matrix that `featurize` makes, float32 of shape (n, n_features)."""
+        if not len(matrix):
+            return np.empty(0)
+        return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
+
+    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """Each input's part in the margin, shape (n, n_features + 1), log-odds, the bias last; rows sum to the margin.
+
+        Source: exact TreeSHAP; Lundberg et al. (2020), From local explanations to global understanding with explainable
+        AI for trees.
+        """
+        names = list(self.manifest.names)
+        if not len(matrix):
+            return np.empty((0, len(names) + 1), np.float32)
+        rows = xgb.DMatrix(matrix, feature_names=names, feature_types=self._types, enable_categorical=True, nthread=1)
+        return np.asarray(self._booster.predict(rows, pred_contribs=True), dtype=np.float32)
+
+    def _check_features(self) -> None:
+        names, types = list(self.manifest.names), self._types
+        found = self._booster.num_features(), self._booster.feature_names, self._booster.feature_types
+        if found != (len(names), names, types):
+            raise ModelIncompatible(
+                f"the trees know {found[0]} features {_pairs(found[1], found[2])}, "
+                f"the manifest {len(names)} {_pairs(names, types)}; train the model again"
+            )
+
+    def _check_golden(self) -> None:
+        golden = self.manifest.golden
+        if not golden:
+            raise ModelIncompatible("the manifest holds no golden vectors; train the model again")
+        if any(len(g.features) != len(self.manifest.names) for g in golden):
+            raise ModelIncompatible(f"a golden vector has not the {len(self.manifest.names)} features of the manifest")
+        scores = self.score(np.array([g.features for g in golden], dtype=np.float32))
+        # Written so that NaN, which compares as false, fails too.
+        wrong = np.flatnonzero(~(np.abs(scores - [g.score for g in golden]) <= GOLDEN_TOLERANCE))
+        if len(wrong):
+            i = int(wrong[0])
+            raise ModelIncompatible(
+                f"golden vector {i} scores {scores[i]:.9g} here and scored {golden[i].score:.9g} in training "
+                f"({len(wrong)} of {len(golden)} differ); is this XGBoost {xgb.__version__} the one that trained it?"
+            )
+
+
+def _check_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelIncompatible(f"{path}: {error.strerror}; a bundle holds {MODEL_FILE} and {MANIFEST_FILE}") from None
+    if size > MAX_FILE_BYTES:
+        raise ModelIncompatible(f"{path}: {size} bytes, a bundle's file has at most {MAX_FILE_BYTES}")
+
+
+def _pairs(names: Sequence[str] | None, types: Sequence[str] | None) -> str:
+    return ", ".join(f"{n}:{t}" for n, t in zip(names or (), types or (), strict=False))

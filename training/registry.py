@@ -1,0 +1,267 @@
+"""MLflow, as training knows it: runs, model versions and the alias `champion`. No other file of training imports it.
+
+How a version lies in MLflow:
+
+* its run's artifact folder ``bundle/`` holds ``model.ubj`` and ``manifest.json``, what workers serve. Whoever knows the
+  tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
+  that proxies artifacts answers just as a local folder does;
+* its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees in UBJSON, no pickle)
+  with signature and input example, for generic tools. Its input is the matrix that `schemas.features.featurize` makes.
+
+Every promotion leaves a tag on the registered model that nothing overwrites: MLflow itself forgets where an alias was.
+"""
+
+import fcntl
+import getpass
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+from typing import Any
+
+import mlflow.environment_variables as mlflow_env
+import mlflow.xgboost
+import msgspec
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.telemetry import set_telemetry_client
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from schemas.errors import ModelUnavailable
+from schemas.manifest import MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest
+from schemas.settings import Settings
+
+CHAMPION = "champion"
+BUNDLE = "bundle"
+GENERIC = "model"
+TAG = "tamiz."
+SQLITE = "sqlite:///"
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """One move of the alias `champion`."""
+
+    version: int
+    previous: int | None  # None: there was no champion
+    reason: str
+    by: str
+    at: str  # ISO 8601, UTC
+
+
+def register(
+    settings: Settings,
+    bundle: Path,
+    *,
+    metrics: Mapping[str, float],
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+) -> int:
+    """Log a run with the bundle in it and make it the model's next version; the version's number.
+
+    bundle: folder with model.ubj and manifest.json, already checked. tags: put on run and version, as `tamiz.NAME`.
+    Raises ModelUnavailable when the registry cannot be reached or refuses.
+    """
+    manifest = read_manifest(bundle)
+    marks = {TAG + name: value for name, value in tags.items()}
+    with _registry(settings) as client:
+        run = client.create_run(_experiment(client, settings), tags=marks)
+        run_id = run.info.run_id
+        try:
+            client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, int(time() * 1000), 0) for name, value in metrics.items()],
+                params=[Param(name, str(value)) for name, value in params.items()],
+                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", _who())],
+            )
+            for name in (MODEL_FILE, MANIFEST_FILE):
+                client.log_artifact(run_id, str(bundle / name), BUNDLE)
+            with tempfile.TemporaryDirectory() as scratch:
+                generic = Path(scratch) / GENERIC
+                _save_generic(generic, bundle / MODEL_FILE, manifest)
+                client.log_artifacts(run_id, str(generic), GENERIC)
+            _ensure_registered_model(client, settings.model)
+            version = client.create_model_version(
+                settings.model, source=f"{run.info.artifact_uri}/{GENERIC}", run_id=run_id, tags=marks
+            )
+        except BaseException:
+            client.set_terminated(run_id, status="FAILED")
+            raise
+        client.set_terminated(run_id)
+    return int(version.version)
+
+
+def promote(settings: Settings, version: int, reason: str) -> Promotion:
+    """Make a version champion and write down that it was done.
+
+    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    """
+    now = datetime.now(UTC)
+    with _registry(settings) as client:
+        before = _aliased(client, settings.model, CHAMPION)
+        promotion = Promotion(version=version, previous=before, reason=reason, by=_who(), at=now.isoformat())
+        client.set_registered_model_alias(settings.model, CHAMPION, str(version))
+        line = msgspec.json.encode(promotion).decode()
+        client.set_registered_model_tag(settings.model, f"{TAG}promotion.{now:%Y%m%dT%H%M%S.%fZ}", line)
+        client.set_model_version_tag(settings.model, str(version), TAG + "promoted", reason)
+    return promotion
+
+
+def promotions(settings: Settings) -> list[Promotion]:
+    """Every promotion of the model, oldest first; empty when it was never registered."""
+    with _registry(settings) as client:
+        try:
+            tags = client.get_registered_model(settings.model).tags
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return []
+            raise
+    return [
+        msgspec.json.decode(tags[name], type=Promotion) for name in sorted(tags) if name.startswith(TAG + "promotion.")
+    ]
+
+
+def champion(settings: Settings) -> int | None:
+    """The version that is champion, or None."""
+    with _registry(settings) as client:
+        return _aliased(client, settings.model, CHAMPION)
+
+
+def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
+    """Fetch a version's bundle into a folder; the folder that holds its two files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _registry(settings) as client:
+        run_id = client.get_model_version(settings.model, str(version)).run_id
+        return Path(client.download_artifacts(run_id, BUNDLE, str(folder)))
+
+
+def ensure_reachable(settings: Settings) -> None:
+    """Create the local store where there is none yet, or find the server: better before an hour of training than after.
+
+    Raises ModelUnavailable.
+    """
+    with _registry(settings) as client:
+        _experiment(client, settings)
+
+
+def ui_command(settings: Settings) -> str:
+    """Where people look at runs and versions: a command to run for the local store, or the server's address.
+
+    >>> ui_command(Settings(mlflow_tracking_uri="http://registry:5000"))
+    'http://registry:5000'
+    """
+    uri = settings.tracking_uri
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+@contextmanager
+def _registry(settings: Settings) -> Iterator[MlflowClient]:
+    """A client, with what goes wrong beneath it told in one line of ours."""
+    uri = settings.tracking_uri
+    _calm_mlflow()
+    try:
+        yield _open(uri)
+    except (MlflowException, OSError) as error:
+        first = (str(error) or repr(error)).splitlines()[0][:300]
+        raise ModelUnavailable(
+            f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI) or the server there"
+        ) from error
+
+
+def _open(uri: str) -> MlflowClient:
+    if not uri.startswith(SQLITE):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    path = Path(uri.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # MLflow's clients create and migrate a new store when first asked, and two at once break each other's migrations.
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+    return client
+
+
+def _calm_mlflow() -> None:
+    """Keep MLflow from reporting usage to its makers, from chatting, and from waiting minutes for a server."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow_env.MLFLOW_DISABLE_TELEMETRY.set(True)
+    set_telemetry_client()
+    mlflow_env.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    for variable, value in (
+        (mlflow_env.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 2),
+        (mlflow_env.MLFLOW_HTTP_REQUEST_TIMEOUT, 30),
+    ):
+        if not variable.is_set():
+            variable.set(value)
+
+
+def _experiment(client: MlflowClient, settings: Settings) -> str:
+    """The experiment named as the model, made when absent."""
+    if (found := client.get_experiment_by_name(settings.model)) is not None:
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; a bare SQLite file would put them into the working directory.
+    local = settings.tracking_uri.startswith(SQLITE)
+    location = (settings.state_dir.resolve() / "artifacts").as_uri() if local else None
+    try:
+        return str(client.create_experiment(settings.model, artifact_location=location))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(settings.model)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)  # somebody was a moment earlier
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _aliased(client: MlflowClient, model: str, alias: str) -> int | None:
+    try:
+        return int(client.get_model_version_by_alias(model, alias).version)
+    except MlflowException as error:
+        # MLflow says "invalid parameter" of an alias that a known model does not have.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
+    golden = np.array([g.features for g in manifest.golden], dtype=np.float32)
+    example: Any = pd.DataFrame(golden, columns=list(manifest.names))
+    with warnings.catch_warnings():
+        # Of MLflow's own doing: its classes for chat models when first imported, and how it compares column names.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated", category=DeprecationWarning)
+        mlflow.xgboost.save_model(
+            xgb.Booster(model_file=trees),
+            folder,
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.float, name) for name in manifest.names]),
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,))]),
+            ),
+            input_example=example,
+            model_format="ubj",
+            # Named here, else MLflow starts a process that loads the model to see what it imports.
+            pip_requirements=[f"xgboost=={xgb.__version__}"],
+        )
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,57 @@
+"""Train on the past, choose on what came next, judge on what came last."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import TrainingError
+
+Rows = npt.NDArray[np.intp]
+
+
+class Split(NamedTuple):
+    """Row indices of each part, each in order of event time; every row is in exactly one."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def split_by_time(
+    event_time_ms: npt.NDArray[np.int64], *, validation_share: float = 0.15, test_share: float = 0.15
+) -> Split:
+    """Cut the rows in two places of time; rows of one instant stay together, so a share is met as nearly as they allow.
+
+    event_time_ms: shape (n,), in any order.
+    Raises TrainingError when the times leave a part empty.
+
+    >>> split_by_time(np.arange(10) * 1000, validation_share=0.2, test_share=0.2)
+    Split(train=array([0, 1, 2, 3, 4, 5]), validation=array([6, 7]), test=array([8, 9]))
+    """
+    order = np.argsort(event_time_ms, kind="stable")
+    times = event_time_ms[order]
+    n = len(times)
+    if n and times[0] == times[-1]:
+        raise TrainingError(
+            "all rows have the same event time: without a before and an after no honest test is possible; "
+            "check the column that the data set declares as its event time"
+        )
+    cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
+    parts = Split(order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :])
+    for name, rows in parts._asdict().items():
+        if not len(rows):
+            raise TrainingError(
+                f"the {n} rows lie at too few points of time to be split in order: nothing is left for {name}; "
+                "give a history that spans more time"
+            )
+    return parts
+
+
+def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:
+    """The nearest place at or around `place` where a new instant begins."""
+    if place >= len(times):
+        return len(times)
+    before = int(np.searchsorted(times, times[place], side="left"))
+    after = int(np.searchsorted(times, times[place], side="right"))
+    return before if place - before <= after - place else after
