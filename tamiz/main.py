@@ -1,12 +1,28 @@
 """The command `tamiz`: one sub-command a file in `tamiz/commands/`."""
 
+import importlib
+import pkgutil
 import sys
 
 import typer
 
 from schemas.errors import TamizError
+from tamiz import commands
 
 app = typer.Typer(name="tamiz", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def about() -> None:
+    """Tamiz scores card transactions for fraud as they happen.
+
+    A first round: `tamiz broker` in one terminal; then `tamiz topics create`, `tamiz simulate`, `tamiz train`,
+    `tamiz worker`; and `tamiz tail decisions`. Or all of it at once: `tamiz demo`.
+    """
+
+
+for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda m: m.name):
+    importlib.import_module(f"tamiz.commands.{found.name}").register(app)
 
 
 def run() -> None:

@@ -72,8 +72,9 @@ def test_our_scheme_gives_our_transport_with_an_idempotent_producer() -> None:
     app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2"}))
     assert isinstance(app.transport, transport.RecordBatchTransport)
     assert [url.port for url in app.transport.url] == [1, 2]
-    assert transport.RecordBatchProducer._settings_extra(None) == {"acks": "all", "enable_idempotence": True}  # type:
-    ignore[arg-type] assert "**self._settings_extra()" in source(driver.Producer._new_producer)
+    producer = app.transport.create_producer()
+    assert producer._settings_extra() == {"acks": "all", "enable_idempotence": True}
+    assert "**self._settings_extra()" in source(driver.Producer._new_producer)
 
 
 def test_the_producer_takes_whole_batches() -> None:

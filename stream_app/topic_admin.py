@@ -1,0 +1,57 @@
+"""Topics on a cluster: make them, list them, count their partitions. Plain kafka-python."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from schemas.errors import BrokerError
+from schemas.topics import Topic
+
+
+@contextlib.contextmanager
+def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
+    """An admin client, closed afterwards. Raises BrokerError when nobody answers."""
+    try:
+        client = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    except (KafkaError, OSError, ValueError) as error:
+        raise BrokerError(
+            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> list[str]:
+    """Make the topics that are not there yet; their names. Those that are there stay as they are."""
+    made = []
+    with admin(bootstrap) as client:
+        for topic in topics:
+            wanted = NewTopic(
+                name=topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=replication_factor,
+                topic_configs=dict(topic.config),
+            )
+            try:
+                client.create_topics([wanted])
+            except TopicAlreadyExistsError:
+                continue
+            except KafkaError as error:
+                raise BrokerError(f"topic {topic.name} cannot be made: {error}") from None
+            made.append(topic.name)
+    return made
+
+
+def partition_counts(bootstrap: str, names: Sequence[str]) -> dict[str, int]:
+    """Partitions of each of the topics that exist."""
+    with admin(bootstrap) as client:
+        existing = set(client.list_topics()) & set(names)
+        if not existing:
+            return {}
+        described = client.describe_topics(sorted(existing))
+    return {str(t["name"]): len(t["partitions"]) for t in described}

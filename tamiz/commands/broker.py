@@ -1,0 +1,43 @@
+"""`tamiz broker`: a real Kafka for development, in the foreground."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def broker(
+        port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 9092,
+        folder: Annotated[
+            Path | None, typer.Option(help="Keep its records here; without it they are gone when it stops.")
+        ] = None,
+    ) -> None:
+        """Run a real Apache Kafka, one node, until Ctrl-C.
+
+        Its jars come from Maven Central once. With TAMIZ_BOOTSTRAP_SERVERS set, that cluster is used and none started.
+        """
+        from rich.console import Console
+
+        from stream_app.broker import EmbeddedBroker
+
+        settings = config.load()
+        if settings.bootstrap_servers:
+            print(f"TAMIZ_BOOTSTRAP_SERVERS is set: Kafka is {settings.bootstrap_servers}; none is started here")
+            return
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        with Console(stderr=True).status("Apache Kafka is starting"):
+            embedded = EmbeddedBroker(port, folder)
+        with embedded:
+            print(f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS={embedded.bootstrap_servers}", flush=True)
+            print("Ctrl-C stops it", flush=True)
+            stopped.wait()

@@ -1,0 +1,174 @@
+"""The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from schemas.errors import TamizError
+from schemas.events import Decision
+from schemas.settings import Settings
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """From the moment a transaction was due to be sent until its decision was read, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo did; `tamiz demo --json FILE` writes it."""
+
+    transactions: int
+    decisions: int
+    outcomes: dict[str, int]
+    dead_letters: int
+    dead_letter_codes: dict[str, int]
+    rate_per_s: float
+    latency: Latency
+    model: str
+    model_version: int
+    mlflow_ui: str
+    seconds: float
+
+
+class Watcher(threading.Thread):
+    """Reads decisions and dead letters as they come and notes when each decision was read."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="demo-watcher", daemon=True)
+        self._settings = settings
+        self.outcomes: Counter[str] = Counter()
+        self.codes: Counter[str] = Counter()
+        self.read_at: dict[str, float] = {}
+        self.model_versions: set[int] = set()
+        self.ready = threading.Event()
+        self._over = threading.Event()
+        self.failure: BaseException | None = None
+
+    @property
+    def answered(self) -> int:
+        """Transactions that have come back, either way."""
+        return self.outcomes.total() + self.codes.total()
+
+    def run(self) -> None:
+        """Read until `stop`."""
+        try:
+            self._watch()
+        except BaseException as error:  # shown by whoever waits for the answers
+            self.failure = error
+            self.ready.set()
+
+    def _watch(self) -> None:
+        s = self._settings
+        consumer = KafkaConsumer(bootstrap_servers=s.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=20)
+        try:
+            partitions = [
+                TopicPartition(topic, p)
+                for topic in (s.decisions_topic, s.dead_letters_topic)
+                for p in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            consumer.assign(partitions)
+            consumer.seek_to_beginning(*partitions)
+            self.ready.set()
+            decode = msgspec.json.Decoder(Decision).decode
+            while not self._over.is_set():
+                for partition, records in consumer.poll(timeout_ms=100).items():
+                    now = time.monotonic()
+                    for record in records:
+                        if partition.topic == s.dead_letters_topic:
+                            self.codes[dict(record.headers)["tamiz-error-code"].decode()] += 1
+                            continue
+                        decision = decode(record.value)
+                        self.outcomes[decision.outcome] += 1
+                        self.model_versions.add(decision.model_version)
+                        self.read_at[decision.transaction_id] = now
+        finally:
+            consumer.close()
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._over.set()
+        self.join(10)
+
+
+@contextmanager
+def worker(settings: Settings, log: Path) -> Iterator[None]:
+    """A worker in a process of its own, ready on entry and gone on exit."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
+    for name in settings.__struct_fields__:
+        if (value := getattr(settings, name)) is not None:
+            environ[f"TAMIZ_{name.upper()}"] = str(value)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", "worker"], env=environ, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_until_ready(process, f"http://{settings.web_host}:{settings.web_port}/readyz", log)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(settings.drain_timeout_seconds + 30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", page: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(page, timeout=2):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+    raise TamizError(f"the worker did not become ready; its log, {log}, ends:\n{last}")
+
+
+def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None]], rate: float) -> dict[str, float]:
+    """Produce on schedule, whatever comes back (open loop): transaction id -> when it was due, monotonic seconds."""
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap, acks="all", linger_ms=2)
+    try:
+        sent: list[tuple[float, Any]] = []
+        start = time.monotonic()
+        for i, (key, value) in enumerate(payloads):
+            due = start + i / rate
+            if (early := due - time.monotonic()) > 0.001:
+                time.sleep(early)
+            sent.append((due, producer.send(settings.transactions_topic, key=key, value=value)))
+        producer.flush()
+        places = [(due, future.get(30)) for due, future in sent]
+    finally:
+        producer.close()
+    return {f"{p.topic}-{p.partition}-{p.offset}": due for due, p in places}
+
+
+def latency(due_at: dict[str, float], read_at: dict[str, float]) -> Latency:
+    """Percentiles over the transactions that were decided.
+
+    >>> latency({"a": 0.0, "b": 1.0}, {"a": 0.010, "b": 1.010})
+    Latency(p50_ms=10.0, p99_ms=10.0)
+    """
+    waits = [read_at[t] - due for t, due in due_at.items() if t in read_at]
+    if not waits:
+        return Latency(p50_ms=float("nan"), p99_ms=float("nan"))
+    p50, p99 = np.percentile(np.array(waits) * 1000, [50, 99])
+    return Latency(p50_ms=round(float(p50), 1), p99_ms=round(float(p99), 1))
