@@ -33,7 +33,9 @@ def reference_edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
     quantiles = np.quantile(present, QUANTILES, method="inverted_cdf")
     distinct, counts = np.unique(present, return_counts=True)
     points = distinct[counts >= MASS_POINT_SHARE * len(present)]
-    edges = np.unique(np.concatenate([quantiles, points, np.nextafter(points, np.inf)]))
+    with np.errstate(over="ignore"):
+        after = np.nextafter(points, np.inf)
+    edges = np.unique(np.concatenate([quantiles, points, after[np.isfinite(after)]]))
     return tuple((edges + 0.0).tolist())  # + 0.0: -0.0 and 0.0 are one edge, written one way
 
 

@@ -5,13 +5,12 @@ How a version lies in MLflow:
 * its run's artifact folder ``bundle/`` holds ``model.ubj`` and ``manifest.json``, what workers serve. Whoever knows the
   tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
   that proxies artifacts answers just as a local folder does;
-* its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees in UBJSON, no pickle)
-  with signature and input example, for generic tools. Its input is the matrix that `schemas.features.featurize` makes.
+* its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
+  signature and input example, for generic tools. Its input is the matrix that `schemas.features.featurize` makes.
 
 Every promotion leaves a tag on the registered model that nothing overwrites: MLflow itself forgets where an alias was.
 """
 
-import fcntl
 import getpass
 import logging
 import tempfile
@@ -29,6 +28,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import xgboost as xgb
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -182,8 +182,7 @@ def _open(uri: str) -> MlflowClient:
     path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
     # MLflow's clients create and migrate a new store when first asked, and two at once break each other's migrations.
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_suffix(".lock")):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
@@ -197,6 +196,7 @@ def _calm_mlflow() -> None:
     mlflow_env.MLFLOW_DISABLE_TELEMETRY.set(True)
     set_telemetry_client()
     mlflow_env.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    mlflow_env.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # stdout is for what `--json` promises
     for variable, value in (
         (mlflow_env.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 2),
         (mlflow_env.MLFLOW_HTTP_REQUEST_TIMEOUT, 30),

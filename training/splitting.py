@@ -55,3 +55,17 @@ def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:
     before = int(np.searchsorted(times, times[place], side="left"))
     after = int(np.searchsorted(times, times[place], side="right"))
     return before if place - before <= after - place else after
+
+
+def require_both_classes(split: Split, fraud: npt.NDArray[np.float64]) -> None:
+    """Raise TrainingError when a part holds only fraud or only legitimate rows.
+
+    fraud: shape (n,), 0 or 1, indexed by the split's rows.
+    """
+    for name, rows in split._asdict().items():
+        n_fraud = int(fraud[rows].sum())
+        if n_fraud in (0, len(rows)):
+            raise TrainingError(
+                f"split by time, {name} holds {n_fraud} frauds in {len(rows)} rows: both classes are needed in each "
+                "part; give a longer history"
+            )

@@ -1,0 +1,57 @@
+"""A real, small model: one number, one category of three cities, and fraud that both explain."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from monitoring.model import ScoringModel
+from monitoring.profile import reference_profile
+from schemas.decision import OperatingPoints
+from schemas.manifest import FeatureEncoding, Manifest
+from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_bundle
+
+ENCODING = (
+    FeatureEncoding(name="monto", kind="number", mean=0.0),
+    FeatureEncoding(name="ciudad", kind="category", levels=tuple("abcdefgh")),
+)
+OTHER, MISSING = 8.0, 9.0
+
+
+@cache
+def history() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """4,000 rows: matrix and fraud. OTHER and MISSING do not occur."""
+    rng = np.random.default_rng(7)
+    amount, city = rng.normal(size=4000), rng.integers(0, 8, 4000)
+    odds = np.array([-2.0, 1.0, -1.0, 0.5, -3.0, 1.5, -0.5, 0.0])[city] + amount - 1
+    fraud = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(float)
+    return np.ascontiguousarray(np.c_[amount, city], dtype=np.float32), fraud
+
+
+def small_booster(config: FitConfig | None = None) -> xgb.Booster:
+    matrix, fraud = history()
+    learned, chosen = (Part(matrix=matrix[rows], fraud=fraud[rows]) for rows in (slice(3000), slice(3000, None)))
+    return fit(learned, chosen, ENCODING, config or FitConfig())
+
+
+def small_bundle(folder: Path) -> ScoringModel:
+    matrix, fraud = history()
+    booster = small_booster()
+    scores = predict(booster, matrix)
+    manifest = Manifest(
+        model="small",
+        dataset="hand-made",
+        features=ENCODING,
+        points=OperatingPoints(review=0.5, decline=0.8),
+        profile=reference_profile(ENCODING, {"monto": matrix[:3000, 0]}, matrix[:3000], scores[3000:]),
+        golden=(),
+        rows=3000,
+        base_rate=float(fraud[:3000].mean()),
+        trained_from_ms=0,
+        trained_until_ms=1,
+        data_sha256="none",
+        model_sha256="",
+    )
+    return write_bundle(folder, booster, manifest, golden_rows(ENCODING, matrix, scores))

@@ -1,0 +1,150 @@
+"""The registry: real MLflow on SQLite in a folder of the test's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from monitoring.model import ScoringModel
+from schemas.errors import ModelUnavailable
+from schemas.settings import Settings
+from tests.small_bundle import history, small_bundle
+from training import registry
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    # A space in the path: artifact locations are URIs, and people have such folders.
+    return Settings(state_dir=tmp_path_factory.mktemp("state of affairs"), model="small")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    small_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def version(settings: Settings, bundle: Path) -> int:
+    assert registry.champion(settings) is None
+    return registry.register(
+        settings, bundle, metrics={"test_roc_auc": 0.8}, params={"seed": 0}, tags={"data_sha256": "abc", "rows": "4000"}
+    )
+
+
+def _client(settings: Settings) -> MlflowClient:
+    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+
+
+def test_a_version_carries_its_tags_and_its_run_what_was_measured(settings: Settings, version: int) -> None:
+    found = _client(settings).get_model_version(settings.model, str(version))
+    run = _client(settings).get_run(found.run_id)
+    assert found.tags.items() >= {"tamiz.data_sha256": "abc", "tamiz.rows": "4000"}.items()
+    assert (run.data.metrics, run.data.params, run.info.status) == ({"test_roc_auc": 0.8}, {"seed": "0"}, "FINISHED")
+
+
+def test_whoever_knows_uri_and_alias_finds_the_bundle_unchanged(
+    settings: Settings, bundle: Path, version: int, tmp_path: Path
+) -> None:
+    registry.promote(settings, version, "test")
+    found = _client(settings).get_model_version_by_alias(settings.model, "champion")
+    folder = Path(_client(settings).download_artifacts(found.run_id, "bundle", str(tmp_path)))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}
+
+
+def test_a_downloaded_bundle_scores_as_the_one_that_was_registered(
+    settings: Settings, bundle: Path, version: int, tmp_path: Path
+) -> None:
+    folder = registry.download_bundle(settings, version, tmp_path)
+    matrix = history()[0]
+    fetched, kept = ScoringModel.load(folder, version), ScoringModel.load(bundle, version)
+    assert fetched.score(matrix).tolist() == kept.score(matrix).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # MLflow's own classes
+def test_generic_tools_load_the_version_and_agree(settings: Settings, bundle: Path, version: int) -> None:
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.tracking_uri)
+    try:
+        generic = mlflow.pyfunc.load_model(f"models:/{settings.model}/{version}")
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+    matrix = history()[0][:100]
+    frame = pd.DataFrame(matrix, columns=["monto", "ciudad"])
+    assert generic.metadata.signature.inputs.input_names() == ["monto", "ciudad"]
+    assert generic.input_example.shape == (34, 2)
+    assert (
+        generic.predict(frame).astype(np.float64).tolist() == ScoringModel.load(bundle, version).score(matrix).tolist()
+    )
+
+
+def test_nothing_that_is_stored_is_a_pickle(settings: Settings, version: int) -> None:
+    kept = [p for p in (settings.state_dir / "artifacts").rglob("*") if p.is_file()]
+    assert {p.suffix for p in kept} <= {".ubj", ".json", ".yaml", ".txt", ""}
+    assert {p.name for p in kept if not p.suffix} <= {"MLmodel", "registered_model_meta"}
+    assert not any(p.read_bytes().startswith(b"\x80") for p in kept)
+
+
+def test_every_promotion_is_remembered_in_order(settings: Settings, bundle: Path, version: int) -> None:
+    registry.promote(settings, version, "the first")
+    second = registry.register(settings, bundle, metrics={}, params={}, tags={})
+    registry.promote(settings, second, "better by 0.02")
+    assert second == version + 1
+    assert registry.champion(settings) == second
+    moves = registry.promotions(settings)
+    assert [(m.version, m.reason) for m in moves[-2:]] == [(version, "the first"), (second, "better by 0.02")]
+    assert moves[-1].previous == version
+
+
+def test_a_version_that_does_not_exist_cannot_be_promoted(settings: Settings, version: int) -> None:
+    registry.promote(settings, version, "test")
+    with pytest.raises(ModelUnavailable, match="version=99"):
+        registry.promote(settings, 99, "a typing error")
+    assert registry.champion(settings) == version
+
+
+def test_an_unknown_model_has_no_champion_and_no_history(settings: Settings) -> None:
+    other = Settings(state_dir=settings.state_dir, model="never-trained")
+    assert registry.champion(other) is None
+    assert registry.promotions(other) == []
+
+
+def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path, free_address: str) -> None:
+    away = Settings(state_dir=tmp_path, mlflow_tracking_uri=free_address)
+    with pytest.raises(ModelUnavailable, match="MLFLOW_TRACKING_URI") as told:
+        registry.ensure_reachable(away)
+    assert "\n" not in str(told.value)
+
+
+@pytest.fixture
+def free_address() -> str:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_two_processes_may_create_the_store_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from schemas.settings import Settings; from training import registry;"
+        "registry.ensure_reachable(Settings(state_dir=Path(sys.argv[1])))"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told == [(b"", b"")] * 2
+    assert (
+        len(_client(Settings(state_dir=tmp_path)).search_experiments(filter_string="name = 'card-transactions'")) == 1
+    )
