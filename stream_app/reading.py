@@ -1,0 +1,75 @@
+"""Read topics as a bystander: no consumer group, no commits, and only what is committed is seen."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.errors import BrokerError
+
+
+class Record(Protocol):
+    """A record as kafka-python gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@contextlib.contextmanager
+def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]:
+    """A consumer of all of a topic's partitions, at their beginning or their end; closed afterwards.
+
+    Raises BrokerError when nobody answers or there is no such topic.
+    """
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            max_poll_records=2_000,
+            bootstrap_timeout_ms=15_000,
+        )
+    except (KafkaError, OSError, ValueError) as error:
+        raise BrokerError(
+            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
+        ) from None
+    try:
+        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not partitions:
+            raise BrokerError(f"there is no topic {topic} at {bootstrap}; `tamiz topics create` makes it")
+        consumer.assign(partitions)
+        if from_beginning:
+            consumer.seek_to_beginning(*partitions)
+        else:
+            consumer.seek_to_end(*partitions)
+        for partition in partitions:
+            consumer.position(partition)  # an end is where it is now, not at the first poll
+        yield consumer
+    except KafkaError as error:
+        raise BrokerError(f"topic {topic} cannot be read: {error}") from None
+    finally:
+        consumer.close()
+
+
+def read_to_end(bootstrap: str, topic: str) -> Iterator[list[Record]]:
+    """Everything that is committed in a topic now, in batches, each partition in its order; what comes later is not.
+
+    Raises BrokerError when nobody answers or there is no such topic.
+    """
+    with assigned(bootstrap, topic, from_beginning=True) as consumer:
+        ends = consumer.end_offsets(list(consumer.assignment()))
+        unread = {p for p, end in ends.items() if consumer.position(p) < end}
+        while unread:
+            for partition, records in consumer.poll(timeout_ms=500).items():
+                yield [r for r in records if r.offset < ends[partition]]
+            # The position also passes markers and what was aborted, which are never handed out.
+            unread = {p for p in unread if consumer.position(p) < ends[p]}
