@@ -8,6 +8,8 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from training.pipeline import Trained
 
 
