@@ -35,7 +35,7 @@ def contributed(n=800):
     values = rng.normal(size=(n, 20))
     values[::7, 0] = np.nan
     values[:, 3] = 0.1  # constant: one colour, one column of dots
-    contributions = np.column_stack([np.nan_to_num(values) * np.linspace(4, 0.1, 20), np.full(n, -3.0)])
+    contributions = np.column_stack([np.nan_to_num(values) * 4 * 0.7 ** np.arange(20), np.full(n, -3.0)])
     return contributions, values
 
 
