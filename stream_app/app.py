@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import faust
 from faust.exceptions import ConsumerNotStarted
@@ -112,8 +111,6 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._scorer = scorer
         self._metrics = metrics
         self._pages = Pages(alive=lambda: scorer.failed is None, readiness=self.readiness, registry=metrics.registry)
-        # Asking the registry blocks; it has a thread of its own.
-        self._registry_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-registry")
 
     async def on_start(self) -> None:
         """Open the pages."""
@@ -125,7 +122,6 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
     async def on_stop(self) -> None:
         """Close the pages."""
         await self._pages.stop()
-        self._registry_thread.shutdown(wait=False, cancel_futures=True)
 
     @Service.task
     async def _score(self) -> None:
@@ -133,12 +129,13 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
 
     @Service.task
     async def _follow_champion(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self.should_stop:
+        while True:
             # Jitter, so that a fleet does not ask in step.
             await self.sleep(self._settings.registry_poll_seconds * random.uniform(0.75, 1.25))
+            if self.should_stop:
+                return
             try:
-                if await loop.run_in_executor(self._registry_thread, self._store.refresh):
+                if await asyncio.to_thread(self._store.refresh):
                     self._metrics.model_swaps.inc()
                     self._show_model()
             except (RegistryAwayError, ModelIncompatible) as error:

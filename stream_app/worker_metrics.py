@@ -1,6 +1,6 @@
 """What a worker counts, by Prometheus' conventions: seconds, `_total`, labels from small closed sets."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from schemas.decision import OUTCOMES
 
@@ -12,6 +12,7 @@ class WorkerMetrics:
     """One worker's metrics, in a registry of their own: made, not imported."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a time stamp beside every series says nothing the scraper does not know
         self.registry = CollectorRegistry()
         r = self.registry
         self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)
