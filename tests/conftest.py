@@ -1,13 +1,18 @@
 """Fixtures that several test files share."""
 
+import csv
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from schemas.settings import load
+from schemas.settings import Settings, load
 from stream_app.broker import broker_or_embedded
+from training.pipeline import train
+from training.registry import champion, download_bundle
 
 REAL_CSV = Path(__file__).parent.parent.parent / "shared" / "data" / "card_transactions.csv"
 
@@ -32,3 +37,27 @@ def kafka() -> Iterator[Kafka]:
     """A real Kafka: the embedded one, or the cluster that TAMIZ_BOOTSTRAP_SERVERS names."""
     with broker_or_embedded(load()) as bootstrap:
         yield Kafka(bootstrap)
+
+
+@pytest.fixture(scope="session")
+def real_payloads(real_csv: Path) -> list[bytes]:
+    """The real rows as a producer sends them: JSON objects of texts, in the file's order."""
+    with real_csv.open(encoding="utf-8-sig", newline="") as file:
+        return [json.dumps(row).encode() for row in csv.DictReader(file, delimiter=";")]
+
+
+@pytest.fixture(scope="session")
+def trained(real_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose local registry has a champion, trained on the real file."""
+    settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("state"))
+    train(settings, real_csv)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def champion_bundle(trained: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That champion's bundle."""
+    folder = tmp_path_factory.mktemp("champion")
+    version = champion(trained)
+    assert version is not None
+    return download_bundle(trained, version, folder)

@@ -1,0 +1,143 @@
+"""Handling: every record comes out once, in order, as a decision or a dead letter."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitoring.model import ScoringModel
+from schemas.dataset import load_dataset
+from schemas.events import Decision
+from stream_app import dead_letters, handling
+from stream_app.handling import Policy, decision_id, handle, handle_carefully
+from tests.broken_payloads import BROKEN, payload
+
+DATASET = load_dataset("card_transactions")
+POLICY = Policy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536)
+
+
+class Record(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@pytest.fixture(scope="module")
+def model(champion_bundle: Path) -> ScoringModel:
+    return ScoringModel.load(champion_bundle, version=3)
+
+
+def records(*values: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> list[Record]:
+    return [Record("transactions", i % 2, 10 + i, b"17", value, headers) for i, value in enumerate(values)]
+
+
+def decisions(handled: handling.Handled) -> list[Decision]:
+    return [msgspec.json.decode(out.value or b"", type=Decision) for out in handled.decisions]
+
+
+def test_good_and_broken_records_all_come_out_in_their_partitions_order(model: ScoringModel) -> None:
+    values = [v for broken in BROKEN.values() for v in (payload(), broken.payload)]
+    handled = handle(records(*values), model, POLICY)
+    assert len(handled.decisions) == len(handled.dead_letters) == len(BROKEN)
+    for outputs in (handled.decisions, handled.dead_letters):
+        for partition in (0, 1):
+            offsets = [
+                int(h.get("tamiz-offset") or h["__connect.errors.offset"])
+                for out in outputs
+                if out.partition == partition
+                for h in [dict(out.headers)]
+            ]
+            assert offsets == sorted(offsets)
+
+
+def test_a_dead_letter_carries_the_payload_untouched_and_why(model: ScoringModel) -> None:
+    handled = handle(records(*(b.payload for b in BROKEN.values())), model, POLICY)
+    assert [out.value for out in handled.dead_letters] == [b.payload for b in BROKEN.values()]
+    read = [dead_letters.read(out.headers) for out in handled.dead_letters]
+    assert [(r.code, r.field) for r in read if r] == [(b.code, b.field) for b in BROKEN.values()]
+
+
+def test_a_decision_says_what_made_it(model: ScoringModel) -> None:
+    (decision,) = decisions(handle(records(payload(transaction_id="t-1")), model, POLICY))
+    assert (decision.transaction_id, decision.decision_id) == ("t-1", decision_id("t-1"))
+    assert (decision.model, decision.model_version) == (model.manifest.model, 3)
+    assert decision.event_time_ms == 1578254400000
+    assert 0 <= decision.score <= 1
+    assert decision.score >= decision.threshold
+
+
+def test_cloudevents_key_offset_and_trace_travel_with_a_decision(model: ScoringModel) -> None:
+    incoming = (("traceparent", b"00-aa-bb-01"), ("secret", b"x"))
+    (out,) = handle(records(payload(), headers=incoming), model, POLICY).decisions
+    headers = dict(out.headers)
+    assert (out.key, out.partition) == (b"17", 0)
+    assert headers["ce_id"].decode() == json.loads(out.value or b"")["decision_id"]
+    assert headers["ce_specversion"] == b"1.0"
+    assert headers["ce_time"] == b"2020-01-05T20:00:00.000Z"
+    assert (headers["tamiz-offset"], headers["traceparent"]) == (b"10", b"00-aa-bb-01")
+    assert "secret" not in headers
+
+
+def test_the_same_record_and_model_give_the_same_bytes_again(model: ScoringModel) -> None:
+    batch = records(payload(), payload(monto="1"))
+    assert handle(batch, model, POLICY) == handle(batch, model, POLICY)
+
+
+def test_one_by_one_and_as_a_batch_give_identical_decisions(model: ScoringModel, real_payloads: list[bytes]) -> None:
+    batch = records(*real_payloads[:300])
+    alone = [out for record in batch for out in handle([record], model, POLICY).decisions]
+    assert handle(batch, model, POLICY).decisions == alone
+
+
+def test_a_transaction_is_known_by_its_id_else_its_header_else_its_place(model: ScoringModel) -> None:
+    header = (("tamiz-transaction-id", b"from-header"),)
+    both = records(payload(transaction_id=7), headers=header)
+    ids = [
+        decisions(handle(batch, model, POLICY))[0].transaction_id
+        for batch in (both, records(payload(), headers=header), records(payload()))
+    ]
+    assert ids == ["7", "from-header", "transactions-0-10"]
+
+
+def test_only_what_is_not_approved_has_reasons_strongest_first(model: ScoringModel, real_payloads: list[bytes]) -> None:
+    made = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
+    flagged = [d for d in made if d.outcome != "approve"]
+    assert flagged
+    assert [d for d in made if (d.outcome == "approve") != (d.reasons == ())] == []
+    for decision in flagged:
+        parts = [reason.contribution for reason in decision.reasons]
+        assert parts == sorted(parts, reverse=True)
+        assert len(parts) <= 3
+
+
+class Faulty:
+    """A model that cannot bear one amount, as a bug of ours would."""
+
+    def __init__(self, model: ScoringModel, unbearable: float) -> None:
+        self.manifest, self.version, self.contributions = model.manifest, model.version, model.contributions
+        self._model, self._unbearable = model, unbearable
+
+    def score(self, matrix: Any) -> Any:
+        if (matrix == np.float32(self._unbearable)).any():
+            raise ZeroDivisionError("a bug")
+        return self._model.score(matrix)
+
+
+def test_a_record_our_own_code_cannot_bear_is_a_dead_letter_and_the_rest_is_decided(model: ScoringModel) -> None:
+    batch = records(payload(monto="1"), payload(monto="777"), payload(monto="2"))
+    handled = handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    assert len(handled.decisions) == 2
+    assert [r.code for r in handled.rejections] == ["internal-error"]
+    assert handled.dead_letters[0].value == batch[1].value
+
+
+def test_when_nothing_can_be_handled_the_fault_is_ours_and_nothing_is_dead_lettered(model: ScoringModel) -> None:
+    batch = records(payload(monto="777"), payload(monto="777"))
+    with pytest.raises(ZeroDivisionError):
+        handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
