@@ -1,7 +1,13 @@
 """The registry: real MLflow on SQLite in a folder of the test's own."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -117,20 +123,60 @@ def test_an_unknown_model_has_no_champion_and_no_history(settings: Settings) -> 
     assert registry.promotions(other) == []
 
 
-def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path, free_address: str) -> None:
-    away = Settings(state_dir=tmp_path, mlflow_tracking_uri=free_address)
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path, free_port: int) -> None:
+    away = Settings(state_dir=tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{free_port}")
     with pytest.raises(ModelUnavailable, match="MLFLOW_TRACKING_URI") as told:
         registry.ensure_reachable(away)
     assert "\n" not in str(told.value)
 
 
 @pytest.fixture
-def free_address() -> str:
-    import socket
+def server(tmp_path: Path, free_port: int) -> Iterator[str]:
+    """An MLflow server that keeps the artifacts to itself, as in production."""
+    store, artifacts = f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "kept by the server"
+    options = ["--backend-store-uri", store, "--artifacts-destination", str(artifacts), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(free_port), *options]
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{free_port}"
+    try:
+        deadline = time.monotonic() + 90
+        while not _healthy(url):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_server_that_proxies_artifacts_serves_as_well(
+    server: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote = Settings(state_dir=tmp_path / "ours", model="small", mlflow_tracking_uri=server)
+    version = registry.register(remote, bundle, metrics={"a": 1.0}, params={}, tags={"rows": "1"})
+    registry.promote(remote, version, "test")
+    folder = registry.download_bundle(remote, version, tmp_path / "download")
+    assert registry.champion(remote) == version == 1
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}
+    assert not remote.state_dir.exists()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_two_processes_may_create_the_store_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ Every promotion leaves a tag on the registered model that nothing overwrites: ML
 
 import getpass
 import logging
+import shlex
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -159,7 +160,7 @@ def ui_command(settings: Settings) -> str:
     'http://registry:5000'
     """
     uri = settings.tracking_uri
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 @contextmanager

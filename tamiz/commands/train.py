@@ -64,5 +64,5 @@ def _show(console: "Console", done: "Trained") -> None:
         table.add_row(f"{outcome} from score", f"{point:.4f} ({share:.2%} of test rows)")
     table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
     table.add_row("took", f"{done.seconds:.1f} s")
-    table.add_row("MLflow UI", done.mlflow_ui)
     console.print(table)
+    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True, highlight=False)  # whole, to be copied
