@@ -11,6 +11,7 @@ from schemas.errors import ModelIncompatible
 from schemas.manifest import FeatureEncoding
 
 OTHER, MISSING = "OTHER", "MISSING"  # levels every category has, after its own
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tuple[FeatureEncoding, ...]:
@@ -46,7 +47,8 @@ def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> npt.NDAr
                 (codes.get(level, len(f.levels)) for level in column.tolist()), dtype=np.float32, count=n
             )
         else:
-            matrix[:, j] = np.where(np.isnan(column), f.mean, column)
+            # Beyond float32 a number would be infinite, which XGBoost scores and yet refuses to explain or learn from.
+            matrix[:, j] = np.clip(np.where(np.isnan(column), f.mean, column), -LARGEST, LARGEST)
     return matrix
 
 

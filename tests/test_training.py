@@ -141,6 +141,16 @@ def test_typed_parquet_teaches_what_csv_teaches(history_csv: Path, tmp_path: Pat
     assert _same(read_history(path, DATASET), read_history(history_csv, DATASET))
 
 
+def test_an_amount_beyond_float32_is_learned_from_scored_and_explained(settings: Settings, tmp_path: Path) -> None:
+    history = rows()
+    history[0]["monto"] = "1e300"
+    done = train(settings, write(tmp_path / "h.csv", history))
+    model = ScoringModel.load(registry.download_bundle(settings, done.version, tmp_path), done.version)
+    matrix = featurize(model.encoding, read_history(tmp_path / "h.csv", DATASET).columns)[:1]
+    assert np.isfinite(model.score(matrix)).all()
+    assert np.isfinite(model.contributions(matrix)).all()
+
+
 def _same(one: History, other: History) -> bool:
     assert one.event_time_ms.tolist() == other.event_time_ms.tolist()
     assert one.fraud.tolist() == other.fraud.tolist()
