@@ -36,6 +36,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=2_000,
+            fetch_max_wait_ms=100,
             bootstrap_timeout_ms=15_000,
         )
     except (KafkaError, OSError, ValueError) as error:

@@ -186,15 +186,20 @@ def _sole_producer(settings: Settings) -> Iterator[Any]:
         )
         producer.init_transactions()
         yield producer
-    except (ProducerFencedError, InvalidProducerEpochError):
-        raise BrokerError(
-            "another `tamiz redrive` has started meanwhile and goes on from here; this one sent nothing by halves"
-        ) from None
     except KafkaError as error:
+        if _is_fenced(error):
+            raise BrokerError(
+                "another `tamiz redrive` has started meanwhile and goes on from here; this one sent nothing by halves"
+            ) from None
         raise BrokerError(f"dead letters could not be sent back by {settings.bootstrap}: {error}") from None
     finally:
         if producer is not None:
             producer.close(timeout=30)
+
+
+def _is_fenced(error: BaseException) -> bool:
+    # Once fenced, kafka-python fails with a plain KafkaError whose text ends in the first one's.
+    return isinstance(error, ProducerFencedError | InvalidProducerEpochError) or "ProducerFencedError" in str(error)
 
 
 def _send_back(producer: Any, letters: Sequence[Letter], settings: Settings) -> None:
@@ -223,9 +228,9 @@ def _send_back(producer: Any, letters: Sequence[Letter], settings: Settings) -> 
         producer.flush()
         for future in futures:
             future.get(30)
-    except (ProducerFencedError, InvalidProducerEpochError):
-        raise  # whoever fenced us has aborted for us
-    except BaseException:
-        producer.abort_transaction()
+    except BaseException as error:
+        # Also on Ctrl-C: readers of committed records wait for an open transaction. Whoever fences us aborts for us.
+        if not _is_fenced(error):
+            producer.abort_transaction()
         raise
     producer.commit_transaction()

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from schemas.events import Decision
 from stream_app import dead_letters
 from stream_app.reading import Record
 
@@ -41,15 +42,16 @@ def pretty(record: Record) -> Text:
     about = dead_letters.read(record.headers)
     if about is not None:
         return start + _pretty_dead_letter(about)
-    value = _value(record.value)
     try:
-        decoded = msgspec.json.decode(value["value"]) if value.get("value") is not None else None
-    except msgspec.DecodeError:
-        decoded = None
-    if isinstance(decoded, dict) and decoded.get("outcome") in COLOURS:
-        return start + _pretty_decision(decoded)
-    key = (record.key or b"").decode("utf-8", "replace")
-    return start + Text(f"{key} ", style="bold") + Text((record.value or b"null").decode("utf-8", "backslashreplace"))
+        return start + _pretty_decision(msgspec.json.decode(record.value or b"", type=Decision))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return start + Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
+
+
+def _shown(raw: bytes) -> str:
+    # Bytes of anybody's making: what would steer the terminal is written as an escape.
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
@@ -61,15 +63,12 @@ def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
     )
 
 
-def _pretty_decision(decision: dict[str, Any]) -> Text:
-    outcome = str(decision["outcome"])
-    reasons = "; ".join(str(r.get("text")) for r in decision.get("reasons") or () if isinstance(r, dict))
+def _pretty_decision(decision: Decision) -> Text:
     return Text.assemble(
-        (f"{outcome:<8}", f"bold {COLOURS[outcome]}"),
-        f"{float(decision.get('score', 0)):.4f} ",
-        f"{decision.get('transaction_id')} ",
-        (f"{decision.get('model')} v{decision.get('model_version')} ", "dim"),
-        (reasons, "italic"),
+        (f"{decision.outcome:<8}", f"bold {COLOURS[decision.outcome]}"),
+        f"{decision.score:.4f} {decision.transaction_id} ",
+        (f"{decision.model} v{decision.model_version} ", "dim"),
+        ("; ".join(reason.text for reason in decision.reasons), "italic"),
     )
 
 

@@ -101,7 +101,7 @@ def simulate(traffic: Traffic) -> Simulated:
     Users, transactions, drift and labels draw from streams of their own: switching one thing leaves the rest as it was.
 
     >>> simulate(Traffic(rows=3, seed=1)).columns["tipo_tc"].tolist()
-    ['Física', 'Física', 'Física']
+    ['Virtual', 'Virtual', 'Física']
     """
     users, rows, world, seen, fate, _ = streams(traffic)
     columns = _transactions(traffic, _card_holders(traffic.users, np.random.default_rng(users)), rows)

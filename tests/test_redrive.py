@@ -1,0 +1,227 @@
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.dataset import Dataset, load_dataset
+from schemas.errors import BrokerError
+from schemas.events import Redrive, Rejection
+from schemas.settings import Settings, load
+from schemas.topics import table
+from stream_app import dead_letters
+from stream_app import redrive as redriving
+from stream_app.reading import read_to_end
+from stream_app.redrive import REDRIVEN_FROM, Letter, plan, redrive
+from stream_app.topic_admin import create_topics
+
+MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
+BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
+TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", wanted="a number")
+
+
+@pytest.fixture(scope="module")
+def card() -> Dataset:
+    return load_dataset("card_transactions")
+
+
+# ---------------------------------------------------------------------------------------------- what is to be sent
+
+
+def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", source: str | None = None, value=MENDED):
+    about = dead_letters.DeadLetter("t", 0, origin, "g", transaction, "bad-number", "monto", "mil", "a number")
+    return Letter(f"dead-0-{offset}", about, source, b"7", value, [])
+
+
+def places(card, letters, went_back, replacements=None) -> list[str]:
+    chosen = plan(letters, went_back, card, max_payload_bytes=65_536, replacements=replacements or {})
+    return [sent.place for sent in chosen.back]
+
+
+def test_a_mended_dead_letter_goes_back_and_is_remembered(card):
+    went_back: dict[str, str] = {}
+    assert places(card, [letter(0)], went_back) == ["dead-0-0"]
+    assert places(card, [letter(0)], went_back) == []
+
+
+def test_a_broken_one_stays(card):
+    chosen = plan([letter(0, value=BROKEN)], {}, card, max_payload_bytes=65_536, replacements={})
+    assert chosen.back == []
+    assert [rejection.field for _, rejection in chosen.broken] == ["monto"]
+
+
+def test_a_person_can_replace_a_payload(card):
+    assert places(card, [letter(0, value=BROKEN)], {}, {"t-0-1": MENDED}) == ["dead-0-0"]
+
+
+#  transactions-0   1            8 (sent back from dead-0-0; fails again)
+#  dead-0             0  1         2  3
+#                     D  D again   E  E again
+def test_a_transaction_written_twice_as_a_dead_letter_goes_back_once(card):
+    assert places(card, [letter(0), letter(1)], {}) == ["dead-0-0"]
+
+
+def test_one_that_failed_again_may_be_sent_again_and_then_no_more(card):
+    again = [letter(0), letter(1), *(letter(n, origin=8, source="dead-0-0") for n in (2, 3))]
+    went_back = {"t-0-1": "dead-0-0"}
+    assert places(card, again, went_back) == ["dead-0-2"]
+    assert places(card, again, went_back) == []
+
+
+# --------------------------------------------------------------------------------------------- on the real broker
+
+
+@pytest.fixture
+def settings(kafka) -> Settings:
+    own = uuid.uuid4().hex[:8]
+    here = load(
+        {
+            "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "TAMIZ_TRANSACTIONS_TOPIC": f"transactions-{own}",
+            "TAMIZ_DEAD_LETTERS_TOPIC": f"dead-letters-{own}",
+            "TAMIZ_REDRIVES_TOPIC": f"redrives-{own}",
+            "TAMIZ_PARTITIONS": "2",
+        }
+    )
+    roles = {"transactions", "dead-letters", "redrives"}
+    create_topics(here.bootstrap, [t for t in table(here) if t.role in roles], 1)
+    return here
+
+
+class Consumed:
+    """What the worker consumed, as its dead letters tell it."""
+
+    def __init__(self, settings: Settings, offset: int) -> None:
+        self.topic, self.partition, self.offset = settings.transactions_topic, 1, offset
+        self.headers = [TRACE]
+
+
+def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -> None:
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    try:
+        for offset, value in letters:
+            origin = Consumed(settings, offset)
+            headers = dead_letters.headers(
+                REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}"
+            )
+            producer.send(settings.dead_letters_topic, key=b"7", value=value, headers=headers, partition=1).get(30)
+    finally:
+        producer.close()
+
+
+def everything(settings: Settings, topic: str) -> list[Any]:
+    return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
+
+
+def uncommitted_too(settings: Settings, topic: str) -> int:
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
+        return sum(consumer.end_offsets(partitions).values())
+    finally:
+        consumer.close()
+
+
+@pytest.mark.kafka
+def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
+    write_dead_letters(settings, (0, MENDED), (1, BROKEN), (2, None), (0, MENDED))
+    first, second = redrive(settings, card), redrive(settings, card)
+    assert (first.sent_back, first.went_before, sum(first.broken.values())) == (1, 1, 2)
+    assert (second.sent_back, second.went_before, sum(second.broken.values())) == (0, 2, 2)
+    (back,) = everything(settings, settings.transactions_topic)
+    assert (back.key, back.value, back.partition) == (b"7", MENDED, 1)
+    assert dict(back.headers) == {
+        TRACE[0]: TRACE[1],
+        dead_letters.TRANSACTION_ID: f"{settings.transactions_topic}-1-0".encode(),
+        REDRIVEN_FROM: f"{settings.dead_letters_topic}-1-0".encode(),
+    }
+    (marker,) = everything(settings, settings.redrives_topic)
+    assert msgspec.json.decode(marker.value, type=Redrive).dead_letter == f"{settings.dead_letters_topic}-1-0"
+
+
+@pytest.mark.kafka
+def test_a_dry_run_sends_nothing(settings, card):
+    write_dead_letters(settings, (0, MENDED))
+    assert redrive(settings, card, dry_run=True).sent_back == 1
+    assert everything(settings, settings.transactions_topic) == []
+    assert redrive(settings, card).sent_back == 1
+
+
+@pytest.mark.kafka
+def test_a_limit_leaves_the_rest_for_the_next_time(settings, card):
+    write_dead_letters(settings, *((n, MENDED) for n in range(5)))
+    assert [redrive(settings, card, limit=3).sent_back for _ in range(3)] == [3, 2, 0]
+    assert len(everything(settings, settings.transactions_topic)) == 5
+
+
+@pytest.mark.kafka
+def test_a_replaced_payload_goes_back_and_an_unknown_transaction_is_named(settings, card):
+    write_dead_letters(settings, (0, BROKEN))
+    replacements = {f"{settings.transactions_topic}-1-0": MENDED, "nobody": MENDED}
+    assert redrive(settings, card, replacements=replacements).not_found == ["nobody"]
+    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
+
+
+@pytest.mark.kafka
+def test_what_is_no_dead_letter_is_counted_and_left_alone(settings, card):
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    producer.send(settings.dead_letters_topic, value=MENDED).get(30)
+    producer.close()
+    result = redrive(settings, card)
+    assert (result.unreadable, result.sent_back) == (1, 0)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.kafka
+def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, MENDED))
+    real = redriving._send_back
+
+    def killed_before_the_commit(producer, letters, settings):
+        def die():
+            raise KilledError
+
+        # A process that dies neither commits nor aborts; what it sent is on the broker by then.
+        monkeypatch.setattr(producer, "commit_transaction", die)
+        real(producer, letters, settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redriving, "_send_back", killed_before_the_commit)
+        with pytest.raises(KilledError):
+            redrive(settings, card)
+    assert uncommitted_too(settings, settings.transactions_topic) == 1
+    assert redrive(settings, card).sent_back == 1
+    assert redrive(settings, card).sent_back == 0
+    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
+    assert len(everything(settings, settings.redrives_topic)) == 1
+
+
+@pytest.mark.kafka
+def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, MENDED), (1, MENDED))
+    real = redriving._send_back
+
+    def overtaken(producer, letters, settings):
+        monkeypatch.setattr(redriving, "_send_back", real)
+        assert redrive(settings, card).sent_back == 2
+        real(producer, letters, settings)
+
+    monkeypatch.setattr(redriving, "_send_back", overtaken)
+    with pytest.raises(BrokerError, match="another `tamiz redrive` has started"):
+        redrive(settings, card)
+    assert len(everything(settings, settings.transactions_topic)) == 2
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_is_named(settings, card):
+    elsewhere = msgspec.structs.replace(settings, dead_letters_topic="no-such-topic")
+    with pytest.raises(BrokerError, match="there is no topic no-such-topic"):
+        redrive(elsewhere, card)
+    assert issubclass(BrokerError, Exception)
+    assert not issubclass(BrokerError, KafkaError)
