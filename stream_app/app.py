@@ -123,11 +123,11 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         """Close the pages."""
         await self._pages.stop()
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _score(self) -> None:
         await self._scorer.run()
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _follow_champion(self) -> None:
         while True:
             # Jitter, so that a fleet does not ask in step.

@@ -98,7 +98,7 @@ class EmbeddedBroker:
         if port and not _is_free(port):
             raise BrokerError(f"port {port} is taken; choose another with --port, or 0 for any free one")
         for attempt in range(1, ATTEMPTS + 1):
-            self._port, controller = port or _free_port(), _free_port()
+            self._port, controller = port or free_port(), free_port()
             self._write_properties(controller)
             try:
                 self._launch()
@@ -150,10 +150,9 @@ class EmbeddedBroker:
     def _format(self) -> None:
         if (self._folder / "records" / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = self._java_command(
             "kafka.tools.StorageTool",
-            *("format", "--cluster-id", cluster, "--config", str(self._folder / "server.properties")),
+            *("format", "--cluster-id", _new_cluster_id(), "--config", str(self._folder / "server.properties")),
             heap="128m",
         )
         done = subprocess.run(command, capture_output=True, text=True, timeout=READY_WITHIN_S)
@@ -260,6 +259,13 @@ def _resolve() -> list[str]:
         ) from None
 
 
+def _new_cluster_id() -> str:
+    # 16 random bytes in URL-safe base64; one that began with a dash would be taken for an option.
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        continue
+    return made
+
+
 def _java_version(java: Path) -> int:
     try:
         said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20)
@@ -302,7 +308,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import mlflow
 import msgspec
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.environment_variables import (
+    MLFLOW_DISABLE_TELEMETRY,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
 from mlflow.exceptions import MlflowException
 
 from monitoring.model import ScoringModel
@@ -41,6 +45,7 @@ class ModelStore:
         # MLflow's own patience (minutes) would keep a worker from saying what it waits for.
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
+        MLFLOW_DISABLE_TELEMETRY.set(True)
         self._client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
 
     @property
@@ -101,6 +106,9 @@ class ModelStore:
         return True
 
     def _champion(self) -> tuple[int, str] | None:
+        uri = self._settings.tracking_uri
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+            return None  # MLflow would make the store, racing with whoever trains for the first time
         try:
             version = self._client.get_model_version_by_alias(self._settings.model, CHAMPION)
         except MlflowException as error:

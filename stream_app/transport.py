@@ -13,12 +13,13 @@ The contract:
   rebalance): the batch is dropped, and since nothing of it was committed the next owner fetches it again.
 * What a fetch brings while the group changes hands is dropped, and the partitions are sought back to their committed
   offsets, as Faust does it.
+* Records of aborted transactions are never seen.
 * On revocation and on stop Faust calls `wait_empty`; it gives the sink time to finish what it holds.
 
 Faust 0.15.3 and aiokafka 0.14.0 internals this rests on (each has a test in tests/test_faust_contract.py):
 `Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `flow_active`, `suspend_flow`, `wait_empty`,
-`_thread.commit`, `App.consumer_generation_id`, `Conductor.add`, `Producer._settings_extra`,
-`AIOKafkaProducer.send_batch`.
+`_thread.commit`, `_new_consumer_thread`, `AIOKafkaConsumer._isolation_level`, `App.consumer_generation_id`,
+`Conductor.add`, `Producer._settings_extra`, `AIOKafkaProducer.send_batch`.
 """
 
 import asyncio
@@ -52,8 +53,24 @@ class BatchSink(Protocol):
         """Return when nothing is held any more, or when the time for it is over."""
 
 
+class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, reading only what is committed.
+
+    Producers may send in transactions (`tamiz redrive` does), and what was aborted must not be decided. Faust reads so
+    only under its own `exactly_once`, which is not to be built on.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # aiokafka reads it when the consumer starts
+        return consumer
+
+
 class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
     """Hands whole fetches to the app's sink."""
+
+    def _new_consumer_thread(self) -> CommittedReader:
+        return CommittedReader(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         sink: BatchSink = self.app.batch_sink

@@ -12,7 +12,8 @@ class WorkerMetrics:
     """One worker's metrics, in a registry of their own: made, not imported."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a time stamp beside every series says nothing the scraper does not know
+        # A time stamp beside every series says nothing that the scraper does not know.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         r = self.registry
         self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)

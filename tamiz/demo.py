@@ -10,17 +10,29 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
+from schemas.topics import table
+from stream_app.topic_admin import create_topics
+from training.pipeline import train
+from training.simulation import Traffic, simulate
+from training.spellings import payloads, write
+
+HISTORY_ROWS = 30_000
+BROKEN_SHARE = 0.01
+PATIENCE_S = 30
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +171,72 @@ def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None
     finally:
         producer.close()
     return {f"{p.topic}-{p.partition}-{p.offset}": due for due, p in places}
+
+
+def run(settings: Settings, folder: Path, rows: int, rate: float, console: Console) -> Summary:
+    """The whole of it, on a broker that runs already.
+
+    folder: for the training file, the registry and the worker's log; kept, so that the MLflow UI can be looked at.
+    """
+    started = time.monotonic()
+    create_topics(settings.bootstrap, table(settings), settings.replication_factor)
+    with console.status("simulating a labelled history, and training on it"):
+        past = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
+        write(past, simulate(past), folder / "history.csv")
+        trained = train(settings, folder / "history.csv")
+    console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
+    with ExitStack() as stack:
+        with console.status("starting a worker"):
+            stack.enter_context(worker(settings, folder / "worker.log"))
+        watcher = Watcher(settings)
+        stack.callback(watcher.stop)
+        watcher.start()
+        watcher.ready.wait(PATIENCE_S)
+        begun = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send, settings, _traffic(rows), rate)
+            _follow(watcher, rows, sending, console)
+        due_at, took = sending.result(), time.monotonic() - begun
+    return Summary(
+        transactions=len(due_at),
+        decisions=watcher.outcomes.total(),
+        outcomes=dict(watcher.outcomes),
+        dead_letters=watcher.codes.total(),
+        dead_letter_codes=dict(watcher.codes.most_common()),
+        rate_per_s=round(len(due_at) / took, 1),
+        latency=latency(due_at, watcher.read_at),
+        model=trained.model,
+        model_version=max(watcher.model_versions, default=trained.version),
+        mlflow_ui=trained.mlflow_ui,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
+    traffic = Traffic(rows=rows, seed=2, signal=True, spelling="mixed", broken=BROKEN_SHARE)
+    return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+
+
+def _follow(watcher: Watcher, rows: int, sending: "Future[dict[str, float]]", console: Console) -> None:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    ) as progress:
+        task = progress.add_task("decided", total=rows)
+        deadline = time.monotonic() + PATIENCE_S
+        seen = 0
+        while watcher.answered < rows:
+            if watcher.answered > seen:
+                seen, deadline = watcher.answered, time.monotonic() + PATIENCE_S
+            progress.update(task, completed=watcher.answered)
+            if watcher.failure or (sending.done() and sending.exception()) or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        progress.update(task, completed=watcher.answered)
+    if watcher.failure:
+        raise TamizError(f"the decisions could not be read: {watcher.failure!r}")
+    sending.result()
+    if watcher.answered < rows:
+        raise TamizError(f"{rows - watcher.answered} of {rows} transactions were not answered within {PATIENCE_S} s")
 
 
 def latency(due_at: dict[str, float], read_at: dict[str, float]) -> Latency:

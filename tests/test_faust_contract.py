@@ -4,7 +4,7 @@ import inspect
 from importlib.metadata import version
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from faust.app.base import App
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer, Fetcher
@@ -80,3 +80,13 @@ def test_our_scheme_gives_our_transport_with_an_idempotent_producer() -> None:
 def test_the_producer_takes_whole_batches() -> None:
     assert {"batch", "topic", "partition"} <= set(inspect.signature(AIOKafkaProducer.send_batch).parameters)
     assert hasattr(AIOKafkaProducer, "create_batch")
+
+
+def test_the_isolation_level_is_read_when_the_consumer_starts_after_it_was_made() -> None:
+    assert "isolation_level=self._isolation_level" in source(AIOKafkaConsumer.start)
+    text = source(driver.AIOKafkaConsumerThread.on_start)
+    assert text.index("self._create_consumer(") < text.index("self._consumer.start()")
+    assert "return self._create_worker_consumer(transport)" in source(driver.AIOKafkaConsumerThread._create_consumer)
+    assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in source(
+        driver.Consumer._new_consumer_thread
+    )
