@@ -35,6 +35,7 @@ LOGGING = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")  # Kafka sp
 OLDEST_JAVA = 17
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
+STARTED = "Kafka Server started"  # in its log
 ATTEMPTS = 3  # somebody else may take a free port between our finding it and Kafka's binding it
 
 _PR_SET_PDEATHSIG = 1
@@ -162,6 +163,7 @@ class EmbeddedBroker:
     def _launch(self) -> None:
         self._format()
         command = self._java_command("kafka.Kafka", str(self._folder / "server.properties"), heap="1g")
+        before = len(self._log_text())
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, cwd=self._folder, preexec_fn=_die_with_parent
@@ -172,7 +174,9 @@ class EmbeddedBroker:
                 raise BrokerError(
                     f"Kafka ended with code {self._process.returncode}; its log ends:\n{_last_lines(self._log_text())}"
                 )
-            if _answers(self.bootstrap_servers):
+            # It listens before it can serve; asked too early, a client gives up and leaves its sockets open.
+            if STARTED in self._log_text()[before:]:
+                _ask(self.bootstrap_servers)
                 return
             time.sleep(0.1)
         raise BrokerError(f"Kafka did not answer within {READY_WITHIN_S:.0f} s:\n{_last_lines(self._log_text())}")
@@ -198,6 +202,8 @@ appender.file.name=file
 appender.file.fileName=${sys:tamiz.log}
 appender.file.layout.type=PatternLayout
 appender.file.layout.pattern=%d %p %c: %m%n
+logger.server.name=kafka.server.KafkaRaftServer
+logger.server.level=INFO
 rootLogger.level=WARN
 rootLogger.appenderRef.file.ref=file
 """
@@ -281,21 +287,15 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _answers(bootstrap: str) -> bool:
-    host, port = bootstrap.split(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+def _ask(bootstrap: str) -> None:
+    try:
+        client = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
         try:
-            admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
-        except KafkaError:
-            return False
-        try:
-            admin.list_topics()
-        except KafkaError:
-            return False
+            client.list_topics()
         finally:
-            admin.close()
-        return True
-    return False
+            client.close()
+    except KafkaError as error:
+        raise BrokerError(f"Kafka says it has started, and does not answer at {bootstrap}: {error}") from None
 
 
 def _is_free(port: int) -> bool:
