@@ -105,6 +105,20 @@ class ModelStore:
         log.info("%s version %d decides from now on", self._settings.model, version)
         return True
 
+    def at_version(self, version: int) -> ScoringModel:
+        """A version that need not decide now, e.g. to repeat what it once decided.
+
+        Raises ModelUnavailable when the registry does not give it, ModelIncompatible when it cannot be served.
+        """
+        folder = self._folder / str(version)
+        if not folder.is_dir():
+            try:
+                run_id = self._client.get_model_version(self._settings.model, str(version)).run_id
+                self._download(run_id, folder)
+            except (MlflowException, OSError, RegistryAwayError) as error:
+                raise ModelUnavailable(f"{self._settings.model} version {version}: {_first_line(error)}") from None
+        return self._load(folder, version)
+
     def _champion(self) -> tuple[int, str] | None:
         uri = self._settings.tracking_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():

@@ -8,6 +8,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
+from stream_app.clients import reaching
 
 
 class Record(Protocol):
@@ -28,7 +29,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
 
     Raises BrokerError when nobody answers or there is no such topic.
     """
-    try:
+    with reaching(bootstrap):
         consumer = KafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=None,
@@ -39,10 +40,6 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
             fetch_max_wait_ms=100,
             bootstrap_timeout_ms=15_000,
         )
-    except (KafkaError, OSError, ValueError) as error:
-        raise BrokerError(
-            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
-        ) from None
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:

@@ -18,6 +18,7 @@ from kafka.partitioner import DefaultPartitioner
 from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import BrokerError, TamizError
+from stream_app.clients import reaching
 from stream_app.topic_admin import admin
 
 CHUNK = 2_000  # rows cleaned at once, to learn their event times
@@ -117,7 +118,7 @@ def connected(bootstrap: str) -> Iterator[Any]:
 
     Raises BrokerError when nobody answers.
     """
-    try:
+    with reaching(bootstrap):
         producer = KafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
@@ -129,10 +130,6 @@ def connected(bootstrap: str) -> Iterator[Any]:
             bootstrap_timeout_ms=15_000,
             partitioner=SamePartitionFaster(),
         )
-    except (KafkaError, OSError, ValueError) as error:
-        raise BrokerError(
-            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
-        ) from None
     try:
         yield producer
     finally:

@@ -1,7 +1,6 @@
 """Topics on a cluster: make them, list them, count their partitions. Plain kafka-python."""
 
 import contextlib
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 
 from kafka import KafkaAdminClient
@@ -10,36 +9,18 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from schemas.errors import BrokerError
 from schemas.topics import Topic
+from stream_app.clients import reaching
 
 
 @contextlib.contextmanager
 def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
     """An admin client, closed afterwards. Raises BrokerError when nobody answers."""
-    try:
-        _knock(bootstrap)
+    with reaching(bootstrap):
         client = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000, bootstrap_timeout_ms=15_000)
-    except (KafkaError, OSError, ValueError) as error:
-        raise BrokerError(
-            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
-        ) from None
     try:
         yield client
     finally:
         client.close()
-
-
-def _knock(bootstrap: str) -> None:
-    """Raise OSError when none of the servers takes a connection: kafka-python would try on, and leave sockets open."""
-    refused: OSError | None = None
-    for server in bootstrap.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
-                return
-        except OSError as error:
-            refused = error
-    if refused is not None:
-        raise refused
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> list[str]:

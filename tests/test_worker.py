@@ -15,8 +15,10 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
+from schemas.errors import TamizError
 from schemas.settings import Settings
 from stream_app import dead_letters
+from stream_app.explain import explain
 from tests.broken_payloads import BROKEN, payload
 from tests.conftest import Kafka
 from tests.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
@@ -212,3 +214,17 @@ def test_what_a_worker_cannot_start_with_is_one_readable_line(
     assert (done.returncode, len(lines)) == (2, 1), done.stderr
     assert [word for word in words if word not in lines[0]] == []
     assert "Traceback" not in done.stderr
+
+
+def test_a_decision_is_explained_by_making_it_again_bit_for_bit(
+    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with running_worker(settings, tmp_path):
+        produce(settings, real_payloads[:3_000])
+        flagged = next(d for d in read_decisions(settings, 3_000) if d["outcome"] != "approve")
+    explanation = explain(settings, flagged["decision_id"])
+    assert explanation.reproduced
+    assert explanation.decision.transaction_id == explanation.origin == flagged["transaction_id"]
+    assert explanation.transaction.encode() in real_payloads
+    with pytest.raises(TamizError, match="no decision 'nobody'"):
+        explain(settings, "nobody")
