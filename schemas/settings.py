@@ -104,6 +104,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**values)
 
 
+def java_home(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The Java that the machine's own variable `JAVA_HOME` names; the embedded broker looks there first."""
+    home = environ.get("JAVA_HOME")
+    return Path(home) if home else None
+
+
 def describe() -> list[tuple[str, Any, str]]:
     """Name, default and meaning of every setting, in the order they stand."""
     hints = get_type_hints(Settings, include_extras=True)

