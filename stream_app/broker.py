@@ -18,15 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
 from schemas.settings import Settings
 from stream_app import broker_guard
 from stream_app.kafka_runtime import class_path, find_java
+from stream_app.topic_admin import admin
 
 READY_WITHIN_S = 60.0
+STARTED = "Kafka Server started"  # in its log
 ATTEMPTS = 3  # somebody else may take a free port between our finding it and Kafka's binding it
 
 
@@ -98,10 +99,13 @@ class EmbeddedBroker:
 
     def end_of_log(self, n: int = 15) -> str:
         """The last n lines it wrote since it was started, without the frames of stack traces."""
+        lines = [line for line in self._log_text().splitlines() if not line.startswith("\tat ")]
+        return "\n".join(lines[-n:])
+
+    def _log_text(self) -> str:
         if not self.log.exists():
             return ""
-        written = self.log.read_bytes()[self._logged_before :].decode(errors="replace")
-        return "\n".join([line for line in written.splitlines() if not line.startswith("\tat ")][-n:])
+        return self.log.read_bytes()[self._logged_before :].decode(errors="replace")
 
     def _start_on(self, port: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -112,7 +116,7 @@ class EmbeddedBroker:
             try:
                 self._launch()
             except BrokerError:
-                if attempt == ATTEMPTS or "Address already in use" not in self.end_of_log(200):
+                if attempt == ATTEMPTS or "Address already in use" not in self._log_text():
                     raise
             else:
                 return
@@ -182,7 +186,9 @@ class EmbeddedBroker:
                 code = self._process.returncode
                 self._end()
                 raise BrokerError(f"Kafka ended with code {code}; its log ends:\n{self.end_of_log()}")
-            if _answers(self.bootstrap_servers):
+            # It listens before it can serve; asked too early, a client gives up and leaves its sockets open.
+            if STARTED in self._log_text():
+                _ask(self.bootstrap_servers)
                 return
             time.sleep(0.1)
         self._end()
@@ -204,6 +210,8 @@ appender.file.name=file
 appender.file.fileName=broker.log
 appender.file.layout.type=PatternLayout
 appender.file.layout.pattern=%d %p %c: %m%n
+logger.server.name=kafka.server.KafkaRaftServer
+logger.server.level=INFO
 rootLogger.level=WARN
 rootLogger.appenderRef.file.ref=file
 """
@@ -243,21 +251,12 @@ def _new_cluster_id() -> str:
     return made
 
 
-def _answers(bootstrap: str) -> bool:
-    host, port = bootstrap.split(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-        try:
-            admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
-        except KafkaError:
-            return False
-        try:
-            admin.list_topics()
-        except KafkaError:
-            return False
-        finally:
-            admin.close()
-        return True
-    return False
+def _ask(bootstrap: str) -> None:
+    try:
+        with admin(bootstrap) as client:
+            client.list_topics()
+    except KafkaError as error:
+        raise BrokerError(f"Kafka says it has started, and does not answer at {bootstrap}: {error}") from None
 
 
 def _is_free(port: int) -> bool:
