@@ -1,6 +1,8 @@
 """Topics on a cluster: make them, list them, count their partitions. Plain kafka-python."""
 
 import contextlib
+import time
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from kafka import KafkaAdminClient
@@ -10,6 +12,10 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from schemas.errors import BrokerError
 from schemas.topics import Topic
 from stream_app.clients import reaching
+
+SEEN_WITHIN_S = 15.0
+
+KNOWN_WITHIN_S = 15
 
 
 @contextlib.contextmanager
@@ -24,7 +30,10 @@ def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> list[str]:
-    """Make the topics that are not there yet; their names. Those that are there stay as they are."""
+    """Make the topics that are not there yet; their names. Those that are there stay as they are.
+
+    Raises BrokerError when nobody answers, or when the cluster refuses a topic, with its reason.
+    """
     made = []
     with admin(bootstrap) as client:
         for topic in topics:
@@ -41,7 +50,17 @@ def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: i
             except KafkaError as error:
                 raise BrokerError(f"topic {topic.name} cannot be made: {error}") from None
             made.append(topic.name)
+        _wait_until_seen(client, set(made))
     return made
+
+
+def _wait_until_seen(client: KafkaAdminClient, names: set[str]) -> None:
+    """The controller answers once a topic is recorded; the brokers, of whom clients ask, learn of it a moment later."""
+    deadline = time.monotonic() + SEEN_WITHIN_S
+    while unseen := names - set(client.list_topics()):
+        if time.monotonic() > deadline:
+            raise BrokerError(f"made, but not seen within {SEEN_WITHIN_S:.0f} s: topics {', '.join(sorted(unseen))}")
+        time.sleep(0.05)
 
 
 def partition_counts(bootstrap: str, names: Sequence[str]) -> dict[str, int]:
