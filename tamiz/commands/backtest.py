@@ -1,0 +1,103 @@
+"""`tamiz backtest`: the last days of a history, scored day by day as they came."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas import settings as config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from training.backtest import Backtest, Period, Share
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def backtest(
+        file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet, labels where known.")],
+        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
+        days: Annotated[int, typer.Option(help="How many whole UTC days, the last event's day included.", min=1)] = 7,
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: the whole record, on stdout.")] = False,
+        output: Annotated[
+            Path | None, typer.Option("--output", "-o", help="Folder for backtest.json and the figures.")
+        ] = None,
+    ) -> None:
+        """Score the last 7 days of FILE day by day: drift of the score, alerts, and what they were worth."""
+        import msgspec
+        from rich.console import Console
+
+        settings = config.load()
+        with Console(stderr=True).status("starting") as status:
+            from schemas.dataset import load_dataset
+            from training.backtest import backtest as run
+            from training.backtest import read_rows
+            from training.registered import registered_model
+
+            status.update("fetching the model …")
+            model = registered_model(settings, version)
+            status.update("scoring …")
+            dataset = load_dataset(settings.dataset)
+            tested = run(model, dataset, read_rows(file, dataset), days)
+            record = msgspec.json.format(msgspec.json.encode(tested))
+            if output:
+                status.update("drawing …")
+                from training.backtest_figures import draw_backtest
+                from training.figures import write_figures
+
+                write_figures(output, draw_backtest(tested))
+                (output / "backtest.json").write_bytes(record)
+        if as_json:
+            print(record.decode())
+        else:
+            _show(Console(), tested)
+
+
+def _show(console: "Console", tested: "Backtest") -> None:
+    from rich.table import Table
+
+    console.print(tested.verdict, highlight=False)
+    table = Table(title=f"{tested.model} version {tested.version}, by UTC day", title_justify="left")
+    for head in ("day", "rows", "fraud", *(f"p{level}" for level in tested.levels), "PSI", "KS"):
+        table.add_column(head, justify="left" if head == "day" else "right")
+    for head in ("alerts ≥ review", "≥ decline", "precision", "recall"):
+        table.add_column(head, justify="right")
+    reference = [f"{p:.4f}" for p in tested.reference] or ["–"] * len(tested.levels)
+    table.add_row("training", f"{tested.reference_rows:,}", "", *reference, *[""] * 6, end_section=True)
+    for at, period in enumerate((*tested.days, tested.whole)):
+        table.add_row(*_cells(period, len(tested.levels)), end_section=at == len(tested.days) - 1)
+    console.print(table)
+    whole = Table(title=f"Alerts by threshold, {tested.whole.name} together", title_justify="left")
+    for head in ("from score", "alerts", "caught", "precision", "recall"):
+        whole.add_column(head, justify="right")
+    for alerts in tested.whole.alerts:
+        name = alerts.at if alerts.at[0].isdigit() else f"{alerts.at} {alerts.threshold:.4f}"
+        whole.add_row(
+            name, f"{alerts.alerts:,}", f"{alerts.caught:,}", _interval(alerts.precision), _interval(alerts.recall)
+        )
+    console.print(whole)
+
+
+def _cells(period: "Period", levels: int) -> list[str]:
+    if period.percentiles is None or period.shift is None:
+        return [period.name, "no rows", *[""] * (levels + 7)]
+    review, decline = period.at("review"), period.at("decline")
+    fraud = f"{period.frauds:,}" if period.labelled == period.n else f"{period.frauds:,} of {period.labelled:,} known"
+    return [
+        period.name,
+        f"{period.n:,}",
+        fraud,
+        *(f"{p:.4f}" for p in period.percentiles),
+        f"{period.shift.psi:.3f}{'' if period.enough_for_psi else ' ?'}",
+        f"{period.shift.ks:.3f}",
+        f"{review.alerts:,}",
+        f"{decline.alerts:,}",
+        *("–" if share is None else f"{share.value:.1%}" for share in (review.precision, review.recall)),
+    ]
+
+
+def _interval(share: "Share | None") -> str:
+    return "–" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"

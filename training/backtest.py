@@ -1,0 +1,306 @@
+"""The last days of a history, scored day by day as they came: would this model have done well last week?
+
+Days are whole UTC days, and the window ends with the day of the last event: seven days are 7 x 24 h, never eight dates.
+"""
+
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.model import ScoringModel
+from monitoring.profile import SCORE, count_numbers
+from schemas.cleaning import clean_columns
+from schemas.dataset import Dataset
+from schemas.decision import OperatingPoints
+from schemas.errors import ConfigError, TrainingError
+from schemas.features import featurize
+from schemas.manifest import FeatureProfile, Manifest
+from training.binned import Shift, binned_quantiles, shift
+from training.evaluation import Evaluation, evaluate
+from training.history import History, read_columns, sha256_of
+from training.operating_points import NEVER, wilson
+from training.point_metrics import Floats
+
+DAYS = 7
+DAY_MS = 86_400_000
+PERCENTILES = (5, 25, 50, 75, 95, 99)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+MIN_ROWS_FOR_PSI = 300  # below, PSI above 0.2 is ordinary luck (DRIFT: at 50 rows it is 44 % of all draws)
+SHIFTED_PSI = 0.1
+ALPHA = 0.01  # of a false word about drift in the whole window, shared out over its days
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of counted rows with Wilson's 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Alerts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one threshold did in a period; shares over rows with a known label, None where nothing can be divided."""
+
+    at: str  # "0.5" ... "0.9", "review", "decline"
+    threshold: float
+    alerts: int
+    caught: int  # alerts known to be fraud
+    precision: Share | None
+    recall: Share | None
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """One day, or the whole window, [from_ms, until_ms). Measures are None where there are no rows."""
+
+    name: str
+    from_ms: int
+    until_ms: int
+    n: int
+    labelled: int
+    frauds: int
+    percentiles: tuple[float, ...] | None  # of the score, at Backtest.levels
+    shift: Shift | None  # of the score against the training reference
+    alerts: tuple[Alerts, ...]
+
+    @property
+    def enough_for_psi(self) -> bool:
+        """Whether PSI says something on so few rows."""
+        return self.n >= MIN_ROWS_FOR_PSI
+
+    def at(self, name: str) -> Alerts:
+        """The alerts at a named threshold. Raises KeyError."""
+        for alerts in self.alerts:
+            if alerts.at == name:
+                return alerts
+        raise KeyError(name)
+
+
+class Backtest(msgspec.Struct, frozen=True, kw_only=True):
+    """A model over the last days of a history. JSON-able: no nan, no infinity."""
+
+    model: str
+    version: int
+    dataset: str
+    file: str
+    file_sha256: str
+    points: OperatingPoints
+    levels: tuple[int, ...]  # percentiles, in %
+    reference: tuple[float, ...]  # percentiles of the score in training, from its binned profile
+    reference_rows: int
+    days: tuple[Period, ...]
+    whole: Period
+    evaluation: Evaluation  # of the whole window's labelled rows
+    learned_rows: int  # rows of the window inside the time the model was trained on: not a test for those
+    verdict: str
+
+
+class Window(NamedTuple):
+    """Whole UTC days, by their edges, and the rows that lie in each."""
+
+    edges_ms: tuple[int, ...]  # n_days + 1
+    rows: tuple[npt.NDArray[np.intp], ...]  # one array a day, in order of event time
+
+    @property
+    def all_rows(self) -> npt.NDArray[np.intp]:
+        """The rows of every day, in order of event time."""
+        return np.concatenate(self.rows)
+
+
+def last_days(event_time_ms: npt.NDArray[np.int64], days: int = DAYS) -> Window:
+    """The last whole UTC days; the last one is that of the last event.
+
+    event_time_ms: shape (n,), in any order.
+    Raises ConfigError when `days` is not positive, TrainingError when the history does not reach back so far.
+
+    >>> window = last_days(np.array([0, 5, DAY_MS, 3 * DAY_MS - 1]), days=2)
+    >>> window.edges_ms, [rows.tolist() for rows in window.rows]
+    ((86400000, 172800000, 259200000), [[2], [3]])
+    """
+    if days < 1:
+        raise ConfigError(f"days: {days}, a backtest takes at least 1 day")
+    if not len(event_time_ms):
+        raise TrainingError("no rows to test on; give a file with transactions")
+    first_day, last_day = (int(event_time_ms.min()) // DAY_MS, int(event_time_ms.max()) // DAY_MS)
+    start = last_day + 1 - days
+    if first_day > start:
+        raise TrainingError(
+            f"the history spans {last_day - first_day + 1} days ({utc_date(first_day * DAY_MS)} to "
+            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history or "
+            "fewer --days"
+        )
+    edges = [(start + i) * DAY_MS for i in range(days + 1)]
+    order = np.argsort(event_time_ms, kind="stable")
+    cuts = np.searchsorted(event_time_ms[order], edges)
+    return Window(tuple(edges), tuple(order[a:b] for a, b in pairwise(cuts)))
+
+
+def read_rows(path: Path, dataset: Dataset) -> History:
+    """A file's accepted rows, with a label or without (nan): young labels are missing where a backtest looks.
+
+    Raises TrainingError when the file cannot be read or no row of it is accepted.
+    """
+    cleaned = clean_columns(dataset, read_columns(path, dataset))
+    m = len(cleaned.rows)
+    if not m:
+        why = Counter(f"{r.code} in {r.field}" for r in cleaned.rejections).most_common(1)
+        cause = f"all {cleaned.n} are rejected, mostly {why[0][0]}" if why else "it holds none"
+        raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts: {cause}; name the right file")
+    fraud = np.full(m, np.nan) if cleaned.labels is None else cleaned.labels
+    return History(
+        path=path,
+        sha256=sha256_of(path),
+        rows=cleaned.n,
+        rejected=dict(Counter(r.code for r in cleaned.rejections)),
+        unlabelled=int(np.isnan(fraud).sum()),
+        columns=cleaned.columns,
+        event_time_ms=cleaned.event_time_ms,
+        fraud=fraud,
+    )
+
+
+def backtest(model: ScoringModel, dataset: Dataset, history: History, days: int = DAYS) -> Backtest:
+    """Score the last days of a history, each day on its own, as the worker would have.
+
+    history: labels may be nan (not known yet).
+    Raises ConfigError, TrainingError as `last_days` does, and TrainingError when the model is of another data set.
+    """
+    manifest = model.manifest
+    if manifest.dataset != dataset.name:
+        raise TrainingError(
+            f"version {model.version} was trained on the data set {manifest.dataset!r}, not {dataset.name!r}; "
+            "name its data set with TAMIZ_DATASET"
+        )
+    window = last_days(history.event_time_ms, days)
+    scores = [model.score(featurize(model.encoding, history.columns_at(rows))) for rows in window.rows]
+    reference = score_profile(manifest)
+    points = manifest.points
+    periods = [
+        _period(utc_date(start), start, end, found, history.fraud[rows], reference, points)
+        for start, end, found, rows in zip(window.edges_ms[:-1], window.edges_ms[1:], scores, window.rows, strict=True)
+    ]
+    every, labels = np.concatenate(scores), history.fraud[window.all_rows]
+    start, end = window.edges_ms[0], window.edges_ms[-1]
+    whole = _period("1 day" if days == 1 else f"{days} days", start, end, every, labels, reference, points)
+    evaluation = evaluate(labels, every, points=points, f2_threshold=points.review)
+    learned = int((history.event_time_ms[window.all_rows] <= manifest.trained_until_ms).sum())
+    return Backtest(
+        model=manifest.model,
+        version=model.version,
+        dataset=dataset.name,
+        file=history.path.name,
+        file_sha256=history.sha256,
+        points=points,
+        levels=PERCENTILES,
+        reference=binned_quantiles(reference.edges, reference.counts, [p / 100 for p in PERCENTILES]),
+        reference_rows=sum(reference.counts),
+        days=tuple(periods),
+        whole=whole,
+        evaluation=evaluation,
+        learned_rows=learned,
+        verdict=_verdict(periods, whole, evaluation, learned),
+    )
+
+
+def score_profile(manifest: Manifest) -> FeatureProfile:
+    """The score's reference profile. Raises TrainingError when the manifest has none."""
+    for profile in manifest.profile:
+        if profile.name == SCORE:
+            return profile
+    raise TrainingError("the manifest holds no profile of the score; train the model again with `tamiz train`")
+
+
+def utc_date(ms: int) -> str:
+    """The UTC date of an instant, ISO 8601."""
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+
+
+def _period(
+    name: str, start: int, end: int, scores: Floats, labels: Floats, reference: FeatureProfile, points: OperatingPoints
+) -> Period:
+    known = ~np.isnan(labels)
+    current = count_numbers(scores, reference.edges)
+    at = {**{f"{t:g}": t for t in THRESHOLDS}, "review": points.review, "decline": points.decline}
+    return Period(
+        name=name,
+        from_ms=start,
+        until_ms=end,
+        n=len(scores),
+        labelled=int(known.sum()),
+        frauds=int(np.nansum(labels)),
+        percentiles=tuple(np.percentile(scores, PERCENTILES).tolist()) if len(scores) else None,
+        shift=shift(np.array(reference.counts), current) if len(scores) else None,
+        alerts=tuple(_alerts(which, threshold, scores, labels) for which, threshold in at.items()),
+    )
+
+
+def _alerts(name: str, threshold: float, scores: Floats, labels: Floats) -> Alerts:
+    alerted = scores >= threshold
+    caught = int((alerted & (labels == 1)).sum())
+    return Alerts(
+        at=name,
+        threshold=threshold,
+        alerts=int(alerted.sum()),
+        caught=caught,
+        precision=_share(caught, int((alerted & ~np.isnan(labels)).sum())),
+        recall=_share(caught, int((labels == 1).sum())),
+    )
+
+
+def _share(part: int, of: int) -> Share | None:
+    if not of:
+        return None
+    low, high = wilson(np.array([float(part)]), np.array([float(of)]))
+    value = part / of  # which a bound at 0 or 1 may miss by a rounding
+    return Share(value=value, low=min(value, float(low[0])), high=max(value, float(high[0])))
+
+
+def _verdict(days: list[Period], whole: Period, evaluation: Evaluation, learned: int) -> str:
+    """What the window says, in one sentence."""
+    return (
+        f"From {days[0].name} to {days[-1].name} {_drift_words(days)}, {_skill_words(evaluation)}, "
+        f"and {_alert_words(whole)}{_caution(days, whole, learned)}."
+    )
+
+
+def _drift_words(days: list[Period]) -> str:
+    judged = [(d, d.shift) for d in days if d.shift is not None and d.enough_for_psi]
+    if not judged:
+        return f"no day has the {MIN_ROWS_FOR_PSI} transactions that a word about the scores' drift needs"
+    shifted = [(d, s) for d, s in judged if s.psi >= SHIFTED_PSI and s.p_value < ALPHA / len(days)]
+    worst, of_worst = max(judged, key=lambda pair: pair[1].psi)
+    most = f"highest daily PSI {of_worst.psi:.3f} on {worst.name}"
+    if shifted:
+        return f"the scores had shifted from training on {len(shifted)} of {len(judged)} days ({most})"
+    return f"the scores lay as in training ({most})"
+
+
+def _skill_words(evaluation: Evaluation) -> str:
+    auc = evaluation.metric("roc_auc")
+    if auc.value is None or auc.low is None or auc.high is None:
+        return f"too few labels are known to tell skill ({auc.reason})"
+    shown = "skill was shown" if auc.low > 0.5 else "no skill was shown"
+    return f"{shown} (ROC AUC {auc.value:.3f}, {evaluation.confidence:.0%} interval {auc.low:.3f} to {auc.high:.3f})"
+
+
+def _alert_words(whole: Period) -> str:
+    review = whole.at("review")
+    if review.threshold >= NEVER:
+        return "nothing is alerted, for the review point lies above every score"
+    told = f"{review.alerts:,} of {whole.n:,} transactions ({review.alerts / whole.n:.1%}) reached the review point"
+    if review.precision is None or review.recall is None:
+        return told
+    return f"{told} with precision {review.precision.value:.1%} and recall {review.recall.value:.1%}"
+
+
+def _caution(days: list[Period], whole: Period, learned: int) -> str:
+    empty = sum(not d.n for d in days)
+    parts = [f"{empty} of {len(days)} days hold no transaction"] if empty else []
+    if learned:
+        parts.append(f"the model was trained on the time of {learned:,} of these {whole.n:,} rows, so this is no test")
+    return f"; but {' and '.join(parts)}" if parts else ""
