@@ -193,7 +193,7 @@ def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) 
         code = "missing-field" if np.isnan(hours[i]) else "out-of-range"
         faults.setdefault(i, Fault(code, raw[time.hour][i], "a whole hour from 0 to 23"))
     note(time.hour, faults)
-    usable = needed & (hours >= 0)
+    usable = needed & (hours >= 0) & (hours <= 23)  # what is out of range is a fault already, and may not fit an int
     return np.where(usable, event_time_ms + np.where(usable, hours, 0).astype(np.int64) * HOUR_MS, event_time_ms)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from kafka import KafkaAdminClient
@@ -14,8 +13,6 @@ from schemas.topics import Topic
 from stream_app.clients import reaching
 
 SEEN_WITHIN_S = 15.0
-
-KNOWN_WITHIN_S = 15
 
 
 @contextlib.contextmanager

@@ -105,6 +105,7 @@ BROKEN: dict[str, Broken] = {
     "the year 9999": Broken(payload(fecha="9999-12-31"), "out-of-range", "fecha"),
     "no hour": Broken(payload(hora=...), "missing-field", "hora"),
     "hour 24": Broken(payload(hora="24"), "out-of-range", "hora"),
+    "an hour beyond all numbers of hours": Broken(payload(hora="1e300"), "out-of-range", "hora"),
     "half an hour": Broken(payload(hora="7.5"), "out-of-range", "hora"),
     "a gender that is a number": Broken(payload(genero=3), "wrong-type", "genero"),
     "an endless city": Broken(payload(ciudad="x" * 300), "too-long", "ciudad"),

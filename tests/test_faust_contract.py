@@ -24,7 +24,7 @@ def test_the_pinned_releases_are_the_ones_that_were_read() -> None:
 
 
 def test_the_fetcher_drains_through_the_method_we_override() -> None:
-    assert "consumer._drain_messages(self)" in source(Fetcher._fetcher)
+    assert "consumer._drain_messages(self)" in source(Fetcher)
 
 
 def test_a_fetch_gives_records_by_partition_beside_the_active_ones() -> None:
