@@ -1,21 +1,24 @@
 """The embedded broker: a real Kafka that starts, keeps its records over a restart, and leaves nothing behind."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from platformdirs import user_cache_path
 
 from schemas.errors import BrokerError
 from schemas.settings import load
 from schemas.topics import Topic
-from stream_app.broker import EmbeddedBroker, broker_or_embedded, class_path, find_java, free_port
-from stream_app.topic_admin import create_topics, partition_counts
-from tests.conftest import Kafka
-from tests.worker_process import settings_of_its_own
+from stream_app.broker import EmbeddedBroker, broker_or_embedded, free_port
+from stream_app.kafka_runtime import bundled_java, class_path, find_java
+from stream_app.topic_admin import create_topics
+from tests.worker_process import environment, wait_for
 
 pytestmark = pytest.mark.kafka
 
@@ -36,6 +39,16 @@ def read(bootstrap: str, n: int) -> list[bytes]:
         consumer.close()
 
 
+def is_listening(bootstrap: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(bootstrap.split(":")[1]))) == 0
+
+
+def json_list(path: Path) -> list[str]:
+    listed: list[str] = json.loads(path.read_text())
+    return listed
+
+
 def test_it_starts_keeps_its_records_over_a_restart_and_leaves_nothing_behind() -> None:
     with EmbeddedBroker() as broker:
         folder, bootstrap = broker.log.parent, broker.bootstrap_servers
@@ -47,8 +60,7 @@ def test_it_starts_keeps_its_records_over_a_restart_and_leaves_nothing_behind() 
         assert broker.bootstrap_servers == bootstrap
         assert read(bootstrap, 1) == [b"hola"]
     assert not folder.exists()
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(bootstrap.split(":")[1]))) != 0
+    assert not is_listening(bootstrap)
 
 
 def test_a_setting_kafka_refuses_is_told_with_the_end_of_its_log() -> None:
@@ -76,27 +88,54 @@ def test_every_jar_is_there_and_java_is_new_enough() -> None:
     assert "version" in said.stderr
 
 
+def test_what_was_fetched_once_is_listed_in_the_cache_and_taken_from_there(tmp_path: Path) -> None:
+    known = class_path()
+    name = next(path.name for path in user_cache_path("tamiz").glob("kafka-*.json") if json_list(path) == known)
+    jar = tmp_path / "kafka.jar"
+    jar.touch()
+    (tmp_path / name).write_text(json.dumps([str(jar)]))
+    assert class_path(tmp_path) == [str(jar)]
+
+
+def test_kafka_runs_on_the_java_that_comes_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A relative folder, with what Kafka's own settings file could not spell.
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedBroker(folder=Path("año, nuevo"), java=bundled_java()) as broker:
+        create_topics(broker.bootstrap_servers, [letters()], 1)
+        producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        producer.send("letters", b"hola").get(30)
+        producer.close()
+        assert read(broker.bootstrap_servers, 1) == [b"hola"]
+    assert (tmp_path / "año, nuevo" / "records" / "letters-0").is_dir()
+
+
+ABANDONS_IT = """
+import time
+from stream_app.broker import EmbeddedBroker
+broker = EmbeddedBroker()
+print(broker.log.parent, broker.bootstrap_servers, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_program_that_is_killed_leaves_neither_broker_nor_folder() -> None:
+    with subprocess.Popen([sys.executable, "-c", ABANDONS_IT], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder, bootstrap = process.stdout.readline().split()
+        assert is_listening(bootstrap)
+        process.kill()
+    wait_for(lambda: not is_listening(bootstrap) and not Path(folder).exists(), 30)
+    assert [p.pid for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or [])] == []
+
+
 def test_the_command_runs_until_a_signal_and_ends_what_it_started(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "tamiz", "broker", "--port", str(port), "--folder", str(tmp_path / "kafka")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    bare = environment(load({}))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS=127.0.0.1:{port}\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not is_listening(f"127.0.0.1:{port}")
     assert (tmp_path / "kafka" / "records").is_dir()
-
-
-def test_topics_are_made_once_with_the_tables_partitions(kafka: Kafka, tmp_path: Path) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path, partitions=3)
-    names = [settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic]
-    assert partition_counts(kafka.bootstrap_servers, [*names, "not-there"]) == dict.fromkeys(names, 3)
-    again = [letters(names[0], partitions=9)]
-    assert create_topics(kafka.bootstrap_servers, again, 1) == []
-
-
-def test_a_broker_that_does_not_answer_is_one_readable_line() -> None:
-    with pytest.raises(BrokerError, match=r"127\.0\.0\.1:9.*tamiz broker"):
-        create_topics("127.0.0.1:9", [letters()], 1)

@@ -9,6 +9,8 @@ import typer
 
 from schemas import settings as config
 
+LOOK_EVERY_S = 1.0
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -26,7 +28,9 @@ def register(app: typer.Typer) -> None:
         """
         from rich.console import Console
 
+        from schemas.errors import BrokerError
         from stream_app.broker import EmbeddedBroker
+        from stream_app.kafka_runtime import class_path
 
         settings = config.load()
         if settings.bootstrap_servers:
@@ -35,9 +39,12 @@ def register(app: typer.Typer) -> None:
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
+        class_path()  # the first time it fetches, and shows how far it is
         with Console(stderr=True).status("Apache Kafka is starting"):
             embedded = EmbeddedBroker(port, folder)
         with embedded:
             print(f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS={embedded.bootstrap_servers}", flush=True)
             print("Ctrl-C stops it", flush=True)
-            stopped.wait()
+            while not stopped.wait(LOOK_EVERY_S):
+                if not embedded.is_running:
+                    raise BrokerError(f"Kafka ended by itself; its log ends:\n{embedded.end_of_log()}")

@@ -1,11 +1,26 @@
 """`tamiz topics`: the table of topics, made and shown."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from schemas import settings as config
+from schemas.topics import DAY_MS
+
+
+def kept(config: Mapping[str, str]) -> str:
+    """How long a topic with this configuration keeps its records.
+
+    >>> kept({"retention.ms": "604800000"}), kept({"cleanup.policy": "compact"}), kept({})
+    ('7 days', 'the last of each key', "as the cluster's default")
+    """
+    if config.get("cleanup.policy") == "compact":
+        return "the last of each key"
+    if "retention.ms" not in config:
+        return "as the cluster's default"
+    return f"{int(config['retention.ms']) / DAY_MS:g} days"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,13 +32,22 @@ def register(app: typer.Typer) -> None:
     def create() -> None:
         """Make the topics that are not there yet; those that are stay as they are."""
         from schemas.topics import table
-        from stream_app.topic_admin import create_topics
+        from stream_app.topic_admin import create_topics, partition_counts
 
         settings = config.load()
         wanted = table(settings)
         made = create_topics(settings.bootstrap, wanted, settings.replication_factor)
+        counts = partition_counts(settings.bootstrap, [t.name for t in wanted])
         for topic in wanted:
-            print(f"{topic.name}: {'made' if topic.name in made else 'was there'}")
+            there = counts.get(topic.name, 0)
+            if topic.name in made:
+                print(f"{topic.name}: made")
+            elif there == topic.partitions:
+                print(f"{topic.name}: was there")
+            else:
+                print(
+                    f"{topic.name}: was there, left as it is: partitions {there}, by these settings {topic.partitions}"
+                )
 
     @topics.command("list")
     def list_(
@@ -41,6 +65,7 @@ def register(app: typer.Typer) -> None:
         counts = partition_counts(settings.bootstrap, [t.name for t in topics])
         rows = [
             {
+                "role": t.role,
                 "topic": t.name,
                 "partitions": counts.get(t.name),
                 "key": t.key,
@@ -53,8 +78,9 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print(json.dumps(rows, indent=1))
             return
-        shown = Table("topic", "partitions", "key", "record", "direction", title=f"Topics on {settings.bootstrap}")
-        for row in rows:
-            partitions = "[red]missing[/red]" if row["partitions"] is None else str(row["partitions"])
-            shown.add_row(str(row["topic"]), partitions, str(row["key"]), str(row["record"]), str(row["direction"]))
+        columns = ("role", "topic", "partitions", "key", "record", "direction", "kept")
+        shown = Table(*columns, title=f"Topics on {settings.bootstrap}")
+        for t in topics:
+            partitions = str(counts[t.name]) if t.name in counts else "[red]missing[/red]"
+            shown.add_row(t.role, t.name, partitions, t.key, t.record, t.direction, kept(t.config))
         Console().print(shown)
