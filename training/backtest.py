@@ -95,7 +95,7 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     reference_rows: int
     days: tuple[Period, ...]
     whole: Period
-    evaluation: Evaluation  # of the whole window's labelled rows
+    evaluation: Evaluation  # of the whole window's labelled rows; its `at_f2` is at the review point
     learned_rows: int  # rows of the window inside the time the model was trained on: not a test for those
     verdict: str
 

@@ -32,7 +32,7 @@ def shift(reference: Counts, current: Counts, *, ordered: bool = True) -> Shift:
     Source: Yurdakul (2018), Statistical Properties of the Population Stability Index.
 
     >>> round(shift(np.array([500, 500]), np.array([900, 100])).psi, 2)
-    0.87
+    0.88
     """
     if reference.shape != current.shape or not reference.sum() or not current.sum():
         raise ValueError(f"two filled counts over the same bins, not {reference.shape} and {current.shape}")

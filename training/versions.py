@@ -1,0 +1,118 @@
+"""One model version beside another: which scores better on the same rows, and what became of the inputs between."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from monitoring.model import ScoringModel
+from monitoring.profile import SCORE, count_numbers, profile_codes
+from schemas.features import featurize
+from schemas.manifest import Manifest
+from training.backtest import Window
+from training.binned import Shift, shift
+from training.evaluation import FEWEST_PER_CLASS
+from training.history import History
+from training.intervals import Interval, paired_difference
+from training.point_metrics import measure, rank
+
+COMPARED = ("roc_auc", "average_precision", "brier")
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of two versions on the same rows; the difference is this one's less the other's."""
+
+    metric: str
+    this: float
+    other: float
+    difference: Interval
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two versions by paired bootstrap on the rows of a window whose label is known."""
+
+    version: int
+    other: int
+    n: int
+    frauds: int
+    metrics: tuple[Compared, ...]  # empty when a class has too few rows, and then a reason
+    reason: str | None = None
+
+
+class InputShift(msgspec.Struct, frozen=True, kw_only=True):
+    """How one input of the training rows lies against an older version's training rows, in the older one's bins."""
+
+    name: str
+    shift: Shift
+    ordered: bool  # whether its KS means something
+    missing_before: float  # share
+    missing_now: float
+
+
+def compare(this: ScoringModel, other: ScoringModel, history: History, window: Window) -> Comparison:
+    """Compare two versions on a window's rows, each with its own encoding."""
+    rows = window.all_rows[~np.isnan(history.fraud[window.all_rows])]
+    labels, columns = history.fraud[rows], history.columns_at(rows)
+    frauds = int(labels.sum())
+    known = {"version": this.version, "other": other.version, "n": len(rows), "frauds": frauds}
+    if min(frauds, len(rows) - frauds) < FEWEST_PER_CLASS:
+        reason = f"{frauds} frauds among {len(rows)} rows with a known label; {FEWEST_PER_CLASS} of each are needed"
+        return Comparison(**known, metrics=(), reason=reason)
+    a, b = (model.score(featurize(model.encoding, columns)) for model in (this, other))
+    of_a, of_b = (measure(rank(labels, scores), names=COMPARED) for scores in (a, b))
+    return Comparison(
+        **known,
+        metrics=tuple(
+            Compared(
+                metric=name,
+                this=float(of_a[name][0]),
+                other=float(of_b[name][0]),
+                difference=paired_difference(labels, a, b, name),
+            )
+            for name in COMPARED
+        ),
+    )
+
+
+def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tuple[InputShift, ...]:
+    """The rows a version learned from, counted in the bins of an older version; largest PSI first.
+
+    history: of the file the version was trained on; rows outside its training time are left out.
+    Empty when no row lies in that time.
+    """
+    times = history.event_time_ms
+    rows = np.flatnonzero((times >= manifest.trained_from_ms) & (times <= manifest.trained_until_ms))
+    if not len(rows):
+        return ()
+    columns = history.columns_at(rows)
+    codes = featurize(previous.features, columns)
+    profiles = {p.name: p for p in previous.profile if p.name != SCORE}
+    found = []
+    for j, feature in enumerate(previous.features):
+        before = profiles[feature.name]
+        ordered = feature.kind != "category"
+        if ordered:
+            values = np.asarray(columns[feature.name], dtype=np.float64)
+            missing = int(np.isnan(values).sum())
+            r, c = np.array(before.counts), count_numbers(values, before.edges)
+        else:
+            now = profile_codes(feature.name, codes[:, j], len(feature.levels))
+            missing = now.missing
+            r, c = np.array(before.counts[:-1]), np.array(now.counts[:-1])
+        # Missing is a bin of its own (DRIFT); last, so that it moves no bin of the numbers.
+        r, c = np.append(r, before.missing), np.append(c, missing)
+        found.append(
+            InputShift(
+                name=feature.name,
+                shift=shift(r, c, ordered=ordered),
+                ordered=ordered,
+                missing_before=before.missing / previous.rows,
+                missing_now=missing / len(rows),
+            )
+        )
+    return tuple(sorted(found, key=lambda f: -f.shift.psi))
+
+
+def utc_minute(ms: int) -> str:
+    """An instant to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
