@@ -122,7 +122,7 @@ def describe() -> list[tuple[str, Any, str]]:
 def _path(type_: type, value: Any) -> Any:
     if type_ is Path and isinstance(value, str):
         return Path(value)
-    raise NotImplementedError(f"cannot read {value!r} as {type_}")
+    raise TypeError(f"cannot read {value!r} as {type_}")
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
