@@ -263,21 +263,27 @@ def _share(part: int, of: int) -> Share | None:
 def _verdict(days: list[Period], whole: Period, evaluation: Evaluation, learned: int) -> str:
     """What the window says, in one sentence."""
     return (
-        f"From {days[0].name} to {days[-1].name} {_drift_words(days)}, {_skill_words(evaluation)}, "
+        f"From {days[0].name} to {days[-1].name} {_drift_words(days, whole)}, {_skill_words(evaluation)}, "
         f"and {_alert_words(whole)}{_caution(days, whole, learned)}."
     )
 
 
-def _drift_words(days: list[Period]) -> str:
-    judged = [(d, d.shift) for d in days if d.shift is not None and d.enough_for_psi]
-    if not judged:
-        return f"no day has the {MIN_ROWS_FOR_PSI} transactions that a word about the scores' drift needs"
-    shifted = [(d, s) for d, s in judged if s.psi >= SHIFTED_PSI and s.p_value < ALPHA / len(days)]
-    worst, of_worst = max(judged, key=lambda pair: pair[1].psi)
-    most = f"highest daily PSI {of_worst.psi:.3f} on {worst.name}"
-    if shifted:
-        return f"the scores had shifted from training on {len(shifted)} of {len(judged)} days ({most})"
-    return f"the scores lay as in training ({most})"
+def _drift_words(days: list[Period], whole: Period) -> str:
+    """The whole window decides: a single one is a day of the week, which is no drift where the model knows days."""
+    if whole.shift is None or not whole.enough_for_psi:
+        return f"{whole.n} transactions are too few for a word about the scores' drift ({MIN_ROWS_FOR_PSI} are needed)"
+    single = [d for d in days if d.enough_for_psi and has_shifted(d, ALPHA / len(days))]
+    named = ", ".join(f"{d.name}: {d.shift.psi:.3f}" for d in single if d.shift)
+    apart = f", though not on {len(single)} of {len(days)} days taken alone ({named})" if single else ""
+    if has_shifted(whole, ALPHA):
+        return f"the scores had shifted from training (PSI {whole.shift.psi:.3f})"
+    return f"the scores lay as in training (PSI {whole.shift.psi:.3f}){apart}"
+
+
+def has_shifted(period: Period, alpha: float) -> bool:
+    """Whether the scores of a period lie apart from training: far enough to matter, and beyond luck."""
+    s = period.shift
+    return s is not None and s.psi >= SHIFTED_PSI and s.p_value < alpha
 
 
 def _skill_words(evaluation: Evaluation) -> str:

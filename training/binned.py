@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
+from scipy.special import ndtri
 from scipy.stats import chi2
+
+from monitoring.statistics.ks import ks_statistic
+from monitoring.statistics.psi import degrees_of_freedom, effective_rows, population_stability_index
 
 MIN_EXPECTED = 50  # reference rows a bin should hold (DRIFT)
 
@@ -25,28 +28,23 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 def shift(reference: Counts, current: Counts, *, ordered: bool = True) -> Shift:
     """PSI and KS between counts over the same bins.
 
-    reference, current: shape (n_bins,), the outermost bins open; a current of no rows raises ValueError, as do two
-    shapes. ordered: False for categories, whose KS is that of the order their codes have and should not be read.
-    PSI = Σ (c − r)·ln(c/r) with p = (count + ½)/(n + B/2), bins merged until each expects 50 reference rows; without
-    drift it is (1/n + 1/m)·χ²(B − 1).
-    Source: Yurdakul (2018), Statistical Properties of the Population Stability Index.
+    reference, current: shape (n_bins,), the outermost bins open; an empty side raises ValueError, as do two shapes.
+    ordered: False for categories, whose KS is that of the order their codes have and should not be read.
+    Neighbouring bins are merged for PSI until each expects 50 reference rows; without drift it is then
+    (1/n + 1/m)·chi-squared(B - 1), see `monitoring.statistics.psi`.
 
     >>> round(shift(np.array([500, 500]), np.array([900, 100])).psi, 2)
     0.88
     """
-    if reference.shape != current.shape or not reference.sum() or not current.sum():
-        raise ValueError(f"two filled counts over the same bins, not {reference.shape} and {current.shape}")
+    ks = float(ks_statistic(reference, current))
     r, c = merged(reference, current) if ordered else pooled(reference, current)
-    n, m, b = int(c.sum()), int(r.sum()), len(r)
-    p, q = ((x + 0.5) / (x.sum() + b / 2) for x in (r, c))
-    psi = float(((q - p) * np.log(q / p)).sum())
-    noise = 1 / n + 1 / m
-    far = np.abs(np.cumsum(reference) / m - np.cumsum(current) / n).max()
+    psi = float(population_stability_index(r, c))
+    degrees, rows = int(degrees_of_freedom(r, c)), float(effective_rows(r, c))
     return Shift(
         psi=psi,
-        psi_by_luck=(b - 1) * noise,
-        p_value=float(chi2.sf(psi / noise, b - 1)) if b > 1 else 1.0,
-        ks=float(far),
+        psi_by_luck=degrees / rows,
+        p_value=float(chi2.sf(psi * rows, degrees)) if degrees else 1.0,
+        ks=ks,
     )
 
 
@@ -81,15 +79,15 @@ def pooled(reference: Counts, current: Counts, least: int = MIN_EXPECTED) -> tup
 
 
 def binned_quantiles(edges: Sequence[float], counts: Sequence[int], levels: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles read from counts between edges: exact at an edge, within a bin by the level's log-odds, for scores thin
-    out towards their ends; an open bin gives its edge.
+    """Quantiles read from counts between edges: exact at an edge, within a bin as if the values were normal there,
+    for they thin out towards their ends; an open bin gives its edge.
 
     edges: n_bins - 1, ascending. counts: n_bins. levels: in (0, 1). Without edges there is nothing to tell: ().
 
-    >>> binned_quantiles((0.0, 1.0), (10, 80, 10), (0.01, 0.1, 0.5, 0.99))
-    (0.0, 0.0, 0.5, 1.0)
+    >>> [round(q, 3) for q in binned_quantiles((0.0, 1.0), (10, 80, 10), (0.01, 0.1, 0.5, 0.99))]
+    [0.0, 0.0, 0.5, 1.0]
     """
     if not edges:
         return ()
     reached = np.clip(np.cumsum(counts)[:-1] / np.sum(counts), 1e-12, 1 - 1e-12)
-    return tuple(np.interp(logit(levels), logit(reached), edges).tolist())
+    return tuple(np.interp(ndtri(levels), ndtri(reached), edges).tolist())

@@ -14,7 +14,7 @@ from training.binned import Shift, shift
 from training.evaluation import FEWEST_PER_CLASS
 from training.history import History
 from training.intervals import Interval, paired_difference
-from training.point_metrics import measure, rank
+from training.point_metrics import Floats, measure, rank
 
 COMPARED = ("roc_auc", "average_precision", "brier")
 
@@ -54,23 +54,29 @@ def compare(this: ScoringModel, other: ScoringModel, history: History, window: W
     rows = window.all_rows[~np.isnan(history.fraud[window.all_rows])]
     labels, columns = history.fraud[rows], history.columns_at(rows)
     frauds = int(labels.sum())
-    known = {"version": this.version, "other": other.version, "n": len(rows), "frauds": frauds}
-    if min(frauds, len(rows) - frauds) < FEWEST_PER_CLASS:
-        reason = f"{frauds} frauds among {len(rows)} rows with a known label; {FEWEST_PER_CLASS} of each are needed"
-        return Comparison(**known, metrics=(), reason=reason)
-    a, b = (model.score(featurize(model.encoding, columns)) for model in (this, other))
-    of_a, of_b = (measure(rank(labels, scores), names=COMPARED) for scores in (a, b))
+    enough = min(frauds, len(rows) - frauds) >= FEWEST_PER_CLASS
     return Comparison(
-        **known,
-        metrics=tuple(
-            Compared(
-                metric=name,
-                this=float(of_a[name][0]),
-                other=float(of_b[name][0]),
-                difference=paired_difference(labels, a, b, name),
-            )
-            for name in COMPARED
-        ),
+        version=this.version,
+        other=other.version,
+        n=len(rows),
+        frauds=frauds,
+        metrics=_compared(labels, *(m.score(featurize(m.encoding, columns)) for m in (this, other))) if enough else (),
+        reason=None
+        if enough
+        else f"{frauds} frauds among {len(rows)} rows with a known label; {FEWEST_PER_CLASS} of each are needed",
+    )
+
+
+def _compared(labels: Floats, a: Floats, b: Floats) -> tuple[Compared, ...]:
+    of_a, of_b = (measure(rank(labels, scores), names=COMPARED) for scores in (a, b))
+    return tuple(
+        Compared(
+            metric=name,
+            this=float(of_a[name][0]),
+            other=float(of_b[name][0]),
+            difference=paired_difference(labels, a, b, name),
+        )
+        for name in COMPARED
     )
 
 
