@@ -1,0 +1,234 @@
+"""Bins, frozen on the reference: what every later value of an input is counted into.
+
+Two grains in one layout. *Codes* are what panes count: up to about 250 for a number, so that KS can be told from them;
+a category's levels, OTHER, MISSING. *Bins* are codes taken together until the reference fills each: PSI, KL, JS and the
+detector read those. MISSING is the last code and always a bin of its own.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.profile import MASS_POINT_SHARE, QUANTILES, count_numbers, reference_edges
+from schemas.manifest import FeatureEncoding, FeatureProfile
+
+FINE_CODES = 250
+LEAST_EXPECTED = 50  # reference events in a bin; below it chi-squared is a poor guide
+NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
+
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBins:
+    """One feature's codes and bins."""
+
+    name: str
+    kind: str  # "number" or "category"
+    edges: npt.NDArray[
+        np.float64
+    ]  # number: code i holds edges[i-1] <= x < edges[i], the outermost open; category: none
+    reference: Ints  # shape (n_codes,), the reference's events by code; MISSING last
+    bin_of_code: Codes  # shape (n_codes,); MISSING has the last bin to itself
+    labels: tuple[str, ...]  # of the bins, for people
+
+    @property
+    def n_bins(self) -> int:
+        """How many bins, MISSING among them."""
+        return len(self.labels)
+
+    @property
+    def reference_bins(self) -> Ints:
+        """The reference's events by bin, shape (n_bins,)."""
+        return np.bincount(self.bin_of_code, weights=self.reference, minlength=self.n_bins).astype(np.int64)
+
+    def encode(self, values: npt.NDArray[Any]) -> Codes:
+        """Code of each value, shape (n,).
+
+        A number: float64, NaN where missing. A category: the code that `featurize` gave it, whole, of any dtype.
+        """
+        if self.kind == "category":
+            return values.astype(np.intp)
+        codes = np.searchsorted(self.edges, values, side="right")
+        codes[np.isnan(values)] = len(self.edges) + 1
+        return codes
+
+
+def fine_edges(values: npt.NDArray[np.float64], n_codes: int = FINE_CODES) -> tuple[float, ...]:
+    """`reference_edges` and, between them, the reference's quantiles at every n_codes-th part.
+
+    >>> len(fine_edges(np.arange(10_000.0)))
+    253
+    """
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return ()
+    quantiles = np.quantile(present, np.arange(1, n_codes) / n_codes, method="inverted_cdf")
+    return tuple(np.union1d(reference_edges(values), quantiles + 0.0).tolist())
+
+
+def number_bins(name: str, values: npt.NDArray[np.float64]) -> FeatureBins:
+    """Codes and bins of a number, frozen on its reference values; shape (n,), NaN where missing."""
+    edges = fine_edges(values)
+    missing = int(np.count_nonzero(np.isnan(values)))
+    counts = tuple(count_numbers(values, edges).tolist())
+    return bins_of_profile(FeatureProfile(name=name, edges=edges, counts=counts, missing=missing), None)
+
+
+def share_bins(name: str, no: int, yes: int) -> FeatureBins:
+    """Codes 0 and 1 of something that either happens or not, such as an alert or a dead letter; `no`, `yes`: events."""
+    counts = np.array([no, yes, 0], dtype=np.int64)
+    return FeatureBins(name, "category", np.empty(0), counts, np.arange(3), ("no", "yes", "missing"))
+
+
+def bins_of_profile(profile: FeatureProfile, encoding: FeatureEncoding | None) -> FeatureBins:
+    """Codes and bins of one feature of a manifest. encoding: the feature's, or None for the score.
+
+    Numbers: the edges nearest the quantiles of `QUANTILES` part the bins, mass points keep theirs.
+    Categories: levels that the reference does not fill go to OTHER.
+    """
+    if encoding is not None and encoding.kind == "category":
+        return _category_bins(profile, encoding.levels)
+    counts = np.array(profile.counts, dtype=np.int64)
+    edges = np.array(profile.edges, dtype=np.float64)
+    starts = _bin_starts(edges, counts)
+    runs = np.diff([*starts, len(counts)])
+    labels = tuple(_interval(edges, a, b) for a, b in pairwise([*starts.tolist(), len(counts)]))
+    return FeatureBins(
+        profile.name,
+        "number",
+        edges,
+        np.append(counts, profile.missing),
+        np.append(np.repeat(np.arange(len(starts)), runs), len(starts)),
+        (*labels, "missing"),
+    )
+
+
+class FrozenBins:
+    """All features' codes side by side: a histogram of everything is one vector of `n_codes` counts.
+
+    Histograms add up and take away as whole numbers do, so that any split of the work gives the same counts.
+    """
+
+    def __init__(self, features: Sequence[FeatureBins]) -> None:
+        self.features = tuple(features)
+        self.names = tuple(f.name for f in features)
+        self.offsets: Codes = np.cumsum([0, *(len(f.reference) for f in features)])
+        self.n_codes = int(self.offsets[-1])
+        self.n_bins = max(f.n_bins for f in features)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells counts over these codes from counts over others."""
+        digest = hashlib.sha256()
+        for f in self.features:
+            digest.update(f"{f.name}\0{f.kind}\0{len(f.reference)}\0".encode() + f.edges.tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def occupied(self) -> npt.NDArray[np.bool_]:
+        """Which places of a padded (n_features, n_bins) array are bins."""
+        widths = np.array([f.n_bins for f in self.features])
+        return np.arange(self.n_bins) < widths[:, None]
+
+    @cached_property
+    def missing(self) -> Codes:
+        """Place of MISSING among each feature's bins, shape (n_features,)."""
+        return np.array([f.n_bins - 1 for f in self.features])
+
+    @cached_property
+    def reference(self) -> Ints:
+        """The reference's events, shape (n_features, n_bins), zero where there is no bin."""
+        return self.binned(np.concatenate([f.reference for f in self.features]))
+
+    def encode(self, columns: Mapping[str, npt.NDArray[Any]]) -> Codes:
+        """Codes of a batch, shape (n_rows, n_features): numbers by value, categories by the code `featurize` made.
+
+        columns: one array a feature, each of shape (n_rows,).
+        """
+        return np.stack([f.encode(np.asarray(columns[f.name])) for f in self.features], axis=1)
+
+    def count(self, codes: Codes, groups: Codes | None = None, n_groups: int = 1) -> Ints:
+        """Histograms of coded rows, shape (n_groups, n_codes); NOT_COUNTED is left out.
+
+        codes: shape (n_rows, n_features); groups: the histogram each row belongs to, shape (n_rows,).
+        """
+        places = codes + self.offsets[:-1]
+        if groups is not None:
+            places += (groups * self.n_codes)[:, None]
+        flat = places[codes != NOT_COUNTED] if (codes == NOT_COUNTED).any() else places.ravel()
+        return np.bincount(flat, minlength=n_groups * self.n_codes).reshape(n_groups, self.n_codes)
+
+    def binned(self, counts: Ints) -> Ints:
+        """Counts by code, shape (..., n_codes), as counts by bin, shape (..., n_features, n_bins)."""
+        order, starts, places = self._gather
+        found = np.zeros((*counts.shape[:-1], len(self.features) * self.n_bins), dtype=np.int64)
+        found[..., places] = np.add.reduceat(counts[..., order], starts, axis=-1)
+        return found.reshape(*counts.shape[:-1], len(self.features), self.n_bins)
+
+    @cached_property
+    def _gather(self) -> tuple[Codes, Codes, Codes]:
+        places = np.concatenate([i * self.n_bins + f.bin_of_code for i, f in enumerate(self.features)])
+        order = np.argsort(places, kind="stable")
+        distinct, starts = np.unique(places[order], return_index=True)
+        return order, starts, distinct
+
+
+def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureBins:
+    counts = np.array(profile.counts, dtype=np.int64)
+    other = len(counts) - 2
+    kept = np.flatnonzero(counts[:other] >= LEAST_EXPECTED)
+    bin_of_code = np.full(len(counts), len(kept), dtype=np.intp)
+    bin_of_code[kept] = np.arange(len(kept))
+    bin_of_code[-1] = len(kept) + 1
+    labels = tuple(levels[i] for i in kept.tolist())
+    return FeatureBins(profile.name, "category", np.empty(0), counts, bin_of_code, (*labels, "other", "missing"))
+
+
+def _bin_starts(edges: npt.NDArray[np.float64], counts: Ints) -> Codes:
+    """First code of each bin, ascending, 0 among them."""
+    n = counts.sum()
+    if not len(edges) or not n:
+        return np.zeros(1, dtype=np.intp)
+    below = counts.cumsum()[:-1] / n  # share under each edge
+    wanted = np.abs(below[:, None] - QUANTILES).argmin(axis=0) + 1
+    after = np.append(np.nextafter(edges[:-1], np.inf) == edges[1:], False)
+    points = np.flatnonzero(after & (counts[1:] >= MASS_POINT_SHARE * n)) + 1
+    starts = np.unique(np.concatenate([[0], wanted, points, points + 1]))
+    return _merged(starts, np.add.reduceat(counts, starts), np.isin(starts, points))
+
+
+def _merged(starts: Codes, sizes: Ints, alone: npt.NDArray[np.bool_]) -> Codes:
+    """Starts of bins after the emptiest has joined the emptier of its neighbours, until each expects enough.
+
+    alone: mass points, which nothing joins: a refund among zero discounts must not be counted as a zero. What stands
+    between two of them stays, however empty, as MISSING and OTHER do.
+    """
+    while True:
+        joins = ~alone[:-1] & ~alone[1:]  # between a bin and the next
+        size = np.where(np.append(joins, False) | np.insert(joins, 0, False), sizes, LEAST_EXPECTED)
+        i = int(size.argmin())
+        if size[i] >= LEAST_EXPECTED:
+            return starts
+        left = sizes[i - 1] if i and joins[i - 1] else np.inf
+        right = sizes[i + 1] if i < len(joins) and joins[i] else np.inf
+        gone = i + 1 if right < left else i
+        sizes[gone - 1] += sizes[gone]
+        starts, sizes, alone = np.delete(starts, gone), np.delete(sizes, gone), np.delete(alone, gone)
+
+
+def _interval(edges: npt.NDArray[np.float64], start: int, stop: int) -> str:
+    low = edges[start - 1] if start else -np.inf
+    high = edges[stop - 1] if stop <= len(edges) else np.inf
+    if np.nextafter(low, np.inf) == high:
+        return f"{low:g}"
+    if start > 1 and np.nextafter(edges[start - 2], np.inf) == low:  # begins right after a mass point
+        return f"({edges[start - 2]:g}, {high:g})"
+    return f"{'[' if start else '('}{low:g}, {high:g})"
