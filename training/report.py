@@ -68,7 +68,7 @@ class Contents:
 
 
 def write_report(path: Path, contents: Contents) -> None:
-    """Write the PDF; the same contents give the same bytes."""
+    """Write the PDF; the same contents give the same bytes, but for the figures, which matplotlib may move by a hair."""
     name = f"{contents.manifest.model}, version {contents.version}"
     register_fonts()
     flow: Flow = [

@@ -99,7 +99,7 @@ def gap(points: float = 6) -> Any:
 
 
 def write_pdf(path: Path, flow: Flow, *, name: str, footer: str) -> None:
-    """Lay the flow out over pages and write the file; the same flow gives the same bytes."""
+    """Lay the flow out over pages and write the file. The time of writing is not put in: the same flow gives the same bytes."""
 
     def foot(canvas: Any, document: Any) -> None:
         canvas.setFont(PLAIN, 7)
