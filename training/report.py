@@ -68,7 +68,7 @@ class Contents:
 
 
 def write_report(path: Path, contents: Contents) -> None:
-    """Write the PDF; the same contents give the same bytes, but for the figures, which matplotlib may move by a hair."""
+    """Write the PDF; the same contents give the same bytes, but for figures, which matplotlib may move by a hair."""
     name = f"{contents.manifest.model}, version {contents.version}"
     register_fonts()
     flow: Flow = [
@@ -205,7 +205,7 @@ def _drawn(c: Contents) -> Flow:
                     "Exact TreeSHAP contributions: how far each input moved a transaction's score, in log-odds. They "
                     "say what the model does, not what causes fraud."
                 ),
-                *pictures(wide, columns=1),
+                *pictures(wide, columns=1, share=0.7),
             ],
         )
     return flow
@@ -230,7 +230,7 @@ def _backtest(c: Contents) -> Flow:
                 small=True,
             ),
         ],
-        [gap(), *pictures(drawn, columns=1)],
+        [gap(), *pictures(drawn, columns=1, share=0.85)],
     )
 
 

@@ -80,9 +80,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, shares: Sequen
     return ruled
 
 
-def pictures(figures: Sequence[Figure], columns: int) -> Flow:
-    """Figures side by side, each as wide as its column."""
-    width = WIDTH / columns
+def pictures(figures: Sequence[Figure], columns: int, share: float = 1.0) -> Flow:
+    """Figures side by side, each as wide as its column; all columns together take a share of the width."""
+    width = WIDTH * share / columns
     images = [_image(figure, width - 2 * mm) for figure in figures]
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
     padding = [(f"{side}PADDING", (0, 0), (-1, -1), 1 * mm) for side in ("LEFT", "RIGHT", "TOP", "BOTTOM")]
@@ -99,7 +99,7 @@ def gap(points: float = 6) -> Any:
 
 
 def write_pdf(path: Path, flow: Flow, *, name: str, footer: str) -> None:
-    """Lay the flow out over pages and write the file. The time of writing is not put in: the same flow gives the same bytes."""
+    """Lay the flow out over pages and write the file, without the time: the same flow gives the same bytes."""
 
     def foot(canvas: Any, document: Any) -> None:
         canvas.setFont(PLAIN, 7)
