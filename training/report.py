@@ -198,16 +198,12 @@ def _drawn(c: Contents) -> Flow:
     pairs = pictures(list(shown.values()), columns=2)
     flow = section("Figures", pairs[:1], pairs[1:])
     if wide:
-        flow += section(
-            "What the model looks at",
-            [
-                text(
-                    "Exact TreeSHAP contributions: how far each input moved a transaction's score, in log-odds. They "
-                    "say what the model does, not what causes fraud."
-                ),
-                *pictures(wide, columns=1, share=0.7),
-            ],
+        said = (
+            "Exact TreeSHAP contributions: how far each input moved a transaction's score, in log-odds. They say what "
+            "the model does, not what causes fraud."
         )
+        drawn = pictures(wide, columns=1, share=0.7)
+        flow += section("What the model looks at", [text(said), *drawn[:1]], drawn[1:])
     return flow
 
 
