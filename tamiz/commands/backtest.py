@@ -57,19 +57,26 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(console: "Console", tested: "Backtest") -> None:
+    from rich import box
     from rich.table import Table
 
     console.print(tested.verdict, highlight=False)
-    table = Table(title=f"{tested.model} version {tested.version}, by UTC day", title_justify="left")
-    for head in ("day", "rows", "fraud", *(f"p{level}" for level in tested.levels), "PSI", "KS"):
-        table.add_column(head, justify="left" if head == "day" else "right")
-    for head in ("alerts ≥ review", "≥ decline", "precision", "recall"):
-        table.add_column(head, justify="right")
+    # Two tables, each narrow enough for a terminal of 80 columns.
+    scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
+    scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False
+    for head in ("day", "rows", *(f"p{level}" for level in tested.levels), "PSI", "KS"):
+        scores.add_column(head, justify="left" if head == "day" else "right", min_width=10 if head == "day" else None)
     reference = [f"{p:.4f}" for p in tested.reference] or ["–"] * len(tested.levels)
-    table.add_row("training", f"{tested.reference_rows:,}", "", *reference, *[""] * 6, end_section=True)
+    scores.add_row("training", f"{tested.reference_rows:,}", *reference, "", "", end_section=True)
+    worth = Table(title="What reached the operating points", title_justify="left", box=box.SIMPLE)
+    for head in ("day", "fraud", "alerts ≥ review", "≥ decline", "precision", "recall"):
+        worth.add_column(head, justify="left" if head == "day" else "right")
     for at, period in enumerate((*tested.days, tested.whole)):
-        table.add_row(*_cells(period, len(tested.levels)), end_section=at == len(tested.days) - 1)
-    console.print(table)
+        last_day = at == len(tested.days) - 1
+        scores.add_row(*_score_cells(period, len(tested.levels)), end_section=last_day)
+        worth.add_row(*_worth_cells(period), end_section=last_day)
+    console.print(scores)
+    console.print(worth)
     whole = Table(title=f"Alerts by threshold, {tested.whole.name} together", title_justify="left")
     for head in ("from score", "alerts", "caught", "precision", "recall"):
         whole.add_column(head, justify="right")
@@ -81,22 +88,21 @@ def _show(console: "Console", tested: "Backtest") -> None:
     console.print(whole)
 
 
-def _cells(period: "Period", levels: int) -> list[str]:
+def _score_cells(period: "Period", levels: int) -> list[str]:
     if period.percentiles is None or period.shift is None:
-        return [period.name, "no rows", *[""] * (levels + 7)]
+        return [period.name, "no rows", *[""] * (levels + 2)]
+    psi = f"{period.shift.psi:.3f}{'' if period.enough_for_psi else ' ?'}"
+    percentiles = (f"{p:.4f}" for p in period.percentiles)
+    return [period.name, f"{period.n:,}", *percentiles, psi, f"{period.shift.ks:.3f}"]
+
+
+def _worth_cells(period: "Period") -> list[str]:
+    if period.percentiles is None:
+        return [period.name, "no rows", "", "", "", ""]
     review, decline = period.at("review"), period.at("decline")
     fraud = f"{period.frauds:,}" if period.labelled == period.n else f"{period.frauds:,} of {period.labelled:,} known"
-    return [
-        period.name,
-        f"{period.n:,}",
-        fraud,
-        *(f"{p:.4f}" for p in period.percentiles),
-        f"{period.shift.psi:.3f}{'' if period.enough_for_psi else ' ?'}",
-        f"{period.shift.ks:.3f}",
-        f"{review.alerts:,}",
-        f"{decline.alerts:,}",
-        *("–" if share is None else f"{share.value:.1%}" for share in (review.precision, review.recall)),
-    ]
+    shares = ("–" if share is None else f"{share.value:.1%}" for share in (review.precision, review.recall))
+    return [period.name, fraud, f"{review.alerts:,}", f"{decline.alerts:,}", *shares]
 
 
 def _interval(share: "Share | None") -> str:
