@@ -19,6 +19,7 @@ from monitoring.profile import MASS_POINT_SHARE, QUANTILES, count_numbers, refer
 from schemas.manifest import FeatureEncoding, FeatureProfile
 
 FINE_CODES = 250
+DECILES = tuple(i / 10 for i in range(1, 10))
 LEAST_EXPECTED = 50  # reference events in a bin; below it chi-squared is a poor guide
 NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
 
@@ -43,6 +44,15 @@ class FeatureBins:
     def n_bins(self) -> int:
         """How many bins, MISSING among them."""
         return len(self.labels)
+
+    @cached_property
+    def decile_of_code(self) -> Codes:
+        """The reference's decile of each code, for the classic recipe; MISSING last, a category's bins as they are."""
+        if self.kind == "category":
+            return self.bin_of_code
+        starts = _nearest_starts(self.reference[:-1], DECILES)
+        codes = np.arange(len(self.reference) - 1)
+        return np.append(np.searchsorted(starts, codes, side="right") - 1, len(starts))
 
     @property
     def reference_bins(self) -> Ints:
@@ -146,7 +156,7 @@ class FrozenBins:
     @cached_property
     def reference(self) -> Ints:
         """The reference's events, shape (n_features, n_bins), zero where there is no bin."""
-        return self.binned(np.concatenate([f.reference for f in self.features]))
+        return self.binned(self.reference_codes)
 
     def encode(self, columns: Mapping[str, npt.NDArray[Any]]) -> Codes:
         """Codes of a batch, shape (n_rows, n_features): numbers by value, categories by the code `featurize` made.
@@ -168,17 +178,39 @@ class FrozenBins:
 
     def binned(self, counts: Ints) -> Ints:
         """Counts by code, shape (..., n_codes), as counts by bin, shape (..., n_features, n_bins)."""
-        order, starts, places = self._gather
-        found = np.zeros((*counts.shape[:-1], len(self.features) * self.n_bins), dtype=np.int64)
-        found[..., places] = np.add.reduceat(counts[..., order], starts, axis=-1)
-        return found.reshape(*counts.shape[:-1], len(self.features), self.n_bins)
+        return self._by_bin.sum(counts)
+
+    def deciles(self, counts: Ints) -> Ints:
+        """Counts by code as counts by the reference's deciles and MISSING, shape (..., n_features, n_deciles)."""
+        return self._by_decile.sum(counts)
 
     @cached_property
-    def _gather(self) -> tuple[Codes, Codes, Codes]:
-        places = np.concatenate([i * self.n_bins + f.bin_of_code for i, f in enumerate(self.features)])
-        order = np.argsort(places, kind="stable")
-        distinct, starts = np.unique(places[order], return_index=True)
-        return order, starts, distinct
+    def reference_codes(self) -> Ints:
+        """The reference's events by code, shape (n_codes,)."""
+        return np.concatenate([f.reference for f in self.features])
+
+    @cached_property
+    def _by_bin(self) -> "_Grouping":
+        return _Grouping([f.bin_of_code for f in self.features])
+
+    @cached_property
+    def _by_decile(self) -> "_Grouping":
+        return _Grouping([f.decile_of_code for f in self.features])
+
+
+class _Grouping:
+    """Sums codes into groups, each feature's beside the others', padded to one width."""
+
+    def __init__(self, group_of_code: Sequence[Codes]) -> None:
+        self.shape = len(group_of_code), 1 + max(int(g.max()) for g in group_of_code)
+        places = np.concatenate([i * self.shape[1] + g for i, g in enumerate(group_of_code)])
+        self.order = np.argsort(places, kind="stable")
+        self.places, self.starts = np.unique(places[self.order], return_index=True)
+
+    def sum(self, counts: Ints) -> Ints:
+        found = np.zeros((*counts.shape[:-1], self.shape[0] * self.shape[1]), dtype=np.int64)
+        found[..., self.places] = np.add.reduceat(counts[..., self.order], self.starts, axis=-1)
+        return found.reshape(*counts.shape[:-1], *self.shape)
 
 
 def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureBins:
@@ -197,12 +229,19 @@ def _bin_starts(edges: npt.NDArray[np.float64], counts: Ints) -> Codes:
     n = counts.sum()
     if not len(edges) or not n:
         return np.zeros(1, dtype=np.intp)
-    below = counts.cumsum()[:-1] / n  # share under each edge
-    wanted = np.abs(below[:, None] - QUANTILES).argmin(axis=0) + 1
+    wanted = _nearest_starts(counts, QUANTILES)
     after = np.append(np.nextafter(edges[:-1], np.inf) == edges[1:], False)
     points = np.flatnonzero(after & (counts[1:] >= MASS_POINT_SHARE * n)) + 1
-    starts = np.unique(np.concatenate([[0], wanted, points, points + 1]))
+    starts = np.unique(np.concatenate([wanted, points, points + 1]))
     return _merged(starts, np.add.reduceat(counts, starts), np.isin(starts, points))
+
+
+def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Codes:
+    """0, and the first code at or after each quantile, as near as the codes' edges let it be."""
+    if len(counts) == 1 or not counts.any():
+        return np.zeros(1, dtype=np.intp)
+    below = counts.cumsum()[:-1] / counts.sum()  # share under each edge
+    return np.unique(np.append(np.abs(below[:, None] - np.array(quantiles)).argmin(axis=0) + 1, 0))
 
 
 def _merged(starts: Codes, sizes: Ints, alone: npt.NDArray[np.bool_]) -> Codes:
