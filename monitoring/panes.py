@@ -2,7 +2,8 @@
 
 What is published are whole panes with the offsets they cover, never increments: whoever reads them overwrites by
 (minute, partition), and a replay cannot count twice. Late is what comes after its minute closed in its own partition;
-it is counted as late and nowhere else. As a partition has one order, all of this comes out the same after any restart or rebalance.
+it is counted as late and nowhere else. As a partition has one order, all of this comes out the same after any restart
+or rebalance.
 
 No clock: time is the events' own.
 """
@@ -45,8 +46,8 @@ class Cursor:
 class PartitionPanes:
     """One worker's fold over one input partition.
 
-    To lose nothing and double nothing across crashes and rebalances, publish (`snapshot`) before committing offsets, and
-    take over with the newest snapshots of the partition (`restore`); consume from the committed offset.
+    To lose and double nothing across crashes and rebalances, publish (`snapshot`) before committing offsets, and take
+    over with the newest snapshots of the partition (`restore`), consuming from the committed offset.
     """
 
     def __init__(self, bins: FrozenBins, partition: int, grace_ms: int) -> None:
@@ -66,7 +67,10 @@ class PartitionPanes:
         return found
 
     def observe(self, codes: Codes, event_times_ms: Ints, offsets: Ints) -> None:
-        """Count rows in offset order; repeats are passed over. codes: shape (n_rows, n_features); the others (n_rows,)."""
+        """Count rows in offset order; repeats are passed over.
+
+        codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,).
+        """
         fresh = offsets > self.cursor.last_offset
         if not fresh.any():
             return

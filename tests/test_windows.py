@@ -1,0 +1,275 @@
+"""Panes and windows: any split of the work, any crash and any replay give the counts of one offline pass.
+
+All times are minutes of event time; grace is one minute.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.bins import FrozenBins, share_bins
+from monitoring.calibration import hour_of_week
+from monitoring.panes import MINUTE_MS, Cursor, Pane, PartitionPanes
+from monitoring.windows import WINDOWS, ClosedMinute, MergedPanes
+
+BINS = FrozenBins([share_bins("alert", 90, 10), share_bins("prime", 50, 50)])
+GRACE_MS = MINUTE_MS
+DAY = 1440
+
+
+@dataclass
+class Rows:
+    """One partition's rows in offset order."""
+
+    minutes: list[float]
+    codes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(len(self.minutes))
+        self.codes = rng.integers(0, 3, (len(self.minutes), 2))
+        self.times = (np.array(self.minutes, dtype=float) * MINUTE_MS).astype(np.int64)
+        self.offsets = np.arange(len(self.minutes))
+
+    def feed(self, fold: PartitionPanes, start: int, stop: int) -> None:
+        fold.observe(self.codes[start:stop], self.times[start:stop], self.offsets[start:stop])
+
+
+def merged(partitions: int = 1, idle_minutes: int = 10_000) -> MergedPanes:
+    return MergedPanes(BINS, range(partitions), GRACE_MS, idle_minutes * MINUTE_MS)
+
+
+def closed_by(merger: MergedPanes) -> list[ClosedMinute]:
+    return list(iter(merger.close_next, None))
+
+
+def pane(minute: int, rows: int, last_offset: int = 0, partition: int = 0, layout: str = BINS.digest) -> Pane:
+    counts = np.zeros(BINS.n_codes, dtype=np.int64)
+    counts[[0, 3]] = rows
+    return Pane(
+        start_ms=minute * MINUTE_MS,
+        partition=partition,
+        counts=counts,
+        rows=rows,
+        first_offset=0,
+        last_offset=last_offset,
+        layout=layout,
+    )
+
+
+def slide(merger: MergedPanes, minute: int, offset: int = 1, partition: int = 0) -> list[ClosedMinute]:
+    """Bring a partition's watermark so far that `minute` is the last closed."""
+    merger.hear(Cursor(partition=partition, last_offset=offset, watermark_ms=(minute + 2) * MINUTE_MS))
+    return closed_by(merger)
+
+
+def rows_in(merger: MergedPanes) -> dict[str, int]:
+    counts, by_hour = merger.windows()
+    assert (counts[:, :3].sum(axis=1) == by_hour.sum(axis=1)).all()
+    return dict(zip((w.name for w in WINDOWS), by_hour.sum(axis=1).tolist(), strict=True))
+
+
+# One partition --------------------------------------------------------------------------------------------------------
+
+
+#  minute   0        1        2        3
+#  rows     a  b     c                 d
+#                                b'  (late: 0:xx closed when d was seen, at 3 less grace 1)
+def test_a_row_within_grace_is_counted_and_a_later_one_is_only_counted_as_late() -> None:
+    fold = PartitionPanes(BINS, 0, GRACE_MS)
+    rows = Rows([0.1, 0.5, 1.2, 0.9, 3.0, 0.6])
+    rows.feed(fold, 0, 6)
+    panes, cursor = fold.snapshot()
+    assert [(p.start_ms // MINUTE_MS, p.rows, p.first_offset, p.last_offset) for p in panes] == [
+        (0, 3, 0, 3),
+        (1, 1, 2, 2),
+        (3, 1, 4, 4),
+    ]
+    assert (cursor.late, cursor.last_offset, cursor.watermark_ms) == (1, 5, 3 * MINUTE_MS)
+
+
+def test_a_redelivered_row_is_counted_once() -> None:
+    fold = PartitionPanes(BINS, 0, GRACE_MS)
+    rows = Rows([0.1, 0.2, 0.3])
+    rows.feed(fold, 0, 3)
+    rows.feed(fold, 1, 3)
+    assert [p.rows for p in fold.snapshot()[0]] == [3]
+
+
+def test_a_pane_is_published_again_only_when_it_grew() -> None:
+    fold = PartitionPanes(BINS, 0, GRACE_MS)
+    rows = Rows([0.1, 1.1, 1.2])
+    rows.feed(fold, 0, 2)
+    assert [p.rows for p in fold.snapshot()[0]] == [1, 1]
+    rows.feed(fold, 2, 3)
+    assert [(p.start_ms // MINUTE_MS, p.rows) for p in fold.snapshot()[0]] == [(1, 2)]
+    assert fold.snapshot()[0] == []
+
+
+def test_panes_of_other_bins_are_not_taken_over_nor_merged() -> None:
+    stranger = pane(0, 5, layout="other")
+    assert PartitionPanes.restore(BINS, Cursor(partition=0), [stranger], GRACE_MS).snapshot()[0] == []
+    merger = merged()
+    merger.merge(stranger)
+    assert slide(merger, 5) == []
+
+
+# Windows --------------------------------------------------------------------------------------------------------------
+
+
+#  minute     0            15           60          360         1440       10080
+#  pane       x
+#  15 min     (------------]
+#  1 h        (-------------------------]
+def test_a_row_leaves_each_window_when_its_time_is_over() -> None:
+    merger = merged()
+    merger.merge(pane(0, 7))
+    left: dict[str, int] = {}
+    for minute in range(8 * DAY):
+        slide(merger, minute, offset=minute)
+        for name, rows in rows_in(merger).items():
+            if rows == 0:
+                left.setdefault(name, minute)
+    assert left == {"15 min": 15, "1 h": 60, "6 h": 360, "24 h": 1440, "7 d": 7 * DAY}
+
+
+@pytest.mark.parametrize("step", [1, 7, 61, 400])
+def test_windows_are_the_sums_of_the_minutes_they_cover(step: int) -> None:
+    merger = merged()
+    brought: dict[int, int] = {}
+    for i, minute in enumerate(range(0, 3 * DAY, step)):
+        brought[minute] = 1 + i % 5
+        merger.merge(pane(minute, brought[minute]))
+        slide(merger, minute, offset=minute)
+        for window in WINDOWS:
+            cell = window.cell_ms // MINUTE_MS
+            first = (minute // cell - window.cells + 1) * cell
+            assert rows_in(merger)[window.name] == sum(n for m, n in brought.items() if m >= first), (minute, window)
+
+
+def test_a_silence_longer_than_every_window_empties_them() -> None:
+    merger = merged()
+    merger.merge(pane(3, 5))
+    slide(merger, 3)
+    merger.merge(pane(30 * DAY, 2))
+    slide(merger, 30 * DAY, offset=2)
+    assert set(rows_in(merger).values()) == {2}
+
+
+def test_rows_are_known_by_their_hour_of_the_week() -> None:
+    merger = merged()
+    merger.merge(pane(59, 4))
+    merger.merge(pane(60, 6))
+    slide(merger, 60)
+    by_hour = merger.windows()[1][1]
+    assert {i: n for i, n in enumerate(by_hour.tolist()) if n} == {72: 4, 73: 6}  # the epoch was a Thursday
+    assert hour_of_week(4 * 24) == 0
+
+
+# Several partitions ---------------------------------------------------------------------------------------------------
+
+
+def test_a_minute_closes_when_the_slowest_partition_has_passed_it() -> None:
+    merger = merged(2)
+    merger.merge(pane(0, 1, partition=0))
+    slide(merger, 9, partition=0)
+    merger.merge(pane(0, 2, partition=1))
+    closed = slide(merger, 0, partition=1)
+    assert [(c.start_ms, c.rows, c.hour_of_week) for c in closed] == [(0, 3, 72)]
+
+
+def test_an_idle_partition_is_not_waited_for_and_the_windows_still_take_what_it_brings() -> None:
+    merger = merged(2, idle_minutes=5)
+    merger.merge(pane(0, 1, partition=0))
+    assert [c.rows for c in slide(merger, 9, partition=0)] == [1]
+    merger.merge(pane(0, 2, partition=1))
+    merger.merge(pane(0, 2, partition=1))
+    assert rows_in(merger)["1 h"] == 3
+
+
+def test_a_snapshot_that_grew_after_its_minute_closed_replaces_what_was_summed() -> None:
+    merger = merged()
+    merger.merge(pane(0, 2, last_offset=5))
+    slide(merger, 0)
+    merger.merge(pane(0, 6, last_offset=9))
+    merger.merge(pane(0, 2, last_offset=5))  # a zombie's older one
+    assert rows_in(merger)["7 d"] == 6
+
+
+def test_a_whole_weeks_panes_read_a_second_time_change_nothing() -> None:
+    merger = merged()
+    panes = [pane(minute, 1 + minute % 3, last_offset=minute) for minute in range(0, 7 * DAY, 30)]
+    for p in panes:
+        merger.merge(p)
+        slide(merger, p.start_ms // MINUTE_MS, offset=p.last_offset)
+    before = merger.windows()[0].tolist()
+    for p in panes:
+        merger.merge(p)
+    assert merger.windows()[0].tolist() == before
+    assert merger.lost == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**9))
+def test_any_workers_any_crashes_and_any_replay_give_the_counts_of_one_offline_pass(seed: int) -> None:
+    chance = random.Random(seed)
+    partitions = [
+        Rows(
+            [
+                max(0.0, i * chance.choice([0.05, 0.3]) + chance.uniform(-2.5, 0))
+                for i in range(chance.randrange(1, 120))
+            ]
+        )
+        for _ in range(3)
+    ]
+    offline = merged(3)
+    for p, rows in enumerate(partitions):
+        fold = PartitionPanes(BINS, p, GRACE_MS)
+        rows.feed(fold, 0, len(rows.minutes))
+        deliver(offline, *fold.snapshot())
+    wanted = [(c.start_ms, c.counts.tolist()) for c in closed_by(offline)]
+
+    live = merged(3)
+    topic: list[tuple[dict[int, Pane], Cursor]] = [({}, Cursor(partition=p)) for p in range(3)]
+    committed = [0] * 3
+    folds: list[PartitionPanes | None] = [None] * 3
+    reached = [0] * 3
+    closed = []
+    while any(committed[p] < len(rows.minutes) for p, rows in enumerate(partitions)):
+        p = chance.randrange(3)
+        rows = partitions[p]
+        fold = folds[p]
+        if fold is None:  # taken over, after a crash or a rebalance
+            fold = folds[p] = PartitionPanes.restore(BINS, topic[p][1], topic[p][0].values(), GRACE_MS)
+            reached[p] = chance.randint(0, committed[p])  # some rows are delivered again
+        stop = min(len(rows.minutes), reached[p] + chance.randint(1, 30))
+        rows.feed(fold, reached[p], stop)
+        reached[p] = stop
+        if chance.random() < 0.6:
+            panes, cursor = fold.snapshot()
+            survives = chance.random() < 0.7
+            for one in panes if survives else panes[: chance.randint(0, len(panes))]:
+                topic[p][0][one.start_ms] = one
+                live.merge(one)
+            if survives:
+                topic[p] = topic[p][0], cursor
+                live.hear(cursor)
+                closed += closed_by(live)
+                committed[p] = stop
+            else:
+                folds[p] = None
+        elif chance.random() < 0.3:
+            folds[p] = None  # a crash with nothing published
+    assert [(c.start_ms, c.counts.tolist()) for c in closed] == wanted
+    assert [a.tolist() for a in live.windows()] == [a.tolist() for a in offline.windows()]
+    assert live.late == offline.late
+    assert live.lost == 0
+
+
+def deliver(merger: MergedPanes, panes: list[Pane], cursor: Cursor) -> None:
+    for one in panes:
+        merger.merge(one)
+    merger.hear(cursor)
