@@ -1,0 +1,96 @@
+"""What one evaluation says of each feature, gathered for those who decide: alerting, retraining, and people."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.bins import FrozenBins
+from monitoring.detector import WindowStatistics
+from monitoring.windows import WINDOWS
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEvidence:
+    """What one evaluation says of one feature, in the window that says it loudest."""
+
+    feature: str
+    alarmed: bool  # by either layer
+    window: str
+    psi: float
+    lower_bound: float
+    tolerance: float
+    reference: tuple[float, ...]  # expected shares by bin, so that a subscriber can draw them
+    current: tuple[float, ...]
+    labels: tuple[str, ...]  # of the bins; MISSING last, a category's OTHER before it
+    category: bool = False
+    importance: float = 0.0  # in [0, 1], the feature's share of the model's gain
+
+    @property
+    def contributions(self) -> Floats:
+        """Each bin's part of PSI, in nats."""
+        r, c = np.array(self.reference), np.array(self.current)
+        both = (r > 0) & (c > 0)
+        ratio = np.where(both, c, 1.0) / np.where(both, r, 1.0)
+        return np.asarray((c - r) * np.log(ratio))
+
+    @property
+    def data_share(self) -> float:
+        """Share of PSI from MISSING, from a category's OTHER growing, and from bins of a category that vanished."""
+        parts = self.contributions
+        broken = np.zeros(len(parts), dtype=bool)
+        broken[-1] = self.current[-1] > self.reference[-1]
+        if self.category:
+            broken[-2] = self.current[-2] > self.reference[-2]
+            broken |= (np.array(self.current) < 0.1 * np.array(self.reference)) & (parts > 0)
+        total = parts.sum()
+        return float(parts[broken].sum() / total) if total > 0 else 0.0
+
+
+def gather(
+    bins: FrozenBins,
+    statistics: WindowStatistics,
+    counts: npt.NDArray[np.int64],
+    expected: Floats,
+    tolerances: Floats,
+    importance: Floats,
+    alarmed: npt.NDArray[np.bool_],
+    window: str | None = None,
+) -> list[FeatureEvidence]:
+    """Evidence of every feature with rows, in one window or, where that is None, each feature's loudest.
+
+    counts: by code, shape (n_windows, n_codes); expected: shape (n_windows, n_features, n_bins); tolerances, importance
+    and alarmed (by the e-CUSUM, in the minutes since the last evaluation): shape (n_features,).
+    """
+    names = [w.name for w in WINDOWS]
+    binned = bins.binned(counts)
+    # A bound of zero says nothing yet; then what is beyond chance decides, then the shorter window.
+    loudness = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
+    loudest = np.where(statistics.rows > 0, loudness, -np.inf).argmax(axis=0)
+    found = []
+    for i, feature in enumerate(bins.features):
+        w = int(loudest[i]) if window is None else names.index(window)
+        if not statistics.rows[w, i]:
+            continue
+        found.append(
+            FeatureEvidence(
+                feature=feature.name,
+                alarmed=bool(alarmed[i] or statistics.exceeds[:, i].any()),
+                window=names[w],
+                psi=float(statistics.psi[w, i]),
+                lower_bound=float(statistics.psi_lower_bound[w, i]),
+                tolerance=float(tolerances[i]),
+                reference=_shares(expected[w, i, : feature.n_bins]),
+                current=_shares(binned[w, i, : feature.n_bins]),
+                labels=feature.labels,
+                category=feature.kind == "category",
+                importance=float(importance[i]),
+            )
+        )
+    return found
+
+
+def _shares(counts: npt.NDArray[np.generic]) -> tuple[float, ...]:
+    return tuple((counts / counts.sum()).tolist())
