@@ -1,5 +1,6 @@
 """The registry: real MLflow on SQLite in a folder of the test's own."""
 
+import json
 import os
 import signal
 import socket
@@ -10,9 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -29,6 +28,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(state_dir=tmp_path_factory.mktemp("state of affairs"), model="small")
 
 
+def report(bundle: Path) -> Path:
+    folder = bundle.parent / "evaluation"
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
@@ -40,7 +46,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def version(settings: Settings, bundle: Path) -> int:
     assert registry.champion(settings) is None
     return registry.register(
-        settings, bundle, metrics={"test_roc_auc": 0.8}, params={"seed": 0}, tags={"data_sha256": "abc", "rows": "4000"}
+        settings,
+        bundle,
+        report=report(bundle),
+        metrics={"test_roc_auc": 0.8},
+        params={"seed": 0},
+        tags={"data_sha256": "abc", "rows": "4000"},
     )
 
 
@@ -73,23 +84,31 @@ def test_a_downloaded_bundle_scores_as_the_one_that_was_registered(
     assert fetched.score(matrix).tolist() == kept.score(matrix).tolist()
 
 
-@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # MLflow's own classes
-def test_generic_tools_load_the_version_and_agree(settings: Settings, bundle: Path, version: int) -> None:
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.tracking_uri)
-    try:
-        generic = mlflow.pyfunc.load_model(f"models:/{settings.model}/{version}")
-    finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+GENERIC_CLIENT = """
+import sys, json, mlflow, numpy, pandas
+uri, model, matrix = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+generic = mlflow.pyfunc.load_model(model)
+frame = pandas.DataFrame(numpy.load(matrix), columns=generic.metadata.signature.inputs.input_names())
+scores = generic.predict(frame).astype(float).tolist()
+print(json.dumps([list(frame.columns), list(generic.input_example.shape), scores]))
+"""
+
+
+def test_generic_tools_load_the_version_and_agree(
+    settings: Settings, bundle: Path, version: int, tmp_path: Path
+) -> None:
     matrix = history()[0][:100]
-    frame = pd.DataFrame(matrix, columns=["monto", "ciudad"])
-    assert generic.metadata.signature.inputs.input_names() == ["monto", "ciudad"]
-    assert generic.input_example.shape == (34, 2)
-    assert (
-        generic.predict(frame).astype(np.float64).tolist() == ScoringModel.load(bundle, version).score(matrix).tolist()
+    np.save(tmp_path / "matrix.npy", matrix)
+    # In a process of its own: MLflow keeps its tracking URI in the environment, where other tests would find it.
+    arguments = [settings.tracking_uri, f"models:/{settings.model}/{version}", str(tmp_path / "matrix.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", GENERIC_CLIENT, *arguments], capture_output=True, text=True, cwd=tmp_path
     )
+    assert done.returncode == 0, done.stderr
+    names, example, scores = json.loads(done.stdout.splitlines()[-1])
+    assert (names, example) == (["monto", "ciudad"], [34, 2])
+    assert scores == ScoringModel.load(bundle, version).score(matrix).tolist()
 
 
 def test_nothing_that_is_stored_is_a_pickle(settings: Settings, version: int) -> None:
@@ -101,7 +120,7 @@ def test_nothing_that_is_stored_is_a_pickle(settings: Settings, version: int) ->
 
 def test_every_promotion_is_remembered_in_order(settings: Settings, bundle: Path, version: int) -> None:
     registry.promote(settings, version, "the first")
-    second = registry.register(settings, bundle, metrics={}, params={}, tags={})
+    second = registry.register(settings, bundle, report=report(bundle), metrics={}, params={}, tags={})
     registry.promote(settings, second, "better by 0.02")
     assert second == version + 1
     assert registry.champion(settings) == second
@@ -170,7 +189,9 @@ def test_a_server_that_proxies_artifacts_serves_as_well(
     server: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remote = Settings(state_dir=tmp_path / "ours", model="small", mlflow_tracking_uri=server)
-    version = registry.register(remote, bundle, metrics={"a": 1.0}, params={}, tags={"rows": "1"})
+    version = registry.register(
+        remote, bundle, report=report(bundle), metrics={"a": 1.0}, params={}, tags={"rows": "1"}
+    )
     registry.promote(remote, version, "test")
     folder = registry.download_bundle(remote, version, tmp_path / "download")
     assert registry.champion(remote) == version == 1

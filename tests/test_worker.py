@@ -150,11 +150,11 @@ def test_a_new_champion_takes_over_while_the_worker_runs(
     settings: Settings, real_csv: Path, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     settings = msgspec.structs.replace(settings, state_dir=tmp_path / "state", registry_poll_seconds=1)
-    train(settings, real_csv)
+    train(settings, real_csv, force="a test needs a champion")
     with running_worker(settings, tmp_path) as worker:
         produce(settings, real_payloads[:100])
         read_decisions(settings, 100)
-        train(settings, real_csv)
+        train(settings, real_csv, force="a test needs a champion")
         wait_for(lambda: worker.readiness()["model_version"] == 2, 30, worker.tail)
         produce(settings, real_payloads[:100])
         versions = Counter(d["model_version"] for d in read_decisions(settings, 200))
@@ -180,11 +180,12 @@ def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -
             "waiting_for": [],
             "model": settings.model,
             "model_version": registry.champion(settings),
-            "forced": False,
+            "forced": True,
             "partitions": [0, 1],
         }
         metrics = worker.get("/metrics")[1]
         assert "tamiz_partitions_assigned 2.0" in metrics
+        assert "tamiz_model_forced 1.0" in metrics
         assert 'tamiz_decisions_total{outcome="decline"} 0.0' in metrics
         assert worker.get("/tables")[0] == 404
 

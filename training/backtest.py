@@ -131,8 +131,7 @@ def last_days(event_time_ms: npt.NDArray[np.int64], days: int = DAYS) -> Window:
     if first_day > start:
         raise TrainingError(
             f"the history spans {last_day - first_day + 1} days ({utc_date(first_day * DAY_MS)} to "
-            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history or "
-            "fewer --days"
+            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history"
         )
     edges = [(start + i) * DAY_MS for i in range(days + 1)]
     order = np.argsort(event_time_ms, kind="stable")

@@ -1,6 +1,7 @@
 """The one story of training, from a labelled file to the champion.
 
-clean -> split by time -> fit -> choose operating points -> profile -> bundle -> register -> promote
+clean -> set the last week aside -> split by time -> fit -> choose operating points -> evaluate -> judge -> profile ->
+bundle -> register -> promote, if skill was shown
 """
 
 import tempfile
@@ -11,22 +12,26 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
+from monitoring.model import Matrix, ScoringModel
 from monitoring.profile import reference_profile
 from schemas.dataset import Dataset, load_dataset
-from schemas.decision import OUTCOMES, OperatingPoints, outcome_codes
+from schemas.decision import OperatingPoints
 from schemas.features import featurize, fit_encoding
 from schemas.manifest import Manifest
 from schemas.settings import Settings
 from training import registry
+from training.backtest import DAYS, last_days
+from training.evaluation import Evaluation, evaluate
+from training.figures import draw_all, write_figures
 from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_bundle
+from training.gate import Verdict, judge_skill
 from training.history import History, read_history
-from training.operating_points import points_by_budget
+from training.operating_points import ChosenPoints, PointPolicy, choose_points
 from training.provenance import git_commit, tamiz_version
 from training.splitting import require_both_classes, split_by_time
 
-UNGATED = "promoted without a skill gate"
+EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,16 +39,19 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     version: int
+    champion: bool  # whether it decides from now on; otherwise it is the challenger
+    forced: bool  # it is champion by a person's word and has not shown skill
     previous_champion: int | None
-    verdict: str
+    verdict: Verdict
     rows: int  # in the file
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int
-    parts: dict[str, int]  # rows of train, validation and test
+    parts: dict[str, int]  # rows of train, validation, test and backtest
     base_rate: float  # share of fraud among the training rows
     trees: int
     points: OperatingPoints
-    metrics: dict[str, float]  # on test rows only
+    points_why: str
+    evaluation: Evaluation  # on test rows only
     data_sha256: str
     git_commit: str | None
     seconds: float
@@ -51,10 +59,16 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train(
-    settings: Settings, path: Path, *, config: FitConfig | None = None, stage: Callable[[str], None] = lambda name: None
+    settings: Settings,
+    path: Path,
+    *,
+    force: str | None = None,
+    config: FitConfig | None = None,
+    stage: Callable[[str], None] = lambda name: None,
 ) -> Trained:
-    """Train on a labelled file, register the version and make it champion.
+    """Train on a labelled file, register the version and, if it has shown skill, make it champion.
 
+    force: a person's reason to make it champion even without skill; it is written down and shown wherever it decides.
     stage: told the name of each step as it begins.
     Raises TrainingError when the file cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
@@ -64,64 +78,86 @@ def train(
 
     stage("reading and cleaning")
     history = read_history(path, dataset)
-    split = split_by_time(history.event_time_ms)
-    require_both_classes(split, history.fraud)
+    # The backtest's week is put away before anything looks at it: no choice below may know it.
+    week = last_days(history.event_time_ms, DAYS)
+    past = np.flatnonzero(history.event_time_ms < week.edges_ms[0])
+    split = split_by_time(history.event_time_ms[past])
+    learn, validate, test = (past[rows] for rows in split)
+    require_both_classes(split, history.fraud[past])
 
     stage("opening the registry")  # before the work, so that it is not done in vain
     registry.ensure_reachable(settings)
 
     stage("fitting")
-    seen = history.columns_at(split.train)
+    seen = history.columns_at(learn)
     encoding = fit_encoding(dataset, seen)
     matrix = featurize(encoding, history.columns)
-    learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (split.train, split.validation))
+    learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (learn, validate))
     booster = fit(learned, chosen, encoding, config)
+    scores = predict(booster, matrix)
 
     stage("choosing operating points")
-    scores = predict(booster, matrix)
-    points = points_by_budget(scores[split.validation])
-    metrics = _metrics(history.fraud[split.test], scores[split.test], points)
+    points = choose_points(history.fraud[validate], scores[validate], PointPolicy())
+
+    stage("evaluating")
+    evaluation = evaluate(
+        history.fraud[test], scores[test], points=points.points, f2_threshold=points.f2_threshold, seed=config.seed
+    )
+    verdict = judge_skill(evaluation)
+    forced = force is not None and not verdict.passed
 
     stage("registering")
-    held_out = np.concatenate([split.validation, split.test])
-    profile = reference_profile(encoding, seen, learned.matrix, scores[held_out])
-    times = history.event_time_ms[split.train]
+    profile = reference_profile(encoding, seen, learned.matrix, scores[np.concatenate([validate, test])])
+    times = history.event_time_ms[learn]
     manifest = Manifest(
         model=settings.model,
         dataset=dataset.name,
         features=encoding,
-        points=points,
+        points=points.points,
         profile=profile,
         golden=(),
-        rows=len(split.train),
+        rows=len(learn),
         base_rate=float(learned.fraud.mean()),
         trained_from_ms=int(times[0]),
         trained_until_ms=int(times[-1]),
         data_sha256=history.sha256,
         model_sha256="",
+        forced=forced,
     )
     commit = git_commit()
-    with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as folder:
-        bundle = Path(folder)
-        write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix, scores))
+    with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
+        bundle, report = Path(scratch) / "bundle", Path(scratch) / "evaluation"
+        model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
+        _write_evaluation(report, evaluation, points, model, matrix[test], history.fraud[test])
         version = registry.register(
-            settings, bundle, metrics=metrics, params=_params(dataset, config, history), tags=_tags(history, commit)
+            settings,
+            bundle,
+            report=report,
+            metrics=evaluation.flat("test_"),
+            params=_params(dataset, config, points, history),
+            tags=_tags(history, verdict, commit, force if forced else None),
         )
-    promotion = registry.promote(settings, version, UNGATED)
+    if verdict.passed or forced:
+        previous = registry.promote(settings, version, force if forced and force else verdict.sentence).previous
+    else:
+        previous = registry.challenge(settings, version, verdict.sentence)
 
     return Trained(
         model=settings.model,
         version=version,
-        previous_champion=promotion.previous,
-        verdict=UNGATED,
+        champion=verdict.passed or forced,
+        forced=forced,
+        previous_champion=previous,
+        verdict=verdict,
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
-        parts={name: len(rows) for name, rows in split._asdict().items()},
+        parts={"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)},
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
-        points=points,
-        metrics=metrics,
+        points=points.points,
+        points_why=points.why,
+        evaluation=evaluation,
         data_sha256=history.sha256,
         git_commit=commit,
         seconds=round(time.perf_counter() - started, 2),
@@ -129,28 +165,43 @@ def train(
     )
 
 
-def _metrics(
-    fraud: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], points: OperatingPoints
-) -> dict[str, float]:
-    shares = np.bincount(outcome_codes(scores, points), minlength=len(OUTCOMES)) / len(scores)
+def _write_evaluation(
+    folder: Path,
+    evaluation: Evaluation,
+    points: ChosenPoints,
+    model: ScoringModel,
+    matrix: Matrix,
+    fraud: npt.NDArray[np.float64],
+) -> None:
+    some = matrix[:: max(1, len(matrix) // EXPLAINED_ROWS)]
+    figures = draw_all(
+        fraud,
+        model.score(matrix),
+        evaluation,
+        contributions=model.contributions(some),
+        values=some,
+        names=model.manifest.names,
+    )
+    write_figures(folder, figures)
+    for name, record in (("metrics.json", evaluation), ("operating_points.json", points)):
+        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def _params(dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History) -> dict[str, object]:
     return {
-        "test_roc_auc": float(roc_auc_score(fraud, scores)),
-        "test_average_precision": float(average_precision_score(fraud, scores)),
-        "test_log_loss": float(log_loss(fraud, scores)),
-        "test_base_rate": float(fraud.mean()),
-        **{f"test_{outcome}_share": float(share) for outcome, share in zip(OUTCOMES, shares, strict=True)},
+        "dataset": dataset.name,
+        "file": history.path.name,
+        "points_by": points.policy.by,
+        **msgspec.structs.asdict(config),
     }
 
 
-def _params(dataset: Dataset, config: FitConfig, history: History) -> dict[str, object]:
-    return {"dataset": dataset.name, "file": history.path.name, **msgspec.structs.asdict(config)}
-
-
-def _tags(history: History, commit: str | None) -> dict[str, str]:
+def _tags(history: History, verdict: Verdict, commit: str | None, forced: str | None) -> dict[str, str]:
     tags = {
         "data_sha256": history.sha256,
         "rows": str(history.rows),
         "version": tamiz_version(),
-        "verdict": UNGATED,
+        "verdict": verdict.status,
+        "verdict_sentence": verdict.sentence,
     }
-    return tags | ({"git_commit": commit} if commit else {})
+    return tags | ({"git_commit": commit} if commit else {}) | ({"forced": forced} if forced else {})

@@ -1,10 +1,12 @@
-"""MLflow, as training knows it: runs, model versions and the alias `champion`. No other file of training imports it.
+"""MLflow, as training knows it: runs, model versions and the aliases `champion` and
+`challenger`. No other file of training imports it.
 
 How a version lies in MLflow:
 
 * its run's artifact folder ``bundle/`` holds ``model.ubj`` and ``manifest.json``, what workers serve. Whoever knows the
   tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
   that proxies artifacts answers just as a local folder does;
+* ``evaluation/`` holds metrics.json and the figures;
 * its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
   signature and input example, for generic tools. Its input is the matrix that `schemas.features.featurize` makes.
 
@@ -42,7 +44,9 @@ from schemas.manifest import MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest
 from schemas.settings import Settings
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 BUNDLE = "bundle"
+EVALUATION = "evaluation"
 GENERIC = "model"
 TAG = "tamiz."
 SQLITE = "sqlite:///"
@@ -62,13 +66,15 @@ def register(
     settings: Settings,
     bundle: Path,
     *,
+    report: Path,
     metrics: Mapping[str, float],
     params: Mapping[str, object],
     tags: Mapping[str, str],
 ) -> int:
     """Log a run with the bundle in it and make it the model's next version; the version's number.
 
-    bundle: folder with model.ubj and manifest.json, already checked. tags: put on run and version, as `tamiz.NAME`.
+    bundle: folder with model.ubj and manifest.json, already checked. report: folder with measures and figures, logged
+    as `evaluation/`. tags: put on run and version, as `tamiz.NAME`.
     Raises ModelUnavailable when the registry cannot be reached or refuses.
     """
     manifest = read_manifest(bundle)
@@ -85,6 +91,7 @@ def register(
             )
             for name in (MODEL_FILE, MANIFEST_FILE):
                 client.log_artifact(run_id, str(bundle / name), BUNDLE)
+            client.log_artifacts(run_id, str(report), EVALUATION)
             with tempfile.TemporaryDirectory() as scratch:
                 generic = Path(scratch) / GENERIC
                 _save_generic(generic, bundle / MODEL_FILE, manifest)
@@ -114,6 +121,17 @@ def promote(settings: Settings, version: int, reason: str) -> Promotion:
         client.set_registered_model_tag(settings.model, f"{TAG}promotion.{now:%Y%m%dT%H%M%S.%fZ}", line)
         client.set_model_version_tag(settings.model, str(version), TAG + "promoted", reason)
     return promotion
+
+
+def challenge(settings: Settings, version: int, reason: str) -> int | None:
+    """Make a version challenger, with the reason why it is no more than that; the version that stays champion.
+
+    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    """
+    with _registry(settings) as client:
+        client.set_registered_model_alias(settings.model, CHALLENGER, str(version))
+        client.set_model_version_tag(settings.model, str(version), TAG + "challenger", reason)
+        return _aliased(client, settings.model, CHAMPION)
 
 
 def promotions(settings: Settings) -> list[Promotion]:

@@ -19,12 +19,16 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def train(
         file: Annotated[Path, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)],
+        force: Annotated[
+            str | None,
+            typer.Option(metavar="REASON", help="Make it champion even if it shows no skill; the reason is kept."),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
     ) -> None:
-        """Train a model on FILE, register it in MLflow and make it champion.
+        """Train a model on FILE and register it in MLflow; champion if it shows skill, else challenger.
 
-        Rows are split by event time: the model learns from the oldest 70 %, its operating points are chosen on the next
-        15 %, and its measures come from the last 15 %.
+        The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
+        the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
         """
         from rich.console import Console
 
@@ -32,7 +36,7 @@ def register(app: typer.Typer) -> None:
         with Console(stderr=True).status("starting") as status:
             from training.pipeline import train as run
 
-            done = run(settings, file, stage=lambda name: status.update(f"{name} …"))
+            done = run(settings, file, force=force, stage=lambda name: status.update(f"{name} …"))
         if as_json:
             import msgspec
 
@@ -44,7 +48,8 @@ def register(app: typer.Typer) -> None:
 def _show(console: "Console", done: "Trained") -> None:
     from rich.table import Table
 
-    table = Table(title=f"{done.model} version {done.version} is champion", show_header=False, title_justify="left")
+    standing = "champion, by force" if done.forced else "champion" if done.champion else "challenger"
+    table = Table(title=f"{done.model} version {done.version} is {standing}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     rejected = sum(done.rejected.values())
@@ -55,13 +60,16 @@ def _show(console: "Console", done: "Trained") -> None:
     table.add_row("split by time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
     table.add_row("fraud in training", f"{done.base_rate:.2%}")
     table.add_row("trees", str(done.trees))
-    m = done.metrics
-    table.add_row("test ROC AUC", f"{m['test_roc_auc']:.3f} (0.5 is chance)")
-    ap, base = m["test_average_precision"], m["test_base_rate"]
-    table.add_row("test average precision", f"{ap:.3f} ({base:.3f} is chance)")
-    for outcome in ("review", "decline"):
-        point, share = getattr(done.points, outcome), m[f"test_{outcome}_share"]
-        table.add_row(f"{outcome} from score", f"{point:.4f} ({share:.2%} of test rows)")
+    chance = {"roc_auc": 0.5, "average_precision": done.evaluation.base_rate}
+    for name, guessing in chance.items():
+        metric = done.evaluation.metric(name)
+        if metric.value is None or guessing is None:
+            shown = metric.reason or "not known"
+        else:
+            shown = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} ({guessing:.3f} is guessing)"
+        table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), shown)
+    table.add_row("operating points", done.points_why)
+    table.add_row("verdict", done.verdict.sentence)
     table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
     table.add_row("took", f"{done.seconds:.1f} s")
     console.print(table)
