@@ -1,22 +1,16 @@
-"""The detectors the drift benchmark compares: ours whole, the rules people write first, river's, and two controls."""
+"""Ours, whole, and two controls that the benchmark must fail."""
 
-import math
-from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from river.drift import ADWIN, KSWIN
 
-from benchmarks.drift_traffic import Floats, Ints
+from benchmarks.drift_traffic import Ints
 from monitoring.calibration import Calibration, hour_of_week
 from monitoring.detector import DetectorPolicy, ECusum, window_alarms
-from monitoring.statistics.ks import ks_p_value, ks_statistic
-from monitoring.statistics.psi import population_stability_index
 
 FEATURES = 20  # of one system, over which budgets are shared
 WINDOW_MINUTES = (15, 60, 360, 1440, 10_080)
-HOUR = 60
 
 Flags = npt.NDArray[np.bool_]
 
@@ -83,52 +77,3 @@ class NeverFire:
 
     def step(self, counts: Ints, hour: int) -> Flags:
         return np.zeros(len(counts), dtype=bool)
-
-
-Rule = Callable[[Ints, Ints], Flags]  # reference and window, (n_inputs, width) each -> alarms
-
-
-def psi_above(reference: Ints, window: Ints) -> Flags:
-    """PSI > 0.2, as people write it."""
-    return np.asarray(population_stability_index(reference, window) > 0.2)
-
-
-def ks_below(level: float) -> Rule:
-    """KS p-value below a level."""
-
-    def rule(reference: Ints, window: Ints) -> Flags:
-        n, m = reference[..., :-1].sum(axis=-1), window[..., :-1].sum(axis=-1)
-        return np.asarray(ks_p_value(ks_statistic(reference[..., :-1], window[..., :-1]), n * m / (n + m)) < level)
-
-    return rule
-
-
-RULES: dict[str, Rule] = {
-    "PSI > 0.2, 1 h": psi_above,
-    "KS p < .05, 1 h": ks_below(0.05),
-    "KS p < .05/20, 1 h": ks_below(0.05 / FEATURES),
-    "KS at our threshold, 1 h": ks_below(DetectorPolicy().budget / FEATURES / DetectorPolicy().horizon_panes),
-}
-
-
-def sliding_hours(panes: Ints) -> Iterator[Ints]:
-    """The last 60 panes at each minute from the 60th on; panes: shape (n_minutes, n_inputs, width)."""
-    total = panes[:HOUR].sum(axis=0)
-    yield total
-    for minute in range(HOUR, len(panes)):
-        total = total + panes[minute] - panes[minute - HOUR]
-        yield total
-
-
-RIVER: dict[str, Callable[[], ADWIN | KSWIN]] = {"river ADWIN": ADWIN, "river KSWIN": lambda: KSWIN(seed=1)}
-
-
-def river_alarms(detector: ADWIN | KSWIN, values: Floats) -> list[int]:
-    """At which values river's detector alarms; missing ones are passed over, as it knows none."""
-    found = []
-    for i, value in enumerate(values.tolist()):
-        if not math.isnan(value):
-            detector.update(value)
-            if detector.drift_detected:
-                found.append(i)
-    return found

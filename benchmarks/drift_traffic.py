@@ -131,6 +131,17 @@ def values(rng: np.random.Generator, shift: Shift | None, n: int) -> Floats:
     return np.where(rng.random(n) < shift.outliers, rng.normal(4, 0.1, n), drawn + shift.mean)
 
 
+def stream(rng: np.random.Generator, habit: Habit, days: float) -> Floats:
+    """Single values of one input of such traffic, without drift."""
+    a_day = EVENTS_A_MINUTE * DAY
+    n = round(days * a_day) // habit.clump
+    hour = np.arange(n) * habit.clump / a_day * 24 % 24
+    side = np.where((hour >= 8) & (hour < 20), habit.night, -habit.night)
+    own = rng.normal(0, habit.wobble, int(days) + 1)
+    drawn = _values(rng, n) + side + own[np.arange(n) * habit.clump // a_day]
+    return np.repeat(drawn, habit.clump)
+
+
 def _values(rng: np.random.Generator, n: int = REFERENCE_ROWS, missing: float = MISSING) -> Floats:
     return np.where(rng.random(n) < missing, np.nan, rng.normal(size=n))
 
