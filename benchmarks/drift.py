@@ -132,7 +132,8 @@ def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Cost
     watched = next(q.months for q in quiet if q.detector == OURS)
     console.print(
         f"{OURS}: {watched:g} system-months of each, in brackets the 95 % Poisson upper bound. Rules: an hour's\n"
-        f"window, {RULE_DAYS} days held up to 30, and the share of time in alarm. River: one input, held up to {FEATURES}."
+        f"window, {RULE_DAYS} days held up to 30, and the share of time in alarm. "
+        f"River: one input, held up to {FEATURES}."
     )
     names = list(dict.fromkeys(a.detector for a in awake))
     table = Table("shift", "bar", title="Median delay after a shift, events (nine in ten)")
@@ -146,7 +147,8 @@ def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Cost
     console.print(f"one worker and eight give the same bits: {'yes' if equal else 'no'}")
     console.print(
         f"an evaluation of {FEATURES} features × 5 windows: {costs.evaluation_ms:.2f} ms (bar {MOST_EVALUATION_MS:g}); "
-        f"an e-CUSUM step: {costs.pane_us:.0f} µs;\ncounting a transaction: "
+        f"an e-CUSUM step: {costs.pane_us:.0f} µs;\n"
+        "counting a transaction: "
         f"{costs.counting_us:.2f} µs in batches of 2000, {costs.counting_small_us:.2f} µs of 100"
     )
 

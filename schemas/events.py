@@ -52,11 +52,146 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True):
     redriven_at_ms: int
 
 
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction turned out to be, days to months later."""
+
+    transaction_id: str  # as its decision has it
+    fraud: bool
+    reported_at_ms: int
+
+
+class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute of one input partition, counted; a later one of the same minute and partition replaces it.
+
+    `codes` and `counts` are little-endian uint32 arrays of one length: the codes that occur, ascending, and how often.
+    """
+
+    start_ms: int
+    rows: int
+    first_offset: int
+    last_offset: int
+    codes: bytes  # base64 on the wire
+    counts: bytes
+
+
+class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one partition is counted, and panes of it: those just closed, or those still open."""
+
+    model: str
+    model_version: int
+    layout: str  # digest of the codes that were counted
+    partition: int
+    last_offset: int
+    watermark_ms: int
+    late: int
+    open: bool  # whether its minutes may still grow; then this is the cursor, from which another worker goes on
+    panes: tuple[PaneCounts, ...]
+
+
+class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What one window says of one feature; null where it says nothing."""
+
+    feature: str
+    rows: int
+    psi: float  # CSI where the feature is an input; nats
+    psi_corrected: float  # less its mean under no drift
+    psi_decile: float  # the classic recipe, for comparison with other tools
+    psi_lower_bound: float  # the population moved by at least this much
+    kl: float  # of reference || current, nats
+    js: float  # nats
+    ks: float
+    ks_p_value: float
+    labelled: bool  # enough rows for the PSI to mean something
+    exceeds: bool  # the bound is above the tolerance
+
+
+class DriftWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One sliding window at one evaluation."""
+
+    window: str
+    rows: int
+    features: tuple[DriftStatistics, ...]
+
+
+class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation: every window, every feature."""
+
+    model: str
+    model_version: int
+    until_ms: int  # event time up to which everything is counted
+    late: int  # transactions that came after their minute had closed, so far
+    lost: int  # transactions whose counts came too late to be merged, so far
+    windows: tuple[DriftWindow, ...]
+    incidents: tuple[str, ...]  # ids of the open ones
+    adwin: bool  # river's ADWIN on the mean score since the last report, beside ours: reported, never acted on
+    suspected_attack: bool  # alert rate and the score's tail up, from few cards
+
+
+class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What an alert says of one feature, with both distributions so that a subscriber can draw them."""
+
+    feature: str
+    window: str
+    psi: float
+    psi_lower_bound: float
+    tolerance: float
+    importance: float  # share of the model's gain, in [0, 1]
+    share: float  # of the change of all features together, in [0, 1]
+    labels: tuple[str, ...]  # of the bins
+    reference: tuple[float, ...]  # share of each bin, expected at these hours
+    current: tuple[float, ...]
+
+
+class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An incident opened, grew or closed."""
+
+    incident_id: str
+    change: Literal["opened", "grew", "closed"]
+    kind: Literal["shift", "data", "attack"]  # of the population, of the pipeline that brings it, or by somebody
+    severity: Literal["warning", "critical"]
+    model: str
+    model_version: int
+    features: tuple[str, ...]  # the loudest first
+    sentence: str  # for people
+    opened_at_ms: int  # event time
+    happened_at_ms: int  # event time of this change
+    evidence: tuple[DriftEvidence, ...]
+    examples: tuple[str, ...]  # ids of a few transactions of the bin that grew most
+
+
+class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Train again on what came in, and why."""
+
+    loop_id: str  # runs through request, training, promotion and swap; the same for the same cause
+    model: str
+    model_version: int  # that drifted
+    cause: Literal["performance", "score-drift", "input-drift", "by-hand"]
+    features: tuple[str, ...]
+    reason: str
+    from_ms: int  # event times of the transactions to train on
+    until_ms: int
+    requested_at_ms: int
+
+
+ModelChange = Literal[
+    "training-started",
+    "training-failed",
+    "registered",
+    "awaiting-approval",  # better by proof, waits for a person
+    "promoted",
+    "retained",  # the champion stays: the challenger did not prove itself
+    "rejected",  # by a person
+    "rolled-back",
+]
+
+
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a model version."""
 
     model: str
-    model_version: int
-    change: Literal["registered", "promoted", "rejected"]
+    model_version: int | None  # None: a training that made none
+    change: ModelChange
     reason: str
+    by: str
     happened_at_ms: int
+    loop_id: str | None = None  # of the request that led here

@@ -41,8 +41,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decisions_topic: Annotated[Name, about("where decisions go out")] = "decisions"
     dead_letters_topic: Annotated[Name, about("where payloads go that cannot be scored")] = "dead-letters"
     redrives_topic: Annotated[Name, about("which dead letters were sent back (compacted)")] = "redrives"
+    labels_topic: Annotated[Name, about("where labels come in: what transactions turned out to be")] = "labels"
+    drift_panes_topic: Annotated[Name, about("what workers counted, minute by minute")] = "drift-panes"
+    drift_reports_topic: Annotated[Name, about("where every evaluation of drift goes out")] = "drift-reports"
     drift_alerts_topic: Annotated[Name, about("where drift alerts go out")] = "drift-alerts"
-    model_events_topic: Annotated[Name, about("what became of each model version (compacted)")] = "model-events"
+    retrain_requests_topic: Annotated[Name, about("where retraining is asked for")] = "retrain-requests"
+    model_events_topic: Annotated[Name, about("what became of each model version")] = "model-events"
     dataset: Annotated[
         Name, about("the declared data set: a name that ships with Tamiz, or the path of a TOML file")
     ] = "card_transactions"
