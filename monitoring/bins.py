@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.profile import MASS_POINT_SHARE, QUANTILES, count_numbers, reference_edges
+from monitoring.profile import MASS_POINT_SHARE, QUANTILES, profile_numbers
 from schemas.manifest import FeatureEncoding, FeatureProfile
 
-FINE_CODES = 250
 DECILES = tuple(i / 10 for i in range(1, 10))
 LEAST_EXPECTED = 50  # reference events in a bin; below it chi-squared is a poor guide
 NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
@@ -71,25 +70,9 @@ class FeatureBins:
         return codes
 
 
-def fine_edges(values: npt.NDArray[np.float64], n_codes: int = FINE_CODES) -> tuple[float, ...]:
-    """`reference_edges` and, between them, the reference's quantiles at every n_codes-th part.
-
-    >>> len(fine_edges(np.arange(10_000.0)))
-    253
-    """
-    present = values[~np.isnan(values)]
-    if not len(present):
-        return ()
-    quantiles = np.quantile(present, np.arange(1, n_codes) / n_codes, method="inverted_cdf")
-    return tuple(np.union1d(reference_edges(values), quantiles + 0.0).tolist())
-
-
 def number_bins(name: str, values: npt.NDArray[np.float64]) -> FeatureBins:
     """Codes and bins of a number, frozen on its reference values; shape (n,), NaN where missing."""
-    edges = fine_edges(values)
-    missing = int(np.count_nonzero(np.isnan(values)))
-    counts = tuple(count_numbers(values, edges).tolist())
-    return bins_of_profile(FeatureProfile(name=name, edges=edges, counts=counts, missing=missing), None)
+    return bins_of_profile(profile_numbers(name, values), None)
 
 
 def share_bins(name: str, no: int, yes: int) -> FeatureBins:

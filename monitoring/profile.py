@@ -14,7 +14,8 @@ from schemas.manifest import FeatureEncoding, FeatureProfile
 
 QUANTILES = (0.001, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 0.999)
 MASS_POINT_SHARE = 0.1
-SCORE = "score"
+FINE_CODES = 250  # so many that KS can be told from their counts
+SCORE, ALERT, DEAD_LETTER = "score", "alert", "dead-letter"  # what is watched beside the inputs
 
 
 def reference_edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
@@ -39,6 +40,19 @@ def reference_edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return tuple((edges + 0.0).tolist())  # + 0.0: -0.0 and 0.0 are one edge, written one way
 
 
+def fine_edges(values: npt.NDArray[np.float64], n_codes: int = FINE_CODES) -> tuple[float, ...]:
+    """`reference_edges` and, between them, the reference's quantiles at every n_codes-th part.
+
+    >>> len(fine_edges(np.arange(10_000.0)))
+    253
+    """
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return ()
+    quantiles = np.quantile(present, np.arange(1, n_codes) / n_codes, method="inverted_cdf")
+    return tuple(np.union1d(reference_edges(values), quantiles + 0.0).tolist())
+
+
 def count_numbers(values: npt.NDArray[np.float64], edges: Sequence[float]) -> npt.NDArray[np.int64]:
     """How many values lie in each bin of `edges`, shape (n_edges + 1,); the outermost are open, NaN not counted.
 
@@ -52,7 +66,7 @@ def count_numbers(values: npt.NDArray[np.float64], edges: Sequence[float]) -> np
 
 def profile_numbers(name: str, values: npt.NDArray[np.float64]) -> FeatureProfile:
     """Profile of a number, a boolean as 0 and 1, or the score; counts and missing together are as many as the rows."""
-    edges = reference_edges(values)
+    edges = fine_edges(values)
     counts = count_numbers(values, edges)
     return FeatureProfile(
         name=name, edges=edges, counts=tuple(counts.tolist()), missing=int(np.count_nonzero(np.isnan(values)))
@@ -76,12 +90,16 @@ def reference_profile(
     columns: Mapping[str, npt.NDArray[Any]],
     matrix: npt.NDArray[np.float32],
     held_out_scores: npt.NDArray[np.float64],
+    *,
+    review: float,
+    rejected: int,
 ) -> tuple[FeatureProfile, ...]:
-    """One profile a feature, in the matrix's order, then the score's.
+    """One profile a feature, in the matrix's order, then the score's, the alert's and the dead letter's.
 
     columns: the cleaned training rows, from which missing numbers are still visible; matrix: the same rows featurized,
     shape (n, n_features). held_out_scores: shape (m,), of rows the trees were not fitted to; scores of fitted rows lie
-    wider than any later score will, which would be taken for drift.
+    wider than any later score will, which would be taken for drift. review: the score from which a row is flagged;
+    rejected: how many rows of the history could not be scored.
     """
     profiles = [
         profile_codes(f.name, matrix[:, j], len(f.levels))
@@ -89,4 +107,10 @@ def reference_profile(
         else profile_numbers(f.name, np.asarray(columns[f.name], dtype=np.float64))
         for j, f in enumerate(encoding)
     ]
-    return (*profiles, profile_numbers(SCORE, held_out_scores))
+    flagged = int(np.count_nonzero(held_out_scores >= review))
+    return (
+        *profiles,
+        profile_numbers(SCORE, held_out_scores),
+        FeatureProfile(name=ALERT, counts=(len(held_out_scores) - flagged, flagged), missing=0),
+        FeatureProfile(name=DEAD_LETTER, counts=(len(matrix), rejected), missing=0),
+    )

@@ -52,12 +52,13 @@ def learned(folder: Path, history: History, version: int) -> ScoringModel:
     booster = fit(*parts, encoding, FitConfig())
     scores = predict(booster, matrix)
     times = history.event_time_ms[train]
+    points = points_by_budget(scores[rest], review=0.05, decline=0.01)
     manifest = Manifest(
         model="simulated",
         dataset="card_transactions",
         features=encoding,
-        points=points_by_budget(scores[rest], review=0.05, decline=0.01),
-        profile=reference_profile(encoding, seen, parts[0].matrix, scores[rest]),
+        points=points,
+        profile=reference_profile(encoding, seen, parts[0].matrix, scores[rest], review=points.review, rejected=0),
         golden=(),
         rows=len(train),
         base_rate=float(history.fraud[train].mean()),

@@ -45,7 +45,9 @@ def small_bundle(folder: Path) -> ScoringModel:
         dataset="hand-made",
         features=ENCODING,
         points=OperatingPoints(review=0.5, decline=0.8),
-        profile=reference_profile(ENCODING, {"monto": matrix[:3000, 0]}, matrix[:3000], scores[3000:]),
+        profile=reference_profile(
+            ENCODING, {"monto": matrix[:3000, 0]}, matrix[:3000], scores[3000:], review=0.5, rejected=3
+        ),
         golden=(),
         rows=3000,
         base_rate=float(fraud[:3000].mean()),

@@ -63,9 +63,10 @@ def test_a_value_just_below_a_tenth_shares_its_bin() -> None:
 
 
 def test_deciles_hold_a_tenth_each() -> None:
-    profile = profile_numbers("x", RNG.permutation(10_000).astype(float))
-    assert profile.counts[3:11] == (1000,) * 8
-    assert (profile.counts[0], profile.counts[-1]) == (9, 11)
+    values = RNG.permutation(10_000).astype(float)
+    counts = count_numbers(values, reference_edges(values)).tolist()
+    assert counts[3:11] == [1000] * 8
+    assert (counts[0], counts[-1]) == (9, 11)
 
 
 def test_later_values_beyond_the_reference_fall_into_the_open_bins() -> None:
@@ -80,16 +81,19 @@ def test_categories_are_counted_by_code_with_other_and_missing_at_the_end() -> N
     assert profile.missing == 2
 
 
-def test_the_score_stands_last_and_missing_numbers_are_counted_before_imputation() -> None:
+def test_what_is_watched_beside_the_inputs_stands_last_and_missing_numbers_are_counted_before_imputation() -> None:
     encoding = (
         FeatureEncoding(name="monto", kind="number", mean=5.0),
         FeatureEncoding(name="ciudad", kind="category", levels=("a",)),
     )
     columns = {"monto": np.array([1.0, np.nan, 9.0])}
     matrix = np.array([[1, 0], [5, 1], [9, 2]], np.float32)
-    profiles = reference_profile(encoding, columns, matrix, np.array([0.1, 0.2]))
+    profiles = reference_profile(encoding, columns, matrix, np.array([0.1, 0.2]), review=0.2, rejected=1)
     assert [(p.name, p.missing, sum(p.counts)) for p in profiles] == [
         ("monto", 1, 2),
         ("ciudad", 1, 3),
         ("score", 0, 2),
+        ("alert", 0, 2),
+        ("dead-letter", 0, 4),
     ]
+    assert [p.counts for p in profiles[-2:]] == [(1, 1), (3, 1)]

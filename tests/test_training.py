@@ -98,7 +98,7 @@ def test_a_bundle_tells_how_its_training_rows_lay(
 ) -> None:
     manifest = ScoringModel.load(registry.download_bundle(settings, trained.version, tmp_path), 1).manifest
     profiles = {p.name: p for p in manifest.profile}
-    assert list(profiles) == [*manifest.names, "score"]
+    assert list(profiles) == [*manifest.names, "score", "alert", "dead-letter"]
     for f in manifest.features:
         counted = sum(profiles[f.name].counts) + (0 if f.kind == "category" else profiles[f.name].missing)
         assert counted == manifest.rows == trained.parts["train"]

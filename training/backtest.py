@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from monitoring.bins import bins_of_profile
 from monitoring.model import ScoringModel
-from monitoring.profile import SCORE, count_numbers
+from monitoring.profile import SCORE
 from schemas.cleaning import clean_columns
 from schemas.dataset import Dataset
 from schemas.decision import OperatingPoints
@@ -223,7 +224,8 @@ def _period(
     name: str, start: int, end: int, scores: Floats, labels: Floats, reference: FeatureProfile, points: OperatingPoints
 ) -> Period:
     known = ~np.isnan(labels)
-    current = count_numbers(scores, reference.edges)
+    bins = bins_of_profile(reference, None)
+    current = np.bincount(bins.encode(scores), minlength=len(bins.reference))
     at = {**{f"{t:g}": t for t in THRESHOLDS}, "review": points.review, "decline": points.decline}
     return Period(
         name=name,
@@ -233,7 +235,7 @@ def _period(
         labelled=int(known.sum()),
         frauds=int(np.nansum(labels)),
         percentiles=tuple(np.percentile(scores, PERCENTILES).tolist()) if len(scores) else None,
-        shift=shift(np.array(reference.counts), current) if len(scores) else None,
+        shift=shift(bins, current) if len(scores) else None,
         alerts=tuple(_alerts(which, threshold, scores, labels) for which, threshold in at.items()),
     )
 

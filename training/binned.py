@@ -8,10 +8,9 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import chi2
 
+from monitoring.bins import FeatureBins
 from monitoring.statistics.ks import ks_statistic
 from monitoring.statistics.psi import degrees_of_freedom, effective_rows, population_stability_index
-
-MIN_EXPECTED = 50  # reference rows a bin should hold (DRIFT)
 
 Counts = npt.NDArray[np.int64]
 
@@ -25,57 +24,24 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     ks: float  # largest distance of the two cumulative shares at a bin's edge: never above the exact one
 
 
-def shift(reference: Counts, current: Counts, *, ordered: bool = True) -> Shift:
-    """PSI and KS between counts over the same bins.
+def shift(feature: FeatureBins, current: Counts) -> Shift:
+    """PSI and KS of current rows against a feature's reference.
 
-    reference, current: shape (n_bins,), the outermost bins open; an empty side raises ValueError, as do two shapes.
-    ordered: False for categories, whose KS is that of the order their codes have and should not be read.
-    Neighbouring bins are merged for PSI until each expects 50 reference rows; without drift it is then
-    (1/n + 1/m)·chi-squared(B - 1), see `monitoring.statistics.psi`.
-
-    >>> round(shift(np.array([500, 500]), np.array([900, 100])).psi, 2)
-    0.88
+    current: rows by code, shape (n_codes,), MISSING last, at least one.
+    KS is read from the fine codes, missing rows left out; for categories it is that of the order their codes have and
+    should not be read. Without drift PSI is (1/n + 1/m)·chi-squared(B - 1), see `monitoring.statistics.psi`.
     """
-    ks = float(ks_statistic(reference, current))
-    r, c = merged(reference, current) if ordered else pooled(reference, current)
+    present = feature.reference[:-1], current[:-1]
+    r = feature.reference_bins
+    c = np.bincount(feature.bin_of_code, weights=current, minlength=feature.n_bins)
     psi = float(population_stability_index(r, c))
     degrees, rows = int(degrees_of_freedom(r, c)), float(effective_rows(r, c))
     return Shift(
         psi=psi,
         psi_by_luck=degrees / rows,
         p_value=float(chi2.sf(psi * rows, degrees)) if degrees else 1.0,
-        ks=ks,
+        ks=float(ks_statistic(*present)) if all(p.any() for p in present) else 0.0,
     )
-
-
-def merged(reference: Counts, current: Counts, least: int = MIN_EXPECTED) -> tuple[Counts, Counts]:
-    """Neighbouring bins joined, from the left, until each holds `least` reference rows; the rest joins the last.
-
-    >>> [x.tolist() for x in merged(np.array([10, 45, 60, 5]), np.array([1, 2, 3, 4]))]
-    [[55, 65], [3, 7]]
-    """
-    starts, held = [0], 0
-    for i, count in enumerate(reference.tolist()):
-        if held >= least:
-            starts.append(i)
-            held = 0
-        held += count
-    if held < least and len(starts) > 1:
-        starts.pop()
-    return np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
-
-
-def pooled(reference: Counts, current: Counts, least: int = MIN_EXPECTED) -> tuple[Counts, Counts]:
-    """Categories with fewer than `least` reference rows taken together, for they have no neighbours.
-
-    >>> [x.tolist() for x in pooled(np.array([10, 45, 60]), np.array([1, 2, 3]))]
-    [[60, 55], [3, 3]]
-    """
-    rare = reference < least
-    if not rare.any():
-        return reference, current
-    r, c = (np.append(x[~rare], x[rare].sum()) for x in (reference, current))
-    return r, c
 
 
 def binned_quantiles(edges: Sequence[float], counts: Sequence[int], levels: Sequence[float]) -> tuple[float, ...]:

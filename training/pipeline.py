@@ -107,7 +107,14 @@ def train(
     forced = force is not None and not verdict.passed
 
     stage("registering")
-    profile = reference_profile(encoding, seen, learned.matrix, scores[np.concatenate([validate, test])])
+    profile = reference_profile(
+        encoding,
+        seen,
+        learned.matrix,
+        scores[np.concatenate([validate, test])],
+        review=points.points.review,
+        rejected=sum(history.rejected.values()),
+    )
     times = history.event_time_ms[learn]
     manifest = Manifest(
         model=settings.model,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
+from monitoring.bins import bins_of_profile
 from monitoring.model import ScoringModel
-from monitoring.profile import SCORE, count_numbers, profile_codes
 from schemas.features import featurize
 from schemas.manifest import Manifest
 from training.backtest import Window
@@ -92,28 +92,20 @@ def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tu
         return ()
     columns = history.columns_at(rows)
     codes = featurize(previous.features, columns)
-    profiles = {p.name: p for p in previous.profile if p.name != SCORE}
+    profiles = {p.name: p for p in previous.profile}
     found = []
     for j, feature in enumerate(previous.features):
-        before = profiles[feature.name]
         ordered = feature.kind != "category"
-        if ordered:
-            values = np.asarray(columns[feature.name], dtype=np.float64)
-            missing = int(np.isnan(values).sum())
-            r, c = np.array(before.counts), count_numbers(values, before.edges)
-        else:
-            now = profile_codes(feature.name, codes[:, j], len(feature.levels))
-            missing = now.missing
-            r, c = np.array(before.counts[:-1]), np.array(now.counts[:-1])
-        # Missing is a bin of its own (DRIFT); last, so that it moves no bin of the numbers.
-        r, c = np.append(r, before.missing), np.append(c, missing)
+        bins = bins_of_profile(profiles[feature.name], feature)
+        values = columns[feature.name] if ordered else codes[:, j]
+        current = np.bincount(bins.encode(values), minlength=len(bins.reference))
         found.append(
             InputShift(
                 name=feature.name,
-                shift=shift(r, c, ordered=ordered),
+                shift=shift(bins, current),
                 ordered=ordered,
-                missing_before=before.missing / previous.rows,
-                missing_now=missing / len(rows),
+                missing_before=profiles[feature.name].missing / previous.rows,
+                missing_now=float(current[-1]) / len(rows),
             )
         )
     return tuple(sorted(found, key=lambda f: -f.shift.psi))
