@@ -110,10 +110,10 @@ def _merged(
             stop = min(ROWS, reached[p] + int(rng.integers(1, 4000)))
             folds[p].observe(codes[reached[p] : stop], times[reached[p] : stop], np.arange(reached[p], stop))
             reached[p] = stop
-            panes, cursor = folds[p].snapshot()
-            for pane in panes:
+            counted = folds[p].snapshot()
+            for pane in (*counted.closed, *counted.open):
                 merger.merge(pane)
-            merger.hear(cursor)
+            merger.hear(counted.cursor)
             minutes += [(m.start_ms, m.counts.tobytes()) for m in iter(merger.close_next, None)]
     return merger, minutes
 

@@ -6,6 +6,7 @@ All times are minutes of event time; grace is one minute.
 import random
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from monitoring.bins import FrozenBins, share_bins
 from monitoring.calibration import hour_of_week
-from monitoring.panes import MINUTE_MS, Cursor, Pane, PartitionPanes
+from monitoring.pane_codec import cursor_of, panes_of, to_records
+from monitoring.panes import MINUTE_MS, NEVER, Counted, Cursor, Pane, PartitionPanes
 from monitoring.windows import WINDOWS, ClosedMinute, MergedPanes
+from schemas.events import PaneSnapshot
 
 BINS = FrozenBins([share_bins("alert", 90, 10), share_bins("prime", 50, 50)])
 GRACE_MS = MINUTE_MS
@@ -82,13 +85,19 @@ def test_a_row_within_grace_is_counted_and_a_later_one_is_only_counted_as_late()
     fold = PartitionPanes(BINS, 0, GRACE_MS)
     rows = Rows([0.1, 0.5, 1.2, 0.9, 3.0, 0.6])
     rows.feed(fold, 0, 6)
-    panes, cursor = fold.snapshot()
-    assert [(p.start_ms // MINUTE_MS, p.rows, p.first_offset, p.last_offset) for p in panes] == [
-        (0, 3, 0, 3),
-        (1, 1, 2, 2),
-        (3, 1, 4, 4),
-    ]
-    assert (cursor.late, cursor.last_offset, cursor.watermark_ms) == (1, 5, 3 * MINUTE_MS)
+    counted = fold.snapshot()
+    assert [
+        [(p.start_ms // MINUTE_MS, p.rows, p.first_offset, p.last_offset) for p in panes]
+        for panes in (counted.closed, counted.open)
+    ] == [[(0, 3, 0, 3), (1, 1, 2, 2)], [(3, 1, 4, 4)]]
+    assert (counted.cursor.late, counted.cursor.last_offset, counted.cursor.watermark_ms) == (1, 5, 3 * MINUTE_MS)
+
+
+def test_a_row_without_a_time_counts_at_the_watermark_and_before_any_not_at_all() -> None:
+    fold = PartitionPanes(BINS, 0, GRACE_MS)
+    fold.observe(np.zeros((4, 2), dtype=np.intp), np.array([NEVER, 5 * MINUTE_MS, NEVER, NEVER]), np.arange(4))
+    assert [(p.start_ms // MINUTE_MS, p.rows) for p in fold.snapshot().open] == [(5, 3)]
+    assert fold.cursor == Cursor(partition=0, last_offset=3, watermark_ms=5 * MINUTE_MS)
 
 
 def test_a_redelivered_row_is_counted_once() -> None:
@@ -96,22 +105,51 @@ def test_a_redelivered_row_is_counted_once() -> None:
     rows = Rows([0.1, 0.2, 0.3])
     rows.feed(fold, 0, 3)
     rows.feed(fold, 1, 3)
-    assert [p.rows for p in fold.snapshot()[0]] == [3]
+    assert [p.rows for p in fold.snapshot().open] == [3]
 
 
-def test_a_pane_is_published_again_only_when_it_grew() -> None:
+def test_a_minute_is_published_as_closed_once_and_as_open_for_as_long_as_it_may_grow() -> None:
     fold = PartitionPanes(BINS, 0, GRACE_MS)
-    rows = Rows([0.1, 1.1, 1.2])
-    rows.feed(fold, 0, 2)
-    assert [p.rows for p in fold.snapshot()[0]] == [1, 1]
-    rows.feed(fold, 2, 3)
-    assert [(p.start_ms // MINUTE_MS, p.rows) for p in fold.snapshot()[0]] == [(1, 2)]
-    assert fold.snapshot()[0] == []
+    rows = Rows([0.1, 1.1, 2.5, 9.0])
+    seen = []
+    for i in range(4):
+        rows.feed(fold, i, i + 1)
+        counted = fold.snapshot()
+        seen.append([[p.start_ms // MINUTE_MS for p in panes] for panes in (counted.closed, counted.open)])
+    assert seen == [[[], [0]], [[], [0, 1]], [[0], [1, 2]], [[1, 2], [9]]]
+
+
+def test_panes_travel_as_records_and_come_back_as_they_were() -> None:
+    fold = PartitionPanes(BINS, 3, GRACE_MS)
+    Rows([0.1, 0.5, 1.2, 0.9, 3.0, 0.6]).feed(fold, 0, 6)
+    counted = fold.snapshot()
+    sent = [
+        (key, msgspec.json.decode(msgspec.json.encode(record), type=PaneSnapshot))
+        for key, record in to_records(counted, model="m", model_version=7, layout=BINS.digest)
+    ]
+    assert [(key.decode(), record.open) for key, record in sent] == [
+        (f"{BINS.digest}/3/0", False),
+        (f"{BINS.digest}/3/cursor", True),
+    ]
+    came = [pane for _, record in sent for pane in panes_of(record, BINS)]
+    assert [vars(p) | {"counts": p.counts.tolist()} for p in came] == [
+        vars(p) | {"counts": p.counts.tolist()} for p in (*counted.closed, *counted.open)
+    ]
+    assert cursor_of(sent[-1][1]) == counted.cursor
+
+
+def test_a_damaged_pane_is_refused() -> None:
+    fold = PartitionPanes(BINS, 0, GRACE_MS)
+    Rows([0.1]).feed(fold, 0, 1)
+    ((_, record),) = to_records(fold.snapshot(), model="m", model_version=7, layout=BINS.digest)
+    broken = msgspec.structs.replace(record.panes[0], codes=np.array([0, 99], "<u4").tobytes())
+    with pytest.raises(ValueError, match="its codes are not those"):
+        panes_of(msgspec.structs.replace(record, panes=(broken,)), BINS)
 
 
 def test_panes_of_other_bins_are_not_taken_over_nor_merged() -> None:
     stranger = pane(0, 5, layout="other")
-    assert PartitionPanes.restore(BINS, Cursor(partition=0), [stranger], GRACE_MS).snapshot()[0] == []
+    assert PartitionPanes.restore(BINS, Cursor(partition=0), [stranger], GRACE_MS).snapshot().open == ()
     merger = merged()
     merger.merge(stranger)
     assert slide(merger, 5) == []
@@ -229,11 +267,11 @@ def test_any_workers_any_crashes_and_any_replay_give_the_counts_of_one_offline_p
     for p, rows in enumerate(partitions):
         fold = PartitionPanes(BINS, p, GRACE_MS)
         rows.feed(fold, 0, len(rows.minutes))
-        deliver(offline, *fold.snapshot())
+        deliver(offline, fold.snapshot())
     wanted = [(c.start_ms, c.counts.tolist()) for c in closed_by(offline)]
 
     live = merged(3)
-    topic: list[tuple[dict[int, Pane], Cursor]] = [({}, Cursor(partition=p)) for p in range(3)]
+    topic: list[tuple[tuple[Pane, ...], Cursor]] = [((), Cursor(partition=p)) for p in range(3)]
     committed = [0] * 3
     folds: list[PartitionPanes | None] = [None] * 3
     reached = [0] * 3
@@ -243,20 +281,19 @@ def test_any_workers_any_crashes_and_any_replay_give_the_counts_of_one_offline_p
         rows = partitions[p]
         fold = folds[p]
         if fold is None:  # taken over, after a crash or a rebalance
-            fold = folds[p] = PartitionPanes.restore(BINS, topic[p][1], topic[p][0].values(), GRACE_MS)
+            fold = folds[p] = PartitionPanes.restore(BINS, topic[p][1], topic[p][0], GRACE_MS)
             reached[p] = chance.randint(0, committed[p])  # some rows are delivered again
         stop = min(len(rows.minutes), reached[p] + chance.randint(1, 30))
         rows.feed(fold, reached[p], stop)
         reached[p] = stop
         if chance.random() < 0.6:
-            panes, cursor = fold.snapshot()
+            counted = fold.snapshot()
             survives = chance.random() < 0.7
-            for one in panes if survives else panes[: chance.randint(0, len(panes))]:
-                topic[p][0][one.start_ms] = one
+            for one in counted.closed if survives else counted.closed[: chance.randint(0, len(counted.closed))]:
                 live.merge(one)
             if survives:
-                topic[p] = topic[p][0], cursor
-                live.hear(cursor)
+                topic[p] = counted.open, counted.cursor
+                deliver(live, counted)
                 closed += closed_by(live)
                 committed[p] = stop
             else:
@@ -269,7 +306,7 @@ def test_any_workers_any_crashes_and_any_replay_give_the_counts_of_one_offline_p
     assert live.lost == 0
 
 
-def deliver(merger: MergedPanes, panes: list[Pane], cursor: Cursor) -> None:
-    for one in panes:
+def deliver(merger: MergedPanes, counted: Counted) -> None:
+    for one in (*counted.closed, *counted.open):
         merger.merge(one)
-    merger.hear(cursor)
+    merger.hear(counted.cursor)
