@@ -6,12 +6,15 @@ which serves it; the kernel below knows no model library.
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
+from monitoring.bins import FrozenBins
+from monitoring.layout import layout
 from schemas.errors import ModelIncompatible
 from schemas.manifest import MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
 
@@ -66,6 +69,11 @@ class ScoringModel:
     def encoding(self) -> tuple[FeatureEncoding, ...]:
         """How the columns of the matrix are made."""
         return self.manifest.features
+
+    @cached_property
+    def bins(self) -> FrozenBins:
+        """What is counted of each transaction that it scores."""
+        return layout(self.manifest)
 
     def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Probability of fraud, shape (n,), for the matrix that `featurize` makes, float32 of shape (n, n_features)."""

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ from schemas.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 
@@ -56,9 +57,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Name | None,
         about("MLflow's tracking and registry server (`MLFLOW_TRACKING_URI` works too); unset: SQLite in `state_dir`"),
     ] = None
+    promotion: Annotated[
+        Literal["automatic", "approval"],
+        about("who makes a proven challenger champion: `automatic`, or a person's `approval`"),
+    ] = "automatic"
+    promotion_margin: Annotated[
+        Share, about("a challenger's ROC AUC must surely exceed the champion's by more than this")
+    ] = 0.0
     registry_poll_seconds: Annotated[Positive, about("how often a worker asks the registry who is champion")] = 15
     batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
     max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
+    drift_counting: Annotated[bool, about("whether workers count what they score, for drift to be seen")] = True
+    drift_grace_minutes: Annotated[
+        Positive, about("how long after its minute has passed, in event time, a transaction is still counted")
+    ] = 10
+    drift_idle_minutes: Annotated[
+        Positive, about("a partition whose event time trails the furthest by more is not waited for")
+    ] = 15
     drain_timeout_seconds: Annotated[
         Positive, about("how long a stopping worker may take to decide what it has consumed")
     ] = 30

@@ -10,10 +10,12 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 from mode import Service
 
+from monitoring.panes import MINUTE_MS
 from schemas.dataset import load_dataset
 from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
 from stream_app import transport
+from stream_app.counting import Counting, CursorReader
 from stream_app.handling import Policy
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.scorer import Scorer
@@ -77,14 +79,22 @@ def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
     store.open()
     app = make_app(settings)
     metrics = WorkerMetrics()
+    cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic)
     scorer = Scorer(
-        policy=Policy(dataset=dataset, group=settings.group, max_payload_bytes=settings.max_payload_bytes),
+        policy=Policy(
+            dataset=dataset,
+            group=settings.group,
+            max_payload_bytes=settings.max_payload_bytes,
+            counting=settings.drift_counting,
+        ),
+        counting=Counting(cursors.last_cursor, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,
         group=ConsumerGroup(app),
         producer=lambda: app.producer.client,
         transactions_topic=settings.transactions_topic,
         decisions_topic=settings.decisions_topic,
         dead_letters_topic=settings.dead_letters_topic,
+        panes_topic=settings.drift_panes_topic,
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
         metrics=metrics,
@@ -178,7 +188,12 @@ def run(settings: Settings) -> None:
 
 
 def _check_topics(settings: Settings) -> None:
-    wanted = (settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic)
+    wanted = (
+        settings.transactions_topic,
+        settings.decisions_topic,
+        settings.dead_letters_topic,
+        settings.drift_panes_topic,
+    )
     counts = partition_counts(settings.bootstrap, wanted)
     missing = [topic for topic in wanted if topic not in counts]
     if missing:

@@ -36,7 +36,7 @@ def explain(settings: Settings, decision_id: str) -> Explanation:
     record = _fetch(settings, found.partition, offset)
     dataset = load_dataset(settings.dataset)
     model = ModelStore(settings, dataset).at_version(decision.model_version)
-    policy = Policy(dataset=dataset, group=settings.group, max_payload_bytes=settings.max_payload_bytes)
+    policy = Policy(dataset=dataset, group=settings.group, max_payload_bytes=settings.max_payload_bytes, counting=False)
     handled = handle([record], model, policy)
     again = handled.decisions[0].value if handled.decisions else None
     same = again == found.value

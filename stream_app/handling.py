@@ -4,7 +4,8 @@ Every record that goes in comes out once, as a decision or as a dead letter, in 
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -12,7 +13,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from monitoring.bins import Codes
+from monitoring.layout import encode_dead_letters, encode_scored
 from monitoring.model import ScoringModel
+from monitoring.panes import NEVER
 from monitoring.reasons import strongest_reasons
 from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
@@ -28,6 +32,7 @@ PASSED_ON = frozenset({"traceparent", "tracestate"})
 
 Headers = Sequence[tuple[str, bytes]]
 Matrix = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
 
 
 class Incoming(Protocol):
@@ -50,6 +55,13 @@ class Outgoing(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class Coded(NamedTuple):
+    """A batch as drift is counted, a row a record."""
+
+    codes: Codes  # shape (n, n_features of the model's layout)
+    event_times_ms: npt.NDArray[np.int64]  # shape (n,); NEVER for a dead letter
+
+
 class Handled(NamedTuple):
     """What became of a batch. `decisions` and `dead_letters` together are as long as the batch."""
 
@@ -57,6 +69,7 @@ class Handled(NamedTuple):
     dead_letters: list[Outgoing]
     outcomes: dict[str, int]  # how many decisions of each outcome
     rejections: list[Rejection]
+    coded: Coded | None  # None when the policy does not count
 
 
 class Policy(NamedTuple):
@@ -65,6 +78,7 @@ class Policy(NamedTuple):
     dataset: Dataset
     group: str
     max_payload_bytes: int
+    counting: bool  # whether what was scored is coded, to be counted for drift
 
 
 def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
@@ -73,9 +87,18 @@ def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> 
     records: of any partitions, each partition's in offset order.
     """
     cleaned = clean_payloads(policy.dataset, [r.value for r in records], max_payload_bytes=policy.max_payload_bytes)
-    decisions, outcomes = _decide(records, cleaned, model)
-    letters = [_dead_letter(records[r.row], r, policy.group) for r in cleaned.rejections]
-    return Handled(decisions, letters, outcomes, list(cleaned.rejections))
+    matrix = featurize(model.encoding, cleaned.columns)
+    scores = model.score(matrix)
+    outcomes = outcome_codes(scores, model.manifest.points)
+    decisions = _decide(records, cleaned, model, matrix, scores, outcomes)
+    counts = np.bincount(outcomes, minlength=len(OUTCOMES)).tolist()
+    return Handled(
+        decisions=decisions,
+        dead_letters=[_dead_letter(records[r.row], r, policy.group) for r in cleaned.rejections],
+        outcomes=dict(zip(OUTCOMES, counts, strict=True)),
+        rejections=list(cleaned.rejections),
+        coded=_code(cleaned, model, matrix, scores, outcomes) if policy.counting else None,
+    )
 
 
 def handle_carefully(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
@@ -100,37 +123,53 @@ def _alone(record: Incoming, model: ScoringModel, policy: Policy) -> Handled:
     except Exception as error:
         wanted = "nothing: this is a fault of Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], wanted=wanted)
-        return Handled([], [_dead_letter(record, rejection, policy.group)], {}, [rejection])
+        coded = Coded(encode_dead_letters(model.bins, 1), np.array([NEVER])) if policy.counting else None
+        return Handled([], [_dead_letter(record, rejection, policy.group)], {}, [rejection], coded)
 
 
-def _joined(parts: Iterable[Handled]) -> Handled:
-    joined = Handled([], [], {}, [])
+def _joined(parts: Sequence[Handled]) -> Handled:
+    outcomes: Counter[str] = Counter()
     for part in parts:
-        joined.decisions.extend(part.decisions)
-        joined.dead_letters.extend(part.dead_letters)
-        joined.rejections.extend(part.rejections)
-        for outcome, count in part.outcomes.items():
-            joined.outcomes[outcome] = joined.outcomes.get(outcome, 0) + count
-    return joined
+        outcomes.update(part.outcomes)
+    coded = [part.coded for part in parts if part.coded is not None]
+    return Handled(
+        decisions=[d for part in parts for d in part.decisions],
+        dead_letters=[d for part in parts for d in part.dead_letters],
+        outcomes=dict(outcomes),
+        rejections=[r for part in parts for r in part.rejections],
+        coded=Coded(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
+    )
+
+
+def _code(cleaned: Cleaned, model: ScoringModel, matrix: Matrix, scores: Scores, outcomes: Codes) -> Coded:
+    codes = encode_dead_letters(model.bins, cleaned.n)
+    codes[cleaned.rows] = encode_scored(model.bins, model.manifest, cleaned.columns, matrix, scores, outcomes)
+    times = np.full(cleaned.n, NEVER, dtype=np.int64)
+    times[cleaned.rows] = cleaned.event_time_ms
+    return Coded(codes, times)
 
 
 def _decide(
-    records: Sequence[Incoming], cleaned: Cleaned, model: ScoringModel
-) -> tuple[list[Outgoing], dict[str, int]]:
-    rows = cleaned.rows.tolist()
-    if not rows:
-        return [], {}
+    records: Sequence[Incoming],
+    cleaned: Cleaned,
+    model: ScoringModel,
+    matrix: Matrix,
+    scores: Scores,
+    outcomes: Codes,
+) -> list[Outgoing]:
     manifest = model.manifest
-    matrix = featurize(manifest.features, cleaned.columns)
-    scores = model.score(matrix)
-    codes = outcome_codes(scores, manifest.points)
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
-    reasons = _reasons(cleaned, matrix, codes, model)
+    reasons = _reasons(cleaned, matrix, outcomes, model)
     source = f"/tamiz/{manifest.model}/{model.version}".encode()
     decisions = []
     for row, declared, score, code, event_time_ms in zip(
-        rows, cleaned.transaction_ids, scores.tolist(), codes.tolist(), cleaned.event_time_ms.tolist(), strict=True
+        cleaned.rows.tolist(),
+        cleaned.transaction_ids,
+        scores.tolist(),
+        outcomes.tolist(),
+        cleaned.event_time_ms.tolist(),
+        strict=True,
     ):
         record = records[row]
         transaction = declared or transaction_id(record)
@@ -147,13 +186,10 @@ def _decide(
         )
         headers = _decision_headers(record, decision, source)
         decisions.append(Outgoing(record.partition, record.key, encode(decision), headers))
-    counts = np.bincount(codes, minlength=len(OUTCOMES)).tolist()
-    return decisions, dict(zip(OUTCOMES, counts, strict=True))
+    return decisions
 
 
-def _reasons(
-    cleaned: Cleaned, matrix: Matrix, codes: npt.NDArray[np.intp], model: ScoringModel
-) -> Iterator[tuple[Reason, ...]]:
+def _reasons(cleaned: Cleaned, matrix: Matrix, codes: Codes, model: ScoringModel) -> Iterator[tuple[Reason, ...]]:
     # Contributions cost many times a score: they are computed for what is not approved, and for nothing else.
     flagged = np.flatnonzero(codes)
     if not len(flagged):

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from monitoring.model import ScoringModel
+from stream_app.counting import Counting
 from stream_app.handling import Handled, Outgoing, Policy, handle_carefully
 from stream_app.transport import Fetched
 from stream_app.worker_metrics import WorkerMetrics
@@ -49,12 +50,14 @@ class Scorer:
         self,
         *,
         policy: Policy,
+        counting: Counting,
         model: Callable[[], ScoringModel],
         group: Group,
         producer: Callable[[], AIOKafkaProducer],
         transactions_topic: str,
         decisions_topic: str,
         dead_letters_topic: str,
+        panes_topic: str,
         batch_max_records: int,
         drain_timeout_s: float,
         metrics: WorkerMetrics,
@@ -62,11 +65,13 @@ class Scorer:
     ) -> None:
         self.topics = frozenset({transactions_topic})
         self._policy = policy
+        self._counting = counting
         self._model = model
         self._group = group
         self._producer = producer
         self._decisions_topic = decisions_topic
         self._dead_letters_topic = dead_letters_topic
+        self._panes_topic = panes_topic
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
         self._metrics = metrics
@@ -116,12 +121,15 @@ class Scorer:
         records = [r for f in taken if f.generation == current for rows in f.records.values() for r in rows]
         if not records:
             return
-        loop = asyncio.get_running_loop()
+        model = self._model()  # one batch, one model: a swap takes effect between two
+        if self._policy.counting:
+            await self._counting.take_over({r.partition for r in records}, current, model)
         started = time.monotonic()
         # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
-        handled = await loop.run_in_executor(self._executor, handle_carefully, records, self._model(), self._policy)
+        loop = asyncio.get_running_loop()
+        handled, panes = await loop.run_in_executor(self._executor, self._handle, records, model)
         produced_from = time.monotonic()
-        await self._produce(handled)
+        await self._produce(handled, panes)
         offsets: dict[TP, int] = {}
         for record in records:
             offsets[TP(record.topic, record.partition)] = record.offset + 1
@@ -129,11 +137,16 @@ class Scorer:
             log.info("the group moved on before %d decisions were committed; they may be made again", len(records))
         self._observe(records, handled, produced_from - started, time.monotonic() - produced_from)
 
-    async def _produce(self, handled: Handled) -> None:
+    def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
+        handled = handle_carefully(records, model, self._policy)
+        return handled, self._counting.count(records, handled.coded, model) if handled.coded else []
+
+    async def _produce(self, handled: Handled, panes: Sequence[Outgoing]) -> None:
         pending: list[Any] = []
         for topic, outgoing in (
             (self._decisions_topic, handled.decisions),
             (self._dead_letters_topic, handled.dead_letters),
+            (self._panes_topic, panes),
         ):
             by_partition: dict[int, list[Outgoing]] = defaultdict(list)
             for record in outgoing:

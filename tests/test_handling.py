@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring.model import ScoringModel
+from monitoring.panes import NEVER
 from schemas.dataset import load_dataset
 from schemas.events import Decision
 from stream_app import dead_letters, handling
@@ -16,7 +17,7 @@ from stream_app.handling import Policy, decision_id, handle, handle_carefully
 from tests.broken_payloads import BROKEN, payload
 
 DATASET = load_dataset("card_transactions")
-POLICY = Policy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536)
+POLICY = Policy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=True)
 
 
 class Record(NamedTuple):
@@ -86,7 +87,9 @@ def test_cloudevents_key_offset_and_trace_travel_with_a_decision(model: ScoringM
 
 def test_the_same_record_and_model_give_the_same_bytes_again(model: ScoringModel) -> None:
     batch = records(payload(), payload(monto="1"))
-    assert handle(batch, model, POLICY) == handle(batch, model, POLICY)
+    first, second = (handle(batch, model, POLICY) for _ in range(2))
+    assert first[:-1] == second[:-1]
+    assert [a.tolist() for a in first.coded] == [a.tolist() for a in second.coded]
 
 
 def test_one_by_one_and_as_a_batch_give_identical_decisions(model: ScoringModel, real_payloads: list[bytes]) -> None:
@@ -120,7 +123,12 @@ class Faulty:
     """A model that cannot bear one amount, as a bug of ours would."""
 
     def __init__(self, model: ScoringModel, unbearable: float) -> None:
-        self.manifest, self.version, self.contributions = model.manifest, model.version, model.contributions
+        self.manifest, self.version, self.bins, self.encoding = (
+            model.manifest,
+            model.version,
+            model.bins,
+            model.encoding,
+        )
         self._model, self._unbearable = model, unbearable
 
     def score(self, matrix: Any) -> Any:
@@ -135,6 +143,17 @@ def test_a_record_our_own_code_cannot_bear_is_a_dead_letter_and_the_rest_is_deci
     assert len(handled.decisions) == 2
     assert [r.code for r in handled.rejections] == ["internal-error"]
     assert handled.dead_letters[0].value == batch[1].value
+
+
+def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model: ScoringModel) -> None:
+    batch = records(payload(linea_tc="NA"), b"no JSON", payload(monto="2"))
+    codes, times = handle(batch, model, POLICY).coded or ((), ())
+    counts = dict(zip(model.bins.names, np.split(model.bins.count(codes)[0], model.bins.offsets[1:-1]), strict=True))
+    assert counts["linea_tc"].sum() == 2
+    assert counts["linea_tc"][-1] == 1  # missing
+    assert counts["dead-letter"].tolist() == [2, 1, 0]
+    assert counts["alert"].sum() == counts["score"].sum() == 2
+    assert (times == NEVER).tolist() == [False, True, False]
 
 
 def test_when_nothing_can_be_handled_the_fault_is_ours_and_nothing_is_dead_lettered(model: ScoringModel) -> None:

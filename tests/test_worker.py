@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from kafka import KafkaProducer
 
+from monitoring.model import ScoringModel
+from monitoring.pane_codec import panes_of
+from monitoring.panes import MINUTE_MS, PartitionPanes
+from schemas.dataset import load_dataset
 from schemas.errors import TamizError
+from schemas.events import PaneSnapshot
 from schemas.settings import Settings
 from stream_app import dead_letters
 from stream_app.explain import explain
+from stream_app.handling import Policy, handle
+from stream_app.model_store import ModelStore
 from tests.broken_payloads import BROKEN, payload
 from tests.conftest import Kafka
 from tests.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
@@ -127,6 +135,42 @@ def test_a_killed_workers_work_is_done_again_under_the_same_decision_ids(
         by_id.setdefault(decision["transaction_id"], set()).add(json.dumps(decision["decision_id"]))
     assert set(by_id) == set(sent)
     assert {len(ids) for ids in by_id.values()} == {1}
+    assert published_counts(settings) == counted_offline(settings)
+
+
+Counts = dict[tuple[int, int], tuple[int, list[int]]]  # partition, minute -> rows, counts by code
+
+
+def published_counts(settings: Settings) -> Counts:
+    """What `drift-panes` says at its end; of a minute told twice, what was told last."""
+    bins = champion(settings).bins
+    told = read_topic(settings.bootstrap, settings.drift_panes_topic)
+    panes = [p for r in told for p in panes_of(msgspec.json.decode(r.value, type=PaneSnapshot), bins)]
+    return {(p.partition, p.start_ms): (p.rows, p.counts.tolist()) for p in panes}
+
+
+def counted_offline(settings: Settings) -> Counts:
+    """The same in one pass over the transactions, without a worker."""
+    model = champion(settings)
+    policy = Policy(load_dataset(settings.dataset), settings.group, settings.max_payload_bytes, counting=True)
+    records = read_topic(settings.bootstrap, settings.transactions_topic)
+    found: Counts = {}
+    for partition in range(settings.partitions):
+        mine = [r for r in records if r.partition == partition]
+        coded = handle(mine, model, policy).coded
+        assert coded is not None
+        fold = PartitionPanes(model.bins, partition, settings.drift_grace_minutes * MINUTE_MS)
+        fold.observe(*coded, np.array([r.offset for r in mine]))
+        counted = fold.snapshot()
+        for pane in (*counted.closed, *counted.open):
+            found[partition, pane.start_ms] = pane.rows, pane.counts.tolist()
+    return found
+
+
+def champion(settings: Settings) -> ScoringModel:
+    store = ModelStore(settings, load_dataset(settings.dataset))
+    store.open()
+    return store.current
 
 
 def test_a_second_worker_takes_its_share_and_nothing_is_lost(
