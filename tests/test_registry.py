@@ -19,7 +19,7 @@ from monitoring.model import ScoringModel
 from schemas.errors import ModelUnavailable
 from schemas.settings import Settings
 from tests.small_bundle import history, small_bundle
-from training import registry
+from training import moves, registry
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_version_carries_its_tags_and_its_run_what_was_measured(settings: Sett
 def test_whoever_knows_uri_and_alias_finds_the_bundle_unchanged(
     settings: Settings, bundle: Path, version: int, tmp_path: Path
 ) -> None:
-    registry.promote(settings, version, "test")
+    moves.promote(settings, version, "test")
     found = _client(settings).get_model_version_by_alias(settings.model, "champion")
     folder = Path(_client(settings).download_artifacts(found.run_id, "bundle", str(tmp_path)))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}
@@ -119,27 +119,27 @@ def test_nothing_that_is_stored_is_a_pickle(settings: Settings, version: int) ->
 
 
 def test_every_promotion_is_remembered_in_order(settings: Settings, bundle: Path, version: int) -> None:
-    registry.promote(settings, version, "the first")
+    moves.promote(settings, version, "the first")
     second = registry.register(settings, bundle, report=report(bundle), metrics={}, params={}, tags={})
-    registry.promote(settings, second, "better by 0.02")
+    moves.promote(settings, second, "better by 0.02")
     assert second == version + 1
     assert registry.champion(settings) == second
-    moves = registry.promotions(settings)
-    assert [(m.version, m.reason) for m in moves[-2:]] == [(version, "the first"), (second, "better by 0.02")]
-    assert moves[-1].previous == version
+    made = moves.history(settings)
+    assert [(m.version, m.reason) for m in made[-2:]] == [(version, "the first"), (second, "better by 0.02")]
+    assert made[-1].previous == version
 
 
 def test_a_version_that_does_not_exist_cannot_be_promoted(settings: Settings, version: int) -> None:
-    registry.promote(settings, version, "test")
+    moves.promote(settings, version, "test")
     with pytest.raises(ModelUnavailable, match="version=99"):
-        registry.promote(settings, 99, "a typing error")
+        moves.promote(settings, 99, "a typing error")
     assert registry.champion(settings) == version
 
 
 def test_an_unknown_model_has_no_champion_and_no_history(settings: Settings) -> None:
     other = Settings(state_dir=settings.state_dir, model="never-trained")
     assert registry.champion(other) is None
-    assert registry.promotions(other) == []
+    assert moves.history(other) == []
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_a_server_that_proxies_artifacts_serves_as_well(
     version = registry.register(
         remote, bundle, report=report(bundle), metrics={"a": 1.0}, params={}, tags={"rows": "1"}
     )
-    registry.promote(remote, version, "test")
+    moves.promote(remote, version, "test")
     folder = registry.download_bundle(remote, version, tmp_path / "download")
     assert registry.champion(remote) == version == 1
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}

@@ -20,7 +20,7 @@ from schemas.errors import TrainingError
 from schemas.features import featurize
 from schemas.settings import Settings
 from tamiz.main import app
-from training import registry, spellings
+from training import moves, registry, spellings
 from training.history import MIN_ROWS, History, read_columns, read_history
 from training.pipeline import Trained, train
 from training.simulation import Traffic, attainable_auc, simulate
@@ -265,7 +265,7 @@ def test_a_person_may_force_what_the_gate_refuses_and_it_stays_visible(real_csv:
     done = train(settings, real_csv, force="nothing better is there")
     assert (done.champion, done.forced, registry.champion(settings)) == (True, True, done.version)
     assert ScoringModel.load(registry.download_bundle(settings, 1, tmp_path / "b"), 1).manifest.forced
-    assert [p.reason for p in registry.promotions(settings)] == ["nothing better is there"]
+    assert [p.reason for p in moves.history(settings)] == ["forced: nothing better is there"]
 
 
 def test_on_a_signal_the_gate_passes_and_the_best_attainable_is_nearly_reached(tmp_path: Path) -> None:

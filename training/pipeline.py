@@ -1,7 +1,7 @@
 """The one story of training, from a labelled file to the champion.
 
 clean -> set the last week aside -> split by time -> fit -> choose operating points -> evaluate -> judge -> profile ->
-bundle -> register -> promote, if skill was shown
+bundle -> register -> compare with the champion -> promote, if that is proven
 """
 
 import tempfile
@@ -27,7 +27,9 @@ from training.figures import draw_all, write_figures
 from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_bundle
 from training.gate import Verdict, judge_skill
 from training.history import History, read_history
+from training.moves import Move
 from training.operating_points import ChosenPoints, PointPolicy, choose_points
+from training.promotion import Judgement, carry_out, judge, meet
 from training.provenance import git_commit, tamiz_version
 from training.splitting import require_both_classes, split_by_time
 
@@ -43,6 +45,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     forced: bool  # it is champion by a person's word and has not shown skill
     previous_champion: int | None
     verdict: Verdict
+    judgement: Judgement  # against the champion, too
+    move: Move
     rows: int  # in the file
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int
@@ -63,12 +67,15 @@ def train(
     path: Path,
     *,
     force: str | None = None,
+    loop_id: str | None = None,
+    by: str | None = None,
     config: FitConfig | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Trained:
-    """Train on a labelled file, register the version and, if it has shown skill, make it champion.
+    """Train on a labelled file, register the version and, if it has proven itself, make it champion.
 
-    force: a person's reason to make it champion even without skill; it is written down and shown wherever it decides.
+    force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
+    wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
     stage: told the name of each step as it begins.
     Raises TrainingError when the file cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
@@ -144,18 +151,23 @@ def train(
             params=_params(dataset, config, points, history),
             tags=_tags(history, verdict, commit, force if forced else None),
         )
-    if verdict.passed or forced:
-        previous = registry.promote(settings, version, force if forced and force else verdict.sentence).previous
-    else:
-        previous = registry.challenge(settings, version, verdict.sentence)
+
+        stage("comparing with the champion")
+        champion, _ = meet(settings, ScoringModel.load(bundle, version), history, week)
+        judgement = judge(
+            verdict, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
+        )
+        move = carry_out(settings, version, judgement, force=force, by=by, loop_id=loop_id)
 
     return Trained(
         model=settings.model,
         version=version,
-        champion=verdict.passed or forced,
+        champion=move.change == "promoted",
         forced=forced,
-        previous_champion=previous,
+        previous_champion=move.previous,
         verdict=verdict,
+        judgement=judgement,
+        move=move,
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,

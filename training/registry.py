@@ -10,7 +10,7 @@ How a version lies in MLflow:
 * its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
   signature and input example, for generic tools. Its input is the matrix that `schemas.features.featurize` makes.
 
-Every promotion leaves a tag on the registered model that nothing overwrites: MLflow itself forgets where an alias was.
+What a version becomes, and that it is written down, stands in `training.moves`, which speaks through `opened`.
 """
 
 import getpass
@@ -20,14 +20,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any
 
 import mlflow.environment_variables as mlflow_env
 import mlflow.xgboost
-import msgspec
 import numpy as np
 import pandas as pd
 import xgboost as xgb
@@ -52,16 +50,6 @@ TAG = "tamiz."
 SQLITE = "sqlite:///"
 
 
-class Promotion(msgspec.Struct, frozen=True, kw_only=True):
-    """One move of the alias `champion`."""
-
-    version: int
-    previous: int | None  # None: there was no champion
-    reason: str
-    by: str
-    at: str  # ISO 8601, UTC
-
-
 def register(
     settings: Settings,
     bundle: Path,
@@ -79,7 +67,7 @@ def register(
     """
     manifest = read_manifest(bundle)
     marks = {TAG + name: value for name, value in tags.items()}
-    with _registry(settings) as client:
+    with opened(settings) as client:
         run = client.create_run(_experiment(client, settings), tags=marks)
         run_id = run.info.run_id
         try:
@@ -87,7 +75,7 @@ def register(
                 run_id,
                 metrics=[Metric(name, value, int(time() * 1000), 0) for name, value in metrics.items()],
                 params=[Param(name, str(value)) for name, value in params.items()],
-                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", _who())],
+                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", who())],
             )
             for name in (MODEL_FILE, MANIFEST_FILE):
                 client.log_artifact(run_id, str(bundle / name), BUNDLE)
@@ -107,57 +95,56 @@ def register(
     return int(version.version)
 
 
-def promote(settings: Settings, version: int, reason: str) -> Promotion:
-    """Make a version champion and write down that it was done.
-
-    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
-    """
-    now = datetime.now(UTC)
-    with _registry(settings) as client:
-        before = _aliased(client, settings.model, CHAMPION)
-        promotion = Promotion(version=version, previous=before, reason=reason, by=_who(), at=now.isoformat())
-        client.set_registered_model_alias(settings.model, CHAMPION, str(version))
-        line = msgspec.json.encode(promotion).decode()
-        client.set_registered_model_tag(settings.model, f"{TAG}promotion.{now:%Y%m%dT%H%M%S.%fZ}", line)
-        client.set_model_version_tag(settings.model, str(version), TAG + "promoted", reason)
-    return promotion
-
-
-def challenge(settings: Settings, version: int, reason: str) -> int | None:
-    """Make a version challenger, with the reason why it is no more than that; the version that stays champion.
-
-    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
-    """
-    with _registry(settings) as client:
-        client.set_registered_model_alias(settings.model, CHALLENGER, str(version))
-        client.set_model_version_tag(settings.model, str(version), TAG + "challenger", reason)
-        return _aliased(client, settings.model, CHAMPION)
-
-
-def promotions(settings: Settings) -> list[Promotion]:
-    """Every promotion of the model, oldest first; empty when it was never registered."""
-    with _registry(settings) as client:
-        try:
-            tags = client.get_registered_model(settings.model).tags
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return []
-            raise
-    return [
-        msgspec.json.decode(tags[name], type=Promotion) for name in sorted(tags) if name.startswith(TAG + "promotion.")
-    ]
-
-
 def champion(settings: Settings) -> int | None:
     """The version that is champion, or None."""
-    with _registry(settings) as client:
-        return _aliased(client, settings.model, CHAMPION)
+    with opened(settings) as client:
+        return aliased(client, settings.model, CHAMPION)
+
+
+def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
+    """The version that an alias names, or None."""
+    try:
+        return int(client.get_model_version_by_alias(model, alias).version)
+    except MlflowException as error:
+        # MLflow says "invalid parameter" of an alias that a known model does not have.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def registered_model_tags(client: MlflowClient, model: str) -> dict[str, str]:
+    """The registered model's tags; none when it was never registered."""
+    try:
+        return dict(client.get_registered_model(model).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def all_versions(client: MlflowClient, model: str) -> list[tuple[int, int, dict[str, str]]]:
+    """Number, time of registration (ms) and tags of every version."""
+    found, token = [], None
+    while True:
+        page = client.search_model_versions(f"name = '{model}'", page_token=token)
+        found += [(int(v.version), int(v.creation_timestamp), dict(v.tags)) for v in page]
+        if not (token := page.token):
+            return found
+
+
+def attach(settings: Settings, version: int, path: Path) -> None:
+    """Log a file to the run that a version came from, at its artifacts' root.
+
+    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    """
+    with opened(settings) as client:
+        client.log_artifact(client.get_model_version(settings.model, str(version)).run_id, str(path))
 
 
 def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
     """Fetch a version's bundle into a folder; the folder that holds its two files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _registry(settings) as client:
+    with opened(settings) as client:
         run_id = client.get_model_version(settings.model, str(version)).run_id
         return Path(client.download_artifacts(run_id, BUNDLE, str(folder)))
 
@@ -167,7 +154,7 @@ def ensure_reachable(settings: Settings) -> None:
 
     Raises ModelUnavailable.
     """
-    with _registry(settings) as client:
+    with opened(settings) as client:
         _experiment(client, settings)
 
 
@@ -182,8 +169,8 @@ def ui_command(settings: Settings) -> str:
 
 
 @contextmanager
-def _registry(settings: Settings) -> Iterator[MlflowClient]:
-    """A client, with what goes wrong beneath it told in one line of ours."""
+def opened(settings: Settings) -> Iterator[MlflowClient]:
+    """An MLflow client, with what goes wrong beneath it told in one line of ours."""
     uri = settings.tracking_uri
     _calm_mlflow()
     try:
@@ -248,16 +235,6 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _aliased(client: MlflowClient, model: str, alias: str) -> int | None:
-    try:
-        return int(client.get_model_version_by_alias(model, alias).version)
-    except MlflowException as error:
-        # MLflow says "invalid parameter" of an alias that a known model does not have.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
 def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
     golden = np.array([g.features for g in manifest.golden], dtype=np.float32)
     example: Any = pd.DataFrame(golden, columns=list(manifest.names))
@@ -279,7 +256,8 @@ def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
         )
 
 
-def _who() -> str:
+def who() -> str:
+    """The name of the user this runs as."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

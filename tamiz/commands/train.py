@@ -21,11 +21,11 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)],
         force: Annotated[
             str | None,
-            typer.Option(metavar="REASON", help="Make it champion even if it shows no skill; the reason is kept."),
+            typer.Option(metavar="REASON", help="Make it champion without proof; the reason is kept."),
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
     ) -> None:
-        """Train a model on FILE and register it in MLflow; champion if it shows skill, else challenger.
+        """Train a model on FILE and register it in MLflow; champion if it proves itself, else challenger.
 
         The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
         the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
@@ -70,6 +70,8 @@ def _show(console: "Console", done: "Trained") -> None:
         table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), shown)
     table.add_row("operating points", done.points_why)
     table.add_row("verdict", done.verdict.sentence)
+    if done.judgement.sentence != done.verdict.sentence:
+        table.add_row("beside the champion", done.judgement.sentence)
     table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
     table.add_row("took", f"{done.seconds:.1f} s")
     console.print(table)
