@@ -56,10 +56,13 @@ class MergedPanes:
     """The merger's fold over all partitions' panes and cursors."""
 
     def __init__(self, bins: FrozenBins, partitions: Iterable[int], grace_ms: int, idle_ms: int) -> None:
-        """idle_ms: a partition whose watermark trails the furthest by more is not waited for."""
+        """idle_ms: a partition whose watermark trails the furthest by more is not waited for; one not heard of yet is
+        waited for until the furthest has come as far since the first was heard.
+        """
         self._bins = bins
         self._grace_ms, self._idle_ms = grace_ms, idle_ms
         self._cursors = {p: Cursor(partition=p) for p in partitions}
+        self._first_ms = NEVER  # the first watermark heard
         self._waiting: dict[int, dict[int, Pane]] = {}
         self._merged: dict[tuple[int, int], Pane | int] = {}  # of closed minutes: the pane, later only its last offset
         self._closed_ms = NEVER  # minutes that begin before this are closed
@@ -102,11 +105,15 @@ class MergedPanes:
         """Learn how far a partition is; `close_next` then says what that closes."""
         if cursor.last_offset >= self._cursors[cursor.partition].last_offset:
             self._cursors[cursor.partition] = cursor
+            if self._first_ms == NEVER:
+                self._first_ms = cursor.watermark_ms
 
     def close_next(self) -> ClosedMinute | None:
         """The oldest minute that can grow no more and has rows, slid into the windows; None when there is none yet."""
         marks = [c.watermark_ms for c in self._cursors.values()]
-        awaited = min(m for m in marks if m >= max(marks) - self._idle_ms)
+        if NEVER in marks and max(marks) <= self._first_ms + self._idle_ms:
+            return None
+        awaited = min(m for m in marks if m != NEVER and m >= max(marks) - self._idle_ms)
         until = (awaited - self._grace_ms) // MINUTE_MS * MINUTE_MS
         ready = min((s for s in self._waiting if s < until), default=None)
         if ready is None:

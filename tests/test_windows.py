@@ -219,9 +219,22 @@ def test_a_minute_closes_when_the_slowest_partition_has_passed_it() -> None:
     assert [(c.start_ms, c.rows, c.hour_of_week) for c in closed] == [(0, 3, 72)]
 
 
+def test_a_partition_not_heard_of_yet_is_waited_for_as_long_as_an_idle_one() -> None:
+    merger = merged(2, idle_minutes=5)
+    merger.merge(pane(10, 1, partition=0))
+    assert slide(merger, 12, partition=0) == []
+    merger.merge(pane(10, 2, partition=1))
+    assert [c.rows for c in slide(merger, 12, partition=1)] == [3]
+    alone = merged(2, idle_minutes=5)
+    alone.merge(pane(10, 1, partition=0))
+    assert slide(alone, 12, partition=0) == []
+    assert [c.rows for c in slide(alone, 18, offset=2, partition=0)] == [1]
+
+
 def test_an_idle_partition_is_not_waited_for_and_the_windows_still_take_what_it_brings() -> None:
     merger = merged(2, idle_minutes=5)
     merger.merge(pane(0, 1, partition=0))
+    slide(merger, -1, partition=1)
     assert [c.rows for c in slide(merger, 9, partition=0)] == [1]
     merger.merge(pane(0, 2, partition=1))
     merger.merge(pane(0, 2, partition=1))
