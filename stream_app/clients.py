@@ -10,10 +10,10 @@ from schemas.errors import BrokerError
 
 
 @contextlib.contextmanager
-def reaching(bootstrap: str) -> Iterator[None]:
-    """Make a client inside. Raises BrokerError when no server answers."""
+def reaching(bootstrap: str, *, patience_s: float = 10) -> Iterator[None]:
+    """Make a client inside. Raises BrokerError when no server answers within `patience_s` each."""
     try:
-        _knock(bootstrap)
+        _knock(bootstrap, patience_s)
         yield
     except (KafkaError, OSError, ValueError) as error:
         raise BrokerError(
@@ -21,13 +21,13 @@ def reaching(bootstrap: str) -> Iterator[None]:
         ) from None
 
 
-def _knock(bootstrap: str) -> None:
+def _knock(bootstrap: str, patience_s: float) -> None:
     """Raise OSError when none of the servers takes a connection: kafka-python would try on, and leave sockets open."""
     refused: OSError | None = None
     for server in bootstrap.split(","):
         host, _, port = server.strip().rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=patience_s):
                 return
         except OSError as error:
             refused = error

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.errors import ModelUnavailable
+from schemas.events import ModelEvent
 from schemas.settings import Settings
 from training import registry
 from training.registry import CHALLENGER, CHAMPION, TAG
@@ -32,6 +33,18 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at: str  # ISO 8601, UTC
     loop_id: str | None = None  # of the retraining that led here
+
+    def event(self, model: str) -> ModelEvent:
+        """The move as `model-events` tells it."""
+        return ModelEvent(
+            model=model,
+            model_version=self.version,
+            change=self.change,
+            reason=self.reason,
+            by=self.by,
+            happened_at_ms=int(datetime.fromisoformat(self.at).timestamp() * 1000),
+            loop_id=self.loop_id,
+        )
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from monitoring.model import Matrix, ScoringModel
 from monitoring.profile import reference_profile
 from schemas.dataset import Dataset, load_dataset
 from schemas.decision import OperatingPoints
+from schemas.events import ModelEvent
 from schemas.features import featurize, fit_encoding
 from schemas.manifest import Manifest
 from schemas.settings import Settings
@@ -60,6 +61,12 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str | None
     seconds: float
     mlflow_ui: str
+
+    @property
+    def events(self) -> tuple[ModelEvent, ...]:
+        """What `model-events` is told of it."""
+        move = self.move.event(self.model)
+        return msgspec.structs.replace(move, change="registered", reason=self.verdict.sentence), move
 
 
 def train(

@@ -37,12 +37,17 @@ def register(app: typer.Typer) -> None:
             from training.pipeline import train as run
 
             done = run(settings, file, force=force, stage=lambda name: status.update(f"{name} …"))
+            from tamiz.announcing import announce
+
+            warning = announce(settings, done.events)
         if as_json:
             import msgspec
 
             print(msgspec.json.format(msgspec.json.encode(done)).decode())
         else:
             _show(Console(), done)
+        if warning:
+            Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(console: "Console", done: "Trained") -> None:

@@ -1,0 +1,48 @@
+"""Tell `model-events` what became of a model version, at once or not at all."""
+
+from collections.abc import Iterable
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from schemas.errors import BrokerError
+from schemas.events import ModelEvent
+from schemas.settings import Settings
+from stream_app.clients import reaching
+
+KNOCK_S = 0.5  # for each server: a training without Kafka must not wait for one
+PATIENCE_MS = 5_000  # once somebody has answered
+
+
+def announce(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
+    """Publish events, keyed by model; None, or in one line why nobody could be told.
+
+    That is no failure: the registry has it already and is the truth; workers see it at their next look there.
+    """
+    producer = None
+    try:
+        with reaching(settings.bootstrap, patience_s=KNOCK_S):
+            producer = KafkaProducer(
+                bootstrap_servers=settings.bootstrap,
+                allow_auto_create_topics=False,
+                max_block_ms=2_000,  # a topic that is missing shows here
+                bootstrap_timeout_ms=PATIENCE_MS,
+                request_timeout_ms=PATIENCE_MS,
+                delivery_timeout_ms=PATIENCE_MS,
+            )
+        sent = [
+            producer.send(settings.model_events_topic, key=e.model.encode(), value=msgspec.json.encode(e))
+            for e in events
+        ]
+        for future in sent:
+            future.get(PATIENCE_MS / 1000)
+    except (BrokerError, KafkaError) as error:
+        return (
+            f"{settings.model_events_topic} was not told: {error}. The registry knows; workers ask it every "
+            f"{settings.registry_poll_seconds} s"
+        )
+    finally:
+        if producer is not None:
+            producer.close(timeout=1)
+    return None

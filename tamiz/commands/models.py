@@ -1,0 +1,134 @@
+"""`tamiz models`: which versions there are, who decides, and how that came about."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas import settings as config
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+    from training.moves import Move, Version
+
+Json = Annotated[bool, typer.Option("--json", help="For machines: the records, on stdout.")]
+Why = Annotated[str, typer.Option(help="Why; it is kept for good.", metavar="WHY")]
+Number = Annotated[int, typer.Argument(help="Model version.", min=1, show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    models = typer.Typer(no_args_is_help=True, help="See and move model versions: champion, challenger, history.")
+    app.add_typer(models, name="models")
+
+    @models.command("list")
+    def list_(as_json: Json = False) -> None:
+        """Show every registered version, newest first: what it is now, what the gate said, and its last move."""
+        from training.moves import versions
+
+        found = versions(config.load())
+        if as_json:
+            _print_json(found)
+        else:
+            _show_versions(found)
+
+    @models.command()
+    def history(as_json: Json = False) -> None:
+        """Show every move of a version, oldest first: who, when, why, and on what evidence."""
+        from training import moves
+
+        made = moves.history(config.load())
+        if as_json:
+            _print_json(made)
+        else:
+            _show_moves(made)
+
+    @models.command()
+    def promote(version: Number, reason: Why, as_json: Json = False) -> None:
+        """Make VERSION champion by a person's word, also what waits for approval; it must have shown skill."""
+        from training.promotion import promote_by_hand
+
+        settings = config.load()
+        _tell(settings, promote_by_hand(settings, version, reason), as_json)
+
+    @models.command()
+    def reject(version: Number, reason: Why, as_json: Json = False) -> None:
+        """Mark VERSION as refused; it is challenger no more."""
+        from training import moves
+
+        settings = config.load()
+        _tell(settings, moves.reject(settings, version, reason), as_json)
+
+    @models.command()
+    def rollback(reason: Why, as_json: Json = False) -> None:
+        """Make the champion before this one champion again."""
+        from training import moves
+
+        settings = config.load()
+        _tell(settings, moves.rollback(settings, reason), as_json)
+
+
+def _tell(settings: "Settings", move: "Move", as_json: bool) -> None:
+    from rich.console import Console
+
+    from tamiz.announcing import announce
+
+    warning = announce(settings, [move.event(settings.model)])
+    if as_json:
+        _print_json(move)
+    else:
+        before = "nobody" if move.previous is None else f"version {move.previous}"
+        was = {
+            "promoted": f"is champion; before it, {before}",
+            "rolled-back": f"is champion again; {before} is not any more",
+            "rejected": f"is rejected; champion is {before}",
+        }
+        Console().print(f"{settings.model} version {move.version} {was[move.change]}", highlight=False)
+    if warning:
+        Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_json(record: object) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(record)).decode())
+
+
+def _show_versions(found: "list[Version]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for head in ("version", "is", "since (UTC)", "skill gate", "last move"):
+        table.add_column(head, justify="right" if head == "version" else "left", no_wrap=head == "since (UTC)")
+    for v in found:
+        since = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
+        gate = (v.verdict or "–") + (f"; forced: {v.forced}" if v.forced else "")
+        told = f"{v.last.change}: {v.last.reason}" if v.last else "–"
+        style = {"champion": "bold", "rejected": "dim"}.get(v.standing)
+        table.add_row(str(v.version), v.standing, _minute(since), escape(gate), escape(told), style=style)
+    _print(table, found, "no version is registered yet; `tamiz train FILE` makes one")
+
+
+def _show_moves(made: "list[Move]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for head in ("when (UTC)", "version", "move", "champion before", "by", "why"):
+        table.add_column(head, no_wrap=head == "when (UTC)")
+    for m in made:
+        why = m.reason if m.evidence in (None, m.reason) else f"{m.reason} ({m.evidence})"
+        before = "–" if m.previous is None else str(m.previous)
+        table.add_row(_minute(m.at), str(m.version), m.change, before, escape(m.by), escape(why))
+    _print(table, made, "nothing has moved yet")
+
+
+def _print(table: object, rows: "list[Version] | list[Move]", otherwise: str) -> None:
+    from rich.console import Console
+
+    Console().print(table if rows else otherwise)
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ")

@@ -1,0 +1,99 @@
+"""`tamiz models`: a person moves versions, sees what was moved, and whoever listens on `model-events` hears of it."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from schemas.events import ModelEvent
+from schemas.settings import Settings, load
+from schemas.topics import table
+from stream_app.reading import read_to_end
+from stream_app.topic_admin import create_topics
+from tamiz.main import app
+from tests.conftest import Kafka
+from tests.small_bundle import small_bundle
+from training import moves, registry
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Two versions that have shown skill; the first is champion, the second waits for a person."""
+    settings = Settings(state_dir=tmp_path / "state", model="small", bootstrap_servers=NOBODY)
+    small_bundle(tmp_path)
+    (tmp_path / "evaluation").mkdir()
+    for _ in range(2):
+        registry.register(
+            settings, tmp_path, report=tmp_path / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+        )
+    moves.promote(settings, 1, "there is no other [yet]")
+    moves.challenge(settings, 2, "awaiting-approval", "it is better")
+    return settings
+
+
+def runner(settings: Settings, **more: str) -> CliRunner:
+    env = {"TAMIZ_STATE_DIR": str(settings.state_dir), "TAMIZ_MODEL": settings.model, "COLUMNS": "200"}
+    return CliRunner(env={**env, "TAMIZ_BOOTSTRAP_SERVERS": NOBODY, "MLFLOW_TRACKING_URI": None, **more})
+
+
+def test_people_see_who_decides_and_who_waits(settings: Settings) -> None:
+    told = runner(settings).invoke(app, ["models", "list"])
+    assert told.exit_code == 0
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in told.stdout.splitlines() if "│" in line]
+    assert cells == [["2", "challenger"], ["1", "champion"]]
+    assert "promoted: there is no other [yet]" in told.stdout
+    assert "awaiting-approval: it is better" in told.stdout
+
+
+def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(settings: Settings) -> None:
+    told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert told.exit_code == 0
+    assert "version 2 is champion; before it, version 1" in told.stdout
+    assert len(told.stderr.splitlines()) == 1
+    assert NOBODY in told.stderr
+    assert registry.champion(settings) == 2
+
+
+def test_machines_read_versions_history_and_moves(settings: Settings) -> None:
+    def run(*arguments: str) -> Any:
+        return json.loads(runner(settings).invoke(app, ["models", *arguments, "--json"]).stdout)
+
+    assert [(v["version"], v["standing"]) for v in run("list")] == [(2, "challenger"), (1, "champion")]
+    assert run("reject", "2", "--reason", "it is not")["change"] == "rejected"
+    assert [(m["version"], m["change"]) for m in run("history")] == [
+        (1, "promoted"),
+        (2, "awaiting-approval"),
+        (2, "rejected"),
+    ]
+
+
+def test_a_model_that_was_never_trained_has_no_versions(tmp_path: Path) -> None:
+    empty = runner(Settings(state_dir=tmp_path, model="small"))
+    assert "no version is registered yet" in empty.invoke(app, ["models", "list"]).stdout
+    assert "nothing has moved yet" in empty.invoke(app, ["models", "history"]).stdout
+
+
+@pytest.mark.kafka
+def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka) -> None:
+    topic = f"model-events-{uuid.uuid4()}"
+    names = load({"TAMIZ_MODEL_EVENTS_TOPIC": topic, "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers})
+    people = runner(settings, TAMIZ_MODEL_EVENTS_TOPIC=topic, TAMIZ_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    unheard = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert (unheard.exit_code, f"{topic} was not told" in unheard.stderr) == (0, True)
+    create_topics(names.bootstrap, [t for t in table(names) if t.role == "model-events"], 1)
+    for arguments in (["rollback", "--reason", "it alerts on all"], ["reject", "2", "--reason", "never again"]):
+        told = people.invoke(app, ["models", *arguments])
+        assert (told.exit_code, told.stderr) == (0, "")
+    records = [r for batch in read_to_end(names.bootstrap, topic) for r in batch]
+    events = [msgspec.json.decode(r.value or b"", type=ModelEvent) for r in records]
+    assert [(e.model_version, e.change, e.reason) for e in events] == [
+        (1, "rolled-back", "it alerts on all"),
+        (2, "rejected", "never again"),
+    ]
+    assert {r.key for r in records} == {b"small"}
