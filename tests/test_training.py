@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from pypdf import PdfReader
 from typer.testing import CliRunner
 
 from monitoring.model import ScoringModel
@@ -231,6 +232,21 @@ def test_a_label_confined_to_the_past_is_refused(settings: Settings, tmp_path: P
     history = [row | {"fraude": row["fraude"] if int(row["fecha"].split("/")[0]) < 10 else "FALSE"} for row in rows()]
     with pytest.raises(TrainingError, match="validation holds 0 frauds"):
         train(settings, write(tmp_path / "h.csv", history))
+
+
+def test_the_report_is_logged_to_the_run_and_sets_the_version_beside_the_champion(
+    settings: Settings, trained: Trained, history_csv: Path, tmp_path: Path
+) -> None:
+    again = train(settings, history_csv, report=True)
+    with registry.opened(settings) as client:
+        run = client.get_model_version(settings.model, str(again.version)).run_id
+        pdf = PdfReader(client.download_artifacts(run, "report.pdf", str(tmp_path)))
+    words = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+    assert again.verdict.sentence in words
+    assert f"retained by {again.move.by}: {again.judgement.sentence}" in words
+    assert f"Version {again.version} beside version {trained.version}" in words
+    assert f"Drift of the training data against version {trained.version}" in words
+    assert "No input reaches a PSI of 0.1." in words
 
 
 def test_the_command_tells_people_and_machines(tmp_path: Path, history_csv: Path) -> None:

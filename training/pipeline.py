@@ -7,11 +7,13 @@ bundle -> register -> compare with the champion -> promote, if that is proven
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from monitoring.model import Matrix, ScoringModel
 from monitoring.profile import reference_profile
@@ -22,7 +24,7 @@ from schemas.features import featurize, fit_encoding
 from schemas.manifest import Manifest
 from schemas.settings import Settings
 from training import registry
-from training.backtest import DAYS, last_days
+from training.backtest import DAYS, backtest, last_days
 from training.evaluation import Evaluation, evaluate
 from training.figures import draw_all, write_figures
 from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_bundle
@@ -32,8 +34,11 @@ from training.moves import Move
 from training.operating_points import ChosenPoints, PointPolicy, choose_points
 from training.promotion import Judgement, carry_out, judge, meet
 from training.provenance import git_commit, tamiz_version
+from training.report import write_report
+from training.reporting import gather
 from training.splitting import require_both_classes, split_by_time
 
+REPORT = "report.pdf"  # at the root of the run's artifacts
 EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
 
 
@@ -76,6 +81,7 @@ def train(
     force: str | None = None,
     loop_id: str | None = None,
     by: str | None = None,
+    report: bool = False,
     config: FitConfig | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Trained:
@@ -83,7 +89,7 @@ def train(
 
     force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
     wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
-    stage: told the name of each step as it begins.
+    report: also log the PDF that a risk officer reads to the run. stage: told the name of each step as it begins.
     Raises TrainingError when the file cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
     started = time.perf_counter()
@@ -147,24 +153,44 @@ def train(
     )
     commit = git_commit()
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
-        bundle, report = Path(scratch) / "bundle", Path(scratch) / "evaluation"
+        bundle, evaluated = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
-        _write_evaluation(report, evaluation, points, model, matrix[test], history.fraud[test])
+        figures = _write_evaluation(evaluated, evaluation, points, model, matrix[test], history.fraud[test])
         version = registry.register(
             settings,
             bundle,
-            report=report,
+            report=evaluated,
             metrics=evaluation.flat("test_"),
             params=_params(dataset, config, points, history),
             tags=_tags(history, verdict, commit, force if forced else None),
         )
 
         stage("comparing with the champion")
-        champion, _ = meet(settings, ScoringModel.load(bundle, version), history, week)
+        model = ScoringModel.load(bundle, version)
+        champion, other = meet(settings, model, history, week)
         judgement = judge(
             verdict, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
         )
         move = carry_out(settings, version, judgement, force=force, by=by, loop_id=loop_id)
+
+        if report:
+            stage("writing the report")
+            contents = gather(
+                model,
+                other,
+                history,
+                backtest(model, dataset, history),
+                evaluation=evaluation,
+                evaluated_on="the test rows, which came after all it learned from",
+                gate=verdict,
+                standing="champion" if move.change == "promoted" else "challenger",
+                comparison=judgement.comparison,
+                judgement=f"{move.change} by {move.by}: {move.reason}",
+                figures=figures,
+                now=datetime.now(UTC),
+            )
+            write_report(Path(scratch) / REPORT, contents)
+            registry.attach(settings, version, Path(scratch) / REPORT)
 
     return Trained(
         model=settings.model,
@@ -198,7 +224,7 @@ def _write_evaluation(
     model: ScoringModel,
     matrix: Matrix,
     fraud: npt.NDArray[np.float64],
-) -> None:
+) -> dict[str, Figure]:
     some = matrix[:: max(1, len(matrix) // EXPLAINED_ROWS)]
     figures = draw_all(
         fraud,
@@ -209,8 +235,11 @@ def _write_evaluation(
         names=model.manifest.names,
     )
     write_figures(folder, figures)
+    for figure in figures.values():
+        figure.set_layout_engine("none")  # laid out once is enough, should the report draw it again
     for name, record in (("metrics.json", evaluation), ("operating_points.json", points)):
         (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+    return figures
 
 
 def _params(dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History) -> dict[str, object]:

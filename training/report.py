@@ -63,6 +63,7 @@ class Contents:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tested: Backtest | None = None
     comparison: Comparison | None = None
+    judgement: str | None = None  # what became of the version, and why
     previous_version: int | None = None
     shifts: tuple[InputShift, ...] | None = None
 
@@ -101,6 +102,8 @@ def _summary(c: Contents, name: str) -> Flow:
     ]
     if m.forced:
         flow += [callout("Forced", "A person made this version champion against the skill gate.", "bad"), gap(6)]
+    if c.judgement is not None:
+        flow += [callout("What became of it", c.judgement, "open"), gap(6)]
     if c.tested is not None:
         flow += [callout("The last days", c.tested.verdict, "open"), gap(6)]
     trained = f"{utc_minute(m.trained_from_ms)} to {utc_minute(m.trained_until_ms)} UTC"

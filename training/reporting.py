@@ -1,23 +1,27 @@
-"""From a registered version and a file to its report: gather, draw, write."""
+"""From a version and the history it is judged on to its report: gather, draw, write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from monitoring.model import ScoringModel
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
 from schemas.features import featurize
 from schemas.settings import Settings
-from training import registry
-from training.backtest import backtest, last_days, read_rows
+from training import moves, registry
+from training.backtest import Backtest, backtest, last_days, read_rows
 from training.backtest_figures import draw_backtest
+from training.evaluation import Evaluation
 from training.figures import draw_all
-from training.gate import judge_skill
+from training.gate import Verdict, judge_skill
+from training.history import History
 from training.registered import registered_model
 from training.report import Contents, write_report
-from training.versions import compare, input_shifts
+from training.versions import Comparison, compare, input_shifts
 
 MOST_EXPLAINED = 2000  # rows whose contributions are drawn
 
@@ -65,23 +69,19 @@ def report_version(
     del figures["confusion_f2"]  # the manifest keeps no F2 point: it would be the review point's again
     learned = f", of which {tested.learned_rows:,} lie in the time it was trained on" if tested.learned_rows else ""
     comparable = other is not None and other.manifest.dataset == dataset.name
-    contents = Contents(
-        version=model.version,
-        manifest=model.manifest,
-        standing="champion" if champion == model.version else f"not champion (that is {champion or 'nobody'})",
-        file=path.name,
-        rows=history.rows,
-        rejected=history.rejected,
-        unlabelled=history.unlabelled,
+    contents = gather(
+        model,
+        other if comparable else None,
+        history,
+        tested,
         evaluation=tested.evaluation,
         evaluated_on=f"the last 7 days of {path.name}{learned}",
         gate=judge_skill(tested.evaluation),
-        written_at=f"{now:%Y-%m-%d %H:%M}",
-        figures={**figures, **draw_backtest(tested)},
-        tested=tested,
+        standing="champion" if champion == model.version else f"not champion (that is {champion or 'nobody'})",
         comparison=compare(model, other, history, window) if other is not None and comparable else None,
-        previous_version=previous if comparable else None,
-        shifts=input_shifts(model.manifest, other.manifest, history) if other is not None and comparable else None,
+        judgement=_judgement(settings, model.version),
+        figures=figures,
+        now=now,
     )
     stage("writing")
     try:
@@ -89,3 +89,48 @@ def report_version(
     except OSError as error:
         raise TrainingError(f"{output}: {error.strerror or error}; name another place with --output") from None
     return contents
+
+
+def gather(
+    model: ScoringModel,
+    other: ScoringModel | None,
+    history: History,
+    tested: Backtest,
+    *,
+    evaluation: Evaluation,
+    evaluated_on: str,
+    gate: Verdict,
+    standing: str,
+    comparison: Comparison | None,
+    judgement: str | None,
+    figures: Mapping[str, Figure],
+    now: datetime,
+) -> Contents:
+    """What the report of a model tells, from the records that judged it.
+
+    other: the version it stands beside. history: of the file it was trained on, or is looked at on. now: in UTC.
+    """
+    return Contents(
+        version=model.version,
+        manifest=model.manifest,
+        standing=standing,
+        file=history.path.name,
+        rows=history.rows,
+        rejected=history.rejected,
+        unlabelled=history.unlabelled,
+        evaluation=evaluation,
+        evaluated_on=evaluated_on,
+        gate=gate,
+        written_at=f"{now:%Y-%m-%d %H:%M}",
+        figures={**figures, **draw_backtest(tested)},
+        tested=tested,
+        comparison=comparison,
+        judgement=judgement,
+        previous_version=other.version if other is not None else None,
+        shifts=input_shifts(model.manifest, other.manifest, history) if other is not None else None,
+    )
+
+
+def _judgement(settings: Settings, version: int) -> str | None:
+    made = [m for m in moves.history(settings) if m.version == version]
+    return f"{made[-1].change} by {made[-1].by}: {made[-1].reason}" if made else None

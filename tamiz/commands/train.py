@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         with Console(stderr=True).status("starting") as status:
             from training.pipeline import train as run
 
-            done = run(settings, file, force=force, stage=lambda name: status.update(f"{name} …"))
+            done = run(settings, file, force=force, report=True, stage=lambda name: status.update(f"{name} …"))
             from tamiz.announcing import announce
 
             warning = announce(settings, done.events)
