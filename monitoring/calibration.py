@@ -49,10 +49,13 @@ def hour_of_week(hours: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return (np.asarray(hours, dtype=np.int64) + 72) % HOURS_OF_WEEK
 
 
-def calibrate(counts: npt.NDArray[np.int64], hours: npt.NDArray[np.int64]) -> Calibration:
+def calibrate(
+    counts: npt.NDArray[np.int64], hours: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_] | None = None
+) -> Calibration:
     """Learn what is normal from the reference's hourly panes.
 
     counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), each once.
+    occupied: which places are bins, shape (n_features, n_bins); unset, all are.
     Raises ValueError when a feature was never counted.
     """
     total = counts.sum(axis=0)
@@ -62,7 +65,7 @@ def calibrate(counts: npt.NDArray[np.int64], hours: npt.NDArray[np.int64]) -> Ca
     week = hour_of_week(hours)
     dispersion = np.maximum(1.0, _dispersion(counts, (week, week % 24, np.zeros_like(week)), bins))
     # A bin the reference left empty still needs a share, or its first event would be infinitely surprising.
-    padded = total + 0.5
+    padded = total + (0.5 if occupied is None else 0.5 * occupied)
     whole = padded / padded.sum(axis=-1, keepdims=True)
     by_day_hour, day_noise = _shrunk(counts, week % 24, 24, whole[None], 1 / total.sum(axis=-1), dispersion, bins)
     parents, noise = np.tile(by_day_hour, (7, 1, 1)), np.tile(day_noise, (7, 1))

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from monitoring.bins import FrozenBins
 from monitoring.detector import WindowStatistics
+from monitoring.profile import ALERT
 from monitoring.windows import WINDOWS
 
 Floats = npt.NDArray[np.float64]
@@ -85,7 +86,8 @@ def gather(
                 reference=_shares(expected[w, i, : feature.n_bins]),
                 current=_shares(binned[w, i, : feature.n_bins]),
                 labels=feature.labels,
-                category=feature.kind == "category",
+                # More alerts are what a shifted population looks like; more dead letters are the pipeline's.
+                category=feature.kind == "category" and feature.name != ALERT,
                 importance=float(importance[i]),
             )
         )

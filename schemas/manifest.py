@@ -1,7 +1,8 @@
 """What a model carries beside its weights.
 
-A bundle is a folder with two files: ``model.ubj`` (XGBoost's own UBJSON) and ``manifest.json`` (this record).
-Both are data: nothing in a bundle is executed or unpickled.
+A bundle is a folder with three files: ``model.ubj`` (XGBoost's own UBJSON), ``manifest.json`` (what scoring needs) and
+``calibration.json`` (what watching drift needs besides).
+All are data: nothing in a bundle is executed or unpickled.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from schemas.errors import ModelIncompatible
 FORMAT = 1
 MODEL_FILE = "model.ubj"
 MANIFEST_FILE = "manifest.json"
+CALIBRATION_FILE = "calibration.json"
 
 
 class FeatureEncoding(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,20 @@ class GoldenVector(msgspec.Struct, frozen=True, kw_only=True):
 
     features: tuple[float, ...]
     score: float
+
+
+class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is normal for a model's traffic; `monitoring.calibration` says what each means."""
+
+    layout: str  # digest of the codes it speaks of
+    features: tuple[str, ...]
+    n_bins: int
+    rows: tuple[float, ...]  # one a feature, as are dispersion, tolerance and importance
+    dispersion: tuple[float, ...]
+    tolerance: tuple[float, ...]
+    importance: tuple[float, ...]
+    correlation: tuple[tuple[float | None, ...], ...]
+    shares: bytes  # little-endian float32, shape (168, n_features, n_bins); base64 on the wire
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,7 +89,7 @@ def golden_rows(encoding: Sequence[FeatureEncoding], matrix: Matrix, scores: npt
 
 
 def write_bundle(folder: Path, booster: xgb.Booster, manifest: Manifest, golden: Matrix) -> ScoringModel:
-    """Write the two files into a folder, read them back and check them as a worker would.
+    """Write trees and manifest into a folder, read them back and check them as a worker would.
 
     manifest: its `golden` and `model_sha256` are filled in here. golden: rows to be known by their scores.
     Raises ModelIncompatible when what was written does not answer as what was trained.

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from monitoring.model import Matrix, ScoringModel
 from monitoring.profile import reference_profile
+from monitoring.reference import write_reference
 from schemas.dataset import Dataset, load_dataset
 from schemas.decision import OperatingPoints
 from schemas.events import ModelEvent
@@ -31,6 +32,7 @@ from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_b
 from training.gate import Verdict, judge_skill
 from training.history import History, read_history
 from training.moves import Move
+from training.normality import learn_reference
 from training.operating_points import ChosenPoints, PointPolicy, choose_points
 from training.promotion import Judgement, carry_out, judge, meet
 from training.provenance import git_commit, tamiz_version
@@ -155,6 +157,17 @@ def train(
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
         bundle, evaluated = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
+        reference = learn_reference(
+            manifest,
+            booster,
+            history.columns_at(past),
+            matrix[past],
+            scores[past],
+            history.event_time_ms[past],
+            held_out=np.isin(past, learn, invert=True),
+            rejected=sum(history.rejected.values()),
+        )
+        write_reference(bundle, reference)
         figures = _write_evaluation(evaluated, evaluation, points, model, matrix[test], history.fraud[test])
         version = registry.register(
             settings,

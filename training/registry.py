@@ -3,8 +3,8 @@
 
 How a version lies in MLflow:
 
-* its run's artifact folder ``bundle/`` holds ``model.ubj`` and ``manifest.json``, what workers serve. Whoever knows the
-  tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
+* its run's artifact folder ``bundle/`` holds ``model.ubj``, ``manifest.json`` and ``calibration.json``. Whoever knows
+  the tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
   that proxies artifacts answers just as a local folder does;
 * ``evaluation/`` holds metrics.json and the figures;
 * its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
@@ -38,7 +38,7 @@ from mlflow.telemetry import set_telemetry_client
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from schemas.errors import ModelUnavailable
-from schemas.manifest import MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest
+from schemas.manifest import MODEL_FILE, Manifest, read_manifest
 from schemas.settings import Settings
 
 CHAMPION = "champion"
@@ -77,8 +77,7 @@ def register(
                 params=[Param(name, str(value)) for name, value in params.items()],
                 tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", who())],
             )
-            for name in (MODEL_FILE, MANIFEST_FILE):
-                client.log_artifact(run_id, str(bundle / name), BUNDLE)
+            client.log_artifacts(run_id, str(bundle), BUNDLE)
             client.log_artifacts(run_id, str(report), EVALUATION)
             with tempfile.TemporaryDirectory() as scratch:
                 generic = Path(scratch) / GENERIC

@@ -1,0 +1,78 @@
+"""What a model's live traffic is held against: the third file of a bundle, `calibration.json`, and how it is read.
+
+It is plain data, made in training from the model's own history. A worker scores without it; whoever watches drift does
+not begin without it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.bins import FrozenBins
+from monitoring.calibration import HOURS_OF_WEEK, Calibration
+from monitoring.layout import layout
+from schemas.errors import ModelIncompatible
+from schemas.manifest import CALIBRATION_FILE, CalibrationRecord, read_manifest
+
+Floats = npt.NDArray[np.float64]
+REMEDY = "train the model again with `tamiz train`"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """A model's reference, as the detector reads it."""
+
+    bins: FrozenBins
+    calibration: Calibration
+    importance: Floats  # shape (n_features,): share of the model's gain, 0 for what is no input
+    correlation: Floats  # shape (n_features, n_features), of numbers; NaN where there is none
+
+
+def write_reference(folder: Path, reference: Reference) -> None:
+    """Put a reference into a bundle's folder."""
+    c = reference.calibration
+    record = CalibrationRecord(
+        layout=reference.bins.digest,
+        features=reference.bins.names,
+        n_bins=reference.bins.n_bins,
+        rows=tuple(c.rows.tolist()),
+        dispersion=tuple(c.dispersion.tolist()),
+        tolerance=tuple(c.tolerance.tolist()),
+        importance=tuple(reference.importance.tolist()),
+        correlation=tuple(tuple(None if np.isnan(x) else x for x in row) for row in reference.correlation.tolist()),
+        shares=c.shares.astype("<f4").tobytes(),
+    )
+    (folder / CALIBRATION_FILE).write_bytes(msgspec.json.encode(record))
+
+
+def load_reference(folder: Path) -> Reference:
+    """The reference in a bundle's folder.
+
+    Raises ModelIncompatible when there is none, or when it is damaged or of another model's bins.
+    """
+    path = folder / CALIBRATION_FILE
+    bins = layout(read_manifest(folder))
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=CalibrationRecord)
+        shape = HOURS_OF_WEEK, len(bins.names), bins.n_bins
+        if record.layout != bins.digest:
+            raise ValueError("it is of other bins than the manifest beside it")
+        shares = np.frombuffer(record.shares, "<f4").reshape(shape).astype(np.float64)
+        rows, dispersion, tolerance, importance, correlation = (
+            np.array(values, dtype=np.float64)
+            for values in (record.rows, record.dispersion, record.tolerance, record.importance, record.correlation)
+        )
+        if {len(v) for v in (rows, dispersion, tolerance, importance)} != {len(bins.names)}:
+            raise ValueError(f"it does not speak of all {len(bins.names)} features")
+        correlation = correlation.reshape(len(bins.names), len(bins.names))
+    except FileNotFoundError:
+        raise ModelIncompatible(f"{path}: not there, so its drift cannot be told; {REMEDY}") from None
+    except (OSError, ValueError) as error:  # msgspec's are ValueErrors
+        raise ModelIncompatible(f"{path}: {error}; {REMEDY}") from None
+    # float32 has rounded them; what they sum to must not differ from one.
+    shares /= shares.sum(axis=-1, keepdims=True)
+    calibration = Calibration(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
+    return Reference(bins=bins, calibration=calibration, importance=importance, correlation=correlation)
