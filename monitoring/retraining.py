@@ -10,8 +10,10 @@ from typing import Literal
 
 from monitoring.alerting import Incident
 from monitoring.evidence import FeatureEvidence
+from schemas.events import RetrainRequest
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +24,9 @@ class RetrainPolicy:
     important: float = 0.05  # importance from which a feature counts
     important_features: int = 2  # so many of them, or the score alone
     sustained_ms: int = 6 * HOUR_MS  # for how long without a break
-    cool_off_ms: int = 7 * 24 * HOUR_MS  # at most one request in so long
+    cool_off_ms: int = 7 * DAY_MS  # at most one request in so long
     window: str = "24 h"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainRequest:
-    """Train again, and why."""
-
-    loop_id: str  # runs through drift, request, training, promotion and swap; the same for the same cause
-    cause: Literal["performance", "score-drift", "input-drift"]
-    features: tuple[str, ...]
-    reason: str
-    requested_at_ms: int
+    days: int = 90  # of transactions that a training is asked to read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +44,7 @@ def retrain(
     now_ms: int,
     *,
     model: str,
+    model_version: int,
     performance_alarm: str | None = None,
     suspected_attack: bool = False,
     policy: RetrainPolicy | None = None,
@@ -84,9 +77,13 @@ def retrain(
     began = since if cause != "performance" and since is not None else now_ms
     request = RetrainRequest(
         loop_id=f"{model}-{cause}-{began}",
+        model=model,
+        model_version=model_version,
         cause=cause,
         features=tuple(e.feature for e in moved),
         reason=reason,
+        from_ms=now_ms - policy.days * DAY_MS,
+        until_ms=now_ms,
         requested_at_ms=now_ms,
     )
     return RetrainWatch(drifting_since_ms=since, last_request_ms=now_ms), request

@@ -74,6 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drift_idle_minutes: Annotated[
         Positive, about("a partition whose event time trails the furthest by more is not waited for")
     ] = 15
+    drift_lookback_days: Annotated[
+        Positive, about("how far back the monitor reads decisions and labels when it starts")
+    ] = 7
+    retrain_days: Annotated[Positive, about("days of transactions that a request for retraining asks to read")] = 90
+    retrain_attempts: Annotated[Positive, about("how often the retrainer tries to answer one request")] = 4
+    retrain_backoff_seconds: Annotated[
+        Positive, about("how long it waits after a first failure; twice as long after each further one")
+    ] = 60
+    retrain_timeout_minutes: Annotated[Positive, about("how long one training may take")] = 60
     drain_timeout_seconds: Annotated[
         Positive, about("how long a stopping worker may take to decide what it has consumed")
     ] = 30

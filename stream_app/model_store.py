@@ -110,6 +110,13 @@ class ModelStore:
 
         Raises ModelUnavailable when the registry does not give it, ModelIncompatible when it cannot be served.
         """
+        return self._load(self.folder(version), version)
+
+    def folder(self, version: int) -> Path:
+        """Where a version's bundle lies on disk, fetched first if need be.
+
+        Raises ModelUnavailable when the registry does not give it.
+        """
         folder = self._folder / str(version)
         if not folder.is_dir():
             try:
@@ -117,7 +124,7 @@ class ModelStore:
                 self._download(run_id, folder)
             except (MlflowException, OSError, RegistryAwayError) as error:
                 raise ModelUnavailable(f"{self._settings.model} version {version}: {_first_line(error)}") from None
-        return self._load(folder, version)
+        return folder
 
     def _champion(self) -> tuple[int, str] | None:
         uri = self._settings.tracking_uri

@@ -71,3 +71,19 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[list[Record]]:
                 yield [r for r in records if r.offset < ends[partition]]
             # The position also passes markers and what was aborted, which are never handed out.
             unread = {p for p in unread if consumer.position(p) < ends[p]}
+
+
+def last_records(bootstrap: str, topic: str, n: int) -> list[Record]:
+    """The last committed records of each of a topic's partitions, at most n of each (markers between them count).
+
+    Raises BrokerError when nobody answers or there is no such topic.
+    """
+    found: list[Record] = []
+    with assigned(bootstrap, topic, from_beginning=True) as consumer:
+        ends = consumer.end_offsets(list(consumer.assignment()))
+        for partition, end in ends.items():
+            consumer.seek(partition, max(consumer.position(partition), end - n))
+        while any(consumer.position(p) < end for p, end in ends.items()):
+            for records in consumer.poll(timeout_ms=500).values():
+                found.extend(records)
+    return found

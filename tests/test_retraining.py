@@ -50,6 +50,7 @@ def asked(*evaluations: tuple[float, list[FeatureEvidence]], **also: object) -> 
             also.get("incidents", ()),
             round(hour * HOUR_MS),
             model="cards",
+            model_version=3,
             **{k: v for k, v in also.items() if k != "incidents"},
         )  # type: ignore[arg-type]
         found.append(request)

@@ -1,0 +1,211 @@
+"""`tamiz monitor`: the one evaluator of what all workers counted.
+
+    drift-panes ──────▶ Watch, one a model version ──▶ drift-alerts, retrain-requests, drift-reports
+    decisions, labels ──▶ what is known besides ─┘
+
+It holds nothing that cannot be read again: at its start it reads the panes of the longest window in step, and says
+nothing up to the last report that was published. Alerts and requests go out before the report of the same evaluation;
+after a crash between the two they are said again under the same ids.
+
+One is enough; a second would only repeat it.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from monitoring.panes import MINUTE_MS
+from monitoring.reference import load_reference
+from monitoring.retraining import RetrainPolicy
+from monitoring.surroundings import Surroundings
+from monitoring.watch import Evaluation, Watch, WatchPolicy
+from schemas.errors import ModelIncompatible, ModelUnavailable
+from schemas.events import Decision, DriftReport, Label, PaneSnapshot
+from schemas.settings import Settings
+from stream_app.clients import reaching
+from stream_app.model_store import ModelStore
+from stream_app.reading import last_records
+
+log = logging.getLogger("tamiz.monitor")
+DAY_MS = 86_400_000
+LONGEST_WINDOW_MS = 8 * DAY_MS  # seven days, and what came late
+BUFFERED = 500  # snapshots of one partition, read ahead of the others
+VERSIONS = 2  # watched at once: while a promotion goes round, two are served
+
+
+class Monitor:
+    """Topics in, topics out, around one `Watch` a model version."""
+
+    def __init__(self, settings: Settings, store: ModelStore) -> None:
+        """store: opened, so that there is a champion."""
+        self._settings = settings
+        self._store = store
+        self._policy = WatchPolicy(retraining=RetrainPolicy(days=settings.retrain_days))
+        self._around = Surroundings()
+        self._watches: dict[int, Watch | None] = {}  # by version, the last heard of last; None cannot be watched
+        self._told_until: dict[int, int] = {}  # by version: event time of the last report published
+        self._partitions = 0
+
+    def run(self, over: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Watch until `over` is set; `ready` is called when everything that was there is read.
+
+        Raises ModelIncompatible when the champion carries no calibration, BrokerError when no Kafka answers.
+        """
+        s = self._settings
+        load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
+        for record in last_records(s.bootstrap, s.drift_reports_topic, 50):
+            if (report := _decoded(record, DriftReport)) is not None:
+                self._told_until[report.model_version] = report.until_ms
+        with reaching(s.bootstrap):
+            consumer = KafkaConsumer(
+                bootstrap_servers=s.bootstrap,
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                fetch_max_wait_ms=100,
+                max_partition_fetch_bytes=8 * 1024 * 1024,
+            )
+            producer = KafkaProducer(
+                bootstrap_servers=s.bootstrap, acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
+            )
+        try:
+            self._assign(consumer)
+            for snapshot in self._in_step(consumer, over):
+                self._watch(snapshot, producer)
+            producer.flush()
+            ready()
+            while not over.is_set():
+                for snapshot in self._polled(consumer):
+                    self._watch(snapshot, producer)
+                producer.flush()
+        finally:
+            consumer.close()
+            producer.close()
+
+    def _assign(self, consumer: Any) -> None:
+        s, now = self._settings, int(time.time() * 1000)
+        since = {
+            s.drift_panes_topic: now - LONGEST_WINDOW_MS,
+            s.decisions_topic: now - s.drift_lookback_days * DAY_MS,
+            s.labels_topic: now - s.drift_lookback_days * DAY_MS,
+        }
+        wanted = {
+            TopicPartition(topic, p): start
+            for topic, start in since.items()
+            for p in sorted(consumer.partitions_for_topic(topic) or ())
+        }
+        self._partitions = sum(p.topic == s.drift_panes_topic for p in wanted)
+        consumer.assign(list(wanted))
+        for partition, found in consumer.offsets_for_times(wanted).items():
+            if found is None:  # nothing so young
+                consumer.seek_to_end(partition)
+            else:
+                consumer.seek(partition, found.offset)
+            consumer.position(partition)
+
+    def _in_step(self, consumer: Any, over: threading.Event) -> Iterator[PaneSnapshot]:
+        """Everything that is there now, by watermark: beside a partition read far ahead another would look idle."""
+        ends = consumer.end_offsets(list(consumer.assignment()))
+        read: dict[int, deque[PaneSnapshot]] = {p: deque() for p in range(self._partitions)}
+        while not over.is_set():
+            unread = {p for p, end in ends.items() if consumer.position(p) < end}
+            panes = {p for p in unread if p.topic == self._settings.drift_panes_topic}
+            behind = {p.partition for p in panes if not read[p.partition]}
+            if not behind and any(read.values()):
+                yield min((q for q in read.values() if q), key=lambda q: q[0].watermark_ms).popleft()
+                continue
+            if not unread:
+                return
+            full = {p for p in panes if len(read[p.partition]) > BUFFERED}
+            consumer.pause(*full)
+            for snapshot in self._polled(consumer):
+                read[snapshot.partition].append(snapshot)
+            consumer.resume(*full)
+
+    def _polled(self, consumer: Any) -> Iterable[PaneSnapshot]:
+        """What one poll brings: decisions and labels are remembered, snapshots handed on by watermark."""
+        s = self._settings
+        snapshots = []
+        for partition, records in consumer.poll(timeout_ms=500).items():
+            for record in records:
+                if partition.topic == s.drift_panes_topic:
+                    snapshot = _decoded(record, PaneSnapshot)
+                    if snapshot is not None and snapshot.partition < self._partitions and snapshot.model == s.model:
+                        snapshots.append(snapshot)
+                elif partition.topic == s.decisions_topic:
+                    if (decision := _decoded(record, Decision)) is not None:
+                        self._around.decided(record.key, decision)
+                elif (label := _decoded(record, Label)) is not None:
+                    self._around.labelled(label)
+        return sorted(snapshots, key=lambda snapshot: snapshot.watermark_ms)
+
+    def _watch(self, snapshot: PaneSnapshot, producer: Any) -> None:
+        watch = self._of_version(snapshot.model_version, producer)
+        if watch is None:
+            return
+        try:
+            for evaluation in watch.take(snapshot, self._around):
+                self._tell(evaluation, producer)
+        except ValueError as error:
+            log.warning("a snapshot is passed over: %s", error)
+
+    def _of_version(self, version: int, producer: Any) -> Watch | None:
+        if version in self._watches:
+            self._watches[version] = watch = self._watches.pop(version)
+            return watch
+        s = self._settings
+        try:
+            self._watches[version] = Watch(
+                load_reference(self._store.folder(version)),
+                model=s.model,
+                model_version=version,
+                partitions=self._partitions,
+                grace_ms=s.drift_grace_minutes * MINUTE_MS,
+                idle_ms=s.drift_idle_minutes * MINUTE_MS,
+                policy=self._policy,
+            )
+            log.info("watching %s version %d", s.model, version)
+        except (ModelIncompatible, ModelUnavailable) as error:
+            self._watches[version] = None
+            log.error("version %d is not watched: %s", version, error)
+        while len(self._watches) > VERSIONS:
+            ended = self._watches.pop(next(iter(self._watches)))
+            for alert in ended.end() if ended is not None else ():
+                if alert.happened_at_ms >= self._told_until.get(alert.model_version, 0):
+                    _send(producer, s.drift_alerts_topic, alert.incident_id, alert)
+        return self._watches[version]
+
+    def _tell(self, evaluation: Evaluation, producer: Any) -> None:
+        s, report, request = self._settings, evaluation.report, evaluation.request
+        if report.until_ms <= self._told_until.get(report.model_version, 0):
+            return
+        self._told_until[report.model_version] = report.until_ms
+        for alert in evaluation.alerts:
+            _send(producer, s.drift_alerts_topic, alert.incident_id, alert)
+            log.warning("%s, %s: %s", alert.change, alert.severity, alert.sentence)
+        if request is not None:
+            _send(producer, s.retrain_requests_topic, request.model, request)
+            log.warning("training is asked for (%s): %s", request.loop_id, request.reason)
+        if evaluation.alerts or request is not None:
+            producer.flush()  # before the report, which stands for their having been told
+        _send(producer, s.drift_reports_topic, report.model, report)
+
+
+def _send(producer: Any, topic: str, key: str, record: msgspec.Struct) -> None:
+    producer.send(topic, key=key.encode(), value=msgspec.json.encode(record))
+
+
+def _decoded(record: Any, type_: type[Any]) -> Any:
+    """The record, or None with a warning: what is not ours on a topic of ours must stop nobody."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=type_)
+    except msgspec.MsgspecError as error:
+        log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
+        return None
