@@ -1,4 +1,6 @@
-"""From score to outcome."""
+"""From score to outcome, and what a decision is called."""
+
+import uuid
 
 import msgspec
 import numpy as np
@@ -7,6 +9,7 @@ import numpy.typing as npt
 from schemas.errors import ModelIncompatible
 
 OUTCOMES = ("approve", "review", "decline")
+DECISION_IDS = uuid.UUID("f7810325-5a11-50ee-ad6d-cefd1ddac460")  # UUIDv5 of "tamiz:decision" among URLs
 
 
 class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,3 +38,12 @@ def outcome_codes(scores: npt.NDArray[np.float64], points: OperatingPoints) -> n
 def thresholds(points: OperatingPoints) -> tuple[float, float, float]:
     """The lowest score of each outcome, in the order of `OUTCOMES`."""
     return (0.0, points.review, points.decline)
+
+
+def decision_id(transaction: str) -> str:
+    """UUIDv5 (RFC 9562) of the transaction id alone: a redelivery scored by a newer model is still recognised.
+
+    >>> decision_id("transactions-0-0")
+    '46dd113b-253c-5c14-bac3-de9eb24f61a2'
+    """
+    return str(uuid.uuid5(DECISION_IDS, transaction))

@@ -3,9 +3,8 @@
 Every record that goes in comes out once, as a decision or as a dead letter, in the order of its partition.
 """
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -14,25 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.bins import Codes
+from monitoring.deciding import Decided, decide
 from monitoring.layout import encode_dead_letters, encode_scored
 from monitoring.model import ScoringModel
 from monitoring.panes import NEVER
-from monitoring.reasons import strongest_reasons
 from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
-from schemas.decision import OUTCOMES, outcome_codes, thresholds
-from schemas.events import Decision, Reason, Rejection
-from schemas.features import featurize
+from schemas.decision import OUTCOMES, decision_id, thresholds
+from schemas.events import Decision, Rejection
 from stream_app import dead_letters
 
-DECISION_IDS = uuid.UUID("f7810325-5a11-50ee-ad6d-cefd1ddac460")  # UUIDv5 of "tamiz:decision" among URLs
 TRANSACTION_ID_HEADER = "tamiz-transaction-id"
 OFFSET_HEADER = "tamiz-offset"
 PASSED_ON = frozenset({"traceparent", "tracestate"})
 
 Headers = Sequence[tuple[str, bytes]]
-Matrix = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.float64]
 
 
 class Incoming(Protocol):
@@ -87,17 +82,14 @@ def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> 
     records: of any partitions, each partition's in offset order.
     """
     cleaned = clean_payloads(policy.dataset, [r.value for r in records], max_payload_bytes=policy.max_payload_bytes)
-    matrix = featurize(model.encoding, cleaned.columns)
-    scores = model.score(matrix)
-    outcomes = outcome_codes(scores, model.manifest.points)
-    decisions = _decide(records, cleaned, model, matrix, scores, outcomes)
-    counts = np.bincount(outcomes, minlength=len(OUTCOMES)).tolist()
+    decided = decide(model, cleaned)
+    counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     return Handled(
-        decisions=decisions,
+        decisions=_decisions(records, cleaned, model, decided),
         dead_letters=[_dead_letter(records[r.row], r, policy.group) for r in cleaned.rejections],
         outcomes=dict(zip(OUTCOMES, counts, strict=True)),
         rejections=list(cleaned.rejections),
-        coded=_code(cleaned, model, matrix, scores, outcomes) if policy.counting else None,
+        coded=_code(cleaned, model, decided) if policy.counting else None,
     )
 
 
@@ -141,33 +133,28 @@ def _joined(parts: Sequence[Handled]) -> Handled:
     )
 
 
-def _code(cleaned: Cleaned, model: ScoringModel, matrix: Matrix, scores: Scores, outcomes: Codes) -> Coded:
+def _code(cleaned: Cleaned, model: ScoringModel, decided: Decided) -> Coded:
     codes = encode_dead_letters(model.bins, cleaned.n)
-    codes[cleaned.rows] = encode_scored(model.bins, model.manifest, cleaned.columns, matrix, scores, outcomes)
+    codes[cleaned.rows] = encode_scored(
+        model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
+    )
     times = np.full(cleaned.n, NEVER, dtype=np.int64)
     times[cleaned.rows] = cleaned.event_time_ms
     return Coded(codes, times)
 
 
-def _decide(
-    records: Sequence[Incoming],
-    cleaned: Cleaned,
-    model: ScoringModel,
-    matrix: Matrix,
-    scores: Scores,
-    outcomes: Codes,
-) -> list[Outgoing]:
+def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringModel, decided: Decided) -> list[Outgoing]:
     manifest = model.manifest
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
-    reasons = _reasons(cleaned, matrix, outcomes, model)
+    reasons = iter(decided.reasons)
     source = f"/tamiz/{manifest.model}/{model.version}".encode()
     decisions = []
     for row, declared, score, code, event_time_ms in zip(
         cleaned.rows.tolist(),
         cleaned.transaction_ids,
-        scores.tolist(),
-        outcomes.tolist(),
+        decided.scores.tolist(),
+        decided.outcomes.tolist(),
         cleaned.event_time_ms.tolist(),
         strict=True,
     ):
@@ -189,30 +176,12 @@ def _decide(
     return decisions
 
 
-def _reasons(cleaned: Cleaned, matrix: Matrix, codes: Codes, model: ScoringModel) -> Iterator[tuple[Reason, ...]]:
-    # Contributions cost many times a score: they are computed for what is not approved, and for nothing else.
-    flagged = np.flatnonzero(codes)
-    if not len(flagged):
-        return iter(())
-    contributions = model.contributions(matrix[flagged])
-    return iter(strongest_reasons(model.manifest.features, contributions, cleaned.columns, flagged))
-
-
 def transaction_id(record: Incoming) -> str:
     """What a transaction is called when its payload does not say: its header, else where it stands."""
     for name, value in record.headers:
         if name == TRANSACTION_ID_HEADER and value:
             return value.decode(errors="replace")
     return f"{record.topic}-{record.partition}-{record.offset}"
-
-
-def decision_id(transaction: str) -> str:
-    """UUIDv5 (RFC 9562) of the transaction id alone: a redelivery scored by a newer model is still recognised.
-
-    >>> decision_id("transactions-0-0")
-    '46dd113b-253c-5c14-bac3-de9eb24f61a2'
-    """
-    return str(uuid.uuid5(DECISION_IDS, transaction))
 
 
 def _decision_headers(record: Incoming, decision: Decision, source: bytes) -> list[tuple[str, bytes]]:

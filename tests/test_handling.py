@@ -11,9 +11,10 @@ import pytest
 from monitoring.model import ScoringModel
 from monitoring.panes import NEVER
 from schemas.dataset import load_dataset
+from schemas.decision import decision_id
 from schemas.events import Decision
 from stream_app import dead_letters, handling
-from stream_app.handling import Policy, decision_id, handle, handle_carefully
+from stream_app.handling import Policy, handle, handle_carefully
 from tests.broken_payloads import BROKEN, payload
 
 DATASET = load_dataset("card_transactions")
