@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retrain_backoff_seconds: Annotated[
         Positive, about("how long it waits after a first failure; twice as long after each further one")
     ] = 60
-    retrain_timeout_minutes: Annotated[Positive, about("how long one training may take")] = 60
+    retrain_timeout_seconds: Annotated[Positive, about("how long one training may take")] = 3600
     drain_timeout_seconds: Annotated[
         Positive, about("how long a stopping worker may take to decide what it has consumed")
     ] = 30

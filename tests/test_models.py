@@ -26,11 +26,16 @@ NOBODY = "127.0.0.1:1"
 def settings(tmp_path: Path) -> Settings:
     """Two versions that have shown skill; the first is champion, the second waits for a person."""
     settings = Settings(state_dir=tmp_path / "state", model="small", bootstrap_servers=NOBODY)
-    small_bundle(tmp_path)
+    small_bundle(tmp_path / "bundle")
     (tmp_path / "evaluation").mkdir()
     for _ in range(2):
         registry.register(
-            settings, tmp_path, report=tmp_path / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+            settings,
+            tmp_path / "bundle",
+            report=tmp_path / "evaluation",
+            metrics={},
+            params={},
+            tags={"verdict": "skill"},
         )
     moves.promote(settings, 1, "there is no other [yet]")
     moves.challenge(settings, 2, "awaiting-approval", "it is better")

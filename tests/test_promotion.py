@@ -91,10 +91,10 @@ def test_rolling_back_walks_down_the_line_of_champions() -> None:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    small_bundle(folder)
+    folder = tmp_path_factory.mktemp("trained")
+    small_bundle(folder / "bundle")
     (folder / "evaluation").mkdir()
-    return folder
+    return folder / "bundle"
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def settings(tmp_path: Path, bundle: Path) -> Settings:
     settings = Settings(state_dir=tmp_path, model="small")
     for verdict in ("skill", "skill", "no skill"):
         registry.register(
-            settings, bundle, report=bundle / "evaluation", metrics={}, params={}, tags={"verdict": verdict}
+            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": verdict}
         )
     return settings
 

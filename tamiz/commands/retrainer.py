@@ -1,0 +1,38 @@
+"""`tamiz retrainer`: train when drift asks for it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def retrainer(
+        history: Annotated[
+            Path | None,
+            typer.Option(help="Train on this labelled file, not on what Kafka keeps: CSV or Parquet.", exists=True),
+        ] = None,
+    ) -> None:
+        """Answer `retrain-requests`: train, register, compare, promote or ask for approval; tell `model-events`.
+
+        Each request is trained for once, in a process of its own; a failed training is told, and tried again.
+        Runs until SIGTERM or Ctrl-C; a training that is under way is then ended, and begun again at the next start.
+        """
+        import logging
+        import signal
+        import threading
+
+        from tamiz.retraining import serve
+
+        settings = config.load()
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("kafka").setLevel(logging.WARNING)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        serve(settings, history, stop)

@@ -1,0 +1,117 @@
+"""The retrainer's clients: requests come in, events go out, offsets are committed once the outcome is told."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from schemas.errors import BrokerError
+from schemas.events import ModelEvent, RetrainRequest
+from schemas.settings import Settings
+from stream_app.clients import reaching
+from stream_app.reading import read_to_end
+from training.retrainer import Progress, Retrainer
+
+log = logging.getLogger("tamiz.retrainer")
+
+PATIENCE_S = 30  # for the broker to take an event
+RETURN_S = 5  # before a broker that went away is looked for again
+POLL_MS = 500
+
+
+def serve(settings: Settings, history: Path | None, stop: threading.Event) -> None:
+    """Answer requests until `stop` is set; a broker that goes away is waited for.
+
+    Raises BrokerError when there is none, or a topic is missing, at the start.
+    """
+    started = False
+    while not stop.is_set():
+        try:
+            with _clients(settings) as (consumer, producer):
+                progress = Progress(_past(settings))
+                if not started:
+                    log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
+                started = True
+                publish = _publisher(settings, producer)
+                _answer_all(consumer, Retrainer(settings, publish, progress, stop=stop, history=history), stop)
+        except (BrokerError, KafkaError) as error:
+            if not started:
+                raise BrokerError(str(error)) from None
+            log.warning("%s; trying again in %d s", error, RETURN_S)
+            stop.wait(RETURN_S)
+
+
+def _answer_all(consumer: Any, retrainer: Retrainer, stop: threading.Event) -> None:
+    while not stop.is_set():
+        for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=1).items():
+            for record in records:
+                request = _request(record)
+                if request is not None and not retrainer.answer(request):
+                    return
+                consumer.commit({partition: OffsetAndMetadata(record.offset + 1, "", -1)})
+
+
+def _request(record: Any) -> RetrainRequest | None:
+    """The request in a record; None, and a line in the log, where there is none."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=RetrainRequest)
+    except msgspec.DecodeError as error:
+        log.warning("%s-%d-%d is no request: %s", record.topic, record.partition, record.offset, error)
+        return None
+
+
+def _publisher(settings: Settings, producer: Any) -> Any:
+    def publish(event: ModelEvent) -> None:
+        sent = producer.send(settings.model_events_topic, key=event.model.encode(), value=msgspec.json.encode(event))
+        sent.get(PATIENCE_S)
+
+    return publish
+
+
+def _past(settings: Settings) -> Iterator[ModelEvent]:
+    for records in read_to_end(settings.bootstrap, settings.model_events_topic):
+        for record in records:
+            with contextlib.suppress(msgspec.DecodeError):  # not ours to judge here
+                event = msgspec.json.decode(record.value or b"", type=ModelEvent)
+                if event.model == settings.model:
+                    yield event
+
+
+@contextlib.contextmanager
+def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
+    with contextlib.ExitStack() as stack, reaching(settings.bootstrap):
+        # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
+        consumer = KafkaConsumer(
+            bootstrap_servers=settings.bootstrap,
+            group_id=f"{settings.group}-retrainer",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            bootstrap_timeout_ms=15_000,
+        )
+        stack.callback(consumer.close)
+        producer = KafkaProducer(
+            bootstrap_servers=settings.bootstrap,
+            allow_auto_create_topics=False,
+            max_block_ms=PATIENCE_S * 1000,
+            delivery_timeout_ms=PATIENCE_S * 1000,
+            request_timeout_ms=15_000,
+            bootstrap_timeout_ms=15_000,
+        )
+        stack.callback(producer.close, timeout=5)
+        topic = settings.retrain_requests_topic
+        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not partitions:
+            raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
+        consumer.assign(partitions)
+        stack = stack.pop_all()
+    with stack:
+        yield consumer, producer

@@ -1,0 +1,34 @@
+"""Trainings that go wrong, in a process of their own."""
+
+import os
+import time
+from pathlib import Path
+
+from schemas.errors import TrainingError
+from schemas.events import ModelEvent, RetrainRequest
+from schemas.settings import Settings
+
+
+def hangs(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    time.sleep(600)
+    return ()
+
+
+def dies(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    os._exit(9)
+
+
+def needs_its_file(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    if history is None or not history.exists():
+        raise TrainingError(f"{history}: No such file")
+    return (
+        ModelEvent(
+            model=request.model,
+            model_version=2,
+            change="promoted",
+            reason="it is better",
+            by="tests",
+            happened_at_ms=0,
+            loop_id=request.loop_id,
+        ),
+    )

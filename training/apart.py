@@ -1,0 +1,113 @@
+"""Training in a process of its own: it may take memory, hang or die, and the service that asked lives on."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import TamizError, TrainingError
+from schemas.events import ModelEvent, RetrainRequest
+from schemas.settings import Settings
+
+BY = "tamiz retrainer"
+LOOK_S = 0.2  # between two looks at whether it is done, over time or to be given up
+GRACE_S = 10
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training's process says at its end."""
+
+    events: tuple[ModelEvent, ...] = ()  # what became of the version it made
+    failure: str | None = None
+
+
+Training = Callable[[Settings, RetrainRequest, Path | None], tuple[ModelEvent, ...]]
+
+
+def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    """Train as a request asks, on a file; what became of it.
+
+    Raises TrainingError, ModelUnavailable as `training.pipeline.train` does.
+    """
+    from training.pipeline import train
+
+    if history is None:
+        raise TrainingError("there is no history to train on; name a file with --history")
+    return train(settings, history, loop_id=request.loop_id, by=BY, report=True).events
+
+
+def run_apart(
+    settings: Settings,
+    request: RetrainRequest,
+    history: Path | None,
+    *,
+    stop: threading.Event,
+    training: Training = train_for,
+) -> tuple[ModelEvent, ...]:
+    """Run a training in a new process, for `retrain_timeout_seconds` at most; what became of it.
+
+    stop: once set, the process is ended. training: a function that a new process can import.
+    Raises TrainingError, in one line, when it failed, died, took too long or was stopped.
+    """
+    spawn = multiprocessing.get_context("spawn")  # a fork would take XGBoost's threads and our clients along by halves
+    ours, theirs = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_work, args=(theirs, training, settings, request, history), daemon=True)
+    process.start()
+    theirs.close()
+    limit_s = settings.retrain_timeout_seconds
+    deadline = time.monotonic() + limit_s
+    try:
+        while not ours.poll(LOOK_S):
+            if stop.is_set():
+                raise TrainingError("it was stopped")
+            if time.monotonic() > deadline:
+                raise TrainingError(f"it took longer than the {limit_s} s of retrain_timeout_seconds")
+        done = msgspec.json.decode(ours.recv_bytes(), type=Done)
+    except EOFError:
+        process.join(GRACE_S)
+        raise TrainingError(f"its process ended with exit code {process.exitcode}, without a word") from None
+    finally:
+        ours.close()
+        _end(process)
+    if done.failure is not None:
+        raise TrainingError(done.failure)
+    return done.events
+
+
+def _end(process: multiprocessing.process.BaseProcess) -> None:
+    process.join(LOOK_S)
+    if process.is_alive():
+        process.terminate()
+        process.join(GRACE_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    process.close()
+
+
+def _work(
+    answer: Connection, training: Training, settings: Settings, request: RetrainRequest, history: Path | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    try:
+        done = Done(events=training(settings, request, history))
+    except TamizError as error:
+        done = Done(failure=str(error))
+    except Exception as error:  # whatever it is: told as an event, and the service lives on
+        done = Done(failure=f"{type(error).__name__}: {error}".splitlines()[0])
+    answer.send_bytes(msgspec.json.encode(done))
+
+
+def _end_with_the_parent() -> None:
+    """A training whose service was killed must not go on to promote what a second one is being trained for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,129 @@
+"""The retrainer: answers requests for training one after the other, each once, and tells every step.
+
+    request ─▶ training-started ─▶ registered ─▶ promoted | retained | awaiting-approval
+                     └─▶ training-failed ─▶ wait ─▶ training-started …     at most `retrain_attempts` times
+
+What a loop has come to stands on `model-events`, and in the registry's history, which is the truth: a retrainer that
+starts again reads both, and goes on from there. No Kafka client is made here; whoever runs it brings `publish`.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from schemas.errors import ModelUnavailable, TrainingError
+from schemas.events import ModelEvent, RetrainRequest
+from schemas.settings import Settings
+from training import moves
+from training.apart import BY, Training, run_apart, train_for
+
+log = logging.getLogger("tamiz.retrainer")
+
+SETTLED = frozenset({"promoted", "retained", "awaiting-approval"})
+LONGEST_WAIT_S = 3600
+
+
+class Progress:
+    """What loops have come to: a fold over `model-events`."""
+
+    def __init__(self, events: Iterable[ModelEvent] = ()) -> None:
+        self.settled: set[str] = set()
+        self.failures: Counter[str] = Counter()
+        for event in events:
+            self.observe(event)
+
+    def observe(self, event: ModelEvent) -> None:
+        """Take in one event."""
+        if event.loop_id is None:
+            return
+        if event.change in SETTLED:
+            self.settled.add(event.loop_id)
+        elif event.change == "training-failed":
+            self.failures[event.loop_id] += 1
+
+
+class Retrainer:
+    """Answers requests. Blocking; `stop` ends the wait or the training it is in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        publish: Callable[[ModelEvent], None],
+        progress: Progress,
+        *,
+        stop: threading.Event,
+        history: Path | None = None,
+        training: Training = train_for,
+    ) -> None:
+        self._settings = settings
+        self._publish = publish
+        self._progress = progress
+        self._stop = stop
+        self._history = history
+        self._training = training
+
+    def answer(self, request: RetrainRequest) -> bool:
+        """Train as asked, unless it was done; True when the request is dealt with, False when stopped before.
+
+        A failed training is told, waited over and tried again, and given up after `retrain_attempts`.
+        What `publish` raises leaves it: then nothing is known to be told, and the request is to be answered again.
+        """
+        loop = request.loop_id
+        if request.model != self._settings.model:
+            log.info("%s asks for the model %r, this retrainer trains %r", loop, request.model, self._settings.model)
+            return True
+        while not self._stop.is_set():
+            if loop in self._progress.settled:
+                log.info("%s has been trained for already", loop)
+                return True
+            if self._progress.failures[loop] >= self._settings.retrain_attempts:
+                log.error("%s is given up after %d attempts", loop, self._progress.failures[loop])
+                return True
+            if (failed := self._progress.failures[loop]) and self._stop.wait(self._pause_s(failed)):
+                return False
+            self._attempt(request)
+        return loop in self._progress.settled
+
+    def _pause_s(self, failed: int) -> float:
+        return min(LONGEST_WAIT_S, float(self._settings.retrain_backoff_seconds * 2 ** (failed - 1)))
+
+    def _attempt(self, request: RetrainRequest) -> None:
+        try:
+            if (made := self._unannounced(request.loop_id)) is not None:
+                self._tell(made)
+                return
+            self._tell(self._event(request, "training-started", request.reason))
+            events = run_apart(self._settings, request, self._history, stop=self._stop, training=self._training)
+        except (TrainingError, ModelUnavailable) as error:
+            if not self._stop.is_set():
+                self._tell(self._event(request, "training-failed", str(error)))
+            return
+        for event in events:
+            self._tell(event)
+
+    def _unannounced(self, loop: str) -> ModelEvent | None:
+        """What the registry knows of a loop that `model-events` does not: we died between the two."""
+        made = [move for move in moves.history(self._settings) if move.loop_id == loop]
+        return made[0].event(self._settings.model) if made else None
+
+    def _event(
+        self, request: RetrainRequest, change: Literal["training-started", "training-failed"], reason: str
+    ) -> ModelEvent:
+        return ModelEvent(
+            model=request.model,
+            model_version=None,
+            change=change,
+            reason=reason,
+            by=BY,
+            happened_at_ms=int(time.time() * 1000),
+            loop_id=request.loop_id,
+        )
+
+    def _tell(self, event: ModelEvent) -> None:
+        self._publish(event)
+        self._progress.observe(event)
+        log.info("%s: %s version %s: %s", event.loop_id, event.change, event.model_version, event.reason)
