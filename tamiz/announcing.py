@@ -1,4 +1,4 @@
-"""Tell `model-events` what became of a model version, at once or not at all."""
+"""Tell a topic at once, or not at all: what became of a model version, or that a new one is wanted."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
-from schemas.events import ModelEvent
+from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from stream_app.clients import reaching
 
@@ -20,6 +20,18 @@ def announce(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
 
     That is no failure: the registry has it already and is the truth; workers see it at their next look there.
     """
+    try:
+        publish(settings, settings.model_events_topic, events)
+    except BrokerError as error:
+        return f"{error}. The registry knows; workers ask it every {settings.registry_poll_seconds} s"
+    return None
+
+
+def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | RetrainRequest]) -> None:
+    """Publish records, keyed by model, and wait until they are taken.
+
+    Raises BrokerError, in one line, when nobody answers or the topic is missing.
+    """
     producer = None
     try:
         with reaching(settings.bootstrap, patience_s=KNOCK_S):
@@ -31,18 +43,11 @@ def announce(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
                 request_timeout_ms=PATIENCE_MS,
                 delivery_timeout_ms=PATIENCE_MS,
             )
-        sent = [
-            producer.send(settings.model_events_topic, key=e.model.encode(), value=msgspec.json.encode(e))
-            for e in events
-        ]
+        sent = [producer.send(topic, key=r.model.encode(), value=msgspec.json.encode(r)) for r in records]
         for future in sent:
             future.get(PATIENCE_MS / 1000)
     except (BrokerError, KafkaError) as error:
-        return (
-            f"{settings.model_events_topic} was not told: {error}. The registry knows; workers ask it every "
-            f"{settings.registry_poll_seconds} s"
-        )
+        raise BrokerError(f"{topic} was not told: {error}") from None
     finally:
         if producer is not None:
             producer.close(timeout=1)
-    return None

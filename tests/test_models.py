@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from schemas.events import ModelEvent
+from schemas.errors import BrokerError
+from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings, load
 from schemas.topics import table
 from stream_app.reading import read_to_end
@@ -102,3 +103,26 @@ def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka)
         (2, "rejected", "never again"),
     ]
     assert {r.key for r in records} == {b"small"}
+
+
+@pytest.mark.kafka
+def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
+    names = {
+        "TAMIZ_RETRAIN_REQUESTS_TOPIC": f"retrain-requests-{uuid.uuid4()}",
+        "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+    }
+    topic = next(t for t in table(load(names)) if t.role == "retrain-requests")
+    create_topics(kafka.bootstrap_servers, [topic], 1)
+    told = runner(settings, **names).invoke(app, ["retrain", "--reason", "a new season"])
+    assert told.exit_code == 0, told.output
+    [record] = [r for batch in read_to_end(kafka.bootstrap_servers, topic.name) for r in batch]
+    asked = msgspec.json.decode(record.value or b"", type=RetrainRequest)
+    assert (record.key, asked.model_version, asked.cause, asked.reason) == (b"small", 1, "by-hand", "a new season")
+    assert asked.loop_id in told.stdout
+
+
+def test_asking_nobody_for_a_training_is_an_error(settings: Settings, tmp_path: Path) -> None:
+    unheard = runner(settings).invoke(app, ["retrain", "--reason", "a new season"])
+    assert isinstance(unheard.exception, BrokerError)
+    nothing = runner(Settings(state_dir=tmp_path / "empty", model="small")).invoke(app, ["retrain", "--reason", "why"])
+    assert "tamiz train FILE" in str(nothing.exception)
