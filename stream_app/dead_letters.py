@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.events import Rejection
+from schemas.transaction_ids import TRANSACTION_ID_HEADER
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
-TRANSACTION_ID = "tamiz-transaction-id"
 MAX_CHARACTERS = 400  # of one header's text
 
 # Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
@@ -73,7 +73,7 @@ def headers(rejection: Rejection, origin: Origin, *, group: str, transaction_id:
         ("tamiz-error-field", _text(field)),
         ("tamiz-error-value", _text(rejection.value)),
         ("tamiz-error-wanted", _text(rejection.wanted)),
-        (TRANSACTION_ID, _text(transaction_id)),
+        (TRANSACTION_ID_HEADER, _text(transaction_id)),
     ]
     return ours + passed_on(origin.headers) if origin.headers else ours
 
@@ -84,7 +84,7 @@ def passed_on(incoming: Headers) -> list[tuple[str, bytes]]:
     >>> passed_on([("traceparent", b"00-..."), ("tamiz-error-code", b"not-json"), ("__connect.errors.topic", b"t")])
     [('traceparent', b'00-...')]
     """
-    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX)) and h[0] != TRANSACTION_ID]
+    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX)) and h[0] != TRANSACTION_ID_HEADER]
 
 
 def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
@@ -105,7 +105,7 @@ def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
         partition=partition,
         offset=offset,
         group=found.get(PREFIX + "connector.name", ""),
-        transaction_id=found.get(TRANSACTION_ID) or f"{topic}-{partition}-{offset}",
+        transaction_id=found.get(TRANSACTION_ID_HEADER) or f"{topic}-{partition}-{offset}",
         code=found.get("tamiz-error-code") or found.get(PREFIX + "exception.class.name", "unknown"),
         field=found.get("tamiz-error-field") or None,
         value=found.get("tamiz-error-value", ""),

@@ -21,9 +21,9 @@ from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.events import Decision, Rejection
+from schemas.transaction_ids import transaction_id
 from stream_app import dead_letters
 
-TRANSACTION_ID_HEADER = "tamiz-transaction-id"
 OFFSET_HEADER = "tamiz-offset"
 PASSED_ON = frozenset({"traceparent", "tracestate"})
 
@@ -174,14 +174,6 @@ def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringMode
         headers = _decision_headers(record, decision, source)
         decisions.append(Outgoing(record.partition, record.key, encode(decision), headers))
     return decisions
-
-
-def transaction_id(record: Incoming) -> str:
-    """What a transaction is called when its payload does not say: its header, else where it stands."""
-    for name, value in record.headers:
-        if name == TRANSACTION_ID_HEADER and value:
-            return value.decode(errors="replace")
-    return f"{record.topic}-{record.partition}-{record.offset}"
 
 
 def _decision_headers(record: Incoming, decision: Decision, source: bytes) -> list[tuple[str, bytes]]:

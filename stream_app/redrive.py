@@ -24,6 +24,7 @@ from schemas.dataset import Dataset
 from schemas.errors import BrokerError
 from schemas.events import Redrive, Rejection
 from schemas.settings import Settings
+from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from stream_app import dead_letters
 from stream_app.dead_letters import DeadLetter
 from stream_app.reading import Record, read_to_end
@@ -107,7 +108,7 @@ def outgoing_headers(letter: Letter) -> list[tuple[str, bytes]]:
     kept = [h for h in dead_letters.passed_on(letter.headers) if h[0] != REDRIVEN_FROM]
     return [
         *kept,
-        (dead_letters.TRANSACTION_ID, letter.about.transaction_id.encode()),
+        (TRANSACTION_ID_HEADER, letter.about.transaction_id.encode()),
         (REDRIVEN_FROM, letter.place.encode()),
     ]
 

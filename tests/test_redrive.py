@@ -11,6 +11,7 @@ from schemas.errors import BrokerError
 from schemas.events import Redrive, Rejection
 from schemas.settings import Settings, load
 from schemas.topics import table
+from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from stream_app import dead_letters
 from stream_app import redrive as redriving
 from stream_app.reading import read_to_end
@@ -135,7 +136,7 @@ def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
     assert (back.key, back.value, back.partition) == (b"7", MENDED, 1)
     assert dict(back.headers) == {
         TRACE[0]: TRACE[1],
-        dead_letters.TRANSACTION_ID: f"{settings.transactions_topic}-1-0".encode(),
+        TRANSACTION_ID_HEADER: f"{settings.transactions_topic}-1-0".encode(),
         REDRIVEN_FROM: f"{settings.dead_letters_topic}-1-0".encode(),
     }
     (marker,) = everything(settings, settings.redrives_topic)
