@@ -1,8 +1,12 @@
 """The retrainer: each request is trained for once, told step by step, and nothing that goes wrong ends it."""
 
+import contextlib
+import signal
+import subprocess
+import sys
 import threading
-import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,6 +24,7 @@ from tests.conftest import Kafka
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
 from tests.trainings import dies, hangs, needs_its_file
+from tests.worker_process import environment, wait_for
 from training import moves, registry, spellings
 from training.apart import Training
 from training.retrainer import Progress, Retrainer
@@ -155,11 +160,12 @@ def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_
     assert told[1].reason == f"{tmp_path / 'history.csv'}: No such file"
 
 
-def committed(settings: Settings) -> int | None:
+@contextlib.contextmanager
+def onlooker(settings: Settings) -> Iterator[Callable[[], int | None]]:
+    """Up to which offset the retrainer has answered, whenever asked."""
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=f"{settings.group}-retrainer")
     try:
-        found: int | None = consumer.committed(TopicPartition(settings.retrain_requests_topic, 0))
-        return found
+        yield lambda: consumer.committed(TopicPartition(settings.retrain_requests_topic, 0))
     finally:
         consumer.close()
 
@@ -169,19 +175,24 @@ def serve_until(settings: Settings, history: Path, answered: int) -> None:
     stop = threading.Event()
     service = threading.Thread(target=serve, args=(settings, history, stop))
     service.start()
-    deadline = time.monotonic() + 120
     try:
-        while committed(settings) != answered:
-            assert service.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        with onlooker(settings) as committed:
+            wait_for(lambda: committed() == answered or not service.is_alive(), 120)
+            assert committed() == answered
     finally:
         stop.set()
         service.join(30)
 
 
-@pytest.mark.kafka
-def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(kafka: Kafka, tmp_path: Path) -> None:
+def told_on(settings: Settings) -> list[ModelEvent]:
+    records = [r for batch in read_to_end(settings.bootstrap, settings.model_events_topic) for r in batch]
+    assert {r.key for r in records} <= {b"card-transactions"}
+    return [msgspec.json.decode(r.value or b"", type=ModelEvent) for r in records]
+
+
+@pytest.fixture
+def world(kafka: Kafka, tmp_path: Path) -> Settings:
+    """Topics of its own, a champion that learned noise, and a history with a signal in `history.csv`."""
     run = uuid.uuid4().hex[:8]
     settings = load(
         {
@@ -199,30 +210,46 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(kafka: Kafka
     (tmp_path / "evaluation").mkdir()
     registry.register(settings, tmp_path / "misled", report=tmp_path / "evaluation", metrics={}, params={}, tags={})
     moves.promote(settings, 1, "the first")
+    traffic = Traffic(rows=12_000, seed=3, users=1000, signal=True)
+    spellings.write(traffic, simulate(traffic), tmp_path / "history.csv")
+    return settings
 
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+
+@pytest.mark.kafka
+def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Settings, tmp_path: Path) -> None:
+    producer = KafkaProducer(bootstrap_servers=world.bootstrap)
 
     def send(*values: bytes | None) -> None:
         for value in values:
-            producer.send(settings.retrain_requests_topic, key=b"card-transactions", value=value).get(30)
+            producer.send(world.retrain_requests_topic, key=b"card-transactions", value=value).get(30)
 
     asked = msgspec.json.encode(request())
     send(b"\xff not a request", None, b'{"loop_id": 7}', asked, asked)
-    traffic = Traffic(rows=12_000, seed=3, users=1000, signal=True)
-    spellings.write(traffic, simulate(traffic), history := tmp_path / "history.csv")
-    serve_until(settings, history, answered=5)
+    command = [sys.executable, "-m", "tamiz", "retrainer", "--history", str(tmp_path / "history.csv")]
+    service = subprocess.Popen(command, env=environment(world), stderr=subprocess.PIPE)
+    try:
+        with onlooker(world) as committed:
+            wait_for(lambda: committed() == 3 or service.poll() is not None, 60)
+        service.send_signal(signal.SIGTERM)
+        log = service.communicate(timeout=30)[1].decode()
+    finally:
+        service.kill()
+    assert (service.returncode, log.count("is no request")) == (0, 3), log
+
+    serve_until(world, tmp_path / "history.csv", answered=5)
     send(asked)
-    serve_until(settings, history, answered=6)  # one that was started anew
+    serve_until(world, tmp_path / "history.csv", answered=6)  # by one that has started anew
     producer.close()
 
-    records = [r for batch in read_to_end(settings.bootstrap, settings.model_events_topic) for r in batch]
-    events = [msgspec.json.decode(r.value or b"", type=ModelEvent) for r in records]
-    assert [(e.change, e.model_version) for e in events] == [
+    events = told_on(world)
+    # The first training was ended by the signal, if it had begun.
+    assert [(e.change, e.model_version) for e in events[-3:]] == [
         ("training-started", None),
         ("registered", 2),
         ("promoted", 2),
     ]
-    assert {(r.key, e.loop_id) for r, e in zip(records, events, strict=True)} == {(b"card-transactions", LOOP)}
-    assert registry.champion(settings) == 2
+    assert {e.change for e in events[:-3]} <= {"training-started"}
+    assert {e.loop_id for e in events} == {LOOP}
+    assert registry.champion(world) == 2
     assert "better than the champion, version 1" in events[-1].reason
-    assert moves.history(settings)[-1].loop_id == LOOP
+    assert moves.history(world)[-1].loop_id == LOOP
