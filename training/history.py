@@ -1,28 +1,21 @@
 """Labelled history: a CSV or Parquet file, cleaned by the very code that cleans the stream."""
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
-from pyarrow import parquet
 
 from schemas.cleaning import Cleaned, clean_columns
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
+from training.tables import RawColumns, read_chunks, require_columns
 
 MIN_ROWS = 200
 MOST_REJECTED = 0.5
-PARQUET_MAGIC = b"PAR1"
-
-RawColumns = dict[str, list[Any]]
 
 
 class History(NamedTuple):
@@ -51,7 +44,8 @@ def read_history(path: Path, dataset: Dataset) -> History:
     if dataset.label is None:
         raise TrainingError(f"the data set {dataset.name!r} declares no label: nothing can be learned from it")
     raw = read_columns(path, dataset)
-    _require_columns(path, dataset, raw)
+    require_columns(path, dataset, raw)
+    _require_label(path, dataset, raw)
     cleaned = clean_columns(dataset, raw)
     return _labelled(path, dataset, cleaned)
 
@@ -59,14 +53,19 @@ def read_history(path: Path, dataset: Dataset) -> History:
 def read_columns(path: Path, dataset: Dataset) -> RawColumns:
     """The file's columns as they stand in it, uncleaned: CSV fields as text, Parquet values as JSON would have them.
 
-    Raises TrainingError when the file cannot be read as either.
+    Raises TrainingError when the file cannot be read as either, or has a row that is not as long as its header.
     """
-    try:
-        with path.open("rb") as file:
-            is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-        return _read_parquet(path) if is_parquet else _read_csv(path, dataset)
-    except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror or error}") from None
+    columns: RawColumns = {}
+    for chunk in read_chunks(path, dataset):
+        if chunk.ragged:
+            _, line, fields = chunk.ragged[0]
+            raise TrainingError(
+                f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {dataset.csv.delimiter!r}: "
+                f"line {line} has {len(fields)} fields, the header has {len(chunk.columns)}"
+            )
+        for name, values in chunk.columns.items():
+            columns.setdefault(name, []).extend(values)
+    return columns
 
 
 def sha256_of(path: Path) -> str:
@@ -75,49 +74,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_csv(path: Path, dataset: Dataset) -> RawColumns:
-    form = dataset.csv
-    try:
-        with path.open(encoding=form.encoding, newline="") as file:
-            lines = csv.reader(file, delimiter=form.delimiter, strict=True)
-            header = next(lines, [])
-            rows = []
-            for row in lines:
-                if len(row) == len(header):
-                    rows.append(row)
-                elif row:  # a blank line is nobody's transaction
-                    raise csv.Error(f"line {lines.line_num} has {len(row)} fields, the header has {len(header)}")
-    except (csv.Error, UnicodeError) as error:
-        raise TrainingError(
-            f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {form.delimiter!r} in "
-            f"{form.encoding}: {error}"
-        ) from None
-    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
-
-
-def _read_parquet(path: Path) -> RawColumns:
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise TrainingError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    return {name: [_json_value(v) for v in table.column(name).to_pylist()] for name in table.column_names}
-
-
-def _json_value(value: Any) -> Any:
-    """What the same value would be in a payload."""
-    if isinstance(value, date):  # a datetime is one, too
-        return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else value
-
-
-def _require_columns(path: Path, dataset: Dataset, raw: RawColumns) -> None:
-    needed = [dataset.key, dataset.event_time.date, *(f.name for f in dataset.fields if f.required)]
-    if absent := [name for name in needed if name not in raw]:
-        found = ", ".join(list(raw)[:20]) or "none"
-        raise TrainingError(
-            f"{path}: not the declared data set {dataset.name!r}: no column {', '.join(absent)} among {found:.300}; "
-            "name the right file, or its declaration with TAMIZ_DATASET"
-        )
+def _require_label(path: Path, dataset: Dataset, raw: RawColumns) -> None:
     if dataset.label not in raw:
         raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs to know what was fraud")
 

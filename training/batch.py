@@ -1,0 +1,191 @@
+"""A file of transactions to a file of decisions: in chunks, with the very code that decides the stream.
+
+Every row of the file ends once: as a row of the decisions, or as a row of the rejected ones beside them, which hold the
+original fields too, so that what is mended there can be scored again.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from monitoring.deciding import decide
+from monitoring.model import ScoringModel
+from schemas.cleaning import Cleaned, clean_columns
+from schemas.dataset import Dataset
+from schemas.decision import OUTCOMES, decision_id, thresholds
+from schemas.errors import ConfigError
+from schemas.events import Rejection
+from training.tables import CHUNK_ROWS, Chunk, Ragged, read_chunks, require_columns
+
+DECISIONS = pa.schema(
+    [
+        ("row", pa.int64()),  # in the file, from 1
+        ("transaction_id", pa.string()),  # as the file declares it, else null
+        ("decision_id", pa.string()),  # null where there is no transaction id
+        ("event_time_ms", pa.int64()),
+        ("score", pa.float64()),
+        ("outcome", pa.string()),
+        ("threshold", pa.float64()),
+        ("reasons", pa.string()),  # JSON, as a decision has them; null for an approval
+        ("model", pa.string()),
+        ("model_version", pa.int64()),
+    ]
+)
+REJECTED = ("rejected_row", "rejected_code", "rejected_field", "rejected_value", "rejected_wanted")
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a file."""
+
+    model: str
+    model_version: int
+    rows: int
+    decided: int
+    outcomes: dict[str, int]
+    rejected: int
+    rejections: dict[str, int]  # rows by code
+    decisions_file: str
+    rejected_file: str | None  # None when every row was decided
+
+
+def score_file(
+    path: Path,
+    output: Path,
+    dataset: Dataset,
+    model: ScoringModel,
+    *,
+    read: Callable[[float], None] = lambda share: None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Batch:
+    """Decide every row of a file; both files appear when all of it is decided, and not before.
+
+    output: .csv (UTF-8, separated as the data set's own files are) or .parquet; what is rejected goes beside it, to
+    NAME.rejected.csv, written as the data set's own files are. read: told after each chunk how much of the file, in
+    [0, 1], is read.
+    Raises ConfigError for an output that cannot be, TrainingError for a file that cannot be read or is not the declared
+    data set, ModelIncompatible for a model of another data set.
+    """
+    if output.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--output {output}: wanted a name that ends in .csv or .parquet")
+    refused = output.with_suffix(".rejected.csv")
+    if path.resolve() in (output.resolve(), refused.resolve()):
+        raise ConfigError(f"--output {output}: it would overwrite the file that is read; name another")
+    outcomes = np.zeros(len(OUTCOMES), dtype=np.int64)
+    codes: Counter[str] = Counter()
+    rows = 0
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_appearing(output))
+        decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset))
+        rejected_to = _RejectedWriter(stack.enter_context(_appearing(refused)), dataset, stack)
+        for chunk in read_chunks(path, dataset, chunk_rows):
+            require_columns(path, dataset, chunk.columns)
+            cleaned = clean_columns(dataset, chunk.columns)
+            table, found = _decisions(chunk, cleaned, model)
+            decided_to.write_table(table)
+            outcomes += found
+            rejections = _all_rejections(chunk, cleaned)
+            rejected_to.write(chunk, rejections)
+            codes.update(rejection.code for rejection, _ in rejections)
+            rows += len(chunk.rows) + len(chunk.ragged)
+            read(chunk.read)
+    if not codes:
+        refused.unlink()
+    return Batch(
+        model=model.manifest.model,
+        model_version=model.version,
+        rows=rows,
+        decided=int(outcomes.sum()),
+        outcomes=dict(zip(OUTCOMES, outcomes.tolist(), strict=True)),
+        rejected=codes.total(),
+        rejections=dict(codes),
+        decisions_file=str(output),
+        rejected_file=str(refused) if codes else None,
+    )
+
+
+def _decisions(chunk: Chunk, cleaned: Cleaned, model: ScoringModel) -> tuple[pa.Table, Any]:
+    decided = decide(model, cleaned)
+    n = len(cleaned.rows)
+    places = np.asarray(chunk.rows, dtype=np.int64)[cleaned.rows]
+    encode = msgspec.json.Encoder().encode
+    reasons = np.full(n, None, dtype=object)
+    reasons[np.flatnonzero(decided.outcomes)] = [encode(of_row).decode() for of_row in decided.reasons]
+    manifest = model.manifest
+    columns = {
+        "row": places + 1,
+        "transaction_id": cleaned.transaction_ids,
+        "decision_id": [None if declared is None else decision_id(declared) for declared in cleaned.transaction_ids],
+        "event_time_ms": cleaned.event_time_ms,
+        "score": decided.scores,
+        "outcome": np.asarray(OUTCOMES, dtype=object)[decided.outcomes],
+        "threshold": np.asarray(thresholds(manifest.points))[decided.outcomes],
+        "reasons": reasons,
+        "model": pa.repeat(manifest.model, n),
+        "model_version": np.full(n, model.version),
+    }
+    return pa.table(columns, schema=DECISIONS), np.bincount(decided.outcomes, minlength=len(OUTCOMES))
+
+
+def _all_rejections(chunk: Chunk, cleaned: Cleaned) -> list[tuple[Rejection, list[Any]]]:
+    """What is rejected of a chunk, by its row in the file, and the row's own fields."""
+    found = [
+        (msgspec.structs.replace(r, row=chunk.rows[r.row]), [values[r.row] for values in chunk.columns.values()])
+        for r in cleaned.rejections
+    ]
+    found += [(_rejection(ragged, len(chunk.columns)), ragged.fields) for ragged in chunk.ragged]
+    return sorted(found, key=lambda pair: pair[0].row)
+
+
+def _rejection(ragged: Ragged, wanted: int) -> Rejection:
+    seen = f"{len(ragged.fields)} fields in line {ragged.line}"
+    return Rejection(row=ragged.row, code="ragged-row", field=None, value=seen, wanted=f"{wanted}, as in the header")
+
+
+def _decision_writer(path: Path, kind: str, dataset: Dataset) -> Any:
+    if kind == ".parquet":
+        return parquet.ParquetWriter(path, DECISIONS)
+    options = arrow_csv.WriteOptions(delimiter=dataset.csv.delimiter, quoting_header="none")
+    return arrow_csv.CSVWriter(path, DECISIONS, write_options=options)
+
+
+class _RejectedWriter:
+    def __init__(self, path: Path, dataset: Dataset, stack: ExitStack) -> None:
+        file: TextIO = stack.enter_context(path.open("w", encoding=dataset.csv.encoding, newline=""))
+        self._to = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\n")
+        self._kept: list[int] | None = None  # places of the file's own columns, once its header is known
+
+    def write(self, chunk: Chunk, rejections: Sequence[tuple[Rejection, list[Any]]]) -> None:
+        if self._kept is None:
+            header = list(chunk.columns)
+            # A file of rejected rows, mended and scored again, brings these columns along.
+            self._kept = [i for i, name in enumerate(header) if name not in REJECTED]
+            self._to.writerow([*REJECTED, *(header[i] for i in self._kept)])
+        for r, fields in rejections:
+            own = fields if r.code == "ragged-row" else [_as_text(fields[i]) for i in self._kept]
+            self._to.writerow([r.row + 1, r.code, r.field, r.value, r.wanted, *own])
+
+
+def _as_text(value: Any) -> Any:
+    """A Parquet file's objects as JSON, which cleaning reads as it reads an object."""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file to write beside this one, which takes its place at the end; nothing is left of it after an error."""
+    scratch = path.with_name(path.name + ".part")
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
