@@ -2,7 +2,7 @@
 
 A fold over evaluations. A feature that alarms opens an incident, unless it or a companion already has one: features
 that move together (cashback follows monto) share it. After an incident a feature keeps silent for its cooldown. An
-incident is over when the lower bound of every member has stayed below half the tolerance for a full window.
+incident is over when every member has stayed below half the tolerance, by its lower bound and over a day.
 
 Time is passed in; it is the closed minutes' own.
 """
@@ -29,7 +29,7 @@ class AlertPolicy:
     """When to speak."""
 
     cooldown_ms: int = 24 * HOUR_MS  # of a feature, from when its incident opened
-    clear_after_ms: int = HOUR_MS  # a full window below half the tolerance
+    clear_after_ms: int = 6 * HOUR_MS  # beside the day that `standing` looks back on
     together: float = 0.6  # absolute correlation from which features share an incident
     critical_psi: float = 0.25  # lower bound from which an incident is critical
     data_share: float = 0.5  # share of the change in MISSING or OTHER that makes it a data incident
@@ -125,7 +125,8 @@ def judge(
 def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int, policy: AlertPolicy) -> Incident:
     """The incident an evaluation later: loud again, quiet for longer, or over."""
     seen = [known[f] for f in incident.features if f in known]
-    if any(e.alarmed or e.lower_bound >= e.tolerance / 2 for e in seen):
+    # What is surely there keeps it open, and so does what still stands: that a bound is low may only mean few rows.
+    if any(e.alarmed or max(e.lower_bound, e.standing) >= e.tolerance / 2 for e in seen):
         return replace(incident, quiet_since_ms=None)
     since = now_ms if incident.quiet_since_ms is None else incident.quiet_since_ms
     over = now_ms - since >= policy.clear_after_ms

@@ -6,8 +6,8 @@ from schemas.events import Decision
 
 REMEMBERED = 5_000
 EXAMPLES = 5
-FLAGGED_MS = 3_600_000  # how far back, in event time, concentration is looked for
-FEWEST_FLAGGED = 50
+FLAGGED_MS = 86_400_000  # how far back, in event time, concentration is looked for
+FEWEST_FLAGGED = 20
 FEW_CARDS = 5
 FEW_CARDS_SHARE = 0.5  # of the flagged transactions
 
@@ -29,7 +29,7 @@ class RecentDecisions:
         return tuple(d.transaction_id for d in (named or before)[:EXAMPLES])
 
     def concentrated(self, until_ms: int) -> bool:
-        """Whether half of the last hour's flagged transactions, of 50 or more, come from at most five cards."""
+        """Whether half of the last day's flagged transactions, of 20 or more, come from at most five cards."""
         flagged = Counter(
             key
             for key, d in self._last

@@ -10,6 +10,8 @@ from monitoring.detector import WindowStatistics
 from monitoring.profile import ALERT
 from monitoring.windows import WINDOWS
 
+STANDING_WINDOWS = [next(i for i, w in enumerate(WINDOWS) if w.name == name) for name in ("24 h", "7 d")]
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -28,26 +30,34 @@ class FeatureEvidence:
     labels: tuple[str, ...]  # of the bins; MISSING last, a category's OTHER before it
     category: bool = False
     importance: float = 0.0  # in [0, 1], the feature's share of the model's gain
+    standing: float = 0.0  # PSI beyond its mean under no drift, over a day, or a week where a day has too few rows
 
     @property
     def contributions(self) -> Floats:
         """Each bin's part of PSI, in nats."""
-        r, c = np.array(self.reference), np.array(self.current)
-        both = (r > 0) & (c > 0)
-        ratio = np.where(both, c, 1.0) / np.where(both, r, 1.0)
-        return np.asarray((c - r) * np.log(ratio))
+        return _contributions(np.array(self.reference), np.array(self.current))
 
     @property
     def data_share(self) -> float:
-        """Share of PSI from MISSING, from a category's OTHER growing, and from bins of a category that vanished."""
+        """How much of the change is MISSING or a category's OTHER grown, or bins of a category vanished, in [0, 1].
+
+        That is the part of PSI that is gone when only the other bins are looked at: they shrink in proportion when
+        values go missing, which is no change of their own.
+        """
         parts = self.contributions
         broken = np.zeros(len(parts), dtype=bool)
         broken[-1] = self.current[-1] > self.reference[-1]
         if self.category:
             broken[-2] = self.current[-2] > self.reference[-2]
             broken |= (np.array(self.current) < 0.1 * np.array(self.reference)) & (parts > 0)
+        r, c = np.array(self.reference)[~broken], np.array(self.current)[~broken]
         total = parts.sum()
-        return float(parts[broken].sum() / total) if total > 0 else 0.0
+        if not broken.any() or total <= 0:
+            return 0.0
+        if not (r.sum() > 0 and c.sum() > 0):
+            return 1.0
+        rest = _contributions(r / r.sum(), c / c.sum()).sum()
+        return float(np.clip(1 - rest / total, 0, 1))
 
 
 def gather(
@@ -89,9 +99,23 @@ def gather(
                 # More alerts are what a shifted population looks like; more dead letters are the pipeline's.
                 category=feature.kind == "category" and feature.name != ALERT,
                 importance=float(importance[i]),
+                standing=_standing(statistics, i),
             )
         )
     return found
+
+
+def _standing(statistics: WindowStatistics, feature: int) -> float:
+    for window in STANDING_WINDOWS:
+        if statistics.labelled[window, feature]:
+            return float(statistics.psi_corrected[window, feature])
+    return 0.0
+
+
+def _contributions(reference: Floats, current: Floats) -> Floats:
+    both = (reference > 0) & (current > 0)
+    ratio = np.where(both, current, 1.0) / np.where(both, reference, 1.0)
+    return np.asarray((current - reference) * np.log(ratio))
 
 
 def _shares(counts: npt.NDArray[np.generic]) -> tuple[float, ...]:

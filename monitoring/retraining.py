@@ -74,9 +74,8 @@ def retrain(
     else:
         cause = "score-drift" if by_score else "input-drift"
         reason = "; ".join(f"{e.feature}: PSI surely above {e.lower_bound:.3f} over {e.window}" for e in moved)
-    began = since if cause != "performance" and since is not None else now_ms
     request = RetrainRequest(
-        loop_id=f"{model}-{cause}-{began}",
+        loop_id=f"{model}-{cause}-{now_ms}",
         model=model,
         model_version=model_version,
         cause=cause,

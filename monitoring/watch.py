@@ -126,8 +126,15 @@ class Watch:
             )
 
         evidence = seen(None)
-        attack = around.concentrated(until_ms) and any(e.feature == ALERT and _rose(e) for e in evidence if e.alarmed)
-        self._book, changes = judge(self._book, evidence, until_ms, self._groups, policy.alerts)
+        moved = {f for i in self._book.opened for f in i.features} | {e.feature for e in evidence if e.alarmed}
+        attack = (
+            not moved.isdisjoint((ALERT, SCORE))
+            and any(e.feature == ALERT and _rose(e) for e in evidence)
+            and around.concentrated(until_ms)
+        )
+        # Under an attack whatever moves has one cause.
+        groups = dict.fromkeys(reference.bins.names, ALERT) if attack else self._groups
+        self._book, changes = judge(self._book, evidence, until_ms, groups, policy.alerts)
         alerts = tuple(
             self._alert(c, around.examples(c.incident.features, until_ms), attack=attack, all_evidence=evidence)
             for c in changes

@@ -162,7 +162,7 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Train again on what came in, and why."""
 
-    loop_id: str  # runs through request, training, promotion and swap; the same for the same cause
+    loop_id: str  # runs through request, training, promotion and swap; the same when the same panes are read again
     model: str
     model_version: int  # that drifted
     cause: Literal["performance", "score-drift", "input-drift", "by-hand"]

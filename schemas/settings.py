@@ -19,6 +19,7 @@ from schemas.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -64,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     promotion_margin: Annotated[
         Share, about("a challenger's ROC AUC must surely exceed the champion's by more than this")
     ] = 0.0
+    label_delay_days: Annotated[
+        Natural, about("how long after a transaction its label is final; training and test lie so far apart")
+    ] = 0
     registry_poll_seconds: Annotated[Positive, about("how often a worker asks the registry who is champion")] = 15
     batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
     max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
@@ -73,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 10
     drift_idle_minutes: Annotated[
         Positive, about("a partition whose event time trails the furthest by more is not waited for")
-    ] = 15
+    ] = 60
     drift_lookback_days: Annotated[
         Positive, about("how far back the monitor reads decisions and labels when it starts")
     ] = 7

@@ -13,6 +13,8 @@ from schemas.settings import Settings, load
 from stream_app.broker import broker_or_embedded
 from training.pipeline import train
 from training.registry import champion, download_bundle
+from training.simulation import Traffic, simulate
+from training.spellings import write
 
 REAL_CSV = Path(__file__).parent.parent.parent / "shared" / "data" / "card_transactions.csv"
 
@@ -51,6 +53,16 @@ def trained(real_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting
     """Settings whose local registry has a champion, trained on the real file."""
     settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("state"))
     train(settings, real_csv, force="the real labels are noise, and tests need a champion")
+    return settings
+
+
+@pytest.fixture(scope="session")
+def skilled(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose local registry has a champion that earned it, on 29 simulated days with a signal."""
+    settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("skilled"))
+    past = Traffic(rows=20_000, seed=1, signal=True)
+    write(past, simulate(past), settings.state_dir / "history.csv")
+    assert train(settings, settings.state_dir / "history.csv").champion
     return settings
 
 

@@ -26,6 +26,7 @@ def evidence(
     reference: tuple[float, ...] = (0.5, 0.49, 0.01),
     category: bool = False,
     importance: float = 0.1,
+    standing: float = 0.0,
 ) -> FeatureEvidence:
     return FeatureEvidence(
         feature=feature,
@@ -39,6 +40,7 @@ def evidence(
         labels=labels,
         category=category,
         importance=importance,
+        standing=standing,
     )
 
 
@@ -58,32 +60,35 @@ def told(changes: list[list[Change]]) -> list[list[str]]:
     return [[f"{c.change} {c.incident.incident_id}: {'+'.join(c.incident.features)}" for c in one] for one in changes]
 
 
-#  hour     0      1      2      3      4
-#  bound   .1     .1     0      0      -
-#         opened              (quiet for an hour) closed
+#  hour     0      1      2      7      8
+#  bound   .1     .1     0      0      0
+#         opened        (quiet for six hours) closed
 def test_an_incident_opens_once_and_closes_after_a_full_quiet_window() -> None:
     found = judged(
-        (0, [evidence(**LOUD)]), (1, [evidence(**LOUD)]), (2, [evidence()]), (2.5, [evidence()]), (3, [evidence()])
+        (0, [evidence(**LOUD)]), (1, [evidence(**LOUD)]), (2, [evidence()]), (7, [evidence()]), (8, [evidence()])
     )
     assert told(found) == [["opened 1: monto"], [], [], [], ["closed 1: monto"]]
     closed = found[-1][0].incident
-    assert (closed.opened_at_ms, closed.closed_at_ms) == (0, 3 * HOUR_MS)
+    assert (closed.opened_at_ms, closed.closed_at_ms) == (0, 8 * HOUR_MS)
 
 
-def test_a_bound_at_half_the_tolerance_keeps_it_open() -> None:
+def test_a_bound_or_what_stands_at_half_the_tolerance_keeps_it_open() -> None:
     found = judged(
         (0, [evidence(**LOUD)]),
         (1, [evidence()]),
-        (1.5, [evidence(bound=0.01)]),
-        (2.4, [evidence()]),
-        (3, [evidence()]),
+        (6, [evidence(bound=0.01)]),
+        (7, [evidence()]),
+        (12, [evidence(standing=0.01)]),
+        (13, [evidence()]),
+        (18, [evidence()]),
     )
-    assert told(found)[1:] == [[], [], [], []]
+    assert told(found)[1:] == [[], [], [], [], [], []]
 
 
 def test_a_feature_is_silent_for_its_cooldown_and_may_speak_again_after_it() -> None:
+    policy = AlertPolicy(clear_after_ms=HOUR_MS)
     quiet = [(hour, [evidence()]) for hour in (1, 2, 3)]
-    found = judged((0, [evidence(**LOUD)]), *quiet, (4, [evidence(**LOUD)]), (24, [evidence(**LOUD)]))
+    found = judged((0, [evidence(**LOUD)]), *quiet, (4, [evidence(**LOUD)]), (24, [evidence(**LOUD)]), policy=policy)
     assert told(found) == [["opened 1: monto"], [], ["closed 1: monto"], [], [], ["opened 2: monto"]]
 
 

@@ -66,7 +66,7 @@ def test_drift_that_lasts_asks_for_training_once(seen: list[FeatureEvidence], ca
     assert [r is not None for r in found] == [False, False, True, False, False]
     assert found[2] is not None
     assert found[2].cause == cause
-    assert found[2].loop_id == f"cards-{cause}-0"
+    assert found[2].loop_id == f"cards-{cause}-{6 * HOUR_MS}"
     assert found[2].features == tuple(e.feature for e in seen)
 
 
@@ -99,9 +99,9 @@ def test_what_looks_like_an_attack_is_left_to_people() -> None:
     assert asked((0, SCORE), (48, SCORE), suspected_attack=True) == [None, None]
 
 
-def test_after_a_cool_off_lasting_drift_asks_again_as_the_same_loop() -> None:
+def test_after_a_cool_off_lasting_drift_asks_again_as_a_new_loop() -> None:
     found = asked((0, SCORE), (6, SCORE), (6 + 7 * DAY, SCORE))
     assert [r is not None for r in found] == [False, True, True]
     assert found[1] is not None
     assert found[2] is not None
-    assert found[1].loop_id == found[2].loop_id
+    assert found[1].loop_id != found[2].loop_id

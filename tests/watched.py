@@ -1,0 +1,124 @@
+"""Traffic from payload to evaluation without Kafka: handled, counted and watched as worker and monitor do it."""
+
+import random
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from monitoring.model import ScoringModel
+from monitoring.pane_codec import to_records
+from monitoring.panes import MINUTE_MS, PartitionPanes
+from monitoring.reference import Reference
+from monitoring.surroundings import Surroundings
+from monitoring.watch import Evaluation, Watch, WatchPolicy
+from schemas.dataset import load_dataset
+from schemas.events import Decision, DriftAlert, RetrainRequest
+from stream_app.handling import Policy, handle
+from training.planted_drift import KINDS, PlantedDrift
+from training.simulation import DAY_MS, Traffic, simulate
+from training.spellings import payloads
+
+PARTITIONS = 4
+GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS
+POLICY = Policy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
+FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the history of the fixture `skilled`
+ROWS_A_DAY = 690
+SHIFT_DAY = 4
+SHIFT_MS = FIRST_DAY_MS + SHIFT_DAY * DAY_MS
+
+
+class Record(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def traffic(kind: str | None = None, strength: float | None = None, days: int = 8, seed: int = 2) -> Traffic:
+    """Days after the history, with a drift planted at `SHIFT_MS` or none."""
+    drift = ()
+    if kind is not None:
+        of = KINDS[kind]
+        feature = (*of.features, None)[0]
+        drift = (PlantedDrift(kind=kind, at_ms=SHIFT_MS, strength=strength or of.default, feature=feature),)
+    return Traffic(
+        rows=days * ROWS_A_DAY,
+        seed=seed,
+        signal=True,
+        spelling="mixed",
+        start_ms=FIRST_DAY_MS,
+        days=days,
+        drift=drift,
+    )
+
+
+def records_of(traffic: Traffic) -> list[Record]:
+    """As they lie on the topic, in the order they were sent."""
+    ends = [0] * PARTITIONS
+    found = []
+    for keys, values in payloads(traffic, simulate(traffic)):
+        for key, value in zip(keys, values, strict=True):
+            partition = sum(key or b"") % PARTITIONS
+            found.append(Record("transactions", partition, ends[partition], key or b"", value))
+            ends[partition] += 1
+    return found
+
+
+def watched(
+    records: list[Record],
+    model: ScoringModel,
+    reference: Reference,
+    *,
+    workers: int = 1,
+    seed: int | None = None,
+    policy: WatchPolicy | None = None,
+) -> list[Evaluation]:
+    """Every evaluation of the traffic. workers: that share the partitions; seed: batches of any size, else of 400."""
+    chance = random.Random(seed)
+    watch = Watch(
+        reference,
+        model="m",
+        model_version=1,
+        partitions=PARTITIONS,
+        grace_ms=GRACE_MS,
+        idle_ms=IDLE_MS,
+        policy=policy,
+    )
+    around = Surroundings()
+    folds = [PartitionPanes(model.bins, p, GRACE_MS) for p in range(PARTITIONS)]
+    found: list[Evaluation] = []
+    at = 0
+    while at < len(records):
+        size = 400 if seed is None else chance.randint(1, 400)
+        batch = records[at : at + size]
+        at += size
+        for worker in range(workers):
+            mine = [r for r in batch if r.partition % workers == worker]
+            if not mine:
+                continue
+            handled = handle(mine, model, POLICY)
+            for out in handled.decisions:
+                around.decided(out.key, msgspec.json.decode(out.value or b"", type=Decision))
+            assert handled.coded is not None
+            for p in {r.partition for r in mine}:
+                rows = np.array([i for i, r in enumerate(mine) if r.partition == p])
+                folds[p].observe(
+                    handled.coded.codes[rows],
+                    handled.coded.event_times_ms[rows],
+                    np.array([mine[i].offset for i in rows]),
+                )
+                counted = folds[p].snapshot()
+                for _, snapshot in to_records(counted, model="m", model_version=1, layout=model.bins.digest):
+                    found += watch.take(snapshot, around)
+    return found
+
+
+def alerts_of(evaluations: list[Evaluation]) -> list[DriftAlert]:
+    return [a for e in evaluations for a in e.alerts]
+
+
+def requests_of(evaluations: list[Evaluation]) -> list[RetrainRequest]:
+    return [e.request for e in evaluations if e.request is not None]
