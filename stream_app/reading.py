@@ -1,7 +1,7 @@
 """Read topics as a bystander: no consumer group, no commits, and only what is committed is seen."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
@@ -58,19 +58,24 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
         consumer.close()
 
 
-def read_to_end(bootstrap: str, topic: str) -> Iterator[list[Record]]:
+def read_to_end(
+    bootstrap: str, topic: str, progress: Callable[[int, int], None] = lambda read, of: None
+) -> Iterator[list[Record]]:
     """Everything that is committed in a topic now, in batches, each partition in its order; what comes later is not.
 
+    progress: told after each batch how many offsets are read, and of how many.
     Raises BrokerError when nobody answers or there is no such topic.
     """
     with assigned(bootstrap, topic, from_beginning=True) as consumer:
         ends = consumer.end_offsets(list(consumer.assignment()))
         unread = {p for p, end in ends.items() if consumer.position(p) < end}
+        begun = sum(consumer.position(p) for p in ends)
         while unread:
             for partition, records in consumer.poll(timeout_ms=500).items():
                 yield [r for r in records if r.offset < ends[partition]]
             # The position also passes markers and what was aborted, which are never handed out.
             unread = {p for p in unread if consumer.position(p) < ends[p]}
+            progress(sum(min(consumer.position(p), end) for p, end in ends.items()) - begun, sum(ends.values()) - begun)
 
 
 def last_records(bootstrap: str, topic: str, n: int) -> list[Record]:

@@ -29,7 +29,7 @@ def month(rows: int = 12_000, seed: int = 3, signal: bool = True) -> History:
     values = [value for _, chunk in payloads(traffic, simulate(traffic)) for value in chunk]
     cleaned = clean_payloads(card_dataset(), values)
     return History(
-        path=Path("month.csv"),
+        source="month.csv",
         sha256="0" * 64,
         rows=cleaned.n,
         rejected={},

@@ -79,7 +79,7 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
         },
     )
     return dataset, History(
-        path=Path("cheques<b>.csv"),
+        source="cheques<b>.csv",
         sha256="0" * 64,
         rows=3000,
         rejected={},

@@ -153,7 +153,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
         raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts: {cause}; name the right file")
     fraud = np.full(m, np.nan) if cleaned.labels is None else cleaned.labels
     return History(
-        path=path,
+        source=path.name,
         sha256=sha256_of(path),
         rows=cleaned.n,
         rejected=dict(Counter(r.code for r in cleaned.rejections)),
@@ -193,7 +193,7 @@ def backtest(model: ScoringModel, dataset: Dataset, history: History, days: int 
         model=manifest.model,
         version=model.version,
         dataset=dataset.name,
-        file=history.path.name,
+        file=history.source,
         file_sha256=history.sha256,
         points=points,
         levels=PERCENTILES,

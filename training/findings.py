@@ -89,7 +89,7 @@ def find(history: History, dataset: Dataset) -> Findings:
     categories = {f.name: varying[f.name].codes for f in dataset.features if f.kind == "category" and f.name in varying}
     found = Findings(
         dataset=dataset.name,
-        file=history.path.name,
+        file=history.source,
         sha256=history.sha256,
         rows=history.rows,
         rejected=history.rejected,

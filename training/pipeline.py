@@ -1,4 +1,4 @@
-"""The one story of training, from a labelled file to the champion.
+"""The one story of training, from labelled history to the champion.
 
 clean -> set the last week aside -> split by time -> fit -> choose operating points -> evaluate -> judge -> profile ->
 bundle -> register -> compare with the champion -> promote, if that is proven
@@ -6,9 +6,9 @@ bundle -> register -> compare with the champion -> promote, if that is proven
 
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from monitoring.model import Matrix, ScoringModel
 from monitoring.profile import reference_profile
 from monitoring.reference import write_reference
+from schemas.cleaning import DAY_MS
 from schemas.dataset import Dataset, load_dataset
 from schemas.decision import OperatingPoints
 from schemas.events import ModelEvent
@@ -44,6 +45,13 @@ REPORT = "report.pdf"  # at the root of the run's artifacts
 EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
 
 
+class Stage(Protocol):
+    """Is told what training does: a step's name as it begins, and, of one that counts, how far it is."""
+
+    def __call__(self, name: str, done: int = 0, of: int | None = None, /) -> None:
+        """Take it in."""
+
+
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """What training did; `tamiz train --json` writes it."""
 
@@ -55,10 +63,10 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     judgement: Judgement  # against the champion, too
     move: Move
-    rows: int  # in the file
+    rows: int  # that came in
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int
-    parts: dict[str, int]  # rows of train, validation, test and backtest
+    parts: dict[str, int]  # rows of train, validation, test and backtest; of the gap, where labels mature late
     base_rate: float  # share of fraud among the training rows
     trees: int
     points: OperatingPoints
@@ -78,32 +86,34 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 
 def train(
     settings: Settings,
-    path: Path,
+    source: Path | History,
     *,
     force: str | None = None,
     loop_id: str | None = None,
     by: str | None = None,
     report: bool = False,
     config: FitConfig | None = None,
-    stage: Callable[[str], None] = lambda name: None,
+    stage: Stage = lambda name, done=0, of=None: None,
 ) -> Trained:
-    """Train on a labelled file, register the version and, if it has proven itself, make it champion.
+    """Train on labelled history, register the version and, if it has proven itself, make it champion.
 
+    source: a file, or what was read from elsewhere.
     force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
     wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
     report: also log the PDF that a risk officer reads to the run. stage: told the name of each step as it begins.
-    Raises TrainingError when the file cannot train a model, ModelUnavailable when the registry cannot be reached.
+    Raises TrainingError when the history cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
     started = time.perf_counter()
     config = config or FitConfig()
     dataset = load_dataset(settings.dataset)
 
     stage("reading and cleaning")
-    history = read_history(path, dataset)
+    delay_ms = settings.label_delay_days * DAY_MS
+    history = source if isinstance(source, History) else read_history(source, dataset, delay_ms)
     # The backtest's week is put away before anything looks at it: no choice below may know it.
     week = last_days(history.event_time_ms, DAYS)
     past = np.flatnonzero(history.event_time_ms < week.edges_ms[0])
-    split = split_by_time(history.event_time_ms[past])
+    split = split_by_time(history.event_time_ms[past], gap_ms=delay_ms)
     learn, validate, test = (past[rows] for rows in split)
     require_both_classes(split, history.fraud[past])
 
@@ -205,6 +215,7 @@ def train(
             write_report(Path(scratch) / REPORT, contents)
             registry.attach(settings, version, Path(scratch) / REPORT)
 
+    parts = {"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)}
     return Trained(
         model=settings.model,
         version=version,
@@ -217,7 +228,7 @@ def train(
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
-        parts={"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)},
+        parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
         points=points.points,
@@ -258,7 +269,7 @@ def _write_evaluation(
 def _params(dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History) -> dict[str, object]:
     return {
         "dataset": dataset.name,
-        "file": history.path.name,
+        "source": history.source,
         "points_by": points.policy.by,
         **msgspec.structs.asdict(config),
     }

@@ -114,7 +114,7 @@ def gather(
         version=model.version,
         manifest=model.manifest,
         standing=standing,
-        file=history.path.name,
+        file=history.source,
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,

@@ -5,13 +5,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.cleaning import DAY_MS
 from schemas.errors import TrainingError
 
 Rows = npt.NDArray[np.intp]
 
 
 class Split(NamedTuple):
-    """Row indices of each part, each in order of event time; every row is in exactly one."""
+    """Row indices of each part, each in order of event time; every row is in one, or in the gap before the next."""
 
     train: Rows
     validation: Rows
@@ -19,11 +20,12 @@ class Split(NamedTuple):
 
 
 def split_by_time(
-    event_time_ms: npt.NDArray[np.int64], *, validation_share: float = 0.15, test_share: float = 0.15
+    event_time_ms: npt.NDArray[np.int64], *, validation_share: float = 0.15, test_share: float = 0.15, gap_ms: int = 0
 ) -> Split:
     """Cut the rows in two places of time; rows of one instant stay together, so a share is met as nearly as they allow.
 
-    event_time_ms: shape (n,), in any order.
+    event_time_ms: shape (n,), in any order. gap_ms: how long before a part begins the part before it ends: what was
+    younger had no final label yet when the later one came in, and nobody could have learned from it.
     Raises TrainingError when the times leave a part empty.
 
     >>> split_by_time(np.arange(10) * 1000, validation_share=0.2, test_share=0.2)
@@ -38,8 +40,14 @@ def split_by_time(
             "check the column that the data set declares as its event time"
         )
     cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
-    parts = Split(order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :])
+    ends = [int(np.searchsorted(times, times[cut] - gap_ms)) if gap_ms and cut < n else cut for cut in cuts]
+    parts = Split(order[: ends[0]], order[cuts[0] : max(cuts[0], ends[1])], order[cuts[1] :])
     for name, rows in parts._asdict().items():
+        if not len(rows) and gap_ms:
+            raise TrainingError(
+                f"not enough matured labels: with a label delay of {gap_ms / DAY_MS:g} days nothing of the {n} rows is "
+                f"left for {name}; give a longer history"
+            )
         if not len(rows):
             raise TrainingError(
                 f"the {n} rows lie at too few points of time to be split in order: nothing is left for {name}; "

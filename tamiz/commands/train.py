@@ -1,5 +1,8 @@
-"""`tamiz train`: from a labelled file to the champion."""
+"""`tamiz train`: from labelled history to the champion."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +13,10 @@ from schemas import settings as config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from training.pipeline import Trained
+    from training.history import History
+    from training.pipeline import Stage, Trained
+
+ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +24,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def train(
-        file: Annotated[Path, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)],
+        file: Annotated[
+            Path | None, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)
+        ] = None,
+        from_kafka: Annotated[
+            bool, typer.Option("--from-kafka", help="Learn from the topics instead: transactions and their labels.")
+        ] = False,
+        since: Annotated[
+            datetime | None, typer.Option("--from", formats=ISO, help="With --from-kafka: first event time, UTC.")
+        ] = None,
+        until: Annotated[
+            datetime | None, typer.Option("--until", formats=ISO, help="With --from-kafka: event times before, UTC.")
+        ] = None,
         force: Annotated[
             str | None,
             typer.Option(metavar="REASON", help="Make it champion without proof; the reason is kept."),
@@ -32,13 +49,17 @@ def register(app: typer.Typer) -> None:
         """
         from rich.console import Console
 
+        if (file is None) != from_kafka:
+            raise typer.BadParameter("name a FILE to learn from, or say --from-kafka; one of the two")
+        if (since or until) and not from_kafka:
+            raise typer.BadParameter("--from and --until go with --from-kafka")
         settings = config.load()
-        with Console(stderr=True).status("starting") as status:
+        with _shown(Console(stderr=True)) as stage:
+            from tamiz.announcing import announce
             from training.pipeline import train as run
 
-            done = run(settings, file, force=force, report=True, stage=lambda name: status.update(f"{name} …"))
-            from tamiz.announcing import announce
-
+            source = file or _from_kafka(settings, since, until, stage)
+            done = run(settings, source, force=force, report=True, stage=stage)
             warning = announce(settings, done.events)
         if as_json:
             import msgspec
@@ -48,6 +69,36 @@ def register(app: typer.Typer) -> None:
             _show(Console(), done)
         if warning:
             Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _from_kafka(
+    settings: "config.Settings", since: datetime | None, until: datetime | None, stage: "Stage"
+) -> "History":
+    from tamiz.kafka_history import read_kafka_history
+
+    from_ms, until_ms = (None if t is None else int(t.replace(tzinfo=UTC).timestamp() * 1000) for t in (since, until))
+    return read_kafka_history(
+        settings,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        progress=lambda topic, read, of: stage(f"reading {topic}", read, of),
+    )
+
+
+@contextmanager
+def _shown(console: "Console") -> Iterator["Stage"]:
+    """What training does, on one line that is gone at the end; with a bar where it counts."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def stage(name: str, done: int = 0, of: int | None = None, /) -> None:
+            counted = f"{name}: {done:,} of {of:,}" if of else name
+            progress.update(task, description=counted, completed=done, total=of)
+
+        yield stage
 
 
 def _show(console: "Console", done: "Trained") -> None:

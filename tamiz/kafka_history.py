@@ -1,0 +1,47 @@
+"""Training on what Kafka keeps: transactions and labels, read from the topics as they stand."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from schemas.cleaning import DAY_MS
+from schemas.dataset import load_dataset
+from schemas.events import Label
+from schemas.settings import Settings
+from stream_app.reading import read_to_end
+from training.history import History
+from training.streamed import StreamedHistory
+
+log = logging.getLogger("tamiz.training")
+
+
+def read_kafka_history(
+    settings: Settings,
+    *,
+    from_ms: int | None = None,
+    until_ms: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda topic, read, of: None,
+) -> History:
+    """The labelled transactions whose event times lie from `from_ms` to before `until_ms`; None does not bound.
+
+    Topics are read up to where they end when reading begins, and from their beginning: a record's own time says nothing
+    sure about its event time. progress: told the topic, how many offsets of it are read, and of how many.
+    Raises TrainingError when that is too little to learn from, BrokerError when no Kafka answers.
+    """
+    dataset = load_dataset(settings.dataset)
+    found = StreamedHistory(dataset, from_ms=from_ms, until_ms=until_ms, max_payload_bytes=settings.max_payload_bytes)
+
+    def told(topic: str) -> Callable[[int, int], None]:
+        return lambda read, of: progress(topic, read, of)
+
+    transactions, labels = settings.transactions_topic, settings.labels_topic
+    for records in read_to_end(settings.bootstrap, transactions, told(transactions)):
+        found.observe(records)
+    for records in read_to_end(settings.bootstrap, labels, told(labels)):
+        for record in records:
+            try:
+                found.observe_label(msgspec.json.decode(record.value or b"", type=Label))
+            except msgspec.DecodeError as error:
+                log.warning("%s-%d-%d is no label: %s", record.topic, record.partition, record.offset, error)
+    return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

@@ -1,0 +1,150 @@
+"""Labelled history from topics: transactions as they came, and labels as they came later, joined by transaction id.
+
+Pure: whoever reads Kafka brings the records. They are cleaned by the very code that cleans the stream.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from schemas.cleaning import Cleaned, clean_payloads
+from schemas.dataset import Dataset
+from schemas.errors import TrainingError
+from schemas.events import Label, Rejection
+from schemas.transaction_ids import Placed, transaction_id
+from training.history import History, labelled
+
+EVER = 2**62  # ms; later than any event
+
+
+class Record(Placed, Protocol):
+    """A consumed record, as kafka-python gives it."""
+
+    timestamp: int  # ms
+    value: bytes | None
+
+
+class Batch(NamedTuple):
+    """Transactions that can be scored, cleaned; every list has one element a row."""
+
+    cleaned: Cleaned
+    ids: list[str]
+    places: list[tuple[int, int]]  # partition, offset
+    digests: list[str]  # SHA-256 of the payloads
+
+
+class StreamedHistory:
+    """A fold over two topics: records in, in any interleaving of partitions; a history out.
+
+    A transaction that stands on the topic more than once (sent again, or redriven after it could not be scored) is
+    learned from once, as it first could be scored. Of several labels of one transaction the last reported one holds,
+    and one from the topic before one inside the payload.
+    """
+
+    def __init__(self, dataset: Dataset, *, from_ms: int | None, until_ms: int | None, max_payload_bytes: int) -> None:
+        """from_ms, until_ms: event times, the first included, the last not; None does not bound.
+
+        Raises TrainingError when the data set declares no label.
+        """
+        if dataset.label is None:
+            raise TrainingError(f"the data set {dataset.name!r} declares no label: nothing can be learned from it")
+        self._dataset = dataset
+        self._from_ms = -EVER if from_ms is None else from_ms
+        self._until_ms = EVER if until_ms is None else until_ms
+        self._max_payload_bytes = max_payload_bytes
+        self._batches: list[Batch] = []
+        self._rejections: list[Rejection] = []
+        self._seen = 0
+        self._labels: dict[str, Label] = {}
+
+    def observe(self, records: Sequence[Record]) -> None:
+        """Take in transactions. One that cannot be scored tells no event time: its record's own stands for it."""
+        cleaned = clean_payloads(self._dataset, [r.value for r in records], max_payload_bytes=self._max_payload_bytes)
+        self._rejections += [
+            msgspec.structs.replace(r, row=self._seen + r.row)
+            for r in cleaned.rejections
+            if self._from_ms <= records[r.row].timestamp < self._until_ms
+        ]
+        self._seen += len(records)
+        times = cleaned.event_time_ms
+        kept = np.flatnonzero((times >= self._from_ms) & (times < self._until_ms))
+        if not len(kept):
+            return
+        mine = [records[row] for row in cleaned.rows[kept].tolist()]
+        declared = [cleaned.transaction_ids[i] for i in kept.tolist()]
+        self._batches.append(
+            Batch(
+                cleaned=_rows(cleaned, kept),
+                ids=[told or transaction_id(r) for told, r in zip(declared, mine, strict=True)],
+                places=[(r.partition, r.offset) for r in mine],
+                digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
+            )
+        )
+
+    def observe_label(self, label: Label) -> None:
+        """Take in a label."""
+        known = self._labels.get(label.transaction_id)
+        if known is None or known.reported_at_ms <= label.reported_at_ms:
+            self._labels[label.transaction_id] = label
+
+    def history(self, source: str, label_delay_ms: int) -> History:
+        """What was taken in so far, by partition and offset; its SHA-256 is that of ids, payloads and labels.
+
+        Raises TrainingError, in one line, when it is too little to learn from.
+        """
+        if not self._batches:
+            raise TrainingError(f"{source}: no transaction that can be scored lies in the time that was asked for")
+        whole = _joined(self._batches)
+        # A batch is what a poll brought, from whichever partitions: in order of place, chance has no part in it.
+        order = sorted(range(len(whole.places)), key=whole.places.__getitem__)
+        first = {whole.ids[i]: i for i in reversed(order)}
+        rows = [i for i in order if first[whole.ids[i]] == i]
+        cleaned = _rows(whole.cleaned, np.array(rows, dtype=np.intp))
+        labels = [
+            told if (label := self._labels.get(whole.ids[i])) is None else float(label.fraud)
+            for i, told in zip(rows, _labels(cleaned).tolist(), strict=True)
+        ]
+        content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]
+        return labelled(
+            source,
+            hashlib.sha256(msgspec.json.encode(content)).hexdigest(),
+            self._dataset,
+            cleaned._replace(n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections),
+            label_delay_ms,
+        )
+
+
+def _rows(cleaned: Cleaned, rows: npt.NDArray[np.intp]) -> Cleaned:
+    return cleaned._replace(
+        rows=cleaned.rows[rows],
+        columns={name: values[rows] for name, values in cleaned.columns.items()},
+        event_time_ms=cleaned.event_time_ms[rows],
+        labels=_labels(cleaned)[rows],
+    )
+
+
+def _labels(cleaned: Cleaned) -> npt.NDArray[np.float64]:
+    return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    def every(arrays: Any) -> Any:
+        return np.concatenate(list(arrays))
+
+    first = batches[0].cleaned
+    cleaned = first._replace(
+        rows=every(b.cleaned.rows for b in batches),
+        columns={name: every(b.cleaned.columns[name] for b in batches) for name in first.columns},
+        event_time_ms=every(b.cleaned.event_time_ms for b in batches),
+        labels=every(_labels(b.cleaned) for b in batches),
+    )
+    return Batch(
+        cleaned=cleaned,
+        ids=[i for b in batches for i in b.ids],
+        places=[p for b in batches for p in b.places],
+        digests=[d for b in batches for d in b.digests],
+    )
