@@ -53,11 +53,15 @@ def test_people_see_who_decides_and_who_waits(settings: Settings) -> None:
     assert told.exit_code == 0
     cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in told.stdout.splitlines() if "│" in line]
     assert cells == [["2", "challenger"], ["1", "champion"]]
-    assert "promoted: there is no other [yet]" in told.stdout
-    assert "awaiting-approval: it is better" in told.stdout
+    told = runner(settings).invoke(app, ["models", "history"])
+    lines = [line.strip() for line in told.stdout.splitlines()]
+    assert [lines[1], lines[3]] == ["there is no other [yet]", "it is better"]
+    assert "version 2 awaiting-approval by" in lines[2]
 
 
 def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(settings: Settings) -> None:
+    twice = runner(settings).invoke(app, ["models", "promote", "1", "--reason", "we agree"])
+    assert "is champion already" in str(twice.exception)
     told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
     assert told.exit_code == 0
     assert "version 2 is champion; before it, version 1" in told.stdout

@@ -143,6 +143,8 @@ def promote_by_hand(settings: Settings, version: int, reason: str) -> Move:
     found = next((v for v in moves.versions(settings) if v.version == version), None)
     if found is None:
         raise ModelUnavailable(f"{settings.model} has no version {version}; `tamiz models list` names those there are")
+    if found.standing == "champion":
+        raise ModelUnavailable(f"{settings.model} version {version} is champion already")
     if found.verdict != "skill" and found.forced is None:
         raise ModelUnavailable(
             f"{settings.model} version {version} has not shown skill ({found.verdict or 'it was never judged'}) and "

@@ -95,39 +95,40 @@ def _print_json(record: object) -> None:
 
 
 def _show_versions(found: "list[Version]") -> None:
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table()
-    for head in ("version", "is", "since (UTC)", "skill gate", "last move"):
-        table.add_column(head, justify="right" if head == "version" else "left", no_wrap=head == "since (UTC)")
+    for head in ("version", "is", "last move", "when (UTC)", "skill gate"):
+        table.add_column(head, justify="right" if head == "version" else "left", no_wrap=head != "skill gate")
     for v in found:
-        since = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
+        move = f"{v.last.change} by {v.last.by}" if v.last else "registered"
+        when = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
         gate = (v.verdict or "–") + (f"; forced: {v.forced}" if v.forced else "")
-        told = f"{v.last.change}: {v.last.reason}" if v.last else "–"
         style = {"champion": "bold", "rejected": "dim"}.get(v.standing)
-        table.add_row(str(v.version), v.standing, _minute(since), escape(gate), escape(told), style=style)
-    _print(table, found, "no version is registered yet; `tamiz train FILE` makes one")
+        table.add_row(str(v.version), v.standing, escape(move), _minute(when), escape(gate), style=style)
+    Console().print(table if found else "no version is registered yet; `tamiz train FILE` makes one")
 
 
 def _show_moves(made: "list[Move]") -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table()
-    for head in ("when (UTC)", "version", "move", "champion before", "by", "why"):
-        table.add_column(head, no_wrap=head == "when (UTC)")
-    for m in made:
-        why = m.reason if m.evidence in (None, m.reason) else f"{m.reason} ({m.evidence})"
-        before = "–" if m.previous is None else str(m.previous)
-        table.add_row(_minute(m.at), str(m.version), m.change, before, escape(m.by), escape(why))
-    _print(table, made, "nothing has moved yet")
-
-
-def _print(table: object, rows: "list[Version] | list[Move]", otherwise: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
+    from rich.padding import Padding
 
-    Console().print(table if rows else otherwise)
+    console = Console()
+    for m in made:
+        before = "" if m.previous is None else f"; champion until then: version {m.previous}"
+        loop = f"; {m.loop_id}" if m.loop_id else ""
+        console.print(
+            f"{_minute(m.at)} UTC  [bold]version {m.version} {m.change}[/bold] by {escape(m.by + before + loop)}",
+            highlight=False,
+        )
+        for text in dict.fromkeys((m.reason, m.evidence)):
+            if text:
+                console.print(Padding(escape(text), (0, 0, 0, 4)), highlight=False)
+    if not made:
+        console.print("nothing has moved yet")
 
 
 def _minute(at: str) -> str:
