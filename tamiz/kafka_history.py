@@ -9,6 +9,7 @@ from schemas.cleaning import DAY_MS
 from schemas.dataset import load_dataset
 from schemas.events import Label
 from schemas.settings import Settings
+from schemas.wire import decode
 from stream_app.reading import read_to_end
 from training.history import History
 from training.streamed import StreamedHistory
@@ -41,7 +42,7 @@ def read_kafka_history(
     for records in read_to_end(settings.bootstrap, labels, told(labels)):
         for record in records:
             try:
-                found.observe_label(msgspec.json.decode(record.value or b"", type=Label))
+                found.observe_label(decode(record.value, Label))
             except msgspec.DecodeError as error:
                 log.warning("%s-%d-%d is no label: %s", record.topic, record.partition, record.offset, error)
     return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

@@ -15,8 +15,10 @@ from kafka.structs import OffsetAndMetadata
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
+from schemas.wire import decode
 from stream_app.clients import reaching
 from stream_app.reading import read_to_end
+from training.apart import BY
 from training.retrainer import Progress, Retrainer
 
 log = logging.getLogger("tamiz.retrainer")
@@ -40,12 +42,25 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                     log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
                 started = True
                 publish = _publisher(settings, producer)
-                _answer_all(consumer, Retrainer(settings, publish, progress, stop=stop, history=history), stop)
+                retrainer = Retrainer(settings, publish, progress, stop=stop, training=train_for, history=history)
+                _answer_all(consumer, retrainer, stop)
         except (BrokerError, KafkaError) as error:
             if not started:
                 raise BrokerError(str(error)) from None
             log.warning("%s; trying again in %d s", error, RETURN_S)
             stop.wait(RETURN_S)
+
+
+def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    """Train as a request asks, on what Kafka keeps of the asked times, or on a file; what became of it.
+
+    Raises TrainingError, ModelUnavailable as `training.pipeline.train` does, BrokerError when no Kafka answers.
+    """
+    from tamiz.kafka_history import read_kafka_history
+    from training.pipeline import train
+
+    source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
+    return train(settings, source, loop_id=request.loop_id, by=BY, report=True).events
 
 
 def _answer_all(consumer: Any, retrainer: Retrainer, stop: threading.Event) -> None:
@@ -61,7 +76,7 @@ def _answer_all(consumer: Any, retrainer: Retrainer, stop: threading.Event) -> N
 def _request(record: Any) -> RetrainRequest | None:
     """The request in a record; None, and a line in the log, where there is none."""
     try:
-        return msgspec.json.decode(record.value or b"", type=RetrainRequest)
+        return decode(record.value, RetrainRequest)
     except msgspec.DecodeError as error:
         log.warning("%s-%d-%d is no request: %s", record.topic, record.partition, record.offset, error)
         return None
@@ -79,7 +94,7 @@ def _past(settings: Settings) -> Iterator[ModelEvent]:
     for records in read_to_end(settings.bootstrap, settings.model_events_topic):
         for record in records:
             with contextlib.suppress(msgspec.DecodeError):  # not ours to judge here
-                event = msgspec.json.decode(record.value or b"", type=ModelEvent)
+                event = decode(record.value, ModelEvent)
                 if event.model == settings.model:
                     yield event
 

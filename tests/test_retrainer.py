@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,20 +14,19 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from schemas.events import ModelEvent, RetrainRequest
-from schemas.settings import Settings, load
-from schemas.topics import table
+from schemas.settings import Settings
 from stream_app.reading import read_to_end
-from stream_app.topic_admin import create_topics
 from tamiz.retraining import serve
 from tests.conftest import Kafka
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
 from tests.trainings import dies, hangs, needs_its_file
-from tests.worker_process import environment, wait_for
-from training import moves, registry, spellings
+from tests.worker_process import environment, settings_of_its_own, wait_for
+from training import moves, registry
 from training.apart import Training
 from training.retrainer import Progress, Retrainer
 from training.simulation import Traffic, simulate
+from training.spellings import payloads
 
 LOOP = "card-transactions-score-drift-1580000000000"
 
@@ -42,7 +40,7 @@ def request(loop_id: str = LOOP, model: str = "card-transactions") -> RetrainReq
         features=("score", "monto"),
         reason="score: PSI surely above 0.21 over 24 h",
         from_ms=0,
-        until_ms=1,
+        until_ms=2**53 - 1,
         requested_at_ms=2,
     )
 
@@ -91,11 +89,12 @@ def test_what_model_events_says_was_settled_is_not_trained_for_again(settings: S
 
 
 def test_another_cause_and_another_model_are_not_taken_for_this_one(settings: Settings) -> None:
-    bench = Bench(settings, event("promoted", loop_id="another"), event("promoted", loop_id=None), training=dies)
+    once = msgspec.structs.replace(settings, retrain_attempts=1)
+    bench = Bench(once, event("promoted", loop_id="another"), event("promoted", loop_id=None))
     assert bench.retrainer.answer(request(model="another"))
     assert bench.told == []
     assert bench.retrainer.answer(request())
-    assert bench.changes[0] == "training-started"
+    assert bench.changes == ["training-started", "training-failed"]
 
 
 def test_an_outcome_that_only_the_registry_knows_is_told_and_not_trained_for_again(
@@ -170,10 +169,10 @@ def onlooker(settings: Settings) -> Iterator[Callable[[], int | None]]:
         consumer.close()
 
 
-def serve_until(settings: Settings, history: Path, answered: int) -> None:
+def serve_until(settings: Settings, answered: int) -> None:
     """Run the service until so many records are answered."""
     stop = threading.Event()
-    service = threading.Thread(target=serve, args=(settings, history, stop))
+    service = threading.Thread(target=serve, args=(settings, None, stop))
     service.start()
     try:
         with onlooker(settings) as committed:
@@ -192,31 +191,25 @@ def told_on(settings: Settings) -> list[ModelEvent]:
 
 @pytest.fixture
 def world(kafka: Kafka, tmp_path: Path) -> Settings:
-    """Topics of its own, a champion that learned noise, and a history with a signal in `history.csv`."""
-    run = uuid.uuid4().hex[:8]
-    settings = load(
-        {
-            "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "TAMIZ_STATE_DIR": str(tmp_path / "state"),
-            "TAMIZ_RETRAIN_REQUESTS_TOPIC": f"retrain-requests-{run}",
-            "TAMIZ_MODEL_EVENTS_TOPIC": f"model-events-{run}",
-            "TAMIZ_GROUP": run,
-        }
-    )
-    create_topics(settings.bootstrap, [t for t in table(settings) if t.role in ("retrain-requests", "model-events")], 1)
+    """Topics of its own, a month of labelled transactions with a signal on them, and a champion that learned noise."""
+    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
     past = month()
     noise = np.random.default_rng(0).permutation(past.fraud)
     learned(tmp_path / "misled", past._replace(fraud=noise), 1)
     (tmp_path / "evaluation").mkdir()
     registry.register(settings, tmp_path / "misled", report=tmp_path / "evaluation", metrics={}, params={}, tags={})
     moves.promote(settings, 1, "the first")
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5)
     traffic = Traffic(rows=12_000, seed=3, users=1000, signal=True)
-    spellings.write(traffic, simulate(traffic), tmp_path / "history.csv")
+    for keys, values in payloads(traffic, simulate(traffic)):
+        for key, value in zip(keys, values, strict=True):
+            producer.send(settings.transactions_topic, key=key, value=value)
+    producer.close()
     return settings
 
 
 @pytest.mark.kafka
-def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Settings, tmp_path: Path) -> None:
+def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Settings) -> None:
     producer = KafkaProducer(bootstrap_servers=world.bootstrap)
 
     def send(*values: bytes | None) -> None:
@@ -224,21 +217,23 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
             producer.send(world.retrain_requests_topic, key=b"card-transactions", value=value).get(30)
 
     asked = msgspec.json.encode(request())
-    send(b"\xff not a request", None, b'{"loop_id": 7}', asked, asked)
-    command = [sys.executable, "-m", "tamiz", "retrainer", "--history", str(tmp_path / "history.csv")]
-    service = subprocess.Popen(command, env=environment(world), stderr=subprocess.PIPE)
+    poison = b"\xff not a request", None, b'{"loop_id": 7}', b'{"loop_id": "\xff"}', b'{"x":' + b"[" * 20_000
+    send(*poison, asked, asked)
+    service = subprocess.Popen(
+        [sys.executable, "-m", "tamiz", "retrainer"], env=environment(world), stderr=subprocess.PIPE
+    )
     try:
         with onlooker(world) as committed:
-            wait_for(lambda: committed() == 3 or service.poll() is not None, 60)
+            wait_for(lambda: committed() == len(poison) or service.poll() is not None, 60)
         service.send_signal(signal.SIGTERM)
         log = service.communicate(timeout=30)[1].decode()
     finally:
         service.kill()
-    assert (service.returncode, log.count("is no request")) == (0, 3), log
+    assert (service.returncode, log.count("is no request")) == (0, len(poison)), log
 
-    serve_until(world, tmp_path / "history.csv", answered=5)
+    serve_until(world, answered=len(poison) + 2)
     send(asked)
-    serve_until(world, tmp_path / "history.csv", answered=6)  # by one that has started anew
+    serve_until(world, answered=len(poison) + 3)  # by one that has started anew
     producer.close()
 
     events = told_on(world)

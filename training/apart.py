@@ -30,29 +30,13 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 Training = Callable[[Settings, RetrainRequest, Path | None], tuple[ModelEvent, ...]]
 
 
-def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
-    """Train as a request asks, on a file; what became of it.
-
-    Raises TrainingError, ModelUnavailable as `training.pipeline.train` does.
-    """
-    from training.pipeline import train
-
-    if history is None:
-        raise TrainingError("there is no history to train on; name a file with --history")
-    return train(settings, history, loop_id=request.loop_id, by=BY, report=True).events
-
-
 def run_apart(
-    settings: Settings,
-    request: RetrainRequest,
-    history: Path | None,
-    *,
-    stop: threading.Event,
-    training: Training = train_for,
+    training: Training, settings: Settings, request: RetrainRequest, history: Path | None, *, stop: threading.Event
 ) -> tuple[ModelEvent, ...]:
     """Run a training in a new process, for `retrain_timeout_seconds` at most; what became of it.
 
-    stop: once set, the process is ended. training: a function that a new process can import.
+    training: a function that a new process can import. history: a file to train on instead of what Kafka keeps.
+    stop: once set, the process is ended.
     Raises TrainingError, in one line, when it failed, died, took too long or was stopped.
     """
     spawn = multiprocessing.get_context("spawn")  # a fork would take XGBoost's threads and our clients along by halves

@@ -4,7 +4,7 @@
                      └─▶ training-failed ─▶ wait ─▶ training-started …     at most `retrain_attempts` times
 
 What a loop has come to stands on `model-events`, and in the registry's history, which is the truth: a retrainer that
-starts again reads both, and goes on from there. No Kafka client is made here; whoever runs it brings `publish`.
+starts again reads both, and goes on from there. Whoever runs it brings `publish` and `training`, and Kafka with them.
 """
 
 import logging
@@ -19,7 +19,7 @@ from schemas.errors import ModelUnavailable, TrainingError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from training import moves
-from training.apart import BY, Training, run_apart, train_for
+from training.apart import BY, Training, run_apart
 
 log = logging.getLogger("tamiz.retrainer")
 
@@ -56,8 +56,8 @@ class Retrainer:
         progress: Progress,
         *,
         stop: threading.Event,
+        training: Training,
         history: Path | None = None,
-        training: Training = train_for,
     ) -> None:
         self._settings = settings
         self._publish = publish
@@ -97,7 +97,7 @@ class Retrainer:
                 self._tell(made)
                 return
             self._tell(self._event(request, "training-started", request.reason))
-            events = run_apart(self._settings, request, self._history, stop=self._stop, training=self._training)
+            events = run_apart(self._training, self._settings, request, self._history, stop=self._stop)
         except (TrainingError, ModelUnavailable) as error:
             if not self._stop.is_set():
                 self._tell(self._event(request, "training-failed", str(error)))

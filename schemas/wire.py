@@ -1,0 +1,26 @@
+"""Reading what stands on a topic, whoever wrote it there."""
+
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def decode(value: bytes | None, type_: type[T]) -> T:
+    """A JSON record of a type.
+
+    Raises msgspec.DecodeError whatever is wrong with it: msgspec itself lets other errors out where a text is no UTF-8
+    and where the nesting is too deep, and one such record would stop whoever reads the topic.
+
+    >>> decode(b'{"a": "\\xff"}', dict)
+    Traceback (most recent call last):
+    ...
+    msgspec.DecodeError: a text in it is not UTF-8
+    """
+    try:
+        return msgspec.json.decode(value or b"", type=type_)
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("a text in it is not UTF-8") from None
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
