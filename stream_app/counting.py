@@ -16,6 +16,7 @@ from monitoring.model import ScoringModel
 from monitoring.pane_codec import cursor_of, panes_of, to_records
 from monitoring.panes import PartitionPanes
 from schemas.events import PaneSnapshot
+from schemas.wire import decode
 from stream_app.handling import Coded, Outgoing
 
 LOOKED_BACK = 200  # records from the end of a partition: its last cursor is the last of each batch
@@ -108,7 +109,7 @@ class CursorReader:
 
 def _cursor(value: bytes | None, model: ScoringModel) -> PaneSnapshot | None:
     try:
-        record = msgspec.json.decode(value or b"", type=PaneSnapshot)
+        record = decode(value, PaneSnapshot)
     except msgspec.MsgspecError:
         return None  # not ours
     ours = record.open and record.layout == model.bins.digest and record.model_version == model.version
