@@ -36,11 +36,9 @@ def small_booster(config: FitConfig | None = None) -> xgb.Booster:
     return fit(learned, chosen, ENCODING, config or FitConfig())
 
 
-def small_bundle(folder: Path) -> ScoringModel:
-    matrix, fraud = history()
-    booster = small_booster()
+def manifest_of(matrix: npt.NDArray[np.float32], booster: xgb.Booster) -> Manifest:
     scores = predict(booster, matrix)
-    manifest = Manifest(
+    return Manifest(
         model="small",
         dataset="hand-made",
         features=ENCODING,
@@ -50,10 +48,16 @@ def small_bundle(folder: Path) -> ScoringModel:
         ),
         golden=(),
         rows=3000,
-        base_rate=float(fraud[:3000].mean()),
+        base_rate=float(history()[1][:3000].mean()),
         trained_from_ms=0,
         trained_until_ms=1,
         data_sha256="none",
         model_sha256="",
     )
-    return write_bundle(folder, booster, manifest, golden_rows(ENCODING, matrix, scores))
+
+
+def small_bundle(folder: Path) -> ScoringModel:
+    matrix, _ = history()
+    booster = small_booster()
+    golden = golden_rows(ENCODING, matrix, predict(booster, matrix))
+    return write_bundle(folder, booster, manifest_of(matrix, booster), golden)

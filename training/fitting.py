@@ -26,6 +26,7 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True):
     reg_lambda: float = 1.0
     subsample: float = 0.8
     colsample_bytree: float = 0.8
+    scale_pos_weight: float = 1.0  # what a fraud weighs, in rows
     seed: int = 0
     nthread: int = 1  # part of the result: threads change the order in which floats are summed
 

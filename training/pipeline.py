@@ -1,7 +1,7 @@
 """The one story of training, from labelled history to the champion.
 
-clean -> set the last week aside -> split by time -> fit -> choose operating points -> evaluate -> judge -> profile ->
-bundle -> register -> compare with the champion -> promote, if that is proven
+clean -> set the last week aside -> split by time -> fit -> recalibrate -> choose operating points -> evaluate -> judge
+-> profile -> bundle -> register -> compare with the champion -> promote, if that is proven
 """
 
 import tempfile
@@ -37,6 +37,7 @@ from training.normality import learn_reference
 from training.operating_points import ChosenPoints, PointPolicy, choose_points
 from training.promotion import Judgement, carry_out, judge, meet
 from training.provenance import git_commit, tamiz_version
+from training.recalibration import Recalibration, recalibrate
 from training.report import write_report
 from training.reporting import gather
 from training.splitting import require_both_classes, split_by_time
@@ -69,6 +70,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, int]  # rows of train, validation, test and backtest; of the gap, where labels mature late
     base_rate: float  # share of fraud among the training rows
     trees: int
+    recalibration: Recalibration  # of its probabilities
     points: OperatingPoints
     points_why: str
     evaluation: Evaluation  # on test rows only
@@ -125,7 +127,7 @@ def train(
     encoding = fit_encoding(dataset, seen)
     matrix = featurize(encoding, history.columns)
     learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (learn, validate))
-    booster = fit(learned, chosen, encoding, config)
+    booster, recalibration = recalibrate(fit(learned, chosen, encoding, config), chosen)
     scores = predict(booster, matrix)
 
     stage("choosing operating points")
@@ -184,7 +186,7 @@ def train(
             bundle,
             report=evaluated,
             metrics=evaluation.flat("test_"),
-            params=_params(dataset, config, points, history),
+            params=_params(dataset, config, points, history, recalibration),
             tags=_tags(history, verdict, commit, force if forced else None),
         )
 
@@ -231,6 +233,7 @@ def train(
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
+        recalibration=recalibration,
         points=points.points,
         points_why=points.why,
         evaluation=evaluation,
@@ -266,11 +269,15 @@ def _write_evaluation(
     return figures
 
 
-def _params(dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History) -> dict[str, object]:
+def _params(
+    dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History, recalibration: Recalibration
+) -> dict[str, object]:
     return {
         "dataset": dataset.name,
         "source": history.source,
         "points_by": points.policy.by,
+        "calibration_slope": recalibration.slope,
+        "calibration_intercept": recalibration.intercept,
         **msgspec.structs.asdict(config),
     }
 

@@ -116,6 +116,7 @@ def _show(console: "Console", done: "Trained") -> None:
     table.add_row("split by time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
     table.add_row("fraud in training", f"{done.base_rate:.2%}")
     table.add_row("trees", str(done.trees))
+    table.add_row("probabilities", done.recalibration.sentence)
     chance = {"roc_auc": 0.5, "average_precision": done.evaluation.base_rate}
     for name, guessing in chance.items():
         metric = done.evaluation.metric(name)
