@@ -104,7 +104,9 @@ def _shown(console: "Console") -> Iterator["Stage"]:
 def _show(console: "Console", done: "Trained") -> None:
     from rich.table import Table
 
-    standing = "champion, by force" if done.forced else "champion" if done.champion else "challenger"
+    standing = "champion" if done.champion else "challenger"
+    if done.champion and done.judgement.status != "promoted":
+        standing += ", by force"
     table = Table(title=f"{done.model} version {done.version} is {standing}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
