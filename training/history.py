@@ -29,6 +29,8 @@ class History(NamedTuple):
     columns: Mapping[str, npt.NDArray[Any]]  # cleaned, each of shape (n,)
     event_time_ms: npt.NDArray[np.int64]  # (n,)
     fraud: npt.NDArray[np.float64]  # (n,), 0 or 1
+    from_ms: int | None = None  # event times that a topic was asked for, the first included, the last not
+    until_ms: int | None = None
 
     def columns_at(self, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
         """The columns of these rows only."""

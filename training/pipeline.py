@@ -26,20 +26,20 @@ from schemas.features import featurize, fit_encoding
 from schemas.manifest import Manifest
 from schemas.settings import Settings
 from training import registry
-from training.backtest import DAYS, backtest, last_days
+from training.backtest import backtest, last_days
 from training.evaluation import Evaluation, evaluate
 from training.figures import draw_all, write_figures
-from training.fitting import FitConfig, Part, fit, golden_rows, predict, write_bundle
+from training.fitting import Part, fit, golden_rows, predict, write_bundle
 from training.gate import Verdict, judge_skill
 from training.history import History, read_history
 from training.moves import Move
 from training.normality import learn_reference
-from training.operating_points import ChosenPoints, PointPolicy, choose_points
+from training.operating_points import ChosenPoints, choose_points
 from training.promotion import Judgement, carry_out, judge, meet
-from training.provenance import git_commit, tamiz_version
 from training.recalibration import Recalibration, recalibrate
 from training.report import write_report
 from training.reporting import gather
+from training.reproduction import CONFIG_FILE, Again, Environment, Plan, Reproduction, RunConfig, source_of
 from training.splitting import require_both_classes, split_by_time
 
 REPORT = "report.pdf"  # at the root of the run's artifacts
@@ -76,6 +76,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: Evaluation  # on test rows only
     data_sha256: str
     git_commit: str | None
+    run_id: str  # MLflow's; `tamiz train --from-run` makes it again
+    reproduction: Reproduction | None  # of the run that was to be made again
     seconds: float
     mlflow_ui: str
 
@@ -94,7 +96,7 @@ def train(
     loop_id: str | None = None,
     by: str | None = None,
     report: bool = False,
-    config: FitConfig | None = None,
+    again: Again | None = None,
     stage: Stage = lambda name, done=0, of=None: None,
 ) -> Trained:
     """Train on labelled history, register the version and, if it has proven itself, make it champion.
@@ -102,20 +104,28 @@ def train(
     source: a file, or what was read from elsewhere.
     force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
     wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
-    report: also log the PDF that a risk officer reads to the run. stage: told the name of each step as it begins.
+    report: also log the PDF that a risk officer reads to the run. again: a run to make again, by its plan and on its
+    history. stage: told the name of each step as it begins.
     Raises TrainingError when the history cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
     started = time.perf_counter()
-    config = config or FitConfig()
+    plan = again.config.plan if again else Plan(label_delay_days=settings.label_delay_days)
     dataset = load_dataset(settings.dataset)
 
     stage("reading and cleaning")
-    delay_ms = settings.label_delay_days * DAY_MS
+    delay_ms = plan.label_delay_days * DAY_MS
     history = source if isinstance(source, History) else read_history(source, dataset, delay_ms)
+    if again:
+        again.require_same_history(history)
     # The backtest's week is put away before anything looks at it: no choice below may know it.
-    week = last_days(history.event_time_ms, DAYS)
+    week = last_days(history.event_time_ms, plan.backtest_days)
     past = np.flatnonzero(history.event_time_ms < week.edges_ms[0])
-    split = split_by_time(history.event_time_ms[past], gap_ms=delay_ms)
+    split = split_by_time(
+        history.event_time_ms[past],
+        validation_share=plan.validation_share,
+        test_share=plan.test_share,
+        gap_ms=delay_ms,
+    )
     learn, validate, test = (past[rows] for rows in split)
     require_both_classes(split, history.fraud[past])
 
@@ -127,15 +137,15 @@ def train(
     encoding = fit_encoding(dataset, seen)
     matrix = featurize(encoding, history.columns)
     learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (learn, validate))
-    booster, recalibration = recalibrate(fit(learned, chosen, encoding, config), chosen)
+    booster, recalibration = recalibrate(fit(learned, chosen, encoding, plan.fit), chosen)
     scores = predict(booster, matrix)
 
     stage("choosing operating points")
-    points = choose_points(history.fraud[validate], scores[validate], PointPolicy())
+    points = choose_points(history.fraud[validate], scores[validate], plan.points)
 
     stage("evaluating")
     evaluation = evaluate(
-        history.fraud[test], scores[test], points=points.points, f2_threshold=points.f2_threshold, seed=config.seed
+        history.fraud[test], scores[test], points=points.points, f2_threshold=points.f2_threshold, seed=plan.fit.seed
     )
     verdict = judge_skill(evaluation)
     forced = force is not None and not verdict.passed
@@ -165,7 +175,7 @@ def train(
         model_sha256="",
         forced=forced,
     )
-    commit = git_commit()
+    environment = Environment.here()
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
         bundle, evaluated = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
@@ -186,9 +196,21 @@ def train(
             bundle,
             report=evaluated,
             metrics=evaluation.flat("test_"),
-            params=_params(dataset, config, points, history, recalibration),
-            tags=_tags(history, verdict, commit, force if forced else None),
+            params=_params(dataset, plan, points, history, recalibration),
+            tags=_tags(history, verdict, environment, force if forced else None),
         )
+
+        made = RunConfig(
+            source=source_of(source),
+            data_sha256=history.sha256,
+            model=settings.model,
+            dataset=settings.dataset,
+            plan=plan,
+            environment=environment,
+            model_sha256=model.manifest.model_sha256,
+        )
+        (Path(scratch) / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1))
+        registry.attach(settings, version, Path(scratch) / CONFIG_FILE)
 
         stage("comparing with the champion")
         model = ScoringModel.load(bundle, version)
@@ -238,7 +260,9 @@ def train(
         points_why=points.why,
         evaluation=evaluation,
         data_sha256=history.sha256,
-        git_commit=commit,
+        git_commit=environment.git_commit,
+        run_id=registry.run_of(settings, version),
+        reproduction=again.told(made) if again else None,
         seconds=round(time.perf_counter() - started, 2),
         mlflow_ui=registry.ui_command(settings),
     )
@@ -270,7 +294,7 @@ def _write_evaluation(
 
 
 def _params(
-    dataset: Dataset, config: FitConfig, points: ChosenPoints, history: History, recalibration: Recalibration
+    dataset: Dataset, plan: Plan, points: ChosenPoints, history: History, recalibration: Recalibration
 ) -> dict[str, object]:
     return {
         "dataset": dataset.name,
@@ -278,16 +302,17 @@ def _params(
         "points_by": points.policy.by,
         "calibration_slope": recalibration.slope,
         "calibration_intercept": recalibration.intercept,
-        **msgspec.structs.asdict(config),
+        **msgspec.structs.asdict(plan.fit),
     }
 
 
-def _tags(history: History, verdict: Verdict, commit: str | None, forced: str | None) -> dict[str, str]:
+def _tags(history: History, verdict: Verdict, environment: Environment, forced: str | None) -> dict[str, str]:
     tags = {
         "data_sha256": history.sha256,
         "rows": str(history.rows),
-        "version": tamiz_version(),
+        "version": environment.tamiz,
         "verdict": verdict.status,
         "verdict_sentence": verdict.sentence,
     }
+    commit = environment.git_commit
     return tags | ({"git_commit": commit} if commit else {}) | ({"forced": forced} if forced else {})

@@ -140,6 +140,24 @@ def attach(settings: Settings, version: int, path: Path) -> None:
         client.log_artifact(client.get_model_version(settings.model, str(version)).run_id, str(path))
 
 
+def run_of(settings: Settings, version: int) -> str:
+    """The id of the run that a version came from.
+
+    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    """
+    with opened(settings) as client:
+        return str(client.get_model_version(settings.model, str(version)).run_id)
+
+
+def artifact(settings: Settings, run_id: str, name: str) -> bytes:
+    """What a file of a run holds.
+
+    Raises ModelUnavailable when there is no such run or file, or the registry cannot be reached.
+    """
+    with opened(settings) as client, tempfile.TemporaryDirectory() as scratch:
+        return Path(client.download_artifacts(run_id, name, scratch)).read_bytes()
+
+
 def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
     """Fetch a version's bundle into a folder; the folder that holds its two files."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,9 @@ import numpy.typing as npt
 from schemas.cleaning import DAY_MS
 from schemas.errors import TrainingError
 
+VALIDATION_SHARE = 0.15
+TEST_SHARE = 0.15
+
 Rows = npt.NDArray[np.intp]
 
 
@@ -20,7 +23,11 @@ class Split(NamedTuple):
 
 
 def split_by_time(
-    event_time_ms: npt.NDArray[np.int64], *, validation_share: float = 0.15, test_share: float = 0.15, gap_ms: int = 0
+    event_time_ms: npt.NDArray[np.int64],
+    *,
+    validation_share: float = VALIDATION_SHARE,
+    test_share: float = TEST_SHARE,
+    gap_ms: int = 0,
 ) -> Split:
     """Cut the rows in two places of time; rows of one instant stay together, so a share is met as nearly as they allow.
 

@@ -53,6 +53,7 @@ class StreamedHistory:
         if dataset.label is None:
             raise TrainingError(f"the data set {dataset.name!r} declares no label: nothing can be learned from it")
         self._dataset = dataset
+        self._asked = from_ms, until_ms
         self._from_ms = -EVER if from_ms is None else from_ms
         self._until_ms = EVER if until_ms is None else until_ms
         self._max_payload_bytes = max_payload_bytes
@@ -109,13 +110,14 @@ class StreamedHistory:
             for i, told in zip(rows, _labels(cleaned).tolist(), strict=True)
         ]
         content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]
-        return labelled(
+        found = labelled(
             source,
             hashlib.sha256(msgspec.json.encode(content)).hexdigest(),
             self._dataset,
             cleaned._replace(n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections),
             label_delay_ms,
         )
+        return found._replace(from_ms=self._asked[0], until_ms=self._asked[1])
 
 
 def _rows(cleaned: Cleaned, rows: npt.NDArray[np.intp]) -> Cleaned:

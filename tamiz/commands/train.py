@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from training.history import History
     from training.pipeline import Stage, Trained
+    from training.reproduction import Again
 
 ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
@@ -36,6 +37,10 @@ def register(app: typer.Typer) -> None:
         until: Annotated[
             datetime | None, typer.Option("--until", formats=ISO, help="With --from-kafka: event times before, UTC.")
         ] = None,
+        from_run: Annotated[
+            str | None,
+            typer.Option(metavar="RUN_ID", help="Make a run again, bit for bit; FILE only if its file has moved."),
+        ] = None,
         force: Annotated[
             str | None,
             typer.Option(metavar="REASON", help="Make it champion without proof; the reason is kept."),
@@ -49,8 +54,8 @@ def register(app: typer.Typer) -> None:
         """
         from rich.console import Console
 
-        if (file is None) != from_kafka:
-            raise typer.BadParameter("name a FILE to learn from, or say --from-kafka; one of the two")
+        if (file is not None) + from_kafka + (from_run is not None and file is None) != 1:
+            raise typer.BadParameter("name a FILE to learn from, or say --from-kafka, or --from-run; one of them")
         if (since or until) and not from_kafka:
             raise typer.BadParameter("--from and --until go with --from-kafka")
         settings = config.load()
@@ -58,8 +63,16 @@ def register(app: typer.Typer) -> None:
             from tamiz.announcing import announce
             from training.pipeline import train as run
 
-            source = file or _from_kafka(settings, since, until, stage)
-            done = run(settings, source, force=force, report=True, stage=stage)
+            again = _again(settings, from_run) if from_run is not None else None
+            if again:
+                settings = again.config.settings(settings)
+            if file is not None:
+                source: Path | History = file
+            elif again:
+                source = _source(settings, again, stage)
+            else:
+                source = _from_kafka(settings, _ms(since), _ms(until), stage)
+            done = run(settings, source, force=force, report=True, again=again, stage=stage)
             warning = announce(settings, done.events)
         if as_json:
             import msgspec
@@ -69,20 +82,39 @@ def register(app: typer.Typer) -> None:
             _show(Console(), done)
         if warning:
             Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        if done.reproduction and not done.reproduction.same:
+            raise typer.Exit(1)
 
 
-def _from_kafka(
-    settings: "config.Settings", since: datetime | None, until: datetime | None, stage: "Stage"
-) -> "History":
+def _again(settings: "config.Settings", run_id: str) -> "Again":
+    from training import registry
+    from training.reproduction import CONFIG_FILE, Again, read_config
+
+    return Again(run_id, read_config(registry.artifact(settings, run_id, CONFIG_FILE), run_id))
+
+
+def _source(settings: "config.Settings", again: "Again", stage: "Stage") -> "Path | History":
+    from training.reproduction import FileSource
+
+    source = again.config.source
+    if isinstance(source, FileSource):
+        return Path(source.path)
+    return _from_kafka(settings, source.from_ms, source.until_ms, stage)
+
+
+def _from_kafka(settings: "config.Settings", from_ms: int | None, until_ms: int | None, stage: "Stage") -> "History":
     from tamiz.kafka_history import read_kafka_history
 
-    from_ms, until_ms = (None if t is None else int(t.replace(tzinfo=UTC).timestamp() * 1000) for t in (since, until))
     return read_kafka_history(
         settings,
         from_ms=from_ms,
         until_ms=until_ms,
         progress=lambda topic, read, of: stage(f"reading {topic}", read, of),
     )
+
+
+def _ms(time: datetime | None) -> int | None:
+    return None if time is None else int(time.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 @contextmanager
@@ -132,6 +164,9 @@ def _show(console: "Console", done: "Trained") -> None:
     if done.judgement.sentence != done.verdict.sentence:
         table.add_row("beside the champion", done.judgement.sentence)
     table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
+    table.add_row("run", done.run_id)
+    if done.reproduction:
+        table.add_row("made again", done.reproduction.sentence)
     table.add_row("took", f"{done.seconds:.1f} s")
     console.print(table)
     console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True, highlight=False)  # whole, to be copied
