@@ -2,23 +2,29 @@
 
 from monitoring.crosscheck import MeanScore
 from monitoring.decided import RecentDecisions
-from schemas.events import Decision, Label
+from monitoring.performance import Performance
+from monitoring.realised import PerformancePolicy
+from schemas.events import Decision, Label, PerformanceReport
 
 
 class Surroundings:
     """A fold over decisions and labels, bounded in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, maturity_ms: int = 0) -> None:
+        """maturity_ms: how old a transaction is before its label is final."""
         self._recent = RecentDecisions()
         self._mean_score = MeanScore()
+        self._performance = Performance(PerformancePolicy(maturity_ms=maturity_ms))
 
     def decided(self, key: bytes | None, decision: Decision) -> None:
         """Take in a decision; key: its record's, the card."""
         self._recent.add(key, decision)
         self._mean_score.add(decision.score)
+        self._performance.observe_decision(decision)
 
     def labelled(self, label: Label) -> None:
         """Take in a label."""
+        self._performance.observe_label(label)
 
     def examples(self, features: tuple[str, ...], until_ms: int) -> tuple[str, ...]:
         """Ids of a few transactions up to an instant."""
@@ -28,9 +34,13 @@ class Surroundings:
         """Whether what is flagged comes from few cards."""
         return self._recent.concentrated(until_ms)
 
-    def performance_alarm(self) -> str | None:
-        """What matured labels say, when it is bad."""
-        return None
+    def performance(self, model_version: int, now_ms: int) -> PerformanceReport:
+        """What matured labels say of a version."""
+        return self._performance.report(model_version, now_ms)
+
+    def performance_alarm(self, model_version: int, now_ms: int) -> str | None:
+        """The same, when it is bad."""
+        return self._performance.alarm(model_version, now_ms)
 
     def adwin(self) -> bool:
         """Whether ADWIN saw the mean score change since it was last asked."""

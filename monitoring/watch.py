@@ -146,7 +146,7 @@ class Watch:
             until_ms,
             model=self._model,
             model_version=self._version,
-            performance_alarm=around.performance_alarm(),
+            performance_alarm=around.performance_alarm(self._version, until_ms),
             suspected_attack=attack,
             policy=policy.retraining,
             score=SCORE,
@@ -162,6 +162,7 @@ class Watch:
             windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1)),
             incidents=tuple(self._ids[i.incident_id] for i in self._book.opened),
             adwin=around.adwin(),
+            performance=around.performance(self._version, until_ms),
             suspected_attack=attack,
         )
         return Evaluation(report=report, alerts=alerts, request=request)
@@ -218,6 +219,10 @@ def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
     )
 
 
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
 def _windows(names: Sequence[str], s: WindowStatistics, rows: Sequence[int]) -> tuple[DriftWindow, ...]:
     return tuple(
         DriftWindow(
@@ -227,14 +232,14 @@ def _windows(names: Sequence[str], s: WindowStatistics, rows: Sequence[int]) -> 
                 DriftStatistics(
                     feature=name,
                     rows=int(s.rows[w, i]),
-                    psi=float(s.psi[w, i]),
-                    psi_corrected=float(s.psi_corrected[w, i]),
-                    psi_decile=float(s.psi_decile[w, i]),
-                    psi_lower_bound=float(s.psi_lower_bound[w, i]),
-                    kl=float(s.kl[w, i]),
-                    js=float(s.js[w, i]),
-                    ks=float(s.ks[w, i]),
-                    ks_p_value=float(s.ks_p_value[w, i]),
+                    psi=_known(s.psi[w, i]),
+                    psi_corrected=_known(s.psi_corrected[w, i]),
+                    psi_decile=_known(s.psi_decile[w, i]),
+                    psi_lower_bound=_known(s.psi_lower_bound[w, i]),
+                    kl=_known(s.kl[w, i]),
+                    js=_known(s.js[w, i]),
+                    ks=_known(s.ks[w, i]),
+                    ks_p_value=_known(s.ks_p_value[w, i]),
                     labelled=bool(s.labelled[w, i]),
                     exceeds=bool(s.exceeds[w, i]),
                 )

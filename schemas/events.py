@@ -89,18 +89,18 @@ class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What one window says of one feature; null where it says nothing."""
+    """What one window says of one feature; null where it says nothing, as KS of a category does."""
 
     feature: str
     rows: int
-    psi: float  # CSI where the feature is an input; nats
-    psi_corrected: float  # less its mean under no drift
-    psi_decile: float  # the classic recipe, for comparison with other tools
-    psi_lower_bound: float  # the population moved by at least this much
-    kl: float  # of reference || current, nats
-    js: float  # nats
-    ks: float
-    ks_p_value: float
+    psi: float | None  # CSI where the feature is an input; nats
+    psi_corrected: float | None  # less its mean under no drift
+    psi_decile: float | None  # the classic recipe, for comparison with other tools
+    psi_lower_bound: float | None  # the population moved by at least this much
+    kl: float | None  # of reference || current, nats
+    js: float | None  # nats
+    ks: float | None
+    ks_p_value: float | None
     labelled: bool  # enough rows for the PSI to mean something
     exceeds: bool  # the bound is above the tolerance
 
@@ -111,6 +111,34 @@ class DriftWindow(msgspec.Struct, frozen=True, kw_only=True):
     window: str
     rows: int
     features: tuple[DriftStatistics, ...]
+
+
+class LabelledDay(msgspec.Struct, frozen=True, kw_only=True):
+    """Transactions of one UTC day whose labels are final."""
+
+    day_ms: int
+    rows: int
+    frauds: int
+    expected_frauds: float  # by the sum of the scores
+
+
+class PerformanceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What matured labels say of a model version; measures are of its last ones, null where they say nothing."""
+
+    matured: int  # decisions old enough for their labels to be final, so far
+    labelled: int  # of them, so far
+    rows: int  # in the window that is measured
+    frauds: int
+    expected_frauds: float
+    roc_auc: float | None
+    claimed_roc_auc: float | None  # were every score the probability that it says it is
+    average_precision: float | None
+    recall: float | None  # of what the operating points flag
+    label_delay_ms: int | None  # median
+    days: tuple[LabelledDay, ...]  # by the transaction's date
+    unknown_labels: int  # whose decision was not seen, so far
+    revised_labels: int  # that contradict one that was counted, so far
+    alarm: str | None  # why to train again
 
 
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +152,7 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[DriftWindow, ...]
     incidents: tuple[str, ...]  # ids of the open ones
     adwin: bool  # river's ADWIN on the mean score since the last report, beside ours: reported, never acted on
+    performance: PerformanceReport | None = None  # what matured labels say of the version
     suspected_attack: bool  # alert rate and the score's tail up, from few cards
 
 

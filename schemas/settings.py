@@ -81,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drift_lookback_days: Annotated[
         Positive, about("how far back the monitor reads decisions and labels when it starts")
     ] = 7
+    retrain_sustained_hours: Annotated[
+        Positive, about("how long drift must last, in event time, before retraining is asked for")
+    ] = 6
     retrain_days: Annotated[Positive, about("days of transactions that a request for retraining asks to read")] = 90
     retrain_attempts: Annotated[Positive, about("how often the retrainer tries to answer one request")] = 4
     retrain_backoff_seconds: Annotated[

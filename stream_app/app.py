@@ -1,6 +1,7 @@
 """The composition root: settings in, a running worker out. Every part is made here and handed what it needs."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from stream_app import transport
 from stream_app.counting import Counting, CursorReader
 from stream_app.handling import Policy
 from stream_app.model_store import ModelStore, RegistryAwayError
+from stream_app.promotions import promotions
 from stream_app.scorer import Scorer
 from stream_app.topic_admin import partition_counts
 from stream_app.web import Pages, Readiness
@@ -120,6 +122,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._store = store
         self._scorer = scorer
         self._metrics = metrics
+        self._promoted = asyncio.Event()
         self._pages = Pages(alive=lambda: scorer.failed is None, readiness=self.readiness, registry=metrics.registry)
 
     async def on_start(self) -> None:
@@ -138,10 +141,19 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         await self._scorer.run()
 
     @Service.task  # type: ignore[untyped-decorator]
+    async def _hear_of_promotions(self) -> None:
+        async for event in promotions(self._settings):
+            log.info("version %s was %s: asking the registry now", event.model_version, event.change)
+            self._promoted.set()
+
+    @Service.task  # type: ignore[untyped-decorator]
     async def _follow_champion(self) -> None:
         while True:
             # Jitter, so that a fleet does not ask in step.
-            await self.sleep(self._settings.registry_poll_seconds * random.uniform(0.75, 1.25))
+            wait = self._settings.registry_poll_seconds * random.uniform(0.75, 1.25)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._promoted.wait(), wait)
+            self._promoted.clear()
             if self.should_stop:
                 return
             try:
@@ -188,21 +200,23 @@ def run(settings: Settings) -> None:
 
 
 def _check_topics(settings: Settings) -> None:
-    wanted = (
+    by_input = (
         settings.transactions_topic,
         settings.decisions_topic,
         settings.dead_letters_topic,
         settings.drift_panes_topic,
     )
+    wanted = (*by_input, settings.model_events_topic)
     counts = partition_counts(settings.bootstrap, wanted)
     missing = [topic for topic in wanted if topic not in counts]
     if missing:
         raise ConfigError(
             f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
         )
-    for topic in wanted[1:]:
-        if counts[topic] < counts[wanted[0]]:
+    most = counts[settings.transactions_topic]
+    for topic in by_input:
+        if counts[topic] < most:
             raise ConfigError(
-                f"topic {topic} has {counts[topic]} partitions, {wanted[0]} has {counts[wanted[0]]}; outputs go to the "
-                f"partition number of their input: give {topic} at least as many"
+                f"topic {topic} has {counts[topic]} partitions, {settings.transactions_topic} has {most}; outputs go "
+                f"to the partition number of their input: give {topic} at least as many"
             )

@@ -28,12 +28,13 @@ from monitoring.watch import Evaluation, Watch, WatchPolicy
 from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.events import Decision, DriftReport, Label, PaneSnapshot
 from schemas.settings import Settings
+from schemas.wire import decode
 from stream_app.clients import reaching
 from stream_app.model_store import ModelStore
 from stream_app.reading import last_records
 
 log = logging.getLogger("tamiz.monitor")
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 LONGEST_WINDOW_MS = 8 * DAY_MS  # seven days, and what came late
 BUFFERED = 500  # snapshots of one partition, read ahead of the others
 VERSIONS = 2  # watched at once: while a promotion goes round, two are served
@@ -46,8 +47,12 @@ class Monitor:
         """store: opened, so that there is a champion."""
         self._settings = settings
         self._store = store
-        self._policy = WatchPolicy(retraining=RetrainPolicy(days=settings.retrain_days))
-        self._around = Surroundings()
+        self._policy = WatchPolicy(
+            retraining=RetrainPolicy(
+                days=settings.retrain_days, sustained_ms=settings.retrain_sustained_hours * HOUR_MS
+            )
+        )
+        self._around = Surroundings(maturity_ms=settings.label_delay_days * DAY_MS)
         self._watches: dict[int, Watch | None] = {}  # by version, the last heard of last; None cannot be watched
         self._told_until: dict[int, int] = {}  # by version: event time of the last report published
         self._partitions = 0
@@ -205,7 +210,7 @@ def _send(producer: Any, topic: str, key: str, record: msgspec.Struct) -> None:
 def _decoded(record: Any, type_: type[Any]) -> Any:
     """The record, or None with a warning: what is not ours on a topic of ours must stop nobody."""
     try:
-        return msgspec.json.decode(record.value or b"", type=type_)
+        return decode(record.value, type_)
     except msgspec.MsgspecError as error:
         log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
         return None

@@ -68,6 +68,28 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
+    """A `tamiz COMMAND` beside the worker, as a process; its log. Ends it, which must succeed."""
+    log = folder / f"{command}-{uuid4().hex[:8]}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", command],
+            env=environment(settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    try:
+        yield log
+        process.terminate()
+        assert process.wait(60) == 0, log.read_text()[-6000:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
 def running_worker(settings: Settings, folder: Path, extra: Mapping[str, str] | None = None) -> Iterator[WorkerProcess]:
     """Start a worker, wait until it is ready, and leave none behind."""
     port = free_port()

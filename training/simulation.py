@@ -19,7 +19,8 @@ JANUARY_2_MS = 1_577_923_200_000  # 2020-01-02T00:00Z: the real file runs from t
 SPELLINGS = ("original", "plain", "json", "mixed")
 
 FRAUD_SHARE = 0.03
-INTERCEPT = -4.958  # of the signal; solved for FRAUD_SHARE on two million rows
+# Of the signal, by how far it has turned; solved for FRAUD_SHARE on two million rows.
+TURNED, INTERCEPTS = (0.0, 0.25, 0.5, 0.75, 1.0), (-4.958, -3.998, -3.476, -3.338, -3.471)
 DISCOUNTS, DISCOUNT_SHARES = (0.0, 0.1, 0.2), (0.6975, 0.2530, 0.0495)
 CASHBACK = {"Física": 0.01, "Virtual": 0.02}  # of monto - dcto
 HOURS = range(1, 24)
@@ -181,7 +182,7 @@ def _with_derived_amounts(columns: Columns) -> Columns:
 def fraud_probability(columns: Columns) -> npt.NDArray[np.float64]:
     """The planted signal: a logistic model with one interaction, 3 % fraud over the undrifted rules.
 
-    `concept` in [0, 1] turns it: at ½ every coefficient is 0, at 1 each has the opposite sign.
+    `concept` in [0, 1] turns it and leaves those 3 %: at ½ every coefficient is 0, at 1 each has the opposite sign.
     """
     monto = columns["monto"] / MAX_MONTO - 0.5
     virtual = columns["tipo_tc"] == "Virtual"
@@ -194,8 +195,8 @@ def fraud_probability(columns: Columns) -> npt.NDArray[np.float64]:
         + 0.7 * (columns["establecimiento"] == "MPago")
         + 3.2 * virtual * monto
     )
-    turned = margin * (1 - 2 * columns["concept"])
-    return np.asarray(1 / (1 + np.exp(-(INTERCEPT + turned))), dtype=np.float64)
+    turned = np.interp(columns["concept"], TURNED, INTERCEPTS) + margin * (1 - 2 * columns["concept"])
+    return np.asarray(1 / (1 + np.exp(-turned)), dtype=np.float64)
 
 
 def attainable_auc(probability: npt.NDArray[np.float64]) -> float:

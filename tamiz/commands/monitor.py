@@ -1,0 +1,35 @@
+"""`tamiz monitor`: watch for drift."""
+
+import typer
+
+from schemas import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def monitor() -> None:
+        """Evaluate what the workers count: `drift-panes` in; `drift-reports`, `drift-alerts`, `retrain-requests` out.
+
+        Start one beside any number of workers. Runs until SIGTERM or Ctrl-C. It keeps nothing: at its start it reads
+        the panes of the last eight days again, and says nothing twice.
+        """
+        import logging
+        import signal
+        import threading
+
+        from schemas.dataset import load_dataset
+        from stream_app.model_store import ModelStore
+        from stream_app.monitor import Monitor
+
+        settings = config.load()
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("kafka").setLevel(logging.WARNING)
+        over = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: over.set())
+        store = ModelStore(settings, load_dataset(settings.dataset))
+        store.open()
+        log = logging.getLogger("tamiz.monitor")
+        Monitor(settings, store).run(over, ready=lambda: log.info("everything so far is read; watching"))
