@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test bench-batch check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: setup  ## broker, training, worker and 20,000 transactions, end to end
 
 test: setup check  ## all checks and all tests, on a real Kafka broker
 	$(BIN)/pytest
+
+bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
+	$(BIN)/python -m benchmarks.batch_scoring
 
 check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
