@@ -69,6 +69,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Natural, about("how long after a transaction its label is final; training and test lie so far apart")
     ] = 0
     registry_poll_seconds: Annotated[Positive, about("how often a worker asks the registry who is champion")] = 15
+    guarantee: Annotated[
+        Literal["at-least-once", "exactly-once"],
+        about("what a crash may do to decisions: repeat some, or nothing (docs/guarantees.md)"),
+    ] = "at-least-once"
     batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
     max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
     drift_counting: Annotated[bool, about("whether workers count what they score, for drift to be seen")] = True

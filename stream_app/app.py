@@ -19,14 +19,17 @@ from stream_app import transport
 from stream_app.counting import Counting, CursorReader
 from stream_app.handling import Policy
 from stream_app.model_store import ModelStore, RegistryAwayError
+from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer
 from stream_app.topic_admin import partition_counts
+from stream_app.transactions import ExactlyOnce
 from stream_app.web import Pages, Readiness
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
 FOREVER_S = 10 * 365 * 86_400.0
+MOST_BYTES_SENT = {"max_batch_size": 512 * 1024, "max_request_size": 4 * 1024 * 1024}
 
 
 class ConsumerGroup:
@@ -62,17 +65,18 @@ def make_app(settings: Settings) -> faust.App:
         # An idle consumer that leaves the group never comes back.
         broker_max_poll_interval=FOREVER_S,
         producer_request_timeout=30.0,
-        producer_max_batch_size=512 * 1024,
-        producer_max_request_size=4 * 1024 * 1024,
+        producer_max_batch_size=MOST_BYTES_SENT["max_batch_size"],
+        producer_max_request_size=MOST_BYTES_SENT["max_request_size"],
         stream_wait_empty=True,
         stream_recovery_delay=0.0,  # no tables to recover
         consumer_connections_max_idle_ms=540_000,
     )
 
 
-def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
+def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "Companion"]:
     """Everything a worker is, wired and checked, not yet running.
 
+    at: told of every step that a batch takes.
     Raises ConfigError, SchemaError, BrokerError, ModelUnavailable or ModelIncompatible when it cannot run.
     """
     dataset = load_dataset(settings.dataset)
@@ -81,6 +85,7 @@ def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
     store.open()
     app = make_app(settings)
     metrics = WorkerMetrics()
+    group = ConsumerGroup(app)
     cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic)
     scorer = Scorer(
         policy=Policy(
@@ -91,8 +96,8 @@ def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
         ),
         counting=Counting(cursors.last_cursor, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,
-        group=ConsumerGroup(app),
-        producer=lambda: app.producer.client,
+        group=group,
+        output=make_output(settings, app, group, at),
         transactions_topic=settings.transactions_topic,
         decisions_topic=settings.decisions_topic,
         dead_letters_topic=settings.dead_letters_topic,
@@ -100,10 +105,19 @@ def make_worker(settings: Settings) -> tuple[faust.App, "Companion"]:
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
         metrics=metrics,
+        at=at,
     )
     app.batch_sink = scorer
     app.topics.add(app.topic(settings.transactions_topic))
     return app, Companion(settings, app, store, scorer, metrics)
+
+
+def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: Step) -> Output:
+    """Who publishes and commits, by the guarantee that is set."""
+    if settings.guarantee == "at-least-once":
+        return AtLeastOnce(group, lambda: app.producer.client, at)
+    connection = {"bootstrap_servers": settings.bootstrap}
+    return ExactlyOnce(settings.group, connection, MOST_BYTES_SENT | {"request_timeout_ms": 30_000}, at)
 
 
 class Companion(Service):  # type: ignore[misc]  # mode has no types
@@ -133,7 +147,8 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
 
     async def on_stop(self) -> None:
-        """Close the pages."""
+        """Close the pages and the output."""
+        await self._scorer.close()
         await self._pages.stop()
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -193,9 +208,12 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._metrics.model_forced.set(model.manifest.forced)
 
 
-def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed."""
-    app, companion = make_worker(settings)
+def run(settings: Settings, at: Step = unwatched) -> None:
+    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed.
+
+    at: told of every step that a batch takes; a crash test ends the process there.
+    """
+    app, companion = make_worker(settings, at)
     faust.Worker(app, companion, quiet=True, loglevel=settings.log_level).execute_from_commandline()
 
 

@@ -92,9 +92,13 @@ class EmbeddedBroker:
         if self._temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def restart(self) -> None:
-        """Stop and start again on the same port, with its records kept. Raises BrokerError as starting does."""
+    def restart(self, away_s: float = 0.0) -> None:
+        """Stop and start again on the same port, with its records kept. Raises BrokerError as starting does.
+
+        away_s: how long nobody answers in between.
+        """
         self._end()
+        time.sleep(away_s)
         self._start_on(self._port)
 
     def end_of_log(self, n: int = 15) -> str:

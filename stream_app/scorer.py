@@ -9,31 +9,20 @@ import asyncio
 import logging
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from monitoring.model import ScoringModel
 from stream_app.counting import Counting
 from stream_app.handling import Handled, Outgoing, Policy, handle_carefully
+from stream_app.output import Group, Output, Step, Written, unwatched
 from stream_app.transport import Fetched
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.scorer")
-
-
-class Group(Protocol):
-    """The consumer group's side of things, as the app's consumer shows it."""
-
-    def generation(self) -> int:
-        """The group generation now."""
-
-    async def commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit the next offset of each partition; False when the group has moved on."""
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
@@ -53,7 +42,7 @@ class Scorer:
         counting: Counting,
         model: Callable[[], ScoringModel],
         group: Group,
-        producer: Callable[[], AIOKafkaProducer],
+        output: Output,
         transactions_topic: str,
         decisions_topic: str,
         dead_letters_topic: str,
@@ -61,21 +50,25 @@ class Scorer:
         batch_max_records: int,
         drain_timeout_s: float,
         metrics: WorkerMetrics,
+        at: Step = unwatched,
         die: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
+        """at: told of every step that a batch takes, where a crash test stops the worker."""
         self.topics = frozenset({transactions_topic})
         self._policy = policy
         self._counting = counting
         self._model = model
         self._group = group
-        self._producer = producer
+        self._output = output
         self._decisions_topic = decisions_topic
         self._dead_letters_topic = dead_letters_topic
         self._panes_topic = panes_topic
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
         self._metrics = metrics
+        self._at = at
         self._die = die
+        self._decided_until: dict[TP, int] = {}  # offsets below were committed by the owner before
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
         self.failed: BaseException | None = None
@@ -107,6 +100,10 @@ class Scorer:
             self.failed = error
             self._die(error)
 
+    async def close(self) -> None:
+        """Let go of connections, after everything is decided."""
+        await self._output.close()
+
     async def _take(self) -> list[Fetched]:
         taken = [await self._queue.get()]
         size = _size(taken[0])
@@ -121,52 +118,39 @@ class Scorer:
         records = [r for f in taken if f.generation == current for rows in f.records.values() for r in rows]
         if not records:
             return
+        self._at("fetched")
+        self._decided_until |= await self._output.take_over({TP(r.topic, r.partition) for r in records}, current)
+        if self._decided_until:
+            records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
+            if not records:
+                return
         model = self._model()  # one batch, one model: a swap takes effect between two
         if self._policy.counting:
             await self._counting.take_over({r.partition for r in records}, current, model)
+        self._at("taken over")
         started = time.monotonic()
         # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
         loop = asyncio.get_running_loop()
         handled, panes = await loop.run_in_executor(self._executor, self._handle, records, model)
+        self._at("scored")
+        if self._group.generation() != current:
+            log.info("the group moved on before %d decisions were published; they are made again", len(records))
+            return
         produced_from = time.monotonic()
-        await self._produce(handled, panes)
-        offsets: dict[TP, int] = {}
-        for record in records:
-            offsets[TP(record.topic, record.partition)] = record.offset + 1
-        if not await self._group.commit(offsets):
+        written = (
+            Written(self._decisions_topic, handled.decisions),
+            Written(self._dead_letters_topic, handled.dead_letters),
+            Written(self._panes_topic, panes),
+        )
+        offsets = {TP(record.topic, record.partition): record.offset + 1 for record in records}
+        if not await self._output.write(written, offsets):
             log.info("the group moved on before %d decisions were committed; they may be made again", len(records))
+        self._at("committed")
         self._observe(records, handled, produced_from - started, time.monotonic() - produced_from)
 
     def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
         handled = handle_carefully(records, model, self._policy)
         return handled, self._counting.count(records, handled.coded, model) if handled.coded else []
-
-    async def _produce(self, handled: Handled, panes: Sequence[Outgoing]) -> None:
-        pending: list[Any] = []
-        for topic, outgoing in (
-            (self._decisions_topic, handled.decisions),
-            (self._dead_letters_topic, handled.dead_letters),
-            (self._panes_topic, panes),
-        ):
-            by_partition: dict[int, list[Outgoing]] = defaultdict(list)
-            for record in outgoing:
-                by_partition[record.partition].append(record)
-            for partition, rows in by_partition.items():
-                pending += await self._send(topic, partition, rows)
-        await asyncio.gather(*pending)
-
-    async def _send(self, topic: str, partition: int, rows: Sequence[Outgoing]) -> list[Any]:
-        producer = self._producer()
-        futures = []
-        builder = producer.create_batch()
-        for row in rows:
-            if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
-                futures.append(await producer.send_batch(builder, topic, partition=partition))
-                builder = producer.create_batch()
-                if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
-                    raise RuntimeError(f"a record of {topic}-{partition} does not fit into an empty batch")
-        futures.append(await producer.send_batch(builder, topic, partition=partition))
-        return futures
 
     def _observe(self, records: Sequence[Any], handled: Handled, handling_s: float, producing_s: float) -> None:
         metrics = self._metrics

@@ -1,0 +1,100 @@
+"""Where what was decided goes, and the input's offsets with it: what a batch costs when a worker dies in its middle.
+
+`AtLeastOnce` stands here, `ExactlyOnce` in `stream_app.transactions`; the setting `guarantee` chooses.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from stream_app.handling import Outgoing
+
+Step = Callable[[str], None]
+
+
+def unwatched(step: str) -> None:
+    """Nobody stands at the steps; a crash test does (chaos/worker.py)."""
+
+
+class Group(Protocol):
+    """The consumer group's side of things, as the app's consumer shows it."""
+
+    def generation(self) -> int:
+        """The group generation now."""
+
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the next offset of each partition; False when the group has moved on."""
+
+
+class Written(NamedTuple):
+    """What goes to one topic, each record to the partition of its transaction."""
+
+    topic: str
+    records: Sequence[Outgoing]
+
+
+class Output(Protocol):
+    """Publishes a batch and commits its offsets."""
+
+    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+        """Be the only one who writes for these input partitions, from this group generation on.
+
+        Returns, of each partition that has one, the offset below which everything is decided already.
+        """
+
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+        """Publish, wait until all in-sync replicas have it, then commit the next offset of each input partition.
+
+        False when the group has moved on before the commit: the next owner decides these again.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class AtLeastOnce:
+    """Publish, then commit: a crash between the two repeats a batch, under the same decision ids."""
+
+    def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], at: Step = unwatched) -> None:
+        self._group = group
+        self._producer = producer
+        self._at = at
+
+    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+        """Nothing to do: another may still write, too."""
+        return {}
+
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+        """As `Output.write`."""
+        producer = self._producer()
+        pending = []
+        for topic, records in written:
+            pending += await send(producer, topic, records)
+            self._at("part sent")
+        await asyncio.gather(*pending)
+        self._at("produced")
+        return await self._group.commit(offsets)
+
+    async def close(self) -> None:
+        """The producer is Faust's to close."""
+
+
+async def send(producer: AIOKafkaProducer, topic: str, records: Sequence[Outgoing]) -> list[Any]:
+    """Hand records to a producer in whole batches, a partition's in order; the futures of their acknowledgements."""
+    by_partition: dict[int, list[Outgoing]] = {}
+    for record in records:
+        by_partition.setdefault(record.partition, []).append(record)
+    futures = []
+    for partition, rows in by_partition.items():
+        builder = producer.create_batch()
+        for row in rows:
+            if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+                futures.append(await producer.send_batch(builder, topic, partition=partition))
+                builder = producer.create_batch()
+                if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+                    raise RuntimeError(f"a record of {topic}-{partition} does not fit into an empty batch")
+        futures.append(await producer.send_batch(builder, topic, partition=partition))
+    return futures

@@ -1,0 +1,116 @@
+"""Exactly once: what a record batch brings forth and its input offsets, in one Kafka transaction a partition.
+
+The contract:
+
+* Decisions, dead letters, panes and the offset of an input partition become visible together to whoever reads
+  `read_committed`, or not at all. A crash at any step leaves an open transaction behind; the next owner aborts it.
+* An input partition has a transactional id of its own (`GROUP.TOPIC.PARTITION`). `take_over` initialises it, which
+  ends what the owner before had open and fences that owner off: a zombie, woken after its partition went to another,
+  cannot commit anything any more. Its next write raises `Fenced`, and the worker ends.
+* Only then are committed offsets asked for: the owner before may have committed after this worker began to fetch.
+  `take_over` returns them, and what lies below is not decided again.
+* After any failure inside a transaction nothing further may be committed for that partition, or the failed batch
+  would be lost: every error is raised, and the worker ends (`stream_app.scorer`). Its restart aborts and repeats.
+
+Why an id a partition: aiokafka 0.14 sends offsets to a transaction without the group's generation (TxnOffsetCommit
+v0), so that a group coordinator cannot tell a zombie. Faust's own `exactly_once` is not used: sends to topics that it
+only writes to go outside of its transactions.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from faust.types import TP
+
+from stream_app.output import Step, Written, send, unwatched
+
+TRANSACTION_TIMEOUT_MS = 60_000  # an owner that hangs for longer is aborted by the broker
+
+
+class Fenced(Exception):
+    """Another worker has taken over the partition; nothing of this batch is visible."""
+
+
+class ExactlyOnce:
+    """An `Output` whose every write is a transaction for each input partition in it."""
+
+    def __init__(
+        self, group: str, connection: Mapping[str, Any], batching: Mapping[str, Any], at: Step = unwatched
+    ) -> None:
+        """connection: aiokafka's keyword arguments, of any client. batching: more of them, of producers."""
+        self._group = group
+        self._connection = dict(connection)
+        self._batching = dict(batching)
+        self._at = at
+        self._generation: int | None = None
+        self._producers: dict[TP, AIOKafkaProducer] = {}
+
+    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+        """As `Output.take_over`. Partitions that this generation has taken over already are not in the answer."""
+        if generation != self._generation:
+            await self.close()
+            self._generation = generation
+        new = sorted(partitions - self._producers.keys())
+        if not new:
+            return {}
+        made = await asyncio.gather(*(self._sole_producer(partition) for partition in new))
+        self._producers.update(zip(new, made, strict=True))
+        return await self._committed(new)
+
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+        """As `Output.write`. Raises Fenced when another has taken over one of the partitions."""
+        outcomes = await asyncio.gather(
+            *(self._transact(partition, written, offset) for partition, offset in offsets.items()),
+            return_exceptions=True,  # none may be left half-done behind our back
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return True
+
+    async def close(self) -> None:
+        """Let go of every producer; what one has open is aborted by whoever takes over."""
+        producers, self._producers = self._producers, {}
+        for producer in producers.values():
+            with contextlib.suppress(KafkaError):  # it was fenced: that is why it goes
+                await producer.stop()
+
+    async def _transact(self, partition: TP, written: Sequence[Written], offset: int) -> None:
+        producer = self._producers[partition]
+        try:
+            await producer.begin_transaction()
+            pending = []
+            for topic, records in written:
+                mine = [record for record in records if record.partition == partition.partition]
+                if mine:
+                    pending += await send(producer, topic, mine)
+                self._at("part sent")
+            await asyncio.gather(*pending)
+            await producer.send_offsets_to_transaction({TopicPartition(*partition): offset}, self._group)
+            self._at("produced")
+            await producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch):
+            raise Fenced(f"another worker has taken over {partition.topic}-{partition.partition}") from None
+
+    async def _sole_producer(self, partition: TP) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            transactional_id=f"{self._group}.{partition.topic}.{partition.partition}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            **self._connection,
+            **self._batching,
+        )
+        await producer.start()  # initialises the transactional id: fences, and ends what was open
+        return producer
+
+    async def _committed(self, partitions: Sequence[TP]) -> dict[TP, int]:
+        consumer = AIOKafkaConsumer(group_id=self._group, enable_auto_commit=False, **self._connection)
+        await consumer.start()
+        try:
+            found = {partition: await consumer.committed(TopicPartition(*partition)) for partition in partitions}
+        finally:
+            await consumer.stop()
+        return {partition: offset for partition, offset in found.items() if offset is not None}
