@@ -11,8 +11,9 @@ from schemas.settings import Settings
 from tamiz.main import app
 from tests.test_training import rows, write
 from training import registry
-from training.pipeline import Trained, train
+from training.pipeline import train
 from training.reproduction import CONFIG_FILE, Again, RunConfig, read_config
+from training.trained import Trained
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,9 @@ from schemas.settings import Settings
 from tamiz.main import app
 from training import moves, registry, spellings
 from training.history import MIN_ROWS, History, read_columns, read_history
-from training.pipeline import Trained, train
+from training.pipeline import train
 from training.simulation import Traffic, attainable_auc, simulate
+from training.trained import Trained
 
 DATASET = load_dataset("card_transactions")
 HEADER = [

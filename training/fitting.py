@@ -11,6 +11,7 @@ import xgboost as xgb
 
 from monitoring.model import Matrix, ScoringModel, feature_types
 from schemas.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
+from training.resampling import Resampling, resample
 
 GOLDEN_ROWS = 32
 
@@ -24,9 +25,12 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True):
     early_stopping_rounds: int = 30
     min_child_weight: float = 5.0
     reg_lambda: float = 1.0
+    reg_alpha: float = 0.0
     subsample: float = 0.8
     colsample_bytree: float = 0.8
     scale_pos_weight: float = 1.0  # what a fraud weighs, in rows
+    resampling: Resampling = "none"
+    resampled_share: float = 0.1  # of fraud, after resampling
     seed: int = 0
     nthread: int = 1  # part of the result: threads change the order in which floats are summed
 
@@ -45,10 +49,11 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
     """
     names, types = [f.name for f in encoding], feature_types(encoding)
 
-    def rows(part: Part) -> xgb.DMatrix:
+    def rows(matrix: Matrix, fraud: npt.NDArray[np.float64], weight: float = 1.0) -> xgb.DMatrix:
         return xgb.DMatrix(
-            part.matrix,
-            label=part.fraud,
+            matrix,
+            label=fraud,
+            weight=None if weight == 1 else np.where(fraud == 1, weight, 1.0),
             feature_names=names,
             feature_types=types,
             enable_categorical=True,
@@ -57,16 +62,30 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
 
     settings = msgspec.structs.asdict(config)
     rounds, patience = settings.pop("rounds"), settings.pop("early_stopping_rounds")
+    how, share = settings.pop("resampling"), settings.pop("resampled_share")
+    codes = [j for j, f in enumerate(encoding) if f.kind != "number"]
+    matrix, fraud = resample(train.matrix, train.fraud, codes, how, share, config.seed)
+    # Where a fraud counts for more in learning it must in stopping: else the first tree looks like the best.
+    weight = config.scale_pos_weight * (odds(fraud) / odds(train.fraud) if how != "none" else 1.0)
     booster = xgb.train(
         {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "device": "cpu", **settings},
-        rows(train),
+        rows(matrix, fraud),
         num_boost_round=rounds,
-        evals=[(rows(validation), "validation")],
+        evals=[(rows(validation.matrix, validation.fraud, weight), "validation")],
         early_stopping_rounds=patience,
         verbose_eval=False,
     )
     # inplace_predict uses every tree it finds: those after the best round must not be there.
     return booster[: booster.best_iteration + 1]
+
+
+def odds(fraud: npt.NDArray[np.float64]) -> float:
+    """Frauds for each good row.
+
+    >>> odds(np.array([1.0, 0.0, 0.0, 0.0, 0.0]))
+    0.25
+    """
+    return float(fraud.sum() / (1 - fraud).sum())
 
 
 def predict(booster: xgb.Booster, matrix: Matrix) -> npt.NDArray[np.float64]:

@@ -1,14 +1,13 @@
 """The one story of training, from labelled history to the champion.
 
-clean -> set the last week aside -> split by time -> fit -> recalibrate -> choose operating points -> evaluate -> judge
--> profile -> bundle -> register -> compare with the champion -> promote, if that is proven
+clean -> set the last week aside -> split by time -> search, if asked -> fit -> recalibrate -> choose operating points
+-> evaluate -> judge -> profile -> bundle -> register -> compare with the champion -> promote, if that is proven
 """
 
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -20,8 +19,6 @@ from monitoring.profile import reference_profile
 from monitoring.reference import write_reference
 from schemas.cleaning import DAY_MS
 from schemas.dataset import Dataset, load_dataset
-from schemas.decision import OperatingPoints
-from schemas.events import ModelEvent
 from schemas.features import featurize, fit_encoding
 from schemas.manifest import Manifest
 from schemas.settings import Settings
@@ -32,60 +29,20 @@ from training.figures import draw_all, write_figures
 from training.fitting import Part, fit, golden_rows, predict, write_bundle
 from training.gate import Verdict, judge_skill
 from training.history import History, read_history
-from training.moves import Move
 from training.normality import learn_reference
 from training.operating_points import ChosenPoints, choose_points
-from training.promotion import Judgement, carry_out, judge, meet
+from training.promotion import carry_out, judge, meet
 from training.recalibration import Recalibration, recalibrate
 from training.report import write_report
 from training.reporting import gather
-from training.reproduction import CONFIG_FILE, Again, Environment, Plan, Reproduction, RunConfig, source_of
+from training.reproduction import CONFIG_FILE, Again, Environment, Plan, RunConfig, source_of
+from training.search import search
 from training.splitting import require_both_classes, split_by_time
+from training.trained import Stage, Trained
 
 REPORT = "report.pdf"  # at the root of the run's artifacts
+SEARCH = "search.json"  # beside the measures
 EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
-
-
-class Stage(Protocol):
-    """Is told what training does: a step's name as it begins, and, of one that counts, how far it is."""
-
-    def __call__(self, name: str, done: int = 0, of: int | None = None, /) -> None:
-        """Take it in."""
-
-
-class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """What training did; `tamiz train --json` writes it."""
-
-    model: str
-    version: int
-    champion: bool  # whether it decides from now on; otherwise it is the challenger
-    forced: bool  # it is champion by a person's word and has not shown skill
-    previous_champion: int | None
-    verdict: Verdict
-    judgement: Judgement  # against the champion, too
-    move: Move
-    rows: int  # that came in
-    rejected: dict[str, int]  # rejection code -> rows
-    unlabelled: int
-    parts: dict[str, int]  # rows of train, validation, test and backtest; of the gap, where labels mature late
-    base_rate: float  # share of fraud among the training rows
-    trees: int
-    recalibration: Recalibration  # of its probabilities
-    points: OperatingPoints
-    points_why: str
-    evaluation: Evaluation  # on test rows only
-    data_sha256: str
-    git_commit: str | None
-    run_id: str  # MLflow's; `tamiz train --from-run` makes it again
-    reproduction: Reproduction | None  # of the run that was to be made again
-    seconds: float
-    mlflow_ui: str
-
-    @property
-    def events(self) -> tuple[ModelEvent, ...]:
-        """What `model-events` is told of it."""
-        move = self.move.event(self.model)
-        return msgspec.structs.replace(move, change="registered", reason=self.verdict.sentence), move
 
 
 def train(
@@ -96,6 +53,7 @@ def train(
     loop_id: str | None = None,
     by: str | None = None,
     report: bool = False,
+    trials: int = 0,
     again: Again | None = None,
     stage: Stage = lambda name, done=0, of=None: None,
 ) -> Trained:
@@ -104,8 +62,8 @@ def train(
     source: a file, or what was read from elsewhere.
     force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
     wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
-    report: also log the PDF that a risk officer reads to the run. again: a run to make again, by its plan and on its
-    history. stage: told the name of each step as it begins.
+    report: also log the PDF that a risk officer reads to the run. trials: how many other settings to search among.
+    again: a run to make again, by its plan and on its history. stage: told the name of each step as it begins.
     Raises TrainingError when the history cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
     started = time.perf_counter()
@@ -131,6 +89,21 @@ def train(
 
     stage("opening the registry")  # before the work, so that it is not done in vain
     registry.ensure_reachable(settings)
+
+    searched = None
+    if trials:
+        known = np.sort(np.concatenate([learn, validate]))
+        searched = search(
+            dataset,
+            history.columns_at(known),
+            history.fraud[known],
+            history.event_time_ms[known],
+            trials=trials,
+            config=plan.fit,
+            gap_ms=delay_ms,
+            progress=lambda done, of: stage("cross-validating candidates", done, of),
+        )
+        plan = msgspec.structs.replace(plan, fit=searched.adopted)
 
     stage("fitting")
     seen = history.columns_at(learn)
@@ -190,6 +163,9 @@ def train(
             rejected=sum(history.rejected.values()),
         )
         write_reference(bundle, reference)
+        if searched:
+            evaluated.mkdir()
+            (evaluated / SEARCH).write_bytes(msgspec.json.format(msgspec.json.encode(searched), indent=1))
         figures = _write_evaluation(evaluated, evaluation, points, model, matrix[test], history.fraud[test])
         version = registry.register(
             settings,
@@ -256,6 +232,7 @@ def train(
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
         recalibration=recalibration,
+        search=searched.sentence if searched else None,
         points=points.points,
         points_why=points.why,
         evaluation=evaluation,

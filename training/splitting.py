@@ -1,5 +1,6 @@
 """Train on the past, choose on what came next, judge on what came last."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,35 @@ def split_by_time(
                 "give a history that spans more time"
             )
     return parts
+
+
+def expanding_folds(
+    event_time_ms: npt.NDArray[np.int64],
+    folds: int,
+    *,
+    validation_share: float = VALIDATION_SHARE,
+    gap_ms: int = 0,
+) -> list[Split]:
+    """Time-series cross-validation: what came next is the test of all that came before, and grows into it.
+
+    The rows are cut into `folds` + 1 stretches of time; each but the first is tested on once, and the rows before it
+    are split into train and validation. event_time_ms: shape (n,), in any order. gap_ms: as for `split_by_time`.
+    Raises TrainingError when the times leave a part empty.
+
+    >>> [[part.tolist() for part in fold] for fold in expanding_folds(np.arange(9), 2, validation_share=0.34)]
+    [[[0, 1], [2], [3, 4, 5]], [[0, 1, 2, 3], [4, 5], [6, 7, 8]]]
+    """
+    order = np.argsort(event_time_ms, kind="stable")
+    times = event_time_ms[order]
+    cuts = [_start_of_instant(times, round(len(times) * k / (folds + 1))) for k in range(1, folds + 2)]
+    found = []
+    for begin, end in pairwise(cuts):
+        share = (end - begin) / end if end else 0.0
+        parts = split_by_time(
+            times[:end], validation_share=validation_share * (1 - share), test_share=share, gap_ms=gap_ms
+        )
+        found.append(Split(*(order[rows] for rows in parts)))
+    return found
 
 
 def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.history import History
-    from training.pipeline import Stage, Trained
     from training.reproduction import Again
+    from training.trained import Stage, Trained
 
 ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
@@ -37,6 +37,12 @@ def register(app: typer.Typer) -> None:
         until: Annotated[
             datetime | None, typer.Option("--until", formats=ISO, help="With --from-kafka: event times before, UTC.")
         ] = None,
+        trials: Annotated[
+            int,
+            typer.Option(
+                "--search", min=0, metavar="N", help="Try N other settings of the trees; adopted if surely better."
+            ),
+        ] = 0,
         from_run: Annotated[
             str | None,
             typer.Option(metavar="RUN_ID", help="Make a run again, bit for bit; FILE only if its file has moved."),
@@ -58,6 +64,8 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("name a FILE to learn from, or say --from-kafka, or --from-run; one of them")
         if (since or until) and not from_kafka:
             raise typer.BadParameter("--from and --until go with --from-kafka")
+        if trials and from_run is not None:
+            raise typer.BadParameter("--search looks for other settings than those that --from-run makes again")
         settings = config.load()
         with _shown(Console(stderr=True)) as stage:
             from tamiz.announcing import announce
@@ -72,7 +80,7 @@ def register(app: typer.Typer) -> None:
                 source = _source(settings, again, stage)
             else:
                 source = _from_kafka(settings, _ms(since), _ms(until), stage)
-            done = run(settings, source, force=force, report=True, again=again, stage=stage)
+            done = run(settings, source, force=force, report=True, trials=trials, again=again, stage=stage)
             warning = announce(settings, done.events)
         if as_json:
             import msgspec
@@ -149,6 +157,8 @@ def _show(console: "Console", done: "Trained") -> None:
     )
     table.add_row("split by time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
     table.add_row("fraud in training", f"{done.base_rate:.2%}")
+    if done.search:
+        table.add_row("search", done.search)
     table.add_row("trees", str(done.trees))
     table.add_row("probabilities", done.recalibration.sentence)
     chance = {"roc_auc": 0.5, "average_precision": done.evaluation.base_rate}
