@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from schemas.dataset import load_dataset
 from schemas.errors import TrainingError
 from schemas.features import featurize
 from schemas.settings import Settings
-from tamiz.main import app
+from tamiz.main import app, run
 from training import moves, registry, spellings
 from training.history import MIN_ROWS, History, read_columns, read_history
 from training.pipeline import train
@@ -303,3 +304,30 @@ def test_shuffled_labels_teach_nothing_and_the_interval_says_so(tmp_path: Path) 
     auc = done.evaluation.metric("roc_auc")
     assert (auc.low or 1) < 0.5 < (auc.high or 0)
     assert not done.champion
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        pytest.param(_without("fraude"), "no label column", id="no label column"),
+        pytest.param(_change(fraude="FALSE"), "all 1500 rows are labelled legitimate", id="one class only"),
+        pytest.param(lambda path: write(path, rows(10)), "10 labelled rows are too few", id="ten rows"),
+        pytest.param(_change(fecha="1/01/2020", hora="3"), "spans 1 days", id="all dates equal"),
+        pytest.param(_bytes(b"a,b\n1,2\n"), "not the declared data set", id="another data set"),
+    ],
+)
+def test_the_program_ends_in_one_line_and_says_that_it_failed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], Path],
+    told: str,
+) -> None:
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["tamiz", "train", str(spoil(tmp_path / "spoilt"))])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert line.startswith("tamiz: ")
+    assert told in line
