@@ -4,20 +4,19 @@ Payloads (JSON, from Kafka) and columns (text, from a file) meet after decoding:
 Every row ends in exactly one of `rows` and `rejections`, and no row changes what becomes of another.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from schemas import parsing
 from schemas.dataset import Dataset, Entry, Field
+from schemas.decoding import decode_payloads
 from schemas.events import Rejection
 from schemas.parsing import Fault, Faults
+from schemas.times import times
 
-DEEPEST = 4
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -37,19 +36,9 @@ class Cleaned(NamedTuple):
 
 def clean_payloads(dataset: Dataset, payloads: Sequence[bytes | None], *, max_payload_bytes: int = 65_536) -> Cleaned:
     """Clean JSON objects as they came from a topic. Never raises for what a payload holds."""
-    rejections: list[Rejection] = []
-    rows: list[int] = []
-    objects: list[dict[str, Any]] = []
-    decode = msgspec.json.Decoder().decode
-    for row, payload in enumerate(payloads):
-        found = _decoded(payload, decode, max_payload_bytes)
-        if type(found) is dict:
-            rows.append(row)
-            objects.append(found)
-        else:
-            rejections.append(_rejection(row, None, found))  # type: ignore[arg-type]
-    raw = {name: [o.get(name) for o in objects] for name in dataset.field_names}
-    return _clean(dataset, raw, np.array(rows, dtype=np.int64), len(payloads), rejections)
+    decoded = decode_payloads(dataset.field_names, payloads, max_payload_bytes)
+    rejections = [_rejection(row, None, fault) for row, fault in decoded.faults.items()]
+    return _clean(dataset, decoded.columns, np.array(decoded.rows, dtype=np.int64), len(payloads), rejections)
 
 
 def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> Cleaned:
@@ -57,75 +46,6 @@ def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> Cle
     n = len(next(iter(columns.values()))) if columns else 0
     raw = {name: columns.get(name, [None] * n) for name in dataset.field_names}
     return _clean(dataset, raw, np.arange(n, dtype=np.int64), n, [])
-
-
-def _decoded(payload: bytes | None, decode: Any, max_payload_bytes: int) -> dict[str, Any] | Fault:
-    wanted = "a JSON object in UTF-8"
-    if payload is None:
-        return Fault("null", None, wanted)
-    if len(payload) > max_payload_bytes:
-        return Fault("too-large", f"{len(payload)} bytes", f"at most {max_payload_bytes} bytes")
-    try:
-        found = decode(payload)
-    except RecursionError:
-        return Fault("too-deep", payload, f"at most {DEEPEST} levels")
-    except (msgspec.MsgspecError, ValueError) as error:
-        return _not_json(payload, error)
-    if type(found) is not dict:
-        return Fault("not-an-object", found, wanted)
-    tokens = _tokens(found, DEEPEST)
-    if tokens is None:
-        return Fault("too-deep", payload, f"at most {DEEPEST} levels")
-    # A decoder keeps the last of two equal keys and says nothing. Every key and every text in the payload has two
-    # quotation marks that are not escaped, and what the decoder dropped had them too: equal counts mean that nothing
-    # was dropped. Only an escaped backslash makes it unclear which quotation mark is escaped.
-    if payload.count(b'"') - payload.count(b'\\"') != 2 * tokens or b"\\\\" in payload:
-        twice = _key_given_twice(payload)
-        if twice is not None:
-            return Fault("duplicate-key", twice, "each key once")
-    return found
-
-
-def _not_json(payload: bytes, error: Exception) -> Fault:
-    if not payload.strip():
-        return Fault("empty", payload, "a JSON object in UTF-8")
-    try:
-        payload.decode("utf-8")
-    except UnicodeDecodeError as wrong:
-        return Fault("not-utf8", payload, f"UTF-8; byte {wrong.start} is not")
-    return Fault("not-json", payload, f"a JSON object; {error}")
-
-
-def _tokens(value: dict[str, Any], depth: int) -> int | None:
-    """Keys and texts in an object, or None when it is nested deeper than `depth`."""
-    values = value.values()
-    kinds = list(map(type, values))
-    count = len(kinds) + kinds.count(str)
-    if dict in kinds or list in kinds:
-        for inner in values:
-            if type(inner) is list:
-                inner = dict(enumerate(inner))
-                count -= len(inner)  # a list's places are no keys
-            if type(inner) is dict:
-                below = _tokens(inner, depth - 1) if depth > 1 else None
-                if below is None:
-                    return None
-                count += below
-    return count
-
-
-def _key_given_twice(payload: bytes) -> str | None:
-    twice: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                twice.append(key)
-            seen.add(key)
-
-    json.loads(payload, object_pairs_hook=note)
-    return twice[0] if twice else None
 
 
 def _clean(
@@ -182,7 +102,7 @@ def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) ->
 
 def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> npt.NDArray[np.int64]:
     time, missing = dataset.event_time, frozenset(dataset.missing)
-    found, faults = parsing.times(raw[time.date], time.formats, missing)
+    found, faults = times(raw[time.date], time.formats, missing)
     note(time.date, faults)
     event_time_ms = found.day_ms
     if time.hour is None or found.complete.all():

@@ -1,6 +1,7 @@
 """From score to outcome, and what a decision is called."""
 
 import uuid
+from hashlib import sha1
 
 import msgspec
 import numpy as np
@@ -10,6 +11,8 @@ from schemas.errors import ModelIncompatible
 
 OUTCOMES = ("approve", "review", "decline")
 DECISION_IDS = uuid.UUID("f7810325-5a11-50ee-ad6d-cefd1ddac460")  # UUIDv5 of "tamiz:decision" among URLs
+_NAMESPACE = DECISION_IDS.bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}  # the two bits that RFC 9562 sets
 
 
 class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,4 +49,6 @@ def decision_id(transaction: str) -> str:
     >>> decision_id("transactions-0-0")
     '46dd113b-253c-5c14-bac3-de9eb24f61a2'
     """
-    return str(uuid.uuid5(DECISION_IDS, transaction))
+    # As `uuid.uuid5`, which takes ten times as long over making an object that is then written out.
+    digest = sha1(_NAMESPACE + transaction.encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"

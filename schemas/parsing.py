@@ -8,8 +8,7 @@ so that a hostile stream of unique texts costs time and no memory.
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -58,6 +57,17 @@ def shown(value: Any) -> str:
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
             text = type(value).__name__
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def distinct_texts(values: Raw, longest: int, parse: Callable[[str], Any]) -> dict[str, Any] | None:
+    """What each distinct text means; None where not all values are texts of at most `longest` characters."""
+    try:
+        distinct = set(values)
+    except TypeError:  # an object or a list
+        return None
+    if not distinct or any(type(value) is not str or len(value) > longest for value in distinct):
+        return None
+    return {value: parse(value) for value in distinct}
 
 
 def numbers(
@@ -121,6 +131,9 @@ def _number(value: Any, missing: frozenset[str]) -> float | Fault:
 
 def booleans(values: Raw, missing: frozenset[str]) -> tuple[Floats, Faults]:
     """float64 of 0 and 1, shape (n,), NaN where missing."""
+    known = distinct_texts(values, LONGEST_TEXT, lambda text: _truth_of_text(text, missing))
+    if known is not None and None not in known.values():
+        return np.array([known[value] for value in values], dtype=np.float64), {}
     faults: Faults = {}
     parsed = np.empty(len(values))
     for i, value in enumerate(values):
@@ -151,6 +164,9 @@ def _truth_of_text(text: str, missing: frozenset[str]) -> float | None:
 
 def categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Faults]:
     """Objects, shape (n,): the canonical text, or None where missing."""
+    known = distinct_texts(values, LONGEST_TEXT, lambda text: canonical(text, missing))
+    if known is not None:
+        return as_objects([known[value] for value in values]), {}
     faults: Faults = {}
     parsed: list[str | None] = []
     keep = parsed.append
@@ -197,6 +213,9 @@ def repaired(text: str) -> str:
 
 def mappings(values: Raw, keys: Sequence[str], missing: frozenset[str]) -> tuple[dict[str, list[Any]], Faults]:
     """A raw column for each key, from objects or from texts such as `{'model': 2020; 'os': 'WEB'}`."""
+    known = distinct_texts(values, LONGEST_MAPPING, lambda text: _mapping_of_text(text, missing))
+    if known is not None and Fault not in map(type, known.values()):
+        return {key: [known[value].get(key) for value in values] for key in keys}, {}
     faults: Faults = {}
     rows: list[Any] = []
     for i, value in enumerate(values):
@@ -234,68 +253,6 @@ def _mapping_of_text(text: str, missing: frozenset[str]) -> dict[str, str | None
         quoted = match[4] if match[4] is not None else match[5]
         found[key] = None if bare in ("None", "null") else quoted if bare is None else bare
     return found
-
-
-class Times(NamedTuple):
-    """Event times before the hour is added."""
-
-    day_ms: npt.NDArray[np.int64]  # shape (n,): midnight UTC, or the instant itself where `complete`
-    complete: npt.NDArray[np.bool_]  # shape (n,): the text had a time of day, so no hour is wanted
-
-
-def times(values: Raw, formats: tuple[str, ...], missing: frozenset[str]) -> tuple[Times, Faults]:
-    """Dates and ISO 8601 time stamps, in milliseconds since 1970."""
-    faults: Faults = {}
-    day_ms, complete = [0] * len(values), [False] * len(values)
-    for i, value in enumerate(values):
-        if type(value) is str and len(value) <= LONGEST_TEXT:
-            found = _time_of_text(value, formats, missing)
-        else:
-            found = _not_a_time(value)
-        if type(found) is Fault:
-            faults[i] = found
-        else:
-            day_ms[i], complete[i] = found  # type: ignore[misc]
-    return Times(np.array(day_ms, dtype=np.int64), np.array(complete, dtype=bool)), faults
-
-
-def _not_a_time(value: Any) -> Fault:
-    code = "missing-field" if value is None else "too-long" if type(value) is str else "wrong-type"
-    return Fault(code, value, "a date such as 5/01/2020 or 2020-01-05")
-
-
-@lru_cache(CACHED)
-def _time_of_text(text: str, formats: tuple[str, ...], missing: frozenset[str]) -> tuple[int, bool] | Fault:
-    stripped = text.strip()
-    if stripped in missing:
-        return _not_a_time(None)
-    wanted = "a date such as 5/01/2020 or 2020-01-05, or an ISO 8601 time stamp"
-    if not stripped.isascii() or len(stripped) > 40:
-        return Fault("not-a-date", text, wanted)
-    found = _parsed_time(stripped, formats)
-    if found is None:
-        return Fault("not-a-date", text, wanted)
-    moment, complete = found
-    if not 1970 <= moment.year <= 2199:
-        return Fault("out-of-range", text, "a year from 1970 to 2199")
-    return round(moment.timestamp() * 1000), complete
-
-
-def _parsed_time(text: str, formats: tuple[str, ...]) -> tuple[datetime, bool] | None:
-    for form in formats:
-        try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC), False
-        except ValueError:
-            continue
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    complete = "T" in text or ":" in text
-    try:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC), complete
-    except OverflowError:
-        return None
 
 
 def as_objects(values: Sequence[Any]) -> Objects:

@@ -5,7 +5,6 @@ Every record that goes in comes out once, as a decision or as a dead letter, in 
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -148,14 +147,21 @@ def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringMode
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
     reasons = iter(decided.reasons)
-    source = f"/tamiz/{manifest.model}/{model.version}".encode()
+    # CloudEvents 1.0, Kafka protocol binding, binary content mode.
+    same = [
+        ("ce_specversion", b"1.0"),
+        ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
+        ("ce_type", b"tamiz.decision.v1"),
+        ("content-type", b"application/json"),
+    ]
     decisions = []
-    for row, declared, score, code, event_time_ms in zip(
+    for row, declared, score, code, event_time_ms, time in zip(
         cleaned.rows.tolist(),
         cleaned.transaction_ids,
         decided.scores.tolist(),
         decided.outcomes.tolist(),
         cleaned.event_time_ms.tolist(),
+        _rfc3339(cleaned.event_time_ms),
         strict=True,
     ):
         record = records[row]
@@ -171,30 +177,15 @@ def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringMode
             model_version=model.version,
             event_time_ms=event_time_ms,
         )
-        headers = _decision_headers(record, decision, source)
-        decisions.append(Outgoing(record.partition, record.key, encode(decision), headers))
+        own = ("ce_id", decision.decision_id.encode()), ("ce_time", time), (OFFSET_HEADER, b"%d" % record.offset)
+        passed_on = [h for h in record.headers if h[0] in PASSED_ON] if record.headers else ()
+        decisions.append(Outgoing(record.partition, record.key, encode(decision), [*same, *own, *passed_on]))
     return decisions
 
 
-def _decision_headers(record: Incoming, decision: Decision, source: bytes) -> list[tuple[str, bytes]]:
-    # CloudEvents 1.0, Kafka protocol binding, binary content mode.
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", decision.decision_id.encode()),
-        ("ce_source", source),
-        ("ce_type", b"tamiz.decision.v1"),
-        ("ce_time", _rfc3339(decision.event_time_ms)),
-        ("content-type", b"application/json"),
-        (OFFSET_HEADER, b"%d" % record.offset),
-    ]
-    headers += [h for h in record.headers if h[0] in PASSED_ON]
-    return headers
-
-
-def _rfc3339(time_ms: int) -> bytes:
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
-    )
+def _rfc3339(times_ms: npt.NDArray[np.int64]) -> list[bytes]:
+    written: list[bytes] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S").tolist()
+    return written
 
 
 def _dead_letter(record: Incoming, rejection: Rejection, group: str) -> Outgoing:
