@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from monitoring.alerting import AlertBook, AlertPolicy, Change, Incident, companions, judge
+from monitoring.comparison import statistics_records
 from monitoring.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.evidence import FeatureEvidence, gather
 from monitoring.pane_codec import cursor_of, panes_of
@@ -28,7 +29,6 @@ from schemas.events import (
     DriftAlert,
     DriftEvidence,
     DriftReport,
-    DriftStatistics,
     DriftWindow,
     PaneSnapshot,
     RetrainRequest,
@@ -219,32 +219,12 @@ def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
     )
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _windows(names: Sequence[str], s: WindowStatistics, rows: Sequence[int]) -> tuple[DriftWindow, ...]:
     return tuple(
         DriftWindow(
             window=window.name,
             rows=int(rows[w]),
-            features=tuple(
-                DriftStatistics(
-                    feature=name,
-                    rows=int(s.rows[w, i]),
-                    psi=_known(s.psi[w, i]),
-                    psi_corrected=_known(s.psi_corrected[w, i]),
-                    psi_decile=_known(s.psi_decile[w, i]),
-                    psi_lower_bound=_known(s.psi_lower_bound[w, i]),
-                    kl=_known(s.kl[w, i]),
-                    js=_known(s.js[w, i]),
-                    ks=_known(s.ks[w, i]),
-                    ks_p_value=_known(s.ks_p_value[w, i]),
-                    labelled=bool(s.labelled[w, i]),
-                    exceeds=bool(s.exceeds[w, i]),
-                )
-                for i, name in enumerate(names)
-            ),
+            features=statistics_records(names, s, w),
         )
         for w, window in enumerate(WINDOWS)
     )

@@ -1,9 +1,12 @@
 """A version from the registry, loaded and checked."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from monitoring.model import ScoringModel
+from monitoring.reference import Reference, load_reference
 from schemas.errors import ModelUnavailable
 from schemas.settings import Settings
 from training import registry
@@ -14,9 +17,24 @@ def registered_model(settings: Settings, version: int | None = None) -> ScoringM
 
     Raises ModelUnavailable when there is no such version or no champion, ModelIncompatible when its bundle is damaged.
     """
+    with _bundle(settings, version) as (folder, number):
+        return ScoringModel.load(folder, number)
+
+
+def registered_reference(settings: Settings, version: int | None = None) -> tuple[ScoringModel, Reference]:
+    """The same with what its traffic is held against.
+
+    Raises as `registered_model` does, and ModelIncompatible when the bundle holds no reference.
+    """
+    with _bundle(settings, version) as (folder, number):
+        return ScoringModel.load(folder, number), load_reference(folder)
+
+
+@contextmanager
+def _bundle(settings: Settings, version: int | None) -> Iterator[tuple[Path, int]]:
     if version is None and (version := registry.champion(settings)) is None:
         raise ModelUnavailable(
             f"the model {settings.model!r} has no champion; name one with --version, or train with `tamiz train`"
         )
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as folder:
-        return ScoringModel.load(registry.download_bundle(settings, version, Path(folder)), version)
+        yield registry.download_bundle(settings, version, Path(folder)), version

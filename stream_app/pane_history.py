@@ -1,0 +1,49 @@
+"""What the workers counted, read back from `drift-panes` as far as the topic keeps it."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from monitoring.bins import FrozenBins
+from monitoring.comparison import Counted
+from monitoring.periods import Calendar, CalendarCounts
+from schemas.errors import BrokerError
+from schemas.events import PaneSnapshot
+from schemas.settings import Settings
+from schemas.wire import decode
+from stream_app.reading import read_to_end
+
+log = logging.getLogger("tamiz.drift")
+
+
+def read_periods(
+    settings: Settings,
+    bins: FrozenBins,
+    calendar: Calendar,
+    *,
+    model_version: int,
+    progress: Callable[[int, int], None] = lambda read, of: None,
+) -> list[Counted]:
+    """Days, weeks or months of what one model version scored, in time; at least one.
+
+    progress: told how many offsets are read, and of how many.
+    Raises BrokerError when no Kafka answers, or nothing is there of this version.
+    """
+    topic = settings.drift_panes_topic
+    found = CalendarCounts(bins, model=settings.model, model_version=model_version)
+    for records in read_to_end(settings.bootstrap, topic, progress):
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                found.add(decode(record.value, PaneSnapshot))
+            except (msgspec.DecodeError, ValueError) as error:
+                log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
+    periods = found.periods(calendar)
+    if not periods:
+        raise BrokerError(
+            f"the topic {topic} holds nothing of {settings.model} version {model_version}: no worker counted with it "
+            "as yet (TAMIZ_DRIFT_COUNTING), or it is too long ago; name another with --version"
+        )
+    return periods

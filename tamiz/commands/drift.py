@@ -1,0 +1,129 @@
+"""`tamiz drift`: what came, against what a model learned from; a file, or the stream by calendar."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas import settings as config
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from monitoring.comparison import DriftComparison
+    from schemas.settings import Settings
+
+
+class Calendar(StrEnum):
+    """Over what the stream's panes are added up."""
+
+    day = "day"
+    week = "week"
+    month = "month"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def drift(
+        file: Annotated[Path | None, typer.Argument(help="Transactions: CSV or Parquet.", show_default=False)] = None,
+        window: Annotated[
+            Calendar | None, typer.Option(help="Instead of a file: what the workers counted, by day, week or month.")
+        ] = None,
+        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: everything, on stdout.")] = False,
+        output: Annotated[
+            Path | None,
+            typer.Option("--output", "-o", help="Draw both distributions: .png (the last period) or .html."),
+        ] = None,
+    ) -> None:
+        """Hold FILE, or the stream by --window, against what a model learned from: PSI, CSI, KL, JS and KS."""
+        import msgspec
+        from rich.console import Console
+
+        if (file is None) == (window is None):
+            raise ConfigError("say what to compare: FILE, or --window day, week or month (one of the two)")
+        if output:
+            from training.drift_figures import require_drawable
+
+            require_drawable(output)
+        settings = config.load()
+        with Console(stderr=True).status("fetching the model …") as status:
+            compared = (
+                _of_file(settings, file, version, status.update)
+                if file
+                else _of_stream(settings, window or Calendar.day, version, status.update)
+            )
+            if output:
+                status.update("drawing …")
+                from training.drift_figures import write_drift
+
+                write_drift(output, compared)
+        if as_json:
+            print(msgspec.json.format(msgspec.json.encode(compared)).decode())
+        else:
+            _show(compared)
+
+
+def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callable[[str], None]") -> "DriftComparison":
+    from monitoring.comparison import compare
+    from schemas.dataset import load_dataset
+    from training.counting import count_file
+    from training.registered import registered_reference
+
+    model, reference = registered_reference(settings, version)
+    counted = count_file(file, load_dataset(settings.dataset), model, lambda share: say(f"counting … {share:.0%}"))
+    return compare(reference, [counted], model=settings.model, model_version=model.version, source=str(file))
+
+
+def _of_stream(
+    settings: "Settings", calendar: Calendar, version: int | None, say: "Callable[[str], None]"
+) -> "DriftComparison":
+    from monitoring.comparison import compare
+    from stream_app.pane_history import read_periods
+    from training.registered import registered_reference
+
+    model, reference = registered_reference(settings, version)
+    periods = read_periods(
+        settings,
+        reference.bins,
+        calendar.value,
+        model_version=model.version,
+        progress=lambda read, of: say(f"reading panes … {read:,} of {of:,}"),
+    )
+    source = settings.drift_panes_topic
+    return compare(reference, periods, model=settings.model, model_version=model.version, source=source)
+
+
+def _show(compared: "DriftComparison") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from monitoring.comparison import verdict
+    from training.drift_figures import cells
+
+    console = Console()
+    for period in compared.periods:
+        console.print(verdict(period), highlight=False, markup=False)
+    last = compared.periods[-1]
+    table = Table(
+        title=f"{escape(last.name)}, {last.rows:,} rows, against {compared.model} version {compared.model_version}",
+        title_justify="left",
+        box=box.SIMPLE,
+        caption="PSI of an input is CSI; surely: its lower bound; moved: that bound is above what is tolerated",
+        caption_justify="left",
+    )
+    # What fits a terminal of 80 columns; --json and --output have the rest.
+    for head in ("feature", "PSI", "surely", "tolerated", "KL", "KS", "p of KS", ""):
+        table.add_column(head, justify="left" if head == "feature" else "right")
+    for feature in last.features:
+        name, _, psi, _, surely, tolerated, _, kl, _, ks, p = cells(feature)
+        moved = feature.statistics.exceeds
+        row = escape(name), psi, surely, tolerated, kl, ks, p, "moved" if moved else ""
+        table.add_row(*row, style="red" if moved else None)
+    console.print(table)

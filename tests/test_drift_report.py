@@ -1,0 +1,216 @@
+"""Drift by hand and by calendar: a file and the stream's own panes, counted alike, against a model's reference."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from kafka import KafkaProducer
+from typer.testing import CliRunner
+
+from monitoring.comparison import DriftComparison, compare, verdict
+from monitoring.model import ScoringModel
+from monitoring.pane_codec import to_records
+from monitoring.panes import PartitionPanes
+from monitoring.periods import CalendarCounts
+from monitoring.reference import Reference, load_reference
+from schemas.errors import BrokerError
+from schemas.events import PaneSnapshot
+from schemas.manifest import CALIBRATION_FILE
+from schemas.settings import Settings, load
+from schemas.topics import table
+from stream_app.handling import handle
+from stream_app.pane_history import read_periods
+from stream_app.topic_admin import create_topics
+from tamiz.main import app
+from tests.conftest import Kafka
+from tests.watched import FIRST_DAY_MS, POLICY, ROWS_A_DAY, Record, traffic
+from training.counting import count_file
+from training.registry import download_bundle
+from training.simulation import DAY_MS, Traffic, simulate
+from training.spellings import payloads, write
+
+Champion = tuple[ScoringModel, Reference]
+
+
+@pytest.fixture(scope="module")
+def bundle(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return download_bundle(skilled, 1, tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def champion(bundle: Path) -> Champion:
+    return ScoringModel.load(bundle, 1), load_reference(bundle)
+
+
+def original(kind: str | None = None, days: int = 9) -> Traffic:
+    of = traffic(kind, days=days)
+    return Traffic(
+        rows=of.rows, seed=of.seed, signal=True, start_ms=of.start_ms, days=days, drift=of.drift, spelling="original"
+    )
+
+
+@pytest.fixture(scope="module")
+def nine_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "nine-days.csv"
+    write(original(), simulate(original()), path)
+    return path
+
+
+def snapshots(model: ScoringModel, of: Traffic, partitions: int = 2) -> Iterator[tuple[bytes, PaneSnapshot]]:
+    """What workers publish of the traffic: minutes grow, close, and travel again."""
+    folds = [PartitionPanes(model.bins, p, DAY_MS) for p in range(partitions)]
+    offset = 0
+    for _, values in payloads(of, simulate(of)):
+        for batch in (values[i : i + 500] for i in range(0, len(values), 500)):
+            for p, fold in enumerate(folds):
+                mine = [
+                    Record("transactions", p, offset + i, b"", v) for i, v in enumerate(batch) if i % partitions == p
+                ]
+                coded = handle(mine, model, POLICY).coded
+                assert coded is not None
+                fold.observe(coded.codes, coded.event_times_ms, np.array([r.offset for r in mine]))
+                counted = fold.snapshot()
+                yield from to_records(counted, model="card-transactions", model_version=1, layout=model.bins.digest)
+            offset += len(batch)
+
+
+@pytest.fixture(scope="module")
+def published(champion: Champion) -> list[tuple[bytes, PaneSnapshot]]:
+    return list(snapshots(champion[0], original()))
+
+
+def calendar(champion: Champion, published: list[tuple[bytes, PaneSnapshot]]) -> CalendarCounts:
+    counts = CalendarCounts(champion[1].bins, model="card-transactions", model_version=1)
+    for _, snapshot in published:
+        counts.add(snapshot)
+    return counts
+
+
+def test_the_streams_panes_and_the_file_are_counted_alike(
+    champion: Champion, published: list[tuple[bytes, PaneSnapshot]], nine_days: Path
+) -> None:
+    of_file = count_file(nine_days, POLICY.dataset, champion[0])
+    twice = calendar(champion, [*published, *reversed(published)])
+    for name in ("day", "week", "month"):
+        periods = twice.periods(name)
+        assert sum(p.rows for p in periods) == of_file.rows == 9 * ROWS_A_DAY
+        assert np.sum([p.counts for p in periods], axis=0).tolist() == of_file.counts.tolist()
+        assert np.sum([p.rows_by_hour for p in periods], axis=0).tolist() == of_file.rows_by_hour.tolist()
+
+
+def test_periods_are_whole_utc_days_weeks_from_monday_and_months(
+    champion: Champion, published: list[tuple[bytes, PaneSnapshot]]
+) -> None:
+    counts = calendar(champion, published)
+    first = datetime.fromtimestamp(FIRST_DAY_MS / 1000, UTC)
+    assert next(p.name for p in counts.periods("day")) == first.strftime("%Y-%m-%d") == "2020-01-31"
+    assert [p.name for p in counts.periods("week")] == ["2020-W05", "2020-W06"]
+    months = counts.periods("month")
+    assert [p.name for p in months] == ["2020-01", "2020-02"]
+    assert months[0].until_ms == months[1].from_ms == int(datetime(2020, 2, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
+    champion: Champion, nine_days: Path, tmp_path: Path
+) -> None:
+    def compared(path: Path) -> DriftComparison:
+        counted = count_file(path, POLICY.dataset, champion[0])
+        return compare(champion[1], [counted], model="m", model_version=1, source=str(path))
+
+    (quiet,) = compared(nine_days).periods
+    assert quiet.moved == ()
+    assert "nothing surely moved" in verdict(quiet)
+    shifted = original("mean-shift")
+    write(shifted, simulate(shifted), tmp_path / "shifted.csv")
+    (moved,) = compared(tmp_path / "shifted.csv").periods
+    assert {"monto", "cashback"} <= {f.statistics.feature for f in moved.moved}
+    assert moved.features[0].statistics.feature in ("monto", "cashback")
+    assert sum(moved.features[0].reference) == pytest.approx(1)
+    assert sum(moved.features[0].current) == pytest.approx(1)
+
+
+def test_rows_that_are_rejected_are_drift_of_the_dead_letters(
+    champion: Champion, nine_days: Path, tmp_path: Path
+) -> None:
+    header, *lines = nine_days.read_text("utf-8-sig").splitlines()
+    broken = [line.replace(";", "|", 3) if i % 10 == 0 else line for i, line in enumerate(lines)]
+    (tmp_path / "broken.csv").write_text("\n".join([header, *broken]), encoding="utf-8")
+    counted = count_file(tmp_path / "broken.csv", POLICY.dataset, champion[0])
+    (period,) = compare(champion[1], [counted], model="m", model_version=1, source="f").periods
+    assert counted.rows == 9 * ROWS_A_DAY
+    assert "dead-letter" in {f.statistics.feature for f in period.moved}
+
+
+@pytest.fixture
+def registry(skilled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(skilled.state_dir))
+
+
+@pytest.mark.usefixtures("registry")
+def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_days: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "drift.html", tmp_path / "drift.png"
+    told = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "--json", "-o", str(page)])
+    assert told.exit_code == 0, told.output
+    compared = msgspec.json.decode(told.stdout, type=DriftComparison)
+    assert (compared.model_version, compared.periods[0].rows) == (1, 9 * ROWS_A_DAY)
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<svg") == 1
+    assert "src=" not in html
+    assert 'xlink:href="http' not in html
+    shown = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "-o", str(picture)])
+    assert "nothing surely moved" in shown.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "FILE, or --window"),
+        (["x.csv", "--window", "day"], "FILE, or --window"),
+        (["x.csv", "-o", "x.pdf"], ".png or .html"),
+        (["x.csv", "--version", "99"], "99"),
+    ],
+    ids=["neither", "both", "kind", "version"],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(arguments: list[str], said: str) -> None:
+    refused = CliRunner().invoke(app, ["drift", *arguments])
+    assert refused.exit_code != 0
+    assert said in refused.output + str(refused.exception)
+
+
+def test_a_model_without_calibration_is_refused_with_the_command_that_makes_it(bundle: Path, tmp_path: Path) -> None:
+    for file in bundle.iterdir():
+        if file.name != CALIBRATION_FILE:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(Exception, match="tamiz train"):
+        load_reference(tmp_path)
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("registry")
+def test_weeks_are_read_from_the_topic_whatever_else_lies_on_it(
+    kafka: Kafka,
+    champion: Champion,
+    published: list[tuple[bytes, PaneSnapshot]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("TAMIZ_DRIFT_PANES_TOPIC", "drift-panes-by-calendar")
+    settings = load()
+    create_topics(settings.bootstrap, [t for t in table(settings) if t.role == "drift-panes"], 1)
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap, max_request_size=4 * 1024 * 1024)
+    producer.send(settings.drift_panes_topic, key=b"x", value=b"not ours")
+    for key, snapshot in published:
+        producer.send(settings.drift_panes_topic, key=key, value=msgspec.json.encode(snapshot), partition=0)
+    producer.close()
+    told = CliRunner().invoke(app, ["drift", "--window", "week", "--version", "1", "--json"])
+    assert told.exit_code == 0, told.output
+    weeks = msgspec.json.decode(told.stdout, type=DriftComparison).periods
+    expected = calendar(champion, published).periods("week")
+    assert [(w.name, w.rows) for w in weeks] == [(w.name, w.rows) for w in expected]
+    with pytest.raises(BrokerError, match="holds nothing of card-transactions version 2"):
+        read_periods(settings, champion[1].bins, "day", model_version=2)
