@@ -207,5 +207,15 @@ def test_the_command_trains_on_the_topics_and_minds_the_label_delay(topics: tupl
     assert done["unlabelled"] == int(((times < bound) & (times > times[times < bound].max() - DAY_MS)).sum())
     assert done["parts"]["gap"] > 0
     assert sum(done["parts"].values()) == done["rows"] - done["unlabelled"]
+    again = json.loads(runner.invoke(app, ["train", "--from-run", done["run_id"], "--json"]).stdout)
+    assert again["reproduction"]["same"]
+    assert (again["rows"], again["parts"]) == (done["rows"], done["parts"])
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    overruled = label("id-10", fraud=True, at=1)
+    producer.send(settings.labels_topic, key=b"id-10", value=msgspec.json.encode(overruled))
+    producer.close()
+    refused = runner.invoke(app, ["train", "--from-run", done["run_id"]])
+    assert refused.exit_code != 0
+    assert "labels have come since" in str(refused.exception)
     for wrong in (["train"], ["train", str(path), "--from-kafka"], ["train", str(path), "--from", "2020-01-01"]):
         assert runner.invoke(app, wrong).exit_code == 2

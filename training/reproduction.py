@@ -95,9 +95,14 @@ class Again(NamedTuple):
     def require_same_history(self, history: History) -> None:
         """Raise TrainingError when it is not what the run learned from: nothing else could give the same model."""
         if history.sha256 != self.config.data_sha256:
+            remedy = (
+                "name the file that it was trained on"
+                if isinstance(self.config.source, FileSource)
+                else "transactions have expired there, or labels have come since"
+            )
             raise TrainingError(
                 f"{history.source}: not what run {self.run_id} learned from: SHA-256 {history.sha256[:12]}…, there "
-                f"{self.config.data_sha256[:12]}…; name the file that it was trained on"
+                f"{self.config.data_sha256[:12]}…; {remedy}"
             )
 
     def told(self, now: RunConfig) -> "Reproduction":

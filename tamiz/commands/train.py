@@ -32,10 +32,12 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--from-kafka", help="Learn from the topics instead: transactions and their labels.")
         ] = False,
         since: Annotated[
-            datetime | None, typer.Option("--from", formats=ISO, help="With --from-kafka: first event time, UTC.")
+            datetime | None,
+            typer.Option("--from", formats=ISO, metavar="DATE", help="With --from-kafka: first event time, UTC."),
         ] = None,
         until: Annotated[
-            datetime | None, typer.Option("--until", formats=ISO, help="With --from-kafka: event times before, UTC.")
+            datetime | None,
+            typer.Option("--until", formats=ISO, metavar="DATE", help="With --from-kafka: event times before, UTC."),
         ] = None,
         trials: Annotated[
             int,
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
     ) -> None:
-        """Train a model on FILE and register it in MLflow; champion if it proves itself, else challenger.
+        """Train a model on FILE, or on what Kafka keeps, and register it in MLflow; champion if it proves itself.
 
         The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
         the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
