@@ -1,5 +1,6 @@
 """The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
 
+import math
 import os
 import signal
 import subprocess
@@ -26,12 +27,16 @@ from schemas.events import Decision
 from schemas.settings import Settings
 from schemas.topics import table
 from stream_app.topic_admin import create_topics
+from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
 from training.pipeline import train
-from training.simulation import Traffic, simulate
+from training.simulation import DAY_MS, Traffic, simulate
 from training.spellings import payloads, write
 
 HISTORY_ROWS = 30_000
 BROKEN_SHARE = 0.01
+HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
+TRAFFIC_START_MS = HISTORY.start_ms + HISTORY.days * DAY_MS
+TRAFFIC_DAYS = 10
 PATIENCE_S = 30
 
 
@@ -53,7 +58,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float
     latency: Latency
     model: str
-    model_version: int
+    model_version: int  # that decides at the end
+    forced: bool  # whether its first version decided by a person's word, without proof
+    story: tuple[Step, ...]  # of the loop from drift to swap
     mlflow_ui: str
     seconds: float
 
@@ -121,17 +128,24 @@ class Watcher(threading.Thread):
 @contextmanager
 def worker(settings: Settings, log: Path) -> Iterator[None]:
     """A worker in a process of its own, ready on entry and gone on exit."""
+    with running("worker", settings, log) as process:
+        _wait_until_ready(process, f"http://{settings.web_host}:{settings.web_port}/readyz", log)
+        yield
+
+
+@contextmanager
+def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A `tamiz COMMAND` in a process of its own, gone on exit."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
     for name in settings.__struct_fields__:
         if (value := getattr(settings, name)) is not None:
             environ[f"TAMIZ_{name.upper()}"] = str(value)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tamiz", "worker"], env=environ, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "tamiz", command], env=environ, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        _wait_until_ready(process, f"http://{settings.web_host}:{settings.web_port}/readyz", log)
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -181,13 +195,15 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Conso
     started = time.monotonic()
     create_topics(settings.bootstrap, table(settings), settings.replication_factor)
     with console.status("simulating a labelled history, and training on it"):
-        past = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
-        write(past, simulate(past), folder / "history.csv")
+        write(HISTORY, simulate(HISTORY), folder / "history.csv")
         trained = train(settings, folder / "history.csv")
     console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
+    settings = hurried(settings)
     with ExitStack() as stack:
-        with console.status("starting a worker"):
+        with console.status("starting a worker, a monitor and a retrainer"):
             stack.enter_context(worker(settings, folder / "worker.log"))
+            logs = {command: folder / f"{command}.log" for command in ("monitor", "retrainer")}
+            services = [stack.enter_context(running(command, settings, log)) for command, log in logs.items()]
         watcher = Watcher(settings)
         stack.callback(watcher.stop)
         watcher.start()
@@ -197,23 +213,76 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Conso
             sending = pool.submit(send, settings, _traffic(rows), rate)
             _follow(watcher, rows, sending, console)
         due_at, took = sending.result(), time.monotonic() - begun
+        asked = latency(due_at, watcher.read_at)
+        story = _tell_story(settings, watcher, services, started, console)
     return Summary(
-        transactions=len(due_at),
+        transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
         outcomes=dict(watcher.outcomes),
         dead_letters=watcher.codes.total(),
         dead_letter_codes=dict(watcher.codes.most_common()),
         rate_per_s=round(len(due_at) / took, 1),
-        latency=latency(due_at, watcher.read_at),
+        latency=asked,
         model=trained.model,
         model_version=max(watcher.model_versions, default=trained.version),
+        forced=trained.forced,
+        story=tuple(story),
         mlflow_ui=trained.mlflow_ui,
         seconds=round(time.monotonic() - started, 1),
     )
 
 
+def _tell_story(
+    settings: Settings,
+    watcher: Watcher,
+    services: Sequence["subprocess.Popen[bytes]"],
+    started: float,
+    console: Console,
+) -> list[Step]:
+    """Let the customers change, follow the loop to its end, and see the new version decide."""
+
+    def alive() -> None:
+        if watcher.failure or any(p.poll() is not None for p in services):
+            raise TamizError("monitor or retrainer ended before their time; their logs lie beside the registry")
+
+    def now() -> float:
+        return round(time.monotonic() - started, 1)
+
+    start_ms = TRAFFIC_START_MS + TRAFFIC_DAYS * DAY_MS
+    customers = changed_customers(start_ms, DAYS, seed=3)
+    answered = watcher.answered
+    send(settings, customers, math.inf)
+    story = [Step(step="drift planted", after_s=now(), event_time_ms=start_ms, detail="lower amounts, another fraud")]
+    console.print(f"[bold]drift planted[/] {len(customers):,} transactions of changed customers, {DAYS} days")
+    with console.status("watching what comes of it"):
+        story += follow(settings, started, console, alive)
+    before = set(watcher.model_versions)
+    send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)
+    with console.status("waiting for the last decisions"):
+        wanted = answered + len(customers) + ROWS_A_DAY
+        deadline = time.monotonic() + PATIENCE_S
+        while watcher.answered < wanted and time.monotonic() < deadline:
+            alive()
+            time.sleep(0.1)
+    if watcher.answered < wanted:
+        raise TamizError(f"{wanted - watcher.answered} transactions were not answered within {PATIENCE_S} s")
+    for version in sorted(watcher.model_versions - before):
+        detail = f"version {version} decides, and no worker was restarted"
+        story.append(Step(step="swapped", after_s=now(), detail=detail))
+        console.print(f"[bold]swapped[/] {detail}")
+    return story
+
+
 def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
-    traffic = Traffic(rows=rows, seed=2, signal=True, spelling="mixed", broken=BROKEN_SHARE)
+    traffic = Traffic(
+        rows=rows,
+        seed=2,
+        signal=True,
+        spelling="mixed",
+        broken=BROKEN_SHARE,
+        start_ms=TRAFFIC_START_MS,
+        days=TRAFFIC_DAYS,
+    )
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 

@@ -24,8 +24,9 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--json", help="Write the summary here, for machines.", metavar="FILE")
         ] = None,
     ) -> None:
-        """See all of it: a broker, a trained champion, a worker, traffic with broken payloads in it, and what came out.
+        """See all of it: a champion is trained, decides traffic with broken payloads in it, and then customers change.
 
+        The drift is noticed, a new version is trained, proves itself and takes over while the worker runs.
         Runs on an embedded broker, or on topics of its own where TAMIZ_BOOTSTRAP_SERVERS names a cluster. The registry
         and the worker's log stay in STATE_DIR/demo; nothing is left running.
         """
@@ -67,13 +68,16 @@ def _show(console: "Console", summary: "Summary") -> None:
     shown = Table(title="What came of it", show_header=False, title_justify="left")
     shown.add_column(style="bold")
     shown.add_column()
-    shown.add_row("transactions in", f"{summary.transactions:,} at {summary.rate_per_s:,.0f}/s")
+    shown.add_row("transactions in", f"{summary.transactions:,}, the first of them at {summary.rate_per_s:,.0f}/s")
     for outcome in ("approve", "review", "decline"):
         shown.add_row(outcome, f"{summary.outcomes.get(outcome, 0):,}")
     why = ", ".join(f"{n} {code}" for code, n in summary.dead_letter_codes.items())
     shown.add_row("dead letters", f"{summary.dead_letters:,} ({why})" if why else "0")
     shown.add_row("sent to decided", f"p50 {summary.latency.p50_ms} ms, p99 {summary.latency.p99_ms} ms")
-    shown.add_row("decided by", f"{summary.model} version {summary.model_version}")
+    forced = ", forced" if summary.forced else ""
+    shown.add_row("champion at last", f"{summary.model} version {summary.model_version}{forced}")
+    for step in summary.story:
+        shown.add_row(f"at {step.after_s} s", f"{step.step}")
     shown.add_row("took", f"{summary.seconds} s")
     console.print(shown)
     console.print("The model, its run and its measures, in MLflow's pages:")
