@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench-batch check format lock clean
+.PHONY: help setup demo test bench-batch bench-drift check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,11 +19,14 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup  ## broker, training, worker and 20,000 transactions, end to end
+demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, retraining, swap
 	$(BIN)/tamiz demo
 
 test: setup check  ## all checks and all tests, on a real Kafka broker
 	$(BIN)/pytest
+
+bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
+	$(BIN)/python -m benchmarks.drift
 
 bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
 	$(BIN)/python -m benchmarks.batch_scoring
