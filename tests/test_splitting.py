@@ -11,6 +11,7 @@ from training.splitting import Split, require_both_classes, split_by_time
 # time     0 ──────────────── 70 % ─────── 85 % ─────── 100 %
 # part     train              | validation | test
 #          rows of one instant stay on one side of a bar
+HOUR_MS = 3_600_000
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=300))
@@ -52,3 +53,18 @@ def test_a_part_without_fraud_is_refused_by_name() -> None:
     split = Split(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
     with pytest.raises(TrainingError, match="validation holds 0 frauds in 2 rows"):
         require_both_classes(split, np.array([0.0, 1, 0, 0, 0, 1]))
+
+
+#            |---- train ----|·gap·|- validation -|·gap·|- test -|
+def test_what_is_learned_from_is_as_old_as_its_labels_need_to_be_final() -> None:
+    times = np.arange(100) * HOUR_MS
+    whole, apart = split_by_time(times), split_by_time(times, gap_ms=10 * HOUR_MS)
+    assert (apart.test.tolist(), apart.validation[0]) == (whole.test.tolist(), whole.validation[0])
+    assert times[apart.validation[-1]] + 10 * HOUR_MS == times[apart.test[0]]
+    assert times[apart.train[-1]] + 10 * HOUR_MS == times[apart.validation[0]]
+    assert len(whole.train) - len(apart.train) == len(whole.validation) - len(apart.validation) == 9
+
+
+def test_a_delay_longer_than_the_history_bears_is_told_as_such() -> None:
+    with pytest.raises(TrainingError, match=r"not enough matured labels: .* label delay of 2 days"):
+        split_by_time(np.arange(100) * HOUR_MS, gap_ms=48 * HOUR_MS)

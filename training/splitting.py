@@ -48,7 +48,9 @@ def split_by_time(
             "check the column that the data set declares as its event time"
         )
     cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
-    ends = [int(np.searchsorted(times, times[cut] - gap_ms)) if gap_ms and cut < n else cut for cut in cuts]
+    ends = [
+        int(np.searchsorted(times, times[cut] - gap_ms, side="right")) if gap_ms and cut < n else cut for cut in cuts
+    ]
     parts = Split(order[: ends[0]], order[cuts[0] : max(cuts[0], ends[1])], order[cuts[1] :])
     for name, rows in parts._asdict().items():
         if not len(rows) and gap_ms:
