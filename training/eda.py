@@ -47,13 +47,13 @@ def write_report(path: Path, history: History, dataset: Dataset, found: Findings
     Raises TrainingError when the file cannot be written.
     """
     title = f"{found.file}: what the data say"
-    page = PAGE.format(
-        title=html.escape(title),
-        findings=findings_html(found, title),
-        sweetviz=html.escape(_sweetviz(_frame(history, dataset, found), str(dataset.label))),
-    )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the drawing, which takes its time
+        page = PAGE.format(
+            title=html.escape(title),
+            findings=findings_html(found, title),
+            sweetviz=html.escape(_sweetviz(_frame(history, dataset, found), str(dataset.label))),
+        )
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written: {error.strerror or error}") from None

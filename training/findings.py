@@ -153,6 +153,9 @@ def _associated(
 
 def _sentences(found: Findings) -> Iterator[str]:
     yield f"{found.fraud.rows:,} labelled transactions, {found.fraud.frauds:,} of them fraud: {interval(found.fraud)}."
+    for of in found.rates:
+        if of.cut == "zero or not":
+            yield _carried(of, found.fraud.rows)
     telling = [of for of in found.rates if of.p_adjusted < ALPHA]
     for of in telling:
         least, most = (choose(of.rates, key=lambda r: r.rate) for choose in (min, max))
@@ -182,6 +185,16 @@ def _sentences(found: Findings) -> Iterator[str]:
             )
     for name, value in found.constant.items():
         yield f"{name} is {value} throughout: it says nothing."
+
+
+def _carried(of: RatesOf, rows: int) -> str:
+    """How many carry an amount that most do not (a discount, say), and the fraud with and without it."""
+    zero, present = (next(rate for rate in of.rates if rate.level == level) for level in ("zero", "not zero"))
+    share = _rate("", rows, present.rows)
+    return (
+        f"{interval(share)} of the transactions carry {of.feature}: fraud {interval(present)} with it, "
+        f"{interval(zero)} without."
+    )
 
 
 def interval(rate: Rate) -> str:
