@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from kafka import KafkaProducer
+from pyarrow import parquet
 
 from monitoring.model import ScoringModel
 from monitoring.pane_codec import panes_of
@@ -31,7 +32,9 @@ from tests.broken_payloads import BROKEN, payload
 from tests.conftest import Kafka
 from tests.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
 from training import registry
+from training.batch import score_file
 from training.pipeline import train
+from training.registered import registered_model
 
 pytestmark = pytest.mark.kafka
 
@@ -70,8 +73,8 @@ def settings(kafka: Kafka, trained: Settings) -> Settings:
     return settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
 
 
-def test_the_real_file_comes_back_whole_in_order_and_without_dead_letters(
-    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_batch_decides_it(
+    settings: Settings, real_csv: Path, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     with running_worker(settings, tmp_path) as worker:
         sent = places(produce(settings, real_payloads))
@@ -83,6 +86,12 @@ def test_the_real_file_comes_back_whole_in_order_and_without_dead_letters(
     for partition in range(settings.partitions):
         offsets = [int(d["headers"]["tamiz-offset"]) for d in decisions if d["partition"] == partition]
         assert offsets == sorted(offsets)
+    score_file(real_csv, tmp_path / "batch.parquet", load_dataset(settings.dataset), registered_model(settings))
+    in_place = {d["transaction_id"]: d for d in decisions}
+    batch = parquet.read_table(tmp_path / "batch.parquet").to_pydict()
+    batch["reasons"] = [json.loads(text or "[]") for text in batch["reasons"]]
+    for name in batch.keys() - {"row", "transaction_id", "decision_id"}:  # the file declares no ids
+        assert [in_place[place].get(name, []) for place in sent] == batch[name], name
 
 
 def test_broken_payloads_become_dead_letters_and_the_batch_around_them_is_decided(
@@ -246,7 +255,7 @@ def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -
 def test_what_a_worker_cannot_start_with_is_one_readable_line(
     settings: Settings, changes: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
-    wrong = msgspec.structs.replace(settings, **changes)
+    wrong = msgspec.structs.replace(settings, startup_timeout_seconds=0, **changes)
     done = subprocess.run(
         [sys.executable, "-m", "tamiz", "worker"],
         env=environment(wrong),
