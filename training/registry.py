@@ -100,6 +100,12 @@ def champion(settings: Settings) -> int | None:
         return aliased(client, settings.model, CHAMPION)
 
 
+def challenger(settings: Settings) -> int | None:
+    """The version that is challenger, or None."""
+    with opened(settings) as client:
+        return aliased(client, settings.model, CHALLENGER)
+
+
 def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
     """The version that an alias names, or None."""
     try:

@@ -1,0 +1,92 @@
+"""`tamiz shadow`: what the challenger would say of the live traffic."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas import settings as config
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from monitoring.shadow import ShadowReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def shadow(
+        version: Annotated[
+            int | None, typer.Option(help="Version to try; unset, the registry's challenger.", min=1)
+        ] = None,
+        limit: Annotated[int | None, typer.Option(help="Stop after so many transactions.", min=1)] = None,
+        from_beginning: Annotated[bool, typer.Option(help="Take what is on the topic already, too.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, at the end.")] = False,
+    ) -> None:
+        """Score live transactions with the champion and a challenger, and show where they agree.
+
+        It reads `transactions` beside the workers, costs them nothing and decides nothing. Ctrl-C ends it with the
+        report.
+        """
+        import contextlib
+
+        import msgspec
+        from rich.console import Console
+        from rich.live import Live
+
+        from monitoring.shadow import Shadow
+        from schemas.cleaning import clean_payloads
+        from schemas.dataset import load_dataset
+        from schemas.errors import ModelUnavailable
+        from stream_app.model_store import ModelStore
+        from stream_app.reading import assigned
+        from training import registry
+
+        settings = config.load()
+        dataset = load_dataset(settings.dataset)
+        store = ModelStore(settings, dataset)
+        store.open()
+        challenger = version or registry.challenger(settings)
+        if challenger is None:
+            raise ModelUnavailable(f"{settings.model} has no challenger; name a version with --version")
+        beside = Shadow(store.current, store.at_version(challenger))
+        with (
+            assigned(settings.bootstrap, settings.transactions_topic, from_beginning=from_beginning) as consumer,
+            Live(_shown(beside.report()), console=Console(stderr=as_json), refresh_per_second=2) as live,
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            left = limit if limit is not None else sys.maxsize
+            while left > 0:
+                records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
+                if records:
+                    left -= len(records)
+                    values = [r.value for r in records]
+                    beside.take(clean_payloads(dataset, values, max_payload_bytes=settings.max_payload_bytes))
+                    live.update(_shown(beside.report()))
+        if as_json:
+            sys.stdout.buffer.write(msgspec.json.encode(beside.report()) + b"\n")
+
+
+def _shown(report: "ShadowReport") -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+
+    from monitoring.shadow import CELLS
+    from schemas.decision import OUTCOMES
+
+    agreement = "" if report.agreement is None else f", the same outcome for {report.agreement:.2%}"
+    outcomes = Table(
+        f"champion {report.champion} ╲ challenger {report.challenger}",
+        *OUTCOMES,
+        title=f"{report.transactions:,} transactions{agreement}",
+        title_justify="left",
+    )
+    for name, row in zip(OUTCOMES, report.outcomes, strict=True):
+        outcomes.add_row(name, *(f"{n:,}" for n in row))
+    scores = Table("score", "champion", "challenger", title_justify="left")
+    for i, pair in enumerate(zip(report.champion_scores, report.challenger_scores, strict=True)):
+        if any(pair):
+            scores.add_row(f"{i / CELLS:.2f} … {(i + 1) / CELLS:.2f}", *(f"{n:,}" for n in pair))
+    return Group(outcomes, scores)
