@@ -9,6 +9,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from monitoring.performance import Performance
 from monitoring.realised import DAY_MS, PerformancePolicy, claimed_roc_auc
+from monitoring.retraining import RetrainWatch, retrain
+from monitoring.surroundings import Surroundings
 from schemas.events import Decision, Label
 
 POLICY = PerformancePolicy(maturity_ms=2 * DAY_MS, window=4000)
@@ -172,3 +174,18 @@ def test_the_alarm_is_looked_at_once_a_day() -> None:
 def test_scores_that_claim_nothing_claim_half() -> None:
     assert claimed_roc_auc(np.full(50, 0.03)) == pytest.approx(0.5)
     assert claimed_roc_auc(np.zeros(50)) is None
+
+
+def test_what_labels_say_goes_with_the_report_and_asks_for_training_once() -> None:
+    around = Surroundings(maturity_ms=2 * DAY_MS)
+    for event in history((SCORES / 2).tolist()):
+        if isinstance(event, Label):
+            around.labelled(event)
+        else:
+            around.decided(b"card", event)
+    assert around.performance(1, LATER).alarm is not None
+    alarm = around.performance_alarm(1, LATER)
+    watch, request = retrain(RetrainWatch(), [], [], LATER, model="m", model_version=1, performance_alarm=alarm)
+    assert request is not None
+    assert (request.cause, request.reason) == ("performance", alarm)
+    assert retrain(watch, [], [], LATER + DAY_MS, model="m", model_version=1, performance_alarm=alarm)[1] is None
