@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench-batch bench-drift check format lock clean
+.PHONY: help setup demo test chaos bench-batch bench-drift check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ bench-drift: setup  ## how seldom the drift detector is wrong and how soon it he
 
 bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
 	$(BIN)/python -m benchmarks.batch_scoring
+
+chaos: setup  ## workers killed, paused and cut off under load; prints the balance (`python -m chaos --help`)
+	$(BIN)/python -m chaos storm
+	$(BIN)/python -m chaos matrix
 
 check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from schemas.cluster import Access, Cluster, Mechanism, Protocol, Secret
 from schemas.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -22,6 +23,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
+SECRETS = frozenset({"sasl_password", "web_token"})
 
 
 def about(text: str) -> Meta:
@@ -36,6 +38,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Name | None,
         about("Kafka to use, `host:port[,host:port]`; unset: `127.0.0.1:9092`, where `tamiz broker` listens"),
     ] = None
+    security_protocol: Annotated[
+        Protocol, about("how Kafka is spoken to: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`")
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[Mechanism | None, about("with SASL: `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`")] = None
+    sasl_username: Annotated[Name | None, about("with SASL: who we are")] = None
+    sasl_password: Annotated[Secret | None, about("with SASL: the password; never shown")] = None
+    ssl_cafile: Annotated[
+        Path | None, about("with SSL: PEM file of the authorities to trust; unset: the machine's own")
+    ] = None
+    ssl_certfile: Annotated[Path | None, about("with SSL: PEM file of our certificate, for a cluster that asks")] = None
+    ssl_keyfile: Annotated[Path | None, about("with SSL: PEM file of its key")] = None
     partitions: Annotated[Positive, about("partitions of each topic that `tamiz topics create` makes")] = 4
     replication_factor: Annotated[Positive, about("replicas of each topic it makes")] = 1
     group: Annotated[Name, about("consumer group of the workers")] = "tamiz"
@@ -97,16 +110,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_timeout_seconds: Annotated[
         Positive, about("how long a stopping worker may take to decide what it has consumed")
     ] = 30
+    startup_timeout_seconds: Annotated[
+        Natural, about("how long a starting worker waits for broker and champion; 0: not at all")
+    ] = 60
+    stall_timeout_seconds: Annotated[
+        Positive, about("a worker that decides nothing for so long while transactions wait ends, to be started again")
+    ] = 120
     web_host: Annotated[Name, about("address of the worker's health and metrics pages")] = "127.0.0.1"
     web_port: Annotated[Port, about("their port; 0 takes a free one")] = 6066
+    web_token: Annotated[
+        Secret | None, about("bearer token that pages other than health ask for; needed beyond loopback; never shown")
+    ] = None
     log_level: Annotated[
         Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")], about("`DEBUG`, `INFO`, `WARNING` or `ERROR`")
     ] = "INFO"
 
     @property
-    def bootstrap(self) -> str:
-        """The brokers to speak to, the default filled in."""
-        return self.bootstrap_servers or "127.0.0.1:9092"
+    def bootstrap(self) -> Cluster:
+        """The brokers to speak to, the default filled in, and how to be let in."""
+        access = Access(
+            protocol=self.security_protocol,
+            mechanism=self.sasl_mechanism,
+            username=self.sasl_username,
+            password=self.sasl_password,
+            cafile=_text(self.ssl_cafile),
+            certfile=_text(self.ssl_certfile),
+            keyfile=_text(self.ssl_keyfile),
+        )
+        return Cluster(self.bootstrap_servers or "127.0.0.1:9092", access)
 
     @property
     def tracking_uri(self) -> str:
@@ -137,10 +168,38 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
                 f"{name} = {value!r} in tamiz.toml: there is no such setting; `tamiz settings` lists them"
             )
         try:
-            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_path)
+            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {value!r}: {error}") from None
+            shown = "***" if name in SECRETS else repr(value)
+            raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
+    _check_access(values)
     return Settings(**values)
+
+
+def _check_access(values: Mapping[str, Any]) -> None:
+    protocol = values.get("security_protocol", "PLAINTEXT")
+    sasl = [name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if name in values]
+    ssl = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if name in values]
+    if protocol.startswith("SASL") and len(sasl) < 3:
+        raise ConfigError(f"security_protocol {protocol} needs sasl_mechanism, sasl_username and sasl_password")
+    if sasl and not protocol.startswith("SASL"):
+        raise ConfigError(f"{sasl[0]} is set, and security_protocol {protocol} does not use it; did you mean SASL_SSL?")
+    if ssl and not protocol.endswith("SSL"):
+        raise ConfigError(f"{ssl[0]} is set, and security_protocol {protocol} does not use it; did you mean SSL?")
+    if ("ssl_certfile" in values) != ("ssl_keyfile" in values):
+        raise ConfigError(f"{ssl[-1]} is set alone; ssl_certfile and ssl_keyfile go together")
+    if missing := [f"{name} = {values[name]}" for name in ssl if not values[name].is_file()]:
+        raise ConfigError(f"{missing[0]}: there is no such file")
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as a child process is to find them in its environment; secrets with their text."""
+    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {
+        f"TAMIZ_{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def java_home(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -158,10 +217,14 @@ def describe() -> list[tuple[str, Any, str]]:
     ]
 
 
-def _path(type_: type, value: Any) -> Any:
-    if type_ is Path and isinstance(value, str):
-        return Path(value)
-    raise TypeError(f"cannot read {value!r} as {type_}")
+def _from_text(type_: type, value: Any) -> Any:
+    if type_ in (Path, Secret) and isinstance(value, str):
+        return type_(value)
+    raise TypeError(f"wanted a text, not {type(value).__name__}")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:

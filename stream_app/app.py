@@ -12,19 +12,22 @@ from faust.types import TP
 from mode import Service
 
 from monitoring.panes import MINUTE_MS
+from schemas.cluster import Access
 from schemas.dataset import load_dataset
 from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
 from stream_app import transport
+from stream_app.clients import arguments, tls
 from stream_app.counting import Counting, CursorReader
 from stream_app.handling import Policy
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
-from stream_app.scorer import Scorer
+from stream_app.scorer import Scorer, exit_at_once
+from stream_app.self_care import Watch, first_waiting, patiently
 from stream_app.topic_admin import partition_counts
 from stream_app.transactions import ExactlyOnce
-from stream_app.web import Pages, Readiness
+from stream_app.web import Pages, Readiness, check_exposure
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
@@ -53,6 +56,7 @@ def make_app(settings: Settings) -> faust.App:
     return faust.App(
         settings.group,
         broker=";".join(f"{transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),
+        broker_credentials=_credentials(settings.bootstrap.access),
         datadir=settings.state_dir / "faust",
         autodiscover=False,
         web_enabled=False,  # Faust's binds every address and shows tables; ours is stream_app/web.py
@@ -73,16 +77,29 @@ def make_app(settings: Settings) -> faust.App:
     )
 
 
+def _credentials(access: Access) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    context = tls(access)
+    if access.mechanism is not None and access.password is not None:
+        return faust.SASLCredentials(
+            mechanism=access.mechanism,
+            username=access.username,
+            password=access.password.reveal(),
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
 def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "Companion"]:
     """Everything a worker is, wired and checked, not yet running.
 
     at: told of every step that a batch takes.
     Raises ConfigError, SchemaError, BrokerError, ModelUnavailable or ModelIncompatible when it cannot run.
     """
+    check_exposure(settings.web_host, settings.web_token)
     dataset = load_dataset(settings.dataset)
-    _check_topics(settings)
+    patiently(lambda: _check_topics(settings), settings.startup_timeout_seconds)
     store = ModelStore(settings, dataset)
-    store.open()
+    patiently(store.open, settings.startup_timeout_seconds)
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app)
@@ -116,8 +133,9 @@ def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: St
     """Who publishes and commits, by the guarantee that is set."""
     if settings.guarantee == "at-least-once":
         return AtLeastOnce(group, lambda: app.producer.client, at)
-    connection = {"bootstrap_servers": settings.bootstrap}
-    return ExactlyOnce(settings.group, connection, MOST_BYTES_SENT | {"request_timeout_ms": 30_000}, at)
+    return ExactlyOnce(
+        settings.group, arguments(settings.bootstrap), MOST_BYTES_SENT | {"request_timeout_ms": 30_000}, at
+    )
 
 
 class Companion(Service):  # type: ignore[misc]  # mode has no types
@@ -137,17 +155,25 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._scorer = scorer
         self._metrics = metrics
         self._promoted = asyncio.Event()
-        self._pages = Pages(alive=lambda: scorer.failed is None, readiness=self.readiness, registry=metrics.registry)
+        self._watch = Watch(self._waiting, settings.stall_timeout_seconds, exit_at_once)
+        self._pages = Pages(
+            alive=lambda: scorer.failed is None,
+            readiness=self.readiness,
+            registry=metrics.registry,
+            token=settings.web_token,
+        )
 
     async def on_start(self) -> None:
         """Open the pages."""
         self._show_model()
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
         port = await self._pages.start(self._settings.web_host, self._settings.web_port)
+        self._watch.start()
         log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
 
     async def on_stop(self) -> None:
         """Close the pages and the output."""
+        self._watch.stop()
         await self._scorer.close()
         await self._pages.stop()
 
@@ -185,6 +211,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
+        waiting += ["progress"] if self._watch.stalled else []
         waiting += ["a restart"] if self._scorer.failed else []
         return Readiness(
             ready=not waiting,
@@ -201,6 +228,10 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         except ConsumerNotStarted:
             return []
         return sorted(tp.partition for tp in assigned if tp.topic in self._scorer.topics)
+
+    def _waiting(self) -> dict[int, int]:
+        s = self._settings
+        return first_waiting(s.bootstrap, s.group, s.transactions_topic, self._partitions())
 
     def _show_model(self) -> None:
         model = self._store.current

@@ -1,12 +1,52 @@
-"""Making plain kafka-python clients: knock first, and one readable line when nobody answers."""
+"""Making Kafka clients: how to be let in; knock first, and one readable line when nobody answers."""
 
 import contextlib
+import functools
 import socket
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 from kafka.errors import KafkaError
 
-from schemas.errors import BrokerError
+from schemas.cluster import Access, Cluster
+from schemas.errors import BrokerError, ConfigError
+
+
+def arguments(bootstrap: str) -> dict[str, Any]:
+    """What every client is made with, kafka-python's and aiokafka's alike: where the cluster is and the way in.
+
+    bootstrap: `Settings.bootstrap`; a plain text is a cluster that lets everybody in. Raises ConfigError when a
+    certificate or key cannot be used.
+    """
+    access = bootstrap.access if isinstance(bootstrap, Cluster) else Access()
+    given = {
+        "bootstrap_servers": str(bootstrap),
+        "security_protocol": access.protocol,
+        "ssl_context": tls(access),
+        "sasl_mechanism": access.mechanism,
+        "sasl_plain_username": access.username,
+        "sasl_plain_password": access.password.reveal() if access.password else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@functools.cache
+def tls(access: Access) -> ssl.SSLContext | None:
+    """The TLS context of a way in, None for one without: certificates and host names are always checked.
+
+    Raises ConfigError when a certificate or key cannot be used.
+    """
+    if not access.protocol.endswith("SSL"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=access.cafile)
+        if access.certfile and access.keyfile:
+            context.load_cert_chain(access.certfile, access.keyfile)
+    except (OSError, ValueError) as error:
+        files = ", ".join(name for name in (access.cafile, access.certfile, access.keyfile) if name)
+        raise ConfigError(f"ssl_cafile, ssl_certfile, ssl_keyfile ({files}): cannot be used: {error}") from None
+    return context
 
 
 @contextlib.contextmanager

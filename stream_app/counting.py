@@ -17,6 +17,7 @@ from monitoring.pane_codec import cursor_of, panes_of, to_records
 from monitoring.panes import PartitionPanes
 from schemas.events import PaneSnapshot
 from schemas.wire import decode
+from stream_app.clients import arguments
 from stream_app.handling import Coded, Outgoing
 
 LOOKED_BACK = 200  # records from the end of a partition: its last cursor is the last of each batch
@@ -85,7 +86,7 @@ class CursorReader:
         """The newest cursor of an input partition, as that model version counted it."""
         where = TopicPartition(self._topic, partition)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **arguments(self._bootstrap),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",

@@ -7,7 +7,7 @@ from schemas.dataset import load_dataset
 from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 from stream_app.handling import OFFSET_HEADER, Policy, handle
 from stream_app.model_store import ModelStore
 from stream_app.reading import Record, read_to_end
@@ -64,7 +64,7 @@ def _find(settings: Settings, decision_id: str) -> Record:
 def _fetch(settings: Settings, partition: int, offset: int) -> Record:
     with reaching(settings.bootstrap):
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
+            **arguments(settings.bootstrap), group_id=None, enable_auto_commit=False, auto_offset_reset="none"
         )
     place = TopicPartition(settings.transactions_topic, partition)
     try:

@@ -29,7 +29,7 @@ from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.events import Decision, DriftReport, Label, PaneSnapshot
 from schemas.settings import Settings
 from schemas.wire import decode
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 from stream_app.model_store import ModelStore
 from stream_app.reading import last_records
 
@@ -69,7 +69,7 @@ class Monitor:
                 self._told_until[report.model_version] = report.until_ms
         with reaching(s.bootstrap):
             consumer = KafkaConsumer(
-                bootstrap_servers=s.bootstrap,
+                **arguments(s.bootstrap),
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
@@ -78,7 +78,7 @@ class Monitor:
                 max_partition_fetch_bytes=8 * 1024 * 1024,
             )
             producer = KafkaProducer(
-                bootstrap_servers=s.bootstrap, acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
+                **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
             )
         try:
             self._assign(consumer)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from schemas.events import ModelEvent
 from schemas.settings import Settings
 from schemas.wire import decode
+from stream_app.clients import arguments
 
 log = logging.getLogger("tamiz.models")
 RETURN_S = 5  # before a broker that went away is looked for again
@@ -36,7 +37,7 @@ async def promotions(settings: Settings) -> AsyncIterator[ModelEvent]:
 async def _events(settings: Settings) -> AsyncIterator[ModelEvent]:
     consumer = AIOKafkaConsumer(
         settings.model_events_topic,
-        bootstrap_servers=settings.bootstrap,
+        **arguments(settings.bootstrap),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="latest",

@@ -8,7 +8,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 
 
 class Record(Protocol):
@@ -31,7 +31,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
     """
     with reaching(bootstrap):
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **arguments(bootstrap),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",

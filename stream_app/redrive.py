@@ -26,6 +26,7 @@ from schemas.events import Redrive, Rejection
 from schemas.settings import Settings
 from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from stream_app import dead_letters
+from stream_app.clients import arguments
 from stream_app.dead_letters import DeadLetter
 from stream_app.reading import Record, read_to_end
 
@@ -179,7 +180,7 @@ def _sole_producer(settings: Settings) -> Iterator[Any]:
     producer = None
     try:
         producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap,
+            **arguments(settings.bootstrap),
             transactional_id=f"tamiz-redrive-{settings.dead_letters_topic}",
             allow_auto_create_topics=False,
             max_block_ms=30_000,

@@ -18,7 +18,7 @@ from kafka.partitioner import DefaultPartitioner
 from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import BrokerError, TamizError
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 from stream_app.topic_admin import admin
 
 CHUNK = 2_000  # rows cleaned at once, to learn their event times
@@ -120,7 +120,7 @@ def connected(bootstrap: str) -> Iterator[Any]:
     """
     with reaching(bootstrap):
         producer = KafkaProducer(
-            bootstrap_servers=bootstrap,
+            **arguments(bootstrap),
             acks="all",
             enable_idempotence=True,
             allow_auto_create_topics=False,

@@ -10,7 +10,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from schemas.errors import BrokerError
 from schemas.topics import Topic
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 
 SEEN_WITHIN_S = 15.0
 
@@ -19,7 +19,7 @@ SEEN_WITHIN_S = 15.0
 def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
     """An admin client, closed afterwards. Raises BrokerError when nobody answers."""
     with reaching(bootstrap):
-        client = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000, bootstrap_timeout_ms=15_000)
+        client = KafkaAdminClient(**arguments(bootstrap), request_timeout_ms=15_000, bootstrap_timeout_ms=15_000)
     try:
         yield client
     finally:

@@ -1,5 +1,7 @@
 """The worker's own pages: is it alive, is it ready, what did it count."""
 
+import hmac
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,9 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from schemas.cluster import Secret
+from schemas.errors import ConfigError
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +29,18 @@ class Pages:
     """Serves `/livez`, `/readyz` and `/metrics` on the worker's own loop."""
 
     def __init__(
-        self, *, alive: Callable[[], bool], readiness: Callable[[], Readiness], registry: CollectorRegistry
+        self,
+        *,
+        alive: Callable[[], bool],
+        readiness: Callable[[], Readiness],
+        registry: CollectorRegistry,
+        token: Secret | None = None,
     ) -> None:
+        """token: what `/metrics` asks for as a bearer token; None asks for nothing."""
         self._alive = alive
         self._readiness = readiness
         self._registry = registry
+        self._token = token
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -57,5 +69,25 @@ class Pages:
         body = msgspec.json.encode(readiness)
         return web.Response(body=body, content_type="application/json", status=200 if readiness.ready else 503)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._token is not None and not bears(request.headers.get("Authorization", ""), self._token):
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def bears(authorization: str, token: Secret) -> bool:
+    """Whether an Authorization header carries the token; compared in constant time."""
+    return hmac.compare_digest(authorization.encode(), f"Bearer {token.reveal()}".encode())
+
+
+def check_exposure(host: str, token: Secret | None) -> None:
+    """Raises ConfigError for pages that others could reach and that ask for nothing."""
+    if token is None and not _is_loopback(host):
+        raise ConfigError(f"web_host is {host!r}, which others can reach: set web_token (TAMIZ_WEB_TOKEN), too")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

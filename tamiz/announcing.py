@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 
 KNOCK_S = 0.5  # for each server: a training without Kafka must not wait for one
 PATIENCE_MS = 5_000  # once somebody has answered
@@ -36,7 +36,7 @@ def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | Retra
     try:
         with reaching(settings.bootstrap, patience_s=KNOCK_S):
             producer = KafkaProducer(
-                bootstrap_servers=settings.bootstrap,
+                **arguments(settings.bootstrap),
                 allow_auto_create_topics=False,
                 max_block_ms=2_000,  # a topic that is missing shows here
                 bootstrap_timeout_ms=PATIENCE_MS,

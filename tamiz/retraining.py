@@ -16,7 +16,7 @@ from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from schemas.wire import decode
-from stream_app.clients import reaching
+from stream_app.clients import arguments, reaching
 from stream_app.reading import read_to_end
 from training.apart import BY
 from training.retrainer import Progress, Retrainer
@@ -104,7 +104,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
     with contextlib.ExitStack() as stack, reaching(settings.bootstrap):
         # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.bootstrap,
+            **arguments(settings.bootstrap),
             group_id=f"{settings.group}-retrainer",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -114,7 +114,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
         )
         stack.callback(consumer.close)
         producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap,
+            **arguments(settings.bootstrap),
             allow_auto_create_topics=False,
             max_block_ms=PATIENCE_S * 1000,
             delivery_timeout_ms=PATIENCE_S * 1000,

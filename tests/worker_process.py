@@ -19,7 +19,7 @@ from uuid import uuid4
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from schemas.settings import Settings, load
+from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
 from stream_app.topic_admin import create_topics
 
@@ -63,8 +63,7 @@ class WorkerProcess:
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a child's environment, and nothing of ours else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
-    values = {f: getattr(settings, f) for f in settings.__struct_fields__}
-    return kept | {f"TAMIZ_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return kept | as_environment(settings)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,92 @@
+"""`python -m chaos`: the long form, from the command line; `python -m chaos matrix`: a worker killed at each step."""
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from chaos.matrix import CELLS, SCENARIOS
+from chaos.storm import Outcome, Plan, weather
+from schemas.settings import Settings, load
+from stream_app.broker import EmbeddedBroker
+from training.pipeline import train
+from training.simulation import Traffic, simulate
+from training.spellings import write
+
+GUARANTEES = ("at-least-once", "exactly-once")
+
+
+def main() -> int:
+    """Run storms; 0 when every guarantee was kept."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("what", nargs="?", default="storm", help="storm, matrix, scenarios, or one of their names")
+    parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
+    for name in ("transactions", "kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages"):
+        parser.add_argument(f"--{name}", type=int, default=20_000 if name == "transactions" else 1)
+    parser.add_argument("--rate", type=float, default=2_000.0, help="transactions per second going in, at most")
+    parser.add_argument("--outage", type=float, default=3.0, help="seconds that the broker stays away")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    asked = parser.parse_args()
+    storm = Plan(
+        transactions=asked.transactions,
+        kills=asked.kills,
+        pauses=asked.pauses,
+        restarts=asked.restarts,
+        promotions=asked.promotions,
+        rebalances=asked.rebalances,
+        registry_outages=asked.registry_outages,
+        rate=asked.rate,
+        outage_s=asked.outage,
+        seed=asked.seed,
+    )
+    groups = {"storm": {"storm": storm}, "matrix": CELLS, "scenarios": SCENARIOS}
+    named = {name: {name: plan} for name, plan in (CELLS | SCENARIOS).items()}
+    if (plans := (groups | named).get(asked.what)) is None:
+        parser.error(f"{asked.what!r}: there is no such storm; there are {', '.join(groups | named)}")
+    print(f"seed {asked.seed}", flush=True)
+    kept = True
+    with prepared() as (settings, broker):
+        for guarantee in asked.guarantee or GUARANTEES:
+            ours = msgspec.structs.replace(settings, guarantee=guarantee)
+            for name, plan in plans.items():
+                outcome = weather(
+                    ours,
+                    broker.bootstrap_servers,
+                    plan,
+                    restart=broker.restart,
+                    say=lambda line: print(line, flush=True),
+                )
+                print(told(name, outcome), flush=True)
+                kept &= outcome.kept
+    return 0 if kept else 1
+
+
+@contextmanager
+def prepared() -> Iterator[tuple[Settings, EmbeddedBroker]]:
+    """A broker, and a registry with two versions of a model."""
+    with tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder, EmbeddedBroker() as broker:
+        settings = msgspec.structs.replace(load({}), state_dir=Path(folder), registry_poll_seconds=1, log_level="INFO")
+        for seed in (1, 2):
+            traffic = Traffic(rows=8_000, seed=seed, signal=True)
+            write(traffic, simulate(traffic), Path(folder) / "history.csv")
+            train(settings, Path(folder) / "history.csv", force="chaos needs two versions")
+        yield settings, broker
+
+
+def told(name: str, outcome: Outcome) -> str:
+    """An outcome for people."""
+    word = "kept" if outcome.kept else "BROKEN"
+    rows = msgspec.structs.asdict(outcome.account) | {"faults": outcome.faults, "workers ended": outcome.deaths}
+    rows |= {"back after an outage, s": outcome.back_after_s}
+    lines = [f"  {key.replace('_', ' '):24s} {value}" for key, value in rows.items()]
+    head = f"{name}: {outcome.guarantee} {word} in {outcome.seconds} s, seed {outcome.seed}"
+    return "\n".join([head + ("" if outcome.settled else " (not settled)"), *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What came out, against what went in. Reads committed records only, as a careful consumer does."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from monitoring.model import ScoringModel
+from monitoring.pane_codec import panes_of
+from monitoring.panes import MINUTE_MS, PartitionPanes
+from schemas.dataset import load_dataset
+from schemas.events import Decision, PaneSnapshot
+from schemas.settings import Settings
+from schemas.transaction_ids import transaction_id
+from stream_app import dead_letters
+from stream_app.handling import OFFSET_HEADER, Policy, handle
+from stream_app.model_store import ModelStore
+from stream_app.reading import read_to_end
+
+PaneKey = tuple[int, int, int]  # model version, partition, minute
+Counts = dict[PaneKey, tuple[int, tuple[int, ...]]]  # rows, counts by code
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's closing balance."""
+
+    inputs: int
+    decided_once: int
+    decided_more_than_once: int
+    repeats: int  # records beyond the first of each transaction, decisions and dead letters
+    longest_repeat: int  # repeats that stand together in one partition: what one fault repeated
+    dead_lettered: int
+    lost: int
+    unequal_ids: int  # transactions told under more than one decision id
+    unequal_content: int  # told differently by one and the same model version
+    out_of_order: int  # first answers that stand behind the answer to a later offset of their partition
+    panes: int
+    panes_unequal: int  # to an offline recount, or on one side only
+
+    @property
+    def is_whole(self) -> bool:
+        """At least once kept its word."""
+        return not (self.lost or self.unequal_ids or self.unequal_content or self.out_of_order)
+
+    @property
+    def is_exact(self) -> bool:
+        """Exactly once kept its word."""
+        return self.is_whole and not (self.repeats or self.panes_unequal)
+
+
+def audit(settings: Settings) -> Account:
+    """Read every topic to its end and strike the balance."""
+    inputs = _all(settings, settings.transactions_topic)
+    decisions = [(r, msgspec.json.decode(r.value, type=Decision)) for r in _all(settings, settings.decisions_topic)]
+    letters = [(r, dead_letters.read(r.headers)) for r in _all(settings, settings.dead_letters_topic)]
+    asked = {transaction_id(r) for r in inputs}
+    answers = Counter(d.transaction_id for _, d in decisions)
+    letter_of = Counter(about.transaction_id for _, about in letters if about)
+    ids: dict[str, set[str]] = {}
+    content: dict[tuple[str, int], set[bytes]] = {}
+    for record, decision in decisions:
+        ids.setdefault(decision.transaction_id, set()).add(decision.decision_id)
+        content.setdefault((decision.transaction_id, decision.model_version), set()).add(record.value)
+    places = [(r.partition, int(dict(r.headers)[OFFSET_HEADER])) for r, _ in decisions]
+    repeats, longest, out_of_order = _order(places)
+    letter_repeats, longest_letters, letters_out_of_order = _order(
+        [(about.partition, about.offset) for _, about in letters if about]
+    )
+    published = _published(settings)
+    versions = [decision.model_version for _, decision in decisions]
+    recounted = _recounted(settings, inputs, dict(zip(places, versions, strict=True)))
+    return Account(
+        inputs=len(inputs),
+        decided_once=sum(n == 1 for n in answers.values()),
+        decided_more_than_once=sum(n > 1 for n in answers.values()),
+        repeats=repeats + letter_repeats,
+        longest_repeat=max(longest, longest_letters),
+        dead_lettered=len(letter_of),
+        lost=len(asked - answers.keys() - letter_of.keys()),
+        unequal_ids=sum(len(found) > 1 for found in ids.values()),
+        unequal_content=sum(len(found) > 1 for found in content.values()),
+        out_of_order=out_of_order + letters_out_of_order,
+        panes=len(published),
+        panes_unequal=len(_unequal(published, recounted)),
+    )
+
+
+def _all(settings: Settings, topic: str) -> list[Any]:
+    return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
+
+
+def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+    """Repeats, the longest run of them in a partition, and first answers that came too late.
+
+    >>> _order([(0, 1), (0, 2), (0, 1), (0, 2), (0, 5), (0, 4)])
+    (2, 2, 1)
+    """
+    seen: set[tuple[int, int]] = set()
+    highest: dict[int, int] = {}
+    run: Counter[int] = Counter()
+    repeats = longest = late = 0
+    for partition, offset in places:
+        if (partition, offset) in seen:
+            repeats += 1
+            run[partition] += 1
+            longest = max(longest, run[partition])
+            continue
+        run[partition] = 0
+        seen.add((partition, offset))
+        late += offset < highest.get(partition, -1)
+        highest[partition] = max(offset, highest.get(partition, -1))
+    return repeats, longest, late
+
+
+def _published(settings: Settings) -> Counts:
+    found: Counts = {}
+    models: dict[int, ScoringModel] = {}
+    for record in _all(settings, settings.drift_panes_topic):
+        told = msgspec.json.decode(record.value, type=PaneSnapshot)
+        model = models.setdefault(told.model_version, _model(settings, told.model_version))
+        for pane in panes_of(told, model.bins):
+            found[told.model_version, pane.partition, pane.start_ms] = pane.rows, tuple(pane.counts.tolist())
+    return found
+
+
+def _recounted(settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int]) -> list[Counts]:
+    """In one pass over the transactions, without a worker, by the version that decided each.
+
+    A dead letter does not say which version it met: where two stand around it both are tried, so there are two counts.
+    """
+    return [_recount(settings, inputs, decided_by, backwards) for backwards in (False, True)]
+
+
+def _recount(
+    settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int], backwards: bool
+) -> Counts:
+    policy = Policy(load_dataset(settings.dataset), settings.group, settings.max_payload_bytes, counting=True)
+    mine: dict[tuple[int, int], list[Any]] = {}
+    last: dict[int, int] = {}
+    for record in reversed(inputs) if backwards else inputs:
+        version = decided_by.get((record.partition, record.offset), last.get(record.partition))
+        if version is not None:
+            last[record.partition] = version
+            mine.setdefault((version, record.partition), []).append(record)
+    found: Counts = {}
+    for (version, partition), records in mine.items():
+        model = _model(settings, version)
+        records.sort(key=lambda r: r.offset)
+        fold = PartitionPanes(model.bins, partition, settings.drift_grace_minutes * MINUTE_MS)
+        for start in range(0, len(records), 10_000):
+            chunk = records[start : start + 10_000]
+            coded = handle(chunk, model, policy).coded
+            if coded is not None:
+                fold.observe(coded.codes, coded.event_times_ms, np.array([r.offset for r in chunk]))
+            counted = fold.snapshot()
+            for pane in (*counted.closed, *counted.open):
+                found[version, partition, pane.start_ms] = pane.rows, tuple(pane.counts.tolist())
+    return found
+
+
+def _unequal(published: Counts, recounted: Sequence[Counts]) -> list[PaneKey]:
+    keys = published.keys() | set.intersection(*(set(count) for count in recounted))
+    return [key for key in keys if all(published.get(key) != count.get(key) for count in recounted)]
+
+
+def _model(settings: Settings, version: int) -> ScoringModel:
+    return ModelStore(settings, load_dataset(settings.dataset)).at_version(version)

@@ -1,0 +1,72 @@
+"""What goes in: numbered transactions, each under an id that outlives every crash."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaProducer
+
+from schemas.settings import Settings
+from schemas.transaction_ids import TRANSACTION_ID_HEADER
+from stream_app.replay import SamePartitionFaster
+from training.simulation import Traffic, simulate
+from training.spellings import payloads
+
+IN_FLIGHT = 20_000
+
+
+def numbered(n: int, seed: int, broken: float) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Id, key and payload of n simulated transactions. broken: the share that cannot be scored."""
+    traffic = Traffic(rows=n, seed=seed, spelling="mixed", broken=broken, days=2)
+    number = 0
+    for keys, values in payloads(traffic, simulate(traffic)):
+        for key, value in zip(keys, values, strict=True):
+            yield b"%d" % number, key, value
+            number += 1
+
+
+class Feeding(threading.Thread):
+    """Produces a ledger at a steady rate, through broker outages; every record is acknowledged once it has ended."""
+
+    def __init__(self, settings: Settings, *, n: int, seed: int, broken: float, rate: float) -> None:
+        """rate: transactions per second, at most."""
+        super().__init__(name="ledger", daemon=True)
+        self.sent = 0
+        self.failed: BaseException | None = None
+        self._settings, self._n, self._seed, self._broken, self._rate = settings, n, seed, broken, rate
+
+    def run(self) -> None:
+        """Produce everything."""
+        try:
+            self._produce()
+        except BaseException as error:
+            self.failed = error
+
+    def _produce(self) -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=self._settings.bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            batch_size=128 * 1024,
+            delivery_timeout_ms=600_000,
+            max_block_ms=600_000,
+            partitioner=SamePartitionFaster(),
+        )
+        waiting: list[Any] = []
+        started = time.monotonic()
+        for identity, key, value in numbered(self._n, self._seed, self._broken):
+            ahead = self.sent / self._rate - (time.monotonic() - started)
+            if ahead > 0.005:
+                time.sleep(ahead)
+            headers = [(TRANSACTION_ID_HEADER, identity)]
+            waiting.append(producer.send(self._settings.transactions_topic, key=key, value=value, headers=headers))
+            self.sent += 1
+            if len(waiting) >= IN_FLIGHT:
+                for future in waiting:
+                    future.get(600)
+                waiting = []
+        for future in waiting:
+            future.get(600)
+        producer.close()

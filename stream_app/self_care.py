@@ -1,0 +1,135 @@
+"""A worker that looks after itself: one that stands still while transactions wait says so, then ends.
+
+Consumers can die without an error, and a loop can hang while heartbeats, which have a thread of their own, go on. So
+progress is judged from outside, as an operator would: is the first transaction that is not committed still the same
+one? A thread asks; a broker that does not answer tells nothing, and is not the worker's fault.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.errors import BrokerError, ModelUnavailable
+from stream_app.clients import arguments, reaching
+
+log = logging.getLogger("tamiz.worker")
+T = TypeVar("T")
+LONGEST_WAIT_S = 15.0
+
+
+class StalledError(Exception):
+    """Transactions wait, and none is decided."""
+
+
+class Standstill:
+    """How long the first waiting transaction of a partition has been the same: a fold over looks at the group."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, tuple[int, float]] = {}
+
+    def observe(self, now_s: float, waiting: Mapping[int, int]) -> float:
+        """Seconds that the longest-waiting partition has stood still; 0 when none has.
+
+        waiting: partition -> the first offset that is not committed, of those with records there.
+        """
+        self._since = {
+            partition: (offset, since if offset == known else now_s)
+            for partition, offset in waiting.items()
+            for known, since in [self._since.get(partition, (offset, now_s))]
+        }
+        return max((now_s - since for _, since in self._since.values()), default=0.0)
+
+
+def first_waiting(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
+    """The first record behind the committed offset, of each partition that has one.
+
+    Raises BrokerError or KafkaError when the broker does not answer.
+    """
+    with reaching(bootstrap):
+        consumer = KafkaConsumer(
+            **arguments(bootstrap),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_records=1,
+            bootstrap_timeout_ms=10_000,
+        )
+    try:
+        found = {}
+        for place in (TopicPartition(topic, p) for p in partitions):
+            end = consumer.end_offsets([place])[place]
+            # Markers of transactions fill offsets, too: only a record is somebody who waits.
+            if end > (consumer.committed(place) or 0):
+                consumer.assign([place])
+                if records := consumer.poll(timeout_ms=2_000).get(place):
+                    found[place.partition] = records[0].offset
+        return found
+    finally:
+        consumer.close()
+
+
+class Watch(threading.Thread):
+    """Looks at the worker's own partitions until it ends."""
+
+    def __init__(
+        self,
+        waiting: Callable[[], Mapping[int, int]],
+        patience_s: float,
+        die: Callable[[BaseException], None],
+    ) -> None:
+        """waiting: as `first_waiting`. patience_s: a standstill of half of it is told, one of all of it is the end."""
+        super().__init__(name="tamiz-self-care", daemon=True)
+        self._waiting = waiting
+        self._patience_s = patience_s
+        self._die = die
+        self._over = threading.Event()
+        self.stalled_s = 0.0
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the worker should be called unready."""
+        return self.stalled_s >= self._patience_s / 2
+
+    def run(self) -> None:
+        """Look, some times within the patience."""
+        standstill = Standstill()
+        while not self._over.wait(self._patience_s / 8):
+            try:
+                waiting = self._waiting()
+            except (KafkaError, BrokerError):
+                waiting = {}
+            self.stalled_s = standstill.observe(time.monotonic(), waiting)
+            if self.stalled_s >= self._patience_s:
+                places = ", ".join(f"{p} at {offset}" for p, offset in sorted(waiting.items()))
+                self._die(
+                    StalledError(f"transactions wait (partition {places}), none was decided for {self.stalled_s:.0f} s")
+                )
+                return
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+
+def patiently(attempt: Callable[[], T], timeout_s: float) -> T:
+    """Try until broker and registry are there, ever more slowly; every refusal is told in a line.
+
+    Raises what the last attempt raised, BrokerError or ModelUnavailable, once the time is over.
+    """
+    over, wait_s = time.monotonic() + timeout_s, 0.5
+    while True:
+        try:
+            return attempt()
+        except (BrokerError, ModelUnavailable) as error:
+            left = over - time.monotonic()
+            if left <= 0:
+                raise
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S, left)
+            log.warning("cannot start yet: %s; trying again in %.0f s, for %.0f s more", error, wait_s, left)
+        time.sleep(wait_s)

@@ -1,0 +1,55 @@
+"""The short form of the storms (`make chaos` is the long one): whoever dies in the middle, the balance is right."""
+
+import msgspec
+import pytest
+
+from chaos.auditor import Account
+from chaos.storm import Outcome, Plan, weather
+from schemas.settings import Settings
+from tests.conftest import Kafka
+
+pytestmark = pytest.mark.kafka
+
+STORM = Plan(transactions=1_500, workers=1, partitions=2, dying_at=("produced", "1"), rate=2_000, seed=11, broken=0.01)
+
+
+def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answer_is_there_once(
+    kafka: Kafka, trained: Settings
+) -> None:
+    outcome = weather(msgspec.structs.replace(trained, guarantee="exactly-once"), kafka.bootstrap_servers, STORM)
+    account = outcome.account
+    assert outcome.kept, outcome
+    assert outcome.deaths == {-9: 1}
+    assert account.inputs == account.decided_once + account.dead_lettered == 1_500
+    assert account.dead_lettered > 0
+    assert account.panes > 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept_by"),
+    [
+        pytest.param({}, {"at-least-once", "exactly-once"}, id="nothing"),
+        pytest.param({"repeats": 1}, {"at-least-once"}, id="a repeat"),
+        pytest.param({"panes_unequal": 1}, {"at-least-once"}, id="a pane"),
+        pytest.param({"lost": 1}, set(), id="a loss"),
+        pytest.param({"unequal_ids": 1}, set(), id="a second id"),
+        pytest.param({"unequal_content": 1}, set(), id="another answer by the same model"),
+        pytest.param({"out_of_order": 1}, set(), id="an answer out of order"),
+    ],
+)
+def test_a_balance_that_is_wrong_is_called_so(wrong: dict[str, int], kept_by: set[str]) -> None:
+    right = Account(**dict.fromkeys(Account.__struct_fields__, 0))
+    outcomes = [
+        Outcome(
+            guarantee=guarantee,
+            seed=0,
+            faults={},
+            deaths={},
+            seconds=1.0,
+            settled=True,
+            back_after_s=(),
+            account=msgspec.structs.replace(right, **wrong),
+        )
+        for guarantee in ("at-least-once", "exactly-once")
+    ]
+    assert {o.guarantee for o in outcomes if o.kept} == kept_by

@@ -1,0 +1,72 @@
+"""A worker that hangs ends itself; one that starts too early waits."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from kafka import KafkaProducer
+
+from schemas.errors import BrokerError, ModelUnavailable
+from schemas.settings import Settings
+from stream_app.self_care import Standstill, first_waiting, patiently
+from tests.conftest import Kafka
+from tests.worker_process import environment, settings_of_its_own
+
+HANGING = """
+import time
+from schemas import settings
+from stream_app.app import run
+run(settings.load(), at=lambda step: time.sleep(10_000) if step == "scored" else None)
+"""
+
+
+#  look at     0 s    10 s    20 s    30 s
+#  partition 0 at 5   at 5    at 7    at 7
+#  partition 1 -      at 9    at 9    at 9
+#  stands       0      10      10      20
+def test_a_standstill_lasts_from_the_first_look_at_the_same_waiting_record() -> None:
+    looks: list[dict[int, int]] = [{0: 5}, {0: 5, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 9}, {}, {0: 7}]
+    standstill = Standstill()
+    assert [standstill.observe(10.0 * i, waiting) for i, waiting in enumerate(looks)] == [0, 10, 10, 20, 0, 0]
+
+
+@pytest.mark.kafka
+def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
+    kafka: Kafka, trained: Settings, tmp_path: Path
+) -> None:
+    settings = settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
+    settings = msgspec.structs.replace(settings, stall_timeout_seconds=4, web_port=0)
+    assert first_waiting(settings.bootstrap, settings.group, settings.transactions_topic, [0, 1]) == {}
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    producer.send(settings.transactions_topic, value=b"{}", partition=1).get(30)
+    producer.close()
+    assert first_waiting(settings.bootstrap, settings.group, settings.transactions_topic, [0, 1]) == {1: 0}
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING], env=environment(settings), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 70, done.stderr
+    assert "transactions wait (partition 1 at 0)" in done.stderr
+
+
+@pytest.mark.parametrize("error", [BrokerError, ModelUnavailable])
+def test_a_start_waits_for_what_is_away_and_says_so(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    attempts = itertools.count()
+
+    def attempt() -> str:
+        if next(attempts) == 0:
+            raise error("nobody answers")
+        return "there"
+
+    assert patiently(attempt, 30.0) == "there"
+    assert "cannot start yet: nobody answers; trying again" in caplog.text
+
+
+def test_a_start_gives_up_when_its_time_is_over() -> None:
+    def attempt() -> None:
+        raise BrokerError("nobody answers")
+
+    with pytest.raises(BrokerError, match="nobody answers"):
+        patiently(attempt, 0.0)
