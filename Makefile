@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench-batch bench-drift check format lock clean
+.PHONY: help setup demo test chaos audit bench profile bench-batch bench-drift check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +28,27 @@ test: setup check  ## all checks and all tests, on a real Kafka broker
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift
 
+bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency and growth (12 minutes)
+	$(BIN)/python -m benchmarks.stream
+
+profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
+	$(BIN)/python -m benchmarks.profile
+
+# The peers' own dependencies stay out of .venv: what is served never needs them.
+.venv-bench/.ready: requirements-bench.lock $(READY)
+	$(PYTHON) -m venv .venv-bench
+	$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements-bench.lock
+	@touch $@
+
 bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
 	$(BIN)/python -m benchmarks.batch_scoring
 
 chaos: setup  ## workers killed, paused and cut off under load; prints the balance (`python -m chaos --help`)
 	$(BIN)/python -m chaos storm
 	$(BIN)/python -m chaos matrix
+
+audit: setup  ## known vulnerabilities among the locked dependencies; asks an advisory index
+	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes -r requirements.lock || { echo 'audit: found something, or pip-audit or its advisory index cannot be reached from here (see above)'; exit 1; }
 
 check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
@@ -47,6 +62,8 @@ format: setup  ## let ruff rewrite what it can
 
 lock: setup  ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	grep -E '^(msgspec|numpy|scipy|xgboost)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group bench -c .venv/same.txt -o requirements-bench.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv .tamiz .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

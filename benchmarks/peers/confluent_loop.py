@@ -1,0 +1,43 @@
+"""A loop on confluent-kafka by hand: consume up to 1,000, handle, produce, wait for acknowledgement, commit."""
+
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.peers.job import MOST, PRODUCER, Job, Record, Work
+
+
+def main() -> None:
+    job = Job.told()
+    work = Work(job)
+    connection = {"bootstrap.servers": job.bootstrap}
+    group = {"group.id": job.group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    consumer = Consumer(connection | group)
+    producer = Producer(connection | PRODUCER | {"queue.buffering.max.messages": 1_000_000})
+    consumer.subscribe([job.transactions])
+
+    def acknowledged(error: Any, message: Any) -> None:
+        if error:
+            raise SystemExit(f"not produced: {error}")
+
+    while True:
+        messages = consumer.consume(MOST, job.within_s)
+        if not messages:
+            continue
+        records = [
+            Record(job.transactions, m.partition(), m.offset(), m.key(), m.value(), m.headers() or ())
+            for m in messages
+            if not m.error()
+        ]
+        handled = work(records)
+        for topic, outgoing in ((job.decisions, handled.decisions), (job.dead_letters, handled.dead_letters)):
+            for out in outgoing:
+                producer.produce(topic, out.value, out.key, out.partition, acknowledged, headers=out.headers)
+        producer.flush()
+        next_offsets = {record.partition: record.offset + 1 for record in records}
+        offsets = [TopicPartition(job.transactions, *place) for place in next_offsets.items()]
+        consumer.commit(offsets=offsets, asynchronous=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""`make bench`: one topic of transactions through Tamiz and through every peer, on the embedded broker.
+
+Everyone reads the same topic, runs as one process on the same core, has the same trees and does the same work with the
+same pure handler: decode, clean, score, decide, produce; outputs acknowledged by all replicas, nothing compressed. The
+clocks start at the first outputs. Slow contenders get a bounded time and are judged by what they did in it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.charts import bars
+from benchmarks.measuring import Measured, measure
+from benchmarks.stage import CORES, ONE_THREAD, ROOT, Stage, staged
+
+ROWS = 500_000
+PARTITIONS = 4
+AT_MOST_S = 20.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who takes part, and by which settings."""
+
+    letter: str
+    name: str
+    who: str
+    said: str
+    counting: bool = False
+
+
+CONTENDERS = (
+    Contender("a", "Tamiz", "tamiz", "drift counting on; batches of 2,000; acks=all, idempotent", counting=True),
+    Contender(
+        "f", "confluent-kafka by hand", "confluent_loop", "batches of 1,000, flush, commit; acks=all, idempotent"
+    ),
+    Contender("b", "Tamiz, not counting", "tamiz", "drift counting off; else as a"),
+    Contender("c", "Faust, event by event", "faust_events", "one event; acks=all; commits every 2.8 s"),
+    Contender("d", "Faust, take()", "faust_take", "batches of 1,000 within 1 s; else as c"),
+    Contender("e", "Quix Streams", "quix_streams", "one event; acks=all, idempotent; commits every 5 s"),
+    Contender("g", "kafka-python, pandas, pyfunc", "pandas_pyfunc", "one event; acks=all, idempotent; no reasons"),
+)
+REPEATED = "afb"  # the fast ones, so that noise of the machine shows
+BARS = (("c", 10.0), ("d", 5.0), ("e", 3.0), ("f", 0.9))
+HANDLER_BAR = 2.0
+MEMORY_BAR_MB = 500.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS, help="transactions on the topic")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the fast ones run, in turn; the median counts")
+    parser.add_argument("--only", default="abcdefg", help="letters of the contenders")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    asked = parser.parse_args()
+    console = Console()
+    with staged() as stage:
+        found = contest(stage, asked.rows, asked.rounds, asked.only, console)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "stream.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    bars(found, asked.out / "stream.png")
+    show(found, Console(width=100))
+
+
+def contest(stage: Stage, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
+    """Run everyone; what is written to the JSON file."""
+    console.print(f"filling a topic with {rows:,} transactions")
+    topic = stage.topics_of_its_own(PARTITIONS)
+    path = stage.simulated(rows)
+    stage.fill(topic, path)
+    subprocess.run([sys.executable, "-m", "benchmarks.peers.pyfunc_model", stage.bundle], cwd=ROOT, check=True)
+    runs: dict[str, list[Measured]] = {c.letter: [] for c in CONTENDERS if c.letter in letters}
+    for turn in range(rounds):
+        for contender in CONTENDERS:
+            if contender.letter in runs and (turn == 0 or contender.letter in REPEATED):
+                run = one_run(stage, contender, topic.transactions_topic, rows)
+                runs[contender.letter].append(run)
+                console.print(f"{contender.letter} {contender.name}: {run.per_second:,.0f}/s, {run.cpu_us:,.1f} µs")
+    return {
+        "rows": rows,
+        "partitions": PARTITIONS,
+        "payload_bytes": path.stat().st_size // rows,
+        "handler_cpu_us": {"batches of 2,000": alone(stage, path, 2_000), "one by one": alone(stage, path, 1)},
+        "contenders": [
+            {
+                "letter": c.letter,
+                "name": c.name,
+                "settings": c.said,
+                "rows": max(run.rows for run in runs[c.letter]),
+                "per_second": statistics.median(run.per_second for run in runs[c.letter]),
+                "cpu_us": statistics.median(run.cpu_us for run in runs[c.letter]),
+                "peak_mb": max(run.peak_mb for run in runs[c.letter]),
+                "runs_per_second": [round(run.per_second) for run in runs[c.letter]],
+            }
+            for c in sorted(CONTENDERS, key=lambda c: c.letter)
+            if c.letter in runs
+        ],
+    }
+
+
+def one_run(stage: Stage, contender: Contender, topic: str, rows: int) -> Measured:
+    """A contender on the whole topic, from its beginning."""
+    settings = stage.topics_of_its_own(PARTITIONS, topic, drift_counting=contender.counting)
+    with stage.working(contender.who, settings) as process, stage.counting(settings) as counted:
+        return measure(process.pid, counted, rows, AT_MOST_S)
+
+
+def alone(stage: Stage, path: Path, size: int) -> float:
+    """CPU microseconds a transaction of the pure handler, on the contenders' core."""
+    words = [sys.executable, "-m", "benchmarks.peers.handler_alone", path, str(size), "4", stage.bundle]
+    pinned = ["taskset", "-c", str(CORES[0]), *words]
+    said = subprocess.run(pinned, cwd=ROOT, check=True, capture_output=True, env=environ())
+    return float(msgspec.json.decode(said.stdout))
+
+
+def environ() -> dict[str, str]:
+    """For a process that counts its CPU time."""
+    return os.environ | ONE_THREAD
+
+
+def show(found: dict[str, object], console: Console) -> None:
+    """Print the contenders and the bars."""
+    contenders: list[dict[str, float | str]] = found["contenders"]  # type: ignore[assignment]
+    by_letter = {c["letter"]: c for c in contenders}
+    ours = by_letter.get("a", contenders[0])
+    table = Table(title=f"{found['rows']:,} transactions of {found['payload_bytes']} bytes", title_justify="left")
+    for head in ("", "a second", "a is ×", "CPU µs", "peak MB", "rows"):
+        table.add_column(head, justify="right" if head else "left")
+    for c in contenders:
+        ratio = f"{float(ours['per_second']) / float(c['per_second']):.2f}"
+        numbers = f"{c['per_second']:,.0f}", ratio, f"{c['cpu_us']:,.1f}", f"{c['peak_mb']:,.0f}", f"{c['rows']:,}"
+        table.add_row(f"{c['letter']} {c['name']}", *numbers)
+    console.print(table)
+    for c in contenders:
+        console.print(f"{c['letter']}: {c['settings']}", highlight=False)
+    handler: dict[str, float] = found["handler_cpu_us"]  # type: ignore[assignment]
+    for name, cost in handler.items():
+        console.print(f"the pure handler alone, {name}: {cost:.1f} µs of CPU each")
+    if ours["letter"] != "a":
+        return
+    for letter, bar in BARS:
+        if letter in by_letter:
+            ratio = float(ours["per_second"]) / float(by_letter[letter]["per_second"])
+            verdict(console, ratio >= bar, f"a ≥ {bar:g} × {letter}: {ratio:.2f}")
+    times = float(ours["cpu_us"]) / handler["batches of 2,000"]
+    verdict(console, times <= HANDLER_BAR, f"CPU of a ≤ {HANDLER_BAR:g} × the handler's: {times:.2f}")
+    peak = float(ours["peak_mb"])
+    verdict(console, peak <= MEMORY_BAR_MB, f"peak memory of a ≤ {MEMORY_BAR_MB:.0f} MB: {peak:.0f}")
+
+
+def verdict(console: Console, met: bool, bar: str) -> None:
+    """A bar, and whether it is met."""
+    console.print(f"{'met   ' if met else 'MISSED'} {bar}")
+
+
+if __name__ == "__main__":
+    main()
