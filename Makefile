@@ -48,7 +48,7 @@ chaos: setup  ## workers killed, paused and cut off under load; prints the balan
 	$(BIN)/python -m chaos matrix
 
 audit: setup  ## known vulnerabilities among the locked dependencies; asks an advisory index
-	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes -r requirements.lock || { echo 'audit: found something, or pip-audit or its advisory index cannot be reached from here (see above)'; exit 1; }
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements.lock || { echo 'audit: found something, or pip-audit or its advisory index cannot be reached from here (see above)'; exit 1; }
 
 check: setup  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.fuzz import fuzz
 from chaos.matrix import CELLS, SCENARIOS
 from chaos.storm import Outcome, Plan, weather
+from schemas.dataset import load_dataset
 from schemas.settings import Settings, load
 from stream_app.broker import EmbeddedBroker
+from stream_app.model_store import ModelStore
 from training.pipeline import train
 from training.simulation import Traffic, simulate
 from training.spellings import write
@@ -24,7 +27,9 @@ GUARANTEES = ("at-least-once", "exactly-once")
 def main() -> int:
     """Run storms; 0 when every guarantee was kept."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    parser.add_argument("what", nargs="?", default="storm", help="storm, matrix, scenarios, or one of their names")
+    parser.add_argument(
+        "what", nargs="?", default="storm", help="storm, matrix, scenarios, one of their names, or fuzz"
+    )
     parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
     for name in ("transactions", "kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages"):
         parser.add_argument(f"--{name}", type=int, default=20_000 if name == "transactions" else 1)
@@ -32,6 +37,9 @@ def main() -> int:
     parser.add_argument("--outage", type=float, default=3.0, help="seconds that the broker stays away")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     asked = parser.parse_args()
+    print(f"seed {asked.seed}", flush=True)
+    if asked.what == "fuzz":
+        return feed(asked.transactions, asked.seed)
     storm = Plan(
         transactions=asked.transactions,
         kills=asked.kills,
@@ -48,7 +56,6 @@ def main() -> int:
     named = {name: {name: plan} for name, plan in (CELLS | SCENARIOS).items()}
     if (plans := (groups | named).get(asked.what)) is None:
         parser.error(f"{asked.what!r}: there is no such storm; there are {', '.join(groups | named)}")
-    print(f"seed {asked.seed}", flush=True)
     kept = True
     with prepared() as (settings, broker):
         for guarantee in asked.guarantee or GUARANTEES:
@@ -66,16 +73,33 @@ def main() -> int:
     return 0 if kept else 1
 
 
+def feed(n: int, seed: int) -> int:
+    """Fuzz the handler; 0 when memory stayed flat and nothing was beyond our code."""
+    with tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder:
+        settings = with_two_versions(Path(folder))
+        store = ModelStore(settings, load_dataset(settings.dataset))
+        store.open()
+        survived = fuzz(settings, store.current, n, seed)
+    print("\n".join(f"  {name.replace('_', ' '):24s} {v}" for name, v in msgspec.structs.asdict(survived).items()))
+    flat = survived.memory_at_the_end_mb < 1.1 * survived.memory_after_a_tenth_mb
+    return 0 if flat and not survived.internal_errors else 1
+
+
+def with_two_versions(folder: Path) -> Settings:
+    """Settings whose registry has two versions of a model."""
+    settings = msgspec.structs.replace(load({}), state_dir=folder, registry_poll_seconds=1, log_level="INFO")
+    for seed in (1, 2):
+        traffic = Traffic(rows=8_000, seed=seed, signal=True)
+        write(traffic, simulate(traffic), folder / "history.csv")
+        train(settings, folder / "history.csv", force="chaos needs two versions")
+    return settings
+
+
 @contextmanager
 def prepared() -> Iterator[tuple[Settings, EmbeddedBroker]]:
     """A broker, and a registry with two versions of a model."""
     with tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder, EmbeddedBroker() as broker:
-        settings = msgspec.structs.replace(load({}), state_dir=Path(folder), registry_poll_seconds=1, log_level="INFO")
-        for seed in (1, 2):
-            traffic = Traffic(rows=8_000, seed=seed, signal=True)
-            write(traffic, simulate(traffic), Path(folder) / "history.csv")
-            train(settings, Path(folder) / "history.csv", force="chaos needs two versions")
-        yield settings, broker
+        yield with_two_versions(Path(folder)), broker
 
 
 def told(name: str, outcome: Outcome) -> str:

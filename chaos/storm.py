@@ -95,10 +95,9 @@ def weather(
             due = rng.uniform(0.5, 1.0) * plan.transactions * number / (len(drawn) + 1)
             wait_until(lambda due=due: feeding.sent >= due or not feeding.is_alive(), plan.settle_s)  # type: ignore[misc]
             say(f"{time.monotonic() - started:6.1f} s  {name:16s} {feeding.sent:,} sent")
-            before = committed(settings)
             fault()
             if name == "broker restart":
-                back_after.append(_seconds_until(lambda before=before: committed(settings) > before, plan.settle_s))  # type: ignore[misc]
+                back_after.append(_seconds_until_progress(settings, plan.settle_s))
             done[name] = done.get(name, 0) + 1
             time.sleep(plan.calm_s * rng.uniform(0.5, 1.5))
         feeding.join()
@@ -151,9 +150,10 @@ def _progress(settings: Settings) -> list[tuple[int, int]]:
         consumer.close()
 
 
-def _seconds_until(condition: Callable[[], bool], most_s: float) -> float:
+def _seconds_until_progress(settings: Settings, most_s: float) -> float:
     started = time.monotonic()
-    wait_until(condition, most_s)
+    before = committed(settings)
+    wait_until(lambda: committed(settings) > before, most_s)
     return round(time.monotonic() - started, 1)
 
 

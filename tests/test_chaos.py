@@ -4,8 +4,11 @@ import msgspec
 import pytest
 
 from chaos.auditor import Account
+from chaos.fuzz import fuzz
 from chaos.storm import Outcome, Plan, weather
+from schemas.dataset import load_dataset
 from schemas.settings import Settings
+from stream_app.model_store import ModelStore
 from tests.conftest import Kafka
 
 pytestmark = pytest.mark.kafka
@@ -53,3 +56,12 @@ def test_a_balance_that_is_wrong_is_called_so(wrong: dict[str, int], kept_by: se
         for guarantee in ("at-least-once", "exactly-once")
     ]
     assert {o.guarantee for o in outcomes if o.kept} == kept_by
+
+
+def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(trained: Settings) -> None:
+    store = ModelStore(trained, load_dataset(trained.dataset))
+    store.open()
+    survived = fuzz(trained, store.current, 6_000, seed=3)
+    assert survived.decided + survived.dead_lettered == 6_000
+    assert min(survived.decided, survived.dead_lettered) > 1_000
+    assert survived.internal_errors == 0
