@@ -24,8 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.errors import TamizError
 from schemas.events import Decision
-from schemas.settings import Settings
+from schemas.settings import Settings, as_environment
 from schemas.topics import table
+from stream_app.clients import arguments
 from stream_app.topic_admin import create_topics
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
 from training.pipeline import train
@@ -94,7 +95,7 @@ class Watcher(threading.Thread):
 
     def _watch(self) -> None:
         s = self._settings
-        consumer = KafkaConsumer(bootstrap_servers=s.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=20)
+        consumer = KafkaConsumer(**arguments(s.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=20)
         try:
             partitions = [
                 TopicPartition(topic, p)
@@ -137,9 +138,7 @@ def worker(settings: Settings, log: Path) -> Iterator[None]:
 def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A `tamiz COMMAND` in a process of its own, gone on exit."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
-    for name in settings.__struct_fields__:
-        if (value := getattr(settings, name)) is not None:
-            environ[f"TAMIZ_{name.upper()}"] = str(value)
+    environ |= as_environment(settings)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamiz", command], env=environ, stdout=output, stderr=subprocess.STDOUT
@@ -171,7 +170,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", page: str, log: Path) 
 
 def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None]], rate: float) -> dict[str, float]:
     """Produce on schedule, whatever comes back (open loop): transaction id -> when it was due, monotonic seconds."""
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap, acks="all", linger_ms=2)
+    producer = KafkaProducer(**arguments(settings.bootstrap), acks="all", linger_ms=2)
     try:
         sent: list[tuple[float, Any]] = []
         start = time.monotonic()
