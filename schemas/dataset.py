@@ -71,6 +71,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     key: str
     transaction_id: str | None = None
     label: str | None = None
+    amount: str | None = None  # the number that costs are weighed by
     missing: tuple[str, ...] = ("",)
     features: tuple[str, ...]
     csv: CsvForm = CsvForm()
@@ -86,6 +87,7 @@ class Dataset:
         self.key = declaration.key
         self.transaction_id = declaration.transaction_id
         self.label = declaration.label
+        self.amount = declaration.amount
         self.missing = declaration.missing
         self.csv = declaration.csv
         self.event_time = declaration.event_time
@@ -170,6 +172,8 @@ def _checked(declaration: Declaration, source: str) -> Declaration:
             raise wrong(name, "listed among the features, but no field or entry makes it")
         if declaration.features.count(name) > 1:
             raise wrong(name, "listed twice among the features")
+    if declaration.amount is not None and column_kinds(declaration).get(declaration.amount) != "number":
+        raise wrong(declaration.amount, "the amount must be one of the numbers among the fields")
     if not declaration.event_time.formats:
         raise wrong(declaration.event_time.date, "the event time needs at least one format")
     taken = {f.name for f in declaration.fields}

@@ -22,6 +22,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Cost = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(min_length=1)]
 SECRETS = frozenset({"sasl_password", "web_token"})
 
@@ -78,6 +79,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     promotion_margin: Annotated[
         Share, about("a challenger's ROC AUC must surely exceed the champion's by more than this")
     ] = 0.0
+    points_by: Annotated[
+        Literal["budget", "f2", "cost", "fixed"],
+        about("how training chooses when to review and to decline: by alert `budget`, `f2`, `cost`, or as `fixed`"),
+    ] = "budget"
+    review_budget: Annotated[Share, about("`budget`: share of transactions that people or machines may stop")] = 0.02
+    decline_budget: Annotated[Share, about("`budget`: share of transactions that may be declined")] = 0.002
+    fixed_review: Annotated[Share, about("`fixed`: score from which a person looks")] = 0.5
+    fixed_decline: Annotated[Share, about("`fixed`: score from which it is declined")] = 0.9
+    cost_missed_fraud_share: Annotated[Cost, about("`cost` of a missed fraud, as a share of its amount")] = 1.0
+    cost_missed_fraud: Annotated[Cost, about("`cost` of a missed fraud, besides")] = 15.0
+    cost_review: Annotated[Cost, about("`cost` of a review")] = 5.0
+    cost_wrong_decline: Annotated[Cost, about("`cost` of a good transaction declined")] = 50.0
     label_delay_days: Annotated[
         Natural, about("how long after a transaction its label is final; training and test lie so far apart")
     ] = 0

@@ -48,6 +48,7 @@ def test_another_data_set_is_another_file_and_no_python(tmp_path: Path) -> None:
         pytest.param('kind = "number"', 'kind = "number"\ncolour = 1', "colour", id="unknown word"),
         pytest.param('name = "amount"', 'name = "at"', "'at'.*role|'amount'.*no field", id="date as a field"),
         pytest.param('name = "amount"', 'name = "hour"', "'hour'.*more than once", id="name of a derived column"),
+        pytest.param('key = "card"', 'key = "card"\namount = "at"', "'at'.*numbers", id="amount that is no number"),
         pytest.param('["%Y-%m-%d"]', "[]", "'at'.*format", id="no date format"),
         pytest.param('name = "small"', "name = ", "not a TOML file", id="no TOML"),
     ],

@@ -9,6 +9,8 @@ from numpy.random import default_rng
 from sklearn.metrics import fbeta_score
 
 from schemas.decision import outcome_codes
+from schemas.errors import ConfigError
+from schemas.settings import load
 from training.operating_points import NEVER, PointPolicy, choose_points, f2_optimum, points_by_budget, score_at_budget
 from training.point_metrics import CostMatrix, losses, outcome_costs, rank
 
@@ -131,3 +133,21 @@ def test_rows_without_a_label_do_not_take_part():
     assert choose_points(*more, PointPolicy(by="f2")) == choose_points(labels, scores, PointPolicy(by="f2"))
     with pytest.raises(ValueError, match="known label"):
         choose_points([np.nan], [0.5], PointPolicy())
+
+
+def test_the_settings_choose_how_points_are_chosen() -> None:
+    environ = {"TAMIZ_POINTS_BY": "fixed", "TAMIZ_FIXED_REVIEW": "0.6", "TAMIZ_COST_REVIEW": "7"}
+    policy = PointPolicy.of(load(environ))
+    assert (policy.by, policy.fixed_review, policy.fixed_decline, policy.costs.review) == ("fixed", 0.6, 0.9, 7.0)
+    assert PointPolicy.of(load({})) == PointPolicy()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TAMIZ_DECLINE_BUDGET", "0.5"), ("TAMIZ_FIXED_REVIEW", "0.95"), ("TAMIZ_POINTS_BY", "luck")],
+)
+def test_points_out_of_order_are_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        PointPolicy.of(load({variable: value}))
+    assert "\n" not in str(refused.value)
+    assert value in str(refused.value)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from schemas.decision import OperatingPoints
+from schemas.errors import ConfigError
+from schemas.settings import Settings
 from training.point_metrics import CostMatrix, Floats, Ranked, f_beta, losses, rank
 
 REVIEW_BUDGET = 0.02
@@ -35,6 +37,35 @@ class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
     fixed_review: float = 0.5
     fixed_decline: float = 0.9
     costs: CostMatrix = CostMatrix()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "PointPolicy":
+        """What the settings ask for.
+
+        Raises ConfigError when a decline would come before a review.
+        """
+        s = settings
+        if s.decline_budget > s.review_budget:
+            raise ConfigError(
+                f"setting decline_budget is {s.decline_budget}, wanted at most {s.review_budget}: the review"
+            )
+        if s.fixed_decline < s.fixed_review:
+            raise ConfigError(
+                f"setting fixed_decline is {s.fixed_decline}, wanted at least {s.fixed_review}: the review"
+            )
+        return cls(
+            by=settings.points_by,
+            review_budget=settings.review_budget,
+            decline_budget=settings.decline_budget,
+            fixed_review=settings.fixed_review,
+            fixed_decline=settings.fixed_decline,
+            costs=CostMatrix(
+                missed_fraud_share=settings.cost_missed_fraud_share,
+                missed_fraud_fixed=settings.cost_missed_fraud,
+                review=settings.cost_review,
+                wrong_decline=settings.cost_wrong_decline,
+            ),
+        )
 
 
 class ChosenPoints(msgspec.Struct, frozen=True, kw_only=True):

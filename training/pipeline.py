@@ -67,7 +67,7 @@ def train(
     Raises TrainingError when the history cannot train a model, ModelUnavailable when the registry cannot be reached.
     """
     started = time.perf_counter()
-    plan = again.config.plan if again else Plan(label_delay_days=settings.label_delay_days)
+    plan = again.config.plan if again else Plan.of(settings)
     dataset = load_dataset(settings.dataset)
 
     stage("reading and cleaning")
@@ -114,11 +114,18 @@ def train(
     scores = predict(booster, matrix)
 
     stage("choosing operating points")
-    points = choose_points(history.fraud[validate], scores[validate], plan.points)
+    amounts = history.columns[dataset.amount] if dataset.amount else np.full(len(scores), np.nan)
+    points = choose_points(history.fraud[validate], scores[validate], plan.points, amounts[validate])
 
     stage("evaluating")
     evaluation = evaluate(
-        history.fraud[test], scores[test], points=points.points, f2_threshold=points.f2_threshold, seed=plan.fit.seed
+        history.fraud[test],
+        scores[test],
+        points=points.points,
+        f2_threshold=points.f2_threshold,
+        costs=plan.points.costs,
+        amounts=amounts[test],
+        seed=plan.fit.seed,
     )
     verdict = judge_skill(evaluation)
     forced = force is not None and not verdict.passed

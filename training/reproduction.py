@@ -67,6 +67,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fit: FitConfig = FitConfig()  # seed and threads among it
     points: PointPolicy = PointPolicy()
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Plan":
+        """What the settings decide of it."""
+        return cls(label_delay_days=settings.label_delay_days, points=PointPolicy.of(settings))
+
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A run's `config.json`."""
