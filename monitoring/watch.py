@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from monitoring.alerting import AlertBook, AlertPolicy, Change, Incident, companions, judge
@@ -151,6 +152,7 @@ class Watch:
             policy=policy.retraining,
             score=SCORE,
         )
+        incidents = tuple(self._ids[i.incident_id] for i in self._book.opened)
         self._alarmed[:] = False
         self._next_ms = until_ms + policy.every_ms
         report = DriftReport(
@@ -160,12 +162,16 @@ class Watch:
             late=self._merged.late,
             lost=self._merged.lost,
             windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1)),
-            incidents=tuple(self._ids[i.incident_id] for i in self._book.opened),
+            incidents=incidents,
             adwin=around.adwin(),
             performance=around.performance(self._version, until_ms),
             suspected_attack=attack,
         )
-        return Evaluation(report=report, alerts=alerts, request=request)
+        return Evaluation(
+            report=report,
+            alerts=alerts,
+            request=request and msgspec.structs.replace(request, incidents=incidents),
+        )
 
     def _alert(
         self,

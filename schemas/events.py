@@ -196,6 +196,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     model_version: int  # that drifted
     cause: Literal["performance", "score-drift", "input-drift", "by-hand"]
     features: tuple[str, ...]
+    incidents: tuple[str, ...] = ()  # open when it was asked for: what the loop began with
     reason: str
     from_ms: int  # event times of the transactions to train on
     until_ms: int

@@ -20,6 +20,7 @@ from training.spellings import payloads
 pytestmark = pytest.mark.kafka
 
 DAYS = 20
+POISON = b'{"model": "\xff'
 SHIFT_MS = FIRST_DAY_MS + 2 * DAY_MS
 SHIFT = (
     PlantedDrift(kind="mean-shift", at_ms=SHIFT_MS, strength=-0.7, feature="monto"),
@@ -43,11 +44,11 @@ def traffic(shift: tuple[PlantedDrift, ...]) -> list[tuple[bytes, bytes]]:
     return [pair for keys, values in payloads(wanted, simulate(wanted)) for pair in zip(keys, values, strict=True)]
 
 
-def produce(settings: Settings, pairs: list[tuple[bytes, bytes]]) -> None:
+def produce(settings: Settings, pairs: list[tuple[bytes, bytes]], topic: str | None = None) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5)
     try:
         for key, value in pairs:
-            producer.send(settings.transactions_topic, key=key, value=value)
+            producer.send(topic or settings.transactions_topic, key=key, value=value)
         producer.flush()
     finally:
         producer.close()
@@ -55,7 +56,7 @@ def produce(settings: Settings, pairs: list[tuple[bytes, bytes]]) -> None:
 
 def read(settings: Settings, topic: str, type_: type[Any], at_least: int = 0) -> list[Any]:
     records = read_topic(settings.bootstrap, topic, at_least=at_least)
-    return [msgspec.json.decode(r.value, type=type_) for r in records]
+    return [msgspec.json.decode(r.value, type=type_) for r in records if r.value != POISON]
 
 
 @pytest.fixture
@@ -83,6 +84,8 @@ def test_traffic_without_a_shift_is_silent(settings: Settings, watched_worker: A
 def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_worker: Any, tmp_path: Path) -> None:
     pairs = traffic(SHIFT)
     kept, last = pairs[: -ROWS_A_DAY // 2], pairs[-ROWS_A_DAY // 2 :]
+    for topic in (settings.model_events_topic, settings.labels_topic, settings.drift_panes_topic):
+        produce(settings, [(b"?", POISON)], topic)  # nobody may fall over it
     with running("retrainer", settings, tmp_path) as log:
         produce(settings, kept)
         (request,) = read(settings, settings.retrain_requests_topic, RetrainRequest, at_least=1)

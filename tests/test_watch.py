@@ -65,6 +65,7 @@ def test_an_alert_can_be_drawn_and_followed_up(shifted: list[Evaluation]) -> Non
 def test_a_shift_that_lasts_asks_for_one_training(shifted: list[Evaluation]) -> None:
     (request,) = requests_of(shifted)
     assert request.cause == "input-drift"
+    assert alerts_of(shifted)[0].incident_id in request.incidents
     assert {"monto", "cashback"} <= set(request.features)
     assert request.requested_at_ms >= SHIFT_MS + 6 * HOUR_MS
     assert request.until_ms - request.from_ms == 90 * 24 * HOUR_MS
