@@ -47,11 +47,11 @@ class WorkerProcess:
         except OSError:
             return {"ready": False}
 
-    def wait_until_ready(self, seconds: float = 60.0) -> None:
+    def wait_until_ready(self, seconds: float = 120.0) -> None:
         wait_for(lambda: self.readiness()["ready"] or self.process.poll() is not None, seconds, self.tail)
         assert self.process.poll() is None, self.tail()
 
-    def stop(self, signal_number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
+    def stop(self, signal_number: int = signal.SIGTERM, seconds: float = 120.0) -> int:
         """Signal it and wait for its end; the exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(seconds)
@@ -81,7 +81,7 @@ def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
     try:
         yield log
         process.terminate()
-        assert process.wait(60) == 0, log.read_text()[-6000:]
+        assert process.wait(120) == 0, log.read_text()[-6000:]
     finally:
         if process.poll() is None:
             process.kill()
@@ -129,7 +129,7 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
     return settings
 
 
-def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float = 60.0) -> list[Any]:
+def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float = 120.0) -> list[Any]:
     """Every record of a topic, waiting until there are `at_least` so many; in partition order."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     try:

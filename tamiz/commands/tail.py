@@ -1,7 +1,9 @@
 """`tamiz tail`: watch a topic."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -33,9 +35,12 @@ def register(app: typer.Typer) -> None:
         if topic not in names:
             raise ConfigError(f"there is no topic called {topic!r}; there are {', '.join(names)}")
         console = Console(soft_wrap=True, highlight=False)
+        over = threading.Event()
         try:
             with assigned(settings.bootstrap, names[topic], from_beginning=from_beginning) as consumer:
-                for record in _records(consumer, limit):
+                # A KeyboardInterrupt in the midst of the client's own work would leave it half done, and noisy.
+                signal.signal(signal.SIGINT, lambda *_: over.set())
+                for record in _records(consumer, limit, over):
                     if as_json:
                         sys.stdout.buffer.write(json_line(record) + b"\n")
                         sys.stdout.flush()
@@ -48,11 +53,13 @@ def register(app: typer.Typer) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _records(consumer: Any, limit: int | None) -> Iterator[Any]:
+def _records(consumer: Any, limit: int | None, over: threading.Event) -> Iterator[Any]:
     shown = 0
-    while True:
+    while not over.is_set():
         for records in consumer.poll(timeout_ms=500).values():
             for record in records:
+                if over.is_set():
+                    return
                 yield record
                 shown += 1
                 if shown == limit:
