@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pyarrow import parquet
 
 from monitoring.model import ScoringModel
@@ -50,13 +50,25 @@ def produce(settings: Settings, values: Iterable[bytes | None], **more: Any) -> 
         producer.close()
 
 
-def steadily(values: Sequence[bytes], per_second: int = 4_000) -> Iterator[bytes]:
-    """The payloads, held back so that a worker can be met in the middle of them."""
+def steadily(values: Sequence[bytes], worker: subprocess.Popen[bytes], per_second: int = 2_000) -> Iterator[bytes]:
+    """The payloads, held back so that a worker is met in the middle of them: the last ones come after its end."""
     start = time.monotonic()
     for i, value in enumerate(values):
         while i > (time.monotonic() - start) * per_second:
             time.sleep(0.005)
+        if i == len(values) - 2_000:
+            worker.wait(120)
         yield value
+
+
+def flowing(settings: Settings) -> bool:
+    """Whether there is a decision already."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap)
+    try:
+        topic = settings.decisions_topic
+        return any(consumer.end_offsets([TopicPartition(topic, p) for p in range(settings.partitions)]).values())
+    finally:
+        consumer.close()
 
 
 def read_decisions(settings: Settings, at_least: int) -> list[dict[str, Any]]:
@@ -116,8 +128,8 @@ def test_sigterm_in_mid_stream_loses_nothing_and_repeats_nothing(
     settings: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     with ThreadPoolExecutor() as pool, running_worker(settings, tmp_path) as first:
-        producing = pool.submit(produce, settings, steadily(real_payloads))
-        wait_for(lambda: read_topic(settings.bootstrap, settings.decisions_topic), 30, first.tail)
+        producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
+        wait_for(lambda: flowing(settings), 60, first.tail)
         assert first.stop(signal.SIGTERM) == 0, first.tail()
         sent = places(producing.result())
     decided_by_first = len(read_topic(settings.bootstrap, settings.decisions_topic))
@@ -131,8 +143,8 @@ def test_a_killed_workers_work_is_done_again_under_the_same_decision_ids(
     settings: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     with ThreadPoolExecutor() as pool, running_worker(settings, tmp_path) as first:
-        producing = pool.submit(produce, settings, steadily(real_payloads))
-        wait_for(lambda: read_topic(settings.bootstrap, settings.decisions_topic), 30, first.tail)
+        producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
+        wait_for(lambda: flowing(settings), 60, first.tail)
         first.stop(signal.SIGKILL)
         sent = places(producing.result())
     with running_worker(settings, tmp_path):
