@@ -28,8 +28,10 @@ test: setup check  ## all checks and all tests, on real Kafka brokers (9 minutes
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift
 
-bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency and growth (12 minutes)
+bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency and growth (20 minutes)
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.growth
 
 profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
 	$(BIN)/python -m benchmarks.profile

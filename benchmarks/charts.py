@@ -24,3 +24,52 @@ def bars(found: dict[str, Any], path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def latencies(found: dict[str, Any], path: Path) -> None:
+    """p50 to p99.9 of every contender by rate, and the worst of each tenth of a second around a swap."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for colour, letter in zip((OURS, "#1f4e79", "#c1666b", "#d4a24c"), "afde", strict=True):
+        runs = [r for r in found["runs"] if r["letter"] == letter and r["ms"]["p99"] is not None]
+        if runs:
+            rates = [r["rate"] for r in runs]
+            for percentile, style in (("p50", ":"), ("p99", "-")):
+                label = f"{runs[0]['name']}, {percentile}"
+                left.plot(rates, [r["ms"][percentile] for r in runs], style, marker="o", color=colour, label=label)
+    left.set(xscale="log", yscale="log", xlabel="transactions per second", ylabel="from due to decided, ms")
+    left.legend(fontsize=7, frameon=False)
+    if swap := found.get("swap"):
+        worst = [ms or 0.0 for ms in swap["worst_ms"]]
+        right.plot([tenth / 10 for tenth in range(len(worst))], worst, color=OURS)
+        right.axvline(swap["promoted_after_s"], color="#c1666b", linestyle="--", label="another champion promoted")
+        right.set(xlabel="seconds", ylabel="worst of a tenth of a second, ms", ylim=(0, None))
+        right.set_title(f"Tamiz at {swap['rate']:,}/s", fontsize=10)
+        right.legend(fontsize=7, frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def growths(found: dict[str, Any], path: Path) -> None:
+    """One small figure for each thing that grows."""
+    figure, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
+    trees = [(f"{features} features", points) for features, points in found["trees"].items()]
+    drawn = (
+        ([("", found["batch"])], "transactions a batch", "handler, CPU µs each", "log"),
+        ([("", found["payload"])], "bytes a payload", "handler, CPU µs each", "linear"),
+        (trees, "trees of depth 6", "prediction, CPU µs each", "linear"),
+        ([("", found["partitions"])], "partitions", "one worker, a second", "log"),
+        ([("", found["workers"])], "workers on two cores, with the broker", "a second", "linear"),
+        ([("", found["memory"])], "seconds at 2,000/s", "resident MB", "linear"),
+    )
+    for axes, (series, x, y, scale) in zip(grid.flat, drawn, strict=True):
+        for colour, (label, points) in zip((OURS, "#1f4e79"), series, strict=False):
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=label or None)
+        axes.set(xscale=scale, xlabel=x, ylabel=y, ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        if series[0][0]:
+            axes.legend(fontsize=8, frameon=False)
+    grid[0][0].set_yscale("log")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -76,7 +76,7 @@ class Stage:
             topics = settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic
             words = ["-m", f"benchmarks.peers.{who}", self.bootstrap, *topics, settings.group]
             words += [str(within_s), str(self.bundle)]
-        log = self.folder / f"{who}-{settings.group}.log"
+        log = self.folder / f"{who}-{settings.group}-{core}.log"
         with log.open("wb") as said:
             command = ["taskset", "-c", str(core), str(python), *words]
             process = subprocess.Popen(command, env=environment(settings), stdout=said, stderr=said, cwd=ROOT)

@@ -111,7 +111,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             max_payload_bytes=settings.max_payload_bytes,
             counting=settings.drift_counting,
         ),
-        counting=Counting(cursors.last_cursor, settings.drift_grace_minutes * MINUTE_MS),
+        counting=Counting(cursors.last_cursors, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,
         group=group,
         output=make_output(settings, app, group, at),

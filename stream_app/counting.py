@@ -5,6 +5,7 @@ partition of the same number, and is acknowledged before the offsets it covers a
 never behind the committed offset. Whoever is given a partition reads that cursor first.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from schemas.wire import decode
 from stream_app.clients import arguments
 from stream_app.handling import Coded, Outgoing
 
+log = logging.getLogger("tamiz.drift")
 LOOKED_BACK = 200  # records from the end of a partition: its last cursor is the last of each batch
 
 
@@ -30,28 +32,47 @@ class Placed(Protocol):
     offset: int
 
 
+Cursors = dict[int, dict[int, PaneSnapshot]]  # by input partition, by model version
+
+
 class Counting:
     """The folds of the partitions that this worker reads, for the model that decides now."""
 
-    def __init__(self, last_cursor: Callable[[int, ScoringModel], Awaitable[PaneSnapshot | None]], grace_ms: int):
-        """last_cursor: of a partition, as that model counted it; None where it never did."""
-        self._last_cursor = last_cursor
+    def __init__(self, last_cursors: Callable[[set[int]], Awaitable[Cursors]], grace_ms: int):
+        """last_cursors: of some partitions, of every model version that lately counted them."""
+        self._last_cursors = last_cursors
         self._grace_ms = grace_ms
-        self._folds: dict[int, PartitionPanes] = {}
-        self._known: tuple[int, int] | None = None  # group generation and model version the folds are of
+        self._generation: int | None = None  # of the group; all below is of it
+        self._left: Cursors = {}  # where others left off
+        self._versions: tuple[int, ...] = ()  # that counted here, the last two
+        self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
 
     async def take_over(self, partitions: set[int], generation: int, model: ScoringModel) -> None:
-        """Make sure that every partition is counted from where it was left."""
-        if self._known != (generation, model.version):
-            self._folds = {}
-            self._known = generation, model.version
-        for partition in sorted(partitions - self._folds.keys()):
-            found = await self._last_cursor(partition, model)
-            if found is None:
-                self._folds[partition] = PartitionPanes(model.bins, partition, self._grace_ms)
-            else:
-                panes = panes_of(found, model.bins)
-                self._folds[partition] = PartitionPanes.restore(model.bins, cursor_of(found), panes, self._grace_ms)
+        """Make sure that every partition is counted from where it was left.
+
+        Topics are read for partitions that are new here, and not when another model takes over: nothing may wait then.
+        What the one before counted is kept, for it may be called back within the minute.
+        """
+        if self._generation != generation:
+            self._generation, self._left, self._versions, self._folds = generation, {}, (), {}
+        if unknown := partitions - self._left.keys():
+            self._left |= {p: {} for p in unknown} | await self._last_cursors(unknown)
+        version = model.version
+        if self._versions[-1:] != (version,):
+            self._versions = (*self._versions[-1:], version)
+            self._folds = {key: fold for key, fold in self._folds.items() if key[0] in self._versions}
+        for partition in partitions:
+            if (version, partition) not in self._folds:
+                self._folds[version, partition] = self._taken_up(partition, model)
+
+    def _taken_up(self, partition: int, model: ScoringModel) -> PartitionPanes:
+        left = self._left[partition].get(model.version)
+        if left is not None and (left.model, left.layout) == (model.manifest.model, model.bins.digest):
+            try:
+                return PartitionPanes.restore(model.bins, cursor_of(left), panes_of(left, model.bins), self._grace_ms)
+            except ValueError as error:  # not of our making
+                log.warning("partition %d is counted anew: %s", partition, error)
+        return PartitionPanes(model.bins, partition, self._grace_ms)
 
     def count(self, records: Sequence[Placed], coded: Coded, model: ScoringModel) -> list[Outgoing]:
         """Count a batch that is about to be committed; what must be published before.
@@ -64,7 +85,7 @@ class Counting:
         outgoing = []
         for partition in np.unique(partitions).tolist():
             mine = np.flatnonzero(partitions == partition)
-            fold = self._folds[partition]
+            fold = self._folds[model.version, partition]
             fold.observe(coded.codes[mine], coded.event_times_ms[mine], offsets[mine])
             outgoing += [
                 Outgoing(partition, key, encode(record), [])
@@ -82,36 +103,39 @@ class CursorReader:
         self._bootstrap = bootstrap
         self._topic = topic
 
-    async def last_cursor(self, partition: int, model: ScoringModel) -> PaneSnapshot | None:
-        """The newest cursor of an input partition, as that model version counted it."""
-        where = TopicPartition(self._topic, partition)
+    async def last_cursors(self, partitions: set[int]) -> Cursors:
+        """The newest cursor of each of these input partitions, of every model version that lately counted it."""
         consumer = AIOKafkaConsumer(
             **arguments(self._bootstrap),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,  # all is there already
             max_partition_fetch_bytes=8 * 1024 * 1024,
         )
         await consumer.start()
         try:
-            consumer.assign([where])
-            end = (await consumer.end_offsets([where]))[where]
-            begin = (await consumer.beginning_offsets([where]))[where]
-            consumer.seek(where, max(begin, end - LOOKED_BACK))
-            found = None
-            while await consumer.position(where) < end:
-                for records in (await consumer.getmany(where, timeout_ms=1000)).values():
+            places = [TopicPartition(self._topic, p) for p in sorted(partitions)]
+            consumer.assign(places)
+            ends = await consumer.end_offsets(places)
+            begins = await consumer.beginning_offsets(places)
+            for place in places:
+                consumer.seek(place, max(begins[place], ends[place] - LOOKED_BACK))
+            found: Cursors = {p: {} for p in partitions}
+            while behind := [place for place in places if await consumer.position(place) < ends[place]]:
+                for place, records in (await consumer.getmany(*behind, timeout_ms=1000)).items():
                     for record in records:
-                        found = _cursor(record.value, model) or found
+                        if (cursor := _cursor(record.value)) is not None:
+                            found[place.partition][cursor.model_version] = cursor
             return found
         finally:
             await consumer.stop()
 
 
-def _cursor(value: bytes | None, model: ScoringModel) -> PaneSnapshot | None:
+def _cursor(value: bytes | None) -> PaneSnapshot | None:
     try:
         record = decode(value, PaneSnapshot)
     except msgspec.MsgspecError:
         return None  # not ours
-    ours = record.open and record.layout == model.bins.digest and record.model_version == model.version
-    return record if ours else None
+    return record if record.open else None

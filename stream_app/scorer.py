@@ -68,6 +68,7 @@ class Scorer:
         self._metrics = metrics
         self._at = at
         self._die = die
+        self._lost_generation: int | None = None  # one whose commit was refused
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the owner before
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
@@ -115,18 +116,24 @@ class Scorer:
     async def _decide(self, taken: Sequence[Fetched]) -> None:
         # What an earlier generation fetched was sought back to, and comes again.
         current = self._group.generation()
-        records = [r for f in taken if f.generation == current for rows in f.records.values() for r in rows]
+        if current == self._lost_generation:
+            return
+        parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
+        records = [r for _, rows in parts for r in rows]
         if not records:
             return
         self._at("fetched")
-        self._decided_until |= await self._output.take_over({TP(r.topic, r.partition) for r in records}, current)
+        # Of each partition, not of each record: this is done for every batch, in the thread that also fetches.
+        offsets = {tp: rows[-1].offset + 1 for tp, rows in parts}
+        self._decided_until |= await self._output.take_over(set(offsets), current)
         if self._decided_until:
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
+            offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
             if not records:
                 return
         model = self._model()  # one batch, one model: a swap takes effect between two
         if self._policy.counting:
-            await self._counting.take_over({r.partition for r in records}, current, model)
+            await self._counting.take_over({tp.partition for tp in offsets}, current, model)
         self._at("taken over")
         started = time.monotonic()
         # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
@@ -142,8 +149,9 @@ class Scorer:
             Written(self._dead_letters_topic, handled.dead_letters),
             Written(self._panes_topic, panes),
         )
-        offsets = {TP(record.topic, record.partition): record.offset + 1 for record in records}
         if not await self._output.write(written, offsets):
+            # Woken from a pause, a worker learns here that its partitions went to others: the rest is theirs.
+            self._lost_generation = current
             log.info("the group moved on before %d decisions were committed; they may be made again", len(records))
         self._at("committed")
         self._observe(records, handled, produced_from - started, time.monotonic() - produced_from)

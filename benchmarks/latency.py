@@ -1,0 +1,160 @@
+"""Latency, open loop: transactions sent on schedule, from when each was due until its decision was read.
+
+Contenders run alone on their core, at one rate after another; who leaves some unheard at a rate is spared the higher
+ones. Tamiz runs once more with its champion swapped under load.
+"""
+
+import argparse
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.charts import latencies
+from benchmarks.stage import PEERS_PYTHON, ROOT, Stage, staged
+from schemas.settings import Settings
+from stream_app.topic_admin import partition_counts
+from training.moves import promote
+from training.pipeline import train
+
+RATES = (200, 2_000, 10_000)
+SWAPPED_AT = 2_000
+CONTENDERS = (
+    ("a", "Tamiz", "tamiz"),
+    ("f", "confluent-kafka by hand", "confluent_loop"),
+    ("d", "Faust, take()", "faust_take"),
+    ("e", "Quix Streams", "quix_streams"),
+)
+PARTITIONS = 4
+WITHIN_S = 0.005  # how long d and f wait for more of a batch; it stands in their latency
+STARTS_WITHIN_S = 60.0
+WARMED_UP = 1_000, 1.0  # a second, seconds: the broker compiles itself in the first ones
+P99_BAR_MS, P99_BAR_TIMES = 25.0, 1.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0, help="judged at each rate")
+    parser.add_argument("--only", default="afde", help="letters of the contenders")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    asked = parser.parse_args()
+    with staged() as stage:
+        found = {"within_s": WITHIN_S, "runs": contest(stage, asked.seconds, asked.only)}
+        if "a" in asked.only:
+            found["swap"] = swapped(stage, asked.seconds)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "latency.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    latencies(found, asked.out / "latency.png")
+    show(found, Console(width=100))
+
+
+def contest(stage: Stage, seconds: float, letters: str) -> list[dict[str, Any]]:
+    """Everyone at every rate."""
+    runs = []
+    for letter, name, who in CONTENDERS:
+        if letter not in letters:
+            continue
+        settings = stage.topics_of_its_own(PARTITIONS)
+        with stage.working(who, settings, within_s=WITHIN_S):
+            await_first(stage, settings)
+            paced(stage, settings, *WARMED_UP)
+            for rate in RATES:
+                run = paced(stage, settings, rate, seconds)
+                runs.append({"letter": letter, "name": name, "rate": rate} | run)
+                if run["never_heard"]:
+                    break
+    return runs
+
+
+def swapped(stage: Stage, seconds: float) -> dict[str, Any]:
+    """Tamiz under load, another version promoted in the middle."""
+    # The second training is champion now; the first is given its place back under load.
+    train(stage.settings, stage.folder / "history.csv", force="a benchmark decides nothing")
+    promote(stage.settings, 2, "a benchmark decides nothing")
+    settings = stage.topics_of_its_own(PARTITIONS, registry_poll_seconds=1)
+    promoted: list[float] = []
+
+    def swap() -> None:
+        time.sleep(3.0 + seconds / 2)
+        promote(settings, 1, "a benchmark swaps under load")
+        promoted.append(time.time())
+
+    with stage.working("tamiz", settings):
+        await_first(stage, settings)
+        paced(stage, settings, *WARMED_UP)
+        swapper = threading.Thread(target=swap)
+        swapper.start()
+        run = paced(stage, settings, SWAPPED_AT, seconds)
+        swapper.join()
+    decided_by = versions(stage, settings)
+    return run | {"rate": SWAPPED_AT, "promoted_after_s": promoted[0] - run["judged_from"], "versions": decided_by}
+
+
+def await_first(stage: Stage, settings: Settings) -> None:
+    """Send a few transactions until the first is decided: whoever is measured has started."""
+    ready = stage.folder / "few.jsonl"
+    ready.write_bytes(b"\n".join(stage.simulated(1_000).read_bytes().splitlines()[:8]) + b"\n")
+    stage.fill(settings, ready)
+    with stage.counting(settings) as counted:
+        until = time.monotonic() + STARTS_WITHIN_S
+        while counted() < 8:
+            if time.monotonic() > until:
+                raise SystemExit("nothing is decided")
+            time.sleep(0.1)
+    time.sleep(1.0)
+
+
+def paced(stage: Stage, settings: Settings, rate: int, seconds: float) -> dict[str, Any]:
+    """A run of benchmarks/paced.py."""
+    topics = settings.transactions_topic, settings.decisions_topic
+    path = str(stage.simulated(20_000))
+    words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, str(rate), str(seconds), path]
+    said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    return dict(json.loads(said.stdout))
+
+
+def versions(stage: Stage, settings: Settings) -> dict[str, int]:
+    """How many decisions each model version made."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=stage.bootstrap, enable_auto_commit=False, consumer_timeout_ms=2_000)
+    count = partition_counts(stage.bootstrap, [settings.decisions_topic])[settings.decisions_topic]
+    consumer.assign([TopicPartition(settings.decisions_topic, p) for p in range(count)])
+    consumer.seek_to_beginning()
+    counts: dict[str, int] = {}
+    for record in consumer:
+        version = str(json.loads(record.value)["model_version"])
+        counts[version] = counts.get(version, 0) + 1
+    consumer.close()
+    return counts
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print percentiles and the bars."""
+    table = Table(title="From due to decided, in milliseconds; - for never", title_justify="left")
+    for head in ("", "a second", "p50", "p95", "p99", "p99.9", "unheard"):
+        table.add_column(head, justify="right" if head else "left")
+    rows = [(f"{run['letter']} {run['name']}", run) for run in found["runs"]]
+    if swap := found.get("swap"):
+        rows.append(("a Tamiz, champion swapped", swap))
+    for name, run in rows:
+        percentiles = ["-" if ms is None else f"{ms:,.1f}" for ms in run["ms"].values()]
+        table.add_row(name, f"{run['rate']:,}", *percentiles, f"{run['never_heard']:,} of {run['sent']:,}")
+    console.print(table)
+    if swap:
+        console.print(f"the swap: promoted after {swap['promoted_after_s']:.1f} s; decisions by {swap['versions']}")
+    at = {run["letter"]: run["ms"]["p99"] for run in found["runs"] if run["rate"] == SWAPPED_AT}
+    if None not in (ours := at.get("a"), theirs := at.get("f")):
+        met = ours <= P99_BAR_MS and ours <= P99_BAR_TIMES * theirs
+        console.print(
+            f"{'met   ' if met else 'MISSED'} p99 at 2,000/s ≤ 25 ms and ≤ 1.5 × f's: {ours:.1f}, {theirs:.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Counting in the worker: where it goes on when partitions come and models change."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitoring.model import ScoringModel
+from monitoring.panes import MINUTE_MS
+from schemas.events import PaneSnapshot
+from stream_app.counting import Counting, Cursors
+from stream_app.handling import Coded
+from tests.small_bundle import small_bundle
+
+START = 30_000_000 * MINUTE_MS
+
+
+class Placed(NamedTuple):
+    partition: int
+    offset: int
+
+
+class PanesTopic:
+    """`drift-panes` as far as counting asks of it: what was last said of a partition, and how often it was read."""
+
+    def __init__(self) -> None:
+        self.said: Cursors = {}
+        self.read: list[set[int]] = []
+
+    async def last_cursors(self, partitions: set[int]) -> Cursors:
+        self.read.append(partitions)
+        return {p: dict(self.said.get(p, {})) for p in partitions}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> ScoringModel:
+    return small_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def second(first: ScoringModel, tmp_path_factory: pytest.TempPathFactory) -> ScoringModel:
+    folder: Path = tmp_path_factory.mktemp("bundle")
+    small_bundle(folder)
+    return ScoringModel.load(folder, version=first.version + 1)
+
+
+def count(
+    counting: Counting, topic: PanesTopic, model: ScoringModel, offsets: range, generation: int = 1
+) -> PaneSnapshot:
+    """Count rows of partition 0, all of one minute, publish, and return the cursor."""
+    n = len(offsets)
+    codes = np.tile(model.bins.missing, (n, 1))
+    asyncio.run(counting.take_over({0}, generation, model))
+    coded = Coded(codes=codes, event_times_ms=np.full(n, START))
+    *_, last = counting.count([Placed(0, offset) for offset in offsets], coded, model)
+    cursor = msgspec.json.decode(last.value or b"", type=PaneSnapshot)
+    topic.said.setdefault(0, {})[model.version] = cursor
+    return cursor
+
+
+def rows(cursor: PaneSnapshot) -> int:
+    return sum(pane.rows for pane in cursor.panes)
+
+
+def test_when_another_model_takes_over_nothing_is_read_and_nothing_waits(
+    first: ScoringModel, second: ScoringModel
+) -> None:
+    topic = PanesTopic()
+    counting = Counting(topic.last_cursors, MINUTE_MS)
+    assert rows(count(counting, topic, first, range(10))) == 10
+    assert rows(count(counting, topic, second, range(10, 15))) == 5
+    assert topic.read == [{0}]
+
+
+def test_a_model_called_back_within_the_minute_goes_on_where_it_was_left(
+    first: ScoringModel, second: ScoringModel
+) -> None:
+    topic = PanesTopic()
+    counting = Counting(topic.last_cursors, MINUTE_MS)
+    count(counting, topic, first, range(10))
+    count(counting, topic, second, range(10, 15))
+    assert rows(count(counting, topic, first, range(15, 18))) == 13
+
+
+def test_another_worker_goes_on_with_either_model_from_what_was_published(
+    first: ScoringModel, second: ScoringModel
+) -> None:
+    topic = PanesTopic()
+    one = Counting(topic.last_cursors, MINUTE_MS)
+    count(one, topic, first, range(10))
+    count(one, topic, second, range(10, 15))
+    other = Counting(topic.last_cursors, MINUTE_MS)
+    assert rows(count(other, topic, second, range(13, 20), generation=2)) == 10  # two of these came again
+    assert rows(count(other, topic, first, range(20, 21), generation=2)) == 11
+
+
+def test_after_a_rebalance_the_topic_is_asked_again(first: ScoringModel) -> None:
+    topic = PanesTopic()
+    counting = Counting(topic.last_cursors, MINUTE_MS)
+    count(counting, topic, first, range(10))
+    assert rows(count(counting, topic, first, range(10, 12), generation=2)) == 12
+    assert topic.read == [{0}, {0}]
+
+
+@pytest.mark.parametrize("poison", [{"layout": "another"}, {"model": "another"}])
+def test_a_cursor_of_something_else_is_not_taken_over(first: ScoringModel, poison: dict[str, str]) -> None:
+    topic = PanesTopic()
+    cursor = count(Counting(topic.last_cursors, MINUTE_MS), topic, first, range(10))
+    topic.said[0][first.version] = msgspec.structs.replace(cursor, **poison)
+    assert rows(count(Counting(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
+
+
+def test_a_damaged_cursor_starts_the_counting_anew_and_does_not_stop_the_worker(first: ScoringModel) -> None:
+    topic = PanesTopic()
+    cursor = count(Counting(topic.last_cursors, MINUTE_MS), topic, first, range(10))
+    panes = tuple(msgspec.structs.replace(pane, codes=b"\xff\xff\xff\x7f", counts=b"\0" * 4) for pane in cursor.panes)
+    topic.said[0][first.version] = msgspec.structs.replace(cursor, panes=panes)
+    assert rows(count(Counting(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
