@@ -5,7 +5,7 @@ The names are the symptoms; the comments say where they were told (faust-streami
 
 from chaos.storm import Plan
 
-NTH = "9"  # visit to the step: by then offsets have been committed
+NTH = "2"  # visit to the step: one batch has been committed by then
 STEPS = (
     "fetched",
     "taken over",
@@ -20,16 +20,22 @@ CELLS = {
     for n, step in enumerate(STEPS)
 } | {
     "killed in a swap": Plan(transactions=8_000, promotions=2, kills=2, calm_s=1.0, seed=20, rate=1_500),
-    "killed in a rebalance": Plan(transactions=8_000, rebalances=1, dying_at=("taken over", "2"), seed=21, rate=1_500),
+    "killed in a rebalance": Plan(
+        transactions=8_000, rebalances=1, workers=1, dying_at=("taken over", "2"), seed=21, rate=1_500
+    ),
 }
 
 SCENARIOS = {
     # 502: acked but uncommitted offsets are dropped on revocation, before the commit
     "processed twice after a rebalance": Plan(transactions=12_000, rebalances=3, seed=502, rate=1_000),
     # 606: with several batches in flight a later offset is committed
-    "committed past a message in flight": Plan(transactions=6_000, dying_at=("scored", "12"), seed=606, rate=1_500),
+    "committed past a message in flight": Plan(
+        transactions=8_000, workers=1, dying_at=("scored", "2"), seed=606, rate=1_500
+    ),
     # 527: offsets are lost after an exception
-    "offsets lost after a failure": Plan(transactions=6_000, dying_at=("produced", "5"), kills=2, seed=527, rate=1_500),
+    "offsets lost after a failure": Plan(
+        transactions=8_000, workers=1, dying_at=("produced", "2"), kills=1, seed=527, rate=1_500
+    ),
     # 385: windows are never expired after a rebalance; ours are panes, which must equal the recount
     "windows wrong after a rebalance": Plan(transactions=12_000, rebalances=2, kills=1, seed=385, rate=1_000),
     # 221: what was fetched before a rebalance is delivered after what was fetched again
@@ -38,7 +44,9 @@ SCENARIOS = {
     "back after two rebalances": Plan(transactions=14_000, rebalances=2, workers=1, calm_s=6, seed=318, rate=1_000),
     # 323, r517, 177, 136: duplicates among committed records; an open transaction hangs the next owner (47)
     "duplicates among committed records": Plan(transactions=12_000, kills=4, rebalances=1, seed=323, rate=1_000),
-    "open transaction left behind": Plan(transactions=6_000, dying_at=("part sent", "13"), seed=47, rate=1_500),
+    "open transaction left behind": Plan(
+        transactions=8_000, workers=1, dying_at=("part sent", "4"), seed=47, rate=1_500
+    ),
     # r736: offsets are never committed again after the broker closes its connections
     "broker connections reset": Plan(transactions=12_000, restarts=2, seed=736, rate=1_000),
     # r625: a doubled entry among the acked offsets stalls commits for good; here a batch that comes twice

@@ -1,6 +1,7 @@
 """A seeded storm: a ledger flows in while workers are killed, paused, added and removed and the broker goes away."""
 
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -107,6 +108,8 @@ def weather(
         deaths = dict(fleet.deaths)
         if not settled:
             say(fleet.tail())
+    if plan.dying_at and -signal.SIGKILL not in deaths:
+        raise RuntimeError(f"no worker died at {' '.join(plan.dying_at)}: nothing was tried")
     return Outcome(
         guarantee=settings.guarantee,
         seed=plan.seed,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 from collections.abc import Mapping
@@ -169,6 +170,11 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
         port = await self._pages.start(self._settings.web_host, self._settings.web_port)
         self._watch.start()
+        # What was imported stays for good, and a batch is many objects that all live until it is committed: left as it
+        # is, the collector goes through both again and again, for a fifth of all CPU time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
 
     async def on_stop(self) -> None:

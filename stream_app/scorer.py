@@ -1,8 +1,9 @@
 """The worker's loop: fetched records -> decisions and dead letters -> acknowledged -> committed.
 
-One loop, strictly in order. Nothing is committed before everything it produced is acknowledged by all in-sync replicas,
-so a crash at any step repeats work and loses none. An error nobody foresaw ends the process at once: a supervisor's
-restart from the last commit is safe, going on is not.
+Strictly in order, in two steps: one batch is decided while the one before it is written. Nothing is committed before
+everything it produced is acknowledged by all in-sync replicas, and nothing is produced before the batch ahead of it is
+committed, so a crash at any step repeats one batch at most and loses none. An error nobody foresaw ends the process at
+once: a supervisor's restart from the last commit is safe, going on is not.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from faust.types import TP
 
@@ -23,6 +24,18 @@ from stream_app.transport import Fetched
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.scorer")
+
+
+class Decided(NamedTuple):
+    """A batch on its way from the model to the topics."""
+
+    generation: int  # of the group, under which it was fetched
+    fetches: int  # that it was made of
+    records: Sequence[Any]
+    offsets: dict[TP, int]  # to commit
+    handled: Handled
+    panes: list[Outgoing]
+    seconds: float  # that it took
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
@@ -70,7 +83,9 @@ class Scorer:
         self._die = die
         self._lost_generation: int | None = None  # one whose commit was refused
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the owner before
+        self._generation: int | None = None  # of what was decided last
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
+        self._decided: asyncio.Queue[Decided] = asyncio.Queue(maxsize=1)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
         self.failed: BaseException | None = None
 
@@ -86,20 +101,14 @@ class Scorer:
             log.warning("not everything was decided within %s s; the rest is decided again", self._drain_timeout_s)
 
     async def run(self) -> None:
-        """Decide what comes, for ever."""
+        """Decide what comes, for ever: one batch is decided while the one before it is written."""
         try:
-            while True:
-                taken = await self._take()
-                try:
-                    await self._decide(taken)
-                finally:
-                    for _ in taken:
-                        self._queue.task_done()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self.failed = error
-            self._die(error)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._decide_all())
+                both.create_task(self._write_all())
+        except BaseExceptionGroup as group:
+            self.failed = group.exceptions[0]
+            self._die(self.failed)
 
     async def close(self) -> None:
         """Let go of connections, after everything is decided."""
@@ -113,15 +122,47 @@ class Scorer:
             size += _size(taken[-1])
         return taken
 
-    async def _decide(self, taken: Sequence[Fetched]) -> None:
+    async def _decide_all(self) -> None:
+        while True:
+            taken = await self._take()
+            decided = None
+            try:
+                decided = await self._decide(taken)
+                if decided is not None:
+                    await self._decided.put(decided)
+            finally:
+                if decided is None:
+                    self._done(len(taken))
+
+    async def _write_all(self) -> None:
+        while True:
+            decided = await self._decided.get()
+            try:
+                if decided.generation == self._lost_generation or decided.generation != self._group.generation():
+                    log.info("the group moved on; %d decisions are made again", len(decided.records))
+                else:
+                    await self._write(decided)
+            finally:
+                self._decided.task_done()
+                self._done(decided.fetches)
+
+    def _done(self, fetches: int) -> None:
+        for _ in range(fetches):
+            self._queue.task_done()
+
+    async def _decide(self, taken: Sequence[Fetched]) -> Decided | None:
         # What an earlier generation fetched was sought back to, and comes again.
         current = self._group.generation()
+        if current != self._generation:
+            # Where to begin is read from topics: what we are still writing must stand there first.
+            await self._decided.join()
+            self._generation = current
         if current == self._lost_generation:
-            return
+            return None
         parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
         records = [r for _, rows in parts for r in rows]
         if not records:
-            return
+            return None
         self._at("fetched")
         # Of each partition, not of each record: this is done for every batch, in the thread that also fetches.
         offsets = {tp: rows[-1].offset + 1 for tp, rows in parts}
@@ -130,31 +171,33 @@ class Scorer:
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
             if not records:
-                return
+                return None
         model = self._model()  # one batch, one model: a swap takes effect between two
         if self._policy.counting:
             await self._counting.take_over({tp.partition for tp in offsets}, current, model)
         self._at("taken over")
         started = time.monotonic()
         # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
-        loop = asyncio.get_running_loop()
-        handled, panes = await loop.run_in_executor(self._executor, self._handle, records, model)
+        handled, panes = await asyncio.get_running_loop().run_in_executor(self._executor, self._handle, records, model)
         self._at("scored")
-        if self._group.generation() != current:
-            log.info("the group moved on before %d decisions were published; they are made again", len(records))
-            return
-        produced_from = time.monotonic()
+        return Decided(current, len(taken), records, offsets, handled, panes, time.monotonic() - started)
+
+    async def _write(self, decided: Decided) -> None:
+        started = time.monotonic()
         written = (
-            Written(self._decisions_topic, handled.decisions),
-            Written(self._dead_letters_topic, handled.dead_letters),
-            Written(self._panes_topic, panes),
+            # Panes last: their cursor is then the last thing of its batch.
+            Written(self._decisions_topic, decided.handled.decisions),
+            Written(self._dead_letters_topic, decided.handled.dead_letters),
+            Written(self._panes_topic, decided.panes),
         )
-        if not await self._output.write(written, offsets):
+        if not await self._output.write(written, decided.offsets):
             # Woken from a pause, a worker learns here that its partitions went to others: the rest is theirs.
-            self._lost_generation = current
-            log.info("the group moved on before %d decisions were committed; they may be made again", len(records))
+            self._lost_generation = decided.generation
+            log.info(
+                "the group moved on before %d decisions were committed; they may be made again", len(decided.records)
+            )
         self._at("committed")
-        self._observe(records, handled, produced_from - started, time.monotonic() - produced_from)
+        self._observe(decided.records, decided.handled, decided.seconds, time.monotonic() - started)
 
     def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
         handled = handle_carefully(records, model, self._policy)

@@ -76,10 +76,10 @@ class Retrainer:
         if request.model != self._settings.model:
             log.info("%s asks for the model %r, this retrainer trains %r", loop, request.model, self._settings.model)
             return True
-        while not self._stop.is_set():
-            if loop in self._progress.settled:
-                log.info("%s has been trained for already", loop)
-                return True
+        if loop in self._progress.settled:
+            log.info("%s has been trained for already", loop)
+            return True
+        while not self._stop.is_set() and loop not in self._progress.settled:
             if self._progress.failures[loop] >= self._settings.retrain_attempts:
                 log.error("%s is given up after %d attempts", loop, self._progress.failures[loop])
                 return True
