@@ -1,0 +1,48 @@
+# syntax=docker/dockerfile:1
+# One image for every service; the targets differ in what they start. Numeric user, nothing written outside of the state
+# folder and /tmp, so that it runs with a read-only root.
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/tamiz
+COPY requirements-run.lock /build/
+RUN /opt/tamiz/bin/pip install --require-hashes --no-deps -r /build/requirements-run.lock
+
+FROM python:3.11-slim-bookworm AS base
+ENV PATH=/opt/tamiz/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    TAMIZ_STATE_DIR=/var/lib/tamiz
+COPY --from=build /opt/tamiz /opt/tamiz
+COPY schemas /app/schemas
+COPY monitoring /app/monitoring
+COPY training /app/training
+COPY stream_app /app/stream_app
+COPY tamiz /app/tamiz
+RUN install -d -o 10001 -g 10001 /var/lib/tamiz
+WORKDIR /var/lib/tamiz
+VOLUME /var/lib/tamiz
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "tamiz"]
+
+# MLflow's server, with the drivers of its database and of S3; its entry is its own.
+FROM base AS registry
+USER 0
+RUN /opt/tamiz/bin/pip install --no-cache-dir --disable-pip-version-check psycopg2-binary==2.9.11
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
+ENTRYPOINT ["mlflow", "server"]
+CMD ["--host", "0.0.0.0", "--port", "5000"]
+
+# Trains when drift asks for it. It has no pages: that it lives is its health.
+FROM base AS trainer
+HEALTHCHECK NONE
+CMD ["retrainer"]
+
+FROM base AS worker
+EXPOSE 6066
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:6066/livez', timeout=4)"]
+CMD ["worker"]

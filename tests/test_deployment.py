@@ -1,0 +1,185 @@
+"""The files of the containers, as far as can be told without an engine: their schema, and what they name."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+import pytest
+import typer
+import yaml
+from prometheus_client import Metric
+
+from schemas.settings import Settings, load
+from stream_app.kafka_runtime import KAFKA
+from stream_app.worker_metrics import WorkerMetrics
+from tamiz.main import app
+
+ROOT = Path(__file__).parent.parent
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)")
+
+
+def read_yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+COMPOSE: dict[str, Any] = read_yaml("docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: s for name, s in SERVICES.items() if any(v.startswith("TAMIZ_") for v in s.get("environment", {}))}
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """Instructions of each stage of the Dockerfile, with those of the stages it is made from."""
+    joined = DOCKERFILE.replace("\\\n", " ")
+    found: dict[str, list[tuple[str, str]]] = {}
+    name = ""
+    for line in joined.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        word, rest = line.split(maxsplit=1)
+        if word == "FROM":
+            base, _, name = rest.split()
+            found[name] = list(found.get(base, []))
+        else:
+            found[name].append((word, rest))
+    return found
+
+
+def last(stage: str, word: str) -> str:
+    return [rest for instruction, rest in stages()[stage] if instruction == word][-1]
+
+
+def parse(words: list[str]) -> None:
+    """Hold a command line of ours to the options and arguments that there are."""
+    command: click.Command = typer.main.get_command(app)
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words[0])
+        assert found is not None, f"there is no `tamiz {' '.join(words)}`"
+        command, words = found, words[1:]
+        context = click.Context(command, parent=context)
+    command.make_parser(context).parse_args(list(words))
+
+
+def command_lines(service: dict[str, Any]) -> list[list[str]]:
+    if service.get("entrypoint") == ["sh", "-c"]:
+        steps = [shlex.split(step) for step in service["command"][0].split("&&")]
+        assert all(step[:3] == ["python", "-m", "tamiz"] for step in steps)
+        return [step[3:] for step in steps]
+    return [service["command"]]
+
+
+def test_the_compose_file_is_one_by_the_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text(encoding="utf-8"))
+    # The schema is of 2021; since then a project may have a name, and a secret may come from the environment.
+    schema["properties"]["name"] = {"type": "string"}
+    schema["definitions"]["secret"]["properties"]["environment"] = {"type": "string"}
+    jsonschema.Draft201909Validator(schema).validate(COMPOSE)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_service_of_ours_runs_a_command_that_there_is_with_settings_that_there_are(name: str) -> None:
+    for words in command_lines(OURS[name]):
+        parse(words)
+    told = {k: VARIABLE.sub("", v) and VARIABLE.sub("x", v) for k, v in OURS[name]["environment"].items()}
+    assert isinstance(load({k: v for k, v in told.items() if k.startswith("TAMIZ_")}), Settings)
+
+
+@pytest.mark.parametrize("name", [*OURS, "registry"])
+def test_every_service_of_ours_can_neither_write_to_its_image_nor_gain_rights(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+def test_nothing_is_reachable_from_other_machines() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_what_is_to_be_chosen_stands_in_the_example_and_no_secret_stands_in_the_files() -> None:
+    example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
+    used = set(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))
+    assert set(example) == used
+    assert set(example.values()) == {""}
+
+
+def test_what_a_service_waits_for_is_a_service() -> None:
+    for service in SERVICES.values():
+        assert set(service.get("depends_on", ())) <= set(SERVICES)
+
+
+def test_the_broker_is_the_one_that_is_tested() -> None:
+    assert SERVICES["kafka"]["image"].split(":")[1] == KAFKA.split(":")[-1]
+
+
+def test_the_registry_knows_the_name_it_is_called_by_and_unpickles_nothing() -> None:
+    environment = SERVICES["registry"]["environment"]
+    uri = OURS["worker"]["environment"]["TAMIZ_MLFLOW_TRACKING_URI"]
+    assert uri.removeprefix("http://") in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+@pytest.mark.parametrize("target", ["worker", "trainer", "registry"])
+def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last(target, "USER"))
+
+
+@pytest.mark.parametrize("target", ["worker", "trainer"])
+def test_an_image_starts_a_command_that_there_is(target: str) -> None:
+    assert json.loads(last(target, "ENTRYPOINT")) == ["python", "-m", "tamiz"]
+    parse(json.loads(last(target, "CMD")))
+
+
+def test_an_image_holds_what_the_program_is_made_of_and_is_made_of_locked_packages() -> None:
+    copied = [rest.split() for word, rest in stages()["worker"] if word == "COPY" and "--from" not in rest]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {source for source, _ in copied} == {"schemas", "monitoring", "training", "stream_app", "tamiz"}
+    assert all((ROOT / source).is_dir() and f"!{source}" in ignored for source, _ in copied)
+    assert "--require-hashes" in last("build", "RUN")
+    assert "!requirements-run.lock" in ignored
+
+
+def test_the_health_check_asks_the_page_that_there_is() -> None:
+    port = load({}).web_port
+    assert f"http://127.0.0.1:{port}/livez" in last("worker", "HEALTHCHECK")
+    assert last("worker", "EXPOSE") == str(port)
+
+
+def pins(path: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_what_is_shipped_is_what_is_tested_and_no_more() -> None:
+    shipped, tested = pins("requirements-run.lock"), pins("requirements.lock")
+    assert {name: tested.get(name) for name in shipped} == shipped
+    assert {"faust-streaming", "xgboost", "mlflow", "boto3"} <= set(shipped)
+    assert {"pytest", "playwright", "moto", "mkdocs"} & set(shipped) == set()
+
+
+def exported() -> set[str]:
+    metrics: list[Metric] = list(WorkerMetrics().registry.collect())
+    names = {sample.name for metric in metrics for sample in metric.samples}
+    return names | {metric.name for metric in metrics} | {f"{m.name}_total" for m in metrics if m.type == "counter"}
+
+
+def test_an_alert_watches_metrics_that_there_are() -> None:
+    rules = [rule for group in read_yaml("deploy/prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+    named = {name for rule in rules for name in re.findall(r"tamiz_\w+", rule["expr"])}
+    assert named
+    assert named - exported() - {f"{name}_bucket" for name in exported()} == set()
+    assert {rule["labels"]["severity"] for rule in rules} <= {"info", "warning", "critical"}
+
+
+def test_prometheus_finds_every_worker_and_its_token() -> None:
+    (job,) = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["worker"], load({}).web_port)
+    assert Path(job["authorization"]["credentials_file"]).name in SERVICES["prometheus"]["secrets"]
