@@ -1,6 +1,6 @@
 """What a worker counts, by Prometheus' conventions: seconds, `_total`, labels from small closed sets."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from schemas.decision import OUTCOMES
 
@@ -16,6 +16,7 @@ class WorkerMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         r = self.registry
+        ProcessCollector(registry=r)  # CPU seconds, resident memory, open files
         self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)
         self.dead_letters = Counter("tamiz_dead_letters", "Payloads that could not be scored", ["code"], registry=r)
         self.batch_records = Histogram("tamiz_batch_records", "Transactions handled at once", buckets=SIZES, registry=r)

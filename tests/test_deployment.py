@@ -172,7 +172,7 @@ def exported() -> set[str]:
 
 def test_an_alert_watches_metrics_that_there_are() -> None:
     rules = [rule for group in read_yaml("deploy/prometheus/alerts.yml")["groups"] for rule in group["rules"]]
-    named = {name for rule in rules for name in re.findall(r"tamiz_\w+", rule["expr"])}
+    named = {name for rule in rules for name in re.findall(r"(?:tamiz|process)_\w+", rule["expr"])}
     assert named
     assert named - exported() - {f"{name}_bucket" for name in exported()} == set()
     assert {rule["labels"]["severity"] for rule in rules} <= {"info", "warning", "critical"}
