@@ -178,6 +178,25 @@ def test_an_alert_watches_metrics_that_there_are() -> None:
     assert {rule["labels"]["severity"] for rule in rules} <= {"info", "warning", "critical"}
 
 
+def test_a_panel_draws_metrics_that_there_are() -> None:
+    panels = json.loads((ROOT / "deploy/grafana/dashboards/tamiz.json").read_text(encoding="utf-8"))["panels"]
+    shown = [target["expr"] for panel in panels for target in panel["targets"]]
+    named = {name for expr in shown for name in re.findall(r"(?:tamiz|process)_\w+", expr)}
+    assert named - exported() - {f"{name}_bucket" for name in exported()} == set()
+    assert {m for m in exported() if m.startswith("tamiz") and m.endswith("_total")} <= named, "all counters are drawn"
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    (source,) = read_yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+
+
+def test_what_is_mounted_is_there() -> None:
+    mounted = [
+        v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", ()) if v.startswith("./")
+    ]
+    assert mounted
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
+
+
 def test_prometheus_finds_every_worker_and_its_token() -> None:
     (job,) = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
     (found,) = job["dns_sd_configs"]
