@@ -12,14 +12,15 @@ The contract:
 * A hand-over blocks while the sink is full: that is the back-pressure. It ends when the flow is suspended (a
   rebalance): the batch is dropped, and since nothing of it was committed the next owner fetches it again.
 * What a fetch brings while the group changes hands is dropped, and the partitions are sought back to their committed
-  offsets, as Faust does it.
+  offsets, as Faust does it; to their beginning where nothing was ever committed, which Faust does not do.
 * Records of aborted transactions are never seen.
 * On revocation and on stop Faust calls `wait_empty`; it gives the sink time to finish what it holds.
 
 Faust 0.15.3 and aiokafka 0.14.0 internals this rests on (each has a test in tests/test_faust_contract.py):
-`Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `flow_active`, `suspend_flow`, `wait_empty`,
-`_thread.commit`, `_new_consumer_thread`, `AIOKafkaConsumer._isolation_level`, `App.consumer_generation_id`,
-`Conductor.add`, `Producer._settings_extra`, `AIOKafkaProducer.send_batch`.
+`Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`, `suspend_flow`,
+`wait_empty`, `_thread.commit`, `_thread.seek_to_beginning`, `_new_consumer_thread`,
+`AIOKafkaConsumer._isolation_level`, `App.consumer_generation_id`, `Conductor.add`, `Producer._settings_extra`,
+`AIOKafkaProducer.send_batch`.
 """
 
 import asyncio
@@ -82,7 +83,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
                 if not records:
                     continue
                 if not self.flow_active or self.app.consumer_generation_id != generation:
-                    await self._seek_back()
+                    await self._seek_back(records)
                     continue
                 batches = {tp: rows for tp, rows in records.items() if tp.topic in sink.topics}
                 if batches:
@@ -107,9 +108,13 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
             self._read_offset[tp] = message.offset
 
-    async def _seek_back(self) -> None:
+    async def _seek_back(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
         try:
             await self.perform_seek()
+            # That passes over partitions of which nothing was ever committed: their first records would be lost.
+            ours = self.assignment()
+            if never := [tp for tp in dropped if tp in ours and not self._read_offset.get(tp)]:
+                await self._thread.seek_to_beginning(*never)
         except Exception as error:  # the group is changing hands: the new assignment seeks for itself
             self.log.warning("seek to the committed offsets failed during a rebalance: %r", error)
 

@@ -1,5 +1,6 @@
 """Every Faust and aiokafka internal that stream_app/transport.py rests on: an upgrade that moves one is named here."""
 
+import asyncio
 import inspect
 from importlib.metadata import version
 
@@ -9,10 +10,12 @@ from faust.app.base import App
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer, Fetcher
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from schemas.settings import load
 from stream_app import transport
 from stream_app.app import make_app
+from stream_app.transport import RecordBatchConsumer
 
 
 def source(thing: object) -> str:
@@ -40,6 +43,32 @@ def test_nothing_is_fetched_while_the_flow_is_suspended() -> None:
 
 def test_a_seek_goes_to_the_committed_offsets() -> None:
     assert "await self.seek_to_committed()" in source(Consumer.perform_seek)
+
+
+def test_a_seek_passes_over_partitions_of_which_nothing_was_committed() -> None:
+    assert "if offset and offset > 0:" in source(AIOKafkaConsumer.seek_to_committed)
+    assert "read_offset.update" in source(Consumer.perform_seek)
+
+
+def test_what_is_dropped_comes_again_from_the_beginning_where_nothing_was_committed() -> None:
+    committed, never, gone = TP("transactions", 0), TP("transactions", 1), TP("transactions", 2)
+    sought: list[TP] = []
+
+    class Thread:  # stands in for the consumer's thread: what matters is which partitions it is asked to seek
+        async def seek_to_beginning(self, *partitions: TP) -> None:
+            sought.extend(partitions)
+
+    class Seeking(RecordBatchConsumer):
+        async def perform_seek(self) -> None:
+            self._read_offset = {committed: 7, never: None}
+
+        def assignment(self) -> set[TP]:
+            return {committed, never}
+
+    consumer = Seeking.__new__(Seeking)
+    consumer._thread = Thread()
+    asyncio.run(consumer._seek_back({tp: ["a record"] for tp in (committed, never, gone)}))
+    assert sought == [never]
 
 
 @pytest.mark.parametrize("caller", [App._on_partitions_revoked, App._stop_consumer])
