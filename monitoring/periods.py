@@ -4,7 +4,7 @@ A fold over snapshots: of a minute and partition the one that reaches furthest s
 was counted again after a crash, counts once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -16,6 +16,7 @@ from monitoring.calibration import HOURS_OF_WEEK, hour_of_week
 from monitoring.comparison import Counted
 from monitoring.pane_codec import panes_of
 from monitoring.panes import Pane
+from schemas.errors import ConfigError
 from schemas.events import PaneCounts, PaneSnapshot
 
 HOUR_MS = 3_600_000
@@ -62,6 +63,23 @@ class CalendarCounts:
             )
             for start, total in sorted(found.items())
         ]
+
+
+def up_to(periods: Sequence[Counted], name: str | None, *, now_ms: int) -> list[Counted]:
+    """Periods in time, up to the one of this name; without a name, up to the last that is over.
+
+    periods: in time, at least one. now_ms: by the calendar, not by event time.
+    Raises ConfigError when there is no such period, with those that there are.
+    """
+    if name is None:
+        over = [p for p in periods if p.until_ms <= now_ms]
+        if not over:
+            raise ConfigError(f"{periods[-1].name} is not over; --period {periods[-1].name} shows what there is of it")
+        return over
+    found = [p.name for p in periods]
+    if name not in found:
+        raise ConfigError(f"--period {name}: nothing was counted then; there is {', '.join(found)}")
+    return list(periods[: found.index(name) + 1])
 
 
 class _Sum:

@@ -6,17 +6,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import click
 import jsonschema
 import pytest
-import typer
 import yaml
 from prometheus_client import Metric
 
 from schemas.settings import Settings, load
 from stream_app.kafka_runtime import KAFKA
 from stream_app.worker_metrics import WorkerMetrics
-from tamiz.main import app
+from tests.command_lines import parse
 
 ROOT = Path(__file__).parent.parent
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)")
@@ -51,18 +49,6 @@ def stages() -> dict[str, list[tuple[str, str]]]:
 
 def last(stage: str, word: str) -> str:
     return [rest for instruction, rest in stages()[stage] if instruction == word][-1]
-
-
-def parse(words: list[str]) -> None:
-    """Hold a command line of ours to the options and arguments that there are."""
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command)
-    while isinstance(command, click.Group):
-        found = command.get_command(context, words[0])
-        assert found is not None, f"there is no `tamiz {' '.join(words)}`"
-        command, words = found, words[1:]
-        context = click.Context(command, parent=context)
-    command.make_parser(context).parse_args(list(words))
 
 
 def command_lines(service: dict[str, Any]) -> list[list[str]]:

@@ -14,9 +14,9 @@ from monitoring.comparison import DriftComparison, compare, verdict
 from monitoring.model import ScoringModel
 from monitoring.pane_codec import to_records
 from monitoring.panes import PartitionPanes
-from monitoring.periods import CalendarCounts
+from monitoring.periods import CalendarCounts, up_to
 from monitoring.reference import Reference, load_reference
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, ConfigError
 from schemas.events import PaneSnapshot
 from schemas.manifest import CALIBRATION_FILE
 from schemas.settings import Settings, load
@@ -113,6 +113,23 @@ def test_periods_are_whole_utc_days_weeks_from_monday_and_months(
     assert months[0].until_ms == months[1].from_ms == int(datetime(2020, 2, 1, tzinfo=UTC).timestamp() * 1000)
 
 
+#  now                          |
+#  months   [   January    ][   February ...
+#            over            not over: has what came so far
+def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
+    champion: Champion, published: list[tuple[bytes, PaneSnapshot]]
+) -> None:
+    months = calendar(champion, published).periods("month")
+    border = months[1].from_ms
+    assert [p.name for p in up_to(months, None, now_ms=border + 5 * DAY_MS)] == ["2020-01"]
+    assert [p.name for p in up_to(months, "2020-02", now_ms=border + 5 * DAY_MS)] == ["2020-01", "2020-02"]
+    assert [p.name for p in up_to(months, None, now_ms=months[1].until_ms)] == ["2020-01", "2020-02"]
+    with pytest.raises(ConfigError, match="2020-02 is not over; --period 2020-02"):
+        up_to(months, None, now_ms=border - 1)
+    with pytest.raises(ConfigError, match="--period 2020-03: nothing was counted then; there is 2020-01, 2020-02"):
+        up_to(months, "2020-03", now_ms=border)
+
+
 def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
     champion: Champion, nine_days: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +180,7 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
     shown = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "-o", str(picture)])
     assert "nothing surely moved" in shown.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert set(tmp_path.iterdir()) == {page, picture}, "they were written aside, and took their place"
 
 
 @pytest.mark.usefixtures("registry")
@@ -171,10 +189,11 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
     [
         ([], "FILE, or --window"),
         (["x.csv", "--window", "day"], "FILE, or --window"),
+        (["x.csv", "--period", "2026-11"], "--period 2026-11 goes with --window"),
         (["x.csv", "-o", "x.pdf"], ".png or .html"),
         (["x.csv", "--version", "99"], "99"),
     ],
-    ids=["neither", "both", "kind", "version"],
+    ids=["neither", "both", "period", "kind", "version"],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(arguments: list[str], said: str) -> None:
     refused = CliRunner().invoke(app, ["drift", *arguments])
@@ -212,5 +231,8 @@ def test_weeks_are_read_from_the_topic_whatever_else_lies_on_it(
     weeks = msgspec.json.decode(told.stdout, type=DriftComparison).periods
     expected = calendar(champion, published).periods("week")
     assert [(w.name, w.rows) for w in weeks] == [(w.name, w.rows) for w in expected]
+    first = expected[0].name
+    told = CliRunner().invoke(app, ["drift", "--window", "week", "--period", first, "--version", "1", "--json"])
+    assert [w.name for w in msgspec.json.decode(told.stdout, type=DriftComparison).periods] == [first]
     with pytest.raises(BrokerError, match="holds nothing of card-transactions version 2"):
         read_periods(settings, champion[1].bins, "day", model_version=2)

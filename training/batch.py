@@ -5,10 +5,9 @@ original fields too, so that what is mended there can be scored again.
 """
 
 import csv
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +24,7 @@ from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.errors import ConfigError
 from schemas.events import Rejection
+from training.appearing import appearing
 from training.tables import CHUNK_ROWS, Chunk, Ragged, read_chunks, require_columns
 
 DECISIONS = pa.schema(
@@ -84,9 +84,9 @@ def score_file(
     codes: Counter[str] = Counter()
     rows = 0
     with ExitStack() as stack:
-        scratch = stack.enter_context(_appearing(output))
+        scratch = stack.enter_context(appearing(output))
         decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset))
-        rejected_to = _RejectedWriter(stack.enter_context(_appearing(refused)), dataset, stack)
+        rejected_to = _RejectedWriter(stack.enter_context(appearing(refused)), dataset, stack)
         for chunk in read_chunks(path, dataset, chunk_rows):
             require_columns(path, dataset, chunk.columns)
             cleaned = clean_columns(dataset, chunk.columns)
@@ -178,14 +178,3 @@ class _RejectedWriter:
 def _as_text(value: Any) -> Any:
     """A Parquet file's objects as JSON, which cleaning reads as it reads an object."""
     return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A file to write beside this one, which takes its place at the end; nothing is left of it after an error."""
-    scratch = path.with_name(path.name + ".part")
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

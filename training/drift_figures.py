@@ -10,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from monitoring.comparison import DriftComparison, FeatureDrift, Period, verdict
 from schemas.errors import ConfigError
+from training.appearing import appearing
 from training.figures import FRAUD, GOOD, GUESS
 
 COLUMNS = 3
@@ -30,12 +31,13 @@ def require_drawable(path: Path) -> None:
 
 
 def write_drift(path: Path, comparison: DriftComparison) -> None:
-    """Draw the last period to a .png, or every period to an .html that fetches nothing."""
+    """Draw the last period to a .png, or every period to an .html that fetches nothing; whole, or not at all."""
     require_drawable(path)
-    if path.suffix.lower() == ".png":
-        draw_period(comparison, comparison.periods[-1]).savefig(path, dpi=110)
-    else:
-        path.write_text(page(comparison), encoding="utf-8")
+    with appearing(path) as scratch:
+        if path.suffix.lower() == ".png":
+            draw_period(comparison, comparison.periods[-1]).savefig(scratch, dpi=110, format="png")
+        else:
+            scratch.write_text(page(comparison), encoding="utf-8")
 
 
 def draw_period(comparison: DriftComparison, period: Period) -> Figure:

@@ -33,6 +33,14 @@ def register(app: typer.Typer) -> None:
         window: Annotated[
             Calendar | None, typer.Option(help="Instead of a file: what the workers counted, by day, week or month.")
         ] = None,
+        period: Annotated[
+            str | None,
+            typer.Option(
+                help="With --window, the last period to look at: 2026-11-23, 2026-W47 or 2026-11. "
+                "Without it, the last that is over.",
+                show_default=False,
+            ),
+        ] = None,
         version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: everything, on stdout.")] = False,
         output: Annotated[
@@ -46,6 +54,8 @@ def register(app: typer.Typer) -> None:
 
         if (file is None) == (window is None):
             raise ConfigError("say what to compare: FILE, or --window day, week or month (one of the two)")
+        if period and file:
+            raise ConfigError(f"--period {period} goes with --window; a file is compared whole")
         if output:
             from training.drift_figures import require_drawable
 
@@ -55,7 +65,7 @@ def register(app: typer.Typer) -> None:
             compared = (
                 _of_file(settings, file, version, status.update)
                 if file
-                else _of_stream(settings, window or Calendar.day, version, status.update)
+                else _of_stream(settings, window or Calendar.day, period, version, status.update)
             )
             if output:
                 status.update("drawing …")
@@ -80,9 +90,12 @@ def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callab
 
 
 def _of_stream(
-    settings: "Settings", calendar: Calendar, version: int | None, say: "Callable[[str], None]"
+    settings: "Settings", calendar: Calendar, period: str | None, version: int | None, say: "Callable[[str], None]"
 ) -> "DriftComparison":
+    import time
+
     from monitoring.comparison import compare
+    from monitoring.periods import up_to
     from stream_app.pane_history import read_periods
     from training.registered import registered_reference
 
@@ -94,6 +107,7 @@ def _of_stream(
         model_version=model.version,
         progress=lambda read, of: say(f"reading panes … {read:,} of {of:,}"),
     )
+    periods = up_to(periods, period, now_ms=time.time_ns() // 1_000_000)
     source = settings.drift_panes_topic
     return compare(reference, periods, model=settings.model, model_version=model.version, source=source)
 

@@ -1,0 +1,256 @@
+"""The manifests, as far as can be told without a cluster: the API's schemas, and what they name."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from schemas.settings import SECRETS, Settings, load
+from tests.command_lines import parse
+from tests.manifests import Object, containers, in_shell, pod_spec, render, unordered
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy/kubernetes"
+OVERLAYS = ["dev", "staging", "production"]
+API = "1.31"
+PODS = ["Deployment/worker", "Deployment/monitor", "Deployment/retrainer", "Job/topics"]
+JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
+
+
+@cache
+def rendered(overlay: str) -> dict[str, Object]:
+    objects = render(FOLDER / "overlays" / overlay)
+    named = {f"{o['kind']}/{o['metadata']['name']}": o for o in objects}
+    assert len(named) == len(objects)
+    return named
+
+
+def environment(overlay: str, name: str) -> dict[str, str]:
+    """What the program finds in a pod, secrets with an invented text."""
+    objects = rendered(overlay)
+    (container,) = containers(objects[name])
+    found: dict[str, str] = {}
+    for source in container["envFrom"]:
+        found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
+    secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
+    letting_in = found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL")
+    return found | {k: "invented" for k, ref in secret.items() if letting_in or not ref.get("optional")}
+
+
+def settings(overlay: str, name: str = "Deployment/worker") -> Settings:
+    return load(environment(overlay, name))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_is_one_by_the_schemas_of_the_api(overlay: str) -> None:
+    objects = [o for o in rendered(overlay).values() if not o["apiVersion"].startswith("keda.sh/")]
+    assert len(objects) >= 16
+    for o in objects:
+        kubernetes_validate.validate(o, API, strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to compare with")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_held_to_the_schemas_is_what_kustomize_makes(overlay: str) -> None:
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
+    )
+    objects = {f"{o['kind']}/{o['metadata']['name']}": o for o in yaml.safe_load_all(made.stdout)}
+    assert unordered(objects) == unordered(rendered(overlay))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_all_that_makes_pods_is_looked_at(overlay: str) -> None:
+    assert {name for name, o in rendered(overlay).items() if pod_spec(o)} == {*PODS, *JOBS}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", [*PODS, *JOBS])
+def test_a_pod_can_do_no_more_than_it_must(overlay: str, name: str) -> None:
+    """As the cluster's own standard `restricted` asks, and with a root that cannot be written to."""
+    pod = pod_spec(rendered(overlay)[name])
+    assert pod is not None
+    assert pod["serviceAccountName"] == "tamiz"
+    assert pod["automountServiceAccountToken"] is False
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001)
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounted = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+    assert set(mounted.values()) == {v["name"] for v in pod["volumes"]}
+    assert {"/tmp", str(settings(overlay, name).state_dir)} <= set(mounted), "where the program writes"
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert "memory" in container["resources"]["limits"]
+
+
+def commands_of(o: Object) -> list[str]:
+    (container,) = containers(o)
+    if container.get("command") == ["sh", "-ec"]:
+        return in_shell(container["args"][0])
+    assert "command" not in container, "the image's own entry point"
+    return list(container["args"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", [*PODS, *JOBS])
+def test_a_pod_runs_a_command_that_there_is_with_settings_that_there_are(overlay: str, name: str) -> None:
+    parse(commands_of(rendered(overlay)[name]))
+    assert settings(overlay, name).tracking_uri.startswith("http://")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", [*PODS, *JOBS])
+def test_an_image_is_a_target_of_the_dockerfile_at_a_version_of_ours(overlay: str, name: str) -> None:
+    (container,) = containers(rendered(overlay)[name])
+    repository, tag = container["image"].split(":")
+    targets = re.findall(r"^FROM \S+ AS (\w+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert repository.removeprefix("tamiz/") in targets
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert tag == ("main" if overlay == "dev" else version)
+
+
+def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_referred_to() -> None:
+    referred: set[tuple[str, str]] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if set(value) >= {"name", "key"}:
+                referred.add((value["name"], value["key"]))
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    for overlay in OVERLAYS:
+        objects = rendered(overlay)
+        assert not [name for name in objects if name.startswith("Secret/")]
+        assert not {f"TAMIZ_{name.upper()}" for name in SECRETS} & set(objects["ConfigMap/tamiz"]["data"])
+        for o in objects.values():
+            assert [v["name"] for c in containers(o) for v in c["env"] if "value" in v] == []
+            walk(o)
+    example = (FOLDER / "secrets.example.sh").read_text(encoding="utf-8")
+    made = {
+        (name, key)
+        for name, keys in re.findall(r"create secret generic (\S+)((?:.*\\\n)*.*)", example)
+        for key in re.findall(r"--from-file=(\w+)=", keys)
+    }
+    assert made == referred
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_worker_is_asked_on_its_port_and_given_the_time_it_may_take(overlay: str) -> None:
+    of = settings(overlay)
+    pod = pod_spec(rendered(overlay)["Deployment/worker"])
+    assert pod is not None
+    (container,) = pod["containers"]
+    assert [(p["name"], p["containerPort"]) for p in container["ports"]] == [("web", of.web_port)]
+    asked = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+    assert asked == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    assert {container[f"{probe}Probe"]["httpGet"]["port"] for probe in asked} == {"web"}
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] > of.startup_timeout_seconds
+    assert pod["terminationGracePeriodSeconds"] > of.drain_timeout_seconds
+    assert of.web_host == "0.0.0.0", "the node asks from outside of the pod"
+    (port,) = rendered(overlay)["Service/worker"]["spec"]["ports"]
+    assert port["port"] == of.web_port
+    (rule,) = rendered(overlay)["NetworkPolicy/prometheus-to-worker"]["spec"]["ingress"]
+    assert [p["port"] for p in rule["ports"]] == [of.web_port]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
+    objects = rendered(overlay)
+    for name in ("Deployment/worker", "Deployment/monitor", "Deployment/retrainer"):
+        spec = objects[name]["spec"]
+        assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    labels = objects["Deployment/worker"]["spec"]["template"]["metadata"]["labels"].items()
+    assert objects["Service/worker"]["spec"]["selector"].items() <= labels
+    assert objects["PodDisruptionBudget/worker"]["spec"]["selector"]["matchLabels"].items() <= labels
+    for policy in ("prometheus-to-worker", "to-kafka-registry-and-names"):
+        assert objects[f"NetworkPolicy/{policy}"]["spec"]["podSelector"]["matchLabels"].items() <= labels
+    assert objects["NetworkPolicy/default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_way_to_brokers_and_registry_is_open(overlay: str) -> None:
+    of = settings(overlay)
+    egress = rendered(overlay)["NetworkPolicy/to-kafka-registry-and-names"]["spec"]["egress"]
+    ways = {
+        (peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], port["port"])
+        for rule in egress
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
+    for address in (of.bootstrap_servers, of.tracking_uri.removeprefix("http://")):
+        host, port = str(address).split(":")
+        assert (host.split(".")[1], int(port)) in ways
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_keda_scales_by_the_lag_of_the_workers_group_up_to_its_partitions(overlay: str) -> None:
+    """KEDA's own schema is not at hand: fields and parameters are those of its documentation (2.22)."""
+    of, objects = settings(overlay), rendered(overlay)
+    assert "replicas" not in objects["Deployment/worker"]["spec"]
+    spec = objects["ScaledObject/worker"]["spec"]
+    assert set(spec) == {
+        "scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval", "fallback", "advanced", "triggers"
+    }  # fmt: skip
+    assert 1 <= spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"] <= of.partitions
+    assert spec["scaleTargetRef"] == {"name": "worker"}
+    (trigger,) = spec["triggers"]
+    asked = trigger["metadata"]
+    assert all(isinstance(value, str) for value in asked.values())
+    assert {k: asked[k] for k in ("bootstrapServers", "consumerGroup", "topic", "sasl", "tls")} == {
+        "bootstrapServers": of.bootstrap_servers,
+        "consumerGroup": of.group,
+        "topic": of.transactions_topic,
+        "sasl": str(of.sasl_mechanism).lower().replace("sha-", "sha").replace("-", "_"),
+        "tls": "enable" if of.security_protocol.endswith("SSL") else "disable",
+    }
+    assert asked["offsetResetPolicy"] == "earliest", "as the workers begin"
+    assert trigger["authenticationRef"]["name"] == objects["TriggerAuthentication/kafka"]["metadata"]["name"]
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "worker"}}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"}
+    kubernetes_validate.validate(
+        scaler | {"spec": {"scaleTargetRef": target, "maxReplicas": spec["maxReplicaCount"], "behavior": behavior}},
+        API,
+        strict=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["Deployment/monitor", "Deployment/retrainer"])
+def test_of_what_must_run_once_there_is_never_a_second(name: str) -> None:
+    for overlay in OVERLAYS:
+        spec = rendered(overlay)[name]["spec"]
+        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_of_the_calendar_never_overlaps_itself_nor_runs_for_ever(name: str) -> None:
+    for overlay in OVERLAYS:
+        spec = rendered(overlay)[name]["spec"]
+        assert (spec["concurrencyPolicy"], spec["timeZone"]) == ("Forbid", "Etc/UTC")
+        assert spec["startingDeadlineSeconds"] > 0
+        assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
+        assert {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= set(spec)
+
+
+def test_production_repeats_no_decision_loses_no_replica_and_asks_a_person() -> None:
+    of = settings("production")
+    assert (of.guarantee, of.promotion, of.replication_factor, of.log_level) == ("exactly-once", "approval", 3, "INFO")
+    assert settings("dev").log_level == "DEBUG"
+    assert settings("dev").partitions < settings("staging").partitions < of.partitions
