@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos audit bench profile bench-batch bench-drift check format lock clean
+.PHONY: help setup demo test airflow chaos audit bench profile bench-batch bench-drift check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,15 @@ profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
 bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
 	$(BIN)/python -m benchmarks.batch_scoring
 
+airflow: .venv-airflow/.ready  ## the DAGs of deploy/airflow, loaded by a real Airflow
+	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow
+
+# Airflow pins hundreds of packages; none of ours meets them.
+.venv-airflow/.ready: requirements-airflow.lock $(READY)
+	$(PYTHON) -m venv .venv-airflow
+	$(BIN)/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements-airflow.lock
+	@touch $@
+
 chaos: setup  ## workers killed, paused and cut off under load; prints the balance (`python -m chaos --help`)
 	$(BIN)/python -m chaos storm
 	$(BIN)/python -m chaos matrix
@@ -67,6 +76,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml anew into requirement
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 -c requirements.lock pyproject.toml -o requirements-run.lock
 	grep -E '^(msgspec|numpy|scipy|xgboost)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group bench -c .venv/same.txt -o requirements-bench.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group airflow -o requirements-airflow.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv .tamiz .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -78,7 +78,8 @@ def up_to(periods: Sequence[Counted], name: str | None, *, now_ms: int) -> list[
         return over
     found = [p.name for p in periods]
     if name not in found:
-        raise ConfigError(f"--period {name}: nothing was counted then; there is {', '.join(found)}")
+        there = ", ".join(found)
+        raise ConfigError(f"--period {name}: this model version counted nothing then (--version); there is {there}")
     return list(periods[: found.index(name) + 1])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+API = "1.31"  # the version of Kubernetes whose schemas objects are held to
 Object = dict[str, Any]
 OF_NO_NAMESPACE = {"Namespace"}
 MERGED_BY = ("mountPath", "name")  # the keys by which the API's lists of objects are merged, as far as ours need

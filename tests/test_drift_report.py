@@ -126,7 +126,7 @@ def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
     assert [p.name for p in up_to(months, None, now_ms=months[1].until_ms)] == ["2020-01", "2020-02"]
     with pytest.raises(ConfigError, match="2020-02 is not over; --period 2020-02"):
         up_to(months, None, now_ms=border - 1)
-    with pytest.raises(ConfigError, match="--period 2020-03: nothing was counted then; there is 2020-01, 2020-02"):
+    with pytest.raises(ConfigError, match=r"2020-03: this .* counted nothing then .* there is 2020-01, 2020-02$"):
         up_to(months, "2020-03", now_ms=border)
 
 

@@ -14,12 +14,11 @@ import yaml
 
 from schemas.settings import SECRETS, Settings, load
 from tests.command_lines import parse
-from tests.manifests import Object, containers, in_shell, pod_spec, render, unordered
+from tests.manifests import API, Object, containers, in_shell, pod_spec, render, unordered
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ["dev", "staging", "production"]
-API = "1.31"
 PODS = ["Deployment/worker", "Deployment/monitor", "Deployment/retrainer", "Job/topics"]
 JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
 
@@ -254,3 +253,21 @@ def test_production_repeats_no_decision_loses_no_replica_and_asks_a_person() -> 
     assert (of.guarantee, of.promotion, of.replication_factor, of.log_level) == ("exactly-once", "approval", 3, "INFO")
     assert settings("dev").log_level == "DEBUG"
     assert settings("dev").partitions < settings("staging").partitions < of.partitions
+
+
+def test_the_page_about_it_tells_what_the_overlays_say() -> None:
+    page = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if "|" in line]
+    told = {row[0]: dict(zip(OVERLAYS, row[1:], strict=True)) for row in rows if len(row) == 4}
+    said: dict[str, dict[str, str]] = {
+        "workers": {}, "partitions, replicas of each": {}, "guarantee": {}, "promotion": {}, "log level": {}
+    }  # fmt: skip
+    for overlay in OVERLAYS:
+        of, scaled = settings(overlay), rendered(overlay).get("ScaledObject/worker")
+        spec = scaled and scaled["spec"]
+        said["workers"][overlay] = f"{spec['minReplicaCount']} to {spec['maxReplicaCount']} by lag" if spec else "1"
+        said["partitions, replicas of each"][overlay] = f"{of.partitions}, {of.replication_factor}"
+        said["guarantee"][overlay] = of.guarantee.replace("-", " ")
+        said["promotion"][overlay] = of.promotion.replace("approval", "a person's approval")
+        said["log level"][overlay] = of.log_level
+    assert said.items() <= told.items()

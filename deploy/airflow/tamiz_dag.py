@@ -1,0 +1,62 @@
+"""Tamiz by the calendar, for an Airflow (3.1 or newer) that starts pods.
+
+The jobs of `deploy/kubernetes/base/calendar.yaml`: have one or the other. Copy this file and `pod.yaml` into the DAGs'
+folder. A run is of the period that was over when it was due: a backfill makes the reports of past periods.
+"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG, CronDataIntervalTimetable
+
+# Name: when it runs, in UTC; what its period is called; how long a try may take; what the pod runs.
+JOBS = {
+    "score-daily": (
+        "10 2 * * *",
+        "%Y-%m-%d",
+        7200,
+        "score /batch/transactions-PERIOD.csv -o /batch/decisions-PERIOD.csv",
+    ),
+    "drift-daily": (
+        "30 2 * * *",
+        "%Y-%m-%d",
+        3600,
+        "drift --window day --period PERIOD -o /batch/drift-PERIOD.html",
+    ),
+    "drift-weekly": (
+        "40 2 * * 1",
+        "%G-W%V",
+        3600,
+        "drift --window week --period PERIOD -o /batch/drift-PERIOD.html",
+    ),
+    "drift-monthly": (
+        "50 2 1 * *",
+        "%Y-%m",
+        3600,
+        "drift --window month --period PERIOD -o /batch/drift-PERIOD.html",
+    ),
+}
+
+for name, (schedule, called, seconds, command) in JOBS.items():
+    period = f"{{{{ data_interval_start.strftime('{called}') }}}}"
+    with DAG(
+        f"tamiz-{name}",
+        schedule=CronDataIntervalTimetable(schedule, timezone="UTC"),
+        start_date=datetime(2026, 11, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        tags=["tamiz"],
+    ):
+        KubernetesPodOperator(
+            task_id=name,
+            name=f"tamiz-{name}",
+            pod_template_file=str(Path(__file__).with_name("pod.yaml")),
+            base_container_name="tamiz",
+            arguments=[word.replace("PERIOD", period) for word in command.split()],
+            retries=2,
+            retry_delay=timedelta(minutes=10),
+            retry_exponential_backoff=True,
+            execution_timeout=timedelta(seconds=seconds),
+            on_finish_action="delete_succeeded_pod",  # one that failed stays to be looked at
+        )

@@ -1,0 +1,89 @@
+"""The DAGs in a real Airflow (`make airflow`): that they load, of which period a run is, and which pod it starts.
+
+That commands, schedules and pod are those of the other calendars is told without Airflow: `tests/test_calendar.py`.
+"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+HOME = Path(mkdtemp())
+CLUSTER = """
+{apiVersion: v1, kind: Config, current-context: none, contexts: [{name: none, context: {cluster: none, user: none}}],
+ clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: none, user: {}}]}
+"""
+os.environ["AIRFLOW_HOME"] = str(HOME)  # Airflow writes its configuration there when it is imported
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["KUBECONFIG"] = str(HOME / "cluster.yaml")  # one that nobody asks; a pod is made up for some cluster
+(HOME / "cluster.yaml").write_text(CLUSTER, encoding="utf-8")
+
+import pendulum
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+from kubernetes.client import ApiClient
+
+HERE = Path(__file__).parent
+BAG = DagBag(dag_folder=str(HERE / "tamiz_dag.py"), bundle_path=HERE)
+NOW = pendulum.datetime(2026, 11, 24, 9)  # a Tuesday
+EXPECTED = {
+    # DAG: the period of a run that is asked for NOW, and what it runs
+    "tamiz-score-daily": "score /batch/transactions-2026-11-23.csv -o /batch/decisions-2026-11-23.csv",
+    "tamiz-drift-daily": "drift --window day --period 2026-11-23 -o /batch/drift-2026-11-23.html",
+    "tamiz-drift-weekly": "drift --window week --period 2026-W47 -o /batch/drift-2026-W47.html",
+    "tamiz-drift-monthly": "drift --window month --period 2026-10 -o /batch/drift-2026-10.html",
+}
+
+
+def without_nothing(value: Any) -> Any:
+    """What a manifest says, without what Airflow writes beside it that is empty."""
+    if isinstance(value, dict):
+        return {k: v for k, v in ((k, without_nothing(v)) for k, v in value.items()) if v not in ([], {})}
+    return [without_nothing(v) for v in value] if isinstance(value, list) else value
+
+
+def task_of(name: str) -> Any:
+    (task,) = BAG.dags[name].tasks
+    return task
+
+
+def test_airflow_loads_every_dag_and_can_keep_it() -> None:
+    assert BAG.import_errors == {}
+    assert set(BAG.dags) == set(EXPECTED)
+    for dag in BAG.dags.values():
+        DagSerialization.to_dict(dag)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_run_is_of_the_last_period_that_is_over(name: str) -> None:
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(BAG.dags[name])).timetable
+    interval = timetable.infer_manual_data_interval(run_after=NOW)
+    task = task_of(name)
+    arguments = task.render_template(task.arguments, {"data_interval_start": interval.start})
+    assert " ".join(arguments) == EXPECTED[name]
+    assert interval.end <= NOW
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_was_missed_is_not_made_up_for_all_at_once_and_nothing_runs_twice_or_for_ever(name: str) -> None:
+    dag, task = BAG.dags[name], task_of(name)
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.start_date < datetime.now(UTC)
+    assert task.retries == 2
+    assert timedelta(0) < task.execution_timeout <= timedelta(hours=2)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_pod_is_the_template_with_a_name_and_arguments(name: str) -> None:
+    task = task_of(name)
+    pod = ApiClient().sanitize_for_serialization(task.build_pod_request_obj())
+    template = yaml.safe_load((HERE / "pod.yaml").read_text(encoding="utf-8"))
+    assert pod["metadata"]["name"].startswith(name)
+    assert pod["metadata"]["namespace"] == template["metadata"]["namespace"]
+    assert pod["metadata"]["labels"].items() >= template["metadata"]["labels"].items()
+    (wanted,) = template["spec"]["containers"]
+    wanted |= {"args": task.arguments, "terminationMessagePolicy": "File"}
+    assert without_nothing(pod["spec"]) == template["spec"] | {"hostNetwork": False}
