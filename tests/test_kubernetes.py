@@ -1,5 +1,6 @@
 """The manifests, as far as can be told without a cluster: the API's schemas, and what they name."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -55,11 +56,21 @@ def test_every_object_is_one_by_the_schemas_of_the_api(overlay: str) -> None:
         kubernetes_validate.validate(o, API, strict=True)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to compare with")
+@pytest.fixture(scope="module")
+def kubectl() -> str:
+    """A kubectl whose Kustomize is of our days; Debian's is not."""
+    found = shutil.which("kubectl")
+    asked = found and subprocess.run([found, "version", "--client", "--output=json"], capture_output=True, text=True)
+    version = json.loads(asked.stdout).get("kustomizeVersion", "") if asked and asked.returncode == 0 else ""
+    if not found or not version.startswith("v5."):
+        pytest.skip("there is no kubectl with Kustomize 5 to compare with")
+    return found
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_held_to_the_schemas_is_what_kustomize_makes(overlay: str) -> None:
+def test_what_is_held_to_the_schemas_is_what_kustomize_makes(kubectl: str, overlay: str) -> None:
     made = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
+        [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
     )
     objects = {f"{o['kind']}/{o['metadata']['name']}": o for o in yaml.safe_load_all(made.stdout)}
     assert unordered(objects) == unordered(rendered(overlay))
