@@ -129,8 +129,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_timeout_seconds: Annotated[
         Positive, about("a worker that decides nothing for so long while transactions wait ends, to be started again")
     ] = 120
-    web_host: Annotated[Name, about("address of the worker's health and metrics pages")] = "127.0.0.1"
-    web_port: Annotated[Port, about("their port; 0 takes a free one")] = 6066
+    web_host: Annotated[Name, about("address of all pages: a worker's health and metrics, the live page")] = "127.0.0.1"
+    web_port: Annotated[Port, about("port of a worker's pages; 0 takes a free one")] = 6066
+    dashboard_port: Annotated[Port, about("port of the live page; 0 takes a free one")] = 6067
     web_token: Annotated[
         Secret | None, about("bearer token that pages other than health ask for; needed beyond loopback; never shown")
     ] = None

@@ -1,6 +1,7 @@
 """Traffic from payload to evaluation without Kafka: handled, counted and watched as worker and monitor do it."""
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from monitoring.reference import Reference
 from monitoring.surroundings import Surroundings
 from monitoring.watch import Evaluation, Watch, WatchPolicy
 from schemas.dataset import load_dataset
-from schemas.events import Decision, DriftAlert, RetrainRequest
+from schemas.events import Decision, DriftAlert, PaneSnapshot, RetrainRequest
 from stream_app.handling import Policy, handle
 from training.planted_drift import KINDS, PlantedDrift
 from training.simulation import DAY_MS, Traffic, simulate
@@ -75,8 +76,12 @@ def watched(
     workers: int = 1,
     seed: int | None = None,
     policy: WatchPolicy | None = None,
+    overhear: Callable[[PaneSnapshot], None] = lambda snapshot: None,
 ) -> list[Evaluation]:
-    """Every evaluation of the traffic. workers: that share the partitions; seed: batches of any size, else of 400."""
+    """Every evaluation of the traffic. workers: that share the partitions; seed: batches of any size, else of 400.
+
+    overhear: is told every snapshot.
+    """
     chance = random.Random(seed)
     watch = Watch(
         reference,
@@ -112,6 +117,7 @@ def watched(
                 )
                 counted = folds[p].snapshot()
                 for _, snapshot in to_records(counted, model="m", model_version=1, layout=model.bins.digest):
+                    overhear(snapshot)
                     found += watch.take(snapshot, around)
     return found
 

@@ -1,0 +1,79 @@
+"""What the page knows of the model registry: who waits for a person, and the references of versions spoken of."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from monitoring.reference import Reference
+from schemas.errors import ModelIncompatible, ModelUnavailable
+from schemas.events import ModelEvent
+from stream_app.dashboard.state import Verdict, Waiting
+
+log = logging.getLogger("tamiz.dashboard")
+KEPT = 4  # references
+AGAIN_S = 30  # before a reference that could not be had is asked for again
+EVERY_S = 1.0  # how soon what was heard is acted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """What the page asks of the registry; all of it blocks, and raises ModelUnavailable when it is away."""
+
+    reference: Callable[[int], Reference]  # of a version; raises ModelIncompatible when there is none
+    waiting: Callable[[], Sequence[Waiting]]  # who waits for a person
+    report: Callable[[int], bytes]  # a version's PDF
+    approve: Callable[[int, str], Verdict]  # version and reason
+    reject: Callable[[int, str], Verdict]
+
+
+class Heard(NamedTuple):
+    """What topics say of versions; when it changes, the registry is asked."""
+
+    versions: frozenset[int]  # that decide or are evaluated
+    last_event: tuple[ModelEvent, ...]
+
+
+class Known:
+    """Asks the registry now and then, and at once where there is reason. Lives on one loop."""
+
+    def __init__(self, registry: Registry, every_s: float) -> None:
+        self._registry = registry
+        self._every_s = every_s
+        self._again_at: dict[int, float] = {}
+        self.references: dict[int, Reference] = {}  # by version; replaced, never changed
+        self.waiting: tuple[Waiting, ...] = ()
+        self.away: str | None = "it has not been asked yet"
+        self.look = asyncio.Event()  # set: ask now
+
+    async def keep(self, heard: Callable[[], Heard]) -> None:
+        """Go on asking until cancelled."""
+        while True:
+            self.look.clear()
+            asked = heard()
+            try:
+                self.waiting = tuple(await asyncio.to_thread(self._registry.waiting))
+                self.away = None
+            except ModelUnavailable as error:
+                self.away = str(error)
+            for version in sorted(asked.versions):
+                await self._learn(version)
+            again = time.monotonic() + self._every_s
+            while heard() == asked and time.monotonic() < again and not self.look.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.look.wait(), EVERY_S)
+
+    async def _learn(self, version: int) -> None:
+        if version in self.references or time.monotonic() < self._again_at.get(version, 0.0):
+            return
+        try:
+            reference = await asyncio.to_thread(self._registry.reference, version)
+        except (ModelUnavailable, ModelIncompatible) as error:
+            log.warning("version %d has no reference here: %s", version, error)
+            self._again_at[version] = time.monotonic() + AGAIN_S
+            return
+        kept = list(self.references.items())[-(KEPT - 1) :]
+        self.references = dict([*kept, (version, reference)])

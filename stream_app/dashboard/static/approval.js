@@ -1,0 +1,40 @@
+// Promotions that wait for a person.
+import { byId, make, number, show, time } from "./dom.js";
+
+export function drawWaiting(waiting) {
+  byId("waiting").hidden = !waiting.length && !byId("verdict").textContent;
+  show("waiting-list", waiting, () => waiting.map(form));
+}
+
+function form(one) {
+  const id = `reason-${one.version}`;
+  const made = make(
+    "form", { class: "approval" },
+    make("h3", {}, `Version ${one.version}`),
+    make("p", {}, one.reason),
+    make("p", { class: "muted" }, `Waits since ${time(one.since_ms, true)}. `, make("a", { href: `/models/${one.version}/report.pdf`, target: "_blank" }, `Report of version ${one.version} (PDF)`)),
+    make("label", { for: id }, "Why (it is kept for good)"),
+    make("input", { id, name: "reason", required: "", maxlength: "500", autocomplete: "off" }),
+    make("p", { class: "row" }, make("button", { class: "main", value: "approve" }, `Approve version ${one.version}`), make("button", { class: "danger", value: "reject" }, `Reject version ${one.version}`)),
+  );
+  made.addEventListener("submit", (event) => {
+    event.preventDefault();
+    decide(one.version, event.submitter.value, made);
+  });
+  return made;
+}
+
+async function decide(version, move, made) {
+  const buttons = made.querySelectorAll("button");
+  buttons.forEach((button) => { button.disabled = true; });
+  try {
+    const answer = await fetch(`/models/${version}/${move}`, { method: "POST", body: new URLSearchParams(new FormData(made)) });
+    const said = await answer.json();
+    byId("verdict").textContent = answer.ok
+      ? `Version ${number(said.version)} is ${said.change}, by ${said.by}.${said.warning ? ` ${said.warning}` : ""}`
+      : said.error;
+  } catch {
+    byId("verdict").textContent = "The page's server does not answer; nothing is known of this move.";
+  }
+  buttons.forEach((button) => { button.disabled = false; });
+}

@@ -1,0 +1,63 @@
+"""What the page asks of the model registry, and what a person does there: just what `tamiz models` does."""
+
+from monitoring.reference import Reference, load_reference
+from schemas.dataset import load_dataset
+from schemas.errors import ModelUnavailable
+from schemas.settings import Settings
+from stream_app.dashboard.known import Registry
+from stream_app.dashboard.state import Verdict, Waiting
+from stream_app.model_store import ModelStore
+from tamiz.announcing import announce
+from training import moves
+from training import registry as registered
+from training.moves import Move
+from training.pipeline import REPORT
+from training.promotion import promote_by_hand
+
+
+def registry(settings: Settings) -> Registry:
+    """The registry as the page sees it."""
+    store = ModelStore(settings, load_dataset(settings.dataset))
+
+    def reference(version: int) -> Reference:
+        return load_reference(store.folder(version))
+
+    def report(version: int) -> bytes:
+        return registered.artifact(settings, registered.run_of(settings, version), REPORT)
+
+    def approve(version: int, reason: str) -> Verdict:
+        _must_wait(settings, version)
+        return _told(settings, promote_by_hand(settings, version, reason))
+
+    def reject(version: int, reason: str) -> Verdict:
+        _must_wait(settings, version)
+        return _told(settings, moves.reject(settings, version, reason))
+
+    return Registry(
+        reference=reference, waiting=lambda: waiting(settings), report=report, approve=approve, reject=reject
+    )
+
+
+def waiting(settings: Settings) -> list[Waiting]:
+    """Versions that wait for a person, newest first. Raises ModelUnavailable when the registry cannot be reached."""
+    return [
+        Waiting(
+            version=v.version,
+            since_ms=v.last.event(settings.model).happened_at_ms,
+            reason=v.last.reason,
+            loop_id=v.last.loop_id,
+        )
+        for v in moves.versions(settings)
+        if v.standing == "challenger" and v.last is not None and v.last.change == "awaiting-approval"
+    ]
+
+
+def _must_wait(settings: Settings, version: int) -> None:
+    """Raises ModelUnavailable when somebody else was a moment earlier, or the page is an old one."""
+    if version not in {w.version for w in waiting(settings)}:
+        raise ModelUnavailable(f"{settings.model} version {version} does not wait for a person any more")
+
+
+def _told(settings: Settings, move: Move) -> Verdict:
+    warning = announce(settings, [move.event(settings.model)])
+    return Verdict(version=move.version, change=move.change, by=move.by, warning=warning)

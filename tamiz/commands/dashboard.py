@@ -1,0 +1,25 @@
+"""`tamiz dashboard`: the live page."""
+
+import typer
+
+from schemas import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def dashboard() -> None:
+        """Serve the live page on WEB_HOST and DASHBOARD_PORT: rates, latency, drift, incidents, decisions, approvals.
+
+        It only reads topics, so the workers do not feel it. Runs until SIGTERM or Ctrl-C. Health: /livez.
+        """
+        import logging
+
+        from stream_app.dashboard.serving import serve
+        from tamiz.approving import registry
+
+        settings = config.load()
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("kafka").setLevel(logging.WARNING)
+        serve(settings, registry(settings))

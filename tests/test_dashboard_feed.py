@@ -1,0 +1,253 @@
+"""What the page says is a fold: late, repeated and poisoned records, a bound on everything, and who is let in."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.model import ScoringModel
+from monitoring.reference import Reference, load_reference
+from monitoring.watch import Evaluation
+from schemas.cluster import Secret
+from schemas.events import Decision, DriftAlert, ModelEvent, Outcome, PaneSnapshot, Reason
+from schemas.settings import Settings
+from stream_app.dashboard.entrance import LIFETIME_S, SESSIONS, Entrance, own_origin
+from stream_app.dashboard.feed import AHEAD_S, CODES, RECENT, REMEMBERED, SPAN_S, Feed
+from stream_app.dashboard.heat import COLUMNS, Heat
+from tests.watched import records_of, traffic, watched
+from training.registry import download_bundle
+
+NOW_MS = 1_000_000_000_000
+
+
+def decision(n: int, outcome: Outcome = "approve", **changes: object) -> Decision:
+    made = Decision(
+        decision_id=f"d{n}",
+        transaction_id=f"t{n}",
+        score=0.25,
+        outcome=outcome,
+        threshold=0.0,
+        reasons=(Reason(feature="monto", value=9.0, contribution=1.0, text="monto 9"),) if outcome != "approve" else (),
+        model="m",
+        model_version=1,
+        event_time_ms=0,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str = "i") -> DriftAlert:
+    return msgspec.convert(
+        {
+            "incident_id": name,
+            "change": change,
+            "kind": "shift",
+            "severity": severity,
+            "model": "m",
+            "model_version": 1,
+            "features": ["monto"],
+            "sentence": f"monto {change}",
+            "opened_at_ms": 1,
+            "happened_at_ms": happened_at_ms,
+            "evidence": [],
+            "examples": [],
+        },
+        DriftAlert,
+    )
+
+
+#  second   -181        -180 ............ -1   now ..... +60   +61
+#           too late     |---- in the rate ----------------|   ahead of every clock
+def test_only_what_was_decided_lately_counts_in_the_rate() -> None:
+    feed = Feed("m")
+    for n, second in enumerate([-SPAN_S - 1, -SPAN_S, -1, -1, AHEAD_S, AHEAD_S + 1]):
+        feed.decided(decision(n), NOW_MS + 1000 * second, NOW_MS)
+    seconds = feed.seconds(NOW_MS)
+    assert len(seconds.at_ms) == SPAN_S
+    assert (seconds.decisions[0], seconds.decisions[-1], sum(seconds.decisions)) == (1, 2, 3)
+    assert len(feed.recent) == 6, "late ones were decided all the same"
+
+
+def test_a_decision_that_a_crash_repeated_counts_once_and_another_models_not_at_all() -> None:
+    feed = Feed("m")
+    for made in (decision(1), decision(1, model_version=2), decision(2, model="other"), decision(3, "decline")):
+        feed.decided(made, NOW_MS - 1000, NOW_MS)
+    assert dict(feed.outcomes()) == {"approve": 1, "decline": 1}
+    assert [r.transaction_id for r in feed.recent] == ["t1", "t3"]
+    assert [r.reasons for r in feed.recent] == [(), ("monto 9",)]
+
+
+def test_a_score_that_is_no_probability_is_passed_over() -> None:
+    feed = Feed("m")
+    for n, score in enumerate((-0.1, 1.1, float("inf"))):
+        feed.decided(decision(n, score=score), NOW_MS, NOW_MS)
+    assert (feed.passed_over, feed.recent) == (3, ())
+
+
+def test_few_that_were_stopped_do_not_drown_among_approvals() -> None:
+    feed = Feed("m")
+    feed.decided(decision(0, "review"), NOW_MS - 9000, NOW_MS)
+    for n in range(1, 200):
+        feed.decided(decision(n), NOW_MS, NOW_MS)
+    assert len(feed.recent) == RECENT + 1
+    assert feed.recent[-1].outcome == "review"
+
+
+@given(st.lists(st.tuples(st.integers(-(2**40), 2**45), st.text(max_size=3)), max_size=300))
+def test_whatever_clocks_and_codes_say_what_is_kept_stays_small(records: list[tuple[int, str]]) -> None:
+    feed = Feed("m")
+    for n, (at_ms, code) in enumerate(records):
+        feed.decided(decision(n), at_ms, NOW_MS)
+        feed.dead(code, NOW_MS, NOW_MS)
+        feed.took(5.0, at_ms, NOW_MS)
+    assert len(feed.codes()) <= CODES + 1
+    assert feed.codes().total() == len(records)
+    assert len(feed._seconds) <= SPAN_S + AHEAD_S + 1
+
+
+def test_ids_are_forgotten_in_the_order_they_came() -> None:
+    feed = Feed("m")
+    for n in range(REMEMBERED + 10):
+        feed.decided(decision(n), NOW_MS, NOW_MS)
+    assert len(feed._seen) == REMEMBERED
+    assert "d9" not in feed._seen
+    assert "d10" in feed._seen
+
+
+def test_an_incident_is_open_until_it_closes_and_old_news_of_it_changes_nothing() -> None:
+    feed = Feed("m")
+    for told in (alert("opened", 5), alert("grew", 9, "critical"), alert("opened", 5), alert("opened", 7, name="j")):
+        feed.alerted(told)
+    assert [(i.incident_id, i.sentence) for i in feed.incidents] == [("i", "monto grew"), ("j", "monto opened")]
+    feed.alerted(alert("closed", 20))
+    feed.alerted(alert("grew", 9, "critical"))
+    assert [i.incident_id for i in feed.incidents] == ["j"]
+
+
+def test_a_move_that_is_told_twice_stands_once_and_the_newest_first() -> None:
+    feed = Feed("m")
+    told = [
+        ModelEvent(model=model, model_version=v, change="promoted", reason="r", by="b", happened_at_ms=at)
+        for model, v, at in [("m", 2, 20), ("m", 1, 10), ("m", 2, 20), ("other", 3, 30)]
+    ]
+    for event in told:
+        feed.moved(event)
+    assert [(e.model_version, e.happened_at_ms) for e in feed.events] == [(2, 20), (1, 10)]
+
+
+def test_what_was_only_counted_is_in_the_rate_and_said() -> None:
+    feed = Feed("m")
+    feed.only_counted(50_000, NOW_MS)
+    assert feed.unread == 50_000
+    assert sum(feed.seconds(NOW_MS + 1000).decisions) == 50_000
+
+
+Champion = tuple[ScoringModel, Reference]
+
+
+@pytest.fixture(scope="module")
+def champion(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    folder = download_bundle(skilled, 1, tmp_path_factory.mktemp("bundle"))
+    return ScoringModel.load(folder, 1), load_reference(folder)
+
+
+@pytest.fixture(scope="module")
+def shift(champion: Champion) -> tuple[list[Evaluation], list[PaneSnapshot]]:
+    """Five days, the last of them of other amounts: what the evaluator said, and what the workers counted."""
+    snapshots: list[PaneSnapshot] = []
+    return watched(records_of(traffic("mean-shift", days=5)), *champion, overhear=snapshots.append), snapshots
+
+
+def test_scores_are_held_against_the_references_bins(champion: Champion) -> None:
+    bins = next(f for f in champion[1].bins.features if f.name == "score")
+    feed = Feed("m")
+    assert feed.scores(bins) is None
+    for n in range(100):
+        feed.decided(decision(n, score=0.999), NOW_MS, NOW_MS)
+    shown = feed.scores(bins)
+    assert shown is not None
+    assert shown.current[-2] == 1.0, "the last but MISSING"
+    assert sum(shown.reference) == pytest.approx(1)
+
+
+def test_the_distributions_on_the_page_are_those_that_the_alert_went_out_with(
+    champion: Champion, shift: tuple[list[Evaluation], list[PaneSnapshot]]
+) -> None:
+    evaluations, snapshots = shift
+    told = next(e for e in evaluations if any("monto" in a.features for a in e.alerts))
+    evidence = next(e for a in told.alerts for e in a.evidence if e.feature == "monto")
+    heat = Heat("m")
+    for snapshot in [*snapshots, *snapshots[:50]]:
+        heat.counted(snapshot)
+    for evaluation in evaluations[: evaluations.index(told) + 1]:
+        heat.reported(evaluation.report)
+    shown = heat.feature("monto", evidence.window, {1: champion[1]})
+    assert shown is not None
+    assert shown.histogram.labels == evidence.labels
+    assert shown.histogram.reference == pytest.approx(evidence.reference)
+    assert shown.histogram.current == pytest.approx(evidence.current)
+    assert (shown.psi, shown.tolerance) == (pytest.approx(evidence.psi), pytest.approx(evidence.tolerance))
+
+
+def test_the_map_keeps_the_last_evaluation_of_each_stretch_however_often_it_is_read(
+    champion: Champion, shift: tuple[list[Evaluation], list[PaneSnapshot]]
+) -> None:
+    reports = [e.report for e in shift[0]]
+    heat, again = Heat("m"), Heat("m")
+    for report in reports:
+        heat.reported(report)
+    for report in [*reports, *reports[::7], msgspec.structs.replace(reports[-1], model="other", until_ms=10**14)]:
+        again.reported(report)
+    for window in ("1 h", "24 h"):
+        map_ = heat.map(window, {1: champion[1]})
+        assert map_ == again.map(window, {1: champion[1]})
+        assert list(map_.until_ms) == sorted(set(map_.until_ms))
+        assert len(map_.until_ms) <= COLUMNS
+        assert map_.until_ms[-1] == reports[-1].until_ms
+        assert {len(row.psi) for row in map_.rows} == {len(map_.until_ms)}
+    monto = next(row for row in heat.map("24 h", {1: champion[1]}).rows if row.feature == "monto")
+    assert monto.exceeds[-1]
+    assert not monto.exceeds[0]
+    assert monto.tolerance == pytest.approx(0.02)
+    with pytest.raises(KeyError):
+        heat.map("a month", {})
+
+
+def test_without_a_reference_the_map_still_shows_and_the_distributions_do_not(
+    shift: tuple[list[Evaluation], list[PaneSnapshot]],
+) -> None:
+    heat = Heat("m")
+    assert heat.feature("monto", "24 h", {}) is None
+    for evaluation in shift[0]:
+        heat.reported(evaluation.report)
+    assert {row.tolerance for row in heat.map("24 h", {}).rows} == {None}
+    assert heat.feature("monto", "24 h", {}) is None
+
+
+def test_a_session_lasts_its_time_and_says_nothing_of_the_token() -> None:
+    now = [0.0]
+    entrance = Entrance(Secret("open sesame"), clock=lambda: now[0])
+    assert entrance.sign_in("open says me") is None
+    session = entrance.sign_in("open sesame")
+    assert session is not None
+    assert "sesame" not in session
+    assert entrance.admits("", session)
+    assert entrance.admits("Bearer open sesame", "")
+    assert not entrance.admits("Bearer open", session[:-1])
+    now[0] = LIFETIME_S
+    assert not entrance.admits("", session)
+
+
+def test_signing_out_ends_a_session_and_many_sessions_end_the_oldest() -> None:
+    entrance = Entrance(Secret("open sesame"))
+    sessions = [entrance.sign_in("open sesame") or "" for _ in range(SESSIONS + 1)]
+    entrance.sign_out(sessions[-1])
+    assert [entrance.admits("", s) for s in (sessions[0], sessions[1], sessions[-1])] == [False, True, False]
+
+
+def test_a_page_without_a_token_goes_by_loopbacks_names_alone() -> None:
+    own, foreign = ("127.0.0.1:6067", "[::1]:6067", "localhost"), ("evil.example:6067", "localhost.evil.example")
+    assert all(Entrance(None).knows_host(host) for host in own)
+    assert not any(Entrance(None).knows_host(host) for host in foreign)
+    assert Entrance(Secret("t")).knows_host("tamiz.example")
+    assert not own_origin(None, "localhost:6067")
+    assert not own_origin("null", "localhost:6067")
