@@ -139,6 +139,12 @@ def test_the_health_check_asks_the_page_that_there_is() -> None:
     assert last("worker", "EXPOSE") == str(port)
 
 
+def test_the_live_page_is_where_it_is_asked_and_where_people_look() -> None:
+    port = load({}).dashboard_port
+    assert f"http://127.0.0.1:{port}/livez" in SERVICES["dashboard"]["healthcheck"]["test"][-1]
+    assert SERVICES["dashboard"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
 def pins(path: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
 

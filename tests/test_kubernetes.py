@@ -5,47 +5,16 @@ import re
 import shutil
 import subprocess
 import tomllib
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from schemas.settings import SECRETS, Settings, load
+from schemas.settings import SECRETS
 from tests.command_lines import parse
-from tests.manifests import API, Object, containers, in_shell, pod_spec, render, unordered
-
-ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "deploy/kubernetes"
-OVERLAYS = ["dev", "staging", "production"]
-PODS = ["Deployment/worker", "Deployment/monitor", "Deployment/retrainer", "Job/topics"]
-JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
-
-
-@cache
-def rendered(overlay: str) -> dict[str, Object]:
-    objects = render(FOLDER / "overlays" / overlay)
-    named = {f"{o['kind']}/{o['metadata']['name']}": o for o in objects}
-    assert len(named) == len(objects)
-    return named
-
-
-def environment(overlay: str, name: str) -> dict[str, str]:
-    """What the program finds in a pod, secrets with an invented text."""
-    objects = rendered(overlay)
-    (container,) = containers(objects[name])
-    found: dict[str, str] = {}
-    for source in container["envFrom"]:
-        found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
-    secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
-    letting_in = found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL")
-    return found | {k: "invented" for k, ref in secret.items() if letting_in or not ref.get("optional")}
-
-
-def settings(overlay: str, name: str = "Deployment/worker") -> Settings:
-    return load(environment(overlay, name))
+from tests.manifests import API, Object, containers, in_shell, pod_spec, unordered
+from tests.overlays import FOLDER, JOBS, OVERLAYS, PODS, PROGRAMS, ROOT, rendered, settings
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -161,29 +130,47 @@ def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_re
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_worker_is_asked_on_its_port_and_given_the_time_it_may_take(overlay: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "setting", "let_in", "ready"),
+    [
+        ("worker", "web_port", "prometheus-to-worker", "/readyz"),
+        ("dashboard", "dashboard_port", "ingress-to-dashboard", "/livez"),
+    ],
+)
+def test_who_has_pages_is_asked_on_its_port(overlay: str, name: str, setting: str, let_in: str, ready: str) -> None:
+    of, objects = settings(overlay, f"Deployment/{name}"), rendered(overlay)
+    number = getattr(of, setting)
+    (container,) = containers(objects[f"Deployment/{name}"])
+    assert [(p["name"], p["containerPort"]) for p in container["ports"]] == [("web", number)]
+    asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
+    assert {get["port"] for get in asked.values()} == {"web"}
+    assert {p: get["path"] for p, get in asked.items()} == {
+        "startup": "/livez",
+        "liveness": "/livez",
+        "readiness": ready,
+    }
+    assert of.web_host == "0.0.0.0", "the node asks from outside of the pod"
+    assert of.web_token is not None
+    (port,) = objects[f"Service/{name}"]["spec"]["ports"]
+    assert port["port"] == number
+    (rule,) = objects[f"NetworkPolicy/{let_in}"]["spec"]["ingress"]
+    assert [p["port"] for p in rule["ports"]] == [number]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_worker_is_given_the_time_it_may_take(overlay: str) -> None:
     of = settings(overlay)
     pod = pod_spec(rendered(overlay)["Deployment/worker"])
     assert pod is not None
-    (container,) = pod["containers"]
-    assert [(p["name"], p["containerPort"]) for p in container["ports"]] == [("web", of.web_port)]
-    asked = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
-    assert asked == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
-    assert {container[f"{probe}Probe"]["httpGet"]["port"] for probe in asked} == {"web"}
-    startup = container["startupProbe"]
+    startup = pod["containers"][0]["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] > of.startup_timeout_seconds
     assert pod["terminationGracePeriodSeconds"] > of.drain_timeout_seconds
-    assert of.web_host == "0.0.0.0", "the node asks from outside of the pod"
-    (port,) = rendered(overlay)["Service/worker"]["spec"]["ports"]
-    assert port["port"] == of.web_port
-    (rule,) = rendered(overlay)["NetworkPolicy/prometheus-to-worker"]["spec"]["ingress"]
-    assert [p["port"] for p in rule["ports"]] == [of.web_port]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
     objects = rendered(overlay)
-    for name in ("Deployment/worker", "Deployment/monitor", "Deployment/retrainer"):
+    for name in PROGRAMS:
         spec = objects[name]["spec"]
         assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
     labels = objects["Deployment/worker"]["spec"]["template"]["metadata"]["labels"].items()
@@ -191,6 +178,9 @@ def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
     assert objects["PodDisruptionBudget/worker"]["spec"]["selector"]["matchLabels"].items() <= labels
     for policy in ("prometheus-to-worker", "to-kafka-registry-and-names"):
         assert objects[f"NetworkPolicy/{policy}"]["spec"]["podSelector"]["matchLabels"].items() <= labels
+    page = objects["Deployment/dashboard"]["spec"]["template"]["metadata"]["labels"].items()
+    assert objects["Service/dashboard"]["spec"]["selector"].items() <= page
+    assert objects["NetworkPolicy/ingress-to-dashboard"]["spec"]["podSelector"]["matchLabels"].items() <= page
     assert objects["NetworkPolicy/default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 

@@ -1,0 +1,38 @@
+"""The overlays as a cluster would be given them, and what a program finds in a pod of theirs."""
+
+from functools import cache
+from pathlib import Path
+
+from schemas.settings import Settings, load
+from tests.manifests import Object, containers, render
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy/kubernetes"
+OVERLAYS = ["dev", "staging", "production"]
+PROGRAMS = ["Deployment/worker", "Deployment/monitor", "Deployment/retrainer", "Deployment/dashboard"]
+PODS = [*PROGRAMS, "Job/topics"]
+JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
+
+
+@cache
+def rendered(overlay: str) -> dict[str, Object]:
+    objects = render(FOLDER / "overlays" / overlay)
+    named = {f"{o['kind']}/{o['metadata']['name']}": o for o in objects}
+    assert len(named) == len(objects)
+    return named
+
+
+def environment(overlay: str, name: str) -> dict[str, str]:
+    """What the program finds in a pod, secrets with an invented text."""
+    objects = rendered(overlay)
+    (container,) = containers(objects[name])
+    found: dict[str, str] = {}
+    for source in container["envFrom"]:
+        found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
+    secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
+    letting_in = found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL")
+    return found | {k: "invented" for k, ref in secret.items() if letting_in or not ref.get("optional")}
+
+
+def settings(overlay: str, name: str = "Deployment/worker") -> Settings:
+    return load(environment(overlay, name))
