@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 Outcome = Literal["approve", "review", "decline"]
+Severity = Literal["info", "warning", "critical"]  # of what people are told
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

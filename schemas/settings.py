@@ -17,6 +17,8 @@ from msgspec import Meta
 
 from schemas.cluster import Access, Cluster, Mechanism, Protocol, Secret
 from schemas.errors import ConfigError
+from schemas.events import Severity
+from schemas.receivers import check_receivers
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -24,7 +26,7 @@ Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Cost = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(min_length=1)]
-SECRETS = frozenset({"sasl_password", "web_token"})
+SECRETS = frozenset({"sasl_password", "web_token", "slack_webhook", "smtp_password", "webhook_secret", "webhook_url"})
 
 
 def about(text: str) -> Meta:
@@ -129,6 +131,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_timeout_seconds: Annotated[
         Positive, about("a worker that decides nothing for so long while transactions wait ends, to be started again")
     ] = 120
+    slack_webhook: Annotated[
+        Secret | None, about("URL of a Slack-compatible incoming webhook to tell of alerts; never shown")
+    ] = None
+    slack_severity: Annotated[Severity, about("least severity it is told: `info`, `warning` or `critical`")] = "info"
+    webhook_url: Annotated[
+        Secret | None, about("URL that is told of alerts in signed JSON (docs/notifications.md); never shown")
+    ] = None
+    webhook_secret: Annotated[Secret | None, about("with `webhook_url`: key of the signature; never shown")] = None
+    webhook_template: Annotated[
+        Literal["tamiz", "opsgenie"], about("shape of that JSON: `tamiz`, or an alert for `opsgenie`")
+    ] = "tamiz"
+    webhook_severity: Annotated[Severity, about("least severity it is told")] = "info"
+    smtp_host: Annotated[Name | None, about("mail server that takes our mail of alerts")] = None
+    smtp_port: Annotated[Port, about("its port; with `tls` mostly 465")] = 587
+    smtp_security: Annotated[
+        Literal["none", "starttls", "tls"], about("how it is spoken to: `starttls`, `tls` from the start, or `none`")
+    ] = "starttls"
+    smtp_username: Annotated[Name | None, about("who we are to it, where it asks")] = None
+    smtp_password: Annotated[Secret | None, about("with `smtp_username`: the password; never shown")] = None
+    mail_from: Annotated[Name | None, about("with `smtp_host`: sender of the mail")] = None
+    mail_to: Annotated[Name | None, about("with `smtp_host`: who gets it, `address[,address]`")] = None
+    mail_severity: Annotated[Severity, about("least severity they are told")] = "info"
     web_host: Annotated[Name, about("address of all pages: a worker's health and metrics, the live page")] = "127.0.0.1"
     web_port: Annotated[Port, about("port of a worker's pages; 0 takes a free one")] = 6066
     dashboard_port: Annotated[Port, about("port of the live page; 0 takes a free one")] = 6067
@@ -187,6 +211,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             shown = "***" if name in SECRETS else repr(value)
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     _check_access(values)
+    check_receivers(values)
     return Settings(**values)
 
 

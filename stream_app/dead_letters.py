@@ -14,6 +14,7 @@ from schemas.transaction_ids import TRANSACTION_ID_HEADER
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
+UNTOLD_PREFIX = "receiver-"  # codes of alerts that reached no receiver of notifications: no transactions
 MAX_CHARACTERS = 400  # of one header's text
 
 # Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.

@@ -137,8 +137,8 @@ def redrive(
         went_back = _went_back(settings)
         for records in read_to_end(settings.bootstrap, settings.dead_letters_topic):
             read = [read_letter(record) for record in records]
-            letters = [letter for letter in read if letter is not None]
-            unreadable += len(read) - len(letters)
+            letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.UNTOLD_PREFIX)]
+            unreadable += read.count(None)
             seen.update(letter.about.transaction_id for letter in letters)
             chosen = plan(
                 letters,

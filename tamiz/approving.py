@@ -11,7 +11,6 @@ from tamiz.announcing import announce
 from training import moves
 from training import registry as registered
 from training.moves import Move
-from training.pipeline import REPORT
 from training.promotion import promote_by_hand
 
 
@@ -23,7 +22,7 @@ def registry(settings: Settings) -> Registry:
         return load_reference(store.folder(version))
 
     def report(version: int) -> bytes:
-        return registered.artifact(settings, registered.run_of(settings, version), REPORT)
+        return registered.artifact(settings, registered.run_of(settings, version), registered.REPORT)
 
     def approve(version: int, reason: str) -> Verdict:
         _must_wait(settings, version)

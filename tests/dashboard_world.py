@@ -27,7 +27,7 @@ from stream_app.handling import handle
 from tests.watched import PARTITIONS, POLICY, records_of, traffic, watched
 from tests.worker_process import environment, settings_of_its_own, wait_for
 from training import moves, registry
-from training.pipeline import REPORT
+from training.registry import REPORT
 
 TOKEN = "a token of nobody's"
 MODEL = "card-transactions"

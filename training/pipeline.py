@@ -40,7 +40,6 @@ from training.search import search
 from training.splitting import require_both_classes, split_by_time
 from training.trained import Stage, Trained
 
-REPORT = "report.pdf"  # at the root of the run's artifacts
 SEARCH = "search.json"  # beside the measures
 EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
 
@@ -219,8 +218,8 @@ def train(
                 figures=figures,
                 now=datetime.now(UTC),
             )
-            write_report(Path(scratch) / REPORT, contents)
-            registry.attach(settings, version, Path(scratch) / REPORT)
+            write_report(Path(scratch) / registry.REPORT, contents)
+            registry.attach(settings, version, Path(scratch) / registry.REPORT)
 
     parts = {"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)}
     return Trained(

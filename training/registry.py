@@ -46,6 +46,7 @@ CHALLENGER = "challenger"
 BUNDLE = "bundle"
 EVALUATION = "evaluation"
 GENERIC = "model"
+REPORT = "report.pdf"  # at the root of a run's artifacts
 TAG = "tamiz."
 SQLITE = "sqlite:///"
 

@@ -1,0 +1,50 @@
+"""Who is told of alerts: which settings go together. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from schemas.errors import ConfigError
+
+_ADDRESS = re.compile(r"[!-~]+@[!-~]+", re.ASCII)
+_OF_MAIL = ("mail_from", "mail_to", "smtp_username", "smtp_password")
+
+
+def check_receivers(values: Mapping[str, Any]) -> None:
+    """Raise ConfigError, naming the setting and the remedy, where a receiver is set by halves; no secret is shown.
+
+    values: the settings that are set.
+    """
+    for name in ("slack_webhook", "webhook_url"):
+        if name in values and not _is_url(values[name].reveal()):
+            raise ConfigError(
+                f"{name} is *** and no URL; wanted http(s)://host[:port]/path, without a user's name in it"
+            )
+    if ("webhook_url" in values) != ("webhook_secret" in values):
+        raise ConfigError("webhook_url and webhook_secret go together: what is sent is signed; set both or neither")
+    if "smtp_host" not in values:
+        if alone := [name for name in _OF_MAIL if name in values]:
+            raise ConfigError(f"{alone[0]} is set, and smtp_host is not; name the server that takes the mail")
+        return
+    if missing := [name for name in ("mail_from", "mail_to") if name not in values]:
+        raise ConfigError(f"smtp_host is set, and {missing[0]} is not; mail needs a sender and its receivers")
+    for name in ("mail_from", "mail_to"):
+        addresses = values[name].split(",") if name == "mail_to" else [values[name]]
+        if bad := [a for a in addresses if a.count("@") != 1 or not _ADDRESS.fullmatch(a.strip())]:
+            raise ConfigError(f"{name}: {bad[0]!r} is no address; wanted somebody@example.org in ASCII")
+    if ("smtp_username" in values) != ("smtp_password" in values):
+        raise ConfigError("smtp_username and smtp_password go together; set both or neither")
+    if "smtp_username" in values and values.get("smtp_security") == "none":
+        raise ConfigError("smtp_security none would show smtp_password to the network; set starttls or tls")
+
+
+def _is_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018  raises where it is none
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname) and url.username is None

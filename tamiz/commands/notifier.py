@@ -1,0 +1,30 @@
+"""`tamiz notifier`: tell people."""
+
+import typer
+
+from schemas import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def notifier() -> None:
+        """Tell people of `drift-alerts` and `model-events`: Slack, mail, a signed webhook, whichever are set.
+
+        Start one. Runs until SIGTERM or Ctrl-C; what it has told it does not tell again when it starts the next time.
+        """
+        import logging
+        import signal
+        import threading
+
+        from tamiz.notifying import serve
+
+        settings = config.load()
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("kafka").setLevel(logging.WARNING)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        log = logging.getLogger("tamiz.notifier")
+        serve(settings, stop, ready=lambda: log.info("telling what comes from now on"))

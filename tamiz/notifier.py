@@ -1,0 +1,191 @@
+"""The notifier: what stands on `drift-alerts` and `model-events` is told to every receiver, and then committed.
+
+    record ─▶ notification ─▶ each receiver that wants it ─▶ told | held back, and counted | dead letter, and counted
+                                                                                    └─▶ digest, later
+
+Beside the offset of a partition stands a `Mark`: who is done with the record there, and what is held back from whom. It
+is committed whenever that changes, so that a notifier which starts again repeats nothing and forgets no count.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import msgspec
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from monitoring.holding import WINDOW_S, Limit, Mark, digest, held_back, read_mark
+from monitoring.notices import RANK, Notification, notification
+from schemas.events import DriftAlert, ModelEvent, Rejection
+from schemas.settings import Settings
+from schemas.wire import decode
+from stream_app import dead_letters
+from tamiz.delivery import ONCE, Delivery, Patience, deliver
+from tamiz.receivers import Receiver
+
+log = logging.getLogger("tamiz.notifier")
+
+POLL_MS = 500
+PATIENCE_S = 30  # for the broker to take a dead letter
+
+
+class Notifier:
+    """Tells receivers what records say. Outlives the Kafka clients it is given."""
+
+    def __init__(
+        self, settings: Settings, receivers: list[Receiver], stop: threading.Event, patience: Patience
+    ) -> None:
+        self._settings = settings
+        self._receivers = receivers
+        self._stop = stop
+        self._patience = patience
+        self._away: set[str] = set()  # whom the last attempts did not reach: one is enough until it is back
+        self._limits = {receiver.name: Limit() for receiver in receivers}
+        self._digest_due_s: dict[str, float] = {}
+        self._consumer: Any = None
+        self._producer: Any = None
+        self._marks: dict[TopicPartition, Mark] = {}
+        self._offsets: dict[TopicPartition, int] = {}  # of the next record to tell
+
+    def begin(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Go on where this notifier was, else where the one before it was, else at the end: nobody needs old news."""
+        self._consumer = consumer
+        consumer.assign(partitions)
+        names = {receiver.name for receiver in self._receivers}
+        for partition in partitions:
+            if partition not in self._offsets:
+                found = consumer.committed(partition, metadata=True)
+                self._marks[partition] = read_mark(found.metadata if found else "")
+                self._offsets[partition] = found.offset if found else consumer.end_offsets([partition])[partition]
+                if lost := set(self._marks[partition].held) - names:
+                    log.warning("%s: no such receiver now; what was held back from it is not told", ", ".join(lost))
+                self._marks[partition].held = {r: c for r, c in self._marks[partition].held.items() if r in names}
+            consumer.seek(partition, self._offsets[partition])
+            self._commit(partition)  # an end, too, is where it was first seen: what comes from here on is told
+
+    def run(self, producer: Any) -> None:
+        """Tell what comes until `stop` is set. Raises KafkaError when the broker went away."""
+        self._producer = producer
+        with ThreadPoolExecutor(max(1, len(self._receivers)), "receiver") as pool:
+            while not self._stop.is_set():
+                for partition, records in self._consumer.poll(timeout_ms=POLL_MS, max_records=1).items():
+                    for record in records:
+                        self._tell(record, partition, pool)
+                self._tell_digests()
+
+    def _tell(self, record: Any, partition: TopicPartition, pool: ThreadPoolExecutor) -> None:
+        mark = self._marks[partition]
+        self._offsets[partition] = record.offset  # markers of transactions may lie before it
+        notice = self._notification(record)
+        waiting = [] if notice is None else [r for r in self._wanting(notice) if r.name not in mark.served]
+        if notice is not None:
+            log.info("%s: %s: %s %s", notice.id, notice.severity, notice.title, notice.text)
+            for receiver in waiting:
+                if not self._limits[receiver.name].admits(notice, time.monotonic()):
+                    self._hold(mark, receiver, notice)
+                    mark.served.append(receiver.name)
+            self._deliver([r for r in waiting if r.name not in mark.served], notice, record, partition, pool)
+            if any(r.name not in mark.served for r in waiting):
+                self._commit(partition)
+                return  # stopped: whoever starts next goes on with those
+        mark.served.clear()
+        self._offsets[partition] = record.offset + 1
+        self._commit(partition)
+
+    def _deliver(
+        self, to: list[Receiver], notice: Notification, record: Any, partition: TopicPartition, pool: ThreadPoolExecutor
+    ) -> None:
+        """Tell receivers, all at once; what does not reach one is buried. Whoever is done stands in the mark then."""
+        mark, failed = self._marks[partition], []
+        futures = [
+            pool.submit(deliver, r, notice, ONCE if r.name in self._away else self._patience, self._stop) for r in to
+        ]
+        for future in as_completed(futures):
+            if (delivery := future.result()) is None:
+                continue
+            if delivery.problem is not None:
+                failed.append(delivery)
+                continue
+            self._away.discard(delivery.receiver.name)
+            mark.served.append(delivery.receiver.name)
+            # The others are still on their way; a broker that is away shows when all is done.
+            with contextlib.suppress(KafkaError):
+                self._commit(partition)
+        for delivery in failed:
+            receiver = delivery.receiver
+            log.error("%s (%s) %s: %s is a dead letter", receiver.name, receiver.where, delivery.problem, notice.id)
+            self._bury(record, delivery)
+            self._hold(mark, receiver, notice)
+            mark.served.append(receiver.name)
+            if delivery.refused:
+                self._away.discard(receiver.name)
+            else:
+                self._away.add(receiver.name)
+
+    def _bury(self, record: Any, delivery: Delivery) -> None:
+        why = Rejection(
+            row=0,
+            code=dead_letters.UNTOLD_PREFIX + ("refused" if delivery.refused else "away"),
+            field=delivery.receiver.name,
+            value=delivery.problem or "",
+            wanted="a receiver that takes it",
+        )
+        place = f"{record.topic}-{record.partition}-{record.offset}"
+        headers = dead_letters.headers(why, record, group=group(self._settings), transaction_id=place)
+        topic = self._settings.dead_letters_topic
+        self._producer.send(topic, key=record.key, value=record.value, headers=headers).get(PATIENCE_S)
+
+    def _hold(self, mark: Mark, receiver: Receiver, notice: Notification) -> None:
+        log.warning("%s is held back from %s", notice.id, receiver.name)
+        mark.hold(receiver.name, notice)
+        self._digest_due_s.setdefault(receiver.name, time.monotonic() + WINDOW_S)
+
+    def _tell_digests(self) -> None:
+        """Tell each receiver whose time has come how much was held back from it; one that is away keeps its count."""
+        for receiver in self._receivers:
+            counts = held_back(self._marks.values(), receiver.name)
+            if not counts or time.monotonic() < self._digest_due_s.get(receiver.name, 0.0):
+                continue
+            now_ms = int(time.time() * 1000)
+            notice = digest(receiver.name, counts, model=self._settings.model, now_ms=now_ms)
+            delivery = deliver(receiver, notice, ONCE, self._stop)
+            if delivery is None or delivery.problem is not None:
+                self._digest_due_s[receiver.name] = time.monotonic() + WINDOW_S
+                continue
+            self._digest_due_s.pop(receiver.name, None)
+            self._away.discard(receiver.name)
+            for partition, mark in self._marks.items():
+                if mark.held.pop(receiver.name, None) is not None:
+                    self._commit(partition)
+
+    def _wanting(self, notice: Notification) -> list[Receiver]:
+        return [r for r in self._receivers if RANK[notice.severity] >= RANK[r.least]]
+
+    def _notification(self, record: Any) -> Notification | None:
+        """What a record has to say; None, and a line in the log, where it is none of ours."""
+        place = f"{record.topic}-{record.partition}-{record.offset}"
+        try:
+            event = self._decoded(record)
+        except msgspec.DecodeError as error:
+            log.warning("%s is passed over: %s", place, error)
+            return None
+        return notification(event, place) if event.model == self._settings.model else None
+
+    def _decoded(self, record: Any) -> DriftAlert | ModelEvent:
+        if record.topic == self._settings.drift_alerts_topic:
+            return decode(record.value, DriftAlert)
+        return decode(record.value, ModelEvent)
+
+    def _commit(self, partition: TopicPartition) -> None:
+        mark = self._marks[partition].encoded()
+        self._consumer.commit({partition: OffsetAndMetadata(self._offsets[partition], mark, -1)})
+
+
+def group(settings: Settings) -> str:
+    """The consumer group under which the notifier keeps its place."""
+    return f"{settings.group}-notifier"
