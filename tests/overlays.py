@@ -9,7 +9,7 @@ from tests.manifests import Object, containers, render
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ["dev", "staging", "production"]
-PROGRAMS = ["Deployment/worker", "Deployment/monitor", "Deployment/retrainer", "Deployment/dashboard"]
+PROGRAMS = [f"Deployment/{name}" for name in ("worker", "monitor", "retrainer", "notifier", "dashboard")]
 PODS = [*PROGRAMS, "Job/topics"]
 JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
 
@@ -23,15 +23,15 @@ def rendered(overlay: str) -> dict[str, Object]:
 
 
 def environment(overlay: str, name: str) -> dict[str, str]:
-    """What the program finds in a pod, secrets with an invented text."""
+    """What the program finds in a pod: secrets that it must have, and Kafka's where it asks, with an invented text."""
     objects = rendered(overlay)
     (container,) = containers(objects[name])
     found: dict[str, str] = {}
     for source in container["envFrom"]:
         found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
     secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
-    letting_in = found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL")
-    return found | {k: "invented" for k, ref in secret.items() if letting_in or not ref.get("optional")}
+    asked = {"tamiz-kafka"} if found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL") else set()
+    return found | {k: "invented" for k, ref in secret.items() if ref["name"] in asked or not ref.get("optional")}
 
 
 def settings(overlay: str, name: str = "Deployment/worker") -> Settings:

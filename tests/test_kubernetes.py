@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from schemas.settings import SECRETS
+from schemas.settings import SECRETS, load
 from tests.command_lines import parse
 from tests.manifests import API, Object, containers, in_shell, pod_spec, unordered
-from tests.overlays import FOLDER, JOBS, OVERLAYS, PODS, PROGRAMS, ROOT, rendered, settings
+from tests.overlays import FOLDER, JOBS, OVERLAYS, PODS, PROGRAMS, ROOT, environment, rendered, settings
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -124,7 +124,7 @@ def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_re
     made = {
         (name, key)
         for name, keys in re.findall(r"create secret generic (\S+)((?:.*\\\n)*.*)", example)
-        for key in re.findall(r"--from-file=(\w+)=", keys)
+        for key in re.findall(r"--from-file=([\w-]+)=", keys)
     }
     assert made == referred
 
@@ -232,7 +232,19 @@ def test_keda_scales_by_the_lag_of_the_workers_group_up_to_its_partitions(overla
     )
 
 
-@pytest.mark.parametrize("name", ["Deployment/monitor", "Deployment/retrainer"])
+def test_who_is_told_comes_from_secrets_and_settings_and_the_way_there_is_open() -> None:
+    objects = rendered("production")
+    (container,) = containers(objects["Deployment/notifier"])
+    refs = [v["name"] for v in container["env"] if v["valueFrom"]["secretKeyRef"]["name"] == "tamiz-receivers"]
+    secret = dict.fromkeys(refs, "https://hooks.example.org/T0")
+    plain = {"TAMIZ_SMTP_HOST": "mail", "TAMIZ_MAIL_FROM": "tamiz@example.org", "TAMIZ_MAIL_TO": "risk@example.org"}
+    told = load(environment("production", "Deployment/notifier") | secret | plain)
+    assert None not in (told.slack_webhook, told.webhook_url, told.webhook_secret, told.smtp_password)
+    (rule,) = objects["NetworkPolicy/notifier-to-receivers"]["spec"]["egress"]
+    assert {443, told.smtp_port} <= {port["port"] for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("name", ["Deployment/monitor", "Deployment/retrainer", "Deployment/notifier"])
 def test_of_what_must_run_once_there_is_never_a_second(name: str) -> None:
     for overlay in OVERLAYS:
         spec = rendered(overlay)[name]["spec"]

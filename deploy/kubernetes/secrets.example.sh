@@ -1,10 +1,16 @@
 #!/bin/sh -eu
 # The secrets that the manifests refer to and do not hold; or let your cluster's own keeper of secrets make them.
 # Each value is read from a file of that name in the folder ./secrets, so that none stands in a history of commands.
-# Where Kafka lets everybody in (dev), leave tamiz-kafka out.
+# Where Kafka lets everybody in (dev), leave tamiz-kafka out; of tamiz-receivers, whomever nobody is to be told by.
 namespace=${1:?usage: secrets.example.sh NAMESPACE}
 kubectl --namespace "$namespace" create secret generic tamiz-web \
     --from-file=token=secrets/web-token  # what Prometheus brings to /metrics
 kubectl --namespace "$namespace" create secret generic tamiz-kafka \
     --from-file=username=secrets/kafka-username \
     --from-file=password=secrets/kafka-password
+kubectl --namespace "$namespace" create secret generic tamiz-receivers \
+    --from-file=slack-webhook=secrets/slack-webhook \
+    --from-file=webhook-url=secrets/webhook-url \
+    --from-file=webhook-secret=secrets/webhook-secret \
+    --from-file=smtp-username=secrets/smtp-username \
+    --from-file=smtp-password=secrets/smtp-password
