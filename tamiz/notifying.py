@@ -43,7 +43,7 @@ def serve(
     started = False
     while not stop.is_set():
         try:
-            with _clients(settings) as (consumer, producer, partitions):
+            with clients(settings) as (consumer, producer, partitions):
                 notifier.begin(consumer, partitions)
                 if not started:
                     ready()
@@ -75,7 +75,11 @@ def report_of(settings: Settings) -> ReportOf:
 
 
 @contextlib.contextmanager
-def _clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]]]:
+def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]]]:
+    """A consumer that commits for the notifier's group, a producer of dead letters, and what there is to read.
+
+    Raises BrokerError when nobody answers or a topic is missing.
+    """
     with contextlib.ExitStack() as stack, reaching(settings.bootstrap):
         # Assigned by hand: who waits for a receiver must not be thrown out of a group meanwhile.
         consumer = KafkaConsumer(

@@ -86,6 +86,8 @@ class Webhook:
             raise Away(f"cannot be reached: {_reason(error.reason)}") from None
         except (OSError, http.client.HTTPException) as error:
             raise Away(f"broke off: {_reason(error)}") from None
+        except ValueError:  # of encoding its name for DNS
+            raise Refused("has no address that can be used") from None
 
 
 class Mail:
@@ -120,6 +122,8 @@ class Mail:
             raise Refused(f"cannot do what is asked of it ({type(error).__name__})") from None
         except OSError as error:
             raise Away(f"cannot be reached: {_reason(error)}") from None
+        except ValueError:  # smtplib speaks ASCII, in lines
+            raise Refused("has a name, or asks for a login, that cannot be written in ASCII") from None
 
     def _connected(self) -> smtplib.SMTP:
         s = self._settings

@@ -9,16 +9,21 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
 from reportlab.pdfgen.canvas import Canvas
 
 from monitoring.notices import Notification
 from schemas.cluster import Secret
+from schemas.dataset import load_dataset
 from schemas.errors import BrokerError
 from schemas.events import DriftAlert, ModelEvent
 from schemas.settings import Settings
 from stream_app import dead_letters
+from stream_app.redrive import redrive
 from tamiz.delivery import Patience
-from tamiz.notifying import serve
+from tamiz.notifier import Notifier
+from tamiz.notifying import clients, serve
+from tamiz.receivers import receivers
 from tests.conftest import Kafka
 from tests.receiving import HttpReceiver, MailReceiver, http_receiver, mail_receiver, nobody
 from tests.small_bundle import small_bundle
@@ -189,6 +194,9 @@ def test_who_stays_away_holds_up_nobody_and_is_told_the_count_when_back(settings
         found[about.field] = about.code
     assert found == {"slack": "receiver-away", "webhook": "receiver-refused"}
 
+    left = redrive(settings, load_dataset(settings.dataset))
+    assert (left.sent_back, left.broken, left.unreadable) == (0, {}, 0), "an alert is no transaction"
+
     town.hook.usually = 200
     with notifying(settings):
         wait_for(lambda: town.told()[:2] == (1, 2), 120, town.told)
@@ -227,6 +235,32 @@ def test_who_was_told_when_the_notifier_was_stopped_is_not_told_again(settings: 
     assert town.told() == (1, 2, 1)
     first, second = town.hook.requests
     assert first.headers["Tamiz-Delivery"] == second.headers["Tamiz-Delivery"]
+
+
+@pytest.mark.kafka
+def test_a_notifier_that_lost_its_broker_remembers_what_it_told(settings: Settings, town: Town) -> None:
+    stop = threading.Event()
+    notifier = Notifier(settings, receivers(settings, lambda notice: None), stop, QUICK)
+
+    def with_new_clients(until: Callable[[], bool]) -> None:
+        stop.clear()
+        with clients(settings) as (consumer, producer, partitions):
+            notifier.begin(consumer, partitions)
+            thread = threading.Thread(target=notifier.run, args=(producer,))
+            thread.start()
+            try:
+                send(settings, ALERT)
+                wait_for(until, 120, town.told)
+            finally:
+                stop.set()
+                thread.join(120)
+
+    with onlooker(settings) as committed:
+        with_new_clients(lambda: committed()[0] == 1)
+        with clients(settings) as (consumer, _, (alerts, _)):
+            consumer.commit({alerts: OffsetAndMetadata(0, "", -1)})  # as if that commit had not come through
+        with_new_clients(lambda: committed()[0] == 2)
+    assert town.told() == (1, 1, 1), "neither told again, nor a repetition taken for news"
 
 
 @pytest.mark.kafka

@@ -171,6 +171,8 @@ def test_mail_is_sent_over_tls_with_a_login_or_not_at_all(
         assert outcome(right).problem is not None, "nobody we trust vouches for it"
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # as OpenSSL reads it
         assert outcome(wrong)[1:] == ("answered 535", True)
+        unwritable = only(**mail_settings(server.port, smtp_password=Secret("señal"), **who))
+        assert outcome(unwritable).refused
         assert server.mails == []
         assert outcome(right).problem is None
         assert len(server.mails) == 1
@@ -201,7 +203,9 @@ def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, cap
             only(slack_webhook=Secret(away)),
             only(webhook_url=Secret(away), webhook_secret=Secret(SECRET)),
             only(slack_webhook=Secret(f"http://no-such-host.invalid/{SECRET}")),
+            only(slack_webhook=Secret(f"http://a..b/{SECRET}")),
             only(**mail_settings(port, smtp_username="ana", smtp_password=Secret(SECRET))),
+            only(**mail_settings(25) | {"smtp_host": "a..b"}, smtp_username="ana", smtp_password=Secret(SECRET)),
         ]
         problems = [outcome(receiver).problem for receiver in found]
     assert None not in problems
