@@ -5,7 +5,7 @@ The names are the symptoms; the comments say where they were told (faust-streami
 
 from chaos.storm import Plan
 
-NTH = "2"  # visit to the step: one batch has been committed by then
+NTH = "2"  # visit to the step: one batch has been committed by then; a partition may be taken over only once
 STEPS = (
     "fetched",
     "taken over",
@@ -16,7 +16,9 @@ STEPS = (
 )
 
 CELLS = {
-    f"killed when {step}": Plan(transactions=6_000, dying_at=(step, NTH), seed=n, rate=1_500)
+    f"killed when {step}": Plan(
+        transactions=6_000, dying_at=(step, "1" if step == "taken over" else NTH), seed=n, rate=1_500
+    )
     for n, step in enumerate(STEPS)
 } | {
     "killed in a swap": Plan(transactions=8_000, promotions=2, kills=2, calm_s=1.0, seed=20, rate=1_500),

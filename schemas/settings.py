@@ -74,6 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Name | None,
         about("MLflow's tracking and registry server (`MLFLOW_TRACKING_URI` works too); unset: SQLite in `state_dir`"),
     ] = None
+    artifact_root: Annotated[
+        Name | None,
+        about("with SQLite: where models and reports are kept, e.g. `s3://BUCKET/FOLDER`; unset: in `state_dir`"),
+    ] = None
     promotion: Annotated[
         Literal["automatic", "approval"],
         about("who makes a proven challenger champion: `automatic`, or a person's `approval`"),
@@ -212,6 +216,11 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     _check_access(values)
     check_receivers(values)
+    if "artifact_root" in values and not values.get("mlflow_tracking_uri", "sqlite:").startswith("sqlite:"):
+        raise ConfigError(
+            f"artifact_root is {values['artifact_root']!r}, and the server {values['mlflow_tracking_uri']} decides "
+            "itself where artifacts are kept (its --artifacts-destination): leave artifact_root unset"
+        )
     return Settings(**values)
 
 

@@ -101,7 +101,10 @@ class ModelStore:
             shutil.rmtree(folder, ignore_errors=True)  # damaged on its way or on disk: fetch it anew next time
             raise
         self._model = model
-        _write_atomically(self._folder / "champion.json", msgspec.json.encode(Pointer(version=version)))
+        try:
+            _write_atomically(self._folder / "champion.json", msgspec.json.encode(Pointer(version=version)))
+        except OSError as error:  # a full disk; it serves all the same, and only a start without a registry misses it
+            log.warning("version %d is not kept as the one to start with: %s", version, error)
         log.info("%s version %d decides from now on", self._settings.model, version)
         return True
 
@@ -141,15 +144,17 @@ class ModelStore:
         return int(version.version), version.run_id
 
     def _download(self, run_id: str, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
-            try:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
+                # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
+                kept = self._client.get_run(run_id).info.artifact_uri
                 found = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"runs:/{run_id}/bundle", dst_path=scratch, tracking_uri=self._settings.tracking_uri
+                    artifact_uri=f"{kept}/bundle", dst_path=scratch, tracking_uri=self._settings.tracking_uri
                 )
-            except (MlflowException, OSError) as error:
-                raise RegistryAwayError(_first_line(error)) from error
-            os.replace(found, folder)
+                os.replace(found, folder)
+        except Exception as error:  # every kind of store that MLflow knows has errors of its own, and none may end us
+            raise RegistryAwayError(f"the bundle of run {run_id}: {_first_line(error)}") from error
 
     def _load(self, folder: Path, version: int) -> ScoringModel:
         model = ScoringModel.load(folder, version)

@@ -29,15 +29,18 @@ import mlflow.xgboost
 import numpy as np
 import pandas as pd
 import xgboost as xgb
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.telemetry import set_telemetry_client
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from schemas.errors import ModelUnavailable
+from schemas.errors import ConfigError, ModelUnavailable
 from schemas.manifest import MODEL_FILE, Manifest, read_manifest
 from schemas.settings import Settings
 
@@ -49,6 +52,8 @@ GENERIC = "model"
 REPORT = "report.pdf"  # at the root of a run's artifacts
 TAG = "tamiz."
 SQLITE = "sqlite:///"
+# MLflow lets its S3 client's errors through as they are.
+STORE_ERRORS = (MlflowException, OSError, BotoCoreError, ClientError, Boto3Error)
 
 
 def register(
@@ -162,7 +167,7 @@ def artifact(settings: Settings, run_id: str, name: str) -> bytes:
     Raises ModelUnavailable when there is no such run or file, or the registry cannot be reached.
     """
     with opened(settings) as client, tempfile.TemporaryDirectory() as scratch:
-        return Path(client.download_artifacts(run_id, name, scratch)).read_bytes()
+        return _fetched(client, settings, run_id, name, Path(scratch)).read_bytes()
 
 
 def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
@@ -170,7 +175,13 @@ def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with opened(settings) as client:
         run_id = client.get_model_version(settings.model, str(version)).run_id
-        return Path(client.download_artifacts(run_id, BUNDLE, str(folder)))
+        return _fetched(client, settings, run_id, BUNDLE, folder)
+
+
+def _fetched(client: MlflowClient, settings: Settings, run_id: str, name: str, folder: Path) -> Path:
+    # From where the run keeps it, not by `runs:/`: that way MLflow hides what went wrong.
+    uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=settings.tracking_uri))
 
 
 def ensure_reachable(settings: Settings) -> None:
@@ -199,7 +210,7 @@ def opened(settings: Settings) -> Iterator[MlflowClient]:
     _calm_mlflow()
     try:
         yield _open(uri)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         first = (str(error) or repr(error)).splitlines()[0][:300]
         raise ModelUnavailable(
             f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI) or the server there"
@@ -236,14 +247,23 @@ def _calm_mlflow() -> None:
 
 
 def _experiment(client: MlflowClient, settings: Settings) -> str:
-    """The experiment named as the model, made when absent."""
+    """The experiment named as the model, made when absent.
+
+    Raises ConfigError when it keeps its artifacts elsewhere than `artifact_root` says: MLflow cannot move them.
+    """
+    root = None if settings.artifact_root is None else settings.artifact_root.rstrip("/")
     if (found := client.get_experiment_by_name(settings.model)) is not None:
+        if root is not None and found.artifact_location.rstrip("/") != root:
+            raise ConfigError(
+                f"artifact_root is {root}, and the registry {settings.tracking_uri} keeps what belongs to "
+                f"{settings.model!r} in {found.artifact_location}: set artifact_root to that, or name another model"
+            )
         return str(found.experiment_id)
     # A server knows where its artifacts go; a bare SQLite file would put them into the working directory.
-    local = settings.tracking_uri.startswith(SQLITE)
-    location = (settings.state_dir.resolve() / "artifacts").as_uri() if local else None
+    if root is None and settings.tracking_uri.startswith(SQLITE):
+        root = (settings.state_dir.resolve() / "artifacts").as_uri()
     try:
-        return str(client.create_experiment(settings.model, artifact_location=location))
+        return str(client.create_experiment(settings.model, artifact_location=root))
     except MlflowException as error:
         found = client.get_experiment_by_name(settings.model)
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
