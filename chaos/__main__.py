@@ -31,7 +31,8 @@ def main() -> int:
         "what", nargs="?", default="storm", help="storm, matrix, scenarios, one of their names, or fuzz"
     )
     parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
-    for name in ("transactions", "kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages"):
+    faults = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
+    for name in ("transactions", *faults):
         parser.add_argument(f"--{name}", type=int, default=20_000 if name == "transactions" else 1)
     parser.add_argument("--rate", type=float, default=2_000.0, help="transactions per second going in, at most")
     parser.add_argument("--outage", type=float, default=3.0, help="seconds that the broker stays away")
@@ -48,6 +49,7 @@ def main() -> int:
         promotions=asked.promotions,
         rebalances=asked.rebalances,
         registry_outages=asked.registry_outages,
+        full_disks=asked.full_disks,
         rate=asked.rate,
         outage_s=asked.outage,
         seed=asked.seed,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -88,6 +89,13 @@ class Fleet:
         """SIGCONT."""
         self._seats[number % len(self._seats)].paused = False
         self._signal(number, signal.SIGCONT)
+
+    def limit_files(self, size: int) -> None:
+        """Let no file that a worker writes be larger than so many bytes: to it the disk is full, as quotas do it."""
+        with self._lock:
+            for seat in self._seats:
+                if seat.process.poll() is None:
+                    resource.prlimit(seat.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def add(self) -> None:
         """One worker more: the group is shared out anew."""

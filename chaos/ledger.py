@@ -14,6 +14,7 @@ from training.simulation import Traffic, simulate
 from training.spellings import payloads
 
 IN_FLIGHT = 20_000
+HEAD = 100  # sent at once, for the workers to begin with; the rest flows from when they have
 
 
 def numbered(n: int, seed: int, broken: float) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -33,6 +34,7 @@ class Feeding(threading.Thread):
         """rate: transactions per second, at most."""
         super().__init__(name="ledger", daemon=True)
         self.sent = 0
+        self.flow = threading.Event()  # set it once the workers decide, so that faults meet a stream and no backlog
         self.failed: BaseException | None = None
         self._settings, self._n, self._seed, self._broken, self._rate = settings, n, seed, broken, rate
 
@@ -57,6 +59,9 @@ class Feeding(threading.Thread):
         waiting: list[Any] = []
         started = time.monotonic()
         for identity, key, value in numbered(self._n, self._seed, self._broken):
+            if self.sent == HEAD:
+                self.flow.wait()
+                started = time.monotonic()
             ahead = self.sent / self._rate - (time.monotonic() - started)
             if ahead > 0.005:
                 time.sleep(ahead)

@@ -50,13 +50,15 @@ SCENARIOS = {
         transactions=8_000, workers=1, dying_at=("part sent", "4"), seed=47, rate=1_500
     ),
     # r736: offsets are never committed again after the broker closes its connections
-    "broker connections reset": Plan(transactions=12_000, restarts=2, seed=736, rate=1_000),
+    "broker connections reset": Plan(transactions=12_000, restarts=2, seed=736, rate=300),
     # r625: a doubled entry among the acked offsets stalls commits for good; here a batch that comes twice
-    "commits stall on a repeat": Plan(transactions=10_000, kills=3, calm_s=1.0, seed=625, rate=1_000),
+    "commits stall on a repeat": Plan(transactions=10_000, kills=3, calm_s=1.0, seed=625, rate=300),
     # 175, 640, 523: consumers slowly die, without an error; an outage longer than requests wait
-    "consumers die without an error": Plan(transactions=10_000, restarts=1, outage_s=40, seed=175, rate=1_000),
+    "consumers die without an error": Plan(transactions=10_000, restarts=1, outage_s=40, seed=175, rate=300),
     # r517: a worker that waited idle beyond the poll interval is stuck when a partition comes to it
     "idle worker stuck": Plan(transactions=10_000, workers=3, partitions=2, kills=3, seed=517, rate=1_000),
+    # a new model cannot be kept: the one before it decides on, until there is room again
+    "disk full": Plan(transactions=25_000, full_disks=2, seed=28, rate=1_000),
     # a zombie: paused beyond the session timeout, its partitions given away, then woken
     "zombie woken": Plan(transactions=20_000, pauses=1, seed=1, rate=500),
 }

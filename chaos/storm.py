@@ -1,6 +1,7 @@
 """A seeded storm: a ledger flows in while workers are killed, paused, added and removed and the broker goes away."""
 
 import random
+import resource
 import signal
 import tempfile
 import time
@@ -33,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0  # of the broker
     promotions: int = 0
     registry_outages: int = 0
+    full_disks: int = 0
     seed: int = 0
     workers: int = 2
     partitions: int = 4
@@ -91,6 +93,7 @@ def weather(
         drawn = _drawn(plan, settings, restart, fleet, rng)
         if not wait_until(lambda: committed(settings) > 0, plan.settle_s):
             raise RuntimeError(f"no worker began to decide:\n{fleet.tail()}")
+        feeding.flow.set()
         for number, (name, fault) in enumerate(drawn, start=1):
             # Spread over the ledger, so that there is something to break each time.
             due = rng.uniform(0.5, 1.0) * plan.transactions * number / (len(drawn) + 1)
@@ -156,7 +159,7 @@ def _progress(settings: Settings) -> list[tuple[int, int]]:
 def _seconds_until_progress(settings: Settings, most_s: float) -> float:
     started = time.monotonic()
     before = committed(settings)
-    wait_until(lambda: committed(settings) > before, most_s)
+    wait_until(lambda: committed(settings) > before or lag(settings) == 0, most_s)
     return round(time.monotonic() - started, 1)
 
 
@@ -180,6 +183,16 @@ def _drawn(
         time.sleep(2)
         away.rename(kept)
 
+    def disk_full() -> None:
+        # No file of any worker can grow, its log included, while a model waits to be fetched.
+        fleet.limit_files(0)
+        promote_another(settings)
+        before = committed(settings)
+        time.sleep(3 * plan.calm_s)
+        if committed(settings) == before and lag(settings) > 0:
+            raise RuntimeError("nothing was decided while the disk was full")
+        fleet.limit_files(resource.RLIM_INFINITY)
+
     def outage() -> None:
         if restart is None:
             raise ValueError("a plan with broker restarts needs a broker that can be restarted")
@@ -197,6 +210,7 @@ def _drawn(
         ("promotion", plan.promotions, lambda: promote_another(settings)),
         ("registry away", plan.registry_outages, registry_away),
         ("rebalance", plan.rebalances, rebalance),
+        ("disk full", plan.full_disks, disk_full),
     )
     drawn = [(name, fault) for name, n, fault in faults for _ in range(n)]
     rng.shuffle(drawn)

@@ -166,6 +166,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[
         Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")], about("`DEBUG`, `INFO`, `WARNING` or `ERROR`")
     ] = "INFO"
+    log_format: Annotated[Literal["text", "json"], about("a log of lines for people, or of one JSON object a line")] = (
+        "text"
+    )
 
     @property
     def bootstrap(self) -> Cluster:

@@ -21,6 +21,7 @@ from stream_app import transport
 from stream_app.clients import arguments, tls
 from stream_app.counting import Counting, CursorReader
 from stream_app.handling import Policy
+from stream_app.logs import configuration
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
@@ -251,7 +252,9 @@ def run(settings: Settings, at: Step = unwatched) -> None:
     at: told of every step that a batch takes; a crash test ends the process there.
     """
     app, companion = make_worker(settings, at)
-    faust.Worker(app, companion, quiet=True, loglevel=settings.log_level).execute_from_commandline()
+    faust.Worker(
+        app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
+    ).execute_from_commandline()
 
 
 def _check_topics(settings: Settings) -> None:

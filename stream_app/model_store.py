@@ -14,6 +14,7 @@ import mlflow
 import msgspec
 from mlflow.environment_variables import (
     MLFLOW_DISABLE_TELEMETRY,
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
 )
@@ -46,6 +47,7 @@ class ModelStore:
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
         MLFLOW_DISABLE_TELEMETRY.set(True)
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a log is not a terminal
         self._client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
 
     @property

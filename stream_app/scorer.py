@@ -18,7 +18,7 @@ from faust.types import TP
 
 from monitoring.model import ScoringModel
 from stream_app.counting import Counting
-from stream_app.handling import Handled, Outgoing, Policy, handle_carefully
+from stream_app.handling import OFFSET_HEADER, Handled, Outgoing, Policy, handle_carefully
 from stream_app.output import Group, Output, Step, Written, unwatched
 from stream_app.transport import Fetched
 from stream_app.worker_metrics import WorkerMetrics
@@ -198,6 +198,8 @@ class Scorer:
             )
         self._at("committed")
         self._observe(decided.records, decided.handled, decided.seconds, time.monotonic() - started)
+        if log.isEnabledFor(logging.DEBUG):
+            trace(decided.handled)
 
     def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
         handled = handle_carefully(records, model, self._policy)
@@ -213,6 +215,15 @@ class Scorer:
             metrics.decisions.labels(outcome).inc(count)
         for rejection in handled.rejections:
             metrics.dead_letters.labels(rejection.code).inc()
+
+
+def trace(handled: Handled) -> None:
+    """Tell which input became which decision, for whoever follows one transaction; nothing of what it says."""
+    for decision in handled.decisions:
+        headers = dict(decision.headers)
+        place = {"partition": decision.partition, "offset": int(headers[OFFSET_HEADER])}
+        decision_id = headers["ce_id"].decode()
+        log.debug("%d-%d decided: %s", *place.values(), decision_id, extra=place | {"decision_id": decision_id})
 
 
 def _size(fetched: Fetched) -> int:

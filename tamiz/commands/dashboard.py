@@ -14,12 +14,11 @@ def register(app: typer.Typer) -> None:
 
         It only reads topics, so the workers do not feel it. Runs until SIGTERM or Ctrl-C. Health: /livez.
         """
-        import logging
 
         from stream_app.dashboard.serving import serve
+        from stream_app.logs import start_logging
         from tamiz.approving import registry
 
         settings = config.load()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("kafka").setLevel(logging.WARNING)
+        start_logging(settings)
         serve(settings, registry(settings))

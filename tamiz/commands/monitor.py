@@ -20,12 +20,12 @@ def register(app: typer.Typer) -> None:
         import threading
 
         from schemas.dataset import load_dataset
+        from stream_app.logs import start_logging
         from stream_app.model_store import ModelStore
         from stream_app.monitor import Monitor
 
         settings = config.load()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("kafka").setLevel(logging.WARNING)
+        start_logging(settings)
         over = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.set())

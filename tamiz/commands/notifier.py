@@ -18,11 +18,11 @@ def register(app: typer.Typer) -> None:
         import signal
         import threading
 
+        from stream_app.logs import start_logging
         from tamiz.notifying import serve
 
         settings = config.load()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("kafka").setLevel(logging.WARNING)
+        start_logging(settings)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

@@ -23,15 +23,14 @@ def register(app: typer.Typer) -> None:
         Each request is trained for once, in a process of its own; a failed training is told, and tried again.
         Runs until SIGTERM or Ctrl-C; a training that is under way is then ended, and begun again at the next start.
         """
-        import logging
         import signal
         import threading
 
+        from stream_app.logs import start_logging
         from tamiz.retraining import serve
 
         settings = config.load()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("kafka").setLevel(logging.WARNING)
+        start_logging(settings)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
