@@ -37,6 +37,9 @@ log = logging.getLogger("tamiz.monitor")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 LONGEST_WINDOW_MS = 8 * DAY_MS  # seven days, and what came late
 BUFFERED = 500  # snapshots of one partition, read ahead of the others
+# A poll must take all that is fetched: what kafka-python 3.0 has handed out by halves when its partition is paused, it
+# never hands out again after that is resumed (its fetcher puts it back only where no other was ever handed out).
+WHOLE = 1_000_000
 VERSIONS = 2  # watched at once: while a promotion goes round, two are served
 
 
@@ -76,6 +79,7 @@ class Monitor:
                 allow_auto_create_topics=False,
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=8 * 1024 * 1024,
+                max_poll_records=WHOLE,
             )
             producer = KafkaProducer(
                 **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
