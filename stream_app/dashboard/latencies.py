@@ -42,7 +42,6 @@ class Latencies:
         there = consumer.partitions_for_topic(topic) or set()
         wanted = {place: places for place, places in noted.items() if place.partition in there}
         consumer.assign(list(wanted))
-        consumer.resume(*wanted)  # assigning what is assigned already leaves it paused
         for place, places in wanted.items():
             consumer.seek(place, list(places)[-min(len(places), 200)])
         deadline = time.monotonic() + PATIENCE_S
@@ -51,7 +50,6 @@ class Latencies:
                 decided = wanted.pop(place, {})
                 pairs = [(decided[r.offset], r.timestamp) for r in records if r.offset in decided]
                 self._found += [(decided_ms - came_ms, decided_ms) for decided_ms, came_ms in pairs]
-            consumer.pause(*[place for place in consumer.assignment() if place not in wanted])
 
     def found(self) -> list[tuple[float, int]]:
         """Latency (ms) and time of the decision of what was looked up since the last call."""
