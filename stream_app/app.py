@@ -26,7 +26,7 @@ from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer, exit_at_once
-from stream_app.self_care import Watch, first_waiting, patiently
+from stream_app.self_care import Backlog, Watch, backlogs, patiently
 from stream_app.topic_admin import partition_counts
 from stream_app.transactions import ExactlyOnce
 from stream_app.web import Pages, Readiness, check_exposure
@@ -157,7 +157,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._scorer = scorer
         self._metrics = metrics
         self._promoted = asyncio.Event()
-        self._watch = Watch(self._waiting, settings.stall_timeout_seconds, exit_at_once)
+        self._watch = Watch(self._backlogs, settings.stall_timeout_seconds, self._show_lag, exit_at_once)
         self._pages = Pages(
             alive=lambda: scorer.failed is None,
             readiness=self.readiness,
@@ -236,9 +236,12 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
             return []
         return sorted(tp.partition for tp in assigned if tp.topic in self._scorer.topics)
 
-    def _waiting(self) -> dict[int, int]:
+    def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
-        return first_waiting(s.bootstrap, s.group, s.transactions_topic, self._partitions())
+        return backlogs(s.bootstrap, s.group, s.transactions_topic, self._partitions())
+
+    def _show_lag(self, seen: Mapping[int, Backlog]) -> None:
+        self._metrics.show_lag({partition: backlog.lag for partition, backlog in seen.items()})
 
     def _show_model(self) -> None:
         model = self._store.current

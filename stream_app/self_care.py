@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -45,8 +45,15 @@ class Standstill:
         return max((now_s - since for _, since in self._since.values()), default=0.0)
 
 
-def first_waiting(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
-    """The first record behind the committed offset, of each partition that has one.
+class Backlog(NamedTuple):
+    """What waits in one partition."""
+
+    first: int | None  # offset of the first record behind the committed offset; None when there is none
+    lag: int  # offsets from the committed one to the end; a transaction's marker fills one, too
+
+
+def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, Backlog]:
+    """What waits for the group in each of these partitions.
 
     Raises BrokerError or KafkaError when the broker does not answer.
     """
@@ -63,12 +70,15 @@ def first_waiting(bootstrap: str, group: str, topic: str, partitions: list[int])
     try:
         found = {}
         for place in (TopicPartition(topic, p) for p in partitions):
-            end = consumer.end_offsets([place])[place]
+            if (done := consumer.committed(place)) is None:
+                done = consumer.beginning_offsets([place])[place]
+            lag = consumer.end_offsets([place])[place] - done
+            records = []
             # Markers of transactions fill offsets, too: only a record is somebody who waits.
-            if end > (consumer.committed(place) or 0):
+            if lag > 0:
                 consumer.assign([place])
-                if records := consumer.poll(timeout_ms=2_000).get(place):
-                    found[place.partition] = records[0].offset
+                records = consumer.poll(timeout_ms=2_000).get(place, [])
+            found[place.partition] = Backlog(records[0].offset if records else None, max(lag, 0))
         return found
     finally:
         consumer.close()
@@ -79,13 +89,15 @@ class Watch(threading.Thread):
 
     def __init__(
         self,
-        waiting: Callable[[], Mapping[int, int]],
+        look: Callable[[], Mapping[int, Backlog]],
         patience_s: float,
+        tell: Callable[[Mapping[int, Backlog]], None],
         die: Callable[[BaseException], None],
     ) -> None:
-        """waiting: as `first_waiting`. patience_s: a standstill of half of it is told, one of all of it is the end."""
+        """look: as `backlogs`. patience_s: a standstill of half of it is told, one of all of it is the end."""
         super().__init__(name="tamiz-self-care", daemon=True)
-        self._waiting = waiting
+        self._look = look
+        self._tell = tell
         self._patience_s = patience_s
         self._die = die
         self._over = threading.Event()
@@ -101,9 +113,11 @@ class Watch(threading.Thread):
         standstill = Standstill()
         while not self._over.wait(self._patience_s / 8):
             try:
-                waiting = self._waiting()
+                seen = self._look()
+                self._tell(seen)
             except (KafkaError, BrokerError):
-                waiting = {}
+                seen = {}
+            waiting = {partition: backlog.first for partition, backlog in seen.items() if backlog.first is not None}
             self.stalled_s = standstill.observe(time.monotonic(), waiting)
             if self.stalled_s >= self._patience_s:
                 places = ", ".join(f"{p} at {offset}" for p, offset in sorted(waiting.items()))

@@ -1,5 +1,7 @@
 """What a worker counts, by Prometheus' conventions: seconds, `_total`, labels from small closed sets."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from schemas.decision import OUTCOMES
@@ -33,5 +35,15 @@ class WorkerMetrics:
         self.model_swaps = Counter("tamiz_model_swaps", "Champions taken over while running", registry=r)
         self.registry_failures = Counter("tamiz_registry_failures", "Times the registry gave no champion", registry=r)
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
+        self._lag = Gauge("tamiz_lag_records", "Transactions not decided yet", ["partition"], registry=r)
+        self._lagging: frozenset[int] = frozenset()
         for outcome in OUTCOMES:  # a series that exists from the start can be alerted upon
             self.decisions.labels(outcome)
+
+    def show_lag(self, lags: Mapping[int, int]) -> None:
+        """lags: of the partitions that are read now; what another worker reads is its own to show."""
+        for partition in self._lagging - lags.keys():
+            self._lag.remove(str(partition))
+        for partition, lag in lags.items():
+            self._lag.labels(str(partition)).set(lag)
+        self._lagging = frozenset(lags)

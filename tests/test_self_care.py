@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from kafka import KafkaProducer
+from prometheus_client import generate_latest
 
 from schemas.errors import BrokerError, ModelUnavailable
 from schemas.settings import Settings
-from stream_app.self_care import Standstill, first_waiting, patiently
+from stream_app.self_care import Backlog, Standstill, backlogs, patiently
+from stream_app.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
 from tests.worker_process import environment, settings_of_its_own
 
@@ -39,11 +41,12 @@ def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
 ) -> None:
     settings = settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
     settings = msgspec.structs.replace(settings, stall_timeout_seconds=4, web_port=0)
-    assert first_waiting(settings.bootstrap, settings.group, settings.transactions_topic, [0, 1]) == {}
+    place = settings.bootstrap, settings.group, settings.transactions_topic, [0, 1]
+    assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(None, 0)}
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     producer.send(settings.transactions_topic, value=b"{}", partition=1).get(30)
     producer.close()
-    assert first_waiting(settings.bootstrap, settings.group, settings.transactions_topic, [0, 1]) == {1: 0}
+    assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(0, 1)}
     done = subprocess.run(
         [sys.executable, "-c", HANGING], env=environment(settings), capture_output=True, text=True, timeout=120
     )
@@ -70,3 +73,11 @@ def test_a_start_gives_up_when_its_time_is_over() -> None:
 
     with pytest.raises(BrokerError, match="nobody answers"):
         patiently(attempt, 0.0)
+
+
+def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> None:
+    metrics = WorkerMetrics()
+    metrics.show_lag({0: 5, 1: 0})
+    metrics.show_lag({1: 7, 2: 0})
+    told = [line for line in generate_latest(metrics.registry).decode().splitlines() if line.startswith("tamiz_lag")]
+    assert told == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
