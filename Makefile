@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test airflow chaos audit bench profile bench-batch bench-drift check format lock clean
+.PHONY: help setup demo test airflow chaos audit bench profile bench-batch bench-drift pictures check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, r
 
 test: setup check  ## all checks and all tests, on real Kafka brokers (9 minutes on two cores)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+
+pictures: setup  ## the page's two pictures in docs/images/, from a real run of the demo (3 minutes)
+	$(BIN)/python -m benchmarks.pictures
 
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift

@@ -1,18 +1,13 @@
 """The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
 
 import math
-import os
-import signal
 import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.errors import TamizError
 from schemas.events import Decision
-from schemas.settings import Settings, as_environment
+from schemas.settings import Settings
 from schemas.topics import table
 from stream_app.clients import arguments
 from stream_app.topic_admin import create_topics
+from tamiz.demo_services import ready, running
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
 from training.pipeline import train
 from training.simulation import DAY_MS, Traffic, simulate
@@ -126,48 +122,6 @@ class Watcher(threading.Thread):
         self.join(10)
 
 
-@contextmanager
-def worker(settings: Settings, log: Path) -> Iterator[None]:
-    """A worker in a process of its own, ready on entry and gone on exit."""
-    with running("worker", settings, log) as process:
-        _wait_until_ready(process, f"http://{settings.web_host}:{settings.web_port}/readyz", log)
-        yield
-
-
-@contextmanager
-def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A `tamiz COMMAND` in a process of its own, gone on exit."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
-    environ |= as_environment(settings)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tamiz", command], env=environ, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(settings.drain_timeout_seconds + 30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", page: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(page, timeout=2):
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.2)
-    last = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-    raise TamizError(f"the worker did not become ready; its log, {log}, ends:\n{last}")
-
-
 def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None]], rate: float) -> dict[str, float]:
     """Produce on schedule, whatever comes back (open loop): transaction id -> when it was due, monotonic seconds."""
     producer = KafkaProducer(**arguments(settings.bootstrap), acks="all", linger_ms=2)
@@ -195,14 +149,26 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Conso
     create_topics(settings.bootstrap, table(settings), settings.replication_factor)
     with console.status("simulating a labelled history, and training on it"):
         write(HISTORY, simulate(HISTORY), folder / "history.csv")
-        trained = train(settings, folder / "history.csv")
+        first = msgspec.structs.replace(settings, promotion="automatic")  # somebody must decide before anybody approves
+        trained = train(first, folder / "history.csv")
     console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
     settings = hurried(settings)
     with ExitStack() as stack:
-        with console.status("starting a worker, a monitor and a retrainer"):
-            stack.enter_context(worker(settings, folder / "worker.log"))
-            logs = {command: folder / f"{command}.log" for command in ("monitor", "retrainer")}
-            services = [stack.enter_context(running(command, settings, log)) for command, log in logs.items()]
+        with console.status("starting a worker, a monitor, a retrainer and the page"):
+            home = f"http://{settings.web_host}"
+            pages = {
+                "worker": f"{home}:{settings.web_port}/readyz",
+                "dashboard": f"{home}:{settings.dashboard_port}/livez",
+            }
+            services = [
+                stack.enter_context(ready(command, page, settings, folder / f"{command}.log"))
+                for command, page in pages.items()
+            ] + [
+                stack.enter_context(running(command, settings, folder / f"{command}.log"))
+                for command in ("monitor", "retrainer")
+            ]
+        page = f"{home}:{settings.dashboard_port}/"
+        console.print(f"while it lasts, [bold]{page}[/] shows what happens", highlight=False)
         watcher = Watcher(settings)
         stack.callback(watcher.stop)
         watcher.start()
@@ -242,7 +208,9 @@ def _tell_story(
 
     def alive() -> None:
         if watcher.failure or any(p.poll() is not None for p in services):
-            raise TamizError("monitor or retrainer ended before their time; their logs lie beside the registry")
+            raise TamizError(
+                "worker, page, monitor or retrainer ended before its time; their logs lie beside the registry"
+            )
 
     def now() -> float:
         return round(time.monotonic() - started, 1)
