@@ -24,7 +24,7 @@ from schemas.events import Decision, PaneSnapshot, Reason
 from schemas.settings import Settings
 from stream_app.clients import arguments
 from stream_app.handling import handle
-from tests.watched import PARTITIONS, POLICY, records_of, traffic, watched
+from tests.watched import PARTITIONS, POLICY, ROWS_A_DAY, records_of, traffic, watched
 from tests.worker_process import environment, settings_of_its_own, wait_for
 from training import moves, registry
 from training.registry import REPORT
@@ -100,10 +100,11 @@ class World:
             producer.close()
 
     def drift(self) -> None:
-        """What workers count and a monitor says of five days whose last is of other amounts."""
+        """What workers count and a monitor says of a day and a half, the last day of other amounts."""
         said: list[PaneSnapshot] = []
+        records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_A_DAY // 2 :]
         model, reference = ScoringModel.load(self.bundle, 1), load_reference(self.bundle)
-        found = watched(records_of(traffic("mean-shift", days=5)), model, reference, overhear=said.append)
+        found = watched(records, model, reference, overhear=said.append)
 
         def ours(record: Any) -> Any:
             return msgspec.structs.replace(record, model=MODEL)
@@ -111,7 +112,7 @@ class World:
         s = self.settings
         self.send(s.drift_panes_topic, *(ours(snapshot) for snapshot in said))
         self.send(s.drift_alerts_topic, *(ours(alert) for e in found for alert in e.alerts))
-        self.send(s.drift_reports_topic, *(ours(e.report) for e in found[-300:]))
+        self.send(s.drift_reports_topic, *(ours(e.report) for e in found))
 
 
 def decided(name: str, outcome: str = "decline", text: str = "monto 912.3: multiplies the odds") -> Decision:

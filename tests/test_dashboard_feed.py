@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from stream_app.dashboard.entrance import LIFETIME_S, SESSIONS, Entrance, own_origin
 from stream_app.dashboard.feed import AHEAD_S, CODES, RECENT, REMEMBERED, SPAN_S, Feed
 from stream_app.dashboard.heat import COLUMNS, Heat
-from tests.watched import records_of, traffic, watched
+from tests.watched import ROWS_A_DAY, records_of, traffic, watched
 from training.registry import download_bundle
 
 NOW_MS = 1_000_000_000_000
@@ -152,9 +152,10 @@ def champion(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cha
 
 @pytest.fixture(scope="module")
 def shift(champion: Champion) -> tuple[list[Evaluation], list[PaneSnapshot]]:
-    """Five days, the last of them of other amounts: what the evaluator said, and what the workers counted."""
+    """A day and a half, the last day of other amounts: what the evaluator said, and what the workers counted."""
     snapshots: list[PaneSnapshot] = []
-    return watched(records_of(traffic("mean-shift", days=5)), *champion, overhear=snapshots.append), snapshots
+    records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_A_DAY // 2 :]
+    return watched(records, *champion, overhear=snapshots.append), snapshots
 
 
 def test_scores_are_held_against_the_references_bins(champion: Champion) -> None:
