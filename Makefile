@@ -31,10 +31,11 @@ pictures: setup  ## the page's two pictures in docs/images/, from a real run of 
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift
 
-bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency and growth (20 minutes)
+bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency, growth and the page (24 minutes)
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.page
 
 profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
 	$(BIN)/python -m benchmarks.profile
