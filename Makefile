@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test airflow chaos audit bench profile bench-batch bench-drift pictures check format lock clean
+.PHONY: help setup demo test coverage docs reference airflow chaos audit bench profile bench-batch bench-drift pictures check format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,16 @@ demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, r
 
 test: setup check  ## all checks and all tests, on real Kafka brokers (9 minutes on two cores)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+
+coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (12 minutes)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
+		--cov schemas --cov monitoring --cov training --cov stream_app --cov tamiz
+
+docs: setup  ## the documentation as pages, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: setup  ## docs/reference/, written anew from the code
+	$(BIN)/python -m docs.generate
 
 pictures: setup  ## the page's two pictures in docs/images/, from a real run of the demo (3 minutes)
 	$(BIN)/python -m benchmarks.pictures

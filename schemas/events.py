@@ -12,7 +12,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why a transaction was not simply approved: one input's part in its score."""
 
     feature: str
-    value: str | float | None  # as it was scored, before imputation; None was missing
+    value: str | float | None  # as it was scored, before imputation; null where it was missing
     contribution: float  # to the margin, in log-odds; positive speaks for fraud
     text: str
 

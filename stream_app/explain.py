@@ -4,6 +4,7 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
 from schemas.dataset import load_dataset
+from schemas.decision import decision_id
 from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
@@ -25,12 +26,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     again: Decision | None  # what was made again, where that is something else
 
 
-def explain(settings: Settings, decision_id: str) -> Explanation:
+def explain(settings: Settings, named: str) -> Explanation:
     """Find a decision on its topic, its transaction on its own, and make it again.
 
-    Raises TamizError when either is not there (any more), ModelUnavailable when its model version is not.
+    named: the decision's id or its transaction's. Raises TamizError when either is not there (any more), ModelUnavailable when its model version is not.
     """
-    found = _find(settings, decision_id)
+    found = _find(settings, named)
     decision = msgspec.json.decode(found.value or b"", type=Decision)
     offset = int(dict(found.headers)[OFFSET_HEADER])
     record = _fetch(settings, found.partition, offset)
@@ -49,15 +50,15 @@ def explain(settings: Settings, decision_id: str) -> Explanation:
     )
 
 
-def _find(settings: Settings, decision_id: str) -> Record:
-    wanted = decision_id.encode()
+def _find(settings: Settings, named: str) -> Record:
+    wanted = {("ce_id", named.encode()), ("ce_id", decision_id(named).encode())}
     found: Record | None = None
     for records in read_to_end(settings.bootstrap, settings.decisions_topic):
         for record in records:
-            if ("ce_id", wanted) in record.headers:
+            if not wanted.isdisjoint(record.headers):
                 found = record
     if found is None:
-        raise TamizError(f"no decision {decision_id!r} on {settings.decisions_topic}; its record may have expired")
+        raise TamizError(f"no decision {named!r}, nor of a transaction of that name, on {settings.decisions_topic}; its record may have expired")
     return found
 
 

@@ -292,5 +292,6 @@ def test_a_decision_is_explained_by_making_it_again_bit_for_bit(
     assert explanation.reproduced
     assert explanation.decision.transaction_id == explanation.origin == flagged["transaction_id"]
     assert explanation.transaction.encode() in real_payloads
+    assert explain(settings, flagged["transaction_id"]) == explanation
     with pytest.raises(TamizError, match="no decision 'nobody'"):
         explain(settings, "nobody")

@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def explain(
-        decision_id: Annotated[str, typer.Argument(help="As the decision names itself.", show_default=False)],
+        named: Annotated[
+            str, typer.Argument(metavar="ID", help="The decision's id, or its transaction's.", show_default=False)
+        ],
         as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     ) -> None:
         """Find a decision and its transaction, and make it again with the model version that made it.
@@ -26,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
         from stream_app.explain import explain as find
 
-        explanation = find(config.load(), decision_id)
+        explanation = find(config.load(), named)
         if as_json:
             print(msgspec.json.encode(explanation).decode())
         else:
