@@ -120,7 +120,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retrain_sustained_hours: Annotated[
         Positive, about("how long drift must last, in event time, before retraining is asked for")
     ] = 6
-    retrain_days: Annotated[Positive, about("days of transactions that a request for retraining asks to read")] = 90
+    retrain_days: Annotated[
+        Positive,
+        about("days of transactions that a request for retraining asks to read; `tamiz topics create` keeps so many"),
+    ] = 90
     retrain_attempts: Annotated[Positive, about("how often the retrainer tries to answer one request")] = 4
     retrain_backoff_seconds: Annotated[
         Positive, about("how long it waits after a first failure; twice as long after each further one")

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from schemas.settings import Settings
 
 DAY_MS = 86_400_000
-KEEP_A_WEEK = {"retention.ms": str(7 * DAY_MS)}
-KEEP_A_MONTH = {"retention.ms": str(30 * DAY_MS)}
-COMPACT = {"cleanup.policy": "compact"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +23,11 @@ class Topic:
 def table(settings: Settings) -> list[Topic]:
     """Every topic this installation uses, under the names its settings give them."""
     n = settings.partitions
+    # With fewer copies than two in step, `acks=all` would promise what one disk can break.
+    safe = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
+    a_week, a_month = (safe | {"retention.ms": str(days * DAY_MS)} for days in (7, 30))
+    # A training reads so far back: its last week is set aside, so a week's retention would leave it nothing.
+    to_learn_from = safe | {"retention.ms": str(max(7, settings.retrain_days) * DAY_MS)}
     return [
         Topic(
             role="transactions",
@@ -34,7 +36,7 @@ def table(settings: Settings) -> list[Topic]:
             record="the producer's own JSON",
             direction="in",
             partitions=n,
-            config=KEEP_A_WEEK,
+            config=to_learn_from,
         ),
         Topic(
             role="decisions",
@@ -43,7 +45,7 @@ def table(settings: Settings) -> list[Topic]:
             record="Decision",
             direction="out",
             partitions=n,
-            config=KEEP_A_WEEK,
+            config=a_week,
         ),
         Topic(
             role="dead-letters",
@@ -53,7 +55,7 @@ def table(settings: Settings) -> list[Topic]:
             direction="out",
             partitions=n,
             # A payload that just fitted into `transactions` must still fit with its reasons beside it.
-            config=KEEP_A_MONTH | {"max.message.bytes": str(2 * 1024 * 1024)},
+            config=a_month | {"max.message.bytes": str(2 * 1024 * 1024)},
         ),
         Topic(
             role="redrives",
@@ -62,7 +64,7 @@ def table(settings: Settings) -> list[Topic]:
             record="Redrive",
             direction="internal",
             partitions=1,
-            config=COMPACT,
+            config=safe | {"cleanup.policy": "compact"},
         ),
         Topic(
             role="labels",
@@ -71,7 +73,7 @@ def table(settings: Settings) -> list[Topic]:
             record="Label",
             direction="in",
             partitions=n,
-            config=KEEP_A_MONTH,
+            config=to_learn_from,
         ),
         Topic(
             role="drift-panes",
@@ -81,7 +83,8 @@ def table(settings: Settings) -> list[Topic]:
             direction="internal",
             partitions=n,
             # A month's report reads them all; of a partition's cursor only the last matters.
-            config={
+            config=safe
+            | {
                 "cleanup.policy": "compact,delete",
                 "retention.ms": str(35 * DAY_MS),
                 "max.message.bytes": str(4 * 1024 * 1024),
@@ -94,7 +97,7 @@ def table(settings: Settings) -> list[Topic]:
             record="DriftReport",
             direction="out",
             partitions=1,
-            config=KEEP_A_MONTH,
+            config=a_month,
         ),
         Topic(
             role="drift-alerts",
@@ -103,7 +106,7 @@ def table(settings: Settings) -> list[Topic]:
             record="DriftAlert",
             direction="out",
             partitions=1,
-            config=KEEP_A_MONTH,
+            config=a_month,
         ),
         Topic(
             role="retrain-requests",
@@ -112,7 +115,7 @@ def table(settings: Settings) -> list[Topic]:
             record="RetrainRequest",
             direction="out",
             partitions=1,
-            config=KEEP_A_MONTH,
+            config=a_month,
         ),
         Topic(
             role="model-events",
@@ -121,6 +124,6 @@ def table(settings: Settings) -> list[Topic]:
             record="ModelEvent",
             direction="out",
             partitions=1,
-            config=KEEP_A_MONTH,
+            config=a_month,
         ),
     ]

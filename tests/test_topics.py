@@ -10,8 +10,8 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from schemas.errors import BrokerError
-from schemas.settings import Settings
-from schemas.topics import Topic, table
+from schemas.settings import Settings, load
+from schemas.topics import DAY_MS, Topic, table
 from stream_app.topic_admin import admin, create_topics, partition_counts
 from tests.conftest import Kafka
 from tests.worker_process import environment, settings_of_its_own
@@ -33,6 +33,18 @@ def tamiz(settings: Settings, *arguments: str) -> str:
 def test_topics_are_made_with_the_tables_partitions_and_seen_at_once(settings: Settings) -> None:
     wanted = {topic.name: topic.partitions for topic in table(settings)}
     assert partition_counts(settings.bootstrap, [*wanted, "not-there"]) == wanted
+
+
+def test_what_training_asks_to_read_is_kept_so_long() -> None:
+    settings = load({"TAMIZ_RETRAIN_DAYS": "120"})
+    kept = {t.role: int(t.config["retention.ms"]) for t in table(settings) if "retention.ms" in t.config}
+    assert min(kept["transactions"], kept["labels"]) >= settings.retrain_days * DAY_MS
+
+
+@pytest.mark.parametrize(("replicas", "in_step"), [("1", None), ("3", "2")])
+def test_where_there_are_copies_two_of_them_must_acknowledge(replicas: str, in_step: str | None) -> None:
+    topics = table(load({"TAMIZ_REPLICATION_FACTOR": replicas}))
+    assert {t.config.get("min.insync.replicas") for t in topics} == {in_step}
 
 
 def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> None:
