@@ -29,7 +29,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explain(settings: Settings, named: str) -> Explanation:
     """Find a decision on its topic, its transaction on its own, and make it again.
 
-    named: the decision's id or its transaction's. Raises TamizError when either is not there (any more), ModelUnavailable when its model version is not.
+    named: the decision's id or its transaction's. Raises TamizError when either is not there (any more),
+    ModelUnavailable when its model version is not.
     """
     found = _find(settings, named)
     decision = msgspec.json.decode(found.value or b"", type=Decision)
@@ -58,7 +59,10 @@ def _find(settings: Settings, named: str) -> Record:
             if not wanted.isdisjoint(record.headers):
                 found = record
     if found is None:
-        raise TamizError(f"no decision {named!r}, nor of a transaction of that name, on {settings.decisions_topic}; its record may have expired")
+        raise TamizError(
+            f"no decision {named!r}, nor one of a transaction of that name, on {settings.decisions_topic}; "
+            "its record may have expired"
+        )
     return found
 
 
