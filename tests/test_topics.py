@@ -91,5 +91,5 @@ def test_the_list_says_which_topics_are_missing_and_how_long_each_is_kept(settin
     missing = msgspec.structs.replace(settings, decisions_topic=settings.decisions_topic + "-not-there")
     lines = {line.split()[1]: line for line in tamiz(missing, "topics", "list").splitlines() if line.startswith("│")}
     assert "missing" in lines["decisions"]
-    assert "7 days" in lines["transactions"]
+    assert f"{settings.retrain_days} days" in lines["transactions"]
     assert "the last of each key" in lines["redrives"]
