@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, retraining, swap
 	$(BIN)/tamiz demo
 
-test: setup check  ## all checks and all tests, on real Kafka brokers (9 minutes on two cores)
+test: setup check  ## all checks and all tests, on real Kafka brokers (12 minutes on two cores)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (12 minutes)
@@ -41,7 +41,7 @@ pictures: setup  ## the page's two pictures in docs/images/, from a real run of 
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift
 
-bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency, growth and the page (24 minutes)
+bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency, growth and the page (26 minutes)
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.growth

@@ -125,7 +125,7 @@ def memory(stage: Stage, minutes: float) -> Points:
         await_first(stage, settings)
         topics = settings.transactions_topic, settings.decisions_topic
         words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, "2000", str(60 * minutes)]
-        load = subprocess.Popen([*words, stage.simulated(20_000)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        load = subprocess.Popen([*words, stage.simulated(20_000), "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
         process, started, points = psutil.Process(worker.pid), time.monotonic(), []
         while load.poll() is None:
             points.append((round(time.monotonic() - started, 1), process.memory_info().rss / 2**20))

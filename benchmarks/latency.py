@@ -109,11 +109,12 @@ def await_first(stage: Stage, settings: Settings) -> None:
     time.sleep(1.0)
 
 
-def paced(stage: Stage, settings: Settings, rate: int, seconds: float) -> dict[str, Any]:
-    """A run of benchmarks/paced.py."""
+def paced(stage: Stage, settings: Settings, rate: int, seconds: float, linger_ms: int = 1) -> dict[str, Any]:
+    """A run of benchmarks/paced.py. linger_ms: how long the sender waits for more of a batch."""
     topics = settings.transactions_topic, settings.decisions_topic
     path = str(stage.simulated(20_000))
     words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, str(rate), str(seconds), path]
+    words.append(str(linger_ms))
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     return dict(json.loads(said.stdout))
 

@@ -23,11 +23,13 @@ MARK = b'"transaction_id":"'
 
 
 def main() -> None:
-    bootstrap, transactions, decisions, rate, seconds, path = sys.argv[1:]
-    print(json.dumps(paced(bootstrap, transactions, decisions, int(rate), float(seconds), Path(path))))
+    bootstrap, transactions, decisions, rate, seconds, path, linger = sys.argv[1:]
+    print(json.dumps(paced(bootstrap, transactions, decisions, int(rate), float(seconds), Path(path), int(linger))))
 
 
-def paced(bootstrap: str, transactions: str, decisions: str, rate: int, seconds: float, path: Path) -> dict[str, Any]:
+def paced(
+    bootstrap: str, transactions: str, decisions: str, rate: int, seconds: float, path: Path, linger_ms: int
+) -> dict[str, Any]:
     """Percentiles in milliseconds, and the worst of each tenth of a second."""
     lines = [line.rstrip(b"\n")[1:] for line in path.open("rb")]
     listener = Consumer({"bootstrap.servers": bootstrap, "group.id": f"paced-{uuid4().hex}", "fetch.wait.max.ms": 50})
@@ -38,7 +40,8 @@ def paced(bootstrap: str, transactions: str, decisions: str, rate: int, seconds:
     received = [math.inf] * total
     gc.disable()
     start = time.monotonic() + 0.2
-    sender = threading.Thread(target=_send, args=(bootstrap, transactions, lines, start, rate, total), daemon=True)
+    sender = threading.Thread(target=_send, args=(bootstrap, transactions, lines, start, rate, total, linger_ms))
+    sender.daemon = True
     sender.start()
     heard, until = 0, start + total / rate + WAITED_S
     while heard < total and time.monotonic() < until:
@@ -65,8 +68,10 @@ def paced(bootstrap: str, transactions: str, decisions: str, rate: int, seconds:
     }
 
 
-def _send(bootstrap: str, topic: str, lines: list[bytes], start: float, rate: int, total: int) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "partitioner": "murmur2_random"})
+def _send(
+    bootstrap: str, topic: str, lines: list[bytes], start: float, rate: int, total: int, linger_ms: int
+) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": linger_ms, "partitioner": "murmur2_random"})
     texts = cycle(lines)
     for i in range(total):
         due = start + i / rate
