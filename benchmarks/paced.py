@@ -68,9 +68,7 @@ def paced(
     }
 
 
-def _send(
-    bootstrap: str, topic: str, lines: list[bytes], start: float, rate: int, total: int, linger_ms: int
-) -> None:
+def _send(bootstrap: str, topic: str, lines: list[bytes], start: float, rate: int, total: int, linger_ms: int) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": linger_ms, "partitioner": "murmur2_random"})
     texts = cycle(lines)
     for i in range(total):

@@ -1,7 +1,8 @@
 """What the live page costs the worker, at 5,000 transactions a second: its CPU and latency without it and with it.
 
-Runs take turns, so that a busy machine meets both alike. The page shares the last core with broker and sender, which send in
-batches of 100 ms: were that core full, transactions would come in larger batches, and a worker would seem to gain by the page.
+Runs take turns, so that a busy machine meets both alike. The page shares the last core with broker and sender, and the
+sender sends in batches of 100 ms: were that core full, transactions would come in larger batches, and the worker would
+seem to gain by the page.
 """
 
 import argparse
