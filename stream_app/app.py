@@ -230,11 +230,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         )
 
     def _partitions(self) -> list[int]:
-        try:
-            assigned = self._app.consumer.assignment() if self._app.consumer is not None else ()
-        except ConsumerNotStarted:
-            return []
-        return sorted(tp.partition for tp in assigned if tp.topic in self._scorer.topics)
+        return assigned_partitions(self._app, self._scorer.topics)
 
     def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
@@ -247,6 +243,17 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         model = self._store.current
         self._metrics.model_version.set(model.version)
         self._metrics.model_forced.set(model.manifest.forced)
+
+
+def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
+    """Partitions of the topics that the group has given to this worker; any thread may ask, at any time."""
+    # Not `app.consumer`, which makes one where there is none: two threads would make two, of which one never starts.
+    consumer = app._consumer
+    try:
+        assigned = consumer.assignment() if consumer is not None else ()
+    except ConsumerNotStarted:
+        return []
+    return sorted(tp.partition for tp in assigned if tp.topic in topics)
 
 
 def run(settings: Settings, at: Step = unwatched) -> None:

@@ -17,8 +17,8 @@ The contract:
 * On revocation and on stop Faust calls `wait_empty`; it gives the sink time to finish what it holds.
 
 Faust 0.15.3 and aiokafka 0.14.0 internals this rests on (each has a test in tests/test_faust_contract.py):
-`Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`, `suspend_flow`,
-`wait_empty`, `_thread.commit`, `_thread.seek_to_beginning`, `_new_consumer_thread`,
+`App._consumer`, `Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`,
+`suspend_flow`, `wait_empty`, `_thread.commit`, `_thread.seek_to_beginning`, `_new_consumer_thread`,
 `AIOKafkaConsumer._isolation_level`, `App.consumer_generation_id`, `Conductor.add`, `Producer._settings_extra`,
 `AIOKafkaProducer.send_batch`.
 """

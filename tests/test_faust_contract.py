@@ -14,7 +14,7 @@ from faust.types import TP
 
 from schemas.settings import load
 from stream_app import transport
-from stream_app.app import make_app
+from stream_app.app import assigned_partitions, make_app
 from stream_app.transport import RecordBatchConsumer
 
 
@@ -119,3 +119,11 @@ def test_the_isolation_level_is_read_when_the_consumer_starts_after_it_was_made(
     assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in source(
         driver.Consumer._new_consumer_thread
     )
+
+
+def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None:
+    # Faust's own property makes one when there is none, and unlocked: two threads would make two, and start one.
+    assert "if self._consumer is None:\n            self._consumer = self._new_consumer()" in source(App.consumer.fget)
+    app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}))
+    assert assigned_partitions(app, frozenset({"transactions"})) == []
+    assert app._consumer is None
