@@ -11,13 +11,30 @@ import numpy.typing as npt
 
 from monitoring.bins import NOT_COUNTED, Codes, FrozenBins, bins_of_profile, share_bins
 from monitoring.profile import ALERT, DEAD_LETTER, SCORE
+from schemas.errors import ModelIncompatible
 from schemas.manifest import Manifest
 
 SHARES = (ALERT, DEAD_LETTER)  # happen or do not
 
 
+def check_profile(manifest: Manifest) -> None:
+    """Raise ModelIncompatible when a feature's profile has not the counts that its levels or edges ask for."""
+    levels = {f.name: len(f.levels) for f in manifest.features if f.kind == "category"}
+    for p in manifest.profile:
+        wanted = levels[p.name] + 2 if p.name in levels else 2 if p.name in SHARES else len(p.edges) + 1
+        if len(p.counts) != wanted:
+            raise ModelIncompatible(
+                f"the manifest's profile of {p.name} has {len(p.counts)} counts, wanted {wanted}: it is damaged; "
+                "fetch it again, or train the model again with `tamiz train`"
+            )
+
+
 def layout(manifest: Manifest) -> FrozenBins:
-    """The bins frozen with a model: its inputs in the matrix's order, score, alert, dead letter."""
+    """The bins frozen with a model: its inputs in the matrix's order, score, alert, dead letter.
+
+    Raises ModelIncompatible when the manifest's profile does not fit its features.
+    """
+    check_profile(manifest)
     encodings = {f.name: f for f in manifest.features}
     return FrozenBins(
         [

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from monitoring.bins import FrozenBins
-from monitoring.layout import layout
+from monitoring.layout import check_profile, layout
 from schemas.errors import ModelIncompatible
 from schemas.manifest import MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
 
@@ -44,7 +44,7 @@ class ScoringModel:
 
         version: the model version it is, which a bundle does not know before it is registered.
         Raises ModelIncompatible when a file is absent, damaged or larger than 512 MB, when trees and manifest disagree
-        about the features, or when a golden vector is not answered as written.
+        about the features, when a golden vector is not answered as written, or when the profile does not fit them.
         """
         for path in (folder / MANIFEST_FILE, folder / MODEL_FILE):
             _check_size(path)
@@ -63,6 +63,7 @@ class ScoringModel:
         model = cls(booster, manifest, version)
         model._check_features()
         model._check_golden()
+        check_profile(manifest)
         return model
 
     @property

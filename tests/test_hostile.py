@@ -1,5 +1,6 @@
 """Whatever is written where we read: a value of ours, or one readable error of ours; never another exception."""
 
+import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from monitoring.reference import load_reference
 from schemas.dataset import Dataset, load_dataset
 from schemas.errors import ConfigError, ModelIncompatible, SchemaError
 from schemas.events import Label, ModelEvent, PaneSnapshot, RetrainRequest
-from schemas.manifest import CALIBRATION_FILE, MANIFEST_FILE
+from schemas.manifest import CALIBRATION_FILE, MANIFEST_FILE, read_manifest, write_manifest
 from schemas.settings import Settings, load
 from schemas.wire import decode
 from tests.test_dataset import SMALL
@@ -91,11 +92,6 @@ def test_any_record_with_a_field_changed_is_a_record_or_a_decode_error(data: st.
     assert isinstance(outcome(lambda: decode(value, type_), msgspec.DecodeError), type_ | msgspec.DecodeError)
 
 
-@pytest.fixture(scope="module")
-def bundle(champion_bundle: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in champion_bundle.iterdir()}
-
-
 @hostile
 @given(
     name=st.sampled_from([MANIFEST_FILE, CALIBRATION_FILE]),
@@ -104,13 +100,27 @@ def bundle(champion_bundle: Path) -> dict[str, bytes]:
     cut=st.booleans(),
 )
 def test_a_bundle_damaged_anywhere_loads_or_is_refused_in_one_line(
-    bundle: dict[str, bytes], tmp_path: Path, name: str, at: float, put: bytes, cut: bool
+    champion_bundle: Path, tmp_path: Path, name: str, at: float, put: bytes, cut: bool
 ) -> None:
-    for file, content in bundle.items():
-        if file == name:
+    for file in champion_bundle.iterdir():
+        content = file.read_bytes()
+        if file.name == name:
             place = int(at * len(content))
             content = content[:place] + put + (b"" if cut else content[place + len(put) :])
-        (tmp_path / file).write_bytes(content)
+        (tmp_path / file.name).write_bytes(content)
     assert one_line(
         outcome(lambda: (ScoringModel.load(tmp_path, version=1), load_reference(tmp_path)), ModelIncompatible)
     )
+
+
+def test_a_level_less_than_was_counted_is_told_when_the_bundle_is_loaded(champion_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(champion_bundle, tmp_path, dirs_exist_ok=True)
+    manifest = read_manifest(tmp_path)
+    first = next(f for f in manifest.features if f.kind == "category")
+    fewer = msgspec.structs.replace(first, levels=first.levels[:-1])
+    features = tuple(fewer if f is first else f for f in manifest.features)
+    write_manifest(tmp_path, msgspec.structs.replace(manifest, features=features))
+    with pytest.raises(ModelIncompatible, match=f"profile of {first.name} has"):
+        ScoringModel.load(tmp_path, version=1)
+    with pytest.raises(ModelIncompatible, match=f"profile of {first.name} has"):
+        load_reference(tmp_path)
