@@ -16,6 +16,7 @@ from monitoring.calibration import HOURS_OF_WEEK, Calibration
 from monitoring.layout import layout
 from schemas.errors import ModelIncompatible
 from schemas.manifest import CALIBRATION_FILE, CalibrationRecord, read_manifest
+from schemas.wire import decode
 
 Floats = npt.NDArray[np.float64]
 REMEDY = "train the model again with `tamiz train`"
@@ -56,7 +57,7 @@ def load_reference(folder: Path) -> Reference:
     path = folder / CALIBRATION_FILE
     bins = layout(read_manifest(folder))
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=CalibrationRecord)
+        record = decode(path.read_bytes(), CalibrationRecord)
         shape = HOURS_OF_WEEK, len(bins.names), bins.n_bins
         if record.layout != bins.digest:
             raise ValueError("it is of other bins than the manifest beside it")

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from schemas.decision import OperatingPoints
 from schemas.errors import ModelIncompatible
+from schemas.wire import decode
 
 FORMAT = 1
 MODEL_FILE = "model.ubj"
@@ -94,7 +95,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = decode(path.read_bytes(), Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise ModelIncompatible(f"{path}: {error}; train the model again with `tamiz train`") from None
     if manifest.format != FORMAT:

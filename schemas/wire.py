@@ -1,4 +1,4 @@
-"""Reading what stands on a topic, whoever wrote it there."""
+"""Reading JSON that stands on a topic or in a file, whoever wrote it there."""
 
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ def decode(value: bytes | None, type_: type[T]) -> T:
     """A JSON record of a type.
 
     Raises msgspec.DecodeError whatever is wrong with it: msgspec itself lets other errors out where a text is no UTF-8
-    and where the nesting is too deep, and one such record would stop whoever reads the topic.
+    and where the nesting is too deep, and one such record would stop whoever reads it.
 
     >>> decode(b'{"a": "\\xff"}', dict)
     Traceback (most recent call last):

@@ -24,6 +24,7 @@ from monitoring.model import ScoringModel
 from schemas.dataset import Dataset
 from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.settings import Settings
+from schemas.wire import decode
 
 log = logging.getLogger("tamiz.models")
 CHAMPION = "champion"
@@ -171,7 +172,7 @@ class ModelStore:
 
     def _last_served(self) -> int | None:
         try:
-            version = msgspec.json.decode((self._folder / "champion.json").read_bytes(), type=Pointer).version
+            version = decode((self._folder / "champion.json").read_bytes(), Pointer).version
         except (OSError, msgspec.MsgspecError):
             return None
         return version if (self._folder / str(version)).is_dir() else None

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.errors import TrainingError
 from schemas.settings import Settings
+from schemas.wire import decode
 from training.backtest import DAYS
 from training.fitting import FitConfig
 from training.history import History
@@ -143,7 +144,7 @@ def source_of(source: Path | History) -> FileSource | TopicSource:
 def read_config(content: bytes, run_id: str) -> RunConfig:
     """A run's `config.json`. Raises TrainingError when this Tamiz cannot read it."""
     try:
-        return msgspec.json.decode(content, type=RunConfig)
+        return decode(content, RunConfig)
     except msgspec.DecodeError as error:
         raise TrainingError(
             f"run {run_id}: its {CONFIG_FILE} cannot be read: {error}; was it another Tamiz's?"
