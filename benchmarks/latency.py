@@ -112,9 +112,8 @@ def await_first(stage: Stage, settings: Settings) -> None:
 def paced(stage: Stage, settings: Settings, rate: int, seconds: float, linger_ms: int = 1) -> dict[str, Any]:
     """A run of benchmarks/paced.py. linger_ms: how long the sender waits for more of a batch."""
     topics = settings.transactions_topic, settings.decisions_topic
-    path = str(stage.simulated(20_000))
-    words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, str(rate), str(seconds), path]
-    words.append(str(linger_ms))
+    load = str(rate), str(seconds), str(stage.simulated(20_000)), str(linger_ms)
+    words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, *load]
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     return dict(json.loads(said.stdout))
 

@@ -40,8 +40,8 @@ def paced(
     received = [math.inf] * total
     gc.disable()
     start = time.monotonic() + 0.2
-    sender = threading.Thread(target=_send, args=(bootstrap, transactions, lines, start, rate, total, linger_ms))
-    sender.daemon = True
+    told = bootstrap, transactions, lines, start, rate, total, linger_ms
+    sender = threading.Thread(target=_send, args=told, daemon=True)
     sender.start()
     heard, until = 0, start + total / rate + WAITED_S
     while heard < total and time.monotonic() < until:
