@@ -17,6 +17,15 @@ ERROR_PREFIX = "tamiz-error-"
 UNTOLD_PREFIX = "receiver-"  # codes of alerts that reached no receiver of notifications: no transactions
 MAX_CHARACTERS = 400  # of one header's text
 
+# A dead letter that would not fit its topic is cut, and these say so: the whole record is still where the headers
+# `__connect.errors.topic`, `.partition` and `.offset` point to.
+CUT_PREFIX = "tamiz-cut-"
+CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: the length of the value before it was cut
+CUT_VALUE_SHA256_HEADER = "tamiz-cut-value-sha256"  # lower-case hexadecimal, of the whole value
+CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # likewise of the record key
+CUT_KEY_SHA256_HEADER = "tamiz-cut-key-sha256"
+CUT_HEADERS_HEADER = "tamiz-cut-headers"  # decimal: how many headers of the original are cut or not forwarded
+
 # Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
 _ALWAYS = [
     (PREFIX + "stage", b"VALUE_CONVERTER"),
