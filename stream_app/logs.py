@@ -1,4 +1,8 @@
-"""How every long-running program of ours writes its log: lines for people, or one JSON object a line for machines."""
+"""How every long-running program of ours writes its log: lines for people, or one JSON object a line for machines.
+
+Messages hold what others wrote: ids, values, reasons. Whatever they hold, a record is one printable line, and the lines
+of its traceback are indented, so that no text can pass for a record or act on a terminal.
+"""
 
 import logging
 import logging.config
@@ -7,10 +11,27 @@ from typing import Any
 
 import msgspec
 
+from schemas.sanitize import indented, json_line, log_line
 from schemas.settings import Settings
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ORDINARY = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class TextLines(logging.Formatter):
+    """A line a record, and its traceback indented below."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """The record's line."""
+        return log_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback."""
+        return "  " + indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """The stack that `stack_info` asks for."""
+        return "  " + indented(super().formatStack(stack_info))
 
 
 class JsonLines(logging.Formatter):
@@ -28,12 +49,20 @@ class JsonLines(logging.Formatter):
         shown |= {name: value for name, value in vars(record).items() if name not in ORDINARY}
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)
+        return json_line(_encoded(shown))
+
+
+def _encoded(shown: dict[str, Any]) -> str:
+    try:
         return msgspec.json.encode(shown, enc_hook=repr).decode()
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):  # a lone surrogate; a key that is no text
+        plain = {log_line(name): log_line(v if isinstance(v, str) else str(v)) for name, v in shown.items()}
+        return msgspec.json.encode(plain).decode()
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """For `logging.config.dictConfig`: to standard error, as `log_level` and `log_format` say."""
-    formatters: dict[str, Any] = {"text": {"format": LINE}, "json": {"()": JsonLines}}
+    formatters: dict[str, Any] = {"text": {"()": TextLines, "fmt": LINE}, "json": {"()": JsonLines}}
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -1,0 +1,197 @@
+r"""Text that others wrote, made safe for each kind of output. Pure.
+
+Ids, levels, reasons, keys and headers come from whoever may produce to a topic. Each output has characters that act: an
+escape sequence moves the cursor of a terminal, a line feed starts a log line, `$` starts a formula in a figure, `=` one
+in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `printable` is beneath all of them.
+
+| output | function | what it makes harmless |
+|---|---|---|
+| terminal, markup off | `terminal` | control characters, ANSI escapes, bidirectional overrides, line feeds |
+| log, and errors on standard error | `log_line`, `indented` | the same; a second line never starts at the margin |
+| JSON on a terminal or in a log | `json_line` | what JSON leaves unescaped: DEL, C1 controls, bidirectional overrides |
+| CSV | `csv_cell`, `csv_value` reads it | formulas of spreadsheets |
+| figures of matplotlib | `plot_text` | mathtext between two `$` |
+| HTML | `html_text` | tags, entities, quotes |
+| PDF paragraphs of reportlab | `pdf_text` | its XML, and texts longer than a page |
+| chat | `chat_text` | mentions, links, markup of Slack and Mattermost |
+| mail headers | `mail_header` | a second header |
+| labels of metrics, keys of state | `KnownNames` | a number of names that grows with the input |
+"""
+
+import html
+import re
+from xml.sax.saxutils import escape
+
+OTHER = "other"  # stands for every name beyond a limit
+MAX_NAME_LENGTH = 64  # characters, of a metric's label or a key of state
+MAX_CELL_LENGTH = 2_000  # characters, of a paragraph in a PDF: a table's cell cannot be split over pages
+MAX_LABEL_LENGTH = 80  # characters, of a text in a figure
+ZERO_WIDTH_SPACE = "\u200b"
+
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
+# A spreadsheet takes a cell for a formula by its first character; it skips white space, and knows the wide forms too.
+_FORMULA = re.compile(r"[\s\0]*[=+\-@|%＝＋－＠]|[\t\r\n\0]")
+# A program that splits at another separator than the file's sees a cell begin after it.
+_FORMULA_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)(?=[=+\-@＝＋－＠])")
+_GUARDED_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)'(?=[=+\-@＝＋－＠])")
+_UNSAFE_IN_JSON = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    r"""One line of printable characters: all others as escapes; cut to `longest` characters, the last being `…`.
+
+    Not printable are control characters, line separators, bidirectional overrides, zero-width characters, lone
+    surrogates and spaces other than the space.
+
+    >>> printable("a\x1b[2J\nb\u202e\x85")
+    'a\\x1b[2J\\nb\\u202e\\x85'
+    >>> printable("abcdef", 4)
+    'abc…'
+    """
+    if longest is not None:
+        text = text[: longest + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def terminal(text: str, longest: int | None = None) -> str:
+    """For a terminal on which markup is off, as on the consoles of `tamiz/terminal.py`: one printable line."""
+    return printable(text, longest)
+
+
+def log_line(text: str) -> str:
+    """For a log: one printable line."""
+    return printable(text)
+
+
+def indented(text: str) -> str:
+    r"""For what has several lines, such as a traceback: printable lines, each but the first indented.
+
+    >>> indented("Error: x\n2026-11-27 00:00:00,000 INFO forged\x1b[0m")
+    'Error: x\n  2026-11-27 00:00:00,000 INFO forged\\x1b[0m'
+    """
+    return "\n  ".join(printable(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+def json_line(encoded: str) -> str:
+    r"""JSON that was encoded already, with what acts on a terminal written as `\uXXXX`: equal JSON.
+
+    >>> json_line('{"id":"\x9b2J\u202e"}')
+    '{"id":"\\u009b2J\\u202e"}'
+    """
+    return _UNSAFE_IN_JSON.sub(_json_escape, encoded)
+
+
+def csv_cell(text: str) -> str:
+    """For a cell of a CSV file: what a spreadsheet would take for a formula gets an apostrophe before it.
+
+    So does what follows a comma, a semicolon, a tab or the end of a line within the cell. Numbers stay as they are.
+    `csv_value` gives the text back.
+
+    >>> csv_cell("=HYPERLINK(A1)"), csv_cell("-12.50"), csv_cell("'=x"), csv_cell("a;=x")
+    ("'=HYPERLINK(A1)", '-12.50', "''=x", "a;'=x")
+    """
+    text = _FORMULA_WITHIN.sub(r"\1'", text)
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
+
+
+def csv_value(cell: str) -> str:
+    """The text of a cell that `csv_cell` wrote.
+
+    >>> csv_value("'=HYPERLINK(A1)"), csv_value("-12.50"), csv_value("''=x"), csv_value("a;'=x")
+    ('=HYPERLINK(A1)', '-12.50', "'=x", 'a;=x')
+    """
+    cell = cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
+    return _GUARDED_WITHIN.sub(r"\1", cell)
+
+
+def plot_text(text: str, longest: int = MAX_LABEL_LENGTH) -> str:
+    r"""For a text in a figure: matplotlib draws it literally, also `$`.
+
+    >>> plot_text(r"$\frac{$")
+    '\\$\\frac{\\$'
+    """
+    return printable(text, longest).replace("$", r"\$")
+
+
+def html_text(text: str) -> str:
+    """For HTML, between tags and within quoted attributes.
+
+    >>> html_text('<a href="x">')
+    '&lt;a href=&quot;x&quot;&gt;'
+    """
+    return html.escape(printable(text))
+
+
+def pdf_text(text: str, longest: int = MAX_CELL_LENGTH) -> str:
+    """For a paragraph of reportlab, which parses XML.
+
+    >>> pdf_text("<b>& co")
+    '&lt;b&gt;&amp; co'
+    """
+    return escape(printable(text, longest))
+
+
+def chat_text(text: str) -> str:
+    r"""For a message of Slack or Mattermost, within a code span: neither mention nor link nor markup acts.
+
+    A zero-width space goes into what either takes for a mention or a link, for those that look into code spans too.
+
+    >>> chat_text("<!channel> `x`")
+    "&lt;!channel&gt; 'x'"
+    >>> chat_text("@all see [this](https://x)").count(ZERO_WIDTH_SPACE)
+    3
+    """
+    text = printable(text).replace("`", "'").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for acting, at in (("@", 1), ("](", 1), ("://", 1), ("www.", 3)):
+        text = text.replace(acting, acting[:at] + ZERO_WIDTH_SPACE + acting[at:])
+    return text
+
+
+def mail_header(text: str, longest: int = 200) -> str:
+    r"""For the text of a mail's header: one line.
+
+    >>> mail_header("x\r\nBcc: eve@example.org")
+    'x\\r\\nBcc: eve@example.org'
+    """
+    return printable(text, longest)
+
+
+class KnownNames:
+    """Names that the input brings, limited in number and length: the first `limit` are known, all others `other`.
+
+    For labels of metrics and keys of state, whose memory grows with each new name.
+
+    >>> names = KnownNames(limit=2)
+    >>> [names.name(code) for code in ("a", "b", "c", "a")]
+    ['a', 'b', 'other', 'a']
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def name(self, text: str) -> str:
+        """The name to count under."""
+        name = printable(text, MAX_NAME_LENGTH)
+        if name not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(name)
+        return name
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found.group().encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
