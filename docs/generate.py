@@ -16,12 +16,14 @@ from typing import Any
 
 import msgspec
 import typer
+from prometheus_client import CollectorRegistry
 from typer.core import TyperGroup
 
 from schemas import errors, events
 from schemas.dataset import Dataset, load_dataset
 from schemas.settings import describe, load
 from schemas.topics import Topic, table
+from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.worker_metrics import WorkerMetrics
 from tamiz.main import app
 
@@ -131,20 +133,27 @@ def commands() -> str:
 
 
 def metrics() -> str:
-    """Every metric of a worker's page."""
-    rows = []
-    worker = WorkerMetrics()
+    """Every metric of a worker's page and of the monitor's."""
+    worker, monitor = WorkerMetrics(), MonitorMetrics()
     worker.show_lag({0: 0})
     worker.dead_letters.labels("not-json")
-    for metric in sorted(worker.registry.collect(), key=lambda m: m.name):
-        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-        labels = sorted({label for sample in metric.samples for label in sample.labels} - {"le"})
-        rows.append((f"`{name}`", metric.type, ", ".join(f"`{x}`" for x in labels), metric.documentation))
+    monitor.passed_over.labels("drift-panes")
     return (
         "# Metrics\n\nOn each worker's `/metrics`, in Prometheus' format: times in seconds, sizes in bytes. The alert "
         "rules of `deploy/prometheus/alerts.yml`\nand the dashboard of `deploy/grafana/` read them.\n\n"
-        + _table(("metric", "type", "labels", "meaning"), rows)
+        + _metrics_of(worker.registry)
+        + "\n## The monitor\n\nOn `/metrics` of `tamiz monitor`, port `monitor_port`.\n\n"
+        + _metrics_of(monitor.registry)
     )
+
+
+def _metrics_of(registry: CollectorRegistry) -> str:
+    rows = []
+    for metric in sorted(registry.collect(), key=lambda m: m.name):
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = sorted({label for sample in metric.samples for label in sample.labels} - {"le"})
+        rows.append((f"`{name}`", metric.type, ", ".join(f"`{x}`" for x in labels), metric.documentation))
+    return _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def json_schemas() -> dict[str, Any]:

@@ -82,6 +82,16 @@ class Watch:
         self._ids: dict[int, str] = {}
         self._retraining = RetrainWatch()
 
+    @property
+    def late(self) -> int:
+        """Rows that came after their minute had closed, so far."""
+        return self._merged.late
+
+    @property
+    def lost(self) -> int:
+        """Rows whose counts came too late to be merged, so far."""
+        return self._merged.lost
+
     def take(self, snapshot: PaneSnapshot, around: Surroundings) -> Iterator[Evaluation]:
         """Take in what a worker published; the evaluations that are due.
 

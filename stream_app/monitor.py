@@ -31,6 +31,8 @@ from schemas.settings import Settings
 from schemas.wire import decode
 from stream_app.clients import arguments, reaching
 from stream_app.model_store import ModelStore
+from stream_app.monitor_metrics import MonitorMetrics
+from stream_app.monitor_server import MonitorReadiness
 from stream_app.reading import last_records
 
 log = logging.getLogger("tamiz.monitor")
@@ -46,10 +48,13 @@ VERSIONS = 2  # watched at once: while a promotion goes round, two are served
 class Monitor:
     """Topics in, topics out, around one `Watch` a model version."""
 
-    def __init__(self, settings: Settings, store: ModelStore) -> None:
+    def __init__(self, settings: Settings, store: ModelStore, metrics: MonitorMetrics | None = None) -> None:
         """store: opened, so that there is a champion."""
         self._settings = settings
         self._store = store
+        self._metrics = metrics or MonitorMetrics()
+        self._ready = False  # everything that was there at the start is read
+        self._moved_at = time.monotonic()  # when a poll or a snapshot was last begun
         self._policy = WatchPolicy(
             retraining=RetrainPolicy(
                 days=settings.retrain_days, sustained_ms=settings.retrain_sustained_hours * HOUR_MS
@@ -60,6 +65,19 @@ class Monitor:
         self._told_until: dict[int, int] = {}  # by version: event time of the last report published
         self._partitions = 0
 
+    def alive(self) -> bool:
+        """Whether it polls; any thread may ask."""
+        return time.monotonic() - self._moved_at < self._settings.stall_timeout_seconds
+
+    def readiness(self) -> MonitorReadiness:
+        """Whether it watches what comes now; any thread may ask."""
+        waiting = [] if self._ready else ["the history to be read"]
+        waiting += [] if self.alive() else ["progress"]
+        versions = tuple(sorted(version for version, watch in dict(self._watches).items() if watch is not None))
+        return MonitorReadiness(
+            ready=not waiting, waiting_for=tuple(waiting), model=self._settings.model, model_versions=versions
+        )
+
     def run(self, over: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Watch until `over` is set; `ready` is called when everything that was there is read.
 
@@ -68,7 +86,7 @@ class Monitor:
         s = self._settings
         load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
         for record in last_records(s.bootstrap, s.drift_reports_topic, 50):
-            if (report := _decoded(record, DriftReport)) is not None:
+            if (report := self._decoded(record, DriftReport)) is not None:
                 self._told_until[report.model_version] = report.until_ms
         with reaching(s.bootstrap):
             consumer = KafkaConsumer(
@@ -89,6 +107,7 @@ class Monitor:
             for snapshot in self._in_step(consumer, over):
                 self._watch(snapshot, producer)
             producer.flush()
+            self._ready = True
             ready()
             while not over.is_set():
                 for snapshot in self._polled(consumer):
@@ -142,28 +161,35 @@ class Monitor:
         """What one poll brings: decisions and labels are remembered, snapshots handed on by watermark."""
         s = self._settings
         snapshots = []
+        self._moved_at = time.monotonic()
         for partition, records in consumer.poll(timeout_ms=500).items():
             for record in records:
                 if partition.topic == s.drift_panes_topic:
-                    snapshot = _decoded(record, PaneSnapshot)
+                    snapshot = self._decoded(record, PaneSnapshot)
                     if snapshot is not None and snapshot.partition < self._partitions and snapshot.model == s.model:
                         snapshots.append(snapshot)
                 elif partition.topic == s.decisions_topic:
-                    if (decision := _decoded(record, Decision)) is not None:
+                    if (decision := self._decoded(record, Decision)) is not None:
                         self._around.decided(record.key, decision)
-                elif (label := _decoded(record, Label)) is not None:
+                elif (label := self._decoded(record, Label)) is not None:
                     self._around.labelled(label)
         return sorted(snapshots, key=lambda snapshot: snapshot.watermark_ms)
 
     def _watch(self, snapshot: PaneSnapshot, producer: Any) -> None:
+        self._moved_at = time.monotonic()
         watch = self._of_version(snapshot.model_version, producer)
         if watch is None:
             return
+        late, lost = watch.late, watch.lost
         try:
             for evaluation in watch.take(snapshot, self._around):
                 self._tell(evaluation, producer)
         except ValueError as error:
+            self._metrics.passed_over.labels(self._settings.drift_panes_topic).inc()
             log.warning("a snapshot is passed over: %s", error)
+        if self._ready:
+            self._metrics.late.inc(max(0, watch.late - late))
+            self._metrics.lost.inc(watch.lost - lost)
 
     def _of_version(self, version: int, producer: Any) -> Watch | None:
         if version in self._watches:
@@ -193,6 +219,9 @@ class Monitor:
 
     def _tell(self, evaluation: Evaluation, producer: Any) -> None:
         s, report, request = self._settings, evaluation.report, evaluation.request
+        self._metrics.evaluated_until.set(report.until_ms / 1000)
+        if self._ready:
+            self._metrics.evaluations.inc()
         if report.until_ms <= self._told_until.get(report.model_version, 0):
             return
         self._told_until[report.model_version] = report.until_ms
@@ -206,15 +235,15 @@ class Monitor:
             producer.flush()  # before the report, which stands for their having been told
         _send(producer, s.drift_reports_topic, report.model, report)
 
+    def _decoded(self, record: Any, type_: type[Any]) -> Any:
+        """The record, or None with a warning: what is not ours on a topic of ours must stop nobody."""
+        try:
+            return decode(record.value, type_)
+        except msgspec.MsgspecError as error:
+            self._metrics.passed_over.labels(record.topic).inc()
+            log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
+            return None
+
 
 def _send(producer: Any, topic: str, key: str, record: msgspec.Struct) -> None:
     producer.send(topic, key=key.encode(), value=msgspec.json.encode(record))
-
-
-def _decoded(record: Any, type_: type[Any]) -> Any:
-    """The record, or None with a warning: what is not ours on a topic of ours must stop nobody."""
-    try:
-        return decode(record.value, type_)
-    except msgspec.MsgspecError as error:
-        log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
-        return None

@@ -1,9 +1,9 @@
-"""The worker's own pages: is it alive, is it ready, what did it count."""
+"""Health and metrics pages of a worker or a monitor: is it alive, is it ready, what did it count."""
 
 import hmac
 import ipaddress
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -14,8 +14,17 @@ from schemas.cluster import Secret
 from schemas.errors import ConfigError
 
 
+class HasReady(Protocol):
+    """An answer of `/readyz`; a msgspec Struct."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything it needs is there."""
+        ...
+
+
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/readyz` answers."""
+    """What `/readyz` of a worker answers."""
 
     ready: bool
     waiting_for: tuple[str, ...]  # empty when ready
@@ -26,13 +35,13 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pages:
-    """Serves `/livez`, `/readyz` and `/metrics` on the worker's own loop."""
+    """Serves `/livez`, `/readyz` and `/metrics` on the loop that it is started on."""
 
     def __init__(
         self,
         *,
         alive: Callable[[], bool],
-        readiness: Callable[[], Readiness],
+        readiness: Callable[[], HasReady],
         registry: CollectorRegistry,
         token: Secret | None = None,
     ) -> None:

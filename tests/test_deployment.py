@@ -13,6 +13,7 @@ from prometheus_client import Metric
 
 from schemas.settings import Settings, load
 from stream_app.kafka_runtime import KAFKA
+from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.worker_metrics import WorkerMetrics
 from tests.command_lines import parse
 
@@ -141,6 +142,11 @@ def test_the_health_check_asks_the_page_that_there_is() -> None:
     assert last("worker", "EXPOSE") == str(port)
 
 
+def test_the_health_check_of_the_monitor_asks_its_own_page() -> None:
+    asked = SERVICES["monitor"]["healthcheck"]["test"][-1]
+    assert f"http://127.0.0.1:{load({}).monitor_port}/livez" in asked
+
+
 def test_the_live_page_is_where_it_is_asked_and_where_people_look() -> None:
     port = load({}).dashboard_port
     assert f"http://127.0.0.1:{port}/livez" in SERVICES["dashboard"]["healthcheck"]["test"][-1]
@@ -159,7 +165,7 @@ def test_what_is_shipped_is_what_is_tested_and_no_more() -> None:
 
 
 def exported() -> set[str]:
-    metrics: list[Metric] = list(WorkerMetrics().registry.collect())
+    metrics: list[Metric] = [m for page in (WorkerMetrics(), MonitorMetrics()) for m in page.registry.collect()]
     names = {sample.name for metric in metrics for sample in metric.samples}
     return names | {metric.name for metric in metrics} | {f"{m.name}_total" for m in metrics if m.type == "counter"}
 
@@ -191,8 +197,8 @@ def test_what_is_mounted_is_there() -> None:
     assert [path for path in mounted if not (ROOT / path).exists()] == []
 
 
-def test_prometheus_finds_every_worker_and_its_token() -> None:
-    (job,) = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
-    assert (found["names"], found["port"]) == (["worker"], load({}).web_port)
-    assert Path(job["authorization"]["credentials_file"]).name in SERVICES["prometheus"]["secrets"]
+def test_prometheus_finds_every_worker_the_monitor_and_their_token() -> None:
+    jobs = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    found = [(c["names"], c["port"]) for job in jobs for c in job["dns_sd_configs"]]
+    assert found == [(["worker"], load({}).web_port), (["monitor"], load({}).monitor_port)]
+    assert {Path(j["authorization"]["credentials_file"]).name for j in jobs} <= set(SERVICES["prometheus"]["secrets"])

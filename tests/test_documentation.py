@@ -50,7 +50,7 @@ def test_every_make_target_that_a_block_calls_exists(target: str) -> None:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """Somebody who has followed the tutorial to its end, and whose programs still run."""
     folder = tmp_path_factory.mktemp("reader")
-    ports = {"web_port": free_port(), "dashboard_port": free_port()}
+    ports = {"web_port": free_port(), "dashboard_port": free_port(), "monitor_port": free_port()}
     with EmbeddedBroker() as broker:
         person = Reader(folder, broker.bootstrap_servers, environment(broker.bootstrap_servers, ports))
         try:

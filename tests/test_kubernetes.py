@@ -135,6 +135,7 @@ def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_re
     [
         ("worker", "web_port", "prometheus-to-worker", "/readyz"),
         ("dashboard", "dashboard_port", "ingress-to-dashboard", "/livez"),
+        ("monitor", "monitor_port", "prometheus-to-monitor", "/readyz"),
     ],
 )
 def test_who_has_pages_is_asked_on_its_port(overlay: str, name: str, setting: str, let_in: str, ready: str) -> None:
@@ -178,6 +179,9 @@ def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
     assert objects["PodDisruptionBudget/worker"]["spec"]["selector"]["matchLabels"].items() <= labels
     for policy in ("prometheus-to-worker", "to-kafka-registry-and-names"):
         assert objects[f"NetworkPolicy/{policy}"]["spec"]["podSelector"]["matchLabels"].items() <= labels
+    monitor = objects["Deployment/monitor"]["spec"]["template"]["metadata"]["labels"].items()
+    assert objects["Service/monitor"]["spec"]["selector"].items() <= monitor
+    assert objects["NetworkPolicy/prometheus-to-monitor"]["spec"]["podSelector"]["matchLabels"].items() <= monitor
     page = objects["Deployment/dashboard"]["spec"]["template"]["metadata"]["labels"].items()
     assert objects["Service/dashboard"]["spec"]["selector"].items() <= page
     assert objects["NetworkPolicy/ingress-to-dashboard"]["spec"]["podSelector"]["matchLabels"].items() <= page

@@ -1,6 +1,10 @@
-"""A monitor that starts late reads everything in step, however much it is, and gets to its end."""
+"""A monitor that starts late reads everything in step, however much it is, and gets to its end; its pages say so."""
 
+import json
 import threading
+import urllib.error
+import urllib.request
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +16,8 @@ from schemas.settings import Settings
 from stream_app.clients import arguments
 from stream_app.model_store import ModelStore
 from stream_app.monitor import BUFFERED, Monitor
+from stream_app.monitor_metrics import MonitorMetrics
+from stream_app.monitor_server import MonitorServer
 from tests.conftest import Kafka
 from tests.worker_process import settings_of_its_own, wait_for
 
@@ -44,12 +50,35 @@ def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(kafka: K
     producer.close()
     store = ModelStore(settings, load_dataset(settings.dataset))
     store.open()
-    over, ready = threading.Event(), threading.Event()
-    monitor = threading.Thread(target=Monitor(settings, store).run, args=(over, ready.set))
-    monitor.start()
+    over, ready, metrics = threading.Event(), threading.Event(), MonitorMetrics()
+    watching = Monitor(settings, store, metrics)
+    with MonitorServer(settings, metrics, watching.alive, watching.readiness) as server:
+        assert page(server, "readyz") == (
+            503,
+            {
+                "ready": False,
+                "waiting_for": ["the history to be read"],
+                "model": "card-transactions",
+                "model_versions": [],
+            },
+        )
+        monitor = threading.Thread(target=watching.run, args=(over, ready.set))
+        monitor.start()
+        try:
+            wait_for(lambda: ready.is_set() or not monitor.is_alive(), 60)
+            assert monitor.is_alive()
+            assert page(server, "livez") == (200, {"alive": True})
+            assert page(server, "readyz")[1]["model_versions"] == [1]
+            assert "tamiz_drift_evaluations_total 0.0" in page(server, "metrics")[1]
+        finally:
+            over.set()
+            monitor.join(60)
+
+
+def page(server: MonitorServer, path: str) -> tuple[int, Any]:
     try:
-        wait_for(lambda: ready.is_set() or not monitor.is_alive(), 60)
-        assert monitor.is_alive()
-    finally:
-        over.set()
-        monitor.join(60)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{path}", timeout=10) as answer:
+            status, body = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        status, body = error.code, error.read()
+    return status, body.decode() if path == "metrics" else json.loads(body)

@@ -123,6 +123,7 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
         state_dir=state_dir,
         group=f"tamiz-{mark}",
         partitions=partitions,
+        monitor_port=0,
         **(names | changes),
     )
     create_topics(bootstrap, table(settings), settings.replication_factor)

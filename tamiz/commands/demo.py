@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
                 group=f"demo-{mark}",
                 web_port=free_port(),
                 dashboard_port=free_port(),
+                monitor_port=free_port(),
                 **{name: f"demo-{mark}-{getattr(settings, name)}" for name in topics},
             )
             summary = run(its_own, folder, rows, rate, console)

@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
         from stream_app.logs import start_logging
         from stream_app.model_store import ModelStore
         from stream_app.monitor import Monitor
+        from stream_app.monitor_metrics import MonitorMetrics
+        from stream_app.monitor_server import MonitorServer
 
         settings = config.load()
         start_logging(settings)
@@ -32,4 +34,7 @@ def register(app: typer.Typer) -> None:
         store = ModelStore(settings, load_dataset(settings.dataset))
         store.open()
         log = logging.getLogger("tamiz.monitor")
-        Monitor(settings, store).run(over, ready=lambda: log.info("everything so far is read; watching"))
+        metrics = MonitorMetrics()
+        watching = Monitor(settings, store, metrics)
+        with MonitorServer(settings, metrics, watching.alive, watching.readiness):
+            watching.run(over, ready=lambda: log.info("everything so far is read; watching"))

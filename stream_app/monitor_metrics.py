@@ -1,0 +1,24 @@
+"""What the monitor counts, by Prometheus' conventions; scraped beside the workers' metrics."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
+
+
+class MonitorMetrics:
+    """The monitor's metrics. Counters start when the history is read, so that a restart counts nothing twice."""
+
+    def __init__(self) -> None:
+        # A time stamp for every series says nothing that the scraper does not know.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = r = CollectorRegistry()
+        ProcessCollector(registry=r)  # CPU seconds, resident memory, open files
+        self.passed_over = Counter(
+            "tamiz_monitor_passed_over", "Records that the monitor could not use", ["topic"], registry=r
+        )
+        self.evaluations = Counter("tamiz_drift_evaluations", "Evaluations of drift", registry=r)
+        self.evaluated_until = Gauge(
+            "tamiz_drift_evaluated_until_seconds", "Event time of the last evaluation", registry=r
+        )
+        self.late = Counter("tamiz_drift_late_rows", "Transactions that came after their minute had closed", registry=r)
+        self.lost = Counter(
+            "tamiz_drift_lost_rows", "Transactions whose counts came too late for the windows", registry=r
+        )
