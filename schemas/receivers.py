@@ -6,8 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigError
+from schemas.hosts import is_loopback
 
 _ADDRESS = re.compile(r"[!-~]+@[!-~]+", re.ASCII)
+PLAINTEXT = "plaintext_receivers"
 _OF_MAIL = ("mail_from", "mail_to", "smtp_username", "smtp_password")
 
 
@@ -21,6 +23,8 @@ def check_receivers(values: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{name} is *** and no URL; wanted http(s)://host[:port]/path, without a user's name in it"
             )
+        if name in values and urlsplit(values[name].reveal()).scheme == "http":
+            _check_plaintext(values, name, str(urlsplit(values[name].reveal()).hostname), "use https")
     if ("webhook_url" in values) != ("webhook_secret" in values):
         raise ConfigError("webhook_url and webhook_secret go together: what is sent is signed; set both or neither")
     if "smtp_host" not in values:
@@ -37,6 +41,17 @@ def check_receivers(values: Mapping[str, Any]) -> None:
         raise ConfigError("smtp_username and smtp_password go together; set both or neither")
     if "smtp_username" in values and values.get("smtp_security") == "none":
         raise ConfigError("smtp_security none would show smtp_password to the network; set starttls or tls")
+    if values.get("smtp_security") == "none":
+        _check_plaintext(values, "smtp_security", values["smtp_host"], "set starttls or tls")
+
+
+def _check_plaintext(values: Mapping[str, Any], name: str, host: str, remedy: str) -> None:
+    # A webhook's address is a password by itself, and what is sent names cards' features and models.
+    if not is_loopback(host) and not values.get(PLAINTEXT, False):
+        raise ConfigError(
+            f"{name} would send alerts unencrypted to another machine: {remedy}, or set {PLAINTEXT} to true where "
+            "the network is your own"
+        )
 
 
 def _is_url(text: str) -> bool:

@@ -160,6 +160,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mail_from: Annotated[Name | None, about("with `smtp_host`: sender of the mail")] = None
     mail_to: Annotated[Name | None, about("with `smtp_host`: who gets it, `address[,address]`")] = None
     mail_severity: Annotated[Severity, about("least severity they are told")] = "info"
+    plaintext_receivers: Annotated[
+        bool, about("whether webhooks by `http` and mail without TLS may leave this machine")
+    ] = False
     web_host: Annotated[Name, about("address of all pages: health and metrics, the live page")] = "127.0.0.1"
     web_port: Annotated[Port, about("port of a worker's pages; 0 takes a free one")] = 6066
     dashboard_port: Annotated[Port, about("port of the live page; 0 takes a free one")] = 6067

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from typer.testing import CliRunner
 
+from schemas.actor import os_actor
 from schemas.errors import ConfigError
 from schemas.events import ModelEvent
 from schemas.settings import Settings
@@ -213,14 +214,14 @@ def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, w
     assert page.request.get(world.url + str(link.get_attribute("href"))).body() == PDF
     card.get_by_label("Why").fill("we looked at its report")
     card.get_by_role("button", name=f"Approve version {version}").click()
-    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is promoted, by {registry.who()}")
+    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is promoted, by {os_actor()}")
     expect(card).to_have_count(0)
     assert registry.champion(world.settings) == version
     expect(page.locator("#events")).to_contain_text(f"version {version} promoted")
     told = read_topic(world.settings.bootstrap, world.settings.model_events_topic, at_least=1)
     event = msgspec.json.decode(told[-1].value, type=ModelEvent)
     assert (event.model_version, event.change, event.reason) == (version, "promoted", "we looked at its report")
-    assert event.by == registry.who()
+    assert event.by == os_actor()
 
 
 def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: World) -> None:

@@ -1,6 +1,8 @@
 """`tamiz models`: a person moves versions, sees what was moved, and whoever listens on `model-events` hears of it."""
 
 import json
+import os
+import pwd
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from schemas.actor import os_actor
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings, load
@@ -68,6 +71,14 @@ def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(set
     assert len(told.stderr.splitlines()) == 1
     assert NOBODY in told.stderr
     assert registry.champion(settings) == 2
+
+
+def test_a_move_is_by_the_user_of_the_process_whatever_the_environment_says(settings: Settings) -> None:
+    forged = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "HOSTNAME"), "mallory")
+    said = runner(settings, **forged).invoke(app, ["models", "reject", "2", "--reason", "no", "--json"])
+    by = msgspec.json.decode(said.stdout)["by"]
+    assert by == os_actor()
+    assert (by.split("@")[0], "mallory" in by) == (f"os:{pwd.getpwuid(os.getuid()).pw_name}", False)
 
 
 def test_machines_read_versions_history_and_moves(settings: Settings) -> None:

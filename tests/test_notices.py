@@ -189,6 +189,20 @@ HOOK = {"TAMIZ_WEBHOOK_URL": "https://hooks.example/x?apiKey=geheim", "TAMIZ_WEB
         pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:geheim/"}, ["slack_webhook"], id="no port"),
         pytest.param({"TAMIZ_WEBHOOK_URL": "https://h/geheim"}, ["webhook_secret", "both"], id="not signed"),
         pytest.param({"TAMIZ_WEBHOOK_SECRET": "geheim"}, ["webhook_url", "both"], id="nowhere to send"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:1/geheim"}, ["slack_webhook", "https"], id="a plain message"),
+        pytest.param(
+            HOOK | {"TAMIZ_WEBHOOK_URL": "HTTP://127.0.0.1.example.org/geheim"},
+            ["webhook_url", "https", "plaintext_receivers"],
+            id="a plain webhook",
+        ),
+        pytest.param(
+            HOOK | {"TAMIZ_WEBHOOK_URL": "http://2130706433/geheim"}, ["webhook_url", "https"], id="an odd address"
+        ),
+        pytest.param(
+            MAIL | {"TAMIZ_SMTP_SECURITY": "none"},
+            ["smtp_security", "starttls", "plaintext_receivers"],
+            id="plain mail",
+        ),
         pytest.param({"TAMIZ_SMTP_HOST": "mail"}, ["smtp_host", "mail_from"], id="no sender"),
         pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f, ana"}, ["mail_to", "' ana'"], id="no address"),
         pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f\nBcc: x@y.z"}, ["mail_to", "no address"], id="a header"),
@@ -216,9 +230,16 @@ def test_what_is_whole_is_taken_and_its_secrets_are_not_shown() -> None:
     found = load(
         MAIL
         | HOOK
-        | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SLACK_WEBHOOK": "http://h:1/geheim"}
+        | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SLACK_WEBHOOK": "https://h:1/geheim"}
     )
     assert found.webhook_url is not None
     assert found.webhook_url.reveal().endswith("geheim")
     assert "geheim" not in repr(found)
     assert {"slack_webhook", "webhook_url", "webhook_secret", "smtp_password"} <= SECRETS
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
+def test_plain_text_is_sent_within_this_machine_and_elsewhere_by_a_setting(host: str) -> None:
+    plain = MAIL | {"TAMIZ_SMTP_SECURITY": "none", "TAMIZ_SLACK_WEBHOOK": f"http://{host}:9/x"}
+    assert load(plain | {"TAMIZ_SMTP_HOST": host.strip("[]")}).slack_webhook is not None
+    assert load(plain | {"TAMIZ_SLACK_WEBHOOK": "http://h/x", "TAMIZ_PLAINTEXT_RECEIVERS": "true"}).smtp_host == "mail"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.actor import os_actor
 from schemas.errors import ModelUnavailable
 from schemas.events import ModelEvent
 from schemas.settings import Settings
@@ -30,7 +31,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None  # who was champion until then; None: nobody
     reason: str
     evidence: str | None  # what it rests on: the verdict of gate and comparison, in a sentence
-    by: str
+    by: str  # as `schemas.actor` writes it
     at: str  # ISO 8601, UTC
     loop_id: str | None = None  # of the retraining that led here
 
@@ -212,7 +213,7 @@ def _move(
         previous=previous,
         reason=reason[:LONGEST],
         evidence=evidence[:LONGEST] if evidence else None,
-        by=by or registry.who(),
+        by=by or os_actor(),
         at=datetime.now(UTC).isoformat(timespec="microseconds"),
         loop_id=loop_id,
     )

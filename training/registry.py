@@ -13,7 +13,6 @@ How a version lies in MLflow:
 What a version becomes, and that it is written down, stands in `training.moves`, which speaks through `opened`.
 """
 
-import getpass
 import logging
 import shlex
 import tempfile
@@ -40,6 +39,7 @@ from mlflow.models import ModelSignature
 from mlflow.telemetry import set_telemetry_client
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+from schemas.actor import os_actor
 from schemas.errors import ConfigError, ModelUnavailable
 from schemas.manifest import MODEL_FILE, Manifest, read_manifest
 from schemas.settings import Settings
@@ -81,7 +81,7 @@ def register(
                 run_id,
                 metrics=[Metric(name, value, int(time() * 1000), 0) for name, value in metrics.items()],
                 params=[Param(name, str(value)) for name, value in params.items()],
-                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", who())],
+                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", os_actor())],
             )
             client.log_artifacts(run_id, str(bundle), BUNDLE)
             client.log_artifacts(run_id, str(report), EVALUATION)
@@ -298,11 +298,3 @@ def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
             # Named here, else MLflow starts a process that loads the model to see what it imports.
             pip_requirements=[f"xgboost=={xgb.__version__}"],
         )
-
-
-def who() -> str:
-    """The name of the user this runs as."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
