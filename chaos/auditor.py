@@ -18,6 +18,7 @@ from stream_app import dead_letters
 from stream_app.handling import OFFSET_HEADER, Policy, handle
 from stream_app.model_store import ModelStore
 from stream_app.reading import read_to_end
+from stream_app.topic_admin import topic_ids
 
 PaneKey = tuple[int, int, int]  # model version, partition, minute
 Counts = dict[PaneKey, tuple[int, tuple[int, ...]]]  # rows, counts by code
@@ -53,9 +54,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 def audit(settings: Settings) -> Account:
     """Read every topic to its end and strike the balance."""
     inputs = _all(settings, settings.transactions_topic)
+    topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     decisions = [(r, msgspec.json.decode(r.value, type=Decision)) for r in _all(settings, settings.decisions_topic)]
     letters = [(r, dead_letters.read(r.headers)) for r in _all(settings, settings.dead_letters_topic)]
-    asked = {transaction_id(r) for r in inputs}
+    asked = {transaction_id(r, topic_id) for r in inputs}
     answers = Counter(d.transaction_id for _, d in decisions)
     letter_of = Counter(about.transaction_id for _, about in letters if about)
     ids: dict[str, set[str]] = {}

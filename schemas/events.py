@@ -25,7 +25,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     decision_id: str  # UUIDv5 of the transaction id: a redelivery gives the same, whichever model scores it
-    transaction_id: str  # the declared field, else topic-partition-offset
+    transaction_id: str  # the declared field, else a header, else its place, topic-partition-offset@topic id
     score: float  # probability of fraud, in [0, 1]
     outcome: Outcome
     threshold: float  # the lowest score that gives this outcome
@@ -49,7 +49,7 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter went back to the transactions."""
 
     transaction_id: str
-    dead_letter: str  # topic-partition-offset
+    dead_letter: str  # its place, topic-partition-offset@topic id
     redriven_at_ms: int
 
 

@@ -28,7 +28,7 @@ from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer, exit_at_once
 from stream_app.self_care import Backlog, Watch, backlogs, patiently
-from stream_app.topic_admin import partition_counts
+from stream_app.topic_admin import describe_topics
 from stream_app.transactions import ExactlyOnce
 from stream_app.web import Pages, Readiness, check_exposure
 from stream_app.worker_metrics import WorkerMetrics
@@ -100,7 +100,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     """
     check_exposure(settings.web_host, settings.web_token)
     dataset = load_dataset(settings.dataset)
-    patiently(lambda: _check_topics(settings), settings.startup_timeout_seconds)
+    topic_id = patiently(lambda: _check_topics(settings), settings.startup_timeout_seconds)
     store = ModelStore(settings, dataset)
     patiently(store.open, settings.startup_timeout_seconds)
     app = make_app(settings)
@@ -113,6 +113,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             group=settings.group,
             max_payload_bytes=settings.max_payload_bytes,
             counting=settings.drift_counting,
+            topic_id=topic_id,
         ),
         counting=Counting(cursors.last_cursors, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,
@@ -270,7 +271,7 @@ def run(settings: Settings, at: Step = unwatched) -> None:
     ).execute_from_commandline()
 
 
-def _check_topics(settings: Settings) -> None:
+def _check_topics(settings: Settings) -> str:
     by_input = (
         settings.transactions_topic,
         settings.decisions_topic,
@@ -278,16 +279,17 @@ def _check_topics(settings: Settings) -> None:
         settings.drift_panes_topic,
     )
     wanted = (*by_input, settings.model_events_topic)
-    counts = partition_counts(settings.bootstrap, wanted)
-    missing = [topic for topic in wanted if topic not in counts]
+    found = describe_topics(settings.bootstrap, wanted)
+    missing = [topic for topic in wanted if topic not in found]
     if missing:
         raise ConfigError(
             f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
         )
-    most = counts[settings.transactions_topic]
+    most = found[settings.transactions_topic].partitions
     for topic in by_input:
-        if counts[topic] < most:
+        if found[topic].partitions < most:
             raise ConfigError(
-                f"topic {topic} has {counts[topic]} partitions, {settings.transactions_topic} has {most}; outputs go "
-                f"to the partition number of their input: give {topic} at least as many"
+                f"topic {topic} has {found[topic].partitions} partitions, {settings.transactions_topic} has {most}; "
+                f"outputs go to the partition number of their input: give {topic} at least as many"
             )
+    return found[settings.transactions_topic].id

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.events import Rejection
-from schemas.transaction_ids import TRANSACTION_ID_HEADER
+from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
@@ -33,6 +33,8 @@ _ALWAYS = [
     (PREFIX + "exception.class.name", b"schemas.events.Rejection"),
 ]
 
+_OF_OURS = frozenset({TRANSACTION_ID_HEADER, TOPIC_ID_HEADER})
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -52,21 +54,25 @@ class DeadLetter(NamedTuple):
     partition: int
     offset: int
     group: str
-    transaction_id: str  # topic-partition-offset of its first appearance, however often it was sent back
+    transaction_id: str  # the place of its first appearance, however often it was sent back
     code: str
     field: str | None  # None: the payload as a whole
     value: str
     wanted: str
+    topic_id: str = ""  # incarnation of the topic it was consumed from; empty: not known
 
     @property
     def origin(self) -> str:
         """Where the payload was consumed from, as people write it."""
-        return f"{self.topic}-{self.partition}-{self.offset}"
+        return place(self.topic, self.partition, self.offset, self.topic_id)
 
 
-def headers(rejection: Rejection, origin: Origin, *, group: str, transaction_id: str) -> list[tuple[str, bytes]]:
+def headers(
+    rejection: Rejection, origin: Origin, *, group: str, transaction_id: str, topic_id: str = ""
+) -> list[tuple[str, bytes]]:
     """Reason and origin first, then the incoming headers but for those of our own names.
 
+    topic_id: incarnation of the topic that the payload was consumed from; empty where the broker gives none.
     Every text is UTF-8 without control characters, at most `MAX_CHARACTERS` long.
     """
     field = rejection.field or ""
@@ -84,6 +90,7 @@ def headers(rejection: Rejection, origin: Origin, *, group: str, transaction_id:
         ("tamiz-error-value", _text(rejection.value)),
         ("tamiz-error-wanted", _text(rejection.wanted)),
         (TRANSACTION_ID_HEADER, _text(transaction_id)),
+        *([(TOPIC_ID_HEADER, topic_id.encode())] if topic_id else []),
     ]
     return ours + passed_on(origin.headers) if origin.headers else ours
 
@@ -94,7 +101,7 @@ def passed_on(incoming: Headers) -> list[tuple[str, bytes]]:
     >>> passed_on([("traceparent", b"00-..."), ("tamiz-error-code", b"not-json"), ("__connect.errors.topic", b"t")])
     [('traceparent', b'00-...')]
     """
-    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX)) and h[0] != TRANSACTION_ID_HEADER]
+    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX)) and h[0] not in _OF_OURS]
 
 
 def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
@@ -110,16 +117,18 @@ def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
         partition, offset = int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"])
     except (KeyError, ValueError):
         return None
+    topic_id = found.get(TOPIC_ID_HEADER, "")
     return DeadLetter(
         topic=topic,
         partition=partition,
         offset=offset,
         group=found.get(PREFIX + "connector.name", ""),
-        transaction_id=found.get(TRANSACTION_ID_HEADER) or f"{topic}-{partition}-{offset}",
+        transaction_id=found.get(TRANSACTION_ID_HEADER) or place(topic, partition, offset, topic_id),
         code=found.get("tamiz-error-code") or found.get(PREFIX + "exception.class.name", "unknown"),
         field=found.get("tamiz-error-field") or None,
         value=found.get("tamiz-error-value", ""),
         wanted=found.get("tamiz-error-wanted") or found.get(PREFIX + "exception.message", ""),
+        topic_id=topic_id,
     )
 
 

@@ -8,10 +8,12 @@ from schemas.decision import decision_id
 from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
+from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from stream_app.clients import arguments, reaching
 from stream_app.handling import OFFSET_HEADER, Policy, handle
 from stream_app.model_store import ModelStore
 from stream_app.reading import Record, read_to_end
+from stream_app.topic_admin import topic_ids
 
 FETCH_WITHIN_MS = 10_000
 
@@ -21,7 +23,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     decision: Decision  # as it stands on the topic, the latest of its id
     transaction: str  # the payload, as text
-    origin: str  # topic-partition-offset of the transaction
+    origin: str  # the transaction's place, as `schemas.transaction_ids.place`
     reproduced: bool  # made again, it is the same bit for bit
     again: Decision | None  # what was made again, where that is something else
 
@@ -29,30 +31,43 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explain(settings: Settings, named: str) -> Explanation:
     """Find a decision on its topic, its transaction on its own, and make it again.
 
-    named: the decision's id or its transaction's. Raises TamizError when either is not there (any more),
-    ModelUnavailable when its model version is not.
+    named: the decision's id or its transaction's; of a place, what follows the @ may be left out for the topic as it
+    is now. Raises TamizError when either is not there (any more), ModelUnavailable when its model version is not.
     """
-    found = _find(settings, named)
+    topic = settings.transactions_topic
+    now = topic_ids(settings.bootstrap, [topic]).get(topic, "")
+    found = _find(settings, named, now)
     decision = msgspec.json.decode(found.value or b"", type=Decision)
-    offset = int(dict(found.headers)[OFFSET_HEADER])
+    headers = dict(found.headers)
+    offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode()
+    origin = place(topic, found.partition, offset, topic_id)
+    if topic_id and topic_id != now:
+        raise TamizError(f"{origin} is not there any more: the topic was made anew since; it is {now or 'unknown'} now")
     record = _fetch(settings, found.partition, offset)
     dataset = load_dataset(settings.dataset)
     model = ModelStore(settings, dataset).at_version(decision.model_version)
-    policy = Policy(dataset=dataset, group=settings.group, max_payload_bytes=settings.max_payload_bytes, counting=False)
+    policy = Policy(
+        dataset=dataset,
+        group=settings.group,
+        max_payload_bytes=settings.max_payload_bytes,
+        counting=False,
+        topic_id=topic_id,
+    )
     handled = handle([record], model, policy)
     again = handled.decisions[0].value if handled.decisions else None
     same = again == found.value
     return Explanation(
         decision=decision,
         transaction=(record.value or b"").decode(errors="replace"),
-        origin=f"{record.topic}-{record.partition}-{record.offset}",
+        origin=origin,
         reproduced=same,
         again=None if same or again is None else msgspec.json.decode(again, type=Decision),
     )
 
 
-def _find(settings: Settings, named: str) -> Record:
-    wanted = {("ce_id", named.encode()), ("ce_id", decision_id(named).encode())}
+def _find(settings: Settings, named: str, topic_id: str) -> Record:
+    ids = {named, decision_id(named), decision_id(f"{named}@{topic_id[:SHORT_ID_LENGTH]}")}
+    wanted = {("ce_id", found.encode()) for found in ids}
     found: Record | None = None
     for records in read_to_end(settings.bootstrap, settings.decisions_topic):
         for record in records:
@@ -71,18 +86,16 @@ def _fetch(settings: Settings, partition: int, offset: int) -> Record:
         consumer = KafkaConsumer(
             **arguments(settings.bootstrap), group_id=None, enable_auto_commit=False, auto_offset_reset="none"
         )
-    place = TopicPartition(settings.transactions_topic, partition)
+    tp = TopicPartition(settings.transactions_topic, partition)
     try:
-        consumer.assign([place])
-        if not consumer.beginning_offsets([place])[place] <= offset < consumer.end_offsets([place])[place]:
-            raise TamizError(
-                f"{place.topic}-{partition}-{offset} is not there; the topic keeps a transaction for a time"
-            )
-        consumer.seek(place, offset)
-        records = consumer.poll(timeout_ms=FETCH_WITHIN_MS, max_records=1).get(place, [])
+        consumer.assign([tp])
+        if not consumer.beginning_offsets([tp])[tp] <= offset < consumer.end_offsets([tp])[tp]:
+            raise TamizError(f"{tp.topic}-{partition}-{offset} is not there; the topic keeps a transaction for a time")
+        consumer.seek(tp, offset)
+        records = consumer.poll(timeout_ms=FETCH_WITHIN_MS, max_records=1).get(tp, [])
     finally:
         consumer.close()
     if not records or records[0].offset != offset:
-        raise TamizError(f"{place.topic}-{partition}-{offset} could not be read within {FETCH_WITHIN_MS} ms")
+        raise TamizError(f"{tp.topic}-{partition}-{offset} could not be read within {FETCH_WITHIN_MS} ms")
     record: Record = records[0]
     return record

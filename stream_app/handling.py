@@ -20,7 +20,7 @@ from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.events import Decision, Rejection
-from schemas.transaction_ids import transaction_id
+from schemas.transaction_ids import TOPIC_ID_HEADER, transaction_id
 from stream_app import dead_letters
 
 OFFSET_HEADER = "tamiz-offset"
@@ -73,6 +73,7 @@ class Policy(NamedTuple):
     group: str
     max_payload_bytes: int
     counting: bool  # whether what was scored is coded, to be counted for drift
+    topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
 
 
 def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
@@ -84,8 +85,8 @@ def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> 
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     return Handled(
-        decisions=_decisions(records, cleaned, model, decided),
-        dead_letters=[_dead_letter(records[r.row], r, policy.group) for r in cleaned.rejections],
+        decisions=_decisions(records, cleaned, model, decided, policy.topic_id),
+        dead_letters=[_dead_letter(records[r.row], r, policy) for r in cleaned.rejections],
         outcomes=dict(zip(OUTCOMES, counts, strict=True)),
         rejections=list(cleaned.rejections),
         coded=_code(cleaned, model, decided) if policy.counting else None,
@@ -115,7 +116,7 @@ def _alone(record: Incoming, model: ScoringModel, policy: Policy) -> Handled:
         wanted = "nothing: this is a fault of Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], wanted=wanted)
         coded = Coded(encode_dead_letters(model.bins, 1), np.array([NEVER])) if policy.counting else None
-        return Handled([], [_dead_letter(record, rejection, policy.group)], {}, [rejection], coded)
+        return Handled([], [_dead_letter(record, rejection, policy)], {}, [rejection], coded)
 
 
 def _joined(parts: Sequence[Handled]) -> Handled:
@@ -142,7 +143,9 @@ def _code(cleaned: Cleaned, model: ScoringModel, decided: Decided) -> Coded:
     return Coded(codes, times)
 
 
-def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringModel, decided: Decided) -> list[Outgoing]:
+def _decisions(
+    records: Sequence[Incoming], cleaned: Cleaned, model: ScoringModel, decided: Decided, topic_id: str
+) -> list[Outgoing]:
     manifest = model.manifest
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
@@ -153,6 +156,7 @@ def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringMode
         ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
         ("ce_type", b"tamiz.decision.v1"),
         ("content-type", b"application/json"),
+        *([(TOPIC_ID_HEADER, topic_id.encode())] if topic_id else []),
     ]
     decisions = []
     for row, declared, score, code, event_time_ms, time in zip(
@@ -165,7 +169,7 @@ def _decisions(records: Sequence[Incoming], cleaned: Cleaned, model: ScoringMode
         strict=True,
     ):
         record = records[row]
-        transaction = declared or transaction_id(record)
+        transaction = declared or transaction_id(record, topic_id)
         decision = Decision(
             decision_id=decision_id(transaction),
             transaction_id=transaction,
@@ -188,6 +192,12 @@ def _rfc3339(times_ms: npt.NDArray[np.int64]) -> list[bytes]:
     return written
 
 
-def _dead_letter(record: Incoming, rejection: Rejection, group: str) -> Outgoing:
-    headers = dead_letters.headers(rejection, record, group=group, transaction_id=transaction_id(record))
+def _dead_letter(record: Incoming, rejection: Rejection, policy: Policy) -> Outgoing:
+    headers = dead_letters.headers(
+        rejection,
+        record,
+        group=policy.group,
+        transaction_id=transaction_id(record, policy.topic_id),
+        topic_id=policy.topic_id,
+    )
     return Outgoing(record.partition, record.key, record.value, headers)

@@ -24,19 +24,20 @@ from schemas.dataset import Dataset
 from schemas.errors import BrokerError
 from schemas.events import Redrive, Rejection
 from schemas.settings import Settings
-from schemas.transaction_ids import TRANSACTION_ID_HEADER
+from schemas.transaction_ids import TRANSACTION_ID_HEADER, place
 from stream_app import dead_letters
 from stream_app.clients import arguments
 from stream_app.dead_letters import DeadLetter
 from stream_app.reading import Record, read_to_end
+from stream_app.topic_admin import topic_ids
 
-REDRIVEN_FROM = "tamiz-redriven-from"  # the dead letter, topic-partition-offset
+REDRIVEN_FROM = "tamiz-redriven-from"  # the place of the dead letter
 
 
 class Letter(NamedTuple):
     """A dead letter, and where it stands."""
 
-    place: str  # topic-partition-offset
+    place: str  # for good, with the incarnation of its topic
     about: DeadLetter
     redriven_from: str | None
     key: bytes | None
@@ -63,14 +64,17 @@ class Result(NamedTuple):
     not_found: list[str]  # transactions with a replacement, but without a dead letter to replace
 
 
-def read_letter(record: Record) -> Letter | None:
-    """A record of the dead letter topic; None when its headers do not say where it came from."""
+def read_letter(record: Record, topic_id: str) -> Letter | None:
+    """A record of the dead letter topic; None when its headers do not say where it came from.
+
+    topic_id: incarnation of the dead letter topic.
+    """
     about = dead_letters.read(record.headers)
     if about is None:
         return None
     source = dict(record.headers).get(REDRIVEN_FROM)
-    place = f"{record.topic}-{record.partition}-{record.offset}"
-    return Letter(place, about, source.decode() if source else None, record.key, record.value, record.headers)
+    where = place(record.topic, record.partition, record.offset, topic_id)
+    return Letter(where, about, source.decode() if source else None, record.key, record.value, record.headers)
 
 
 def plan(
@@ -135,8 +139,9 @@ def redrive(
     with contextlib.nullcontext() if dry_run else _sole_producer(settings) as producer:
         # Read after the producer has fenced every other one off: nobody can add to them from here on.
         went_back = _went_back(settings)
+        topic_id = topic_ids(settings.bootstrap, [settings.dead_letters_topic]).get(settings.dead_letters_topic, "")
         for records in read_to_end(settings.bootstrap, settings.dead_letters_topic):
-            read = [read_letter(record) for record in records]
+            read = [read_letter(record, topic_id) for record in records]
             letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.UNTOLD_PREFIX)]
             unreadable += read.count(None)
             seen.update(letter.about.transaction_id for letter in letters)

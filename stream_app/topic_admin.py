@@ -1,8 +1,11 @@
-"""Topics on a cluster: make them, list them, count their partitions. Plain kafka-python."""
+"""Topics on a cluster: make them, list them, count their partitions, tell their incarnations. Plain kafka-python."""
 
+import base64
 import contextlib
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
@@ -62,9 +65,39 @@ def _wait_until_seen(client: KafkaAdminClient, names: set[str]) -> None:
 
 def partition_counts(bootstrap: str, names: Sequence[str]) -> dict[str, int]:
     """Partitions of each of the topics that exist."""
+    return {name: topic.partitions for name, topic in describe_topics(bootstrap, names).items()}
+
+
+def topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
+    """The id of each of the topics that exist, as `DescribedTopic.id`."""
+    return {name: topic.id for name, topic in describe_topics(bootstrap, names).items()}
+
+
+class DescribedTopic(NamedTuple):
+    """A topic as the cluster has it now."""
+
+    partitions: int
+    id: str  # 22 characters, as Kafka's own tools write it; empty where the broker gives none (before Kafka 2.8)
+
+
+def describe_topics(bootstrap: str, names: Sequence[str]) -> dict[str, DescribedTopic]:
+    """Those of the topics that exist. Raises BrokerError when nobody answers."""
     with admin(bootstrap) as client:
-        existing = set(client.list_topics()) & set(names)
-        if not existing:
-            return {}
-        described = client.describe_topics(sorted(existing))
-    return {str(t["name"]): len(t["partitions"]) for t in described}
+        return described(client, names)
+
+
+def described(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, DescribedTopic]:
+    """As `describe_topics`, with a client that is there already."""
+    existing = sorted(set(client.list_topics()) & set(names))
+    if not existing:
+        return {}
+    return {
+        str(topic["name"]): DescribedTopic(len(topic["partitions"]), _topic_id(topic.get("topic_id")))
+        for topic in client.describe_topics(existing)
+        if not topic["error_code"]
+    }
+
+
+def _topic_id(given: Any) -> str:
+    found = uuid.UUID(str(given)) if given else uuid.UUID(int=0)
+    return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found.int else ""

@@ -21,8 +21,9 @@ from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
 from schemas.topics import table
+from schemas.transaction_ids import place
 from stream_app.clients import arguments
-from stream_app.topic_admin import create_topics
+from stream_app.topic_admin import create_topics, topic_ids
 from tamiz.demo_services import ready, running
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
 from training.pipeline import train
@@ -137,7 +138,8 @@ def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None
         places = [(due, future.get(30)) for due, future in sent]
     finally:
         producer.close()
-    return {f"{p.topic}-{p.partition}-{p.offset}": due for due, p in places}
+    topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+    return {place(p.topic, p.partition, p.offset, topic_id): due for due, p in places}
 
 
 def run(settings: Settings, folder: Path, rows: int, rate: float, console: Console) -> Summary:

@@ -11,6 +11,7 @@ from schemas.events import Label
 from schemas.settings import Settings
 from schemas.wire import decode
 from stream_app.reading import read_to_end
+from stream_app.topic_admin import topic_ids
 from training.history import History
 from training.streamed import StreamedHistory
 
@@ -31,7 +32,13 @@ def read_kafka_history(
     Raises TrainingError when that is too little to learn from, BrokerError when no Kafka answers.
     """
     dataset = load_dataset(settings.dataset)
-    found = StreamedHistory(dataset, from_ms=from_ms, until_ms=until_ms, max_payload_bytes=settings.max_payload_bytes)
+    found = StreamedHistory(
+        dataset,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        max_payload_bytes=settings.max_payload_bytes,
+        topic_id=topic_ids(settings.bootstrap, [settings.transactions_topic]).get(settings.transactions_topic, ""),
+    )
 
     def told(topic: str) -> Callable[[int, int], None]:
         return lambda read, of: progress(topic, read, of)

@@ -109,6 +109,18 @@ def test_a_transaction_is_known_by_its_id_else_its_header_else_its_place(model: 
     assert ids == ["7", "from-header", "transactions-0-10"]
 
 
+def test_the_incarnation_of_the_topic_is_part_of_an_id_and_travels_in_a_header(model: ScoringModel) -> None:
+    policy = POLICY._replace(topic_id="hT2xNq8vR1iQz5aYb0cDeg")
+    handled = handle(records(payload(), b"{", headers=(("tamiz-topic-id", b"forged"),)), model, policy)
+    (decision,), (letter,) = decisions(handled), handled.dead_letters
+    about = dead_letters.read(letter.headers)
+    assert decision.transaction_id == "transactions-0-10@hT2xNq8v"
+    assert about is not None
+    assert about.transaction_id == about.origin == "transactions-1-11@hT2xNq8v"
+    for out in (handled.decisions[0], letter):
+        assert [value for name, value in out.headers if name == "tamiz-topic-id"] == [b"hT2xNq8vR1iQz5aYb0cDeg"]
+
+
 def test_only_what_is_not_approved_has_reasons_strongest_first(model: ScoringModel, real_payloads: list[bytes]) -> None:
     made = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
     flagged = [d for d in made if d.outcome != "approve"]

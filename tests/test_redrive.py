@@ -11,12 +11,13 @@ from schemas.errors import BrokerError
 from schemas.events import Redrive, Rejection
 from schemas.settings import Settings, load
 from schemas.topics import table
-from schemas.transaction_ids import TRANSACTION_ID_HEADER
+from schemas.transaction_ids import TRANSACTION_ID_HEADER, transaction_id
 from stream_app import dead_letters
 from stream_app import redrive as redriving
 from stream_app.reading import read_to_end
 from stream_app.redrive import REDRIVEN_FROM, Letter, plan, redrive
-from stream_app.topic_admin import create_topics
+from stream_app.topic_admin import create_topics, topic_ids
+from tests.worker_process import make_anew
 
 MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
 BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
@@ -134,13 +135,39 @@ def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
     assert (second.sent_back, second.went_before, sum(second.broken.values())) == (0, 2, 2)
     (back,) = everything(settings, settings.transactions_topic)
     assert (back.key, back.value, back.partition) == (b"7", MENDED, 1)
+    topic_id = topic_ids(settings.bootstrap, [settings.dead_letters_topic])[settings.dead_letters_topic]
+    dead_letter = f"{settings.dead_letters_topic}-1-0@{topic_id[:8]}"
     assert dict(back.headers) == {
         TRACE[0]: TRACE[1],
         TRANSACTION_ID_HEADER: f"{settings.transactions_topic}-1-0".encode(),
-        REDRIVEN_FROM: f"{settings.dead_letters_topic}-1-0".encode(),
+        REDRIVEN_FROM: dead_letter.encode(),
     }
     (marker,) = everything(settings, settings.redrives_topic)
-    assert msgspec.json.decode(marker.value, type=Redrive).dead_letter == f"{settings.dead_letters_topic}-1-0"
+    assert msgspec.json.decode(marker.value, type=Redrive).dead_letter == dead_letter
+
+
+@pytest.mark.kafka
+def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_before(settings, card):
+    def fail_at_the_first_offset() -> None:
+        topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+        record = Consumed(settings, 0)
+        headers = dead_letters.headers(
+            REJECTION,
+            record,
+            group="tamiz",
+            transaction_id=transaction_id(record, topic_id),
+            topic_id=topic_id,
+        )
+        producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+        producer.send(settings.dead_letters_topic, key=b"7", value=MENDED, headers=headers, partition=1).get(30)
+        producer.close()
+
+    fail_at_the_first_offset()
+    assert redrive(settings, card).sent_back == 1
+    make_anew(settings, settings.transactions_topic)
+    fail_at_the_first_offset()
+    assert redrive(settings, card).sent_back == 1
+    assert len(everything(settings, settings.transactions_topic)) == 1
 
 
 @pytest.mark.kafka

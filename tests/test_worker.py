@@ -28,6 +28,7 @@ from stream_app import dead_letters
 from stream_app.explain import explain
 from stream_app.handling import Policy, handle
 from stream_app.model_store import ModelStore
+from stream_app.topic_admin import topic_ids
 from tests.broken_payloads import BROKEN, payload
 from tests.conftest import Kafka
 from tests.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
@@ -76,8 +77,10 @@ def read_decisions(settings: Settings, at_least: int) -> list[dict[str, Any]]:
     return [json.loads(r.value) | {"partition": r.partition, "headers": dict(r.headers)} for r in records]
 
 
-def places(metadata: Sequence[Any]) -> list[str]:
-    return [f"{m.topic}-{m.partition}-{m.offset}" for m in metadata]
+def places(settings: Settings, metadata: Sequence[Any]) -> list[str]:
+    topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+    assert len(topic_id) == 22
+    return [f"{m.topic}-{m.partition}-{m.offset}@{topic_id[:8]}" for m in metadata]
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_b
     settings: Settings, real_csv: Path, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     with running_worker(settings, tmp_path) as worker:
-        sent = places(produce(settings, real_payloads))
+        sent = places(settings, produce(settings, real_payloads))
         decisions = read_decisions(settings, len(sent))
         assert worker.stop() == 0, worker.tail()
     assert len(decisions) == 26_975
@@ -131,7 +134,7 @@ def test_sigterm_in_mid_stream_loses_nothing_and_repeats_nothing(
         producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
         wait_for(lambda: flowing(settings), 60, first.tail)
         assert first.stop(signal.SIGTERM) == 0, first.tail()
-        sent = places(producing.result())
+        sent = places(settings, producing.result())
     decided_by_first = len(read_topic(settings.bootstrap, settings.decisions_topic))
     assert 0 < decided_by_first < len(sent), "the worker was to be stopped in mid-stream"
     with running_worker(settings, tmp_path):
@@ -146,7 +149,7 @@ def test_a_killed_workers_work_is_done_again_under_the_same_decision_ids(
         producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
         wait_for(lambda: flowing(settings), 60, first.tail)
         first.stop(signal.SIGKILL)
-        sent = places(producing.result())
+        sent = places(settings, producing.result())
     with running_worker(settings, tmp_path):
         wait_for(
             lambda: len({d["transaction_id"] for d in read_decisions(settings, 1)}) == len(sent), 90, lambda: "lost"
@@ -206,7 +209,7 @@ def test_a_second_worker_takes_its_share_and_nothing_is_lost(
             60,
             second.tail,
         )
-        sent = places(produce(settings, real_payloads[:5_000]))
+        sent = places(settings, produce(settings, real_payloads[:5_000]))
         decisions = read_decisions(settings, len(sent))
     assert Counter(d["transaction_id"] for d in decisions) == Counter(sent)
 

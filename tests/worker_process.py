@@ -21,7 +21,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
-from stream_app.topic_admin import create_topics
+from stream_app.topic_admin import admin, create_topics, topic_ids
 
 
 @dataclass
@@ -128,6 +128,18 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
     )
     create_topics(bootstrap, table(settings), settings.replication_factor)
     return settings
+
+
+def make_anew(settings: Settings, topic: str) -> None:
+    """Delete a topic and create it again, as it was declared: another incarnation, its offsets from zero."""
+    before = topic_ids(settings.bootstrap, [topic])
+    with admin(settings.bootstrap) as client:
+        client.delete_topics([topic])
+    wait_for(lambda: not topic_ids(settings.bootstrap, [topic]), 30)
+    wait_for(
+        lambda: create_topics(settings.bootstrap, [t for t in table(settings) if t.name == topic], 1) == [topic], 30
+    )
+    assert topic_ids(settings.bootstrap, [topic]) != before
 
 
 def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float = 120.0) -> list[Any]:

@@ -45,8 +45,18 @@ class StreamedHistory:
     and one from the topic before one inside the payload.
     """
 
-    def __init__(self, dataset: Dataset, *, from_ms: int | None, until_ms: int | None, max_payload_bytes: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        from_ms: int | None,
+        until_ms: int | None,
+        max_payload_bytes: int,
+        topic_id: str = "",
+    ) -> None:
         """from_ms, until_ms: event times, the first included, the last not; None does not bound.
+
+        topic_id: incarnation of the transactions topic: it is in the ids of transactions that bring none.
 
         Raises TrainingError when the data set declares no label.
         """
@@ -57,6 +67,7 @@ class StreamedHistory:
         self._from_ms = -EVER if from_ms is None else from_ms
         self._until_ms = EVER if until_ms is None else until_ms
         self._max_payload_bytes = max_payload_bytes
+        self._topic_id = topic_id
         self._batches: list[Batch] = []
         self._rejections: list[Rejection] = []
         self._seen = 0
@@ -80,7 +91,7 @@ class StreamedHistory:
         self._batches.append(
             Batch(
                 cleaned=_rows(cleaned, kept),
-                ids=[told or transaction_id(r) for told, r in zip(declared, mine, strict=True)],
+                ids=[told or transaction_id(r, self._topic_id) for told, r in zip(declared, mine, strict=True)],
                 places=[(r.partition, r.offset) for r in mine],
                 digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
             )
