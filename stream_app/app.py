@@ -55,7 +55,7 @@ class ConsumerGroup:
 
 def make_app(settings: Settings) -> faust.App:
     """A Faust app on the record-batch transport, with nothing on it yet."""
-    transport.install()
+    transport.install(settings.max_payload_bytes)
     return faust.App(
         settings.group,
         broker=";".join(f"{transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),

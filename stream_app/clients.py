@@ -1,4 +1,9 @@
-"""Making Kafka clients: how to be let in; knock first, and one readable line when nobody answers."""
+"""Making Kafka clients: how to be let in; knock first, and one readable line when nobody answers.
+
+`RecordConsumer` is the consumer to read records with: kafka-python's own ends on some that every broker accepts.
+It rests on internals of kafka-python 3.0 (each has a test in tests/test_faust_contract.py): `KafkaConsumer._fetcher`,
+`Fetcher.PartitionRecords`, its `_unpack_records` and `next_fetch_offset`, `MemoryRecords._buffer`.
+"""
 
 import contextlib
 import functools
@@ -7,10 +12,40 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import Fetcher
 from kafka.errors import KafkaError
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatch
 
 from schemas.cluster import Access, Cluster
 from schemas.errors import BrokerError, ConfigError
+from stream_app.record_batches import AT_ONCE_BYTES, RecordBatches, is_plain, report_failure
+
+
+class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
+    """kafka-python's consumer, made to get past any record (`stream_app.record_batches`). It cuts values over 16 MB."""
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._fetcher.PartitionRecords = _PartitionRecords
+
+
+class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """kafka-python's, with another reading where its own does not do."""
+
+    def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Any]:
+        data = records._buffer
+        if is_plain(data):
+            try:
+                yield from super()._unpack_records(tp, records, *deserializers)
+            except Exception as error:
+                report_failure(tp, self.next_fetch_offset, error)
+            else:
+                return
+        batches = RecordBatches(data, DefaultRecordBatch, LegacyRecordBatch, AT_ONCE_BYTES)
+        batches.first_offset = self.next_fetch_offset
+        yield from super()._unpack_records(tp, batches, *deserializers)
 
 
 def arguments(bootstrap: str) -> dict[str, Any]:

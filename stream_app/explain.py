@@ -1,7 +1,7 @@
 """One decision, found again and made again: the same transaction, the same model version, the same bytes."""
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from schemas.dataset import load_dataset
 from schemas.decision import decision_id
@@ -9,7 +9,7 @@ from schemas.errors import TamizError
 from schemas.events import Decision
 from schemas.settings import Settings
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.handling import OFFSET_HEADER, Policy, handle
 from stream_app.model_store import ModelStore
 from stream_app.reading import Record, read_to_end
@@ -83,7 +83,7 @@ def _find(settings: Settings, named: str, topic_id: str) -> Record:
 
 def _fetch(settings: Settings, partition: int, offset: int) -> Record:
     with reaching(settings.bootstrap):
-        consumer = KafkaConsumer(
+        consumer = RecordConsumer(
             **arguments(settings.bootstrap), group_id=None, enable_auto_commit=False, auto_offset_reset="none"
         )
     tp = TopicPartition(settings.transactions_topic, partition)

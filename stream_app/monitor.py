@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
 from monitoring.panes import MINUTE_MS
 from monitoring.reference import load_reference
@@ -29,7 +29,7 @@ from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.events import Decision, DriftReport, Label, PaneSnapshot
 from schemas.settings import Settings
 from schemas.wire import decode
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.model_store import ModelStore
 from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.monitor_server import MonitorReadiness
@@ -89,7 +89,7 @@ class Monitor:
             if (report := self._decoded(record, DriftReport)) is not None:
                 self._told_until[report.model_version] = report.until_ms
         with reaching(s.bootstrap):
-            consumer = KafkaConsumer(
+            consumer = RecordConsumer(
                 **arguments(s.bootstrap),
                 group_id=None,
                 enable_auto_commit=False,

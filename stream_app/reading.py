@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 
 
 class Record(Protocol):
@@ -30,7 +30,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
     Raises BrokerError when nobody answers or there is no such topic.
     """
     with reaching(bootstrap):
-        consumer = KafkaConsumer(
+        consumer = RecordConsumer(
             **arguments(bootstrap),
             group_id=None,
             enable_auto_commit=False,

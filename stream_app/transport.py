@@ -14,6 +14,7 @@ The contract:
 * What a fetch brings while the group changes hands is dropped, and the partitions are sought back to their committed
   offsets, as Faust does it; to their beginning where nothing was ever committed, which Faust does not do.
 * Records of aborted transactions are never seen.
+* Whatever record the broker accepts is handed over (`stream_app.record_readers`).
 * On revocation and on stop Faust calls `wait_empty`; it gives the sink time to finish what it holds.
 
 Faust 0.15.3 and aiokafka 0.14.0 internals this rests on (each has a test in tests/test_faust_contract.py):
@@ -31,6 +32,8 @@ from aiokafka import AIOKafkaProducer
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from stream_app import record_readers
 
 SCHEME = "tamiz"
 
@@ -153,6 +156,7 @@ class RecordBatchTransport(driver.Transport):  # type: ignore[misc]
     Producer: ClassVar[type] = RecordBatchProducer
 
 
-def install() -> None:
-    """Make Faust know the scheme `tamiz://`."""
+def install(max_payload_bytes: int) -> None:
+    """Make Faust know the scheme `tamiz://`, and consumers get past any record; payloads up to that size stay whole."""
     TRANSPORTS.aliases[SCHEME] = "stream_app.transport:RecordBatchTransport"
+    record_readers.install(max_payload_bytes)

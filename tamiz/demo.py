@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,7 +22,7 @@ from schemas.events import Decision
 from schemas.settings import Settings
 from schemas.topics import table
 from schemas.transaction_ids import place
-from stream_app.clients import arguments
+from stream_app.clients import RecordConsumer, arguments
 from stream_app.topic_admin import create_topics, topic_ids
 from tamiz.demo_services import ready, running
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
@@ -92,7 +92,7 @@ class Watcher(threading.Thread):
 
     def _watch(self) -> None:
         s = self._settings
-        consumer = KafkaConsumer(**arguments(s.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=20)
+        consumer = RecordConsumer(**arguments(s.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=20)
         try:
             partitions = [
                 TopicPartition(topic, p)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import TamizError
 from schemas.events import DriftAlert, ModelEvent, RetrainRequest
 from schemas.settings import Settings
-from stream_app.clients import arguments
+from stream_app.clients import RecordConsumer, arguments
 from training.planted_drift import PlantedDrift
 from training.simulation import Traffic, simulate
 from training.spellings import payloads
@@ -66,7 +66,7 @@ def follow(settings: Settings, since: float, console: Console, check: Callable[[
         settings.retrain_requests_topic: RetrainRequest,
         settings.model_events_topic: ModelEvent,
     }
-    consumer = KafkaConsumer(**arguments(settings.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=50)
+    consumer = RecordConsumer(**arguments(settings.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=50)
     try:
         consumer.assign([TopicPartition(topic, 0) for topic in topics])
         consumer.seek_to_beginning()

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from monitoring.notices import Notification
 from schemas.errors import BrokerError, ModelUnavailable
 from schemas.settings import Settings
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from tamiz.delivery import PATIENT, Patience
 from tamiz.notifier import Notifier, group
 from tamiz.receivers import ReportOf, receivers
@@ -82,7 +82,7 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
     """
     with contextlib.ExitStack() as stack, reaching(settings.bootstrap):
         # Assigned by hand: who waits for a receiver must not be thrown out of a group meanwhile.
-        consumer = KafkaConsumer(
+        consumer = RecordConsumer(
             **arguments(settings.bootstrap),
             group_id=group(settings),
             enable_auto_commit=False,

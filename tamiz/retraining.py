@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
@@ -16,7 +16,7 @@ from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from schemas.wire import decode
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.reading import read_to_end
 from training.apart import BY
 from training.retrainer import Progress, Retrainer
@@ -103,7 +103,7 @@ def _past(settings: Settings) -> Iterator[ModelEvent]:
 def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
     with contextlib.ExitStack() as stack, reaching(settings.bootstrap):
         # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
-        consumer = KafkaConsumer(
+        consumer = RecordConsumer(
             **arguments(settings.bootstrap),
             group_id=f"{settings.group}-retrainer",
             enable_auto_commit=False,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
@@ -16,7 +16,7 @@ from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, PaneSn
 from schemas.settings import Settings
 from schemas.wire import decode
 from stream_app import dead_letters
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.dashboard.feed import Feed
 from stream_app.dashboard.heat import Heat
 from stream_app.dashboard.latencies import Latencies
@@ -163,7 +163,7 @@ class Reader(threading.Thread):
 
 
 def _consumer(settings: Settings, **changes: Any) -> Any:
-    return KafkaConsumer(
+    return RecordConsumer(
         **arguments(settings.bootstrap),
         group_id=None,
         enable_auto_commit=False,

@@ -1,0 +1,508 @@
+"""Record batches as the broker gives them -> records, whatever is in them. Pure.
+
+The clients' decoders end the process on what every broker accepts (a header name that is not UTF-8), and decompress a
+batch whatever it becomes. `RecordBatches` replaces the `MemoryRecords` of aiokafka (`stream_app.record_readers`) and of
+kafka-python (`stream_app.clients`) where a fetch is not plain, and where the client's own decoder has failed. That
+decoder reads each batch first, decompressed within bounds; what it cannot read, or what is large, is read here, record
+by record.
+
+* A header name that is not UTF-8 is read with escapes (`\\xff`).
+* A key or value of more than `keep_bytes` is a `Partial`: its beginning, its size and its SHA-256.
+* A record that cannot be read (its parts contradict its length) has an `Unreadable` value, and so has each record of a
+  batch that cannot be read (damaged, of an unknown codec, of more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`); after
+  `MAX_UNREADABLE` of a batch one more speaks for the rest.
+* A batch whose checksum is wrong is fetched again once, for the network may be to blame.
+* Offsets ascend, and no record is left out.
+"""
+
+import hashlib
+import logging
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from stream_app.decompression import CHUNK_BYTES, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
+
+KEEP_BYTES = 1024 * 1024  # of a key or a value
+AT_ONCE_BYTES = 16 * 1024 * 1024  # a batch up to this size is decoded at once, by the client's own decoder
+MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; what comes after it in a batch is unreadable
+MAX_BATCH_RECORDS = 1_000_000
+MAX_UNREADABLE = 1_000  # records of a batch that become dead letters of their own
+
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_LEGACY = struct.Struct(">qiIbb")  # message formats 0 and 1, of Kafka before 0.11
+_LENGTH = struct.Struct(">i")
+_OVERHEAD = 12  # base offset and length
+_MAGIC = 16  # where the format's number is
+_LAST_DELTA = 23
+_ATTRIBUTES = 21  # where they are in a header; what the checksum covers begins there
+_CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
+
+log = logging.getLogger("tamiz.kafka")
+Headers = list[tuple[str, bytes | None]]
+
+
+class Partial(bytes):
+    """The beginning of a key or value that is too large to be kept."""
+
+    size: int  # bytes of the whole
+    sha256: str  # of the whole, lower-case hexadecimal
+
+    @classmethod
+    def of(cls, kept: bytes, size: int, sha256: str) -> "Partial":
+        """kept: its first bytes."""
+        made = cls(kept)
+        made.size, made.sha256 = size, sha256
+        return made
+
+    @classmethod
+    def cut(cls, whole: bytes, keep_bytes: int) -> "Partial":
+        """Keep the first bytes of a value."""
+        return cls.of(whole[:keep_bytes], len(whole), hashlib.sha256(whole).hexdigest())
+
+
+class Unreadable(bytes):
+    """Instead of the value of a record that cannot be read. It is empty."""
+
+    reason: str
+    last_offset: int  # of the records that it speaks for; most often its own
+
+    @classmethod
+    def because(cls, reason: str, last_offset: int) -> "Unreadable":
+        """reason: what is wrong, as a dead letter says it."""
+        made = cls()
+        made.reason, made.last_offset = reason, last_offset
+        return made
+
+
+class Record(NamedTuple):
+    """A record, with what aiokafka's and kafka-python's consumers ask of one."""
+
+    offset: int
+    timestamp: int  # ms; -1 for none
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    checksum: int | None = None
+    size_in_bytes: int = 0
+
+    def validate_crc(self) -> bool:
+        """The checksum is the batch's, and was looked at."""
+        return True
+
+
+class RecordBatches:
+    """What a fetch brought of one partition: an iterator of batches, with the interface of the clients' own."""
+
+    def __init__(
+        self,
+        data: bytes,
+        decoder: Callable[[Any], Any],
+        legacy: Callable[[Any, int], Any],
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        """decoder, legacy: the client's own, of a batch's bytes (message format 2; 0 and 1 with their number)."""
+        self._data = memoryview(data)
+        self._position = 0
+        self.decoder = decoder
+        self.legacy = legacy
+        self.keep_bytes = keep_bytes
+        self.first_offset = 0  # asked for; what is before it in a batch is passed over
+        self.budget_bytes: int | None = None  # stop after so many; the next fetch goes on from there
+        self.spent_bytes = 0
+
+    def size_in_bytes(self) -> int:
+        """Of the whole fetch."""
+        return len(self._data)
+
+    def has_next(self) -> bool:
+        """Whether there is another whole batch, and room for it."""
+        if self.budget_bytes is not None and self.spent_bytes >= self.budget_bytes:
+            return False
+        while (end := self._end()) is not None and self._next_offset() <= self.first_offset:
+            self._position = end
+        return end is not None
+
+    def next_batch(self) -> Any:
+        """The next batch, or None."""
+        if not self.has_next():
+            return None
+        end = self._end()
+        data = self._data[self._position : end]
+        self._position = end or 0
+        return RecordBatch(data, self) if _is_of_format_2(data) else LegacyBatch(data, self)
+
+    def _next_offset(self) -> int:
+        data = self._data[self._position :]
+        (base,) = struct.unpack_from(">q", data)
+        (delta,) = struct.unpack_from(">i", data, _LAST_DELTA) if _is_of_format_2(data) else (0,)
+        return int(base + max(0, delta) + 1)
+
+    def stop(self) -> None:
+        """Give no further batch."""
+        self._position = len(self._data)
+
+    def _end(self) -> int | None:
+        left = len(self._data) - self._position
+        if left < _LEGACY.size:
+            return None
+        (length,) = struct.unpack_from(">i", self._data, self._position + 8)
+        # A last batch that is cut off is the rule: a fetch ends at so many bytes.
+        return self._position + _OVERHEAD + length if _LEGACY.size - _OVERHEAD <= length <= left - _OVERHEAD else None
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether a fetch holds nothing compressed and nothing large: the client's own decoder may read it as it is."""
+    if len(data) > KEEP_BYTES:
+        return False
+    position, end = 0, len(data) - _HEADER.size
+    while position <= end:
+        if data[position + _ATTRIBUTES + 1] & _CODEC or data[position + _MAGIC] < 2:
+            return False
+        (length,) = _LENGTH.unpack_from(data, position + 8)
+        if length < 0:
+            return False
+        position += _OVERHEAD + length
+    return True
+
+
+def report_failure(partition: Any, offset: int, error: Exception) -> None:
+    """Log that a client's own decoder has failed, and that another one goes on."""
+    log.warning(
+        "%s-%d: the Kafka client cannot decode offset %d or one after it (%r); each record is decoded on its own",
+        partition.topic,
+        partition.partition,
+        offset,
+        error,
+    )
+
+
+def _is_of_format_2(data: memoryview) -> bool:
+    return len(data) >= _HEADER.size and data[_MAGIC] >= 2
+
+
+class RecordBatch:
+    """A batch of message format 2: what its header says, and its records when it is iterated over, once."""
+
+    def __init__(self, data: memoryview, source: RecordBatches) -> None:
+        self._data = data
+        self._source = source
+        (
+            self.base_offset,
+            _,
+            self.leader_epoch,
+            self.magic,
+            self.crc,
+            self.attributes,
+            self._last_delta,
+            self._first_timestamp,
+            self._max_timestamp,
+            self.producer_id,
+            _,
+            _,
+            self._count,
+        ) = _HEADER.unpack_from(data)
+        self.timestamp_type = int(bool(self.attributes & _LOG_APPEND_TIME))
+        self.is_transactional = bool(self.attributes & _TRANSACTIONAL)
+        self.is_control_batch = bool(self.attributes & _CONTROL)
+        self.last_offset = self.base_offset + max(0, self._last_delta)
+        self.next_offset = self.last_offset + 1
+        self._own = source.decoder(data)  # the client's reading of it
+        self._fault: str | None = None
+        self._control: Iterator[Any] | None = None
+
+    def validate_crc(self) -> bool:
+        """Always true: a batch whose checksum is wrong is read again, then is unreadable."""
+        if self._own.validate_crc():
+            return True
+        self.is_control_batch = self.is_transactional = False
+        if not 0 <= self._last_delta < MAX_BATCH_RECORDS:  # damaged, too
+            self.last_offset, self.next_offset = self.base_offset, self.base_offset + 1
+        if _seen_before((self.base_offset, self.crc, len(self._data))):
+            self._fault = "its checksum is wrong"
+        else:
+            self._fault = ""
+            self.next_offset = max(self.base_offset, self._source.first_offset)
+            self._source.stop()
+        return True
+
+    def has_producer_id(self) -> bool:
+        """Whether an idempotent or transactional producer sent it."""
+        return bool(self.producer_id > -1)
+
+    def __next__(self) -> Any:
+        """The record of a control batch."""
+        if self._control is None:
+            self._control = iter(self._own)
+        return next(self._control)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._fault is not None:
+            return self._unreadable(self.base_offset, self._fault) if self._fault else iter(())
+        if self._count == 0:
+            return iter(())
+        codec = self.attributes & _CODEC
+        body = self._data[_HEADER.size :]
+        own, plain = self._own, self._data
+        try:
+            if codec:
+                text = decompressed(codec, body, AT_ONCE_BYTES)
+                plain, body = self._uncompressed(text), memoryview(text)
+                own = self._source.decoder(plain)
+        except SizeLimitError:
+            return self._one_by_one(chunks(codec, body))
+        except UnreadableBatchError as error:
+            return self._unreadable(self.base_offset, str(error))
+        if len(plain) > AT_ONCE_BYTES:
+            return self._one_by_one(pieces(body))
+        self._source.spent_bytes += len(plain)
+        try:
+            records = list(own)
+        except Exception:
+            return self._one_by_one(pieces(body))
+        if self.base_offset < self._source.first_offset:
+            records = [r for r in records if r.offset >= self._source.first_offset]
+        # No record of a small batch is large.
+        return iter(records) if len(plain) <= self._source.keep_bytes else self._bounded(records)
+
+    def _uncompressed(self, body: bytes) -> memoryview:
+        """The same batch as if nobody had compressed it. Its checksum is wrong."""
+        plain = bytearray(self._data[: _HEADER.size]) + body
+        struct.pack_into(">h", plain, _ATTRIBUTES, self.attributes & ~_CODEC)
+        struct.pack_into(">i", plain, 8, len(plain) - _OVERHEAD)
+        return memoryview(plain)
+
+    def _bounded(self, records: Iterable[Any]) -> Iterator[Any]:
+        keep = self._source.keep_bytes
+        for record in records:
+            if record.value is not None and len(record.value) > keep:
+                yield Record(
+                    record.offset,
+                    record.timestamp,
+                    record.timestamp_type,
+                    record.key,
+                    Partial.cut(record.value, keep),
+                    record.headers,
+                )
+            else:
+                yield record
+
+    def _one_by_one(self, parts: Iterator[bytes]) -> Iterator[Record]:
+        source, stream, offset = self._source, _Stream(parts), self.base_offset
+        kept = 0
+        try:
+            for index in range(min(self._count, MAX_BATCH_RECORDS)):
+                record = self._read(stream, index, offset)
+                offset = record.offset + 1
+                if record.offset < source.first_offset:
+                    continue
+                yield record
+                kept += len(record.value or b"") + len(record.key or b"")
+                if source.budget_bytes is not None and kept > source.budget_bytes:
+                    self.next_offset = offset
+                    source.stop()
+                    return
+        except UnreadableBatchError as error:
+            yield from self._unreadable(offset, str(error))
+            return
+        if self._count > MAX_BATCH_RECORDS:
+            yield from self._unreadable(offset, f"its batch holds more than {MAX_BATCH_RECORDS} records")
+        source.spent_bytes += kept
+
+    def _read(self, stream: "_Stream", index: int, least: int) -> Record:
+        length = stream.varint()
+        if length < 0:
+            raise UnreadableBatchError(f"the length of a record is {length}")
+        keep = self._source.keep_bytes
+        fault, delta, time_delta = "", index, 0
+        key: bytes | None = None
+        value: bytes | None = None
+        headers: Headers = []
+        end = stream.position + length
+        try:
+            stream.take(1)  # attributes, which mean nothing yet
+            time_delta, delta = stream.varint(), stream.varint()
+            key = stream.text(end, keep)
+            value = stream.text(end, keep)
+            headers = stream.headers(end, AT_ONCE_BYTES)
+        except _FaultyRecordError as error:
+            fault = str(error)
+        if stream.position > end:
+            raise UnreadableBatchError("a record is longer than it says")
+        if stream.position < end and not fault:
+            fault = f"{end - stream.position} bytes follow its headers"
+        stream.pass_over(end - stream.position)
+        offset = self.base_offset + delta
+        if not least <= offset <= self.last_offset:
+            offset = least
+        if fault:
+            value, headers = Unreadable.because(f"the record cannot be read: {fault}", offset), []
+        return Record(offset, self._time(time_delta), self.timestamp_type, key, value, headers, None, length)
+
+    def _time(self, delta: int) -> int:
+        if self.timestamp_type:
+            return int(self._max_timestamp)
+        return int(self._first_timestamp) + delta
+
+    def _unreadable(self, offset: int, reason: str) -> Iterator[Record]:
+        reason = f"the record cannot be read: {reason}"
+        offset = max(offset, self._source.first_offset)
+        apart = min(self.last_offset, offset + MAX_UNREADABLE)
+        for each in range(offset, apart + 1):
+            last = each if each < apart else self.last_offset
+            time = int(self._max_timestamp)
+            yield Record(each, time, self.timestamp_type, None, Unreadable.because(reason, last), [])
+
+
+class LegacyBatch:
+    """A message of format 0 or 1: one record, or a compressed set of them. No broker since 4.0 takes them any more."""
+
+    is_control_batch = False
+    is_transactional = False
+    producer_id = None  # aiokafka's own says so
+    leader_epoch = -1
+
+    def __init__(self, data: memoryview, source: RecordBatches) -> None:
+        self._data = data
+        self._source = source
+        self.base_offset, _, self.crc, self.magic, self._attributes = _LEGACY.unpack_from(data)
+        self.last_offset = self.base_offset
+        self.next_offset = self.base_offset + 1
+
+    def validate_crc(self) -> bool:
+        """Always true: one whose checksum is wrong is unreadable."""
+        return True
+
+    def has_producer_id(self) -> bool:
+        """Never."""
+        return False
+
+    def __iter__(self) -> Iterator[Record]:
+        try:
+            own = self._source.legacy(self._data, self.magic)
+            if not own.validate_crc():
+                raise UnreadableBatchError("its checksum is wrong")
+            if codec := self._attributes & _CODEC:
+                # Only to see how much it is: the client's decoder does it again.
+                decompressed(codec, self._data[len(self._data) - self._compressed_bytes() :], AT_ONCE_BYTES)
+            found = [
+                Record(r.offset, -1 if r.timestamp is None else r.timestamp, r.timestamp_type or 0, r.key, r.value, [])
+                for r in own
+            ]
+        except Exception as error:
+            reason = f"the record cannot be read: {error or type(error).__name__}"
+            found = [Record(self.base_offset, -1, 0, None, Unreadable.because(reason, self.base_offset), [])]
+        self._source.spent_bytes += sum(len(r.value or b"") for r in found)
+        return iter([r for r in found if r.offset >= self._source.first_offset])
+
+    def _compressed_bytes(self) -> int:
+        key_at = _LEGACY.size + (8 if self.magic == 1 else 0)
+        (key_size,) = struct.unpack_from(">i", self._data, key_at)
+        (size,) = struct.unpack_from(">i", self._data, key_at + 4 + max(0, key_size))
+        return max(0, min(int(size), len(self._data)))
+
+
+class _FaultyRecordError(Exception):
+    """The parts of a record contradict each other; where it ends is known."""
+
+
+class _Stream:
+    """Bytes that come in pieces."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._buffer = b""
+        self._at = 0
+        self._read = 0
+        self.position = 0  # since the beginning
+
+    def take(self, n: int) -> bytes:
+        """The next n bytes."""
+        if len(self._buffer) - self._at < n:
+            self._fill(n)
+        found = self._buffer[self._at : self._at + n]
+        self._at += n
+        self.position += n
+        return found
+
+    def varint(self) -> int:
+        """The next number, zigzag-encoded, of at most 64 bits."""
+        if len(self._buffer) - self._at < 10:
+            self._fill(10, needed=1)
+        found = shift = 0
+        buffer, at = self._buffer, self._at
+        while shift < 70 and at < len(buffer):
+            byte = buffer[at]
+            at += 1
+            found |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                self.position += at - self._at
+                self._at = at
+                return (found >> 1) ^ -(found & 1)
+            shift += 7
+        raise UnreadableBatchError("a number in it has no end")
+
+    def text(self, end: int, keep_bytes: int) -> bytes | None:
+        """The next key or value; None for null."""
+        size = self.varint()
+        if size < 0:
+            return None
+        if size > end - self.position:
+            raise _FaultyRecordError(f"{size} bytes are announced and {end - self.position} left")
+        if size <= keep_bytes:
+            return self.take(size)
+        kept = self.take(keep_bytes)
+        digest = hashlib.sha256(kept)
+        self.pass_over(size - keep_bytes, digest.update)
+        return Partial.of(kept, size, digest.hexdigest())
+
+    def headers(self, end: int, max_bytes: int) -> Headers:
+        """The headers, up to the record's end."""
+        if end - self.position > max_bytes:
+            raise _FaultyRecordError(f"its headers are of {end - self.position} bytes; at most {max_bytes} are read")
+        count = self.varint()
+        if not 0 <= count <= end - self.position:
+            raise _FaultyRecordError(f"it announces {count} headers")
+        found: Headers = []
+        for _ in range(count):
+            name = self.text(end, max_bytes)
+            found.append(((name or b"").decode("utf-8", "backslashreplace"), self.text(end, max_bytes)))
+        return found
+
+    def pass_over(self, n: int, see: Callable[[bytes], object] = lambda part: None) -> None:
+        """Read n bytes and keep none."""
+        while n > 0:
+            part = self.take(min(n, CHUNK_BYTES))
+            see(part)
+            n -= len(part)
+
+    def _fill(self, n: int, needed: int | None = None) -> None:
+        held = [self._buffer[self._at :]]
+        size = len(held[0])
+        while size < n:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            self._read += len(part)
+            if self._read > MAX_BATCH_BYTES:
+                raise UnreadableBatchError(f"its batch decompresses to more than {MAX_BATCH_BYTES} bytes")
+            held.append(part)
+            size += len(part)
+        if size < (n if needed is None else needed):
+            raise UnreadableBatchError("its batch ends in the middle of a record")
+        self._buffer, self._at = b"".join(held), 0
+
+
+_SUSPECTS: OrderedDict[tuple[int, int, int], None] = OrderedDict()  # the last batches whose checksum was wrong
+
+
+def _seen_before(batch: tuple[int, int, int]) -> bool:
+    if batch in _SUSPECTS:
+        del _SUSPECTS[batch]
+        return True
+    _SUSPECTS[batch] = None
+    while len(_SUSPECTS) > 1_000:
+        _SUSPECTS.popitem(last=False)
+    return False
