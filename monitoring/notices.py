@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas.events import DriftAlert, ModelEvent, Severity
+from schemas.sanitize import chat_text, printable
 
 RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 # A failed training wakes nobody: the champion goes on deciding, and the retrainer tries again.
@@ -77,13 +78,10 @@ def slack(notice: Notification) -> bytes:
 
     >>> told = ModelEvent(model="m", model_version=2, change="promoted", reason="AUC < 1", by="ana", happened_at_ms=0)
     >>> slack(notification(told, "model-events-0-7"))
-    b'{"text":":white_check_mark: *m v2: promoted*\\\\nAUC &lt; 1 (by ana)"}'
+    b'{"text":":white_check_mark: `m v2: promoted`\\\\n`AUC &lt; 1 (by ana)`"}'
     """
-    # Slack reads <...> as links and mentions: nothing that a record brings may ping a channel.
-    title, text = (
-        part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for part in (notice.title, notice.text)
-    )
-    return msgspec.json.encode({"text": f"{MARKS[notice.severity]} *{title}*\n{text}"})
+    title, text = chat_text(notice.title), chat_text(notice.text)  # nothing that a record brings may ping a channel
+    return msgspec.json.encode({"text": f"{MARKS[notice.severity]} {title}\n{text}"})
 
 
 def tamiz(notice: Notification) -> bytes:
@@ -117,7 +115,4 @@ def signature(body: bytes, secret: str, at_s: int) -> str:
 
 
 def _line(text: str, longest: int) -> str:
-    # `isprintable` is False for control characters, line separators and what turns the direction of writing.
-    printable = "".join(c if c.isprintable() else " " for c in text[: longest * 2])
-    line = " ".join(printable.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    return printable(" ".join(text[: longest * 2].split()), longest)

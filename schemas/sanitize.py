@@ -11,7 +11,7 @@ in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `print
 | JSON on a terminal or in a log | `json_line` | what JSON leaves unescaped: DEL, C1 controls, bidirectional overrides |
 | CSV | `csv_cell`, `csv_value` reads it | formulas of spreadsheets |
 | figures of matplotlib | `plot_text` | mathtext between two `$` |
-| HTML | `html_text` | tags, entities, quotes |
+| HTML | `html_text`, `drawn_html_text` | tags, entities, quotes; mathtext, too |
 | PDF paragraphs of reportlab | `pdf_text` | its XML, and texts longer than a page |
 | chat | `chat_text` | mentions, links, markup of Slack and Mattermost |
 | mail headers | `mail_header` | a second header |
@@ -126,6 +126,15 @@ def html_text(text: str) -> str:
     return html.escape(printable(text))
 
 
+def drawn_html_text(text: str) -> str:
+    """For what goes both into HTML and into figures, as SweetViz does with the names and values of a table.
+
+    >>> drawn_html_text(r"$\\frac{$ <b>")
+    '&#36;\\\\frac{&#36; &lt;b&gt;'
+    """
+    return html_text(text).replace("$", "&#36;")
+
+
 def pdf_text(text: str, longest: int = MAX_CELL_LENGTH) -> str:
     """For a paragraph of reportlab, which parses XML.
 
@@ -136,19 +145,19 @@ def pdf_text(text: str, longest: int = MAX_CELL_LENGTH) -> str:
 
 
 def chat_text(text: str) -> str:
-    r"""For a message of Slack or Mattermost, within a code span: neither mention nor link nor markup acts.
+    r"""For a message of Slack or Mattermost: a code span, in which neither mention nor link nor markup acts.
 
-    A zero-width space goes into what either takes for a mention or a link, for those that look into code spans too.
+    A zero-width space goes into what either takes for a mention or a link, for receivers that look into code spans too.
 
     >>> chat_text("<!channel> `x`")
-    "&lt;!channel&gt; 'x'"
+    "`&lt;!channel&gt; 'x'`"
     >>> chat_text("@all see [this](https://x)").count(ZERO_WIDTH_SPACE)
     3
     """
     text = printable(text).replace("`", "'").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for acting, at in (("@", 1), ("](", 1), ("://", 1), ("www.", 3)):
         text = text.replace(acting, acting[:at] + ZERO_WIDTH_SPACE + acting[at:])
-    return text
+    return f"`{text}`" if text else ""
 
 
 def mail_header(text: str, longest: int = 200) -> str:

@@ -18,6 +18,7 @@ from kafka.partitioner import DefaultPartitioner
 from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import BrokerError, TamizError
+from schemas.rejected_rows import holds_rejected_rows, own_fields
 from stream_app.clients import arguments, reaching
 from stream_app.topic_admin import admin
 
@@ -58,9 +59,10 @@ def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
         with path.open(encoding=dataset.csv.encoding, newline="") as file:
             rows = csv.reader(file, delimiter=dataset.csv.delimiter)
             names = next(rows, [])
+            own = own_fields if holds_rejected_rows(names) else list
             for row in rows:
                 if row:
-                    yield encode(dict(zip(names, row, strict=False)))
+                    yield encode(dict(zip(own(names), own(row), strict=False)))
     except (OSError, UnicodeError, csv.Error) as error:
         raise TamizError(f"{path}: cannot be read: {error}") from None
 

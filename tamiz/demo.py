@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 from kafka import KafkaProducer, TopicPartition
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from schemas.errors import TamizError
 from schemas.events import Decision
@@ -26,6 +26,7 @@ from stream_app.clients import RecordConsumer, arguments
 from stream_app.topic_admin import create_topics, topic_ids
 from tamiz.demo_services import ready, running
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
+from tamiz.terminal import Terminal
 from training.pipeline import train
 from training.simulation import DAY_MS, Traffic, simulate
 from training.spellings import payloads, write
@@ -142,7 +143,7 @@ def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None
     return {place(p.topic, p.partition, p.offset, topic_id): due for due, p in places}
 
 
-def run(settings: Settings, folder: Path, rows: int, rate: float, console: Console) -> Summary:
+def run(settings: Settings, folder: Path, rows: int, rate: float, console: Terminal) -> Summary:
     """The whole of it, on a broker that runs already.
 
     folder: for the training file, the registry and the worker's log; kept, so that the MLflow UI can be looked at.
@@ -170,7 +171,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Conso
                 for command in ("monitor", "retrainer")
             ]
         page = f"{home}:{settings.dashboard_port}/"
-        console.print(f"while it lasts, [bold]{page}[/] shows what happens", highlight=False)
+        console.print(Text.assemble("while it lasts, ", (page, "bold"), " shows what happens"))
         watcher = Watcher(settings)
         stack.callback(watcher.stop)
         watcher.start()
@@ -204,7 +205,7 @@ def _tell_story(
     watcher: Watcher,
     services: Sequence["subprocess.Popen[bytes]"],
     started: float,
-    console: Console,
+    console: Terminal,
 ) -> list[Step]:
     """Let the customers change, follow the loop to its end, and see the new version decide."""
 
@@ -222,7 +223,8 @@ def _tell_story(
     answered = watcher.answered
     send(settings, customers, math.inf)
     story = [Step(step="drift planted", after_s=now(), event_time_ms=start_ms, detail="lower amounts, another fraud")]
-    console.print(f"[bold]drift planted[/] {len(customers):,} transactions of changed customers, {DAYS} days")
+    planted = f" {len(customers):,} transactions of changed customers, {DAYS} days"
+    console.print(Text.assemble(("drift planted", "bold"), planted))
     with console.status("watching what comes of it"):
         story += follow(settings, started, console, alive)
     before = set(watcher.model_versions)
@@ -238,7 +240,7 @@ def _tell_story(
     for version in sorted(watcher.model_versions - before):
         detail = f"version {version} decides, and no worker was restarted"
         story.append(Step(step="swapped", after_s=now(), detail=detail))
-        console.print(f"[bold]swapped[/] {detail}")
+        console.print(Text.assemble(("swapped", "bold"), f" {detail}"))
     return story
 
 
@@ -255,7 +257,7 @@ def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 
-def _follow(watcher: Watcher, rows: int, sending: "Future[dict[str, float]]", console: Console) -> None:
+def _follow(watcher: Watcher, rows: int, sending: "Future[dict[str, float]]", console: Terminal) -> None:
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     ) as progress:

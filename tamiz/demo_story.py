@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 from kafka import TopicPartition
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from schemas.errors import TamizError
 from schemas.events import DriftAlert, ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments
+from tamiz.terminal import Terminal
 from training.planted_drift import PlantedDrift
 from training.simulation import Traffic, simulate
 from training.spellings import payloads
@@ -55,7 +56,7 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 
-def follow(settings: Settings, since: float, console: Console, check: Callable[[], None]) -> Iterator[Step]:
+def follow(settings: Settings, since: float, console: Terminal, check: Callable[[], None]) -> Iterator[Step]:
     """What the loop says on its topics, until it has come to an end; the first alert of a shift is drawn.
 
     since: when the demo began, monotonic seconds. check: called often; raises when there is nothing more to wait for.
@@ -78,7 +79,7 @@ def follow(settings: Settings, since: float, console: Console, check: Callable[[
                 for record in records:
                     said = msgspec.json.decode(record.value, type=topics[partition.topic])
                     step = _step(said, round(time.monotonic() - since, 1))
-                    console.print(f"[bold]{step.step}[/] {step.detail}", highlight=False)
+                    console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
                     if isinstance(said, DriftAlert) and said.kind == "shift" and not drawn:
                         console.print(drawing(said))
                         drawn = True

@@ -1,6 +1,8 @@
 """The command `tamiz`: one sub-command a file in `tamiz/commands/`."""
 
 import importlib
+import io
+import logging
 import pkgutil
 import sys
 
@@ -27,8 +29,17 @@ for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda m: m.nam
 
 def run() -> None:
     """Run the command line; our own errors end it with one readable line and exit code 2."""
+    from stream_app.logs import TextLines
+    from tamiz.terminal import say_error, say_traceback
+
+    sys.excepthook = say_traceback
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no UTF-8 ends no command
+    if logging.lastResort is not None:  # what libraries log where no log was started
+        logging.lastResort.setFormatter(TextLines())
     try:
         app()
     except TamizError as error:
-        print(f"tamiz: {error}", file=sys.stderr)
+        say_error(error)
         sys.exit(2)

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from monitoring import notices
 from monitoring.notices import Notification
 from schemas.events import Severity
+from schemas.sanitize import mail_header
 from schemas.settings import Settings
 
 log = logging.getLogger("tamiz.notifier")
@@ -149,7 +150,7 @@ def message(notice: Notification, sender: str, to: str, report: bytes | None) ->
     to: addresses, separated by commas. report: the PDF to attach.
     """
     mail = EmailMessage()
-    mail["Subject"] = f"[{notice.severity}] {notice.title}"
+    mail["Subject"] = mail_header(f"[{notice.severity}] {notice.title}")
     mail["From"], mail["To"] = sender, to
     mail["Date"] = format_datetime(datetime.now(UTC))
     # Of the record alone: a mail that is sent again, its first answer having been lost, can be told from a second one.
@@ -161,7 +162,7 @@ def message(notice: Notification, sender: str, to: str, report: bytes | None) ->
         about.append(f"There is no report of version {notice.model_version} to attach; `tamiz report` writes one.")
     mail.set_content("\n".join(about) + "\n")
     if report is not None:
-        name = f"{notice.model}-v{notice.model_version}.pdf"
+        name = mail_header(f"{notice.model}-v{notice.model_version}.pdf")
         mail.add_attachment(report, maintype="application", subtype="pdf", filename=name)
     return mail
 

@@ -8,6 +8,8 @@ import msgspec
 from rich.text import Text
 
 from schemas.events import Decision
+from schemas.sanitize import json_line as safe_json
+from schemas.sanitize import terminal
 from stream_app import dead_letters
 from stream_app.reading import Record
 
@@ -32,43 +34,47 @@ def json_line(record: Record) -> bytes:
         headers.setdefault(name, value.decode("utf-8", "replace") if value is not None else None)
     line["headers"] = headers
     line |= _value(record.value)
-    return msgspec.json.encode(line)
+    return safe_json(msgspec.json.encode(line).decode()).encode()
 
 
 def pretty(record: Record) -> Text:
     """One line of coloured text."""
-    moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    start = Text(f"{moment:%H:%M:%S} {record.topic}-{record.partition}-{record.offset} ", style="dim")
+    start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:
         return start + _pretty_dead_letter(about)
     try:
         return start + _pretty_decision(msgspec.json.decode(record.value or b"", type=Decision))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return start + Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
 
 
 def _shown(raw: bytes) -> str:
-    # Bytes of anybody's making: what would steer the terminal is written as an escape.
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return terminal(raw.decode("utf-8", "backslashreplace"))
+
+
+def _time(ms: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a producer may stamp a record with any number
+        return f"{ms} ms"
 
 
 def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
     return Text.assemble(
-        (f"{about.code} ", "bold red"),
-        (f"{about.field or 'payload'} ", "bold"),
-        f"is {about.value}, wanted {about.wanted} ",
-        (f"(from {about.origin})", "dim"),
+        (f"{terminal(about.code)} ", "bold red"),
+        (f"{terminal(about.field or 'payload')} ", "bold"),
+        f"is {terminal(about.value)}, wanted {terminal(about.wanted)} ",
+        (f"(from {terminal(about.origin)})", "dim"),
     )
 
 
 def _pretty_decision(decision: Decision) -> Text:
     return Text.assemble(
         (f"{decision.outcome:<8}", f"bold {COLOURS[decision.outcome]}"),
-        f"{decision.score:.4f} {decision.transaction_id} ",
-        (f"{decision.model} v{decision.model_version} ", "dim"),
-        ("; ".join(reason.text for reason in decision.reasons), "italic"),
+        f"{decision.score:.4f} {terminal(decision.transaction_id)} ",
+        (f"{terminal(decision.model)} v{decision.model_version} ", "dim"),
+        (terminal("; ".join(reason.text for reason in decision.reasons)), "italic"),
     )
 
 

@@ -14,12 +14,16 @@ from monitoring.model import ScoringModel
 from schemas.dataset import load_dataset
 from schemas.errors import ConfigError, TrainingError
 from schemas.events import Decision
+from schemas.rejected_rows import COLUMNS as REJECTED
+from schemas.sanitize import csv_cell, printable
 from schemas.settings import Settings
 from stream_app.handling import Policy, handle
+from stream_app.replay import read_payloads
 from tamiz.main import app
 from tests.broken_payloads import payload
 from tests.test_handling import records
-from training.batch import REJECTED, Batch, score_file
+from training.batch import Batch, score_file
+from training.tables import read_chunks
 
 DATASET = load_dataset("card_transactions")
 POLICY = Policy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=False)
@@ -105,6 +109,24 @@ def test_what_is_rejected_stands_beside_with_why_and_once_mended_is_scored(model
     (tmp_path / "mended.csv").write_text(f"{header}\n{second.replace(';b;1;lots', ';b;1;9')}\n", encoding="utf-8")
     score_file(tmp_path / "mended.csv", tmp_path / "again.csv", DATASET, model)
     assert [r["transaction_id"] for r in written(tmp_path / "again.csv")] == ["b"]
+
+
+def test_no_cell_is_a_formula_and_a_rejected_row_is_read_again_as_it_was(model: ScoringModel, tmp_path: Path) -> None:
+    odd = ['=HYPERLINK("http://x","y")', "'=1", "-5", "a\n\r=1", "\r=1\t", "@x", "b;=2", "\x1b[2J", ""]
+    rows = [[text, "1", amount, "5/01/2020", "3", text] for text in odd for amount in ("9", "-")]
+    with (tmp_path / "in.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([HEADER.split(";"), *rows])
+    out, rejected = tmp_path / "out.csv", tmp_path / "out.rejected.csv"
+    assert score_file(tmp_path / "in.csv", out, DATASET, model).rejected == len(odd)
+    ids = [row["transaction_id"] for row in written(out)]
+    assert ids == [csv_cell(printable(text)) for text in odd]
+    assert [text for text in ids if text.lstrip().startswith(("=", "@"))] == []
+
+    (chunk,) = [c for c in read_chunks(rejected, DATASET) if c.rows]
+    assert [chunk.columns["transaction_id"], chunk.columns["ciudad"]] == [odd, odd]
+    assert [json.loads(p)["ciudad"] for p in read_payloads(rejected, DATASET)] == odd
+    assert score_file(rejected, tmp_path / "again.csv", DATASET, model).rejected == len(odd)
+    assert (tmp_path / "again.rejected.csv").read_bytes().count(b"HYPERLINK") == 2
 
 
 def test_an_object_that_is_rejected_from_parquet_can_be_scored_from_its_text(

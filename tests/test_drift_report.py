@@ -1,5 +1,7 @@
 """Drift by hand and by calendar: a file and the stream's own panes, counted alike, against a model's reference."""
 
+import contextlib
+import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +26,13 @@ from schemas.topics import table
 from stream_app.handling import handle
 from stream_app.pane_history import read_periods
 from stream_app.topic_admin import create_topics
+from tamiz.commands.drift import _show as show
 from tamiz.main import app
 from tests.conftest import Kafka
+from tests.test_sanitize import HOSTILE, acts
 from tests.watched import FIRST_DAY_MS, POLICY, ROWS_A_DAY, Record, traffic
 from training.counting import count_file
+from training.drift_figures import write_drift
 from training.registry import download_bundle
 from training.simulation import DAY_MS, Traffic, simulate
 from training.spellings import payloads, write
@@ -184,6 +189,35 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
 
 
 @pytest.mark.usefixtures("registry")
+def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
+    champion: Champion, published: list[tuple[bytes, PaneSnapshot]], tmp_path: Path
+) -> None:
+    days = calendar(champion, published).periods("day")
+    found = compare(champion[1], days, model="$\\frac{$", model_version=1, source="<script>")
+    period = found.periods[-1]
+    nasty = list(HOSTILE.values())
+    features = tuple(
+        msgspec.structs.replace(
+            f,
+            labels=tuple(nasty[i % len(nasty)] for i in range(len(f.labels))),
+            statistics=msgspec.structs.replace(f.statistics, feature=nasty[n % len(nasty)]),
+        )
+        for n, f in enumerate(period.features)
+    )
+    period = msgspec.structs.replace(period, name=HOSTILE["mathtext"], features=features)
+    found = msgspec.structs.replace(found, periods=(period,))
+    for name in ("drift.png", "drift.html"):
+        write_drift(tmp_path / name, found)
+        assert (tmp_path / name).stat().st_size > 10_000
+    written = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    assert written.count("<script") == 0
+    assert acts(written) == []
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        show(found)
+    assert acts(out.getvalue()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

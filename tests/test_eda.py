@@ -58,7 +58,8 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
     path.write_text(OTHER_DECLARATION)
     dataset = load_dataset(str(path))
     rng = np.random.default_rng(5)
-    towns = ["<script>alert(1)</script>", *(f"town {i}" for i in range(29))]
+    hostile = ["<script>alert(1)</script>", r"$\frac{$", "$$", "[/nope]", "\x1b[2J\n\u202e", "東京"]
+    towns = [*hostile, *(f"town {i}" for i in range(30 - len(hostile)))]
     town = rng.choice(30, 3000, p=np.arange(30, 0, -1) / 465)
     weight = np.where(rng.random(3000) < 0.4, 0.0, rng.exponential(size=3000))
     bounced = rng.random(3000) < np.where(weight == 0, 0.02, 0.15)
@@ -196,6 +197,7 @@ def test_the_report_is_one_file_that_fetches_nothing_and_obeys_no_name_in_the_da
     assert "Associations" in outer.inner
     assert "&lt;script&gt;alert(1)" in page
     assert "Every column" in page
+    assert "\x1b" not in page + outer.inner
 
 
 def test_a_report_that_cannot_be_written_is_one_line(cheques: tuple[Dataset, History], tmp_path: Path) -> None:

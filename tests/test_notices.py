@@ -74,9 +74,11 @@ def test_whoever_must_approve_is_told_how() -> None:
 
 
 def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
-    nasty = told(sentence="<!channel> & <http://x|y>\r\nBcc: all@example.org\x00\u202e", model="m\r\nBcc: x@y.z")
-    assert b"&lt;!channel&gt; &amp; &lt;http://x|y&gt; Bcc: all@example.org" in notices.slack(nasty)
-    assert b"<" not in notices.slack(nasty)
+    nasty = told(sentence="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
+    text = msgspec.json.decode(notices.slack(nasty))["text"]
+    assert [part for part in ("<", "@all", "](", "://", "x@y", "\r") if part in text] == []
+    assert text.count("`") == 4
+    assert "&lt;!channel&gt; &amp; " in text
     mail = message(nasty, "tamiz@example.org", "ana@example.org", None)
     assert mail["Bcc"] is None
     assert b"\nBcc:" not in mail.as_bytes()

@@ -127,7 +127,7 @@ def test_a_stop_ends_the_wait_for_another_attempt(web: HttpReceiver) -> None:
 def test_slack_gets_its_text(web: HttpReceiver) -> None:
     assert outcome(only(slack_webhook=Secret(f"{web.url}/services/{SECRET}"))).problem is None
     assert msgspec.json.decode(web.requests[0].body) == {
-        "text": ":rotating_light: *m v1: shift incident opened*\nscore: PSI surely above 0.21 over 24 h"
+        "text": ":rotating_light: `m v1: shift incident opened`\n`score: PSI surely above 0.21 over 24 h`"
     }
 
 

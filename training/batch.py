@@ -24,6 +24,8 @@ from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.errors import ConfigError
 from schemas.events import Rejection
+from schemas.rejected_rows import COLUMNS as REJECTED
+from schemas.sanitize import csv_cell, printable
 from training.appearing import appearing
 from training.tables import CHUNK_ROWS, Chunk, Ragged, read_chunks, require_columns
 
@@ -41,7 +43,6 @@ DECISIONS = pa.schema(
         ("model_version", pa.int64()),
     ]
 )
-REJECTED = ("rejected_row", "rejected_code", "rejected_field", "rejected_value", "rejected_wanted")
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +70,9 @@ def score_file(
 ) -> Batch:
     """Decide every row of a file; both files appear when all of it is decided, and not before.
 
-    output: .csv (UTF-8, separated as the data set's own files are) or .parquet; what is rejected goes beside it, to
-    NAME.rejected.csv, written as the data set's own files are. read: told after each chunk how much of the file, in
-    [0, 1], is read.
+    output: .csv (UTF-8, separated as the data set's own files are, no cell a spreadsheet's formula) or .parquet, which
+    has ids as they came; what is rejected goes beside it, to NAME.rejected.csv, written as the data set's own files
+    are. read: told after each chunk how much of the file, in [0, 1], is read.
     Raises ConfigError for an output that cannot be, TrainingError for a file that cannot be read or is not the declared
     data set, ModelIncompatible for a model of another data set.
     """
@@ -91,7 +92,7 @@ def score_file(
             require_columns(path, dataset, chunk.columns)
             cleaned = clean_columns(dataset, chunk.columns)
             table, found = _decisions(chunk, cleaned, model)
-            decided_to.write_table(table)
+            decided_to.write_table(_for_spreadsheets(table) if output.suffix == ".csv" else table)
             outcomes += found
             rejections = _all_rejections(chunk, cleaned)
             rejected_to.write(chunk, rejections)
@@ -136,6 +137,15 @@ def _decisions(chunk: Chunk, cleaned: Cleaned, model: ScoringModel) -> tuple[pa.
     return pa.table(columns, schema=DECISIONS), np.bincount(decided.outcomes, minlength=len(OUTCOMES))
 
 
+def _for_spreadsheets(table: pa.Table) -> pa.Table:
+    """The table with texts of the input as cells that are no formulas, on one line each."""
+    for name in ("transaction_id", "reasons"):
+        texts = table.column(name).to_pylist()
+        cells = [None if text is None else csv_cell(printable(text)) for text in texts]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))
+    return table
+
+
 def _all_rejections(chunk: Chunk, cleaned: Cleaned) -> list[tuple[Rejection, list[Any]]]:
     """What is rejected of a chunk, by its row in the file, and the row's own fields."""
     found = [
@@ -160,8 +170,12 @@ def _decision_writer(path: Path, kind: str, dataset: Dataset) -> Any:
 
 class _RejectedWriter:
     def __init__(self, path: Path, dataset: Dataset, stack: ExitStack) -> None:
-        file: TextIO = stack.enter_context(path.open("w", encoding=dataset.csv.encoding, newline=""))
-        self._to = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\n")
+        file: TextIO = stack.enter_context(
+            # What the encoding has no character for is written as an escape: a reason may hold any.
+            path.open("w", encoding=dataset.csv.encoding, errors="backslashreplace", newline="")
+        )
+        # With this end of a line, a field that holds a return is quoted, too.
+        self._to = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\r\n")
         self._kept: list[int] | None = None  # places of the file's own columns, once its header is known
 
     def write(self, chunk: Chunk, rejections: Sequence[tuple[Rejection, list[Any]]]) -> None:
@@ -169,10 +183,12 @@ class _RejectedWriter:
             header = list(chunk.columns)
             # A file of rejected rows, mended and scored again, brings these columns along.
             self._kept = [i for i, name in enumerate(header) if name not in REJECTED]
-            self._to.writerow([*REJECTED, *(header[i] for i in self._kept)])
+            self._to.writerow([*REJECTED, *(csv_cell(header[i]) for i in self._kept)])
         for r, fields in rejections:
             own = fields if r.code == "ragged-row" else [_as_text(fields[i]) for i in self._kept]
-            self._to.writerow([r.row + 1, r.code, r.field, r.value, r.wanted, *own])
+            why = (None if text is None else printable(text) for text in (r.code, r.field, r.value, r.wanted))
+            cells = (csv_cell(cell) if isinstance(cell, str) else cell for cell in (*why, *own))
+            self._to.writerow([r.row + 1, *cells])
 
 
 def _as_text(value: Any) -> Any:

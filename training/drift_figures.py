@@ -1,6 +1,5 @@
 """A drift report for people: each feature's two distributions side by side, as a picture or as one closed HTML page."""
 
-from html import escape
 from io import StringIO
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from matplotlib.ticker import PercentFormatter
 
 from monitoring.comparison import DriftComparison, FeatureDrift, Period, verdict
 from schemas.errors import ConfigError
+from schemas.sanitize import html_text
 from training.appearing import appearing
-from training.figures import FRAUD, GOOD, GUESS
+from training.figures import FRAUD, GOOD, GUESS, label
 
 COLUMNS = 3
-LONGEST_LABEL = 14
+LONGEST_LABEL, LONGEST_TITLE = 14, 40  # characters
 KINDS = (".png", ".html")
 STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -46,19 +46,20 @@ def draw_period(comparison: DriftComparison, period: Period) -> Figure:
     figure = Figure(figsize=(4.4 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"{comparison.model} version {comparison.model_version}: what it learned from (grey) and {period.name} (blue)"
+        f"{label(comparison.model)} version {comparison.model_version}: what it learned from (grey) and "
+        f"{label(period.name)} (blue)"
     )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes, feature in zip(panels, period.features, strict=False):
         places = range(len(feature.labels))
         axes.bar([i - 0.2 for i in places], feature.reference or [0.0] * len(places), 0.4, color=GUESS)
         axes.bar([i + 0.2 for i in places], feature.current or [0.0] * len(places), 0.4, color=GOOD)
-        axes.set_xticks(places, [_short(label) for label in feature.labels], rotation=60, ha="right", fontsize=7)
+        ticks = [label(text, LONGEST_LABEL) for text in feature.labels]
+        axes.set_xticks(places, ticks, rotation=60, ha="right", fontsize=7)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         s = feature.statistics
-        axes.set_title(
-            f"{s.feature}   PSI {_number(s.psi)}", fontsize=10, color=FRAUD if s.exceeds else "black", loc="left"
-        )
+        named = f"{label(s.feature, LONGEST_TITLE)}   PSI {_number(s.psi)}"
+        axes.set_title(named, fontsize=10, color=FRAUD if s.exceeds else "black", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(period.features) :]:
         axes.set_axis_off()
@@ -67,14 +68,14 @@ def draw_period(comparison: DriftComparison, period: Period) -> Figure:
 
 def page(comparison: DriftComparison) -> str:
     """One closed HTML page."""
-    title = escape(f"Drift of {comparison.source} against {comparison.model} version {comparison.model_version}")
+    title = html_text(f"Drift of {comparison.source} against {comparison.model} version {comparison.model_version}")
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
     parts.append(f"<h1>{title}</h1>")
     for period in reversed(comparison.periods):
         svg = StringIO()
         draw_period(comparison, period).savefig(svg, format="svg")
         drawn = svg.getvalue()
-        parts.append(f"<h2>{escape(period.name)}</h2><p>{escape(verdict(period))}.</p>{_table(period)}")
+        parts.append(f"<h2>{html_text(period.name)}</h2><p>{html_text(verdict(period))}.</p>{_table(period)}")
         parts.append(drawn[drawn.index("<svg") :])  # without the declarations that a file of its own has
     return "\n".join([*parts, "</html>"])
 
@@ -95,7 +96,7 @@ def _table(period: Period) -> str:
     )
     rows = "".join(
         f"<tr{' class=moved' if f.statistics.exceeds else ''}>"
-        + "".join(f"<td>{escape(c)}</td>" for c in cells(f))
+        + "".join(f"<td>{html_text(c)}</td>" for c in cells(f))
         + "</tr>"
         for f in period.features
     )
@@ -113,7 +114,3 @@ def cells(feature: FeatureDrift) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"

@@ -17,6 +17,7 @@ import pandas as pd
 
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
+from schemas.sanitize import drawn_html_text, html_text
 from training.findings import Association, Findings, RatesOf, interval, shown_p
 from training.history import History
 
@@ -50,7 +51,7 @@ def write_report(path: Path, history: History, dataset: Dataset, found: Findings
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # before the drawing, which takes its time
         page = PAGE.format(
-            title=html.escape(title),
+            title=html_text(title),
             findings=findings_html(found, title),
             sweetviz=html.escape(_sweetviz(_frame(history, dataset, found), str(dataset.label))),
         )
@@ -61,7 +62,7 @@ def write_report(path: Path, history: History, dataset: Dataset, found: Findings
 
 def findings_html(found: Findings, title: str) -> str:
     """The findings as a part of a page; whatever comes from the file is escaped."""
-    sentences = "".join(f"<li>{html.escape(s)}</li>" for s in found.sentences)
+    sentences = "".join(f"<li>{html_text(s)}</li>" for s in found.sentences)
     rejected = ", ".join(f"{n:,} {code}" for code, n in found.rejected.items()) or "none"
     source = (
         f"{found.rows:,} rows of data set {found.dataset}, SHA-256 {found.sha256[:12]}…; rejected: {rejected}; "
@@ -71,7 +72,7 @@ def findings_html(found: Findings, title: str) -> str:
     missing = [(name, f"{share:.1%}") for name, share in found.missing.items()]
     return "\n".join(
         [
-            f"<h1>{html.escape(title)}</h1><ul>{sentences}</ul><p><small>{html.escape(source)}</small></p>",
+            f"<h1>{html_text(title)}</h1><ul>{sentences}</ul><p><small>{html_text(source)}</small></p>",
             "<h2>Fraud by feature</h2>",
             _table(("feature", "level", "rows", "fraud", "rate", "p", "p after Holm"), _rate_rows(found.rates)),
             "<h2>What goes together</h2>",
@@ -105,8 +106,8 @@ def _association_rows(found: Findings) -> Iterator[tuple[str, ...]]:
 
 
 def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, str]]) -> str:
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{html_text(text)}</th>" for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html_text(text)}</td>' for text in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -123,14 +124,14 @@ def _frame(history: History, dataset: Dataset, found: Findings) -> pd.DataFrame:
     # category tells it (an uncertainty coefficient of 1).
     frame = pd.DataFrame(
         {
-            html.escape(f.name): [None if v is None else html.escape(v) for v in columns[f.name]]
+            drawn_html_text(f.name): [None if v is None else drawn_html_text(v) for v in columns[f.name]]
             if f.kind == "category"
             else columns[f.name]
             for f in dataset.features
             if f.name not in found.constant
         }
     )
-    frame[html.escape(str(dataset.label))] = history.fraud[rows].astype(bool)
+    frame[drawn_html_text(str(dataset.label))] = history.fraud[rows].astype(bool)
     return frame
 
 
@@ -140,7 +141,7 @@ def _sweetviz(frame: pd.DataFrame, label: str) -> str:
         import sweetviz  # heavy, and only for this
 
         sweetviz.config_parser.set("General", "default_verbosity", "off")
-        report = sweetviz.analyze([frame, "transactions"], target_feat=html.escape(label), pairwise_analysis="on")
+        report = sweetviz.analyze([frame, "transactions"], target_feat=drawn_html_text(label), pairwise_analysis="on")
         page = Path(folder) / "sweetviz.html"
         report.show_html(str(page), open_browser=False, layout="vertical")
         return page.read_text(encoding="utf-8")
@@ -155,6 +156,7 @@ def _quiet_plots() -> Iterator[None]:
     level = fonts.level
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.filterwarnings("ignore", message="open_text is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         warnings.filterwarnings("ignore", message="The inplace keyword in", category=DeprecationWarning)
         matplotlib.use("Agg")
         fonts.setLevel(logging.ERROR)  # its Roboto has no normal weight, said once a plot

@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which stay apart for colour-blind eyes; orange is f
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
 from schemas.decision import OperatingPoints
+from schemas.sanitize import MAX_LABEL_LENGTH, plot_text
 from training.evaluation import Confusion, Evaluation, Metric
 from training.intervals import roc_band
 from training.operating_points import wilson
@@ -227,7 +230,7 @@ def beeswarm(contributions: npt.ArrayLike, values: npt.ArrayLike, names: Sequenc
         axes.scatter(x[~finite], y[~finite], s=5, color=GUESS, lw=0)
         dots = axes.scatter(x[finite], y[finite], s=5, c=level, cmap="cividis", vmin=0, vmax=1, lw=0)
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(range(len(order)), [names[at] for at in order[::-1]])
+    axes.set_yticks(range(len(order)), [label(names[at]) for at in order[::-1]])
     axes.grid(visible=False, axis="x")
     if dots is not None:
         bar = figure.colorbar(dots, ax=axes, aspect=40, ticks=[0.03, 1])
@@ -243,11 +246,23 @@ def importance(contributions: npt.ArrayLike, names: Sequence[str]) -> Figure:
     figure, axes = _canvas(
         7, 1.4 + 0.32 * len(order), "Importance of the features", "Mean absolute contribution (log-odds)", ""
     )
-    bars = axes.barh([names[at] for at in order[::-1]], strength, color=GOOD)
+    bars = axes.barh(range(len(order)), strength, color=GOOD)
+    axes.set_yticks(range(len(order)), [label(names[at]) for at in order[::-1]])
     axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     return figure
+
+
+def label(text: str, longest: int = MAX_LABEL_LENGTH) -> str:
+    """A text that others wrote, as a figure's own: literally, and what the type has no glyph for as an escape."""
+    known = _glyphs()
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in plot_text(text, longest))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def _strongest(contributions: npt.ArrayLike, names: Sequence[str]) -> tuple[Floats, list[int]]:

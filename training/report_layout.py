@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -16,12 +15,15 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from schemas.sanitize import pdf_text, printable
+
 PLAIN, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 MARGIN = 18 * mm
 WIDTH = A4[0] - 2 * MARGIN
 INK, MUTED, RULE, HEAD = (colors.HexColor(c) for c in ("#1A1A1A", "#5A5A5A", "#D0D5DA", "#E8EEF4"))
 TONES = {"good": "#DDF0E6", "bad": "#FBE3D6", "open": "#F1F1F1"}
 DPI = 150
+MAX_HEAD_LENGTH, MAX_LINE_LENGTH = 80, 200  # characters; a row of a table cannot be split over pages
 
 BODY = ParagraphStyle("body", fontName=PLAIN, fontSize=9, leading=13, textColor=INK, spaceAfter=4)
 SMALL = ParagraphStyle("small", BODY, fontSize=7.5, leading=10, textColor=MUTED)
@@ -37,22 +39,22 @@ Flow = list[Any]
 
 def title(words: str) -> Any:
     """The report's name."""
-    return Paragraph(escape(words), TITLE)
+    return _line(words, TITLE)
 
 
 def text(words: str, *, small: bool = False) -> Any:
     """A paragraph; the words are taken literally, whatever markup they hold."""
-    return Paragraph(escape(words), SMALL if small else BODY)
+    return Paragraph(pdf_text(words), SMALL if small else BODY)
 
 
 def section(head: str, first: Sequence[Any], rest: Sequence[Any] = ()) -> Flow:
     """A headed section; the head never stands alone at the foot of a page."""
-    return [KeepTogether([Paragraph(escape(head), SECTION), *first]), *rest]
+    return [KeepTogether([_line(head, SECTION), *first]), *rest]
 
 
 def callout(head: str, words: str, tone: str) -> Any:
     """A shaded box for what must not be missed. tone: good, bad or open."""
-    inside = [Paragraph(escape(head), ParagraphStyle("callout", BODY, fontName=BOLD, fontSize=10.5)), text(words)]
+    inside = [_line(head, ParagraphStyle("callout", BODY, fontName=BOLD, fontSize=10.5)), text(words)]
     box = Table([[inside]], colWidths=[WIDTH])
     box.setStyle(
         TableStyle([("BACKGROUND", (0, 0), (-1, -1), colors.HexColor(TONES[tone])), ("TOPPADDING", (0, 0), (-1, -1), 7),
@@ -63,7 +65,7 @@ def callout(head: str, words: str, tone: str) -> Any:
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Any:
     """Names and what they are, one a line."""
-    rows = [[Paragraph(escape(a), CELL_HEAD), Paragraph(escape(b), CELL)] for a, b in pairs]
+    rows = [[_line(a, CELL_HEAD), Paragraph(pdf_text(b), CELL)] for a, b in pairs]
     return _ruled(Table(rows, colWidths=[38 * mm, WIDTH - 38 * mm]))
 
 
@@ -72,8 +74,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, shares: Sequen
     the others being numbers, set right.
     """
     cells = [
-        [Paragraph(escape(h), CELL_HEAD if i < words else NUMBER_HEAD) for i, h in enumerate(heads)],
-        *([Paragraph(escape(c), CELL if i < words else NUMBER) for i, c in enumerate(row)] for row in rows),
+        [_line(h[:MAX_HEAD_LENGTH], CELL_HEAD if i < words else NUMBER_HEAD) for i, h in enumerate(heads)],
+        *([_line(c, CELL if i < words else NUMBER) for i, c in enumerate(row)] for row in rows),
     ]
     ruled = _ruled(Table(cells, colWidths=[WIDTH * s / sum(shares) for s in shares], repeatRows=1))
     ruled.setStyle(TableStyle([("BACKGROUND", (0, 0), (-1, 0), HEAD)]))
@@ -104,13 +106,13 @@ def write_pdf(path: Path, flow: Flow, *, name: str, footer: str) -> None:
     def foot(canvas: Any, document: Any) -> None:
         canvas.setFont(PLAIN, 7)
         canvas.setFillColor(MUTED)
-        canvas.drawString(MARGIN, 10 * mm, footer)
+        canvas.drawString(MARGIN, 10 * mm, printable(footer, 150))
         canvas.drawRightString(A4[0] - MARGIN, 10 * mm, f"page {document.page}")
 
     path.parent.mkdir(parents=True, exist_ok=True)
     document = SimpleDocTemplate(
         str(path), pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, topMargin=16 * mm, bottomMargin=18 * mm,
-        title=name, author="Tamiz", lang="en", invariant=1,
+        title=printable(name, MAX_LINE_LENGTH), author="Tamiz", lang="en", invariant=1,
     )  # fmt: skip
     document.build(flow, onFirstPage=foot, onLaterPages=foot)
 
@@ -123,6 +125,10 @@ def register_fonts() -> None:
     for name in (PLAIN, BOLD):
         pdfmetrics.registerFont(TTFont(name, str(folder / f"{name}.ttf")))
     pdfmetrics.registerFontFamily(PLAIN, normal=PLAIN, bold=BOLD, italic=PLAIN, boldItalic=BOLD)
+
+
+def _line(words: str, style: ParagraphStyle) -> Any:
+    return Paragraph(pdf_text(words, MAX_LINE_LENGTH), style)
 
 
 def _image(figure: Figure, width: float) -> Any:

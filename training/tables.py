@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
+from schemas.rejected_rows import holds_rejected_rows, own_fields
 
 PARQUET_MAGIC = b"PAR1"
 CHUNK_ROWS = 10_000
@@ -72,6 +73,8 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
         with path.open("rb") as raw, TextIOWrapper(raw, encoding=form.encoding, newline="") as file:
             lines = csv.reader(file, delimiter=form.delimiter, strict=True)
             header = next(lines, [])
+            if guarded := holds_rejected_rows(header):
+                header = own_fields(header)
             row, taken = 0, size
             while taken == size or not row:
                 rows: list[int] = []
@@ -82,6 +85,8 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
                     taken += 1
                     if not found:  # a blank line is nobody's transaction
                         continue
+                    if guarded:
+                        found = own_fields(found)
                     if len(found) == len(header):
                         rows.append(row)
                         fields.append(found)

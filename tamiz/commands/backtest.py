@@ -8,8 +8,7 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from tamiz.terminal import Terminal
     from training.backtest import Backtest, Period, Share
 
 
@@ -28,10 +27,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score the last 7 days of FILE day by day: drift of the score, alerts, and what they were worth."""
         import msgspec
-        from rich.console import Console
+
+        from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
-        with Console(stderr=True).status("starting") as status:
+        with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset import load_dataset
             from training.backtest import backtest as run
             from training.backtest import read_rows
@@ -51,16 +51,16 @@ def register(app: typer.Typer) -> None:
                 write_figures(output, draw_backtest(tested))
                 (output / "backtest.json").write_bytes(record)
         if as_json:
-            print(record.decode())
+            say_json(msgspec.Raw(record))
         else:
-            _show(Console(), tested)
+            _show(Terminal(), tested)
 
 
-def _show(console: "Console", tested: "Backtest") -> None:
+def _show(console: "Terminal", tested: "Backtest") -> None:
     from rich import box
     from rich.table import Table
 
-    console.print(tested.verdict, highlight=False)
+    console.print(tested.verdict)
     # Two tables, each narrow enough for a terminal of 80 columns.
     scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
     scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False

@@ -26,21 +26,20 @@ def register(app: typer.Typer) -> None:
 
         Its jars come from Maven Central once. With TAMIZ_BOOTSTRAP_SERVERS set, that cluster is used and none started.
         """
-        from rich.console import Console
-
         from schemas.errors import BrokerError
         from stream_app.broker import EmbeddedBroker
         from stream_app.kafka_runtime import class_path
+        from tamiz.terminal import Terminal, say
 
         settings = config.load()
         if settings.bootstrap_servers:
-            print(f"TAMIZ_BOOTSTRAP_SERVERS is set: Kafka is {settings.bootstrap_servers}; none is started here")
+            say(f"TAMIZ_BOOTSTRAP_SERVERS is set: Kafka is {settings.bootstrap_servers}; none is started here")
             return
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         class_path()  # the first time it fetches, and shows how far it is
-        with Console(stderr=True).status("Apache Kafka is starting"):
+        with Terminal(stderr=True).status("Apache Kafka is starting"):
             embedded = EmbeddedBroker(port, folder)
         with embedded:
             print(f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS={embedded.bootstrap_servers}", flush=True)

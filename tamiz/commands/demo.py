@@ -8,9 +8,8 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tamiz.demo import Summary
+    from tamiz.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -34,13 +33,13 @@ def register(app: typer.Typer) -> None:
         from contextlib import ExitStack
 
         import msgspec
-        from rich.console import Console
 
         from stream_app.broker import broker_or_embedded, free_port
         from tamiz.demo import run
+        from tamiz.terminal import Terminal
 
         settings = config.load()
-        console = Console()
+        console = Terminal()
         with ExitStack() as stack:
             with console.status("starting Apache Kafka"):
                 bootstrap = stack.enter_context(broker_or_embedded(settings))
@@ -64,7 +63,7 @@ def register(app: typer.Typer) -> None:
         _show(console, summary)
 
 
-def _show(console: "Console", summary: "Summary") -> None:
+def _show(console: "Terminal", summary: "Summary") -> None:
     from rich.table import Table
 
     shown = Table(title="What came of it", show_header=False, title_justify="left")

@@ -49,8 +49,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Hold FILE, or the stream by --window, against what a model learned from: PSI, CSI, KL, JS and KS."""
-        import msgspec
-        from rich.console import Console
+        from tamiz.terminal import Terminal, say_json
 
         if (file is None) == (window is None):
             raise ConfigError("say what to compare: FILE, or --window day, week or month (one of the two)")
@@ -61,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
             require_drawable(output)
         settings = config.load()
-        with Console(stderr=True).status("fetching the model …") as status:
+        with Terminal(stderr=True).status("fetching the model …") as status:
             compared = (
                 _of_file(settings, file, version, status.update)
                 if file
@@ -73,7 +72,7 @@ def register(app: typer.Typer) -> None:
 
                 write_drift(output, compared)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(compared)).decode())
+            say_json(compared)
         else:
             _show(compared)
 
@@ -114,19 +113,18 @@ def _of_stream(
 
 def _show(compared: "DriftComparison") -> None:
     from rich import box
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from monitoring.comparison import verdict
+    from tamiz.terminal import Terminal
     from training.drift_figures import cells
 
-    console = Console()
+    console = Terminal()
     for period in compared.periods:
-        console.print(verdict(period), highlight=False, markup=False)
+        console.print(verdict(period))
     last = compared.periods[-1]
     table = Table(
-        title=f"{escape(last.name)}, {last.rows:,} rows, against {compared.model} version {compared.model_version}",
+        title=f"{last.name}, {last.rows:,} rows, against {compared.model} version {compared.model_version}",
         title_justify="left",
         box=box.SIMPLE,
         caption="PSI of an input is CSI; surely: its lower bound; moved: that bound is above what is tolerated",
@@ -138,6 +136,6 @@ def _show(compared: "DriftComparison") -> None:
     for feature in last.features:
         name, _, psi, _, surely, tolerated, _, kl, _, ks, p = cells(feature)
         moved = feature.statistics.exceeds
-        row = escape(name), psi, surely, tolerated, kl, ks, p, "moved" if moved else ""
+        row = name, psi, surely, tolerated, kl, ks, p, "moved" if moved else ""
         table.add_row(*row, style="red" if moved else None)
     console.print(table)

@@ -8,8 +8,7 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from tamiz.terminal import Terminal
     from training.findings import Findings
 
 
@@ -23,11 +22,10 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="For machines: the findings, on stdout.")] = False,
     ) -> None:
         """Explore FILE: fraud by feature and associations, each with its interval, and an HTML report."""
-        import msgspec
-        from rich.console import Console
+        from tamiz.terminal import Terminal, say, say_json
 
         settings = config.load()
-        with Console(stderr=True).status("reading …") as status:
+        with Terminal(stderr=True).status("reading …") as status:
             from schemas.dataset import load_dataset
             from training.eda import write_report
             from training.findings import find
@@ -40,30 +38,30 @@ def register(app: typer.Typer) -> None:
             status.update("drawing …")
             write_report(output, history, dataset, found)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(found)).decode())
+            say_json(found)
         else:
-            _show(Console(), found)
-            Console().print(str(output), highlight=False, soft_wrap=True)
+            _show(Terminal(), found)
+            say(str(output))
 
 
-def _show(console: "Console", found: "Findings") -> None:
+def _show(console: "Terminal", found: "Findings") -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from training.eda import strongest
     from training.findings import shown_p
 
     for sentence in found.sentences:
-        console.print(f"• {escape(sentence)}", highlight=False)
+        console.print(f"• {sentence}")
     rates = Table(title="Fraud by feature, 95 % intervals; p of each alone", title_justify="left", box=box.SIMPLE)
     for head in ("feature", "level", "rows", "fraud", "rate", "interval"):
         rates.add_column(head, justify="left" if head in ("feature", "level") else "right")
     for of in found.rates:
-        first = [escape(of.feature), f"[dim]{shown_p(of.p_value)}[/]", *[""] * len(of.rates)]
+        first = [Text(of.feature), Text(shown_p(of.p_value), "dim"), *[Text()] * len(of.rates)]
         for i, rate in enumerate(of.rates):
             counts = f"{rate.rows:,}", f"{rate.frauds:,}", f"{rate.rate:.2%}", f"{rate.low:.2%} to {rate.high:.2%}"
-            rates.add_row(first[i], escape(rate.level), *counts, end_section=i == len(of.rates) - 1)
+            rates.add_row(first[i], rate.level, *counts, end_section=i == len(of.rates) - 1)
     rates.collapse_padding, rates.pad_edge = True, False
     console.print(rates)
     pairs = Table(title="What goes together, 95 % intervals", title_justify="left", box=box.SIMPLE)
@@ -71,7 +69,7 @@ def _show(console: "Console", found: "Findings") -> None:
         pairs.add_column(head, justify="left" if head in ("pair", "measure") else "right")
     for pair in strongest(found, 5):
         pairs.add_row(
-            escape(f"{pair.a}, {pair.b}"),
+            f"{pair.a}, {pair.b}",
             pair.measure,
             f"{pair.value:.2f}",
             f"{pair.low:.2f} to {pair.high:.2f}",

@@ -24,34 +24,33 @@ def register(app: typer.Typer) -> None:
 
         Says whether score and reasons come out the same, bit for bit; if not, the exit code is 1.
         """
-        import msgspec
-
         from stream_app.explain import explain as find
+        from tamiz.terminal import say_json
 
         explanation = find(config.load(), named)
         if as_json:
-            print(msgspec.json.encode(explanation).decode())
+            say_json(explanation, indent=-1)
         else:
             _show(explanation)
         raise typer.Exit(0 if explanation.reproduced else 1)
 
 
 def _show(explanation: "Explanation") -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
+
+    from tamiz.terminal import Terminal
 
     decision = explanation.decision
     shown = Table(title=f"Decision {decision.decision_id}", show_header=False, title_justify="left")
     shown.add_column(style="bold")
     shown.add_column()
-    shown.add_row("transaction", f"{escape(decision.transaction_id)}, at {escape(explanation.origin)}")
-    shown.add_row("payload", escape(explanation.transaction))
+    shown.add_row("transaction", f"{decision.transaction_id}, at {explanation.origin}")
+    shown.add_row("payload", explanation.transaction)
     shown.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, from {decision.threshold:.6f}")
     shown.add_row("model", f"{decision.model} version {decision.model_version}")
     for number, reason in enumerate(decision.reasons, 1):
-        shown.add_row(f"reason {number}", escape(reason.text))
-    shown.add_row(
-        "made again", "the same, bit for bit" if explanation.reproduced else f"[red]{explanation.again}[/red]"
-    )
-    Console().print(shown)
+        shown.add_row(f"reason {number}", reason.text)
+    same = Text("the same, bit for bit")
+    shown.add_row("made again", same if explanation.reproduced else Text(str(explanation.again), "red"))
+    Terminal().print(shown)

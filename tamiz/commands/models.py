@@ -24,22 +24,24 @@ def register(app: typer.Typer) -> None:
     @models.command("list")
     def list_(as_json: Json = False) -> None:
         """Show every registered version, newest first: what it is now, what the gate said, and its last move."""
+        from tamiz.terminal import say_json
         from training.moves import versions
 
         found = versions(config.load())
         if as_json:
-            _print_json(found)
+            say_json(found)
         else:
             _show_versions(found)
 
     @models.command()
     def history(as_json: Json = False) -> None:
         """Show every move of a version, oldest first: who, when, why, and on what evidence."""
+        from tamiz.terminal import say_json
         from training import moves
 
         made = moves.history(config.load())
         if as_json:
-            _print_json(made)
+            say_json(made)
         else:
             _show_moves(made)
 
@@ -69,13 +71,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _tell(settings: "Settings", move: "Move", as_json: bool) -> None:
-    from rich.console import Console
-
     from tamiz.announcing import announce
+    from tamiz.terminal import say, say_json, warn
 
     warning = announce(settings, [move.event(settings.model)])
     if as_json:
-        _print_json(move)
+        say_json(move)
     else:
         before = "nobody" if move.previous is None else f"version {move.previous}"
         was = {
@@ -83,21 +84,15 @@ def _tell(settings: "Settings", move: "Move", as_json: bool) -> None:
             "rolled-back": f"is champion again; {before} is not any more",
             "rejected": f"is rejected; champion is {before}",
         }
-        Console().print(f"{settings.model} version {move.version} {was[move.change]}", highlight=False)
+        say(f"{settings.model} version {move.version} {was[move.change]}")
     if warning:
-        Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_json(record: object) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(record)).decode())
+        warn(warning)
 
 
 def _show_versions(found: "list[Version]") -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from tamiz.terminal import Terminal
 
     table = Table()
     for head in ("version", "is", "last move", "when (UTC)", "skill gate"):
@@ -107,26 +102,25 @@ def _show_versions(found: "list[Version]") -> None:
         when = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
         gate = (v.verdict or "–") + (f"; forced: {v.forced}" if v.forced else "")
         style = {"champion": "bold", "rejected": "dim"}.get(v.standing)
-        table.add_row(str(v.version), v.standing, escape(move), _minute(when), escape(gate), style=style)
-    Console().print(table if found else "no version is registered yet; `tamiz train FILE` makes one")
+        table.add_row(str(v.version), v.standing, move, _minute(when), gate, style=style)
+    Terminal().print(table if found else "no version is registered yet; `tamiz train FILE` makes one")
 
 
 def _show_moves(made: "list[Move]") -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.padding import Padding
+    from rich.text import Text
 
-    console = Console()
+    from tamiz.terminal import Terminal
+
+    console = Terminal()
     for m in made:
         before = "" if m.previous is None else f"; champion until then: version {m.previous}"
         loop = f"; {m.loop_id}" if m.loop_id else ""
-        console.print(
-            f"{_minute(m.at)} UTC  [bold]version {m.version} {m.change}[/bold] by {escape(m.by + before + loop)}",
-            highlight=False,
-        )
+        moved = (f"version {m.version} {m.change}", "bold")
+        console.print(Text.assemble(f"{_minute(m.at)} UTC  ", moved, f" by {m.by}{before}{loop}"))
         for text in dict.fromkeys((m.reason, m.evidence)):
             if text:
-                console.print(Padding(escape(text), (0, 0, 0, 4)), highlight=False)
+                console.print(Padding(text, (0, 0, 0, 4)))
     if not made:
         console.print("nothing has moved yet")
 

@@ -1,6 +1,5 @@
 """`tamiz notify`: try the receivers of notifications."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -27,6 +26,7 @@ def register(app: typer.Typer) -> None:
         from monitoring.notices import Notification
         from tamiz.delivery import ONCE, deliver
         from tamiz.receivers import receivers
+        from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
         now_ms = int(time.time() * 1000)
@@ -47,28 +47,19 @@ def register(app: typer.Typer) -> None:
         never = threading.Event()
         deliveries = [d for r in found if (d := deliver(r, notice, ONCE, never)) is not None]
         if as_json:
-            print(
-                json.dumps(
-                    [
-                        {
-                            "receiver": d.receiver.name,
-                            "at": d.receiver.where,
-                            "told": not d.problem,
-                            "problem": d.problem,
-                        }
-                        for d in deliveries
-                    ]
-                )
-            )
+            rows = [
+                {"receiver": d.receiver.name, "at": d.receiver.where, "told": not d.problem, "problem": d.problem}
+                for d in deliveries
+            ]
+            say_json(rows, indent=-1)
         else:
-            from rich.console import Console
-            from rich.markup import escape
             from rich.table import Table
+            from rich.text import Text
 
             table = Table("receiver", "at", "told from", "what became of it")
             for d in deliveries:
-                became = f"[red]{d.problem}[/red]" if d.problem else "[green]told[/green]"
-                table.add_row(d.receiver.name, escape(d.receiver.where), d.receiver.least, became)
-            Console().print(table)
+                became = Text(d.problem, "red") if d.problem else Text("told", "green")
+                table.add_row(d.receiver.name, d.receiver.where, d.receiver.least, became)
+            Terminal().print(table)
         if any(d.problem for d in deliveries):
             raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """`tamiz produce`: replay a file."""
 
-import json
 import time
 from itertools import islice
 from pathlib import Path
@@ -31,6 +30,7 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.dataset import load_dataset
         from stream_app.replay import connected, kept_ms, plan, read_payloads, send, show_progress
+        from tamiz.terminal import say, say_json
 
         settings = config.load()
         dataset = load_dataset(settings.dataset)
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
             )
             sent = send(producer, to, show_progress(messages, limit, quiet=as_json), rate)
         if as_json:
-            print(json.dumps(sent._asdict()))
+            say_json(sent._asdict(), indent=-1)
             return
         behind = f", at most {sent.max_behind_ms:,.0f} ms behind the schedule" if rate else ""
-        print(f"{sent.records:,} records to {to} in {sent.seconds:,.1f} s ({sent.records_per_s:,.0f}/s{behind})")
+        say(f"{sent.records:,} records to {to} in {sent.seconds:,.1f} s ({sent.records_per_s:,.0f}/s{behind})")

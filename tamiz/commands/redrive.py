@@ -1,6 +1,5 @@
 """`tamiz redrive`: dead letters back to the transactions."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,7 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.dataset import load_dataset
         from stream_app.redrive import redrive as send_back
+        from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
         result = send_back(
@@ -40,12 +40,11 @@ def register(app: typer.Typer) -> None:
             replacements=dict(map(_replacement, replace or ())),
         )
         if as_json:
-            print(json.dumps({"dry_run": dry_run, **result._asdict()}))
+            say_json({"dry_run": dry_run, **result._asdict()}, indent=-1)
             return
-        from rich.console import Console
         from rich.table import Table
 
-        console = Console()
+        console = Terminal()
         console.print(
             f"{result.sent_back:,} {'would go' if dry_run else 'sent'} back to {settings.transactions_topic}; "
             f"{result.went_before:,} went back before; {sum(result.broken.values()):,} still broken"

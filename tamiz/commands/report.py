@@ -20,10 +20,10 @@ def register(app: typer.Typer) -> None:
         """Write a PDF of a version: its data, measures, figures, operating points, backtest, and what changed."""
         from datetime import UTC, datetime
 
-        from rich.console import Console
+        from tamiz.terminal import Terminal, say
 
         settings = config.load()
-        with Console(stderr=True).status("starting") as status:
+        with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset import load_dataset
             from training.reporting import report_version
 
@@ -36,4 +36,5 @@ def register(app: typer.Typer) -> None:
                 now=datetime.now(UTC),
                 stage=lambda name: status.update(f"{name} …"),
             )
-        Console().print(f"{done.gate.sentence}\n{output}", highlight=False, soft_wrap=True)
+        say(done.gate.sentence)
+        say(str(output))

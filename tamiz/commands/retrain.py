@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
         from schemas.errors import ModelUnavailable
         from schemas.events import RetrainRequest
         from tamiz.announcing import publish
+        from tamiz.terminal import say
         from training import registry
 
         settings = config.load()
@@ -40,4 +41,4 @@ def register(app: typer.Typer) -> None:
             requested_at_ms=now_ms,
         )
         publish(settings, settings.retrain_requests_topic, [request])
-        print(f"asked for, as {request.loop_id}; what comes of it: tamiz tail model-events")
+        say(f"asked for, as {request.loop_id}; what comes of it: tamiz tail model-events")

@@ -25,18 +25,17 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="For machines: the summary, on stdout.")] = False,
     ) -> None:
         """Decide every row of FILE as a worker would, in memory that does not grow with it."""
-        import msgspec
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         from schemas.dataset import load_dataset
+        from tamiz.terminal import Terminal, say_json
         from training.batch import score_file
         from training.registered import registered_model
 
         settings = config.load()
         dataset = load_dataset(settings.dataset)
         bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Terminal(stderr=True)
         )
         with bar:
             task = bar.add_task("fetching the model …", total=1.0)
@@ -44,15 +43,17 @@ def register(app: typer.Typer) -> None:
             bar.update(task, description="scoring …")
             scored = score_file(file, output, dataset, model, read=lambda share: bar.update(task, completed=share))
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(scored)).decode())
+            say_json(scored)
         else:
             _show(scored)
 
 
 def _show(scored: "Batch") -> None:
+    from tamiz.terminal import say
+
     outcomes = ", ".join(f"{name} {count:,}" for name, count in scored.outcomes.items())
-    print(f"{scored.rows:,} rows by {scored.model} version {scored.model_version}: {outcomes}")
-    print(f"decisions: {scored.decisions_file}")
+    say(f"{scored.rows:,} rows by {scored.model} version {scored.model_version}: {outcomes}")
+    say(f"decisions: {scored.decisions_file}")
     if scored.rejected_file:
         codes = ", ".join(f"{code} {count:,}" for code, count in scored.rejections.items())
-        print(f"rejected: {scored.rejected:,} rows ({codes}) in {scored.rejected_file}; mend and score them again")
+        say(f"rejected: {scored.rejected:,} rows ({codes}) in {scored.rejected_file}; mend and score them again")

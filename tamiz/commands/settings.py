@@ -1,6 +1,5 @@
 """`tamiz settings`: what can be set, and what is."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -19,21 +18,21 @@ def register(app: typer.Typer) -> None:
 
         Set one as TAMIZ_NAME in the environment, or as `name` in tamiz.toml; the environment wins.
         """
-        from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
+
+        from tamiz.terminal import Terminal, say_json
 
         now = config.load()
         if as_json:
-            print(json.dumps({name: _plain(getattr(now, name)) for name, _, _ in config.describe()}, indent=1))
+            say_json({name: _plain(getattr(now, name)) for name, _, _ in config.describe()})
             return
         table = Table("setting", "value", "default", "meaning", title="Settings")
         for name, default, about in config.describe():
             value = getattr(now, name)
-            shown = _plain(value)
-            table.add_row(
-                name, f"[bold]{shown}[/bold]" if value != default else str(shown), str(_plain(default)), about
-            )
-        Console().print(table)
+            shown = Text(str(_plain(value)), "bold" if value != default else "")
+            table.add_row(name, shown, str(_plain(default)), about)
+        Terminal().print(table)
 
 
 def _plain(value: object) -> object:

@@ -32,8 +32,6 @@ def register(app: typer.Typer) -> None:
         """
         import contextlib
 
-        import msgspec
-        from rich.console import Console
         from rich.live import Live
 
         from monitoring.shadow import Shadow
@@ -42,6 +40,7 @@ def register(app: typer.Typer) -> None:
         from schemas.errors import ModelUnavailable
         from stream_app.model_store import ModelStore
         from stream_app.reading import assigned
+        from tamiz.terminal import Terminal, say_json
         from training import registry
 
         settings = config.load()
@@ -54,7 +53,7 @@ def register(app: typer.Typer) -> None:
         beside = Shadow(store.current, store.at_version(challenger))
         with (
             assigned(settings.bootstrap, settings.transactions_topic, from_beginning=from_beginning) as consumer,
-            Live(_shown(beside.report()), console=Console(stderr=as_json), refresh_per_second=2) as live,
+            Live(_shown(beside.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
             contextlib.suppress(KeyboardInterrupt),
         ):
             left = limit if limit is not None else sys.maxsize
@@ -66,7 +65,7 @@ def register(app: typer.Typer) -> None:
                     beside.take(clean_payloads(dataset, values, max_payload_bytes=settings.max_payload_bytes))
                     live.update(_shown(beside.report()))
         if as_json:
-            sys.stdout.buffer.write(msgspec.json.encode(beside.report()) + b"\n")
+            say_json(beside.report(), indent=-1)
 
 
 def _shown(report: "ShadowReport") -> "Group":

@@ -1,6 +1,5 @@
 """`tamiz simulate`: synthetic transactions, to a file or to the topic."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +42,7 @@ def register(app: typer.Typer) -> None:
         With --signal the summary says which ROC AUC no model can beat.
         """
         from stream_app.replay import Message, connected, send, show_progress
+        from tamiz.terminal import say, say_json
         from training.planted_drift import read_drift
         from training.simulation import Traffic, attainable_auc, simulate
         from training.spellings import payloads, write
@@ -81,10 +81,10 @@ def register(app: typer.Typer) -> None:
             "to": str(out) if out else config.load().transactions_topic,
         }
         if as_json:
-            print(json.dumps(summary))
+            say_json(summary, indent=-1)
             return
         auc = f"; the best attainable ROC AUC is {summary['attainable_auc']:.4f}" if signal else ""
-        print(f"{rows:,} transactions to {summary['to']}, {summary['fraud_share']:.2%} of them fraud{auc}")
+        say(f"{rows:,} transactions to {summary['to']}, {summary['fraud_share']:.2%} of them fraud{auc}")
 
 
 def _day_ms(text: str) -> int:

@@ -24,17 +24,16 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     ) -> None:
         """Show a topic's records as they come, until Ctrl-C. Nothing is committed: watching changes nothing."""
-        from rich.console import Console
-
         from schemas.topics import table
         from stream_app.reading import assigned
         from tamiz.tailing import json_line, pretty
+        from tamiz.terminal import Terminal
 
         settings = config.load()
         names = {t.role: t.name for t in table(settings)}
         if topic not in names:
             raise ConfigError(f"there is no topic called {topic!r}; there are {', '.join(names)}")
-        console = Console(soft_wrap=True, highlight=False)
+        console = Terminal(soft_wrap=True)
         over = threading.Event()
         try:
             with assigned(settings.bootstrap, names[topic], from_beginning=from_beginning) as consumer:

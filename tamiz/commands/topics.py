@@ -1,6 +1,5 @@
 """`tamiz topics`: the table of topics, made and shown."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -33,6 +32,7 @@ def register(app: typer.Typer) -> None:
         """Make the topics that are not there yet; those that are stay as they are."""
         from schemas.topics import table
         from stream_app.topic_admin import create_topics, partition_counts
+        from tamiz.terminal import say
 
         settings = config.load()
         wanted = table(settings)
@@ -41,24 +41,23 @@ def register(app: typer.Typer) -> None:
         for topic in wanted:
             there = counts.get(topic.name, 0)
             if topic.name in made:
-                print(f"{topic.name}: made")
+                say(f"{topic.name}: made")
             elif there == topic.partitions:
-                print(f"{topic.name}: was there")
+                say(f"{topic.name}: was there")
             else:
-                print(
-                    f"{topic.name}: was there, left as it is: partitions {there}, by these settings {topic.partitions}"
-                )
+                say(f"{topic.name}: was there, left as it is: partitions {there}, by these settings {topic.partitions}")
 
     @topics.command("list")
     def list_(
         as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of objects.")] = False,
     ) -> None:
         """Show every topic: what travels there, how it is keyed, how many partitions the cluster gives it."""
-        from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         from schemas.topics import table
         from stream_app.topic_admin import partition_counts
+        from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
         topics = table(settings)
@@ -76,11 +75,11 @@ def register(app: typer.Typer) -> None:
             for t in topics
         ]
         if as_json:
-            print(json.dumps(rows, indent=1))
+            say_json(rows)
             return
         columns = ("role", "topic", "partitions", "key", "record", "direction", "kept")
         shown = Table(*columns, title=f"Topics on {settings.bootstrap}")
         for t in topics:
-            partitions = str(counts[t.name]) if t.name in counts else "[red]missing[/red]"
+            partitions = Text(str(counts[t.name])) if t.name in counts else Text("missing", "red")
             shown.add_row(t.role, t.name, partitions, t.key, t.record, t.direction, kept(t.config))
-        Console().print(shown)
+        Terminal().print(shown)

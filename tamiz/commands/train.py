@@ -11,8 +11,7 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from tamiz.terminal import Terminal
     from training.history import History
     from training.reproduction import Again
     from training.trained import Stage, Trained
@@ -60,7 +59,7 @@ def register(app: typer.Typer) -> None:
         The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
         the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
         """
-        from rich.console import Console
+        from tamiz.terminal import Terminal, say_json, warn
 
         if (file is not None) + from_kafka + (from_run is not None and file is None) != 1:
             raise typer.BadParameter("name a FILE to learn from, or say --from-kafka, or --from-run; one of them")
@@ -69,7 +68,7 @@ def register(app: typer.Typer) -> None:
         if trials and from_run is not None:
             raise typer.BadParameter("--search looks for other settings than those that --from-run makes again")
         settings = config.load()
-        with _shown(Console(stderr=True)) as stage:
+        with _shown(Terminal(stderr=True)) as stage:
             from tamiz.announcing import announce
             from training.pipeline import train as run
 
@@ -85,13 +84,11 @@ def register(app: typer.Typer) -> None:
             done = run(settings, source, force=force, report=True, trials=trials, again=again, stage=stage)
             warning = announce(settings, done.events)
         if as_json:
-            import msgspec
-
-            print(msgspec.json.format(msgspec.json.encode(done)).decode())
+            say_json(done)
         else:
-            _show(Console(), done)
+            _show(Terminal(), done)
         if warning:
-            Console(stderr=True).print(warning, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            warn(warning)
         if done.reproduction and not done.reproduction.same:
             raise typer.Exit(1)
 
@@ -128,11 +125,11 @@ def _ms(time: datetime | None) -> int | None:
 
 
 @contextmanager
-def _shown(console: "Console") -> Iterator["Stage"]:
+def _shown(console: "Terminal") -> Iterator["Stage"]:
     """What training does, on one line that is gone at the end; with a bar where it counts."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None)
 
@@ -143,7 +140,7 @@ def _shown(console: "Console") -> Iterator["Stage"]:
         yield stage
 
 
-def _show(console: "Console", done: "Trained") -> None:
+def _show(console: "Terminal", done: "Trained") -> None:
     from rich.table import Table
 
     standing = "champion" if done.champion else "challenger"
@@ -181,4 +178,4 @@ def _show(console: "Console", done: "Trained") -> None:
         table.add_row("made again", done.reproduction.sentence)
     table.add_row("took", f"{done.seconds:.1f} s")
     console.print(table)
-    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True, highlight=False)  # whole, to be copied
+    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True)  # whole, to be copied
