@@ -138,7 +138,13 @@ def _recounted(settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple
 def _recount(
     settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int], backwards: bool
 ) -> Counts:
-    policy = Policy(load_dataset(settings.dataset), settings.group, settings.max_payload_bytes, counting=True)
+    policy = Policy(
+        load_dataset(settings.dataset),
+        settings.group,
+        settings.max_payload_bytes,
+        counting=True,
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+    )
     mine: dict[tuple[int, int], list[Any]] = {}
     last: dict[int, int] = {}
     for record in reversed(inputs) if backwards else inputs:

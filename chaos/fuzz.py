@@ -52,7 +52,13 @@ class Survived(msgspec.Struct, frozen=True, kw_only=True):
 
 def fuzz(settings: Settings, model: ScoringModel, n: int, seed: int) -> Survived:
     """Feed n payloads to the handler. Raises AssertionError when one is not answered exactly once."""
-    policy = Policy(load_dataset(settings.dataset), settings.group, settings.max_payload_bytes, counting=True)
+    policy = Policy(
+        load_dataset(settings.dataset),
+        settings.group,
+        settings.max_payload_bytes,
+        counting=True,
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+    )
     fold = PartitionPanes(model.bins, 0, settings.drift_grace_minutes * MINUTE_MS)
     process = psutil.Process()
     codes: Counter[str] = Counter()

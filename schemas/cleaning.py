@@ -15,6 +15,7 @@ from schemas.dataset import Dataset, Entry, Field
 from schemas.decoding import decode_payloads
 from schemas.events import Rejection
 from schemas.parsing import Fault, Faults
+from schemas.record_times import RecordTimes, from_the_future
 from schemas.times import times
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
@@ -34,15 +35,30 @@ class Cleaned(NamedTuple):
     rejections: list[Rejection]  # by row, at most one a row
 
 
-def clean_payloads(dataset: Dataset, payloads: Sequence[bytes | None], *, max_payload_bytes: int = 65_536) -> Cleaned:
-    """Clean JSON objects as they came from a topic. Never raises for what a payload holds."""
+def clean_payloads(
+    dataset: Dataset,
+    payloads: Sequence[bytes | None],
+    *,
+    max_payload_bytes: int = 65_536,
+    record_times: RecordTimes | None = None,
+) -> Cleaned:
+    """Clean JSON objects as they came from a topic. Never raises for what a payload holds.
+
+    record_times: of the payloads' records; None where there are no records, then no event time is too late.
+    """
     decoded = decode_payloads(dataset.field_names, payloads, max_payload_bytes)
     rejections = [_rejection(row, None, fault) for row, fault in decoded.faults.items()]
-    return _clean(dataset, decoded.columns, np.array(decoded.rows, dtype=np.int64), len(payloads), rejections)
+    rows = np.array(decoded.rows, dtype=np.int64)
+    if record_times is not None:
+        record_times = record_times._replace(ms=np.asarray(record_times.ms, dtype=np.int64)[rows])
+    return _clean(dataset, decoded.columns, rows, len(payloads), rejections, record_times)
 
 
 def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> Cleaned:
-    """Clean raw columns of equal length, as a CSV or Parquet file gives them; columns not declared are ignored."""
+    """Clean raw columns of equal length, as a CSV or Parquet file gives them; columns not declared are ignored.
+
+    A row of a file has no record time: its event time may be any that can be read.
+    """
     n = len(next(iter(columns.values()))) if columns else 0
     raw = {name: columns.get(name, [None] * n) for name in dataset.field_names}
     return _clean(dataset, raw, np.arange(n, dtype=np.int64), n, [])
@@ -54,6 +70,7 @@ def _clean(
     rows: npt.NDArray[np.int64],
     n: int,
     rejections: list[Rejection],
+    record_times: RecordTimes | None = None,
 ) -> Cleaned:
     faults: dict[int, tuple[str, Fault]] = {}  # by place among `rows`; the first one found stands
 
@@ -63,6 +80,8 @@ def _clean(
 
     _note_keys(dataset, raw, note)
     event_time_ms = _event_times(dataset, raw, note)
+    if record_times is not None:
+        note(dataset.event_time.date, from_the_future(event_time_ms, raw[dataset.event_time.date], record_times))
     columns: dict[str, npt.NDArray[Any]] = {}
     for field in dataset.fields:
         _parse_field(dataset, field, raw[field.name], columns, note)

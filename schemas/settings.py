@@ -107,6 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "at-least-once"
     batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
     max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
+    max_event_time_ahead_minutes: Annotated[
+        Positive, about("an event time further ahead of its record's own time is a dead letter, `from-the-future`")
+    ] = 60
     drift_counting: Annotated[bool, about("whether workers count what they score, for drift to be seen")] = True
     drift_grace_minutes: Annotated[
         Positive, about("how long after its minute has passed, in event time, a transaction is still counted")

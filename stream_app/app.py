@@ -114,6 +114,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             max_payload_bytes=settings.max_payload_bytes,
             counting=settings.drift_counting,
             topic_id=topic_id,
+            max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
         ),
         counting=Counting(cursors.last_cursors, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,

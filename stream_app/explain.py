@@ -7,6 +7,7 @@ from schemas.dataset import load_dataset
 from schemas.decision import decision_id
 from schemas.errors import TamizError
 from schemas.events import Decision
+from schemas.record_times import MINUTE_MS
 from schemas.settings import Settings
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from stream_app.clients import RecordConsumer, arguments, reaching
@@ -52,6 +53,7 @@ def explain(settings: Settings, named: str) -> Explanation:
         max_payload_bytes=settings.max_payload_bytes,
         counting=False,
         topic_id=topic_id,
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
     )
     handled = handle([record], model, policy)
     again = handled.decisions[0].value if handled.decisions else None

@@ -20,6 +20,7 @@ from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.events import Decision, Rejection
+from schemas.record_times import NO_TIMESTAMP, RecordTimes
 from schemas.transaction_ids import TOPIC_ID_HEADER, transaction_id
 from stream_app import dead_letters
 
@@ -74,6 +75,7 @@ class Policy(NamedTuple):
     max_payload_bytes: int
     counting: bool  # whether what was scored is coded, to be counted for drift
     topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
+    max_event_time_ahead_ms: int = 3_600_000  # of the record's own time; further ahead is a dead letter
 
 
 def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
@@ -81,7 +83,15 @@ def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> 
 
     records: of any partitions, each partition's in offset order.
     """
-    cleaned = clean_payloads(policy.dataset, [r.value for r in records], max_payload_bytes=policy.max_payload_bytes)
+    cleaned = clean_payloads(
+        policy.dataset,
+        [r.value for r in records],
+        max_payload_bytes=policy.max_payload_bytes,
+        # What was not consumed from a topic has no record time.
+        record_times=RecordTimes(
+            [getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms
+        ),
+    )
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     return Handled(

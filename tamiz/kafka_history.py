@@ -8,6 +8,7 @@ import msgspec
 from schemas.cleaning import DAY_MS
 from schemas.dataset import load_dataset
 from schemas.events import Label
+from schemas.record_times import MINUTE_MS
 from schemas.settings import Settings
 from schemas.wire import decode
 from stream_app.reading import read_to_end
@@ -38,6 +39,7 @@ def read_kafka_history(
         until_ms=until_ms,
         max_payload_bytes=settings.max_payload_bytes,
         topic_id=topic_ids(settings.bootstrap, [settings.transactions_topic]).get(settings.transactions_topic, ""),
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
     )
 
     def told(topic: str) -> Callable[[int, int], None]:

@@ -15,6 +15,7 @@ from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
 from schemas.events import Label, Rejection
+from schemas.record_times import RecordTimes
 from schemas.transaction_ids import Placed, transaction_id
 from training.history import History, labelled
 
@@ -53,10 +54,13 @@ class StreamedHistory:
         until_ms: int | None,
         max_payload_bytes: int,
         topic_id: str = "",
+        max_event_time_ahead_ms: int | None = None,
     ) -> None:
         """from_ms, until_ms: event times, the first included, the last not; None does not bound.
 
         topic_id: incarnation of the transactions topic: it is in the ids of transactions that bring none.
+        max_event_time_ahead_ms: of the record's own time; what lies further ahead was not decided and is not learned;
+        None does not bound.
 
         Raises TrainingError when the data set declares no label.
         """
@@ -68,6 +72,7 @@ class StreamedHistory:
         self._until_ms = EVER if until_ms is None else until_ms
         self._max_payload_bytes = max_payload_bytes
         self._topic_id = topic_id
+        self._max_ahead_ms = max_event_time_ahead_ms
         self._batches: list[Batch] = []
         self._rejections: list[Rejection] = []
         self._seen = 0
@@ -75,7 +80,14 @@ class StreamedHistory:
 
     def observe(self, records: Sequence[Record]) -> None:
         """Take in transactions. One that cannot be scored tells no event time: its record's own stands for it."""
-        cleaned = clean_payloads(self._dataset, [r.value for r in records], max_payload_bytes=self._max_payload_bytes)
+        cleaned = clean_payloads(
+            self._dataset,
+            [r.value for r in records],
+            max_payload_bytes=self._max_payload_bytes,
+            record_times=(
+                None if self._max_ahead_ms is None else RecordTimes([r.timestamp for r in records], self._max_ahead_ms)
+            ),
+        )
         self._rejections += [
             msgspec.structs.replace(r, row=self._seen + r.row)
             for r in cleaned.rejections

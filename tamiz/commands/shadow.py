@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         from schemas.cleaning import clean_payloads
         from schemas.dataset import load_dataset
         from schemas.errors import ModelUnavailable
+        from schemas.record_times import MINUTE_MS, RecordTimes
         from stream_app.model_store import ModelStore
         from stream_app.reading import assigned
         from tamiz.terminal import Terminal, say_json
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
 
         settings = config.load()
         dataset = load_dataset(settings.dataset)
+        ahead_ms = settings.max_event_time_ahead_minutes * MINUTE_MS
         store = ModelStore(settings, dataset)
         store.open()
         challenger = version or registry.challenger(settings)
@@ -61,8 +63,14 @@ def register(app: typer.Typer) -> None:
                 records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
                 if records:
                     left -= len(records)
-                    values = [r.value for r in records]
-                    beside.take(clean_payloads(dataset, values, max_payload_bytes=settings.max_payload_bytes))
+                    beside.take(
+                        clean_payloads(
+                            dataset,
+                            [r.value for r in records],
+                            max_payload_bytes=settings.max_payload_bytes,
+                            record_times=RecordTimes([r.timestamp for r in records], ahead_ms),
+                        )
+                    )
                     live.update(_shown(beside.report()))
         if as_json:
             say_json(beside.report(), indent=-1)
