@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from schemas.errors import BrokerError
@@ -16,6 +16,7 @@ from schemas.topics import Topic
 from stream_app.clients import arguments, reaching
 
 SEEN_WITHIN_S = 15.0
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # what Kafka takes where nothing is set, but for a few bytes
 
 
 @contextlib.contextmanager
@@ -101,3 +102,20 @@ def described(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Descr
 def _topic_id(given: Any) -> str:
     found = uuid.UUID(str(given)) if given else uuid.UUID(int=0)
     return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found.int else ""
+
+
+def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
+    """The largest record batch that every one of the topics takes, by their setting `max.message.bytes`.
+
+    Where we may not ask for settings, Kafka's default. Raises BrokerError when nobody answers.
+    """
+    with admin(bootstrap) as client:
+        try:
+            answer = client.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None}) for name in names],
+                config_filter="all",
+            )
+        except KafkaError:
+            return DEFAULT_MAX_MESSAGE_BYTES
+    found = [int(settings["max.message.bytes"]["value"]) for settings in answer.get("topic", {}).values()]
+    return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)

@@ -1,22 +1,29 @@
+import asyncio
+import hashlib
+import json
 import uuid
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from typer.testing import CliRunner
 
 from schemas.dataset import Dataset, load_dataset
 from schemas.errors import BrokerError
 from schemas.events import Redrive, Rejection
-from schemas.settings import Settings, load
+from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
 from schemas.transaction_ids import TRANSACTION_ID_HEADER, transaction_id
 from stream_app import dead_letters
 from stream_app import redrive as redriving
 from stream_app.reading import read_to_end
-from stream_app.redrive import REDRIVEN_FROM, Letter, plan, redrive
+from stream_app.redrive import redrive
+from stream_app.redrive_plan import REDRIVEN_FROM, Letter, plan
 from stream_app.topic_admin import create_topics, topic_ids
+from tamiz.main import app
 from tests.worker_process import make_anew
 
 MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
@@ -209,7 +216,7 @@ class KilledError(Exception):
 @pytest.mark.kafka
 def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once(settings, card, monkeypatch):
     write_dead_letters(settings, (0, MENDED))
-    real = redriving._send_back
+    real = redriving.send_back
 
     def killed_before_the_commit(producer, letters, settings):
         def die():
@@ -217,10 +224,10 @@ def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once
 
         # A process that dies neither commits nor aborts; what it sent is on the broker by then.
         monkeypatch.setattr(producer, "commit_transaction", die)
-        real(producer, letters, settings)
+        return real(producer, letters, settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(redriving, "_send_back", killed_before_the_commit)
+        patched.setattr(redriving, "send_back", killed_before_the_commit)
         with pytest.raises(KilledError):
             redrive(settings, card)
     assert uncommitted_too(settings, settings.transactions_topic) == 1
@@ -233,14 +240,14 @@ def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once
 @pytest.mark.kafka
 def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(settings, card, monkeypatch):
     write_dead_letters(settings, (0, MENDED), (1, MENDED))
-    real = redriving._send_back
+    real = redriving.send_back
 
     def overtaken(producer, letters, settings):
-        monkeypatch.setattr(redriving, "_send_back", real)
+        monkeypatch.setattr(redriving, "send_back", real)
         assert redrive(settings, card).sent_back == 2
-        real(producer, letters, settings)
+        return real(producer, letters, settings)
 
-    monkeypatch.setattr(redriving, "_send_back", overtaken)
+    monkeypatch.setattr(redriving, "send_back", overtaken)
     with pytest.raises(BrokerError, match="another `tamiz redrive` has started"):
         redrive(settings, card)
     assert len(everything(settings, settings.transactions_topic)) == 2
@@ -253,3 +260,110 @@ def test_a_missing_topic_is_named(settings, card):
         redrive(elsewhere, card)
     assert issubclass(BrokerError, Exception)
     assert not issubclass(BrokerError, KafkaError)
+
+
+# ------------------------------------------------------------------------------- whatever stands on the topics
+
+
+def sent_raw(settings: Settings, topic: str, records: list[tuple[bytes | None, bytes | None, list[Any]]]) -> None:
+    """Records as other clients write them, in this order: aiokafka writes null header values, kafka-python does not."""
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, max_request_size=4_000_000)
+        await producer.start()
+        try:
+            for key, value, headers in records:
+                await producer.send_and_wait(topic, value, key=key, headers=headers, partition=0)
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
+
+
+def headers_of(settings: Settings, offset: int, name: str, *more: tuple[str, bytes | None]) -> list[Any]:
+    origin = Consumed(settings, offset)
+    return [*dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=name), *more]
+
+
+def cut_headers(value: bytes) -> list[tuple[str, bytes]]:
+    return [
+        (dead_letters.CUT_VALUE_BYTES_HEADER, b"%d" % len(value)),
+        (dead_letters.CUT_VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
+    ]
+
+
+@pytest.mark.kafka
+def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypatch):
+    settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
+    large = b'{"more":"%s",%s' % (b"x" * 1_500_000, MENDED[1:])
+    junk = [
+        b"junk",
+        b'{"x":' + b"[" * 20_000,
+        b'{"transaction_id":"\xff"}',
+        msgspec.json.encode(Redrive(transaction_id="forged", dead_letter="x", redriven_at_ms=2**70)),
+    ]
+    sent_raw(settings, settings.redrives_topic, [(b"forged", value, []) for value in junk])
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"1", MENDED, headers_of(settings, 0, "null-header", ("from-java", None))),
+        (b"2", MENDED, headers_of(settings, 1, "not-utf8", (REDRIVEN_FROM, b"\xff"))),
+        (b"3", MENDED, headers_of(settings, 2, "suppressed", (REDRIVEN_FROM, b"x"))),
+        (b"4", MENDED, headers_of(settings, 3, "forged")),
+        (b"5", MENDED, [("tamiz-error-code", None), (dead_letters.PREFIX + "topic", None)]),
+        (b"6", large, headers_of(settings, 4, "refused")),
+        (None, MENDED, headers_of(settings, 5, "no-key")),
+        (b"7", None, headers_of(settings, 6, "no-value")),
+        (b"8", b'{"ID_USER":"[/nope]\x1b[2J","monto":"[/nope]","fecha":"5/01/2020","hora":"13"}',
+         headers_of(settings, 7, "markup[/nope]")),
+        (b"9", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+                        (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"-9" * 3),
+                        (dead_letters.PREFIX + "offset", b"1")]),
+        (b"10", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+                         (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"9")]),
+    ])  # fmt: skip
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    first = CliRunner().invoke(app, ["redrive", "--json", "--replace", f"nobody[/nope]={__file__}"])
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.output)
+    assert found["sent_back"] == 6
+    assert sum(found["broken"].values()) == 2
+    assert found["refused"] == {"MessageSizeTooLargeError": 1}
+    assert found["unreadable"] == 2
+    assert found["unusable_redrives"] == 4
+    names = {dict(r.headers)[TRANSACTION_ID_HEADER] for r in everything(settings, settings.transactions_topic)}
+    there = settings.transactions_topic.encode() + b"-4000000-9"
+    assert names == {b"null-header", b"not-utf8", b"suppressed", b"forged", b"no-key", there}
+
+    again = CliRunner().invoke(app, ["redrive", "--replace", f"nobody[/nope]={__file__}"])
+    assert again.exit_code == 0, again.output
+    assert "0 sent back" in again.output
+    assert "6 went back before" in again.output
+    assert "nobody[/nope]" in again.output
+    assert "\x1b" not in again.output
+
+
+@pytest.mark.kafka
+def test_a_letter_that_was_cut_goes_back_as_its_original_or_is_counted_as_gone(settings, card):
+    settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
+    sent_raw(settings, settings.transactions_topic, [(b"7", MENDED, [TRACE, ("kept", b"1")])])
+
+    def letter(name, *more, partition=b"0", offset=0):
+        headers = [h for h in headers_of(settings, offset, name) if h[0] != TRACE[0]]
+        place = [(dead_letters.PREFIX + "partition", partition)]
+        return place + [h for h in headers if h[0] != place[0][0]] + list(more)
+
+    cut = cut_headers(MENDED)
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"7", MENDED[:5], letter("cut", *cut, (dead_letters.CUT_HEADERS_HEADER, b"2"))),
+        (b"7", MENDED[:5], letter("another", *cut_headers(MENDED + b" "))),
+        (b"7", MENDED[:5], letter("beyond the end", *cut, offset=2**62)),
+        (b"7", MENDED[:5], letter("no partition", *cut, partition=b"77")),
+        (b"7", MENDED, letter("headers only", (dead_letters.CUT_HEADERS_HEADER, b"9"), offset=9)),
+        (b"7", MENDED[:5], letter("a producer's own", (dead_letters.CUT_VALUE_SHA256_HEADER, b"\xff"))),
+    ])  # fmt: skip
+    result = redrive(settings, card)
+    assert (result.sent_back, result.originals_gone, result.headers_lost) == (2, 4, 1)
+    back = everything(settings, settings.transactions_topic)[1:]
+    assert [r.value for r in back] == [MENDED, MENDED]
+    assert {name for name, _ in back[0].headers} == {TRACE[0], "kept", TRANSACTION_ID_HEADER, REDRIVEN_FROM}
+    assert redrive(settings, card).sent_back == 0

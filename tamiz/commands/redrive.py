@@ -49,14 +49,24 @@ def register(app: typer.Typer) -> None:
             f"{result.sent_back:,} {'would go' if dry_run else 'sent'} back to {settings.transactions_topic}; "
             f"{result.went_before:,} went back before; {sum(result.broken.values()):,} still broken"
         )
-        if result.unreadable:
-            console.print(f"{result.unreadable:,} records are no dead letters of ours: they do not say their origin")
+        for count, what in (
+            (sum(result.refused.values()), "could not be sent: the broker or its client refused them"),
+            (result.originals_gone, "were cut when they were written, and their originals are no longer there"),
+            (result.headers_lost, "of those sent back lack headers that were cut, for the original is gone"),
+            (result.unreadable, "records are no dead letters of ours: they do not say their origin"),
+            (result.unusable_redrives, f"records of {settings.redrives_topic} are none of ours and were passed over"),
+        ):
+            if count:
+                console.print(f"{count:,} {what}")
         for transaction in result.not_found:
-            console.print(f"nothing to replace: no dead letter of {transaction}")
-        if result.broken:
-            table = Table("still broken", "count", "for example")
-            for code, count in sorted(result.broken.items(), key=lambda pair: -pair[1]):
-                table.add_row(code, f"{count:,}", result.examples[code])
+            console.print(f"nothing to replace: no dead letter of {transaction[:200]}")
+        counts = result.broken | result.refused
+        if result.originals_gone:
+            counts |= {"original-gone": result.originals_gone}
+        if counts:
+            table = Table("not sent back", "count", "for example")
+            for code, count in sorted(counts.items(), key=lambda pair: -pair[1]):
+                table.add_row(code, f"{count:,}", result.examples[code][:400])
             console.print(table)
 
 
