@@ -5,6 +5,7 @@ A bundle is a folder with three files: ``model.ubj`` (XGBoost's own UBJSON), ``m
 All are data: nothing in a bundle is executed or unpickled.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ FORMAT = 1
 MODEL_FILE = "model.ubj"
 MANIFEST_FILE = "manifest.json"
 CALIBRATION_FILE = "calibration.json"
+BUNDLE_FILES = (MODEL_FILE, MANIFEST_FILE, CALIBRATION_FILE)  # the last one may be absent
 
 
 class FeatureEncoding(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,23 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.format != FORMAT:
         raise ModelIncompatible(f"{path}: format {manifest.format}, this Tamiz reads {FORMAT}; train the model again")
     return manifest
+
+
+def bundle_digest(folder: Path) -> str:
+    """SHA-256 of a bundle: of its files' names and contents. Files that are no part of a bundle do not count.
+
+    Raises ModelIncompatible when a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in BUNDLE_FILES:
+        try:
+            with (folder / name).open("rb") as file:
+                digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ModelIncompatible(f"{folder / name}: {error.strerror}") from None
+    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

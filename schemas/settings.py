@@ -85,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     promotion_margin: Annotated[
         Share, about("a challenger's ROC AUC must surely exceed the champion's by more than this")
     ] = 0.0
+    unrecorded_champion: Annotated[
+        Literal["refuse", "serve"],
+        about("a champion that no promotion made: `refuse` it, and the history's decides, or `serve` it"),
+    ] = "refuse"
     points_by: Annotated[
         Literal["budget", "f2", "cost", "fixed"],
         about("how training chooses when to review and to decline: by alert `budget`, `f2`, `cost`, or as `fixed`"),

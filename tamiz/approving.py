@@ -3,6 +3,7 @@
 from monitoring.reference import Reference, load_reference
 from schemas.dataset import load_dataset
 from schemas.errors import ModelUnavailable
+from schemas.promotion_log import Move
 from schemas.settings import Settings
 from stream_app.dashboard.known import Registry
 from stream_app.dashboard.state import Verdict, Waiting
@@ -10,7 +11,6 @@ from stream_app.model_store import ModelStore
 from tamiz.announcing import announce
 from training import moves
 from training import registry as registered
-from training.moves import Move
 from training.promotion import promote_by_hand
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ModelUnavailable
+from schemas.promotion_log import Change, Move
 from schemas.settings import Settings
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
@@ -14,7 +15,7 @@ from training import moves, registry
 from training.backtest import last_days
 from training.gate import Verdict
 from training.intervals import Interval
-from training.moves import Move, champions
+from training.moves import champions
 from training.promotion import Champion, Judgement, carry_out, judge, meet, promote_by_hand
 from training.versions import Compared, Comparison
 
@@ -77,7 +78,7 @@ def test_by_approval_what_would_be_promoted_waits_for_a_person(champion: Champio
 
 
 #  promoted 1, 2, 3;  back: 2;  back: 1;  promoted 4;  back: 1
-def move(change: moves.Change, version: int) -> Move:
+def move(change: Change, version: int) -> Move:
     return Move(change=change, version=version, previous=None, reason="", evidence=None, by="a", at="")
 
 

@@ -1,9 +1,12 @@
-"""Who decides, and how that came about: every move of a model version, kept where nothing overwrites it.
+"""Who decides, and how that came about: every move of a model version, in a log where nothing overwrites it.
 
-The aliases `champion` and `challenger` say what holds now; MLflow itself forgets where an alias was. Each move is
-therefore a tag of its own on the registered model, `tamiz.move.TIME`, with who, when, why and on what evidence.
+The log (`schemas.promotion_log`) is the truth; the aliases `champion` and `challenger` follow from it. Two people or
+programs that move at once get two numbers of the log; whose move rested on a champion that is champion no more is
+refused with a reason. A writer that dies between the log and the aliases leaves the aliases behind: whoever moves next
+sets them right, and says so.
 """
 
+import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,40 +15,16 @@ import msgspec
 
 from schemas.actor import os_actor
 from schemas.errors import ModelUnavailable
-from schemas.events import ModelEvent
+from schemas.promotion_log import Change, Move, Standing, disagreement
 from schemas.settings import Settings
-from training import registry
+from training import move_log, registry
 from training.registry import CHALLENGER, CHAMPION, TAG
 
-MOVE = TAG + "move."
-LONGEST = 1500  # characters of a reason or of evidence: MLflow's own tables hold 5,000 a tag
-
-Change = Literal["promoted", "retained", "awaiting-approval", "rejected", "rolled-back"]
+log = logging.getLogger("tamiz.models")
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of what a version is."""
-
-    change: Change  # what happened to `version`; by "rolled-back" it is champion again
-    version: int
-    previous: int | None  # who was champion until then; None: nobody
-    reason: str
-    evidence: str | None  # what it rests on: the verdict of gate and comparison, in a sentence
-    by: str  # as `schemas.actor` writes it
-    at: str  # ISO 8601, UTC
-    loop_id: str | None = None  # of the retraining that led here
-
-    def event(self, model: str) -> ModelEvent:
-        """The move as `model-events` tells it."""
-        return ModelEvent(
-            model=model,
-            model_version=self.version,
-            change=self.change,
-            reason=self.reason,
-            by=self.by,
-            happened_at_ms=int(datetime.fromisoformat(self.at).timestamp() * 1000),
-            loop_id=self.loop_id,
-        )
+class MoveRefusedError(ModelUnavailable):
+    """The move does not hold: somebody else moved a moment earlier. Nothing has changed by it."""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +47,15 @@ def promote(
     evidence: str | None = None,
     by: str | None = None,
     loop_id: str | None = None,
+    compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> Move:
     """Make a version champion, whatever it has shown: the callers judge.
 
-    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    compared_with: the champion that the judgement rests on; the move holds only while that one is champion.
+    Raises MoveRefusedError when it is not any more, ModelUnavailable when there is no such version, or the registry
+    cannot be reached.
     """
-    return _crown(settings, "promoted", version, reason, evidence, by, loop_id)
+    return _enter(settings, "promoted", version, reason, evidence, by, loop_id, compared_with)
 
 
 def challenge(
@@ -85,16 +67,13 @@ def challenge(
     evidence: str | None = None,
     by: str | None = None,
     loop_id: str | None = None,
+    compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> Move:
     """Make a version challenger, with the reason why it is no more than that.
 
-    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    Raises as `promote` does.
     """
-    with registry.opened(settings) as client:
-        move = _move(change, version, registry.aliased(client, settings.model, CHAMPION), reason, evidence, by, loop_id)
-        client.set_registered_model_alias(settings.model, CHALLENGER, str(version))
-        _remember(client, settings.model, move)
-    return move
+    return _enter(settings, change, version, reason, evidence, by, loop_id, compared_with)
 
 
 def reject(settings: Settings, version: int, reason: str, *, by: str | None = None) -> Move:
@@ -102,18 +81,12 @@ def reject(settings: Settings, version: int, reason: str, *, by: str | None = No
 
     Raises ModelUnavailable when it is champion, when there is no such version, or the registry cannot be reached.
     """
-    with registry.opened(settings) as client:
-        champion = registry.aliased(client, settings.model, CHAMPION)
-        if champion == version:
-            raise ModelUnavailable(
-                f"{settings.model} version {version} is champion and cannot be rejected; `tamiz models rollback` goes "
-                "back to the one before"
-            )
-        move = _move("rejected", version, champion, reason, None, by, None)
-        _remember(client, settings.model, move)
-        if registry.aliased(client, settings.model, CHALLENGER) == version:
-            client.delete_registered_model_alias(settings.model, CHALLENGER)
-    return move
+    if champion(settings) == version:
+        raise ModelUnavailable(
+            f"{settings.model} version {version} is champion and cannot be rejected; `tamiz models rollback` goes "
+            "back to the one before"
+        )
+    return _enter(settings, "rejected", version, reason, None, by, None)
 
 
 def rollback(settings: Settings, reason: str, *, by: str | None = None) -> Move:
@@ -121,14 +94,15 @@ def rollback(settings: Settings, reason: str, *, by: str | None = None) -> Move:
 
     Raises ModelUnavailable when the history knows none, or the registry cannot be reached.
     """
-    line = champions(history(settings))
-    now = registry.champion(settings)
-    before = line[:-1] if line and line[-1] == now else line
-    if now is None or not before:
+    now = standing(settings)
+    line = champions(now.moves)
+    if now.champion is None or not line[:-1]:
         raise ModelUnavailable(
-            f"{settings.model} has no champion before {'this one' if now else 'any'}: there is nothing to roll back to"
+            f"{settings.model} has no champion before {'this one' if now.champion else 'any'}: "
+            "there is nothing to roll back to"
         )
-    return _crown(settings, "rolled-back", before[-1], reason, f"version {now} was champion", by, None)
+    why = f"version {now.champion} was champion"
+    return _enter(settings, "rolled-back", line[-2], reason, why, by, None, now.champion)
 
 
 def champions(moves: Iterable[Move]) -> list[int]:
@@ -149,23 +123,42 @@ def champions(moves: Iterable[Move]) -> list[int]:
     return line
 
 
-def history(settings: Settings) -> list[Move]:
-    """Every move of the model's versions, oldest first; empty when it was never registered."""
+def standing(settings: Settings) -> Standing:
+    """What the history comes to now; empty when the model was never registered."""
     with registry.opened(settings) as client:
-        return _moves(registry.registered_model_tags(client, settings.model))
+        return move_log.read(client, settings.model)
+
+
+def history(settings: Settings) -> list[Move]:
+    """Every move of the model's versions that holds, oldest first; empty when it was never registered."""
+    return list(standing(settings).moves)
+
+
+def champion(settings: Settings) -> int | None:
+    """The version that decides, or None: the history's; the alias's where `unrecorded_champion` is `serve`."""
+    if settings.unrecorded_champion == "refuse":
+        return standing(settings).champion
+    return registry.champion(settings) or standing(settings).champion
+
+
+def alias_disagreement(settings: Settings) -> str | None:
+    """In one line with the remedy, how the alias `champion` differs from the history; None when it does not."""
+    with registry.opened(settings) as client:
+        alias = registry.aliased(client, settings.model, CHAMPION)
+        return disagreement(move_log.read(client, settings.model), alias)
 
 
 def versions(settings: Settings) -> list[Version]:
     """Every registered version, newest first."""
     with registry.opened(settings) as client:
-        moves = _moves(registry.registered_model_tags(client, settings.model))
-        aliases = {registry.aliased(client, settings.model, alias): alias for alias in (CHALLENGER, CHAMPION)}
+        now = move_log.read(client, settings.model)
         found = registry.all_versions(client, settings.model)
-    last = {move.version: move for move in moves}
+    names = {now.challenger: "challenger", now.champion: "champion"}
+    last = {move.version: move for move in now.moves}
     return [
         Version(
             version=number,
-            standing=aliases.get(number) or _standing(last.get(number)),
+            standing=names.get(number) or _word(last.get(number)),
             registered_at_ms=created,
             verdict=tags.get(TAG + "verdict"),
             forced=tags.get(TAG + "forced"),
@@ -176,11 +169,11 @@ def versions(settings: Settings) -> list[Version]:
     ]
 
 
-def _standing(last: Move | None) -> str:
+def _word(last: Move | None) -> str:
     return "rejected" if last is not None and last.change == "rejected" else "registered"
 
 
-def _crown(
+def _enter(
     settings: Settings,
     change: Change,
     version: int,
@@ -188,43 +181,86 @@ def _crown(
     evidence: str | None,
     by: str | None,
     loop_id: str | None,
+    compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> Move:
+    compared = compared_with is not msgspec.UNSET
     with registry.opened(settings) as client:
-        move = _move(change, version, registry.aliased(client, settings.model, CHAMPION), reason, evidence, by, loop_id)
-        client.set_registered_model_alias(settings.model, CHAMPION, str(version))
-        _remember(client, settings.model, move)
-        if registry.aliased(client, settings.model, CHALLENGER) == version:
-            client.delete_registered_model_alias(settings.model, CHALLENGER)
-    return move
+        of = client.get_model_version(settings.model, str(version))
+        _reconcile(client, settings)
+        move = Move(
+            change=change,
+            version=version,
+            previous=None if isinstance(compared_with, msgspec.UnsetType) else compared_with,
+            reason=reason,
+            evidence=evidence,
+            by=by or os_actor(),
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            loop_id=loop_id,
+            bundle_sha256=of.tags.get(TAG + "bundle_sha256"),
+        )
+        number = move_log.append(client, settings.model, move=move, compared=compared)
+        after = _set_aliases(client, settings.model)
+        if (why := after.refused.get(number)) is not None:
+            raise MoveRefusedError(
+                f"{settings.model} version {version} is not {change}: {why}; `tamiz models history` shows it"
+            )
+        return after.held[number]
 
 
-def _move(
-    change: Change,
-    version: int,
-    previous: int | None,
-    reason: str,
-    evidence: str | None,
-    by: str | None,
-    loop_id: str | None,
-) -> Move:
-    return Move(
-        change=change,
-        version=version,
-        previous=previous,
-        reason=reason[:LONGEST],
-        evidence=evidence[:LONGEST] if evidence else None,
-        by=by or os_actor(),
-        at=datetime.now(UTC).isoformat(timespec="microseconds"),
-        loop_id=loop_id,
-    )
+def _reconcile(client: Any, settings: Settings) -> None:
+    """Bring aliases and history together, where a writer died between the two, or somebody set an alias by hand.
+
+    The history counts. Only where `unrecorded_champion` is `serve`, a champion that it does not know is written down.
+    """
+    name = settings.model
+    now = move_log.read(client, name)
+    if (why := disagreement(now, alias := registry.aliased(client, name, CHAMPION))) is None:
+        return
+    before = now.promotion.previous if now.promotion else None
+    if alias is not None and settings.unrecorded_champion == "serve" and alias != before:
+        log.warning("%s; it is written down as promoted", why)
+        of = client.get_model_version(name, str(alias))
+        move = Move(
+            change="promoted",
+            version=alias,
+            previous=None,
+            reason="its alias was set in the registry, and `unrecorded_champion` is `serve`",
+            evidence=None,
+            by="the registry",
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            bundle_sha256=of.tags.get(TAG + "bundle_sha256"),
+        )
+        move_log.append(client, name, move=move)
+    elif now.last:
+        log.warning("%s; the alias is set as the history says", why)
+        _set_aliases(client, name)
 
 
-def _remember(client: Any, model: str, move: Move) -> None:
-    client.set_model_version_tag(model, str(move.version), TAG + move.change, move.reason)
-    # A tag's name may hold no "+"; in this form names sort as times do.
-    name = f"{MOVE}{datetime.fromisoformat(move.at):%Y%m%dT%H%M%S.%fZ}"
-    client.set_registered_model_tag(model, name, msgspec.json.encode(move).decode())
+def _set_aliases(client: Any, name: str) -> Standing:
+    """Make the aliases say what the log says, and return what it comes to.
+
+    Whoever sets an alias reads the log again afterwards: so the last to set one has set what the log ends with.
+    """
+    now = move_log.read(client, name)
+    while True:
+        aliases = [(CHAMPION, now.champion), (CHALLENGER, now.challenger)]
+        differing = [(alias, wanted) for alias, wanted in aliases if registry.aliased(client, name, alias) != wanted]
+        for alias, wanted in differing:
+            _set_alias(client, name, alias, wanted)
+        then, now = now, move_log.read(client, name)
+        if not differing or (then.champion, then.challenger) == (now.champion, now.challenger):
+            return now
 
 
-def _moves(tags: dict[str, str]) -> list[Move]:
-    return [msgspec.json.decode(tags[name], type=Move) for name in sorted(tags) if name.startswith(MOVE)]
+def _set_alias(client: Any, name: str, alias: str, version: int | None) -> None:
+    try:
+        if version is None:
+            move_log.when_unlocked(lambda: client.delete_registered_model_alias(name, alias))
+        else:
+            move_log.when_unlocked(lambda: client.set_registered_model_alias(name, alias, str(version)))
+    except registry.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        log.warning(
+            "the alias %s of %s stays as it is: version %s is not in the registry any more", alias, name, version
+        )

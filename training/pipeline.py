@@ -31,7 +31,7 @@ from training.gate import Verdict, judge_skill
 from training.history import History, read_history
 from training.normality import learn_reference
 from training.operating_points import ChosenPoints, choose_points
-from training.promotion import carry_out, judge, meet
+from training.promotion import compete
 from training.recalibration import Recalibration, recalibrate
 from training.report import write_report
 from training.reporting import gather
@@ -196,11 +196,7 @@ def train(
 
         stage("comparing with the champion")
         model = ScoringModel.load(bundle, version)
-        champion, other = meet(settings, model, history, week)
-        judgement = judge(
-            verdict, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
-        )
-        move = carry_out(settings, version, judgement, force=force, by=by, loop_id=loop_id)
+        other, judgement, move = compete(settings, model, verdict, history, week, force=force, by=by, loop_id=loop_id)
 
         if report:
             stage("writing the report")

@@ -6,17 +6,19 @@ import msgspec
 
 from monitoring.model import ScoringModel
 from schemas.errors import ModelIncompatible, ModelUnavailable
+from schemas.promotion_log import Move
 from schemas.settings import Settings
-from training import moves, registry
+from training import moves
 from training.backtest import Window
 from training.gate import Verdict
 from training.history import History
-from training.moves import Move
+from training.moves import MoveRefusedError
 from training.registered import registered_model
 from training.versions import Compared, Comparison, compare
 
 DECIDED_BY = "roc_auc"
 GUARDED_BY = "average_precision"
+COMPARISONS = 3  # with a champion that changes meanwhile
 WORDS = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
 
 
@@ -97,7 +99,7 @@ def meet(
 
     Raises ModelUnavailable when the registry cannot be reached.
     """
-    if (version := registry.champion(settings)) is None:
+    if (version := moves.champion(settings)) is None:
         return None, None
     try:
         other = registered_model(settings, version)
@@ -118,36 +120,93 @@ def carry_out(
     force: str | None = None,
     by: str | None = None,
     loop_id: str | None = None,
+    compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> Move:
-    """Move the aliases as judged, and write it down. force: a person's reason to promote whatever was judged.
+    """Move the version as judged, and write it down. force: a person's reason to promote whatever was judged.
 
+    compared_with: the champion that was judged against; MoveRefusedError when it is champion no more.
     Raises ModelUnavailable when the registry cannot be reached.
     """
     if judgement.status == "promoted" or force is not None:
         reason = judgement.sentence if force is None else f"forced: {force}"
-        return moves.promote(settings, version, reason, evidence=judgement.sentence, by=by, loop_id=loop_id)
+        if force is not None:
+            compared_with = msgspec.UNSET
+        return moves.promote(
+            settings,
+            version,
+            reason,
+            evidence=judgement.sentence,
+            by=by,
+            loop_id=loop_id,
+            compared_with=compared_with,
+        )
     change: Literal["awaiting-approval", "retained"] = (
         "awaiting-approval" if judgement.status == "awaiting approval" else "retained"
     )
     return moves.challenge(
-        settings, version, change, judgement.sentence, evidence=judgement.status, by=by, loop_id=loop_id
+        settings,
+        version,
+        change,
+        judgement.sentence,
+        evidence=judgement.status,
+        by=by,
+        loop_id=loop_id,
+        compared_with=compared_with,
     )
 
 
-def promote_by_hand(settings: Settings, version: int, reason: str) -> Move:
+def compete(
+    settings: Settings,
+    this: ScoringModel,
+    verdict: Verdict,
+    history: History,
+    week: Window,
+    *,
+    force: str | None = None,
+    by: str | None = None,
+    loop_id: str | None = None,
+) -> tuple[ScoringModel | None, Judgement, Move]:
+    """Compare a new version with the champion and carry out what comes of it; the champion's model, if it was loaded.
+
+    A comparison takes minutes, and the champion may change meanwhile: then it is made again, with the new one.
+    Raises MoveRefusedError when the champion changes again and again, or the loop is answered already;
+    ModelUnavailable when the registry cannot be reached.
+    """
+    for attempt in range(COMPARISONS):
+        champion, other = meet(settings, this, history, week)
+        judgement = judge(
+            verdict, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
+        )
+        against = champion.version if champion else None
+        try:
+            move = carry_out(
+                settings, this.version, judgement, force=force, by=by, loop_id=loop_id, compared_with=against
+            )
+            return other, judgement, move
+        except MoveRefusedError:
+            if attempt == COMPARISONS - 1 or moves.champion(settings) == against:
+                raise
+    raise AssertionError("unreachable")
+
+
+def promote_by_hand(settings: Settings, version: int, reason: str, *, by: str | None = None) -> Move:
     """A person's promotion of a registered version that has shown skill.
 
     Raises ModelUnavailable when there is no such version, when it has shown no skill and was not trained with a reason
-    to decide without, or when the registry cannot be reached.
+    to decide without, or when the registry cannot be reached; MoveRefusedError when somebody was a moment earlier.
     """
-    found = next((v for v in moves.versions(settings) if v.version == version), None)
+    known = moves.versions(settings)
+    champion = next((v.version for v in known if v.standing == "champion"), None)
+    found = next((v for v in known if v.version == version), None)
     if found is None:
         raise ModelUnavailable(f"{settings.model} has no version {version}; `tamiz models list` names those there are")
-    if found.standing == "champion":
+    # Where the alias differs, to promote the champion again is how a person sets it right.
+    if version == champion and moves.alias_disagreement(settings) is None:
         raise ModelUnavailable(f"{settings.model} version {version} is champion already")
     if found.verdict != "skill" and found.forced is None:
         raise ModelUnavailable(
             f"{settings.model} version {version} has not shown skill ({found.verdict or 'it was never judged'}) and "
             "may not decide; `tamiz train FILE --force REASON` registers one that does all the same, and says so"
         )
-    return moves.promote(settings, version, reason, evidence=found.tags.get("verdict_sentence"))
+    evidence = found.tags.get("verdict_sentence")
+    return moves.promote(settings, version, reason, evidence=evidence, by=by, compared_with=champion)

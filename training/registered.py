@@ -9,7 +9,7 @@ from monitoring.model import ScoringModel
 from monitoring.reference import Reference, load_reference
 from schemas.errors import ModelUnavailable
 from schemas.settings import Settings
-from training import registry
+from training import moves, registry
 
 
 def registered_model(settings: Settings, version: int | None = None) -> ScoringModel:
@@ -32,7 +32,7 @@ def registered_reference(settings: Settings, version: int | None = None) -> tupl
 
 @contextmanager
 def _bundle(settings: Settings, version: int | None) -> Iterator[tuple[Path, int]]:
-    if version is None and (version := registry.champion(settings)) is None:
+    if version is None and (version := moves.champion(settings)) is None:
         raise ModelUnavailable(
             f"the model {settings.model!r} has no champion; name one with --version, or train with `tamiz train`"
         )

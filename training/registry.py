@@ -34,14 +34,14 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException as MlflowException  # also for those who use `opened`
 from mlflow.models import ModelSignature
 from mlflow.telemetry import set_telemetry_client
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from schemas.actor import os_actor
 from schemas.errors import ConfigError, ModelUnavailable
-from schemas.manifest import MODEL_FILE, Manifest, read_manifest
+from schemas.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
 from schemas.settings import Settings
 
 CHAMPION = "champion"
@@ -68,11 +68,11 @@ def register(
     """Log a run with the bundle in it and make it the model's next version; the version's number.
 
     bundle: folder with model.ubj and manifest.json, already checked. report: folder with measures and figures, logged
-    as `evaluation/`. tags: put on run and version, as `tamiz.NAME`.
+    as `evaluation/`. tags: put on run and version, as `tamiz.NAME`, with the bundle's digest.
     Raises ModelUnavailable when the registry cannot be reached or refuses.
     """
     manifest = read_manifest(bundle)
-    marks = {TAG + name: value for name, value in tags.items()}
+    marks = {TAG + name: value for name, value in {**tags, "bundle_sha256": bundle_digest(bundle)}.items()}
     with opened(settings) as client:
         run = client.create_run(_experiment(client, settings), tags=marks)
         run_id = run.info.run_id
@@ -89,7 +89,7 @@ def register(
                 generic = Path(scratch) / GENERIC
                 _save_generic(generic, bundle / MODEL_FILE, manifest)
                 client.log_artifacts(run_id, str(generic), GENERIC)
-            _ensure_registered_model(client, settings.model)
+            ensure_registered_model(client, settings.model)
             version = client.create_model_version(
                 settings.model, source=f"{run.info.artifact_uri}/{GENERIC}", run_id=run_id, tags=marks
             )
@@ -120,16 +120,6 @@ def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
         # MLflow says "invalid parameter" of an alias that a known model does not have.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise
-
-
-def registered_model_tags(client: MlflowClient, model: str) -> dict[str, str]:
-    """The registered model's tags; none when it was never registered."""
-    try:
-        return dict(client.get_registered_model(model).tags)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
         raise
 
 
@@ -271,9 +261,10 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
         return str(found.experiment_id)  # somebody was a moment earlier
 
 
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+def ensure_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:
+    """Make a registered model unless there is one."""
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

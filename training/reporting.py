@@ -12,7 +12,7 @@ from schemas.dataset import Dataset
 from schemas.errors import TrainingError
 from schemas.features import featurize
 from schemas.settings import Settings
-from training import moves, registry
+from training import moves
 from training.backtest import Backtest, backtest, last_days, read_rows
 from training.backtest_figures import draw_backtest
 from training.evaluation import Evaluation
@@ -43,7 +43,7 @@ def report_version(
     """
     stage("fetching the model")
     model = registered_model(settings, version)
-    champion = registry.champion(settings)
+    champion = moves.champion(settings)
     stage("reading and cleaning")
     history = read_rows(path, dataset)
     stage("backtesting")

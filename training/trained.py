@@ -6,9 +6,9 @@ import msgspec
 
 from schemas.decision import OperatingPoints
 from schemas.events import ModelEvent
+from schemas.promotion_log import Move
 from training.evaluation import Evaluation
 from training.gate import Verdict
-from training.moves import Move
 from training.promotion import Judgement
 from training.recalibration import Recalibration
 from training.reproduction import Reproduction

@@ -8,8 +8,9 @@ import typer
 from schemas import settings as config
 
 if TYPE_CHECKING:
+    from schemas.promotion_log import Move
     from schemas.settings import Settings
-    from training.moves import Move, Version
+    from training.moves import Version
 
 Json = Annotated[bool, typer.Option("--json", help="For machines: the records, on stdout.")]
 Why = Annotated[str, typer.Option(help="Why; it is kept for good.", metavar="WHY")]

@@ -21,10 +21,10 @@ def register(app: typer.Typer) -> None:
         from schemas.events import RetrainRequest
         from tamiz.announcing import publish
         from tamiz.terminal import say
-        from training import registry
+        from training import moves
 
         settings = config.load()
-        if (champion := registry.champion(settings)) is None:
+        if (champion := moves.champion(settings)) is None:
             raise ModelUnavailable(
                 f"the model {settings.model!r} has no champion that could be trained anew; `tamiz train FILE` makes one"
             )

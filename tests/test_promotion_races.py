@@ -1,0 +1,176 @@
+"""Promotions that meet: real processes on one registry, and what the history and the aliases say afterwards."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ModelUnavailable
+from schemas.settings import Settings
+from tests.small_bundle import small_bundle
+from training import move_log, moves, registry
+from training.moves import MoveRefusedError
+from training.promotion import Judgement, carry_out, promote_by_hand
+
+ROUNDS = 6
+PROMOTES = """
+import sys
+from pathlib import Path
+from schemas.errors import ModelUnavailable
+from schemas.settings import Settings
+from training import moves, registry
+
+settings = Settings(state_dir=Path(sys.argv[1]), model="small")
+registry.ensure_reachable(settings)
+print("ready", flush=True)
+for line in sys.stdin:
+    version, compared = line.split()
+    given = {} if compared == "-" else {"compared_with": int(compared)}
+    try:
+        moves.promote(settings, int(version), "a race", by=sys.argv[2], **given)
+        print("moved", flush=True)
+    except ModelUnavailable as error:
+        print(error, flush=True)
+"""
+DIES_BEFORE_THE_ALIAS = """
+import os, sys
+from pathlib import Path
+from schemas.settings import Settings
+from training import moves
+
+moves._set_alias = lambda *_: os._exit(9)
+moves.promote(Settings(state_dir=Path(sys.argv[1]), model="small"), 2, "the process dies here")
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    small_bundle(folder / "bundle")
+    (folder / "evaluation").mkdir()
+    return folder / "bundle"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bundle: Path) -> Settings:
+    """Three versions that have shown skill; the first is champion."""
+    settings = Settings(state_dir=tmp_path, model="small")
+    for _ in range(3):
+        registry.register(
+            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+        )
+    moves.promote(settings, 1, "the first")
+    return settings
+
+
+def alias(settings: Settings, version: int | None) -> None:
+    with registry.opened(settings) as client:
+        if version is None:
+            client.delete_registered_model_alias(settings.model, "champion")
+        else:
+            client.set_registered_model_alias(settings.model, "champion", str(version))
+
+
+class Racer:
+    """A process that promotes when asked."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROMOTES, str(settings.state_dir), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def promote(self, version: int, compared: object = "-") -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{version} {compared}\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def end(self) -> None:
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(settings: Settings) -> None:
+    racers = [Racer(settings, name) for name in ("anna", "bert")]
+    try:
+        assert [racer.answer() for racer in racers] == ["ready", "ready"]
+        with ThreadPoolExecutor(2) as pool:
+            for number in range(ROUNDS):
+                # Every other round both rest on a comparison with the same champion: one of them must be refused.
+                compared = "-" if number % 2 else moves.promote(settings, 1, "a new round").version
+                told = list(pool.map(lambda r, v, c=compared: r.promote(v, c), racers, (2, 3)))  # type: ignore[misc]
+                made = moves.history(settings)
+                assert registry.champion(settings) == moves.champion(settings) == made[-1].version
+                assert all(m.previous == before.version for before, m in itertools.pairwise(made))
+                if number % 2:
+                    assert told == ["moved", "moved"]
+                else:
+                    assert sorted(t == "moved" for t in told) == [False, True], told
+                    assert any(f"the champion is version {made[-1].version} by now" in t for t in told)
+    finally:
+        for racer in racers:
+            racer.end()
+    line = moves.champions(moves.history(settings))
+    assert moves.rollback(settings, "back").version == line[-2] == registry.champion(settings)
+
+
+def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_reported(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    died = subprocess.run([sys.executable, "-c", DIES_BEFORE_THE_ALIAS, str(settings.state_dir)], capture_output=True)
+    assert died.returncode == 9, died.stderr
+    assert (registry.champion(settings), moves.champion(settings)) == (1, 2)
+    assert "champion is version 1, its history of promotions ends with version 2" in str(
+        moves.alias_disagreement(settings)
+    )
+    carry_out(settings, 3, Judgement(status="retained", sentence="It is not better."))
+    assert registry.champion(settings) == moves.champion(settings) == 2
+    assert [m.version for m in moves.history(settings)] == [1, 2, 3]
+    assert "the alias is set as the history says" in caplog.text
+
+
+def test_a_judgement_against_a_champion_that_is_gone_is_not_carried_out(settings: Settings) -> None:
+    judged = Judgement(status="promoted", sentence="It is better than the champion, version 1.")
+    moves.promote(settings, 2, "a moment earlier")
+    with pytest.raises(MoveRefusedError, match="the champion is version 2 by now and was version 1"):
+        carry_out(settings, 3, judged, compared_with=1)
+    assert registry.champion(settings) == 2
+    moves.promote(settings, 3, "an answer", loop_id="a-loop")
+    with pytest.raises(MoveRefusedError, match="a-loop is answered already, by version 3"):
+        carry_out(settings, 2, judged, loop_id="a-loop")
+
+
+def test_an_alias_set_by_hand_counts_for_nothing_until_a_person_promotes(settings: Settings) -> None:
+    alias(settings, 3)
+    assert moves.champion(settings) == 1
+    assert [v.version for v in moves.versions(settings) if v.standing == "champion"] == [1]
+    promote_by_hand(settings, 1, "the alias was moved by hand")  # the champion, so that the alias says so again
+    assert registry.champion(settings) == 1
+    with pytest.raises(ModelUnavailable, match="champion already"):
+        promote_by_hand(settings, 1, "again")
+    alias(settings, None)
+    assert "the registry has no champion" in str(moves.alias_disagreement(settings))
+    promote_by_hand(settings, 3, "it is better")
+    assert registry.champion(settings) == moves.champion(settings) == 3
+
+
+def test_a_history_holds_what_anybody_writes_into_it(settings: Settings) -> None:
+    with registry.opened(settings) as client:
+        client.create_model_version("small.tamiz-history", "tamiz:/history", tags={"tamiz.entry": "\x01 no JSON"})
+        client.create_model_version("small.tamiz-history", "tamiz:/history")
+        refused = move_log.read(client, "small").refused
+    moves.promote(settings, 2, "\x01\U0001f600" * 4000, evidence="\\" * 9000, by="b" * 9000)
+    assert len(refused) == 2
+    assert [m.version for m in moves.history(settings)] == [1, 2]
