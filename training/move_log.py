@@ -8,14 +8,11 @@ for there is none.
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from schemas.promotion_log import ENTRY_TAG, Claim, Entry, Move, Standing, encode_entry, log_name, read_log
 from training import registry
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 SOURCE = "tamiz:/history"  # MLflow wants one: there is nothing to load
 LOCKED_TIMEOUT_S = 30  # for SQLite, which refuses instead of waiting when two writers meet
@@ -24,13 +21,13 @@ LOCKED_DELAY_S = 0.05
 T = TypeVar("T")
 
 
-def read(client: "MlflowClient", model: str) -> Standing:
+def read(client: Any, model: str) -> Standing:
     """What the model's log comes to; empty when there is none."""
     return read_log((number, tags) for number, _, tags in registry.all_versions(client, log_name(model)))
 
 
 def append(
-    client: "MlflowClient",
+    client: Any,
     model: str,
     *,
     move: Move | None = None,
@@ -57,12 +54,12 @@ def append(
     return when_unlocked(add)
 
 
-def mark(client: "MlflowClient", model: str, number: int, key: str, value: str) -> None:
+def mark(client: Any, model: str, number: int, key: str, value: str) -> None:
     """Set a tag on an entry; only who appended it does."""
     when_unlocked(lambda: client.set_model_version_tag(log_name(model), str(number), f"tamiz.{key}", value))
 
 
-def marks(client: "MlflowClient", model: str, number: int) -> dict[str, str]:
+def marks(client: Any, model: str, number: int) -> dict[str, str]:
     """The tags of an entry."""
     return {
         name.removeprefix("tamiz."): value
