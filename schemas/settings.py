@@ -6,9 +6,10 @@ The file is ``tamiz.toml`` in the working directory, or the one that ``TAMIZ_CON
 ``MLFLOW_TRACKING_URI`` is read as MLflow's own clients read it.
 """
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -219,13 +220,11 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             continue
         name = variable.removeprefix("TAMIZ_").lower()
         if name not in fields:
-            raise ConfigError(f"{variable}={text!r}: there is no such setting; `tamiz settings` lists them")
+            raise ConfigError(f"{variable}: there is no such setting; {_nearest(name, fields)}")
         values[name] = text
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(
-                f"{name} = {value!r} in tamiz.toml: there is no such setting; `tamiz settings` lists them"
-            )
+            raise ConfigError(f"{name} in tamiz.toml: there is no such setting; {_nearest(name, fields)}")
         try:
             values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
@@ -239,6 +238,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             "itself where artifacts are kept (its --artifacts-destination): leave artifact_root unset"
         )
     return Settings(**values)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    # The value is not repeated: it may be a secret under a mistyped name.
+    found = difflib.get_close_matches(name.lower(), known, n=1)
+    return (f"did you mean {found[0]}? " if found else "") + "`tamiz settings` lists them"
 
 
 def _check_access(values: Mapping[str, Any]) -> None:

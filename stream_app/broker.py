@@ -21,6 +21,7 @@ from types import TracebackType
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
+from schemas.private_files import UMASK, is_private, private_file, private_folder
 from schemas.settings import Settings
 from stream_app import broker_guard
 from stream_app.kafka_runtime import class_path, find_java
@@ -149,8 +150,11 @@ class EmbeddedBroker:
             "group.initial.rebalance.delay.ms": "0",
         } | self._properties
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
-        (self._folder / "server.properties").write_text(text, encoding="utf-8")
-        (self._folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
+        for name, content in (("server.properties", text), ("log4j2.properties", LOG4J)):
+            private_file(self._folder / name)  # it may hold passwords
+            (self._folder / name).write_text(content, encoding="utf-8")
+        if not self.log.exists():
+            private_file(self.log)
 
     def _java_command(self, flags: list[str], main: str, *arguments: str) -> list[str]:
         logging = "-Dlog4j2.configurationFile=log4j2.properties"
@@ -164,7 +168,7 @@ class EmbeddedBroker:
         command = self._java_command(["-Xmx128m", "-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool", *arguments)
         with self.log.open("ab") as log:
             done = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder, timeout=READY_WITHIN_S
+                command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder, timeout=READY_WITHIN_S, umask=UMASK
             )
         if done.returncode:
             raise BrokerError(f"Kafka cannot format its storage; its log ends:\n{self.end_of_log()}")
@@ -183,6 +187,7 @@ class EmbeddedBroker:
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
                 start_new_session=True,
+                umask=UMASK,
             )
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
@@ -242,10 +247,15 @@ def _made(folder: Path | None) -> Path:
     if folder is None:
         return Path(tempfile.mkdtemp(prefix="tamiz-broker-"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError as error:
         raise BrokerError(f"the broker's folder {folder} cannot be made: {error.strerror}") from None
-    return folder.resolve()
+    folder = folder.resolve()
+    # Another program's folder stays as it is; the records that were kept in it are ours.
+    for kept in (folder / "records", folder / "broker.log"):
+        if not is_private(kept):
+            kept.chmod(kept.stat().st_mode & ~0o077)
+    return folder
 
 
 def _new_cluster_id() -> str:

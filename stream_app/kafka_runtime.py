@@ -1,6 +1,7 @@
 """What the embedded broker runs on: a Java, and Kafka's jars."""
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -12,11 +13,13 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from schemas.errors import BrokerError
+from schemas.private_files import private_folder
 from schemas.settings import java_home
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # Kafka speaks slf4j and brings no voice for it
 OLDEST_JAVA = 17
+PINNED = Path(__file__).with_name("kafka_jars.sha256")  # as `sha256sum` writes it, a line a jar
 
 
 def find_java() -> Path:
@@ -38,18 +41,22 @@ def bundled_java() -> Path:
 def class_path(cache: Path | None = None) -> list[str]:
     """Kafka's jars. Fetched by jgo from Maven Central the first time; ever after, no network is asked.
 
-    cache: folder to keep them in, the user's own by default. Raises BrokerError when they cannot be fetched.
+    Each must be what `kafka_jars.sha256` says, whenever it is about to run: jgo only warns of a wrong checksum.
+    cache: folder to keep them in, the user's own by default. Raises BrokerError when they cannot be fetched, or are
+    others than those that were tested.
     """
     cache = cache or user_cache_path("tamiz")
-    cache.mkdir(parents=True, exist_ok=True)
+    private_folder(cache)
     name = f"kafka-{KAFKA.split(':')[2]}-log4j-{LOGGING.split(':')[2]}"
     listing, repository = cache / f"{name}.json", cache / name
     with FileLock(cache / f"{name}.lock"):  # two processes on a fresh machine must not fetch over each other
         if jars := _listed(listing):
+            _verify(jars, cache)
             return jars
         # No listing: a fetch was never finished. jgo takes half a file left by it for a whole one, so begin afresh.
         shutil.rmtree(repository, ignore_errors=True)
         jars = _fetch(repository)
+        _verify(jars, cache)
         unfinished = listing.with_suffix(".part")
         unfinished.write_text(json.dumps(jars, indent=1), encoding="utf-8")
         unfinished.replace(listing)
@@ -62,6 +69,19 @@ def _listed(listing: Path) -> list[str]:
         if all(Path(jar).is_file() for jar in jars):
             return jars
     return []
+
+
+def _verify(jars: list[str], cache: Path) -> None:
+    """Compare every jar with the hash that is pinned for its name. Raises BrokerError on the first that differs."""
+    pinned = dict(line.split("  ")[::-1] for line in PINNED.read_text(encoding="ascii").splitlines())
+    for jar in map(Path, jars):
+        with jar.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != pinned.get(jar.name):
+            raise BrokerError(
+                f"{jar} has the SHA-256 {found}, not {pinned.get(jar.name, 'one that is pinned')}: it is not run; "
+                f"remove {cache} to fetch it again, or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+            )
 
 
 def _fetch(repository: Path) -> list[str]:

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from monitoring.model import ScoringModel
 from schemas.dataset import Dataset
 from schemas.errors import ModelIncompatible, ModelUnavailable
+from schemas.private_files import narrow_state, private_folder
 from schemas.settings import Settings
 from schemas.wire import decode
 
@@ -148,7 +149,8 @@ class ModelStore:
 
     def _download(self, run_id: str, folder: Path) -> None:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(folder.parent)
+            narrow_state(self._settings.state_dir)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
                 # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
                 kept = self._client.get_run(run_id).info.artifact_uri

@@ -3,12 +3,14 @@
 import importlib
 import io
 import logging
+import os
 import pkgutil
 import sys
 
 import typer
 
 from schemas.errors import TamizError
+from schemas.private_files import UMASK
 from tamiz import commands
 
 app = typer.Typer(name="tamiz", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -32,6 +34,7 @@ def run() -> None:
     from stream_app.logs import TextLines
     from tamiz.terminal import say_error, say_traceback
 
+    os.umask(UMASK)  # what we and our children make, others cannot read
     sys.excepthook = say_traceback
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

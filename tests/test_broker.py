@@ -16,7 +16,7 @@ from schemas.errors import BrokerError
 from schemas.settings import load
 from schemas.topics import Topic
 from stream_app.broker import EmbeddedBroker, broker_or_embedded, free_port
-from stream_app.kafka_runtime import bundled_java, class_path, find_java
+from stream_app.kafka_runtime import PINNED, bundled_java, class_path, find_java
 from stream_app.topic_admin import create_topics
 from tests.worker_process import environment, wait_for
 
@@ -91,10 +91,27 @@ def test_every_jar_is_there_and_java_is_new_enough() -> None:
 def test_what_was_fetched_once_is_listed_in_the_cache_and_taken_from_there(tmp_path: Path) -> None:
     known = class_path()
     name = next(path.name for path in user_cache_path("tamiz").glob("kafka-*.json") if json_list(path) == known)
-    jar = tmp_path / "kafka.jar"
-    jar.touch()
+    original = next(Path(jar) for jar in known if "slf4j-api" in jar)
+    jar = tmp_path / original.name
+    jar.write_bytes(original.read_bytes())
     (tmp_path / name).write_text(json.dumps([str(jar)]))
     assert class_path(tmp_path) == [str(jar)]
+
+
+@pytest.mark.parametrize("changed", ["slf4j-api-1.7.36.jar", "added-1.0.jar"])
+def test_a_jar_that_is_not_the_one_that_is_pinned_is_not_run(changed: str, tmp_path: Path) -> None:
+    known = class_path()
+    name = next(path.name for path in user_cache_path("tamiz").glob("kafka-*.json") if json_list(path) == known)
+    jar = tmp_path / changed
+    jar.write_bytes(next(Path(jar) for jar in known if "slf4j-api" in jar).read_bytes() + b"x")
+    (tmp_path / name).write_text(json.dumps([*known, str(jar)]))
+    with pytest.raises(BrokerError, match=rf"{changed} has the SHA-256 .* it is not run; remove {tmp_path}"):
+        class_path(tmp_path)
+
+
+def test_every_jar_that_runs_is_pinned_and_no_other() -> None:
+    pinned = [line.split("  ")[1] for line in PINNED.read_text(encoding="ascii").splitlines()]
+    assert sorted(pinned) == sorted(Path(jar).name for jar in class_path())
 
 
 def test_kafka_runs_on_the_java_that_comes_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,10 +149,11 @@ def test_the_command_runs_until_a_signal_and_ends_what_it_started(tmp_path: Path
     port = free_port()
     command = [sys.executable, "-m", "tamiz", "broker", "--port", str(port), "--folder", str(tmp_path / "kafka")]
     bare = environment(load({}))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare, umask=0) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS=127.0.0.1:{port}\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert not is_listening(f"127.0.0.1:{port}")
     assert (tmp_path / "kafka" / "records").is_dir()
+    assert [p for p in (tmp_path / "kafka").rglob("*") if p.stat().st_mode & 0o077] == [], "others may read it"

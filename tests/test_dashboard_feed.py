@@ -12,7 +12,7 @@ from schemas.cluster import Secret
 from schemas.events import Decision, DriftAlert, ModelEvent, Outcome, PaneSnapshot, Reason
 from schemas.settings import Settings
 from stream_app.dashboard.entrance import LIFETIME_S, SESSIONS, Entrance, own_origin
-from stream_app.dashboard.feed import AHEAD_S, CODES, RECENT, REMEMBERED, SPAN_S, Feed
+from stream_app.dashboard.feed import AHEAD_S, CODES, RECENT, REMEMBERED, SPAN_S, VERSIONS, Feed
 from stream_app.dashboard.heat import COLUMNS, Heat
 from tests.watched import ROWS_A_DAY, records_of, traffic, watched
 from training.registry import download_bundle
@@ -102,6 +102,31 @@ def test_whatever_clocks_and_codes_say_what_is_kept_stays_small(records: list[tu
     assert len(feed.codes()) <= CODES + 1
     assert feed.codes().total() == len(records)
     assert len(feed._seconds) <= SPAN_S + AHEAD_S + 1
+
+
+def test_the_state_stays_small_whatever_texts_and_numbers_others_write() -> None:
+    feed = Feed("m")
+    long = "\x1b" * 10_000
+    for n in range(30_000):
+        at_ms = NOW_MS - 1000 * (n % SPAN_S)
+        feed.dead(f"code-{n}-{long}", at_ms, NOW_MS)
+        if n % 10 == 0:
+            odd = decision(n, "review", model_version=n, transaction_id=long, decision_id=f"{n}{long}")
+            feed.decided(odd, at_ms, NOW_MS)
+    for n in range(200):
+        feed.alerted(
+            msgspec.structs.replace(alert("opened", n, name=f"{n}{long}"), features=(long,) * 50, sentence=long)
+        )
+        feed.moved(
+            ModelEvent(
+                model="m", model_version=n, change="promoted", reason=long, by=long, happened_at_ms=n, loop_id=long
+            )
+        )
+    state = (feed.codes(), feed.versions(), feed.recent, feed.incidents, feed.events, feed.seconds(NOW_MS))
+    assert len(msgspec.json.encode(state)) < 400_000
+    assert len(feed.codes()) <= CODES + 1
+    assert feed.codes().total() == 30_000
+    assert len(feed.versions()) <= VERSIONS
 
 
 def test_ids_are_forgotten_in_the_order_they_came() -> None:

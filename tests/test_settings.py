@@ -47,3 +47,17 @@ def test_a_bad_file_is_one_readable_line(tmp_path: Path, text: str) -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert [name for name, _, about in describe() if len(about) < 10] == []
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_the_value_of_an_unknown_setting_is_not_repeated_and_the_nearest_is_named(
+    in_file: bool, tmp_path: Path
+) -> None:
+    environ = {"TAMIZ_WEB_TOKKEN": "hunter2-hunter2"}
+    if in_file:
+        (tmp_path / "t.toml").write_text('web_tokken = "hunter2-hunter2"\n', encoding="utf-8")
+        environ = {"TAMIZ_CONFIG": str(tmp_path / "t.toml")}
+    with pytest.raises(ConfigError) as refused:
+        load(environ)
+    assert "hunter2" not in str(refused.value)
+    assert "did you mean web_token?" in str(refused.value)

@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.private_files import private_file
+
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A file to write beside this one, which takes its place at the end; nothing is left of it after an error."""
+    """A file to write beside this one, which takes its place at the end; nothing is left of it after an error.
+
+    Only its owner may read it.
+    """
     scratch = path.with_name(path.name + ".part")
+    private_file(scratch)
     try:
         yield scratch
         os.replace(scratch, path)

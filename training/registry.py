@@ -42,6 +42,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from schemas.actor import os_actor
 from schemas.errors import ConfigError, ModelUnavailable
 from schemas.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
+from schemas.private_files import narrow_state, private_folder
 from schemas.settings import Settings
 
 CHAMPION = "champion"
@@ -211,12 +212,13 @@ def _open(uri: str) -> MlflowClient:
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix(SQLITE))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     # MLflow's clients create and migrate a new store when first asked, and two at once break each other's migrations.
     with FileLock(path.with_suffix(".lock")):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
+    narrow_state(path.parent)
     return client
 
 

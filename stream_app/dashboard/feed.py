@@ -12,6 +12,7 @@ import numpy as np
 
 from monitoring.bins import FeatureBins
 from schemas.events import Decision, DriftAlert, ModelEvent, Outcome
+from schemas.sanitize import MAX_NAME_LENGTH, OTHER, printable
 from stream_app.dashboard.state import Histogram, Incident, Recent, Seconds
 
 SPAN_S = 180
@@ -21,7 +22,9 @@ RECENT = 12  # approvals; and as many that were stopped
 REMEMBERED = 20_000  # decision ids, so that what a crash repeated counts once
 INCIDENTS = 100
 EVENTS = 40
-CODES = 20  # of dead letters; anybody may write headers
+CODES = 20  # of dead letters, in a second and in all; anybody may write headers
+VERSIONS = 20  # of models, likewise
+FEATURES = 10  # of an incident
 LATENCIES = 2_000  # of one second
 LONGEST = 400  # characters of a text that others wrote
 
@@ -58,25 +61,27 @@ class Feed:
         if not 0.0 <= decision.score <= 1.0:
             self.passed_over += 1
             return
-        if decision.decision_id in self._seen:
+        id_ = decision.decision_id[:LONGEST]
+        if id_ in self._seen:
             return
-        self._seen[decision.decision_id] = None
+        self._seen[id_] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         self._scores.append(decision.score)
         row = Recent(
-            transaction_id=decision.transaction_id[:LONGEST],
+            transaction_id=printable(decision.transaction_id, LONGEST),
             decided_at_ms=at_ms,
             outcome=decision.outcome,
             score=decision.score,
             model_version=decision.model_version,
-            reasons=tuple(reason.text[:LONGEST] for reason in decision.reasons[:3]),
+            reasons=tuple(printable(reason.text, LONGEST) for reason in decision.reasons[:3]),
         )
         (self._approved if row.outcome == "approve" else self._stopped).append(row)
         if (second := self._second(at_ms, now_ms)) is not None:
             second.decisions += 1
             second.outcomes[decision.outcome] += 1
-            second.versions[decision.model_version] += 1
+            if decision.model_version in second.versions or len(second.versions) < VERSIONS:
+                second.versions[decision.model_version] += 1
 
     def only_counted(self, decisions: int, now_ms: int) -> None:
         """Decisions that came faster than they are read: they count in the rate, and in nothing else."""
@@ -87,7 +92,8 @@ class Feed:
     def dead(self, code: str, at_ms: int, now_ms: int) -> None:
         """Take in a dead letter."""
         if (second := self._second(at_ms, now_ms)) is not None:
-            second.codes[code if code in second.codes or len(second.codes) < CODES else "other"] += 1
+            name = printable(code, MAX_NAME_LENGTH)
+            second.codes[name if name in second.codes or len(second.codes) < CODES else OTHER] += 1
 
     def took(self, latency_ms: float, at_ms: int, now_ms: int) -> None:
         """Take in how long one transaction that was decided at `at_ms` waited for it."""
@@ -97,11 +103,19 @@ class Feed:
 
     def alerted(self, alert: DriftAlert) -> None:
         """Take in an alert. One that is older than what is known of its incident, or known, changes nothing."""
-        known = self._incidents.get(alert.incident_id)
+        id_ = printable(alert.incident_id, LONGEST)
+        known = self._incidents.get(id_)
         if alert.model != self._model or (known is not None and known.happened_at_ms >= alert.happened_at_ms):
             return
-        self._incidents[alert.incident_id] = alert
-        self._incidents.move_to_end(alert.incident_id)
+        self._incidents[id_] = msgspec.structs.replace(
+            alert,
+            incident_id=id_,
+            features=tuple(printable(name, MAX_NAME_LENGTH) for name in alert.features[:FEATURES]),
+            sentence=printable(alert.sentence, LONGEST),
+            evidence=(),
+            examples=(),
+        )
+        self._incidents.move_to_end(id_)
         while len(self._incidents) > INCIDENTS:
             self._incidents.popitem(last=False)
 
@@ -110,7 +124,12 @@ class Feed:
         if event.model != self._model:
             return
         key = event.happened_at_ms, event.model_version, event.change
-        self._events[key] = msgspec.structs.replace(event, reason=event.reason[:LONGEST], by=event.by[:LONGEST])
+        self._events[key] = msgspec.structs.replace(
+            event,
+            reason=printable(event.reason, LONGEST),
+            by=printable(event.by, LONGEST),
+            loop_id=printable(event.loop_id, LONGEST) if event.loop_id is not None else None,
+        )
         while len(self._events) > EVENTS:
             del self._events[min(self._events, key=lambda key: key[0])]
 
@@ -122,16 +141,21 @@ class Feed:
         return max((row.model_version for row in self.recent), default=None)
 
     def versions(self) -> Counter[int]:
-        """Decisions by model version."""
-        return sum((s.versions for s in self._seconds.values()), Counter())
+        """Decisions by model version, the most frequent ones."""
+        total: Counter[int] = sum((s.versions for s in self._seconds.values()), Counter())
+        return Counter(dict(total.most_common(VERSIONS)))
 
     def outcomes(self) -> Counter[Outcome]:
         """Decisions by outcome."""
         return sum((s.outcomes for s in self._seconds.values()), Counter())
 
     def codes(self) -> Counter[str]:
-        """Dead letters by code."""
-        return sum((s.codes for s in self._seconds.values()), Counter())
+        """Dead letters by code, the most frequent ones by name and all others as one."""
+        total: Counter[str] = sum((s.codes for s in self._seconds.values()), Counter())
+        named = Counter(dict(total.most_common(CODES)))
+        if rest := total.total() - named.total():
+            named[OTHER] += rest
+        return named
 
     def seconds(self, now_ms: int) -> Seconds:
         """The last whole seconds before now; forgets what lies before them."""
@@ -173,12 +197,12 @@ class Feed:
         opened = [a for a in self._incidents.values() if a.change != "closed"]
         return tuple(
             Incident(
-                incident_id=a.incident_id[:LONGEST],
+                incident_id=a.incident_id,
                 kind=a.kind,
                 severity=a.severity,
                 model_version=a.model_version,
-                features=a.features[:10],
-                sentence=a.sentence[:LONGEST],
+                features=a.features,
+                sentence=a.sentence,
                 opened_at_ms=a.opened_at_ms,
                 happened_at_ms=a.happened_at_ms,
             )

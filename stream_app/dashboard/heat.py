@@ -15,12 +15,14 @@ from monitoring.pane_codec import panes_of
 from monitoring.panes import Pane
 from monitoring.reference import Reference
 from monitoring.windows import WINDOWS
-from schemas.events import DriftReport, DriftStatistics, PaneCounts, PaneSnapshot
+from schemas.events import DriftReport, DriftStatistics, DriftWindow, PaneCounts, PaneSnapshot
 from stream_app.dashboard.state import FeatureNow, HeatMap, HeatRow, Histogram
 
 HOUR_MS = 3_600_000
 HOURS = 14 * 24
+MAX_FEATURE_NAME = 200  # characters
 COLUMNS = 48
+FEATURES = 500  # of a report's window; a report may hold any number
 PANES = 20_000  # minutes of partitions; about 40 MB
 WINDOW = {w.name: w for w in WINDOWS}
 STEP_H = {"15 min": 1, "1 h": 1, "6 h": 1, "24 h": 6, "7 d": 6}  # hours between two columns of a map
@@ -44,6 +46,7 @@ class Heat:
         known = self._reports.get(hour)
         if known is not None and _age(known) >= _age(report):
             return
+        report = msgspec.structs.replace(report, windows=_bounded(report.windows), incidents=(), performance=None)
         self._reports[hour] = report
         while len(self._reports) > HOURS:
             del self._reports[min(self._reports)]
@@ -144,6 +147,16 @@ class Heat:
                 counts += pane.counts
                 by_hour[hour_of_week(start_ms // HOUR_MS)] += pane.rows
         return counts, by_hour
+
+
+def _bounded(windows: tuple[DriftWindow, ...]) -> tuple[DriftWindow, ...]:
+    named = {w.window: w for w in reversed(windows) if w.window in WINDOW}
+    return tuple(
+        msgspec.structs.replace(
+            w, features=tuple(s for s in w.features[:FEATURES] if len(s.feature) <= MAX_FEATURE_NAME)
+        )
+        for w in named.values()
+    )
 
 
 def _age(report: DriftReport) -> tuple[int, int]:

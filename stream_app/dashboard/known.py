@@ -73,7 +73,8 @@ class Known:
             reference = await asyncio.to_thread(self._registry.reference, version)
         except (ModelUnavailable, ModelIncompatible) as error:
             log.warning("version %d has no reference here: %s", version, error)
-            self._again_at[version] = time.monotonic() + AGAIN_S
+            now = time.monotonic()
+            self._again_at = {v: at for v, at in self._again_at.items() if at > now} | {version: now + AGAIN_S}
             return
         kept = list(self.references.items())[-(KEPT - 1) :]
         self.references = dict([*kept, (version, reference)])

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
         import msgspec
 
+        from schemas.private_files import private_folder
         from stream_app.broker import broker_or_embedded, free_port
         from tamiz.demo import run
         from tamiz.terminal import Terminal
@@ -45,7 +46,7 @@ def register(app: typer.Typer) -> None:
                 bootstrap = stack.enter_context(broker_or_embedded(settings))
             mark = uuid.uuid4().hex[:6]
             folder = settings.state_dir.resolve() / "demo"
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             topics = [n for n in settings.__struct_fields__ if n.endswith("_topic")]
             its_own = msgspec.structs.replace(
                 settings,

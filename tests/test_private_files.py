@@ -1,0 +1,65 @@
+"""What Tamiz makes only its owner may read, whatever the umask; what was wider is narrowed where it is ours."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from schemas.private_files import narrow_state, private_file, private_folder
+from schemas.settings import Settings
+from training.appearing import appearing
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def readable_by_others(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.rglob("*")) if mode(path) & 0o077]
+
+
+def test_a_command_writes_what_only_its_owner_may_read_under_any_umask(tmp_path: Path) -> None:
+    out = tmp_path / "new.csv"
+    command = [sys.executable, "-m", "tamiz", "simulate", "--rows", "5", "--out", str(out)]
+    subprocess.run(command, check=True, umask=0, capture_output=True)
+    assert mode(out) == 0o600
+
+
+def test_the_registry_and_its_folders_are_their_owners_even_where_they_were_wider(trained: Settings) -> None:
+    from training.registry import opened
+
+    state = trained.state_dir
+    (state / "models").mkdir(exist_ok=True)
+    (state / "models").chmod(0o755)
+    (state / "mlflow.db").chmod(0o666)
+    with opened(trained):
+        pass
+    assert (mode(state / "mlflow.db"), mode(state / "models")) == (0o600, 0o700)
+
+
+def test_the_folder_that_a_person_named_is_not_changed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "theirs").touch(0o644)
+    (tmp_path / "mlflow.db").touch(0o644)
+    assert narrow_state(tmp_path) == [tmp_path / "mlflow.db"]
+    assert (mode(tmp_path), mode(tmp_path / "theirs")) == (0o755, 0o644)
+
+
+def test_a_file_that_is_made_follows_no_link_that_another_laid(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "out.csv.part").symlink_to(tmp_path / "victim")
+    with appearing(tmp_path / "out.csv") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (mode(tmp_path / "out.csv"), (tmp_path / "out.csv").is_symlink()) == (0o600, False)
+
+
+def test_folders_and_files_are_private_when_they_are_made(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        private_folder(tmp_path / "a" / "b")
+        private_file(tmp_path / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    assert readable_by_others(tmp_path / "a") == []
