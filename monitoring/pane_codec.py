@@ -69,12 +69,21 @@ def _packed(pane: Pane) -> PaneCounts:
 
 def _unpacked(pane: PaneCounts, record: PaneSnapshot, bins: FrozenBins) -> Pane:
     codes, seen = np.frombuffer(pane.codes, "<u4"), np.frombuffer(pane.counts, "<u4")
-    if len(codes) != len(seen) or (len(codes) and codes.max() >= bins.n_codes):
+    if (
+        len(codes) != len(seen)
+        or (len(codes) and codes.max() >= bins.n_codes)
+        or (np.diff(codes.astype(int)) <= 0).any()
+    ):
         raise ValueError(
             f"pane {pane.start_ms} of partition {record.partition}: its codes are not those of {bins.digest}"
         )
     counts = np.zeros(bins.n_codes, dtype=np.int64)
     counts[codes] = seen
+    if np.add.reduceat(counts, bins.offsets[:-1]).max(initial=0) > pane.rows:
+        raise ValueError(
+            f"pane {pane.start_ms} of partition {record.partition}: a feature is counted more often than its "
+            f"{pane.rows} rows"
+        )
     return Pane(
         start_ms=pane.start_ms,
         partition=record.partition,

@@ -1,8 +1,28 @@
-"""Records on the wire, all JSON. Field order is the order on the wire."""
+"""Records on the wire, all JSON. Field order is the order on the wire.
 
-from typing import Literal
+The types carry the bounds: a value beyond them is refused when the record is decoded, by every reader alike. What
+several fields say together, and against the time of their record, is `schemas.plausibility`.
+"""
+
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+MAX_OFFSET = 2**63 - 1  # Kafka's own
+MAX_INT = 2**31 - 1
+# The years from 1000 to 2200: transactions are from 1970 on (`schemas.times`), and what is asked for may begin before.
+MIN_TIME_MS, MAX_TIME_MS = -30_610_224_000_000, 7_258_118_400_000
+
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+Partition = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Version = Annotated[int, Meta(ge=0, le=MAX_INT)]  # of a registered model
+TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]  # since 1970
+Count = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Name = Annotated[str, Meta(max_length=500)]  # of a model, a feature, a layout, a window
+Id = Annotated[str, Meta(max_length=1_000)]
+Text = Annotated[str, Meta(max_length=100_000)]  # for people
 
 Outcome = Literal["approve", "review", "decline"]
 Severity = Literal["info", "warning", "critical"]  # of what people are told
@@ -11,10 +31,10 @@ Severity = Literal["info", "warning", "critical"]  # of what people are told
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why a transaction was not simply approved: one input's part in its score."""
 
-    feature: str
-    value: str | float | None  # as it was scored, before imputation; null where it was missing
+    feature: Name
+    value: Name | float | None  # as it was scored, before imputation; null where it was missing
     contribution: float  # to the margin, in log-odds; positive speaks for fraud
-    text: str
+    text: Annotated[str, Meta(max_length=2_000)]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,15 +44,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     Kafka timestamp.
     """
 
-    decision_id: str  # UUIDv5 of the transaction id: a redelivery gives the same, whichever model scores it
-    transaction_id: str  # the declared field, else a header, else its place, topic-partition-offset@topic id
-    score: float  # probability of fraud, in [0, 1]
+    decision_id: Id  # UUIDv5 of the transaction id: a redelivery gives the same, whichever model scores it
+    transaction_id: Id  # the declared field, else a header, else its place, topic-partition-offset@topic id
+    score: Probability  # probability of fraud, in [0, 1]
     outcome: Outcome
-    threshold: float  # the lowest score that gives this outcome
-    reasons: tuple[Reason, ...] = ()  # strongest first; empty for an approval
-    model: str
-    model_version: int
-    event_time_ms: int  # set by the producer; windows follow this clock
+    threshold: Probability  # the lowest score that gives this outcome
+    reasons: Annotated[tuple[Reason, ...], Meta(max_length=10)] = ()  # strongest first; empty for an approval
+    model: Name
+    model_version: Version
+    event_time_ms: TimeMs  # set by the producer; windows follow this clock
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,17 +68,17 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 class Redrive(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter went back to the transactions."""
 
-    transaction_id: str
-    dead_letter: str  # its place, topic-partition-offset@topic id
-    redriven_at_ms: int
+    transaction_id: Id
+    dead_letter: Id  # its place, topic-partition-offset@topic id
+    redriven_at_ms: TimeMs
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
     """What a transaction turned out to be, days to months later."""
 
-    transaction_id: str  # as its decision has it
+    transaction_id: Id  # as its decision has it
     fraud: bool
-    reported_at_ms: int
+    reported_at_ms: TimeMs
 
 
 class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +87,10 @@ class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
     `codes` and `counts` are little-endian uint32 arrays of one length: the codes that occur, ascending, and how often.
     """
 
-    start_ms: int
-    rows: int
-    first_offset: int
-    last_offset: int
+    start_ms: TimeMs
+    rows: Count
+    first_offset: Offset
+    last_offset: Offset
     codes: bytes  # base64 on the wire
     counts: bytes
 
@@ -78,13 +98,13 @@ class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
 class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How far one partition is counted, and panes of it: those just closed, or those still open."""
 
-    model: str
-    model_version: int
-    layout: str  # digest of the codes that were counted
-    partition: int
-    last_offset: int
-    watermark_ms: int
-    late: int
+    model: Name
+    model_version: Version
+    layout: Name  # digest of the codes that were counted
+    partition: Partition
+    last_offset: Annotated[int, Meta(ge=-1, le=MAX_OFFSET)]
+    watermark_ms: TimeMs
+    late: Count
     open: bool  # whether its minutes may still grow; then this is the cursor, from which another worker goes on
     panes: tuple[PaneCounts, ...]
 
@@ -92,8 +112,8 @@ class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What one window says of one feature; null where it says nothing, as KS of a category does."""
 
-    feature: str
-    rows: int
+    feature: Name
+    rows: Count
     psi: float | None  # CSI where the feature is an input; nats
     psi_corrected: float | None  # less its mean under no drift
     psi_decile: float | None  # the classic recipe, for comparison with other tools
@@ -109,17 +129,17 @@ class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class DriftWindow(msgspec.Struct, frozen=True, kw_only=True):
     """One sliding window at one evaluation."""
 
-    window: str
-    rows: int
+    window: Name
+    rows: Count
     features: tuple[DriftStatistics, ...]
 
 
 class LabelledDay(msgspec.Struct, frozen=True, kw_only=True):
     """Transactions of one UTC day whose labels are final."""
 
-    day_ms: int
-    rows: int
-    frauds: int
+    day_ms: TimeMs
+    rows: Count
+    frauds: Count
     expected_frauds: float  # by the sum of the scores
 
 
@@ -145,9 +165,9 @@ class PerformanceReport(msgspec.Struct, frozen=True, kw_only=True):
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluation: every window, every feature."""
 
-    model: str
-    model_version: int
-    until_ms: int  # event time up to which everything is counted
+    model: Name
+    model_version: Version
+    until_ms: TimeMs  # event time up to which everything is counted
     late: int  # transactions that came after their minute had closed, so far
     lost: int  # transactions whose counts came too late to be merged, so far
     windows: tuple[DriftWindow, ...]
@@ -160,8 +180,8 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
 class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What an alert says of one feature, with both distributions so that a subscriber can draw them."""
 
-    feature: str
-    window: str
+    feature: Name
+    window: Name
     psi: float
     psi_lower_bound: float
     tolerance: float
@@ -175,16 +195,16 @@ class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
 class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
     """An incident opened, grew or closed."""
 
-    incident_id: str
+    incident_id: Id
     change: Literal["opened", "grew", "closed"]
     kind: Literal["shift", "data", "attack"]  # of the population, of the pipeline that brings it, or by somebody
     severity: Literal["warning", "critical"]
-    model: str
-    model_version: int
+    model: Name
+    model_version: Version
     features: tuple[str, ...]  # the loudest first
-    sentence: str  # for people
-    opened_at_ms: int  # event time
-    happened_at_ms: int  # event time of this change
+    sentence: Text  # for people
+    opened_at_ms: TimeMs  # event time
+    happened_at_ms: TimeMs  # event time of this change
     evidence: tuple[DriftEvidence, ...]
     examples: tuple[str, ...]  # ids of a few transactions of the bin that grew most
 
@@ -192,16 +212,16 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Train again on what came in, and why."""
 
-    loop_id: str  # runs through request, training, promotion and swap; the same when the same panes are read again
-    model: str
-    model_version: int  # that drifted
+    loop_id: Id  # runs through request, training, promotion and swap; the same when the same panes are read again
+    model: Name
+    model_version: Version  # that drifted
     cause: Literal["performance", "score-drift", "input-drift", "by-hand"]
     features: tuple[str, ...]
     incidents: tuple[str, ...] = ()  # open when it was asked for: what the loop began with
-    reason: str
-    from_ms: int  # event times of the transactions to train on
-    until_ms: int
-    requested_at_ms: int
+    reason: Text
+    from_ms: TimeMs  # event times of the transactions to train on
+    until_ms: TimeMs
+    requested_at_ms: TimeMs
 
 
 ModelChange = Literal[
@@ -219,10 +239,10 @@ ModelChange = Literal[
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a model version."""
 
-    model: str
-    model_version: int | None  # None: a training that made none
+    model: Name
+    model_version: Version | None  # None: a training that made none
     change: ModelChange
-    reason: str
-    by: str
-    happened_at_ms: int
-    loop_id: str | None = None  # of the request that led here
+    reason: Text
+    by: Name
+    happened_at_ms: TimeMs
+    loop_id: Id | None = None  # of the request that led here

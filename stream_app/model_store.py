@@ -133,6 +133,13 @@ class ModelStore:
                 raise ModelUnavailable(f"{self._settings.model} version {version}: {_first_line(error)}") from None
         return folder
 
+    def versions(self) -> set[int]:
+        """Numbers of the versions that are registered or kept on disk. Raises what MLflow raises when it is away."""
+        name = self._settings.model.replace("'", "")
+        found = self._client.search_model_versions(f"name='{name}'")
+        kept = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
+        return {int(v.version) for v in found} | {int(name) for name in kept if name.isascii() and name.isdigit()}
+
     def _champion(self) -> tuple[int, str] | None:
         uri = self._settings.tracking_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():

@@ -21,19 +21,20 @@ import msgspec
 from kafka import KafkaProducer, TopicPartition
 
 from monitoring.panes import MINUTE_MS
+from monitoring.realised import PerformancePolicy
 from monitoring.reference import load_reference
 from monitoring.retraining import RetrainPolicy
 from monitoring.surroundings import Surroundings
 from monitoring.watch import Evaluation, Watch, WatchPolicy
 from schemas.errors import ModelIncompatible, ModelUnavailable
-from schemas.events import Decision, DriftReport, Label, PaneSnapshot
+from schemas.events import PaneSnapshot
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.model_store import ModelStore
+from stream_app.monitor_intake import KnownVersions, MonitorIntake, TransactionEnds, newest
 from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.monitor_server import MonitorReadiness
-from stream_app.reading import last_records
+from stream_app.reading import Record
 
 log = logging.getLogger("tamiz.monitor")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -42,6 +43,11 @@ BUFFERED = 500  # snapshots of one partition, read ahead of the others
 # A poll must take all that is fetched: what kafka-python 3.0 has handed out by halves when its partition is paused, it
 # never hands out again after that is resumed (its fetcher puts it back only where no other was ever handed out).
 WHOLE = 1_000_000
+RETRY_S = 60.0  # for a version whose bundle could not be had
+# No more is read at the start than is remembered of a running monitor: 200,000 decisions, and labels that came before
+# their decision. A label of an older decision is one whose decision is not known, after a start as before it.
+DECISIONS_AT_START = PerformancePolicy().remembered
+LABELS_AT_START = DECISIONS_AT_START + PerformancePolicy().early
 VERSIONS = 2  # watched at once: while a promotion goes round, two are served
 
 
@@ -61,7 +67,9 @@ class Monitor:
             )
         )
         self._around = Surroundings(maturity_ms=settings.label_delay_days * DAY_MS)
-        self._watches: dict[int, Watch | None] = {}  # by version, the last heard of last; None cannot be watched
+        self._watches: dict[int, Watch] = {}  # by version, the last heard of last
+        self._layouts: dict[int, str] = {}  # by version: digest of the bins that it counts
+        self._unwatchable: dict[int, float] = {}  # by version: when to try again, on the monotonic clock
         self._told_until: dict[int, int] = {}  # by version: event time of the last report published
         self._partitions = 0
 
@@ -73,7 +81,7 @@ class Monitor:
         """Whether it watches what comes now; any thread may ask."""
         waiting = [] if self._ready else ["the history to be read"]
         waiting += [] if self.alive() else ["progress"]
-        versions = tuple(sorted(version for version, watch in dict(self._watches).items() if watch is not None))
+        versions = tuple(sorted(dict(self._watches)))
         return MonitorReadiness(
             ready=not waiting, waiting_for=tuple(waiting), model=self._settings.model, model_versions=versions
         )
@@ -85,9 +93,6 @@ class Monitor:
         """
         s = self._settings
         load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
-        for record in last_records(s.bootstrap, s.drift_reports_topic, 50):
-            if (report := self._decoded(record, DriftReport)) is not None:
-                self._told_until[report.model_version] = report.until_ms
         with reaching(s.bootstrap):
             consumer = RecordConsumer(
                 **arguments(s.bootstrap),
@@ -102,20 +107,24 @@ class Monitor:
             producer = KafkaProducer(
                 **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
             )
+            ends = TransactionEnds(s)
+        self._intake = MonitorIntake(s, self._metrics, KnownVersions(self._store.versions), ends)
         try:
+            self._told_until = self._intake.reported_until()
             self._assign(consumer)
-            for snapshot in self._in_step(consumer, over):
-                self._watch(snapshot, producer)
+            for read in self._in_step(consumer, over):
+                self._watch(*read, producer)
             producer.flush()
             self._ready = True
             ready()
             while not over.is_set():
-                for snapshot in self._polled(consumer):
-                    self._watch(snapshot, producer)
+                for read in self._polled(consumer):
+                    self._watch(*read, producer)
                 producer.flush()
         finally:
             consumer.close()
             producer.close()
+            ends.close()
 
     def _assign(self, consumer: Any) -> None:
         s, now = self._settings, int(time.time() * 1000)
@@ -131,91 +140,117 @@ class Monitor:
         }
         self._partitions = sum(p.topic == s.drift_panes_topic for p in wanted)
         consumer.assign(list(wanted))
-        for partition, found in consumer.offsets_for_times(wanted).items():
-            if found is None:  # nothing so young
-                consumer.seek_to_end(partition)
-            else:
-                consumer.seek(partition, found.offset)
+        ends = consumer.end_offsets(list(wanted))
+        found = consumer.offsets_for_times(wanted)
+        starts = {p: found[p].offset if found[p] is not None else ends[p] for p in wanted}  # None: nothing so young
+        for topic, most in ((s.decisions_topic, DECISIONS_AT_START), (s.labels_topic, LABELS_AT_START)):
+            starts |= newest({p: (starts[p], ends[p]) for p in wanted if p.topic == topic}, most)
+        for partition, start in starts.items():
+            consumer.seek(partition, start)
             consumer.position(partition)
 
-    def _in_step(self, consumer: Any, over: threading.Event) -> Iterator[PaneSnapshot]:
+    def _in_step(self, consumer: Any, over: threading.Event) -> Iterator[tuple[Record, PaneSnapshot]]:
         """Everything that is there now, by watermark: beside a partition read far ahead another would look idle."""
         ends = consumer.end_offsets(list(consumer.assignment()))
-        read: dict[int, deque[PaneSnapshot]] = {p: deque() for p in range(self._partitions)}
+        read: dict[int, deque[tuple[Record, PaneSnapshot]]] = {p: deque() for p in range(self._partitions)}
         while not over.is_set():
             unread = {p for p, end in ends.items() if consumer.position(p) < end}
             panes = {p for p in unread if p.topic == self._settings.drift_panes_topic}
             behind = {p.partition for p in panes if not read[p.partition]}
             if not behind and any(read.values()):
-                yield min((q for q in read.values() if q), key=lambda q: q[0].watermark_ms).popleft()
+                yield min((q for q in read.values() if q), key=lambda q: q[0][1].watermark_ms).popleft()
                 continue
             if not unread:
                 return
             full = {p for p in panes if len(read[p.partition]) > BUFFERED}
             consumer.pause(*full)
-            for snapshot in self._polled(consumer):
-                read[snapshot.partition].append(snapshot)
+            for found in self._polled(consumer):
+                read[found[0].partition].append(found)
             consumer.resume(*full)
 
-    def _polled(self, consumer: Any) -> Iterable[PaneSnapshot]:
+    def _polled(self, consumer: Any) -> Iterable[tuple[Record, PaneSnapshot]]:
         """What one poll brings: decisions and labels are remembered, snapshots handed on by watermark."""
-        s = self._settings
-        snapshots = []
+        s, intake = self._settings, self._intake
+        panes: list[Record] = []
         self._moved_at = time.monotonic()
         for partition, records in consumer.poll(timeout_ms=500).items():
+            if partition.topic == s.drift_panes_topic:
+                panes += records
+                continue
+            take = self._take_decision if partition.topic == s.decisions_topic else self._take_label
             for record in records:
-                if partition.topic == s.drift_panes_topic:
-                    snapshot = self._decoded(record, PaneSnapshot)
-                    if snapshot is not None and snapshot.partition < self._partitions and snapshot.model == s.model:
-                        snapshots.append(snapshot)
-                elif partition.topic == s.decisions_topic:
-                    if (decision := self._decoded(record, Decision)) is not None:
-                        self._around.decided(record.key, decision)
-                elif (label := self._decoded(record, Label)) is not None:
-                    self._around.labelled(label)
-        return sorted(snapshots, key=lambda snapshot: snapshot.watermark_ms)
+                try:
+                    take(record)
+                except Exception as error:  # one record that our own code cannot bear
+                    intake.records.pass_over(record, repr(error))
+        return sorted(intake.snapshots(panes), key=lambda found: found[1].watermark_ms)
 
-    def _watch(self, snapshot: PaneSnapshot, producer: Any) -> None:
+    def _take_decision(self, record: Record) -> None:
+        if (decision := self._intake.decision(record)) is not None:
+            self._around.decided(record.key, decision)
+
+    def _take_label(self, record: Record) -> None:
+        if (label := self._intake.label(record)) is not None:
+            self._around.labelled(label)
+
+    def _watch(self, record: Record, snapshot: PaneSnapshot, producer: Any) -> None:
         self._moved_at = time.monotonic()
-        watch = self._of_version(snapshot.model_version, producer)
+        watch = self._of_version(record, snapshot, producer)
         if watch is None:
             return
         late, lost = watch.late, watch.lost
+        evaluations: list[Evaluation] = []
         try:
-            for evaluation in watch.take(snapshot, self._around):
-                self._tell(evaluation, producer)
-        except ValueError as error:
-            self._metrics.passed_over.labels(self._settings.drift_panes_topic).inc()
-            log.warning("a snapshot is passed over: %s", error)
+            evaluations.extend(watch.take(snapshot, self._around))
+        except Exception as error:  # damaged, or a snapshot that our own code cannot bear
+            self._intake.records.pass_over(record, str(error) or repr(error))
+        for evaluation in evaluations:
+            self._tell(evaluation, producer)
         if self._ready:
             self._metrics.late.inc(max(0, watch.late - late))
-            self._metrics.lost.inc(watch.lost - lost)
+            self._metrics.lost.inc(max(0, watch.lost - lost))
 
-    def _of_version(self, version: int, producer: Any) -> Watch | None:
+    def _of_version(self, record: Record, snapshot: PaneSnapshot, producer: Any) -> Watch | None:
+        """The watch of a snapshot's version, begun where there is none; None, and counted, where it cannot be watched.
+
+        What does not count that version's own bins begins none: at most `VERSIONS` are watched, and it would end one.
+        """
+        version = snapshot.model_version
+        if (layout := self._layout(version)) != snapshot.layout:
+            why = f"version {version} cannot be watched" if layout is None else f"layout is not version {version}'s"
+            self._intake.records.pass_over(record, why)
+            return None
         if version in self._watches:
             self._watches[version] = watch = self._watches.pop(version)
             return watch
         s = self._settings
-        try:
-            self._watches[version] = Watch(
-                load_reference(self._store.folder(version)),
-                model=s.model,
-                model_version=version,
-                partitions=self._partitions,
-                grace_ms=s.drift_grace_minutes * MINUTE_MS,
-                idle_ms=s.drift_idle_minutes * MINUTE_MS,
-                policy=self._policy,
-            )
-            log.info("watching %s version %d", s.model, version)
-        except (ModelIncompatible, ModelUnavailable) as error:
-            self._watches[version] = None
-            log.error("version %d is not watched: %s", version, error)
+        self._watches[version] = Watch(
+            load_reference(self._store.folder(version)),
+            model=s.model,
+            model_version=version,
+            partitions=self._partitions,
+            grace_ms=s.drift_grace_minutes * MINUTE_MS,
+            idle_ms=s.drift_idle_minutes * MINUTE_MS,
+            policy=self._policy,
+        )
+        log.info("watching %s version %d", s.model, version)
         while len(self._watches) > VERSIONS:
             ended = self._watches.pop(next(iter(self._watches)))
-            for alert in ended.end() if ended is not None else ():
+            for alert in ended.end():
                 if alert.happened_at_ms >= self._told_until.get(alert.model_version, 0):
                     _send(producer, s.drift_alerts_topic, alert.incident_id, alert)
         return self._watches[version]
+
+    def _layout(self, version: int) -> str | None:
+        """Digest of the bins that a version counts; None while its bundle cannot be had, which is tried again."""
+        if version in self._layouts or time.monotonic() < self._unwatchable.get(version, 0.0):
+            return self._layouts.get(version)
+        try:
+            self._layouts[version] = load_reference(self._store.folder(version)).bins.digest
+        except (ModelIncompatible, ModelUnavailable) as error:
+            self._unwatchable[version] = time.monotonic() + RETRY_S
+            log.error("version %d is not watched: %s; trying again in %.0f s", version, error, RETRY_S)
+        return self._layouts.get(version)
 
     def _tell(self, evaluation: Evaluation, producer: Any) -> None:
         s, report, request = self._settings, evaluation.report, evaluation.request
@@ -234,15 +269,6 @@ class Monitor:
         if evaluation.alerts or request is not None:
             producer.flush()  # before the report, which stands for their having been told
         _send(producer, s.drift_reports_topic, report.model, report)
-
-    def _decoded(self, record: Any, type_: type[Any]) -> Any:
-        """The record, or None with a warning: what is not ours on a topic of ours must stop nobody."""
-        try:
-            return decode(record.value, type_)
-        except msgspec.MsgspecError as error:
-            self._metrics.passed_over.labels(record.topic).inc()
-            log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
-            return None
 
 
 def _send(producer: Any, topic: str, key: str, record: msgspec.Struct) -> None:

@@ -24,13 +24,13 @@ from tests.worker_process import settings_of_its_own, wait_for
 PARTITIONS = 4
 
 
-def snapshot(partition: int, n: int) -> PaneSnapshot:
+def snapshot(partition: int, n: int, layout: str) -> PaneSnapshot:
     return PaneSnapshot(
         model="card-transactions",
         model_version=1,
-        layout="of another model",
+        layout=layout,
         partition=partition,
-        last_offset=n,
+        last_offset=-1,  # nothing is on `transactions`
         watermark_ms=60_000 * n,
         late=0,
         open=True,
@@ -41,15 +41,16 @@ def snapshot(partition: int, n: int) -> PaneSnapshot:
 @pytest.mark.kafka
 def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(kafka: Kafka, skilled: Settings) -> None:
     settings = settings_of_its_own(kafka.bootstrap_servers, skilled.state_dir, partitions=PARTITIONS)
+    store = ModelStore(settings, load_dataset(settings.dataset))
+    store.open()
+    layout = store.current.bins.digest
     producer = KafkaProducer(**arguments(settings.bootstrap), acks="all")
     for n in range(2 * BUFFERED + 100):
         for p in range(PARTITIONS):
-            value = msgspec.json.encode(snapshot(p, n))
+            value = msgspec.json.encode(snapshot(p, n, layout))
             producer.send(settings.drift_panes_topic, value, key=b"%d" % n, partition=p)
     producer.flush()
     producer.close()
-    store = ModelStore(settings, load_dataset(settings.dataset))
-    store.open()
     over, ready, metrics = threading.Event(), threading.Event(), MonitorMetrics()
     watching = Monitor(settings, store, metrics)
     with MonitorServer(settings, metrics, watching.alive, watching.readiness) as server:

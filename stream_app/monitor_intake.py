@@ -1,0 +1,172 @@
+"""What the monitor believes of its topics: records that are well-formed, possible, and of versions that are registered.
+
+A cursor's offset is held against the end of `transactions`: nobody can have counted what is not there. Without that,
+one cursor far ahead would hide every true one of its partition.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.events import Decision, DriftReport, Label, PaneSnapshot
+from schemas.settings import Settings
+from stream_app.clients import RecordConsumer, arguments
+from stream_app.monitor_metrics import MonitorMetrics
+from stream_app.reading import Record, last_records
+from stream_app.record_intake import RecordIntake
+
+T = TypeVar("T", Decision, DriftReport, PaneSnapshot)
+log = logging.getLogger("tamiz.monitor")
+
+LOOK_UP_INTERVAL_S = 1.0  # at least, between two questions to the registry or the broker about unknown things
+TIMEOUT_MS = 5_000
+LOOKED_BACK = (50, 5_000)  # reports from the end of each partition; the second when the first are all none of ours
+CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each partition
+
+
+class KnownVersions:
+    """Versions that the registry has; asked again, at a bounded rate, for one that it had not."""
+
+    def __init__(self, look_up: Callable[[], Collection[int]]) -> None:
+        """look_up: what is registered now. Whatever it raises is taken for a registry that is away."""
+        self._look_up = look_up
+        self._known: Collection[int] | None = None  # None: the registry never answered
+        self._looked_at = -LOOK_UP_INTERVAL_S
+
+    def knows(self, version: int) -> bool:
+        """Whether a version is registered; also True while the registry has never answered."""
+        if (self._known is None or version not in self._known) and _is_due(self._looked_at):
+            self._looked_at = time.monotonic()
+            try:
+                self._known = frozenset(self._look_up())
+            except Exception as error:  # every kind of store that MLflow knows has errors of its own
+                log.warning("the registry does not say which versions there are: %s", error)
+        return self._known is None or version in self._known
+
+
+class TransactionEnds:
+    """Ends of the partitions of `transactions`, asked for when a cursor claims to be beyond those known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.transactions_topic
+        # Not read_committed: a worker may have counted what an open transaction still hides from such a reader.
+        self._consumer = RecordConsumer(**arguments(settings.bootstrap), group_id=None, enable_auto_commit=False)
+        self._ends: dict[int, int] = {}
+        self._failed_at = -LOOK_UP_INTERVAL_S
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def learn(self, snapshots: Iterable[PaneSnapshot]) -> None:
+        """Ask for the ends, once, when one of some snapshots is beyond those known."""
+        beyond = any(s.last_offset >= self._ends.get(s.partition, 0) for s in snapshots)
+        if not beyond or not _is_due(self._failed_at):
+            return
+        try:
+            partitions = [
+                TopicPartition(self._topic, p) for p in self._consumer.partitions_for_topic(self._topic) or ()
+            ]
+            ends = self._consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
+            self._ends = {place.partition: end for place, end in ends.items()}
+        except KafkaError as error:
+            self._failed_at, self._ends = time.monotonic(), {}
+            log.warning("the ends of %s are not known, so cursors are taken as they are: %s", self._topic, error)
+
+    def refute(self, snapshot: PaneSnapshot) -> str | None:
+        """What is wrong with a cursor's offset, None where nothing is, or where the ends are not known."""
+        end = self._ends.get(snapshot.partition)
+        if end is None or snapshot.last_offset < end:
+            return None
+        return f"last_offset is {snapshot.last_offset}, but {self._topic}-{snapshot.partition} ends at {end}"
+
+
+class MonitorIntake:
+    """The monitor's reading of records. What it does not believe is passed over, counted and logged."""
+
+    def __init__(
+        self, settings: Settings, metrics: MonitorMetrics, versions: KnownVersions, ends: TransactionEnds
+    ) -> None:
+        self._settings = settings
+        self._versions = versions
+        self._ends = ends
+        self.records = RecordIntake(settings, log, lambda topic: metrics.passed_over.labels(topic).inc())
+
+    def decision(self, record: Record) -> Decision | None:
+        """A decision of our model."""
+        return self._of_known_version(record, self.records.read_ours(record, Decision))
+
+    def label(self, record: Record) -> Label | None:
+        """A label."""
+        return self.records.read(record, Label)
+
+    def snapshots(self, records: Iterable[Record]) -> list[tuple[Record, PaneSnapshot]]:
+        """Snapshots of our model, each with its record; a partition's are on the partition of the same number."""
+        found = []
+        for record in records:
+            snapshot = self._of_known_version(record, self.records.read_ours(record, PaneSnapshot))
+            if snapshot is not None and snapshot.partition != record.partition:
+                self.records.pass_over(record, f"partition is {snapshot.partition}, but it is on {record.partition}")
+            elif snapshot is not None:
+                found.append((record, snapshot))
+        self._ends.learn(snapshot for _, snapshot in found)
+        believed = []
+        for record, snapshot in found:
+            if (why := self._ends.refute(snapshot)) is None:
+                believed.append((record, snapshot))
+            else:
+                self.records.pass_over(record, why)
+        return believed
+
+    def reported_until(self) -> dict[int, int]:
+        """By version, the event time up to which reports are published.
+
+        A report can say nothing beyond the furthest watermark of its version: a forged one that does is not believed,
+        for the monitor would keep silent until then. Raises BrokerError when no Kafka answers.
+        """
+        s = self._settings
+        marks: dict[int, int] = {}
+        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSORS_LOOKED_BACK)
+        for _, snapshot in self.snapshots(cursors):
+            version = snapshot.model_version
+            marks[version] = max(snapshot.watermark_ms, marks.get(version, snapshot.watermark_ms))
+        for n in LOOKED_BACK:
+            found: dict[int, int] = {}
+            for record in last_records(s.bootstrap, s.drift_reports_topic, n):
+                report = self._of_known_version(record, self.records.read_ours(record, DriftReport))
+                if report is None or report.until_ms > marks.get(report.model_version, report.until_ms):
+                    continue
+                found[report.model_version] = max(report.until_ms, found.get(report.model_version, report.until_ms))
+            if found:
+                break
+        return found
+
+    def _of_known_version(self, record: Record, found: T | None) -> T | None:
+        if found is None or self._versions.knows(found.model_version):
+            return found
+        self.records.pass_over(record, f"model_version is {found.model_version}, which is not registered")
+        return None
+
+
+def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
+    """Where to begin in each partition so that at most about `most` records are read: the same share of each.
+
+    spans: first offset of interest and end.
+
+    >>> newest({"a": (100, 1_100), "b": (0, 3_000)}, 400)
+    {'a': 1000, 'b': 2700}
+    >>> newest({"a": (100, 1_100)}, 5_000)
+    {'a': 100}
+    """
+    total = sum(end - start for start, end in spans.values())
+    if total <= most:
+        return {place: start for place, (start, _) in spans.items()}
+    return {place: end - (end - start) * most // total for place, (start, end) in spans.items()}
+
+
+def _is_due(last: float) -> bool:
+    return time.monotonic() - last >= LOOK_UP_INTERVAL_S

@@ -1,0 +1,80 @@
+"""Records of our own topics, decoded and held against what can be true; what cannot be used is counted and logged.
+
+Every reader of a topic of ours reads through this, so that one record, whatever it holds, ends no process and moves no
+state. The log has at most one line a topic in `LOG_INTERVAL_S`, with the number of those that had none.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from schemas.plausibility import impossibility, latest_time_ms
+from schemas.sanitize import printable
+from schemas.settings import Settings
+from schemas.wire import decode
+from stream_app.reading import Record
+
+LOG_INTERVAL_S = 10.0
+MAX_REASON_LENGTH = 300  # characters of what the log says of a record
+MINUTE_MS = 60_000
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class RecordIntake:
+    """One process's reading of its control topics. Not for several threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: logging.Logger,
+        count: Callable[[str], None] = lambda topic: None,
+        *,
+        what: str = "passed over",
+    ) -> None:
+        """count: called with the topic of each record that is passed over; what: how the log calls that."""
+        self._model = settings.model
+        self._max_ahead_ms = settings.max_event_time_ahead_minutes * MINUTE_MS
+        self._log = log
+        self._count = count
+        self._what = what
+        self._logged_at: dict[str, float] = {}
+        self._silent: Counter[str] = Counter()  # by topic, since its last line
+        self.passed_over: Counter[str] = Counter()  # by topic
+
+    def read(self, record: Record, type_: type[T]) -> T | None:
+        """The record's value; None, and counted, where it is not of the type or cannot be true."""
+        try:
+            found = decode(record.value, type_)
+        except msgspec.MsgspecError as error:
+            self.pass_over(record, str(error))
+            return None
+        latest_ms = latest_time_ms(record.timestamp, int(time.time() * 1000), self._max_ahead_ms)
+        if (why := impossibility(found, latest_ms)) is not None:
+            self.pass_over(record, why)
+            return None
+        return found
+
+    def read_ours(self, record: Record, type_: type[T]) -> T | None:
+        """As `read`, for records that name a model; None, and not counted, where it is another than ours."""
+        found = self.read(record, type_)
+        return found if found is None or getattr(found, "model", None) == self._model else None
+
+    def pass_over(self, record: Record, why: str) -> None:
+        """Count a record that cannot be used, and say why, unless the log has just had a line of this topic."""
+        topic = record.topic
+        self.passed_over[topic] += 1
+        self._count(topic)
+        now = time.monotonic()
+        if now - self._logged_at.get(topic, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
+            self._silent[topic] += 1
+            return
+        self._logged_at[topic] = now
+        place = f"{topic}-{record.partition}-{record.offset}"
+        others = f" ({self._silent[topic]} others since the last line)" if self._silent[topic] else ""
+        self._silent[topic] = 0
+        self._log.warning("%s is %s: %s%s", place, self._what, printable(why, MAX_REASON_LENGTH), others)
