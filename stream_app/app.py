@@ -21,20 +21,21 @@ from schemas.settings import Settings
 from stream_app import transport
 from stream_app.clients import arguments, tls
 from stream_app.counting import Counting, CursorReader
-from stream_app.handling import Policy
+from stream_app.handling import MAX_DECISION_BYTES, Policy
 from stream_app.logs import configuration
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer, exit_at_once
 from stream_app.self_care import Backlog, Watch, backlogs, patiently
-from stream_app.topic_admin import describe_topics
+from stream_app.topic_admin import describe_topics, message_limits
 from stream_app.transactions import ExactlyOnce
 from stream_app.web import Pages, Readiness, check_exposure
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
 FOREVER_S = 10 * 365 * 86_400.0
+SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
 MOST_BYTES_SENT = {"max_batch_size": 512 * 1024, "max_request_size": 4 * 1024 * 1024}
 
 
@@ -101,6 +102,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     check_exposure(settings.web_host, settings.web_token)
     dataset = load_dataset(settings.dataset)
     topic_id = patiently(lambda: _check_topics(settings), settings.startup_timeout_seconds)
+    max_letter_bytes = _check_sizes(settings)
     store = ModelStore(settings, dataset)
     patiently(store.open, settings.startup_timeout_seconds)
     app = make_app(settings)
@@ -113,6 +115,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             group=settings.group,
             max_payload_bytes=settings.max_payload_bytes,
             counting=settings.drift_counting,
+            max_letter_bytes=max_letter_bytes,
             topic_id=topic_id,
             max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
         ),
@@ -270,6 +273,25 @@ def run(settings: Settings, at: Step = unwatched) -> None:
     faust.Worker(
         app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
     ).execute_from_commandline()
+
+
+def _check_sizes(settings: Settings) -> int:
+    """What the dead-letter topic takes of a record, in bytes. Raises ConfigError when decisions do not fit theirs."""
+    limits = message_limits(settings.bootstrap, (settings.decisions_topic, settings.dead_letters_topic))
+    decisions, letters = limits[settings.decisions_topic], limits[settings.dead_letters_topic]
+    if decisions is not None and decisions < MAX_DECISION_BYTES:
+        raise ConfigError(
+            f"topic {settings.decisions_topic} takes records of at most {decisions} bytes (max.message.bytes), a "
+            f"decision may have {MAX_DECISION_BYTES}; raise the topic's limit"
+        )
+    if letters is None:
+        log.warning(
+            "max.message.bytes of topic %s cannot be read; dead letters are cut to %d bytes; allow DescribeConfigs",
+            settings.dead_letters_topic,
+            SAFE_LETTER_BYTES,
+        )
+        return SAFE_LETTER_BYTES
+    return min(letters, MOST_BYTES_SENT["max_request_size"])
 
 
 def _check_topics(settings: Settings) -> str:

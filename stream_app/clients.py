@@ -20,7 +20,7 @@ from kafka.record.legacy_records import LegacyRecordBatch
 
 from schemas.cluster import Access, Cluster
 from schemas.errors import BrokerError, ConfigError
-from stream_app.record_batches import AT_ONCE_BYTES, RecordBatches, is_plain, report_failure
+from stream_app.record_batches import AT_ONCE_BYTES, RecordBatches
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
@@ -32,20 +32,10 @@ class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has n
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """kafka-python's, with another reading where its own does not do."""
-
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Any]:
-        data = records._buffer
-        if is_plain(data):
-            try:
-                yield from super()._unpack_records(tp, records, *deserializers)
-            except Exception as error:
-                report_failure(tp, self.next_fetch_offset, error)
-            else:
-                return
-        batches = RecordBatches(data, DefaultRecordBatch, LegacyRecordBatch, AT_ONCE_BYTES)
+        batches = RecordBatches(records._buffer, DefaultRecordBatch, LegacyRecordBatch, AT_ONCE_BYTES)
         batches.first_offset = self.next_fetch_offset
-        yield from super()._unpack_records(tp, batches, *deserializers)
+        return super()._unpack_records(tp, batches, *deserializers)  # type: ignore[no-any-return]
 
 
 def arguments(bootstrap: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def explain(settings: Settings, named: str) -> Explanation:
     now = topic_ids(settings.bootstrap, [topic]).get(topic, "")
     found = _find(settings, named, now)
     decision = msgspec.json.decode(found.value or b"", type=Decision)
-    headers = dict(found.headers)
+    headers = {name: value or b"" for name, value in found.headers}
     offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode()
     origin = place(topic, found.partition, offset, topic_id)
     if topic_id and topic_id != now:

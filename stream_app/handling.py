@@ -21,13 +21,17 @@ from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
 from schemas.events import Decision, Rejection
 from schemas.record_times import NO_TIMESTAMP, RecordTimes
-from schemas.transaction_ids import TOPIC_ID_HEADER, transaction_id
+from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
 from stream_app import dead_letters
+from stream_app.admission import unfit_records
+from stream_app.id_conflicts import CONFLICT_HEADER, RecentIds
+from stream_app.probe import Probe, good_payload
 
 OFFSET_HEADER = "tamiz-offset"
-PASSED_ON = frozenset({"traceparent", "tracestate"})
+TRACE_HEADERS = {"traceparent": 55, "tracestate": 512}  # forwarded, the first of each, up to W3C's lengths in bytes
+MAX_DECISION_BYTES = 32_768  # a decision as a record: all that it holds is bounded
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Incoming(Protocol):
@@ -47,7 +51,7 @@ class Outgoing(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 class Coded(NamedTuple):
@@ -65,6 +69,8 @@ class Handled(NamedTuple):
     outcomes: dict[str, int]  # how many decisions of each outcome
     rejections: list[Rejection]
     coded: Coded | None  # None when the policy does not count
+    cuts: dict[str, int] = {}  # noqa: RUF012  how many dead letters lack what, and trace headers not forwarded
+    conflicts: tuple[Outgoing, ...] = ()  # decisions under an id that an earlier one has, of another payload
 
 
 class Policy(NamedTuple):
@@ -74,65 +80,85 @@ class Policy(NamedTuple):
     group: str
     max_payload_bytes: int
     counting: bool  # whether what was scored is coded, to be counted for drift
+    max_letter_bytes: int = 1_000_000  # of a dead letter, as its topic takes it
     topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
     max_event_time_ahead_ms: int = 3_600_000  # of the record's own time; further ahead is a dead letter
 
 
-def handle(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
+def handle(
+    records: Sequence[Incoming], model: ScoringModel, policy: Policy, recent: RecentIds | None = None
+) -> Handled:
     """Clean, score and decide a batch.
 
     records: of any partitions, each partition's in offset order.
+    recent: ids that were decided lately, to find those that are given twice; it notes those of this batch.
     """
-    cleaned = clean_payloads(
-        policy.dataset,
-        [r.value for r in records],
-        max_payload_bytes=policy.max_payload_bytes,
-        # What was not consumed from a topic has no record time.
-        record_times=RecordTimes(
-            [getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms
-        ),
-    )
+    unfit = unfit_records(records, policy.max_payload_bytes)
+    payloads = [r.value for r in records]
+    for row in unfit:
+        payloads[row] = None
+    # What was not consumed from a topic has no record time.
+    times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
+    cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
+    rejections = [unfit.get(r.row, r) for r in cleaned.rejections] if unfit else list(cleaned.rejections)
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
+    cuts: Counter[str] = Counter()
+    decisions, conflicts = _decisions(records, cleaned, model, decided, policy.topic_id, recent, cuts)
     return Handled(
-        decisions=_decisions(records, cleaned, model, decided, policy.topic_id),
-        dead_letters=[_dead_letter(records[r.row], r, policy) for r in cleaned.rejections],
+        decisions=decisions,
+        dead_letters=[_dead_letter(records[r.row], r, policy, cuts) for r in rejections],
         outcomes=dict(zip(OUTCOMES, counts, strict=True)),
-        rejections=list(cleaned.rejections),
+        rejections=rejections,
         coded=_code(cleaned, model, decided) if policy.counting else None,
+        cuts=cuts,
+        conflicts=tuple(conflicts),
     )
 
 
-def handle_carefully(records: Sequence[Incoming], model: ScoringModel, policy: Policy) -> Handled:
+def handle_carefully(
+    records: Sequence[Incoming], model: ScoringModel, policy: Policy, recent: RecentIds | None = None
+) -> Handled:
     """As `handle`, but one record that our own code cannot bear does not stop its partition for good.
 
     A batch that raises is handled record by record; what still raises alone becomes a dead letter of code
-    `internal-error`. When nothing in a batch of several can be handled the fault is not a record's: then it raises.
+    `internal-error`. When nothing in the batch can be handled, and a payload made to be good cannot either, the fault
+    is not a record's: then it raises.
     """
     try:
-        return handle(records, model, policy)
+        return handle(records, model, policy, recent)
     except Exception:
-        if len(records) > 1:
-            parts = [_alone(r, model, policy) for r in records]
-            if any(p.decisions for p in parts):
-                return _joined(parts)
+        parts = [_alone(r, model, policy, recent) for r in records]
+        if any(p.decisions for p in parts) or _handles_good_payload(model, policy):
+            return _joined(parts)
         raise
 
 
-def _alone(record: Incoming, model: ScoringModel, policy: Policy) -> Handled:
+def _handles_good_payload(model: ScoringModel, policy: Policy) -> bool:
+    probe = Probe(value=good_payload(policy.dataset))
     try:
-        return handle([record], model, policy)
+        return bool(handle([probe], model, policy).decisions)
+    except Exception:
+        return False
+
+
+def _alone(record: Incoming, model: ScoringModel, policy: Policy, recent: RecentIds | None) -> Handled:
+    try:
+        return handle([record], model, policy, recent)
     except Exception as error:
         wanted = "nothing: this is a fault of Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], wanted=wanted)
         coded = Coded(encode_dead_letters(model.bins, 1), np.array([NEVER])) if policy.counting else None
-        return Handled([], [_dead_letter(record, rejection, policy)], {}, [rejection], coded)
+        cuts: Counter[str] = Counter()
+        return Handled([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], coded, cuts)
 
 
 def _joined(parts: Sequence[Handled]) -> Handled:
     outcomes: Counter[str] = Counter()
+    cuts: Counter[str] = Counter()
     for part in parts:
         outcomes.update(part.outcomes)
+        cuts.update(part.cuts)
     coded = [part.coded for part in parts if part.coded is not None]
     return Handled(
         decisions=[d for part in parts for d in part.decisions],
@@ -140,6 +166,8 @@ def _joined(parts: Sequence[Handled]) -> Handled:
         outcomes=dict(outcomes),
         rejections=[r for part in parts for r in part.rejections],
         coded=Coded(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
+        cuts=cuts,
+        conflicts=tuple(c for part in parts for c in part.conflicts),
     )
 
 
@@ -154,21 +182,28 @@ def _code(cleaned: Cleaned, model: ScoringModel, decided: Decided) -> Coded:
 
 
 def _decisions(
-    records: Sequence[Incoming], cleaned: Cleaned, model: ScoringModel, decided: Decided, topic_id: str
-) -> list[Outgoing]:
+    records: Sequence[Incoming],
+    cleaned: Cleaned,
+    model: ScoringModel,
+    decided: Decided,
+    topic_id: str,
+    recent: RecentIds | None,
+    cuts: Counter[str],
+) -> tuple[list[Outgoing], list[Outgoing]]:
     manifest = model.manifest
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
     reasons = iter(decided.reasons)
     # CloudEvents 1.0, Kafka protocol binding, binary content mode.
-    same = [
+    same: list[tuple[str, bytes | None]] = [
         ("ce_specversion", b"1.0"),
         ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
         ("ce_type", b"tamiz.decision.v1"),
         ("content-type", b"application/json"),
         *([(TOPIC_ID_HEADER, topic_id.encode())] if topic_id else []),
     ]
-    decisions = []
+    decisions: list[Outgoing] = []
+    conflicts: list[Outgoing] = []
     for row, declared, score, code, event_time_ms, time in zip(
         cleaned.rows.tolist(),
         cleaned.transaction_ids,
@@ -192,9 +227,29 @@ def _decisions(
             event_time_ms=event_time_ms,
         )
         own = ("ce_id", decision.decision_id.encode()), ("ce_time", time), (OFFSET_HEADER, b"%d" % record.offset)
-        passed_on = [h for h in record.headers if h[0] in PASSED_ON] if record.headers else ()
-        decisions.append(Outgoing(record.partition, record.key, encode(decision), [*same, *own, *passed_on]))
-    return decisions
+        headers = [*same, *own]
+        if record.headers:
+            headers += _trace_headers(record.headers, cuts)
+        made = Outgoing(record.partition, record.key, encode(decision), headers)
+        decisions.append(made)
+        # A default id is a place, which no other transaction has.
+        if recent is not None and (declared or (record.headers and sent_id(record.headers))):
+            first = recent.conflict(record.partition, transaction, record.value or b"", record.offset)
+            if first is not None:
+                headers.append((CONFLICT_HEADER, b"%d" % first))
+                conflicts.append(made)
+    return decisions, conflicts
+
+
+def _trace_headers(incoming: Headers, cuts: Counter[str]) -> list[tuple[str, bytes | None]]:
+    kept: dict[str, bytes] = {}
+    for name, value in incoming:
+        if name in TRACE_HEADERS:
+            if value is not None and name not in kept and len(value) <= TRACE_HEADERS[name]:
+                kept[name] = value
+            else:
+                cuts["trace"] += 1
+    return list(kept.items())
 
 
 def _rfc3339(times_ms: npt.NDArray[np.int64]) -> list[bytes]:
@@ -202,12 +257,14 @@ def _rfc3339(times_ms: npt.NDArray[np.int64]) -> list[bytes]:
     return written
 
 
-def _dead_letter(record: Incoming, rejection: Rejection, policy: Policy) -> Outgoing:
-    headers = dead_letters.headers(
+def _dead_letter(record: Incoming, rejection: Rejection, policy: Policy, cuts: Counter[str]) -> Outgoing:
+    ours = dead_letters.headers(
         rejection,
         record,
         group=policy.group,
         transaction_id=transaction_id(record, policy.topic_id),
         topic_id=policy.topic_id,
     )
-    return Outgoing(record.partition, record.key, record.value, headers)
+    letter = dead_letters.fitted(record.key, record.value, ours, record.headers, policy.max_letter_bytes)
+    cuts.update(letter.cuts)
+    return Outgoing(record.partition, letter.key, letter.value, letter.headers)

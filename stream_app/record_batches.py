@@ -1,10 +1,9 @@
 """Record batches as the broker gives them -> records, whatever is in them. Pure.
 
-The clients' decoders end the process on what every broker accepts (a header name that is not UTF-8), and decompress a
-batch whatever it becomes. `RecordBatches` replaces the `MemoryRecords` of aiokafka (`stream_app.record_readers`) and of
-kafka-python (`stream_app.clients`) where a fetch is not plain, and where the client's own decoder has failed. That
-decoder reads each batch first, decompressed within bounds; what it cannot read, or what is large, is read here, record
-by record.
+The clients' decoders end the process on what every broker accepts (a header name that is not UTF-8), pass over records
+whose offsets do not ascend, and decompress a batch whatever it becomes. `RecordBatches` replaces the `MemoryRecords` of
+aiokafka (`stream_app.record_readers`) and of kafka-python (`stream_app.clients`). The client's own decoder reads each
+batch, decompressed within bounds; what it cannot read, or what is large, is read here, record by record.
 
 * A header name that is not UTF-8 is read with escapes (`\\xff`).
 * A key or value of more than `keep_bytes` is a `Partial`: its beginning, its size and its SHA-256.
@@ -12,14 +11,15 @@ by record.
   batch that cannot be read (damaged, of an unknown codec, of more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`); after
   `MAX_UNREADABLE` of a batch one more speaks for the rest.
 * A batch whose checksum is wrong is fetched again once, for the network may be to blame.
-* Offsets ascend, and no record is left out.
+* Offsets ascend within their batch, and no record is left out: one whose offset does not gets the next that is free.
 """
 
 import hashlib
 import logging
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from stream_app.decompression import CHUNK_BYTES, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
@@ -30,14 +30,16 @@ MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; what comes after it in a ba
 MAX_BATCH_RECORDS = 1_000_000
 MAX_UNREADABLE = 1_000  # records of a batch that become dead letters of their own
 
-_HEADER = struct.Struct(">qiibIhiqqqhii")
+_HEADER_BYTES = struct.calcsize(">qiibIhiqqqhii")
+_BEGINNING = struct.Struct(">qi4xb6xi")  # of a batch: base offset, length, format and last offset delta
 _LEGACY = struct.Struct(">qiIbb")  # message formats 0 and 1, of Kafka before 0.11
 _LENGTH = struct.Struct(">i")
 _OVERHEAD = 12  # base offset and length
 _MAGIC = 16  # where the format's number is
-_LAST_DELTA = 23
+_COUNT = 57  # where the number of records is
 _ATTRIBUTES = 21  # where they are in a header; what the checksum covers begins there
-_CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
+_LEAST = struct.calcsize(">qiIbbii")  # bytes of the shortest batch there is, of format 0
+_CODEC = 0x07
 
 log = logging.getLogger("tamiz.kafka")
 Headers = list[tuple[str, bytes | None]]
@@ -105,7 +107,9 @@ class RecordBatches:
     ) -> None:
         """decoder, legacy: the client's own, of a batch's bytes (message format 2; 0 and 1 with their number)."""
         self._data = memoryview(data)
+        self._size = len(data)
         self._position = 0
+        self._end: int | None = None  # of the batch at the position, once it is known
         self.decoder = decoder
         self.legacy = legacy
         self.keep_bytes = keep_bytes
@@ -121,106 +125,65 @@ class RecordBatches:
         """Whether there is another whole batch, and room for it."""
         if self.budget_bytes is not None and self.spent_bytes >= self.budget_bytes:
             return False
-        while (end := self._end()) is not None and self._next_offset() <= self.first_offset:
-            self._position = end
-        return end is not None
+        while (end := self._end) is None:
+            left = self._size - self._position
+            if left < _LEAST:
+                return False
+            base, length, magic, delta = _BEGINNING.unpack_from(self._data, self._position)
+            # A last batch that is cut off is the rule: a fetch ends at so many bytes.
+            if not _LEAST <= (size := length + _OVERHEAD) <= left:
+                return False
+            end = self._position + size
+            if base + (delta if magic >= 2 and delta > 0 else 0) < self.first_offset:
+                self._position = end
+            else:
+                self._end = end
+        return True
 
     def next_batch(self) -> Any:
         """The next batch, or None."""
         if not self.has_next():
             return None
-        end = self._end()
-        data = self._data[self._position : end]
-        self._position = end or 0
-        return RecordBatch(data, self) if _is_of_format_2(data) else LegacyBatch(data, self)
-
-    def _next_offset(self) -> int:
-        data = self._data[self._position :]
-        (base,) = struct.unpack_from(">q", data)
-        (delta,) = struct.unpack_from(">i", data, _LAST_DELTA) if _is_of_format_2(data) else (0,)
-        return int(base + max(0, delta) + 1)
+        data = self._data[self._position : self._end]
+        self._position, self._end = self._end or 0, None
+        return RecordBatch(data, self) if len(data) >= _HEADER_BYTES and data[_MAGIC] >= 2 else LegacyBatch(data, self)
 
     def stop(self) -> None:
         """Give no further batch."""
-        self._position = len(self._data)
-
-    def _end(self) -> int | None:
-        left = len(self._data) - self._position
-        if left < _LEGACY.size:
-            return None
-        (length,) = struct.unpack_from(">i", self._data, self._position + 8)
-        # A last batch that is cut off is the rule: a fetch ends at so many bytes.
-        return self._position + _OVERHEAD + length if _LEGACY.size - _OVERHEAD <= length <= left - _OVERHEAD else None
-
-
-def is_plain(data: bytes) -> bool:
-    """Whether a fetch holds nothing compressed and nothing large: the client's own decoder may read it as it is."""
-    if len(data) > KEEP_BYTES:
-        return False
-    position, end = 0, len(data) - _HEADER.size
-    while position <= end:
-        if data[position + _ATTRIBUTES + 1] & _CODEC or data[position + _MAGIC] < 2:
-            return False
-        (length,) = _LENGTH.unpack_from(data, position + 8)
-        if length < 0:
-            return False
-        position += _OVERHEAD + length
-    return True
-
-
-def report_failure(partition: Any, offset: int, error: Exception) -> None:
-    """Log that a client's own decoder has failed, and that another one goes on."""
-    log.warning(
-        "%s-%d: the Kafka client cannot decode offset %d or one after it (%r); each record is decoded on its own",
-        partition.topic,
-        partition.partition,
-        offset,
-        error,
-    )
-
-
-def _is_of_format_2(data: memoryview) -> bool:
-    return len(data) >= _HEADER.size and data[_MAGIC] >= 2
+        self._position, self._end = self._size, None
 
 
 class RecordBatch:
     """A batch of message format 2: what its header says, and its records when it is iterated over, once."""
 
+    magic = 2
+
     def __init__(self, data: memoryview, source: RecordBatches) -> None:
         self._data = data
         self._source = source
-        (
-            self.base_offset,
-            _,
-            self.leader_epoch,
-            self.magic,
-            self.crc,
-            self.attributes,
-            self._last_delta,
-            self._first_timestamp,
-            self._max_timestamp,
-            self.producer_id,
-            _,
-            _,
-            self._count,
-        ) = _HEADER.unpack_from(data)
-        self.timestamp_type = int(bool(self.attributes & _LOG_APPEND_TIME))
-        self.is_transactional = bool(self.attributes & _TRANSACTIONAL)
-        self.is_control_batch = bool(self.attributes & _CONTROL)
-        self.last_offset = self.base_offset + max(0, self._last_delta)
+        self._own = own = source.decoder(data)  # the client's reading of it
+        self.base_offset: int = own.base_offset
+        self.last_offset: int = self.base_offset + max(0, own.last_offset_delta)
         self.next_offset = self.last_offset + 1
-        self._own = source.decoder(data)  # the client's reading of it
+        self.producer_id: int = own.producer_id
+        self.is_transactional: bool = own.is_transactional
+        self.is_control_batch: bool = own.is_control_batch
         self._fault: str | None = None
         self._control: Iterator[Any] | None = None
+
+    @property
+    def leader_epoch(self) -> int:
+        """Of the broker that took it."""
+        return int(self._own.leader_epoch)
 
     def validate_crc(self) -> bool:
         """Always true: a batch whose checksum is wrong is read again, then is unreadable."""
         if self._own.validate_crc():
             return True
         self.is_control_batch = self.is_transactional = False
-        if not 0 <= self._last_delta < MAX_BATCH_RECORDS:  # damaged, too
+        if self.last_offset - self.base_offset >= MAX_BATCH_RECORDS:  # damaged, too
             self.last_offset, self.next_offset = self.base_offset, self.base_offset + 1
-        if _seen_before((self.base_offset, self.crc, len(self._data))):
+        if _seen_before((self.base_offset, self._own.crc, len(self._data))):
             self._fault = "its checksum is wrong"
         else:
             self._fault = ""
@@ -241,36 +204,49 @@ class RecordBatch:
     def __iter__(self) -> Iterator[Any]:
         if self._fault is not None:
             return self._unreadable(self.base_offset, self._fault) if self._fault else iter(())
-        if self._count == 0:
-            return iter(())
-        codec = self.attributes & _CODEC
-        body = self._data[_HEADER.size :]
         own, plain = self._own, self._data
-        try:
-            if codec:
-                text = decompressed(codec, body, AT_ONCE_BYTES)
-                plain, body = self._uncompressed(text), memoryview(text)
+        if codec := own.attributes & _CODEC:
+            body = self._data[_HEADER_BYTES:]
+            if not self._count():
+                return iter(())
+            try:
+                plain = self._uncompressed(decompressed(codec, body, AT_ONCE_BYTES))
                 own = self._source.decoder(plain)
-        except SizeLimitError:
-            return self._one_by_one(chunks(codec, body))
-        except UnreadableBatchError as error:
-            return self._unreadable(self.base_offset, str(error))
+            except SizeLimitError:
+                return self._one_by_one(chunks(codec, body))
+            except UnreadableBatchError as error:
+                return self._unreadable(self.base_offset, str(error))
         if len(plain) > AT_ONCE_BYTES:
-            return self._one_by_one(pieces(body))
+            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
         self._source.spent_bytes += len(plain)
         try:
             records = list(own)
-        except Exception:
-            return self._one_by_one(pieces(body))
+        except Exception as error:
+            log.warning(
+                "offset %d or one after it: %r; each record of the batch is decoded alone", self.base_offset, error
+            )
+            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
+        if not self._in_order([record.offset for record in records]):
+            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
         if self.base_offset < self._source.first_offset:
             records = [r for r in records if r.offset >= self._source.first_offset]
         # No record of a small batch is large.
         return iter(records) if len(plain) <= self._source.keep_bytes else self._bounded(records)
 
+    def _count(self) -> int:
+        return int(_LENGTH.unpack_from(self._data, _COUNT)[0])
+
+    def _in_order(self, offsets: Sequence[int]) -> bool:
+        """Whether each record is within its batch and after the one before; brokers take others, too."""
+        base, last = self.base_offset, self.last_offset
+        if offsets == list(range(base, base + len(offsets))):
+            return base + len(offsets) <= last + 1
+        return bool(base <= offsets[0] and offsets[-1] <= last and all(a < b for a, b in pairwise(offsets)))
+
     def _uncompressed(self, body: bytes) -> memoryview:
         """The same batch as if nobody had compressed it. Its checksum is wrong."""
-        plain = bytearray(self._data[: _HEADER.size]) + body
-        struct.pack_into(">h", plain, _ATTRIBUTES, self.attributes & ~_CODEC)
+        plain = bytearray(self._data[:_HEADER_BYTES]) + body
+        struct.pack_into(">h", plain, _ATTRIBUTES, self._own.attributes & ~_CODEC)
         struct.pack_into(">i", plain, 8, len(plain) - _OVERHEAD)
         return memoryview(plain)
 
@@ -291,9 +267,9 @@ class RecordBatch:
 
     def _one_by_one(self, parts: Iterator[bytes]) -> Iterator[Record]:
         source, stream, offset = self._source, _Stream(parts), self.base_offset
-        kept = 0
+        kept, count = 0, self._count()
         try:
-            for index in range(min(self._count, MAX_BATCH_RECORDS)):
+            for index in range(min(count, MAX_BATCH_RECORDS)):
                 record = self._read(stream, index, offset)
                 offset = record.offset + 1
                 if record.offset < source.first_offset:
@@ -307,7 +283,7 @@ class RecordBatch:
         except UnreadableBatchError as error:
             yield from self._unreadable(offset, str(error))
             return
-        if self._count > MAX_BATCH_RECORDS:
+        if count > MAX_BATCH_RECORDS:
             yield from self._unreadable(offset, f"its batch holds more than {MAX_BATCH_RECORDS} records")
         source.spent_bytes += kept
 
@@ -339,12 +315,13 @@ class RecordBatch:
             offset = least
         if fault:
             value, headers = Unreadable.because(f"the record cannot be read: {fault}", offset), []
-        return Record(offset, self._time(time_delta), self.timestamp_type, key, value, headers, None, length)
+        return Record(offset, self._time(time_delta), self._own.timestamp_type, key, value, headers, None, length)
 
     def _time(self, delta: int) -> int:
-        if self.timestamp_type:
-            return int(self._max_timestamp)
-        return int(self._first_timestamp) + delta
+        if self._own.timestamp_type:
+            return int(self._own.max_timestamp)
+        time = int(self._own.first_timestamp) + delta
+        return (time + (1 << 63)) % (1 << 64) - (1 << 63)  # of 64 bits, as everybody else computes it
 
     def _unreadable(self, offset: int, reason: str) -> Iterator[Record]:
         reason = f"the record cannot be read: {reason}"
@@ -352,8 +329,8 @@ class RecordBatch:
         apart = min(self.last_offset, offset + MAX_UNREADABLE)
         for each in range(offset, apart + 1):
             last = each if each < apart else self.last_offset
-            time = int(self._max_timestamp)
-            yield Record(each, time, self.timestamp_type, None, Unreadable.because(reason, last), [])
+            time = int(self._own.max_timestamp)
+            yield Record(each, time, self._own.timestamp_type, None, Unreadable.because(reason, last), [])
 
 
 class LegacyBatch:

@@ -19,6 +19,7 @@ from faust.types import TP
 from monitoring.model import ScoringModel
 from stream_app.counting import Counting
 from stream_app.handling import OFFSET_HEADER, Handled, Outgoing, Policy, handle_carefully
+from stream_app.id_conflicts import RecentIds
 from stream_app.output import Group, Output, Step, Written, unwatched
 from stream_app.transport import Fetched
 from stream_app.worker_metrics import WorkerMetrics
@@ -93,6 +94,7 @@ class Scorer:
         self._last_size = 0
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
         self._decided: asyncio.Queue[Decided] = asyncio.Queue(maxsize=1)
+        self._recent = RecentIds()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
         self.failed: BaseException | None = None
 
@@ -217,7 +219,7 @@ class Scorer:
             trace(decided.handled)
 
     def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
-        handled = handle_carefully(records, model, self._policy)
+        handled = handle_carefully(records, model, self._policy, self._recent)
         return handled, self._counting.count(records, handled.coded, model) if handled.coded else []
 
     def _observe(self, records: Sequence[Any], handled: Handled, handling_s: float, producing_s: float) -> None:
@@ -225,17 +227,31 @@ class Scorer:
         metrics.batch_records.observe(len(records))
         metrics.handling.observe(handling_s)
         metrics.producing.observe(producing_s)
-        metrics.latency.observe(max(0.0, time.time() - min(r.timestamp for r in records) / 1000))
+        sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # a producer may send none, or nonsense
+        if sent_ms:
+            metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
         for outcome, count in handled.outcomes.items():
             metrics.decisions.labels(outcome).inc(count)
         for rejection in handled.rejections:
             metrics.dead_letters.labels(rejection.code).inc()
+        for part, count in handled.cuts.items():
+            metrics.cuts.labels(part).inc(count)
+        if handled.conflicts:
+            first = handled.conflicts[0]
+            metrics.id_conflicts.inc(len(handled.conflicts))
+            log.warning(
+                "%d decisions have the transaction id of an earlier one and another payload; the earlier one counts; "
+                "the first is decision %s in partition %d; producers must not use an id twice",
+                len(handled.conflicts),
+                (dict(first.headers)["ce_id"] or b"").decode(),
+                first.partition,
+            )
 
 
 def trace(handled: Handled) -> None:
     """Tell which input became which decision, for whoever follows one transaction; nothing of what it says."""
     for decision in handled.decisions:
-        headers = dict(decision.headers)
+        headers = {name: value or b"" for name, value in decision.headers}
         place = {"partition": decision.partition, "offset": int(headers[OFFSET_HEADER])}
         decision_id = headers["ce_id"].decode()
         log.debug("%d-%d decided: %s", *place.values(), decision_id, extra=place | {"decision_id": decision_id})

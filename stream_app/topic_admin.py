@@ -104,10 +104,10 @@ def _topic_id(given: Any) -> str:
     return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found.int else ""
 
 
-def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
-    """The largest record batch that every one of the topics takes, by their setting `max.message.bytes`.
+def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None]:
+    """The largest record batch that each topic takes (`max.message.bytes`); None where we may not ask.
 
-    Where we may not ask for settings, Kafka's default. Raises BrokerError when nobody answers.
+    Raises BrokerError when nobody answers.
     """
     with admin(bootstrap) as client:
         try:
@@ -116,6 +116,16 @@ def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
                 config_filter="all",
             )
         except KafkaError:
-            return DEFAULT_MAX_MESSAGE_BYTES
-    found = [int(settings["max.message.bytes"]["value"]) for settings in answer.get("topic", {}).values()]
+            return dict.fromkeys(names)
+    configs = answer.get("topic", {})
+    found = {name: configs.get(name, {}).get("max.message.bytes") for name in names}
+    return {name: int(config["value"]) if config else None for name, config in found.items()}
+
+
+def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
+    """The largest record batch that every one of the topics takes, by their setting `max.message.bytes`.
+
+    Where we may not ask for settings, Kafka's default. Raises BrokerError when nobody answers.
+    """
+    found = [limit for limit in message_limits(bootstrap, names).values() if limit is not None]
     return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)

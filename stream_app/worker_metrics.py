@@ -21,6 +21,15 @@ class WorkerMetrics:
         ProcessCollector(registry=r)  # CPU seconds, resident memory, open files
         self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)
         self.dead_letters = Counter("tamiz_dead_letters", "Payloads that could not be scored", ["code"], registry=r)
+        self.cuts = Counter(
+            "tamiz_cut_parts",
+            "Parts of records too large to be forwarded whole: value, key, headers of a dead letter, trace headers",
+            ["part"],
+            registry=r,
+        )
+        self.id_conflicts = Counter(
+            "tamiz_id_conflicts", "Decisions under the id of an earlier one, of another payload", registry=r
+        )
         self.batch_records = Histogram("tamiz_batch_records", "Transactions handled at once", buckets=SIZES, registry=r)
         self.handling = Histogram("tamiz_handling_seconds", "Clean, score, decide", buckets=SECONDS, registry=r)
         self.producing = Histogram("tamiz_producing_seconds", "Outputs acknowledged", buckets=SECONDS, registry=r)
@@ -39,6 +48,8 @@ class WorkerMetrics:
         self._lagging: frozenset[int] = frozenset()
         for outcome in OUTCOMES:  # a series that exists from the start can be alerted upon
             self.decisions.labels(outcome)
+        for part in ("value", "key", "headers", "trace"):
+            self.cuts.labels(part)
 
     def show_lag(self, lags: Mapping[int, int]) -> None:
         """lags: of the partitions that are read now; what another worker reads is its own to show."""

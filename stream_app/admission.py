@@ -1,0 +1,50 @@
+"""What a record must be before its payload is looked at. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.events import Rejection
+from schemas.transaction_ids import MAX_ID_LENGTH, TRANSACTION_ID_HEADER, readable_id, sent_id
+from stream_app.dead_letters import MAX_KEY_BYTES
+from stream_app.record_batches import Partial, Unreadable
+
+SHOWN_BYTES = 25  # of a header's value, which may be escaped
+
+
+def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, Rejection]:
+    """Records that are dead letters whatever their payload says, by their place."""
+    unfit = {}
+    for row, record in enumerate(records):
+        key, kind = record.key, type(record.value)
+        if kind is Unreadable or kind is Partial:
+            unfit[row] = _not_whole(row, record, max_payload_bytes)
+        elif key is not None and len(key) > MAX_KEY_BYTES:
+            size = key.size if isinstance(key, Partial) else len(key)
+            unfit[row] = Rejection(
+                row=row,
+                code="key-too-large",
+                field=None,
+                value=f"a record key of {size} bytes",
+                wanted=f"a record key of at most {MAX_KEY_BYTES} bytes",
+            )
+        elif record.headers and (sent := sent_id(record.headers)) and readable_id(sent) is None:
+            unfit[row] = Rejection(
+                row=row,
+                code="invalid-transaction-id",
+                field=TRANSACTION_ID_HEADER,
+                value=f"{len(sent)} bytes that begin {sent[:SHOWN_BYTES]!r}",
+                wanted=f"a header of printable UTF-8, at most {MAX_ID_LENGTH} characters",
+            )
+    return unfit
+
+
+def _not_whole(row: int, record: Any, max_payload_bytes: int) -> Rejection:
+    value = record.value
+    if isinstance(value, Partial):
+        wanted = f"at most {max_payload_bytes} bytes"
+        return Rejection(row=row, code="too-large", field=None, value=f"{value.size} bytes", wanted=wanted)
+    seen = value.reason
+    if value.last_offset > record.offset:
+        seen += f"; so it is with all up to offset {value.last_offset}, of which this is the only dead letter"
+    wanted = "a record that can be decoded; it is still in its topic"
+    return Rejection(row=row, code="unreadable", field=None, value=seen, wanted=wanted)
