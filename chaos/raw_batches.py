@@ -78,7 +78,7 @@ def encode_batch(
     records: Sequence[RawRecord],
     *,
     codec: int = 0,
-    timestamp: int = 1_577_836_800_000,
+    timestamp: int = 1_580_515_200_000,
     max_timestamp: int | None = None,
     body: bytes | None = None,
 ) -> bytes:

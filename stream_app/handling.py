@@ -4,7 +4,7 @@ Every record that goes in comes out once, as a decision or as a dead letter, in 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -68,9 +68,9 @@ class Handled(NamedTuple):
     dead_letters: list[Outgoing]
     outcomes: dict[str, int]  # how many decisions of each outcome
     rejections: list[Rejection]
+    cuts: Mapping[str, int]  # how many dead letters lack what, and how many trace headers are not forwarded
+    conflicts: Sequence[Outgoing]  # decisions under an id that an earlier one has, of another payload
     coded: Coded | None  # None when the policy does not count
-    cuts: dict[str, int] = {}  # noqa: RUF012  how many dead letters lack what, and trace headers not forwarded
-    conflicts: tuple[Outgoing, ...] = ()  # decisions under an id that an earlier one has, of another payload
 
 
 class Policy(NamedTuple):
@@ -80,7 +80,7 @@ class Policy(NamedTuple):
     group: str
     max_payload_bytes: int
     counting: bool  # whether what was scored is coded, to be counted for drift
-    max_letter_bytes: int = 1_000_000  # of a dead letter, as its topic takes it
+    max_letter_bytes: int = 4 * 1024 * 1024  # of a dead letter, as its topic takes it
     topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
     max_event_time_ahead_ms: int = 3_600_000  # of the record's own time; further ahead is a dead letter
 
@@ -112,7 +112,7 @@ def handle(
         rejections=rejections,
         coded=_code(cleaned, model, decided) if policy.counting else None,
         cuts=cuts,
-        conflicts=tuple(conflicts),
+        conflicts=conflicts,
     )
 
 
@@ -150,7 +150,7 @@ def _alone(record: Incoming, model: ScoringModel, policy: Policy, recent: Recent
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], wanted=wanted)
         coded = Coded(encode_dead_letters(model.bins, 1), np.array([NEVER])) if policy.counting else None
         cuts: Counter[str] = Counter()
-        return Handled([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], coded, cuts)
+        return Handled([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], cuts, (), coded)
 
 
 def _joined(parts: Sequence[Handled]) -> Handled:
@@ -167,7 +167,7 @@ def _joined(parts: Sequence[Handled]) -> Handled:
         rejections=[r for part in parts for r in part.rejections],
         coded=Coded(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
         cuts=cuts,
-        conflicts=tuple(c for part in parts for c in part.conflicts),
+        conflicts=[c for part in parts for c in part.conflicts],
     )
 
 

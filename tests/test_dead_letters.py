@@ -1,6 +1,9 @@
+import random
+from hashlib import sha256
 from typing import NamedTuple
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.events import Rejection
 from stream_app import dead_letters
@@ -12,15 +15,16 @@ class Record(NamedTuple):
     topic: str = "transactions"
     partition: int = 3
     offset: int = 17
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 ORIGIN = Record()
 REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", wanted="a number")
 
 
-def letter(record: Record = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes]]:
-    return dead_letters.headers(rejection, record, group="tamiz", transaction_id="transactions-3-17")
+def letter(record: Record = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes | None]]:
+    ours = dead_letters.headers(rejection, record, group="tamiz", transaction_id="transactions-3-17")
+    return dead_letters.fitted(None, b"{", ours, record.headers, 1_000_000).headers
 
 
 def test_what_is_written_is_read_back():
@@ -104,3 +108,33 @@ def test_dead_letters_that_connect_itself_wrote_are_read():
 @pytest.mark.parametrize("headers", [[], [("a", None)], [(CONNECT + "topic", b"t"), (CONNECT + "partition", b"x")]])
 def test_a_record_that_does_not_say_where_it_came_from_is_no_dead_letter(headers):
     assert dead_letters.read(headers) is None
+
+
+OURS = dead_letters.headers(REJECTION, ORIGIN, group="tamiz", transaction_id="transactions-3-17")
+MANY = [(f"name-{i}", b"v") for i in range(1_000)]
+LARGE = [("one", b"x" * 300_000), ("traceparent", b"kept"), ("n" * 20_000, b""), ("null", None)]
+
+
+@pytest.mark.parametrize("max_bytes", [1_500, 4_000, 40_000, 1_048_588])
+@pytest.mark.parametrize("incoming", [[], MANY, LARGE], ids=["no headers", "many", "large"])
+@pytest.mark.parametrize("key", [None, b"k", b"k" * 600_000], ids=["no key", "a key", "a large key"])
+@pytest.mark.parametrize("size", [0, 1_000, 3_000_000])
+def test_a_dead_letter_fits_its_topic_and_says_what_it_lacks(
+    size: int, key: bytes | None, incoming: dead_letters.Headers, max_bytes: int
+) -> None:
+    value = random.Random(size).randbytes(size)
+    fitted = dead_letters.fitted(key, value, OURS, incoming, max_bytes)
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000_000)
+    batch.append(0, 1_600_000_000_000, fitted.key, fitted.value, fitted.headers)
+    assert len(batch.build()) <= max_bytes
+    said = dict(fitted.headers)
+    if fitted.value != value:
+        assert said[dead_letters.CUT_VALUE_BYTES_HEADER] == b"%d" % size
+        assert said[dead_letters.CUT_VALUE_SHA256_HEADER] == sha256(value).hexdigest().encode()
+    if fitted.key != key:
+        assert said[dead_letters.CUT_KEY_BYTES_HEADER] == b"%d" % len(key or b"")
+    forwarded = [h for h in fitted.headers if h in incoming]
+    assert int(said.get(dead_letters.CUT_HEADERS_HEADER) or 0) == len(incoming) - len(forwarded)
+    assert ("value" in fitted.cuts) == (fitted.value != value)
+    if max_bytes > 1_000_000 and size <= 1_000:
+        assert fitted.value == value

@@ -15,6 +15,9 @@ from schemas.decision import decision_id
 from schemas.events import Decision
 from stream_app import dead_letters, handling
 from stream_app.handling import Policy, handle, handle_carefully
+from stream_app.id_conflicts import CONFLICT_HEADER, WINDOW, RecentIds
+from stream_app.probe import Probe, good_payload
+from stream_app.record_batches import Partial, Unreadable
 from tests.broken_payloads import BROKEN, payload
 
 DATASET = load_dataset("card_transactions")
@@ -169,7 +172,83 @@ def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model
     assert (times == NEVER).tolist() == [False, True, False]
 
 
-def test_when_nothing_can_be_handled_the_fault_is_ours_and_nothing_is_dead_lettered(model: ScoringModel) -> None:
-    batch = records(payload(monto="777"), payload(monto="777"))
+@pytest.mark.parametrize("n", [1, 3])
+def test_records_our_own_code_cannot_bear_are_dead_letters_also_when_they_are_alone(
+    model: ScoringModel, n: int
+) -> None:
+    handled = handle_carefully(records(*[payload(monto="777")] * n), Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    assert [r.code for r in handled.rejections] == ["internal-error"] * n
+    assert len(handled.dead_letters) == n
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_when_not_even_a_good_payload_can_be_handled_the_fault_is_ours_and_it_raises(
+    model: ScoringModel, n: int
+) -> None:
+    class Broken(Faulty):
+        def score(self, matrix: Any) -> Any:
+            raise ZeroDivisionError("a bug")
+
     with pytest.raises(ZeroDivisionError):
-        handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+        handle_carefully(records(*[payload()] * n), Broken(model, 0.0), POLICY)  # type: ignore[arg-type]
+
+
+def test_the_payload_that_is_made_to_be_good_is_decided(model: ScoringModel) -> None:
+    assert len(handle([Probe(good_payload(POLICY.dataset))], model, POLICY).decisions) == 1
+
+
+def test_an_id_given_to_two_payloads_is_seen_and_the_earlier_decision_counts(model: ScoringModel) -> None:
+    recent = RecentIds()
+    one, other = payload(transaction_id="17"), payload(transaction_id="17", monto="1")
+    sent = records(one, other, one, payload(transaction_id="18"), payload(), payload(monto="2"))
+    batch = [record._replace(partition=0) for record in sent]
+    first = handle(batch, model, POLICY, recent)
+    marked = [dict(out.headers).get(CONFLICT_HEADER) for out in first.decisions]
+    assert marked == [None, b"%d" % batch[0].offset, None, None, None, None]
+    assert list(first.conflicts) == [first.decisions[1]]
+    again = handle(batch, model, POLICY, recent)  # as after a rebalance
+    assert [dict(out.headers).get(CONFLICT_HEADER) for out in again.decisions] == marked
+
+
+def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
+    recent = RecentIds()
+    for offset in range(WINDOW):
+        assert recent.conflict(0, str(offset), b"payload", offset) is None
+    assert recent.conflict(0, "0", b"another", WINDOW) == 0
+    assert recent.conflict(1, "0", b"another", WINDOW) is None  # another partition
+    assert recent.conflict(0, "one more", b"payload", WINDOW + 1) is None
+    assert recent.conflict(0, "0", b"another", WINDOW + 2) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"key": b"k" * 5_000}, "key-too-large", id="a record key"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"\0" * 380_000),)}, "invalid-transaction-id", id="an id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"x" * 401),)}, "invalid-transaction-id", id="a long id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"\xff"),)}, "invalid-transaction-id", id="bytes as id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"a\nb"),)}, "invalid-transaction-id", id="two lines as id"),
+        pytest.param({"value": Partial.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
+        pytest.param({"value": Unreadable.because("it is damaged", 9)}, "unreadable", id="a damaged record"),
+    ],
+)
+def test_what_does_not_fit_is_a_dead_letter_that_says_so(
+    model: ScoringModel, changes: dict[str, Any], code: str
+) -> None:
+    (good, bad) = records(payload(), payload())
+    handled = handle([good, bad._replace(**changes)], model, POLICY)
+    assert len(handled.decisions) == len(handled.dead_letters) == 1
+    about = dead_letters.read(handled.dead_letters[0].headers)
+    assert about is not None
+    assert about.code == code
+    assert about.transaction_id == about.origin
+
+
+def test_trace_headers_are_forwarded_once_up_to_their_lengths(model: ScoringModel) -> None:
+    (record,) = records(payload())
+    state = ("tracestate", b"a" * 512)
+    sent = (("traceparent", b"x" * 1_000_000), ("traceparent", None), state, ("tracestate", b"again"), ("other", b"x"))
+    handled = handle([record._replace(headers=sent)], model, POLICY)
+    forwarded = [h for h in handled.decisions[0].headers if h[0] in ("traceparent", "tracestate", "other")]
+    assert forwarded == [state]
+    assert handled.cuts == {"trace": 3}
