@@ -21,7 +21,7 @@ COPY monitoring /app/monitoring
 COPY training /app/training
 COPY stream_app /app/stream_app
 COPY tamiz /app/tamiz
-RUN install -d -m 0700 -o 10001 -g 10001 /var/lib/tamiz
+RUN install -d -m 0700 -o 10001 -g 10001 /var/lib/tamiz /etc/tamiz
 WORKDIR /var/lib/tamiz
 VOLUME /var/lib/tamiz
 USER 10001:10001

@@ -19,6 +19,7 @@ from msgspec import Meta
 from schemas.cluster import Access, Cluster, Mechanism, Protocol, Secret
 from schemas.errors import ConfigError
 from schemas.events import Severity
+from schemas.hosts import networks, page_names
 from schemas.receivers import check_receivers
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -27,7 +28,7 @@ Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Cost = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(min_length=1)]
-SECRETS = frozenset({"sasl_password", "web_token", "slack_webhook", "smtp_password", "webhook_secret", "webhook_url"})
+SECRETS = frozenset({"sasl_password", "slack_webhook", "smtp_password", "webhook_secret", "webhook_url"})
 
 
 def about(text: str) -> Meta:
@@ -175,8 +176,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     web_port: Annotated[Port, about("port of a worker's pages; 0 takes a free one")] = 6066
     dashboard_port: Annotated[Port, about("port of the live page; 0 takes a free one")] = 6067
     monitor_port: Annotated[Port, about("port of the monitor's health and metrics; 0 takes a free one")] = 6068
-    web_token: Annotated[
-        Secret | None, about("bearer token that pages other than health ask for; needed beyond loopback; never shown")
+    web_users_file: Annotated[
+        Path | None,
+        about("file of the pages' users, their roles and hashed tokens (`tamiz users add`); needed beyond loopback"),
+    ] = None
+    web_hosts: Annotated[
+        Name | None, about("names that the live page goes by besides loopback's, `name[,name]`, without port")
+    ] = None
+    web_trusted_proxies: Annotated[
+        Name | None,
+        about("addresses or networks, comma-separated, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed"),
     ] = None
     log_level: Annotated[
         Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")], about("`DEBUG`, `INFO`, `WARNING` or `ERROR`")
@@ -232,6 +241,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     _check_access(values)
     check_receivers(values)
+    page_names(values.get("web_hosts"))
+    networks(values.get("web_trusted_proxies"))
     if "artifact_root" in values and not values.get("mlflow_tracking_uri", "sqlite:").startswith("sqlite:"):
         raise ConfigError(
             f"artifact_root is {values['artifact_root']!r}, and the server {values['mlflow_tracking_uri']} decides "

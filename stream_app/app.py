@@ -30,7 +30,8 @@ from stream_app.scorer import Scorer, exit_at_once
 from stream_app.self_care import Backlog, Watch, backlogs, patiently
 from stream_app.topic_admin import describe_topics, message_limits
 from stream_app.transactions import ExactlyOnce
-from stream_app.web import Pages, Readiness, check_exposure
+from stream_app.web import Pages, Readiness
+from stream_app.web_auth import Authenticator, authenticator
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
@@ -99,7 +100,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     at: told of every step that a batch takes.
     Raises ConfigError, SchemaError, BrokerError, ModelUnavailable or ModelIncompatible when it cannot run.
     """
-    check_exposure(settings.web_host, settings.web_token)
+    auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
     topic_id = patiently(lambda: _check_topics(settings), settings.startup_timeout_seconds)
     max_letter_bytes = _check_sizes(settings)
@@ -134,7 +135,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     )
     app.batch_sink = scorer
     app.topics.add(app.topic(settings.transactions_topic))
-    return app, Companion(settings, app, store, scorer, metrics)
+    return app, Companion(settings, app, store, scorer, metrics, auth)
 
 
 def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: Step) -> Output:
@@ -154,7 +155,13 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
     """
 
     def __init__(
-        self, settings: Settings, app: faust.App, store: ModelStore, scorer: Scorer, metrics: WorkerMetrics
+        self,
+        settings: Settings,
+        app: faust.App,
+        store: ModelStore,
+        scorer: Scorer,
+        metrics: WorkerMetrics,
+        auth: Authenticator,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -164,11 +171,12 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._metrics = metrics
         self._promoted = asyncio.Event()
         self._watch = Watch(self._backlogs, settings.stall_timeout_seconds, self._show_lag, exit_at_once)
+        auth.on_failure = metrics.wrong_tokens.inc
         self._pages = Pages(
             alive=lambda: scorer.failed is None,
             readiness=self.readiness,
             registry=metrics.registry,
-            token=settings.web_token,
+            auth=auth,
         )
 
     async def on_start(self) -> None:

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
+from stream_app.web_auth import wrong_tokens
+
 
 class MonitorMetrics:
     """The monitor's metrics. Counters start when the history is read, so that a restart counts nothing twice."""
@@ -14,6 +16,7 @@ class MonitorMetrics:
         self.passed_over = Counter(
             "tamiz_monitor_passed_over", "Records that the monitor could not use", ["topic"], registry=r
         )
+        self.wrong_tokens = wrong_tokens(r)
         self.evaluations = Counter("tamiz_drift_evaluations", "Evaluations of drift", registry=r)
         self.evaluated_until = Gauge(
             "tamiz_drift_evaluated_until_seconds", "Event time of the last evaluation", registry=r

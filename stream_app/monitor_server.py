@@ -11,7 +11,8 @@ import msgspec
 
 from schemas.settings import Settings
 from stream_app.monitor_metrics import MonitorMetrics
-from stream_app.web import Pages, check_exposure
+from stream_app.web import Pages
+from stream_app.web_auth import authenticator
 
 T = TypeVar("T")
 log = logging.getLogger("tamiz.monitor")
@@ -38,11 +39,12 @@ class MonitorServer:
     ) -> None:
         """alive, readiness: called from the server's thread.
 
-        Raises ConfigError when others could reach the pages and no token is set.
+        Raises ConfigError when others could reach the pages and no users are set.
         """
-        check_exposure(settings.web_host, settings.web_token)
         self._settings = settings
-        self._pages = Pages(alive=alive, readiness=readiness, registry=metrics.registry, token=settings.web_token)
+        auth = authenticator(settings)
+        auth.on_failure = metrics.wrong_tokens.inc
+        self._pages = Pages(alive=alive, readiness=readiness, registry=metrics.registry, auth=auth)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="monitor-pages", daemon=True)
         self.port = 0  # listened on

@@ -1,7 +1,5 @@
 """Health and metrics pages of a worker or a monitor: is it alive, is it ready, what did it count."""
 
-import hmac
-import ipaddress
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,8 +8,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from schemas.cluster import Secret
-from schemas.errors import ConfigError
+from stream_app.http_server import Handler, application, names_us, refusal, runner, shown
+from stream_app.web_auth import Authenticator
 
 
 class HasReady(Protocol):
@@ -43,22 +41,22 @@ class Pages:
         alive: Callable[[], bool],
         readiness: Callable[[], HasReady],
         registry: CollectorRegistry,
-        token: Secret | None = None,
+        auth: Authenticator,
     ) -> None:
-        """token: what `/metrics` asks for as a bearer token; None asks for nothing."""
+        """auth: who may read `/metrics`, by the role `scrape`; health is open to everybody."""
         self._alive = alive
         self._readiness = readiness
         self._registry = registry
-        self._token = token
+        self._auth = auth
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one when 0 was asked for."""
-        app = web.Application()
+        app = application(self._guard, lambda request: self._auth.client(request).secure)
         app.add_routes(
             [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
         )
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = runner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         address: Any = self._runner.addresses[0]
@@ -79,24 +77,12 @@ class Pages:
         return web.Response(body=body, content_type="application/json", status=200 if readiness.ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if self._token is not None and not bears(request.headers.get("Authorization", ""), self._token):
-            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+        self._auth.require(self._auth.bearer(request), "scrape")
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-
-def bears(authorization: str, token: Secret) -> bool:
-    """Whether an Authorization header carries the token; compared in constant time."""
-    return hmac.compare_digest(authorization.encode(), f"Bearer {token.reveal()}".encode())
-
-
-def check_exposure(host: str, token: Secret | None) -> None:
-    """Raises ConfigError for pages that others could reach and that ask for nothing."""
-    if token is None and not _is_loopback(host):
-        raise ConfigError(f"web_host is {host!r}, which others can reach: set web_token (TAMIZ_WEB_TOKEN), too")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Where tokens are asked for, no browser brings one by itself; probes and Prometheus come by our address.
+        if not self._auth.asks and not names_us(request, frozenset()):
+            raise refusal(403, f"these pages do not go by the name {shown(request.headers.get('Host', ''))!r}")
+        return await handler(request)

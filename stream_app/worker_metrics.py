@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from schemas.decision import OUTCOMES
+from stream_app.web_auth import wrong_tokens
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
@@ -44,6 +45,7 @@ class WorkerMetrics:
         self.model_swaps = Counter("tamiz_model_swaps", "Champions taken over while running", registry=r)
         self.registry_failures = Counter("tamiz_registry_failures", "Times the registry gave no champion", registry=r)
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
+        self.wrong_tokens = wrong_tokens(r)
         self._lag = Gauge("tamiz_lag_records", "Transactions not decided yet", ["partition"], registry=r)
         self._lagging: frozenset[int] = frozenset()
         for outcome in OUTCOMES:  # a series that exists from the start can be alerted upon

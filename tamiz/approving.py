@@ -24,13 +24,13 @@ def registry(settings: Settings) -> Registry:
     def report(version: int) -> bytes:
         return registered.artifact(settings, registered.run_of(settings, version), registered.REPORT)
 
-    def approve(version: int, reason: str) -> Verdict:
+    def approve(version: int, reason: str, actor: str) -> Verdict:
         _must_wait(settings, version)
-        return _told(settings, promote_by_hand(settings, version, reason))
+        return _told(settings, promote_by_hand(settings, version, reason, by=actor))
 
-    def reject(version: int, reason: str) -> Verdict:
+    def reject(version: int, reason: str, actor: str) -> Verdict:
         _must_wait(settings, version)
-        return _told(settings, moves.reject(settings, version, reason))
+        return _told(settings, moves.reject(settings, version, reason, by=actor))
 
     return Registry(
         reference=reference, waiting=lambda: waiting(settings), report=report, approve=approve, reject=reject

@@ -19,17 +19,16 @@ from kafka import KafkaProducer
 
 from monitoring.model import ScoringModel
 from monitoring.reference import load_reference
-from schemas.cluster import Secret
 from schemas.events import Decision, PaneSnapshot, Reason
 from schemas.settings import Settings
 from stream_app.clients import arguments
 from stream_app.handling import handle
+from tamiz.user_file import add_user
 from tests.watched import PARTITIONS, POLICY, ROWS_A_DAY, records_of, traffic, watched
 from tests.worker_process import environment, settings_of_its_own, wait_for
 from training import moves, registry
 from training.registry import REPORT
 
-TOKEN = "a token of nobody's"
 MODEL = "card-transactions"
 PDF = b"%PDF-1.4 a report\n"
 
@@ -42,9 +41,12 @@ class World:
     process: subprocess.Popen[bytes]
     settings: Settings
     bundle: Path
+    token: str  # of ana, who may approve
+    reader_token: str  # of leo, who may read
 
-    def ask(self, page: str, *, token: str | None = TOKEN, form: dict[str, str] | None = None, **headers: str) -> Any:
-        """Status and body of an answer; a form is posted."""
+    def ask(self, page: str, *, token: str | None = "", form: dict[str, str] | None = None, **headers: str) -> Any:
+        """Status and body of an answer; a form is posted. token: empty for ana's, None for nobody's."""
+        token = self.token if token == "" else token
         sent = headers | ({"Authorization": f"Bearer {token}"} if token else {})
         body = urllib.parse.urlencode(form).encode() if form is not None else None
         try:
@@ -139,11 +141,13 @@ def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[Wo
     """Start `tamiz dashboard` on topics of its own and a copy of a registry; leave none behind."""
     (folder / "state").mkdir()
     shutil.copy(skilled.state_dir / "mlflow.db", folder / "state")
+    users = folder / "web-users"
+    tokens = [add_user(users, name, [role]) for name, role in (("ana", "approve"), ("leo", "read"))]
     settings = settings_of_its_own(
         bootstrap,
         folder / "state",
         partitions=PARTITIONS,
-        web_token=Secret(TOKEN),
+        web_users_file=users,
         dashboard_port=0,
         registry_poll_seconds=1,
     )
@@ -165,7 +169,7 @@ def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[Wo
             return found[1] if found else None
 
         wait_for(address, 120, log.read_text)
-        world = World(address() or "", process, settings, bundle)
+        world = World(address() or "", process, settings, bundle, *tokens)
         wait_for(lambda: world.state()["away"] is None, 120, lambda: str(world.state()))
         yield world
         process.terminate()

@@ -11,14 +11,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from typer.testing import CliRunner
 
-from schemas.actor import os_actor
 from schemas.errors import ConfigError
 from schemas.events import ModelEvent
 from schemas.settings import Settings
 from stream_app.dashboard.reader import Reader
 from tamiz.main import app
 from tests.conftest import Kafka
-from tests.dashboard_world import PDF, TOKEN, World, decided, running_page
+from tests.dashboard_world import PDF, World, decided, running_page
 from tests.worker_process import read_topic, wait_for
 from training import registry
 
@@ -62,7 +61,7 @@ def tab(browser: Browser, world: World) -> Iterator[Tab]:
     opened.page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
     opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
     opened.page.goto(world.url)
-    opened.page.get_by_label("Token").fill(TOKEN)
+    opened.page.get_by_label("Token").fill(world.token)
     opened.page.get_by_role("button", name="Sign in").click()
     expect(opened.page.get_by_text("live", exact=True)).to_be_visible()
     yield opened
@@ -214,14 +213,46 @@ def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, w
     assert page.request.get(world.url + str(link.get_attribute("href"))).body() == PDF
     card.get_by_label("Why").fill("we looked at its report")
     card.get_by_role("button", name=f"Approve version {version}").click()
-    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is promoted, by {os_actor()}")
+    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is promoted, by web:ana")
     expect(card).to_have_count(0)
     assert registry.champion(world.settings) == version
     expect(page.locator("#events")).to_contain_text(f"version {version} promoted")
     told = read_topic(world.settings.bootstrap, world.settings.model_events_topic, at_least=1)
     event = msgspec.json.decode(told[-1].value, type=ModelEvent)
     assert (event.model_version, event.change, event.reason) == (version, "promoted", "we looked at its report")
-    assert event.by == os_actor()
+    assert event.by == "web:ana"
+
+
+def test_enter_in_the_reason_decides_nothing_and_a_reader_is_offered_no_decision(
+    page: Page, world: World, browser: Browser
+) -> None:
+    version, champion = world.another_version(), registry.champion(world.settings)
+    card = page.locator("#waiting form").filter(has_text=f"Version {version}")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    card.get_by_label("Why").fill("a word too early")
+    card.get_by_label("Why").press("Enter")
+    card.get_by_label("Why").press("Control+Enter")
+    context = browser.new_context()
+    try:
+        reader = context.new_page()
+        reader.goto(world.url)
+        reader.get_by_label("Token").fill(world.reader_token)
+        reader.get_by_label("Token").press("Enter")
+        expect(reader.locator("#user")).to_have_text("leo", timeout=PATIENT_MS)
+        waits = reader.locator("#waiting-list")
+        expect(waits).to_contain_text(f"Version {version}", timeout=PATIENT_MS)
+        expect(waits).to_contain_text("needs the role approve")
+        assert reader.locator("#waiting button, #waiting input").count() == 0
+        status = reader.evaluate(f"fetch('/models/{version}/approve', {{method: 'POST'}}).then((r) => r.status)")
+        assert status == 403
+    finally:
+        context.close()
+    assert (sent, registry.champion(world.settings)) == ([], champion)
+    expect(page.locator("#user")).to_have_text("ana")
+    card.get_by_label("Why").fill("a holiday")
+    card.get_by_role("button", name=f"Reject version {version}").press("Enter")
+    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is rejected, by web:ana")
 
 
 def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: World) -> None:
@@ -250,17 +281,17 @@ def test_a_wrong_token_opens_nothing(browser: Browser, world: World) -> None:
     try:
         stranger = context.new_page()
         stranger.goto(world.url)
-        stranger.get_by_label("Token").fill(TOKEN[:-1])
+        stranger.get_by_label("Token").fill(world.token[:-1])
         stranger.get_by_role("button", name="Sign in").click()
-        expect(stranger.get_by_role("alert")).to_have_text("That is not the token.", timeout=PATIENT_MS)
+        expect(stranger.get_by_role("alert")).to_have_text("That is no user's token.", timeout=PATIENT_MS)
         assert context.cookies() == []
     finally:
         context.close()
 
 
-def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page) -> None:
+def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page, world: World) -> None:
     (cookie,) = page.context.cookies()
-    assert TOKEN not in cookie["value"]
+    assert world.token not in cookie["value"]
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert page.evaluate("document.cookie") == ""
 
@@ -270,7 +301,7 @@ def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page) -> None:
 )
 def test_machines_need_the_token_too(world: World, path: str) -> None:
     assert world.ask(path, token=None)[0] == 401
-    assert world.ask(path, token=TOKEN + "x")[0] == 401
+    assert world.ask(path, token=world.token + "x")[0] == 401
 
 
 def test_whoever_changes_something_needs_token_origin_and_a_reason(world: World) -> None:
@@ -290,10 +321,10 @@ def test_health_is_open_and_what_is_not_there_is_said(world: World) -> None:
     assert (status, b"tamiz report FILE --version 1" in said) == (404, True)
 
 
-def test_a_page_that_others_could_reach_wants_a_token() -> None:
+def test_a_page_that_others_could_reach_wants_users() -> None:
     told = CliRunner(env={"TAMIZ_WEB_HOST": "0.0.0.0"}).invoke(app, ["dashboard"])
     assert isinstance(told.exception, ConfigError)
-    assert "web_token" in str(told.exception)
+    assert "web_users_file" in str(told.exception)
 
 
 def test_without_a_broker_it_says_so_and_goes_on_asking() -> None:

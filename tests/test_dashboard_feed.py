@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from monitoring.model import ScoringModel
 from monitoring.reference import Reference, load_reference
 from monitoring.watch import Evaluation
-from schemas.cluster import Secret
 from schemas.events import Decision, DriftAlert, ModelEvent, Outcome, PaneSnapshot, Reason
 from schemas.settings import Settings
-from stream_app.dashboard.entrance import LIFETIME_S, SESSIONS, Entrance, own_origin
 from stream_app.dashboard.feed import AHEAD_S, CODES, RECENT, REMEMBERED, SPAN_S, VERSIONS, Feed
 from stream_app.dashboard.heat import COLUMNS, Heat
 from tests.watched import ROWS_A_DAY, records_of, traffic, watched
@@ -247,33 +245,3 @@ def test_without_a_reference_the_map_still_shows_and_the_distributions_do_not(
         heat.reported(evaluation.report)
     assert {row.tolerance for row in heat.map("24 h", {}).rows} == {None}
     assert heat.feature("monto", "24 h", {}) is None
-
-
-def test_a_session_lasts_its_time_and_says_nothing_of_the_token() -> None:
-    now = [0.0]
-    entrance = Entrance(Secret("open sesame"), clock=lambda: now[0])
-    assert entrance.sign_in("open says me") is None
-    session = entrance.sign_in("open sesame")
-    assert session is not None
-    assert "sesame" not in session
-    assert entrance.admits("", session)
-    assert entrance.admits("Bearer open sesame", "")
-    assert not entrance.admits("Bearer open", session[:-1])
-    now[0] = LIFETIME_S
-    assert not entrance.admits("", session)
-
-
-def test_signing_out_ends_a_session_and_many_sessions_end_the_oldest() -> None:
-    entrance = Entrance(Secret("open sesame"))
-    sessions = [entrance.sign_in("open sesame") or "" for _ in range(SESSIONS + 1)]
-    entrance.sign_out(sessions[-1])
-    assert [entrance.admits("", s) for s in (sessions[0], sessions[1], sessions[-1])] == [False, True, False]
-
-
-def test_a_page_without_a_token_goes_by_loopbacks_names_alone() -> None:
-    own, foreign = ("127.0.0.1:6067", "[::1]:6067", "localhost"), ("evil.example:6067", "localhost.evil.example")
-    assert all(Entrance(None).knows_host(host) for host in own)
-    assert not any(Entrance(None).knows_host(host) for host in foreign)
-    assert Entrance(Secret("t")).knows_host("tamiz.example")
-    assert not own_origin(None, "localhost:6067")
-    assert not own_origin("null", "localhost:6067")

@@ -96,6 +96,7 @@ def test_nothing_is_reachable_from_other_machines() -> None:
 def test_what_is_to_be_chosen_stands_in_the_example_and_no_secret_stands_in_the_files() -> None:
     example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
     used = set(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))
+    used |= {secret["environment"] for secret in COMPOSE["secrets"].values()}
     assert set(example) == used
     assert set(example.values()) == {""}
 
@@ -197,8 +198,22 @@ def test_what_is_mounted_is_there() -> None:
     assert [path for path in mounted if not (ROOT / path).exists()] == []
 
 
-def test_prometheus_finds_every_worker_the_monitor_and_their_token() -> None:
+def test_prometheus_finds_every_worker_the_monitor_and_the_page_with_a_token_that_nobody_else_has() -> None:
     jobs = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
     found = [(c["names"], c["port"]) for job in jobs for c in job["dns_sd_configs"]]
-    assert found == [(["worker"], load({}).web_port), (["monitor"], load({}).monitor_port)]
-    assert {Path(j["authorization"]["credentials_file"]).name for j in jobs} <= set(SERVICES["prometheus"]["secrets"])
+    of = load({})
+    assert found == [(["worker"], of.web_port), (["monitor"], of.monitor_port), (["dashboard"], of.dashboard_port)]
+    (token,) = {Path(j["authorization"]["credentials_file"]).name for j in jobs}
+    assert [name for name, service in SERVICES.items() if token in service.get("secrets", ())] == ["prometheus"]
+    variable = COMPOSE["secrets"][token]["environment"]
+    assert [name for name, s in SERVICES.items() if variable in json.dumps(s)] == []
+
+
+def test_who_has_pages_reads_the_users_and_only_our_command_line_writes_them() -> None:
+    file = Path(OURS["worker"]["environment"]["TAMIZ_WEB_USERS_FILE"])
+    mounts = {name: [v for v in s.get("volumes", ()) if f":{file.parent}" in v] for name, s in SERVICES.items()}
+    read_only = f"users:{file.parent}:ro"
+    assert {name: v for name, v in mounts.items() if v} == {
+        "tamiz": [f"users:{file.parent}"], "worker": [read_only], "monitor": [read_only], "dashboard": [read_only]
+    }  # fmt: skip
+    assert str(file.parent) in last("worker", "RUN").split(), "the volume is the user's of the image"

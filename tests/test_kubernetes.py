@@ -107,6 +107,8 @@ def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_re
         if isinstance(value, dict):
             if set(value) >= {"name", "key"}:
                 referred.add((value["name"], value["key"]))
+            if "secretName" in value:
+                referred.update((value["secretName"], item["key"]) for item in value["items"])
             for inner in value.values():
                 walk(inner)
         elif isinstance(value, list):
@@ -151,7 +153,14 @@ def test_who_has_pages_is_asked_on_its_port(overlay: str, name: str, setting: st
         "readiness": ready,
     }
     assert of.web_host == "0.0.0.0", "the node asks from outside of the pod"
-    assert of.web_token is not None
+    assert of.web_users_file is not None
+    mounted = next(m for m in container["volumeMounts"] if m["mountPath"] == str(of.web_users_file.parent))
+    pod = pod_spec(objects[f"Deployment/{name}"])
+    assert pod is not None
+    secret = next(v["secret"] for v in pod["volumes"] if v["name"] == mounted["name"])
+    assert mounted["readOnly"] is True
+    assert [item["path"] for item in secret["items"]] == [of.web_users_file.name]
+    assert secret["defaultMode"] == 0o440, "for the group of the pod alone"
     (port,) = objects[f"Service/{name}"]["spec"]["ports"]
     assert port["port"] == number
     (rule,) = objects[f"NetworkPolicy/{let_in}"]["spec"]["ingress"]
@@ -184,7 +193,8 @@ def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
     assert objects["NetworkPolicy/prometheus-to-monitor"]["spec"]["podSelector"]["matchLabels"].items() <= monitor
     page = objects["Deployment/dashboard"]["spec"]["template"]["metadata"]["labels"].items()
     assert objects["Service/dashboard"]["spec"]["selector"].items() <= page
-    assert objects["NetworkPolicy/ingress-to-dashboard"]["spec"]["podSelector"]["matchLabels"].items() <= page
+    for policy in ("ingress-to-dashboard", "prometheus-to-dashboard"):
+        assert objects[f"NetworkPolicy/{policy}"]["spec"]["podSelector"]["matchLabels"].items() <= page
     assert objects["NetworkPolicy/default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 

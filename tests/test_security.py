@@ -23,12 +23,12 @@ from stream_app.broker import EmbeddedBroker, free_port
 from stream_app.clients import arguments
 from stream_app.reading import read_to_end
 from stream_app.topic_admin import create_topics, partition_counts
-from stream_app.web import check_exposure
+from tamiz.user_file import add_user
 from tests.certificates import Pem, authority_and
 from tests.worker_process import running_worker
 
 PASSWORD = "correct-horse-battery"
-TOKEN = "token-of-our-own"
+SECRET = "a-secret-of-our-own"
 
 
 class Guarded(msgspec.Struct):
@@ -113,7 +113,9 @@ def fetch(url: str, token: str | None) -> int:
 def test_a_worker_decides_over_tls_with_a_password_exactly_once_and_tells_nobody_its_secrets(
     guarded: Guarded, trained: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
-    settings = guarded.by_password(trained, guarantee="exactly-once", log_level="DEBUG", web_token=Secret(TOKEN))
+    users = tmp_path / "web-users"
+    approver, scraper = (add_user(users, role, [role]) for role in ("approve", "scrape"))
+    settings = guarded.by_password(trained, guarantee="exactly-once", log_level="DEBUG", web_users_file=users)
     settings = own_topics(settings)
     producer = KafkaProducer(**arguments(settings.bootstrap))
     for value in real_payloads[:300]:
@@ -126,11 +128,16 @@ def test_a_worker_decides_over_tls_with_a_password_exactly_once_and_tells_nobody
             decided = sum(len(rows) for rows in read_to_end(settings.bootstrap, settings.decisions_topic))
             assert worker.process.poll() is None, worker.tail()
         assert fetch(worker.url + "/livez", None) == 200
-        assert [fetch(worker.url + "/metrics", token) for token in (None, "wrong", TOKEN)] == [401, 401, 200]
+        assert [fetch(worker.url + "/metrics", token) for token in (None, "wrong", approver, scraper)] == [
+            401,
+            401,
+            403,
+            200,
+        ]
         assert worker.stop() == 0
         log = worker.log.read_text()
     assert decided == 300
-    assert [secret for secret in (PASSWORD, TOKEN) if secret in log] == []
+    assert [secret for secret in (PASSWORD, approver, scraper) if secret in log] == []
     personal = json.loads(real_payloads[0])["monto"]
     assert personal not in log
 
@@ -182,10 +189,10 @@ def test_a_way_in_that_cannot_work_is_refused_at_the_start(environ: dict[str, st
 
 def test_a_secret_in_a_file_shows_neither_in_the_settings_nor_in_their_errors(tmp_path: Path) -> None:
     file = tmp_path / "tamiz.toml"
-    file.write_text(f'web_token = "{TOKEN}"')
+    file.write_text(f'webhook_secret = "{SECRET}"\nwebhook_url = "https://hooks.example.org/x"')
     settings = load({"TAMIZ_CONFIG": str(file)})
-    assert settings.web_token == Secret(TOKEN)
-    assert TOKEN not in repr(settings)
+    assert settings.webhook_secret == Secret(SECRET)
+    assert SECRET not in repr(settings)
     shown = subprocess.run(
         [sys.executable, "-m", "tamiz", "settings", "--json"],
         env={"PATH": "", "TAMIZ_CONFIG": str(file)},
@@ -193,21 +200,8 @@ def test_a_secret_in_a_file_shows_neither_in_the_settings_nor_in_their_errors(tm
         text=True,
         timeout=60,
     )
-    assert json.loads(shown.stdout)["web_token"] == "***"
-    file.write_text("web_token = 987654321")
+    assert json.loads(shown.stdout)["webhook_secret"] == "***"
+    file.write_text("webhook_secret = 987654321")
     with pytest.raises(ConfigError) as caught:
         load({"TAMIZ_CONFIG": str(file)})
     assert "987654321" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("host", "refused"),
-    [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("10.1.2.3", True), ("pod", True)],
-)
-def test_pages_that_others_can_reach_need_a_token(host: str, refused: bool) -> None:
-    check_exposure(host, Secret(TOKEN))
-    if refused:
-        with pytest.raises(ConfigError, match="TAMIZ_WEB_TOKEN"):
-            check_exposure(host, None)
-    else:
-        check_exposure(host, None)

@@ -3,8 +3,10 @@
 # Each value is read from a file of that name in the folder ./secrets, so that none stands in a history of commands.
 # Where Kafka lets everybody in (dev), leave tamiz-kafka out; of tamiz-receivers, whomever nobody is to be told by.
 namespace=${1:?usage: secrets.example.sh NAMESPACE}
-kubectl --namespace "$namespace" create secret generic tamiz-web \
-    --from-file=token=secrets/web-token  # what Prometheus brings to /metrics
+# Users are added by `TAMIZ_WEB_USERS_FILE=secrets/web-users tamiz users add NAME --role ROLE`: each person by their own name
+# with `read` or `approve`, and `prometheus` with `scrape`, whose token goes to your Prometheus and to nobody else.
+kubectl --namespace "$namespace" create secret generic tamiz-users \
+    --from-file=web-users=secrets/web-users
 kubectl --namespace "$namespace" create secret generic tamiz-kafka \
     --from-file=username=secrets/kafka-username \
     --from-file=password=secrets/kafka-password

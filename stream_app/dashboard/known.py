@@ -26,8 +26,8 @@ class Registry:
     reference: Callable[[int], Reference]  # of a version; raises ModelIncompatible when there is none
     waiting: Callable[[], Sequence[Waiting]]  # who waits for a person
     report: Callable[[int], bytes]  # a version's PDF
-    approve: Callable[[int, str], Verdict]  # version and reason
-    reject: Callable[[int, str], Verdict]
+    approve: Callable[[int, str, str], Verdict]  # version, reason, and who, as `schemas.actor` writes it
+    reject: Callable[[int, str, str], Verdict]
 
 
 class Heard(NamedTuple):
@@ -63,8 +63,10 @@ class Known:
                 await self._learn(version)
             again = time.monotonic() + self._every_s
             while heard() == asked and time.monotonic() < again and not self.look.is_set():
+                # Not wait_for: on Python 3.11 it loses a cancellation that comes in the instant of `look`.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.look.wait(), EVERY_S)
+                    async with asyncio.timeout(EVERY_S):
+                        await self.look.wait()
 
     async def _learn(self, version: int) -> None:
         if version in self.references or time.monotonic() < self._again_at.get(version, 0.0):

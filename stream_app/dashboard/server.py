@@ -4,44 +4,50 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from monitoring.profile import SCORE
+from schemas.actor import web_actor
 from schemas.errors import ModelUnavailable
+from schemas.hosts import page_names
+from schemas.sanitize import printable
 from schemas.settings import Settings
-from stream_app.dashboard.entrance import COOKIE, LIFETIME_S, Entrance, own_origin
+from schemas.web_users import User
+from stream_app.dashboard.entrance import COOKIE, LIFETIME_S, Sessions, own_origin
 from stream_app.dashboard.known import Heard, Known, Registry
 from stream_app.dashboard.reader import Reader
-from stream_app.dashboard.state import State
+from stream_app.dashboard.state import Me, State
+from stream_app.http_server import Handler, application, names_us, read_form, refusal, runner, shown
+from stream_app.web_auth import ANYBODY, Authenticator, wrong_tokens
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
+FILES = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
 EVERY_S = 1.0
-OPEN = frozenset({"/livez", "/signin"})  # besides /static/, which holds nothing of anybody's
-GUARDS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # none at all would also take the Origin from our own forms
-    "Cache-Control": "no-store",
-}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # addresses to listen on, which no page goes by
+USER = web.RequestKey("user", User)
+OPEN = frozenset({"/livez", "/signin", "/signout"})  # besides /static/, which holds nothing of anybody's
+MAX_REASON_LENGTH = 500  # characters; the page's own field takes no more
 
 
 class Dashboard:
     """Serves the page on the loop it is started on."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, auth: Authenticator) -> None:
         self._settings = settings
         self._registry = registry
         self._reader = Reader(settings)
-        self._entrance = Entrance(settings.web_token)
+        self._auth = auth
+        self._metric_registry = CollectorRegistry()
+        auth.on_failure = wrong_tokens(self._metric_registry).inc
+        self._sessions = Sessions(auth)
+        self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
         self._known = Known(registry, settings.registry_poll_seconds)
         self._coded = b""
         self._fresh = asyncio.Condition()
@@ -50,26 +56,27 @@ class Dashboard:
 
     async def start(self, host: str, port: int) -> int:
         """Read and listen; returns the port, which is a free one when 0 was asked for."""
-        app = web.Application(middlewares=[self._guard], client_max_size=16 * 1024)
-        app.on_response_prepare.append(_set_guards)
+        app = application(self._guard, lambda request: self._auth.client(request).secure)
         app.add_routes(
             [
                 web.get("/", self._page),
                 web.get("/livez", self._livez),
+                web.get("/metrics", self._metrics),
                 web.get("/signin", self._sign_in_page),
                 web.post("/signin", self._sign_in),
                 web.post("/signout", self._sign_out),
+                web.get("/me", self._me),
                 web.get("/state", self._state),
                 web.get("/events", self._events),
                 web.get("/drift", self._drift),
                 web.get("/feature", self._feature),
                 web.get(r"/models/{version:\d{1,9}}/report.pdf", self._report),
                 web.post(r"/models/{version:\d{1,9}}/{move:approve|reject}", self._move),
-                web.static("/static", STATIC),
+                web.get("/static/{name:.+}", self._static),
             ]
         )
         self._reader.start()
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self._runner = runner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         self._tasks = [asyncio.create_task(task()) for task in (self._tell, lambda: self._known.keep(self._heard))]
@@ -87,21 +94,38 @@ class Dashboard:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not self._entrance.knows_host(request.host):
-            return _refused(403, f"this page does not go by the name {request.host}")
-        if request.method == "POST" and not own_origin(request.headers.get("Origin"), request.host):
-            return _refused(403, "sent by another site; the Origin header must name this page")
-        if request.path in OPEN or request.path.startswith("/static/") or self._admits(request):
+        if request.path == "/livez" or (request.path == "/metrics" and self._auth.asks):
+            return await handler(request)  # probes and Prometheus come by our address, and no browser brings its token
+        if not names_us(request, self._names):
+            name = shown(request.headers.get("Host", ""))
+            raise refusal(403, f"this page does not go by the name {name!r}; web_hosts says what it goes by")
+        secure = self._auth.client(request).secure
+        origin = request.headers.get("Origin")
+        if request.method not in ("GET", "HEAD") and not own_origin(origin, request.headers["Host"], secure=secure):
+            raise refusal(403, "sent by another site; the Origin header must name this page")
+        if request.path in OPEN or request.path.startswith("/static/"):
             return await handler(request)
-        if request.path == "/":
+        user = self._user(request)
+        if user is None and request.path == "/":
             raise web.HTTPSeeOther("/signin")
-        return _refused(401, "sign in, or send `Authorization: Bearer TOKEN`")
+        request[USER] = self._auth.require(user, "read")
+        return await handler(request)
 
-    def _admits(self, request: web.Request) -> bool:
-        return self._entrance.admits(request.headers.get("Authorization", ""), request.cookies.get(COOKIE, ""))
+    def _user(self, request: web.Request) -> User | None:
+        return self._auth.bearer(request) or self._sessions.user(_session(request))
 
     async def _page(self, _: web.Request) -> web.StreamResponse:
         return web.FileResponse(STATIC / "index.html")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._auth.require(self._auth.bearer(request), "scrape")
+        return web.Response(body=generate_latest(self._metric_registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _static(self, request: web.Request) -> web.StreamResponse:
+        # By a table: no path that a client sends reaches the file system.
+        if (file := FILES.get(request.match_info["name"])) is None:
+            raise refusal(404, "there is no such file")
+        return web.FileResponse(file)
 
     async def _livez(self, _: web.Request) -> web.Response:
         alive = self._reader.is_alive()
@@ -111,20 +135,32 @@ class Dashboard:
         return web.FileResponse(STATIC / "signin.html")
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
-        session = self._entrance.sign_in(str((await request.post()).get("token", "")))
-        if session is None:
-            raise web.HTTPSeeOther("/signin?wrong")
+        user = self._auth.by_token((await read_form(request)).get("token", ""))
+        if user is None:
+            failure = self._auth.failure(request)
+            raise web.HTTPSeeOther("/signin?wrong") if failure.status == 401 else failure
+        client = self._auth.client(request)
+        if not user.may("read"):
+            log.warning("%s may not read the page, and was not signed in from %s", user.name, client.address)
+            raise web.HTTPSeeOther("/signin?role")
+        session = self._sessions.sign_in(user)
+        log.info("%s signed in from %s", user.name, client.address)
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(
-            COOKIE, session, max_age=LIFETIME_S, httponly=True, samesite="Strict", secure=request.secure, path="/"
+            COOKIE, session, max_age=LIFETIME_S, httponly=True, samesite="Strict", secure=client.secure, path="/"
         )
         raise answer
 
     async def _sign_out(self, request: web.Request) -> web.StreamResponse:
-        self._entrance.sign_out(request.cookies.get(COOKIE, ""))
+        self._sessions.sign_out(_session(request))
         answer = web.HTTPSeeOther("/signin")
         answer.del_cookie(COOKIE, path="/")
         raise answer
+
+    async def _me(self, request: web.Request) -> web.Response:
+        user = request[USER]
+        me = Me(user=user.name if self._auth.asks else None, may_approve=user.may("approve"))
+        return web.Response(body=msgspec.json.encode(me), content_type="application/json")
 
     async def _state(self, _: web.Request) -> web.Response:
         return web.Response(body=self._coded or self._code(), content_type="application/json")
@@ -135,7 +171,7 @@ class Dashboard:
         await answer.prepare(request)
         with contextlib.suppress(ConnectionError):
             await answer.write(b"retry: 1000\n\n")
-            while self._admits(request):
+            while self._still_may_read(request):
                 await answer.write(b"data: " + (self._coded or self._code()) + b"\n\n")
                 async with self._fresh:
                     await self._fresh.wait()
@@ -146,7 +182,7 @@ class Dashboard:
             with self._reader.lock:
                 found = self._reader.heat.map(request.query.get("window", ""), self._known.references)
         except KeyError:
-            return _refused(404, "there is no such window")
+            raise refusal(404, "there is no such window") from None
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _feature(self, request: web.Request) -> web.Response:
@@ -154,9 +190,9 @@ class Dashboard:
         try:
             found = await asyncio.to_thread(self._feature_now, *asked)
         except KeyError:
-            return _refused(404, "there is no such window")
+            raise refusal(404, "there is no such window") from None
         if found is None:
-            return _refused(404, "nothing is known of this feature yet")
+            raise refusal(404, "nothing is known of this feature yet")
         return web.Response(body=found, content_type="application/json")
 
     def _feature_now(self, name: str, window: str) -> bytes | None:
@@ -170,23 +206,35 @@ class Dashboard:
             pdf = await asyncio.to_thread(self._registry.report, version)
         except ModelUnavailable:
             remedy = f"`tamiz report FILE --version {version}` makes one"
-            return _refused(404, f"the run of version {version} holds no report; {remedy}")
+            raise refusal(404, f"the run of version {version} holds no report; {remedy}") from None
         return web.Response(body=pdf, content_type="application/pdf")
 
     async def _move(self, request: web.Request) -> web.Response:
+        user = self._auth.require(request[USER], "approve")
         version, move = int(request.match_info["version"]), request.match_info["move"]
-        reason = str((await request.post()).get("reason", "")).strip()
+        reason = printable(" ".join((await read_form(request)).get("reason", "").split()))
         if not reason:
-            return _refused(400, "say why; it is kept for good")
+            raise refusal(400, "say why; it is kept for good")
+        if len(reason) > MAX_REASON_LENGTH:
+            raise refusal(400, f"the reason has {len(reason):,} characters; at most {MAX_REASON_LENGTH} are kept")
         act = self._registry.approve if move == "approve" else self._registry.reject
         try:
-            verdict = await asyncio.to_thread(act, version, reason)
+            verdict = await asyncio.to_thread(act, version, reason, web_actor(user.name))
         except ModelUnavailable as error:
-            return _refused(409, str(error))
+            raise refusal(409, str(error)) from None
         finally:
             self._known.look.set()
         log.info("version %d %s by %s: %s", version, verdict.change, verdict.by, reason)
         return web.Response(body=msgspec.json.encode(verdict), content_type="application/json")
+
+    def _still_may_read(self, request: web.Request) -> bool:
+        # What let the request in may have ended since: the session, or the user's line in the file.
+        user = request[USER]
+        if user is ANYBODY:
+            return True
+        return self._auth.current(user) and (
+            "Authorization" in request.headers or self._sessions.user(_session(request)) is not None
+        )
 
     async def _tell(self) -> None:
         while True:
@@ -207,7 +255,6 @@ class Dashboard:
             state = State(
                 now_ms=now_ms,
                 model=self._settings.model,
-                guarded=self._settings.web_token is not None,
                 away=self._reader.away,
                 passed_over=feed.passed_over,
                 unread=feed.unread,
@@ -232,10 +279,5 @@ class Dashboard:
             return Heard(frozenset(v for v in versions if v is not None), feed.events[:1])
 
 
-async def _set_guards(_: web.Request, answer: web.StreamResponse) -> None:
-    for name, value in GUARDS.items():
-        answer.headers[name] = value
-
-
-def _refused(status: int, why: str) -> web.Response:
-    return web.json_response({"error": why}, status=status)
+def _session(request: web.Request) -> str:
+    return request.cookies.get(COOKIE, "")

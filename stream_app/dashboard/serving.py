@@ -7,7 +7,7 @@ import signal
 from schemas.settings import Settings
 from stream_app.dashboard.known import Registry
 from stream_app.dashboard.server import Dashboard
-from stream_app.web import check_exposure
+from stream_app.web_auth import Authenticator, authenticator
 
 log = logging.getLogger("tamiz.dashboard")
 
@@ -15,17 +15,16 @@ log = logging.getLogger("tamiz.dashboard")
 def serve(settings: Settings, registry: Registry) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ConfigError for a page that others could reach and that asks for nothing.
+    Raises ConfigError for a page that others could reach and that asks nobody, or a users file that is not usable.
     """
-    check_exposure(settings.web_host, settings.web_token)
-    asyncio.run(_serve(settings, registry))
+    asyncio.run(_serve(settings, registry, authenticator(settings)))
 
 
-async def _serve(settings: Settings, registry: Registry) -> None:
+async def _serve(settings: Settings, registry: Registry, auth: Authenticator) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    page = Dashboard(settings, registry)
+    page = Dashboard(settings, registry, auth)
     try:
         port = await page.start(settings.web_host, settings.dashboard_port)
         log.info("the page is at http://%s:%d/", settings.web_host, port)

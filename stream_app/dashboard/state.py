@@ -59,12 +59,18 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     loop_id: str | None
 
 
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Who looks at the page."""
+
+    user: str | None  # None: the page asks nobody
+    may_approve: bool
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """All that changes by the second."""
 
     now_ms: int
     model: str
-    guarded: bool  # by a token, so that one can sign out
     away: str | None  # why nothing new is read, in one line; None: it is
     passed_over: int  # records on our topics that are none of ours, so far
     unread: int  # decisions that were only counted, because they came faster than they are read, so far

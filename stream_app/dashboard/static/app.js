@@ -8,7 +8,20 @@ const STALE_MS = 5000;
 const MOVED = new Set(["promoted", "rolled-back"]);
 let heardAt = 0; // by the browser's clock
 let state = null;
+let me = null; // who looks: asked for once, for another role means signing in again
 let evaluations = -1;
+
+async function start() {
+  const answer = await fetch("/me").catch(() => null);
+  if (answer?.status === 401) location.assign("/signin");
+  else if (!answer?.ok) setTimeout(start, 2000);
+  else {
+    me = await answer.json();
+    byId("signout").hidden = me.user === null;
+    byId("user").textContent = me.user ?? "";
+    listen();
+  }
+}
 
 function listen() {
   const source = new EventSource("/events");
@@ -28,10 +41,9 @@ function listen() {
 
 function draw() {
   byId("model").textContent = state.model;
-  byId("signout").hidden = !state.guarded;
   drawStanding();
   drawFigures();
-  drawWaiting(state.waiting);
+  drawWaiting(state.waiting, me.may_approve);
   show("incidents", state.incidents, drawIncidents);
   drawCharts();
   show("outcomes", [state.outcomes, state.dead_letters], drawOutcomes);
@@ -154,4 +166,4 @@ function drawRecent(recent) {
 byId("window").addEventListener("change", drawHeat);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state) draw(); });
 setInterval(drawStanding, 1000);
-listen();
+start();

@@ -1,25 +1,34 @@
 // Promotions that wait for a person.
 import { byId, make, number, show, time } from "./dom.js";
 
-export function drawWaiting(waiting) {
+export function drawWaiting(waiting, mayApprove) {
   byId("waiting").hidden = !waiting.length && !byId("verdict").textContent;
-  show("waiting-list", waiting, () => waiting.map(form));
+  show("waiting-list", waiting, () => waiting.map((one) => (mayApprove ? form(one) : make("div", { class: "approval" }, ...about(one), make("p", { class: "muted" }, "Approving it needs the role approve.")))));
+}
+
+function about(one) {
+  return [
+    make("h3", {}, `Version ${one.version}`),
+    make("p", {}, one.reason),
+    make("p", { class: "muted" }, `Waits since ${time(one.since_ms, true)}. `, make("a", { href: `/models/${one.version}/report.pdf`, target: "_blank" }, `Report of version ${one.version} (PDF)`)),
+  ];
 }
 
 function form(one) {
   const id = `reason-${one.version}`;
+  const button = (kind, move, words) => make("button", { type: "button", class: kind, value: move }, `${words} version ${one.version}`);
   const made = make(
     "form", { class: "approval" },
-    make("h3", {}, `Version ${one.version}`),
-    make("p", {}, one.reason),
-    make("p", { class: "muted" }, `Waits since ${time(one.since_ms, true)}. `, make("a", { href: `/models/${one.version}/report.pdf`, target: "_blank" }, `Report of version ${one.version} (PDF)`)),
+    ...about(one),
     make("label", { for: id }, "Why (it is kept for good)"),
     make("input", { id, name: "reason", required: "", maxlength: "500", autocomplete: "off" }),
-    make("p", { class: "row" }, make("button", { class: "main", value: "approve" }, `Approve version ${one.version}`), make("button", { class: "danger", value: "reject" }, `Reject version ${one.version}`)),
+    make("p", { class: "row" }, button("main", "approve", "Approve"), button("danger", "reject", "Reject")),
   );
-  made.addEventListener("submit", (event) => {
-    event.preventDefault();
-    decide(one.version, event.submitter.value, made);
+  // The buttons submit nothing: Enter in the field, which would press the first of them, decides nothing.
+  made.addEventListener("submit", (event) => event.preventDefault());
+  made.addEventListener("click", (event) => {
+    const move = event.target.closest("button")?.value;
+    if (move && made.reportValidity()) decide(one.version, move, made);
   });
   return made;
 }

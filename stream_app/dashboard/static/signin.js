@@ -1,1 +1,2 @@
-if (location.search === "?wrong") document.getElementById("wrong").textContent = "That is not the token.";
+const WRONG = { "?wrong": "That is no user's token.", "?role": "This token may not read the page." };
+document.getElementById("wrong").textContent = WRONG[location.search] ?? "";

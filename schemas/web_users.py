@@ -1,0 +1,112 @@
+"""Users of the pages: names, roles and hashed tokens, one line each. Pure.
+
+    # name   roles          salted hash
+    ana      approve        sha256:SALT:DIGEST
+
+A token is 32 random bytes that Tamiz itself makes. So it cannot be guessed, whatever a guess costs: one SHA-256 over
+salt and token keeps a stolen file from signing anybody in, and a request stays cheap to check. A slow function
+(scrypt, argon2) protects passwords that people choose, and would let a stranger's wrong tokens occupy the server.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import msgspec
+
+Role = Literal["read", "approve", "scrape"]
+ROLES: tuple[Role, ...] = get_args(Role)
+MIN_TOKEN_LENGTH = 32  # characters; a shorter one never signs in, whatever hash a file holds
+MAX_TOKEN_LENGTH = 256
+MAX_USERS = 500  # each wrong token is hashed once for each
+_SALT_BYTES = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+_HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})", re.ASCII)
+_RESERVED = frozenset({"anonymous"})  # as history names somebody who was not asked
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody, or a program, that may use the pages."""
+
+    name: str
+    roles: frozenset[Role]
+    salt: bytes
+    digest: bytes  # SHA-256 of salt and token
+
+    def may(self, role: Role) -> bool:
+        """Whether the user has a role. Whoever may approve may read, too.
+
+        >>> [new_user("ana", ["approve"])[0].may(role) for role in ("read", "approve", "scrape")]
+        [True, True, False]
+        """
+        return role in self.roles or (role == "read" and "approve" in self.roles)
+
+    def has_token(self, token: bytes) -> bool:
+        """Whether the token is this user's; compared in constant time."""
+        matches = hmac.compare_digest(hashlib.sha256(self.salt + token).digest(), self.digest)
+        return MIN_TOKEN_LENGTH <= len(token) <= MAX_TOKEN_LENGTH and matches
+
+    def line(self) -> str:
+        """The user as a line of the file."""
+        roles = ",".join(role for role in ROLES if role in self.roles)
+        return f"{self.name} {roles} sha256:{self.salt.hex()}:{self.digest.hex()}"
+
+
+def new_user(name: str, roles: Iterable[Role]) -> tuple[User, str]:
+    """A user with a new token, and the token, which nothing keeps."""
+    token, salt = secrets.token_urlsafe(32), secrets.token_bytes(_SALT_BYTES)
+    digest = hashlib.sha256(salt + token.encode()).digest()
+    return User(name=name, roles=frozenset(roles), salt=salt, digest=digest), token
+
+
+def is_user_name(name: str) -> bool:
+    """Whether a user may be called so.
+
+    >>> [is_user_name(name) for name in ("ana", "ana@bank.example", "", "ana maria", "anonymous")]
+    [True, True, False, False, False]
+    """
+    return _NAME.fullmatch(name) is not None and name.lower() not in _RESERVED
+
+
+def read_users(text: str) -> tuple[tuple[User, ...], tuple[str, ...]]:
+    """The users of a file's text, and for each line that is none what is wrong with it; the line itself is not shown.
+
+    >>> user, _ = new_user("ana", ["read"])
+    >>> read_users(user.line()) == ((user,), ())
+    True
+    >>> read_users("ana read")
+    ((), ('line 1: wanted NAME ROLE[,ROLE] sha256:SALT:DIGEST',))
+    """
+    users: dict[str, User] = {}
+    wrong: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        found = _user(words)
+        if isinstance(found, str):
+            wrong.append(f"line {number}: {found}")
+        elif found.name in users:
+            wrong.append(f"line {number}: the name of another line")
+        elif len(users) == MAX_USERS:
+            wrong.append(f"line {number}: more than {MAX_USERS} users")
+        else:
+            users[found.name] = found
+    return tuple(users.values()), tuple(wrong)
+
+
+def _user(words: list[str]) -> User | str:
+    if len(words) != 3:
+        return "wanted NAME ROLE[,ROLE] sha256:SALT:DIGEST"
+    name, named, hashed = words
+    roles = frozenset(role for role in ROLES if role in named.split(","))
+    if not is_user_name(name):
+        return "the name may hold letters, digits, and . _ @ - after the first"
+    if not roles or len(roles) != len(named.split(",")):
+        return f"the roles are {', '.join(ROLES)}, separated by commas"
+    if (parts := _HASH.fullmatch(hashed)) is None:
+        return "no hash as `tamiz users add` writes it"
+    return User(name=name, roles=roles, salt=bytes.fromhex(parts[1]), digest=bytes.fromhex(parts[2]))
