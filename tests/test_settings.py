@@ -53,11 +53,11 @@ def test_every_setting_says_what_it_means() -> None:
 def test_the_value_of_an_unknown_setting_is_not_repeated_and_the_nearest_is_named(
     in_file: bool, tmp_path: Path
 ) -> None:
-    environ = {"TAMIZ_WEB_TOKKEN": "hunter2-hunter2"}
+    environ = {"TAMIZ_SASL_PASWORD": "hunter2-hunter2"}
     if in_file:
-        (tmp_path / "t.toml").write_text('web_tokken = "hunter2-hunter2"\n', encoding="utf-8")
+        (tmp_path / "t.toml").write_text('sasl_pasword = "hunter2-hunter2"\n', encoding="utf-8")
         environ = {"TAMIZ_CONFIG": str(tmp_path / "t.toml")}
     with pytest.raises(ConfigError) as refused:
         load(environ)
     assert "hunter2" not in str(refused.value)
-    assert "did you mean web_token?" in str(refused.value)
+    assert "did you mean sasl_password?" in str(refused.value)
