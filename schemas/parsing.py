@@ -23,10 +23,11 @@ SHOWN = 100
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _NUMBERS = re.compile(r"[0-9.,+\-eE\n]*")
-_PAIR = r"""(?:'(\w{1,50})'|"(\w{1,50})"|(\w{1,50}))\s*:\s*(?:'([^']*)'|"([^"]*)"|([^'"{}\[\];,\s]+))"""
+# Possessive (`*+`): what has matched is not given back, or `{` and a thousand spaces would be tried a million times.
+_PAIR = r"""(?:'(\w{1,50}+)'|"(\w{1,50}+)"|(\w{1,50}+))\s*+:\s*+(?:'([^']*+)'|"([^"]*+)"|([^'"{}\[\];,\s]++))"""
 _PAIRS = re.compile(_PAIR)
 _UNCAPTURED = re.sub(r"\((?!\?)", "(?:", _PAIR)
-_MAPPING = re.compile(rf"\{{\s*(?:{_UNCAPTURED}(?:\s*[;,]\s*{_UNCAPTURED})*)?\s*\}}")
+_MAPPING = re.compile(rf"\{{\s*+(?:{_UNCAPTURED}(?:\s*+[;,]\s*+{_UNCAPTURED})*+)?+\s*+\}}")
 _TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
 Raw = Sequence[Any]
@@ -97,7 +98,7 @@ def _numbers_at_once(values: Raw) -> Floats | None:
         joined = "\n".join(values)
     except TypeError:  # not all of them are texts
         return None
-    if not _NUMBERS.fullmatch(joined):
+    if max(map(len, values), default=0) > LONGEST_TEXT or not _NUMBERS.fullmatch(joined):
         return None
     try:
         parsed = np.array(list(map(float, joined.replace(",", ".").split("\n"))))
@@ -116,7 +117,7 @@ def _number(value: Any, missing: frozenset[str]) -> float | Fault:
         text = value.strip()
         if text in missing:
             return math.nan
-        if not _NUMBER.fullmatch(text) or len(text) > LONGEST_TEXT:
+        if len(text) > LONGEST_TEXT or not _NUMBER.fullmatch(text):
             return Fault("not-a-number", value, wanted)
         value = float(text.replace(",", "."))
     elif kind is int:

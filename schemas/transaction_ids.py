@@ -52,7 +52,7 @@ def sent_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
 
 
 def readable_id(sent: bytes) -> str | None:
-    """An id in a header as text, or None when it is no id: not UTF-8, not printable or longer than `MAX_ID_LENGTH`.
+    r"""An id in a header as text, or None when it is no id: not UTF-8, not printable or longer than `MAX_ID_LENGTH`.
 
     It goes into decisions, headers and the screens of people: it is bounded, and needs no escapes. Two ids that are not
     UTF-8 would become one text.

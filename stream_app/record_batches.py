@@ -222,9 +222,7 @@ class RecordBatch:
         try:
             records = list(own)
         except Exception as error:
-            log.warning(
-                "offset %d or one after it: %r; each record of the batch is decoded alone", self.base_offset, error
-            )
+            log.debug("offset %d or one after it: %.200s; read record by record", self.base_offset, repr(error))
             return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
         if not self._in_order([record.offset for record in records]):
             return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
