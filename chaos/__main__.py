@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.fuzz import fuzz
+from chaos.fuzz_control import fuzz_control
 from chaos.matrix import CELLS, SCENARIOS
 from chaos.storm import Outcome, Plan, weather
 from schemas.dataset import load_dataset
@@ -28,7 +29,7 @@ def main() -> int:
     """Run storms; 0 when every guarantee was kept."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="storm", help="storm, matrix, scenarios, one of their names, or fuzz"
+        "what", nargs="?", default="storm", help="storm, matrix, scenarios, one of their names, fuzz or fuzz-control"
     )
     parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
     faults = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
@@ -41,6 +42,8 @@ def main() -> int:
     print(f"seed {asked.seed}", flush=True)
     if asked.what == "fuzz":
         return feed(asked.transactions, asked.seed)
+    if asked.what == "fuzz-control":
+        return feed_control(asked.transactions, asked.seed)
     storm = Plan(
         transactions=asked.transactions,
         kills=asked.kills,
@@ -85,6 +88,14 @@ def feed(n: int, seed: int) -> int:
     print("\n".join(f"  {name.replace('_', ' '):24s} {v}" for name, v in msgspec.structs.asdict(survived).items()))
     flat = survived.memory_at_the_end_mb < 1.1 * survived.memory_after_a_tenth_mb
     return 0 if flat and not survived.internal_errors else 1
+
+
+def feed_control(n: int, seed: int) -> int:
+    """Fuzz every control topic with n records; 0 when every service answered the good record sent last."""
+    with prepared() as (settings, broker):
+        survived = fuzz_control(settings, broker.bootstrap_servers, n, seed)
+    print("\n".join(f"  {name.replace('_', ' '):24s} {v}" for name, v in msgspec.structs.asdict(survived).items()))
+    return 1 if survived.problems else 0
 
 
 def with_two_versions(folder: Path) -> Settings:

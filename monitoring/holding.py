@@ -11,6 +11,7 @@ import msgspec
 
 from monitoring.notices import RANK, Notification
 from schemas.events import Severity
+from schemas.wire import decode
 
 WINDOW_S = 600.0
 MOST = 20  # notifications to one receiver within the window
@@ -43,7 +44,7 @@ class Mark(msgspec.Struct, kw_only=True):
 def read_mark(text: str) -> Mark:
     """The mark that was committed; an empty one where another program committed something else."""
     try:
-        return msgspec.json.decode(text.encode(), type=Mark)
+        return decode(text.encode("utf-8", "replace"), Mark)
     except msgspec.DecodeError:
         return Mark()
 

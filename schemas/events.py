@@ -18,7 +18,7 @@ Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Partition = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Version = Annotated[int, Meta(ge=0, le=MAX_INT)]  # of a registered model
 TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]  # since 1970
-Count = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]  # sums of some still fit into 64 bits
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(max_length=500)]  # of a model, a feature, a layout, a window
 Id = Annotated[str, Meta(max_length=1_000)]

@@ -124,7 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Positive, about("a partition whose event time trails the furthest by more is not waited for")
     ] = 60
     drift_lookback_days: Annotated[
-        Positive, about("how far back the monitor reads decisions and labels when it starts")
+        Positive,
+        about("how far back the monitor reads at its start, but at most 200,000 decisions and 250,000 labels"),
     ] = 7
     retrain_sustained_hours: Annotated[
         Positive, about("how long drift must last, in event time, before retraining is asked for")

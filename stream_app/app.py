@@ -206,7 +206,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _hear_of_promotions(self) -> None:
-        async for event in promotions(self._settings):
+        async for event in promotions(self._settings, lambda topic: self._metrics.passed_over.labels(topic).inc()):
             log.info("version %s was %s: asking the registry now", event.model_version, event.change)
             self._promoted.set()
 

@@ -10,6 +10,7 @@ from schemas.events import Decision
 from schemas.record_times import MINUTE_MS
 from schemas.settings import Settings
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
+from schemas.wire import decode
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.handling import OFFSET_HEADER, Policy, handle
 from stream_app.model_store import ModelStore
@@ -38,9 +39,9 @@ def explain(settings: Settings, named: str) -> Explanation:
     topic = settings.transactions_topic
     now = topic_ids(settings.bootstrap, [topic]).get(topic, "")
     found = _find(settings, named, now)
-    decision = msgspec.json.decode(found.value or b"", type=Decision)
+    decision = decode(found.value, Decision)
     headers = {name: value or b"" for name, value in found.headers}
-    offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode()
+    offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode("utf-8", "replace")
     origin = place(topic, found.partition, offset, topic_id)
     if topic_id and topic_id != now:
         raise TamizError(f"{origin} is not there any more: the topic was made anew since; it is {now or 'unknown'} now")
@@ -73,7 +74,7 @@ def _find(settings: Settings, named: str, topic_id: str) -> Record:
     found: Record | None = None
     for records in read_to_end(settings.bootstrap, settings.decisions_topic):
         for record in records:
-            if not wanted.isdisjoint(record.headers):
+            if not wanted.isdisjoint(record.headers) and _is_decision(record):
                 found = record
     if found is None:
         raise TamizError(
@@ -81,6 +82,17 @@ def _find(settings: Settings, named: str, topic_id: str) -> Record:
             "its record may have expired"
         )
     return found
+
+
+def _is_decision(record: Record) -> bool:
+    """Whether a record is what its headers call it: anybody who may write to the topic can copy an id."""
+    headers = dict(record.headers)
+    offset = headers.get(OFFSET_HEADER) or b""
+    try:
+        decision = decode(record.value, Decision)
+    except msgspec.MsgspecError:
+        return False
+    return headers.get("ce_id") == decision.decision_id.encode() and offset.isdigit() and len(offset) < 20
 
 
 def _fetch(settings: Settings, partition: int, offset: int) -> Record:

@@ -64,7 +64,7 @@ class TransactionEnds:
 
     def learn(self, snapshots: Iterable[PaneSnapshot]) -> None:
         """Ask for the ends, once, when one of some snapshots is beyond those known."""
-        beyond = any(s.last_offset >= self._ends.get(s.partition, 0) for s in snapshots)
+        beyond = any(_last_offset(s) >= self._ends.get(s.partition, 0) for s in snapshots)
         if not beyond or not _is_due(self._failed_at):
             return
         try:
@@ -80,9 +80,9 @@ class TransactionEnds:
     def refute(self, snapshot: PaneSnapshot) -> str | None:
         """What is wrong with a cursor's offset, None where nothing is, or where the ends are not known."""
         end = self._ends.get(snapshot.partition)
-        if end is None or snapshot.last_offset < end:
+        if end is None or _last_offset(snapshot) < end:
             return None
-        return f"last_offset is {snapshot.last_offset}, but {self._topic}-{snapshot.partition} ends at {end}"
+        return f"last_offset is {_last_offset(snapshot)}, but {self._topic}-{snapshot.partition} ends at {end}"
 
 
 class MonitorIntake:
@@ -166,6 +166,11 @@ def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
     if total <= most:
         return {place: start for place, (start, _) in spans.items()}
     return {place: end - (end - start) * most // total for place, (start, end) in spans.items()}
+
+
+def _last_offset(snapshot: PaneSnapshot) -> int:
+    """The furthest that a snapshot, or a pane of it, claims to have counted."""
+    return max(snapshot.last_offset, *(pane.last_offset for pane in snapshot.panes), -1)
 
 
 def _is_due(last: float) -> bool:

@@ -3,16 +3,14 @@
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from monitoring.bins import FrozenBins
 from monitoring.comparison import Counted
 from monitoring.periods import Calendar, CalendarCounts
 from schemas.errors import BrokerError
 from schemas.events import PaneSnapshot
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app.reading import read_to_end
+from stream_app.record_intake import RecordIntake
 
 log = logging.getLogger("tamiz.drift")
 
@@ -31,15 +29,16 @@ def read_periods(
     Raises BrokerError when no Kafka answers, or nothing is there of this version.
     """
     topic = settings.drift_panes_topic
+    intake = RecordIntake(settings, log)
     found = CalendarCounts(bins, model=settings.model, model_version=model_version)
     for records in read_to_end(settings.bootstrap, topic, progress):
         for record in records:
-            if record.value is None:
+            if record.value is None or (snapshot := intake.read_ours(record, PaneSnapshot)) is None:
                 continue
             try:
-                found.add(decode(record.value, PaneSnapshot))
-            except (msgspec.DecodeError, ValueError) as error:
-                log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
+                found.add(snapshot)
+            except ValueError as error:
+                intake.pass_over(record, str(error))
     periods = found.periods(calendar)
     if not periods:
         raise BrokerError(

@@ -2,39 +2,43 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-import msgspec
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 
 from schemas.events import ModelEvent
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app.clients import arguments
+from stream_app.record_intake import RecordIntake
 
 log = logging.getLogger("tamiz.models")
 RETURN_S = 5  # before a broker that went away is looked for again
+POLL_MS = 500
+MIN_INTERVAL_S = 1.0  # between two events that are handed on: each makes a worker ask the registry
 MOVED = ("promoted", "rolled-back")  # what gives the word to another version
 
 
-async def promotions(settings: Settings) -> AsyncIterator[ModelEvent]:
-    """Every move of the champion of our model from now on, for every worker alike: no consumer group.
+async def promotions(
+    settings: Settings, count: Callable[[str], None] = lambda topic: None
+) -> AsyncIterator[ModelEvent]:
+    """Moves of the champion of our model from now on, for every worker alike: no consumer group.
 
-    What is not a model event is passed over with a warning: a poisoned record must not stop a worker, and neither must
-    a broker that is away; what is missed meanwhile the registry tells.
+    Of several at once only the last is handed on, at most one in `MIN_INTERVAL_S`. What is not a model event is passed
+    over, counted and logged: a poisoned record must not stop a worker, and neither must a broker that is away; what is
+    missed meanwhile the registry tells. count: called with the topic of each record that is passed over.
     """
+    intake = RecordIntake(settings, log, count)
     while True:
         try:
-            async for event in _events(settings):
-                if event.model == settings.model and event.change in MOVED:
-                    yield event
-        except KafkaError as error:
-            log.warning("%s cannot be heard (%s); trying again", settings.model_events_topic, error)
+            async for event in _events(settings, intake):
+                yield event
+                await asyncio.sleep(MIN_INTERVAL_S)
+        except Exception as error:  # whatever the client raises, the registry is asked on time all the same
+            log.warning("%s cannot be heard (%s); trying again", settings.model_events_topic, error or repr(error))
             await asyncio.sleep(RETURN_S)
 
 
-async def _events(settings: Settings) -> AsyncIterator[ModelEvent]:
+async def _events(settings: Settings, intake: RecordIntake) -> AsyncIterator[ModelEvent]:
     consumer = AIOKafkaConsumer(
         settings.model_events_topic,
         **arguments(settings.bootstrap),
@@ -45,10 +49,10 @@ async def _events(settings: Settings) -> AsyncIterator[ModelEvent]:
     )
     try:
         await consumer.start()
-        async for record in consumer:
-            try:
-                yield decode(record.value, ModelEvent)
-            except msgspec.MsgspecError as error:
-                log.warning("%s-%d-%d is passed over: %s", record.topic, record.partition, record.offset, error)
+        while True:
+            batches = await consumer.getmany(timeout_ms=POLL_MS)
+            events = [intake.read_ours(record, ModelEvent) for records in batches.values() for record in records]
+            if moved := [e for e in events if e is not None and e.change in MOVED]:
+                yield moved[-1]
     finally:
         await consumer.stop()

@@ -1,7 +1,7 @@
 """Records of our own topics, decoded and held against what can be true; what cannot be used is counted and logged.
 
 Every reader of a topic of ours reads through this, so that one record, whatever it holds, ends no process and moves no
-state. The log has at most one line a topic in `LOG_INTERVAL_S`, with the number of those that had none.
+state. The log has at most `LOG_LINES` lines a topic in `LOG_INTERVAL_S`, and says how many had none.
 """
 
 import logging
@@ -19,6 +19,7 @@ from schemas.wire import decode
 from stream_app.reading import Record
 
 LOG_INTERVAL_S = 10.0
+LOG_LINES = 5
 MAX_REASON_LENGTH = 300  # characters of what the log says of a record
 MINUTE_MS = 60_000
 
@@ -42,7 +43,7 @@ class RecordIntake:
         self._log = log
         self._count = count
         self._what = what
-        self._logged_at: dict[str, float] = {}
+        self._interval: dict[str, tuple[float, int]] = {}  # by topic: when it began, lines since
         self._silent: Counter[str] = Counter()  # by topic, since its last line
         self.passed_over: Counter[str] = Counter()  # by topic
 
@@ -70,10 +71,13 @@ class RecordIntake:
         self.passed_over[topic] += 1
         self._count(topic)
         now = time.monotonic()
-        if now - self._logged_at.get(topic, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
+        began, lines = self._interval.get(topic, (now, 0))
+        if now - began >= LOG_INTERVAL_S:
+            began, lines = now, 0
+        if lines >= LOG_LINES:
             self._silent[topic] += 1
             return
-        self._logged_at[topic] = now
+        self._interval[topic] = began, lines + 1
         place = f"{topic}-{record.partition}-{record.offset}"
         others = f" ({self._silent[topic]} others since the last line)" if self._silent[topic] else ""
         self._silent[topic] = 0

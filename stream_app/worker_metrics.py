@@ -44,6 +44,9 @@ class WorkerMetrics:
         self.model_forced = Gauge("tamiz_model_forced", "1 when it serves without having proved skill", registry=r)
         self.model_swaps = Counter("tamiz_model_swaps", "Champions taken over while running", registry=r)
         self.registry_failures = Counter("tamiz_registry_failures", "Times the registry gave no champion", registry=r)
+        self.passed_over = Counter(
+            "tamiz_passed_over", "Records of control topics that the worker could not use", ["topic"], registry=r
+        )
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
         self.wrong_tokens = wrong_tokens(r)
         self._lag = Gauge("tamiz_lag_records", "Transactions not decided yet", ["partition"], registry=r)

@@ -9,6 +9,7 @@ from monitoring.notices import Notification
 from tamiz.receivers import Away, Receiver, Refused
 
 log = logging.getLogger("tamiz.notifier")
+MAX_PROBLEM_LENGTH = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,7 @@ def deliver(receiver: Receiver, notice: Notification, patience: Patience, stop: 
             if attempt < patience.attempts and stop.wait(max(pause_s, error.retry_after_s)):
                 return None
             pause_s *= 2
+        except Exception as error:  # one notification that our own code cannot bear must stop no other
+            log.exception("%s (%s) cannot be told of %s", receiver.name, receiver.where, notice.id)
+            return Delivery(receiver, repr(error)[:MAX_PROBLEM_LENGTH], refused=True)
     return Delivery(receiver, problem)

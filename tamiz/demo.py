@@ -1,5 +1,6 @@
 """The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
 
+import logging
 import math
 import subprocess
 import threading
@@ -22,7 +23,9 @@ from schemas.events import Decision
 from schemas.settings import Settings
 from schemas.topics import table
 from schemas.transaction_ids import place
+from stream_app import dead_letters
 from stream_app.clients import RecordConsumer, arguments
+from stream_app.record_intake import RecordIntake
 from stream_app.topic_admin import create_topics, topic_ids
 from tamiz.demo_services import ready, running
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
@@ -31,6 +34,7 @@ from training.pipeline import train
 from training.simulation import DAY_MS, Traffic, simulate
 from training.spellings import payloads, write
 
+log = logging.getLogger("tamiz.demo")
 HISTORY_ROWS = 30_000
 BROKEN_SHARE = 0.01
 HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
@@ -103,15 +107,17 @@ class Watcher(threading.Thread):
             consumer.assign(partitions)
             consumer.seek_to_beginning(*partitions)
             self.ready.set()
-            decode = msgspec.json.Decoder(Decision).decode
+            intake = RecordIntake(s, log)
             while not self._over.is_set():
                 for partition, records in consumer.poll(timeout_ms=100).items():
                     now = time.monotonic()
                     for record in records:
                         if partition.topic == s.dead_letters_topic:
-                            self.codes[dict(record.headers)["tamiz-error-code"].decode()] += 1
+                            about = dead_letters.read(record.headers)
+                            self.codes[about.code if about else "unknown"] += 1
                             continue
-                        decision = decode(record.value)
+                        if (decision := intake.read_ours(record, Decision)) is None:
+                            continue
                         self.outcomes[decision.outcome] += 1
                         self.model_versions.add(decision.model_version)
                         self.read_at[decision.transaction_id] = now

@@ -3,6 +3,7 @@
 Event time runs faster than the clock here: twenty days pass in seconds.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,11 +17,13 @@ from schemas.errors import TamizError
 from schemas.events import DriftAlert, ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments
+from stream_app.record_intake import RecordIntake
 from tamiz.terminal import Terminal
 from training.planted_drift import PlantedDrift
 from training.simulation import Traffic, simulate
 from training.spellings import payloads
 
+log = logging.getLogger("tamiz.demo")
 ROWS_A_DAY = 1_500
 DAYS = 19  # after which enough has been seen of the new customers to learn from, beside the week set aside
 PATIENCE_S = 240
@@ -68,6 +71,7 @@ def follow(settings: Settings, since: float, console: Terminal, check: Callable[
         settings.model_events_topic: ModelEvent,
     }
     consumer = RecordConsumer(**arguments(settings.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=50)
+    intake = RecordIntake(settings, log)
     try:
         consumer.assign([TopicPartition(topic, 0) for topic in topics])
         consumer.seek_to_beginning()
@@ -77,10 +81,12 @@ def follow(settings: Settings, since: float, console: Terminal, check: Callable[
             check()
             for partition, records in consumer.poll(timeout_ms=200).items():
                 for record in records:
-                    said = msgspec.json.decode(record.value, type=topics[partition.topic])
+                    said = intake.read_ours(record, topics[partition.topic])
+                    if said is None:
+                        continue
                     step = _step(said, round(time.monotonic() - since, 1))
                     console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
-                    if isinstance(said, DriftAlert) and said.kind == "shift" and not drawn:
+                    if isinstance(said, DriftAlert) and said.kind == "shift" and said.evidence and not drawn:
                         console.print(drawing(said))
                         drawn = True
                     yield step
@@ -96,7 +102,7 @@ def drawing(alert: DriftAlert) -> Table:
     evidence = alert.evidence[0]
     title = f"{evidence.feature}, {evidence.window}: PSI {evidence.psi:.3f}"
     table = Table("bin", "reference", "now", title=title, title_justify="left", box=None)
-    most = max(*evidence.reference, *evidence.current)
+    most = max((*evidence.reference, *evidence.current), default=0.0) or 1.0
     for label, before, now in zip(evidence.labels, evidence.reference, evidence.current, strict=True):
         bars = ("█" * round(BAR * share / most) + f" {share:.1%}" for share in (before, now))
         table.add_row(label, *bars)

@@ -3,15 +3,13 @@
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from schemas.cleaning import DAY_MS
 from schemas.dataset import load_dataset
 from schemas.events import Label
 from schemas.record_times import MINUTE_MS
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app.reading import read_to_end
+from stream_app.record_intake import RecordIntake
 from stream_app.topic_admin import topic_ids
 from training.history import History
 from training.streamed import StreamedHistory
@@ -45,13 +43,12 @@ def read_kafka_history(
     def told(topic: str) -> Callable[[int, int], None]:
         return lambda read, of: progress(topic, read, of)
 
+    intake = RecordIntake(settings, log, what="no label that can be true")
     transactions, labels = settings.transactions_topic, settings.labels_topic
     for records in read_to_end(settings.bootstrap, transactions, told(transactions)):
         found.observe(records)
     for records in read_to_end(settings.bootstrap, labels, told(labels)):
         for record in records:
-            try:
-                found.observe_label(decode(record.value, Label))
-            except msgspec.DecodeError as error:
-                log.warning("%s-%d-%d is no label: %s", record.topic, record.partition, record.offset, error)
+            if (label := intake.read(record, Label)) is not None:
+                found.observe_label(label)
     return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

@@ -14,23 +14,23 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-import msgspec
 from kafka import TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import OffsetAndMetadata
 
 from monitoring.holding import WINDOW_S, Limit, Mark, digest, held_back, read_mark
 from monitoring.notices import RANK, Notification, notification
 from schemas.events import DriftAlert, ModelEvent, Rejection
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app import dead_letters
+from stream_app.record_intake import RecordIntake
 from tamiz.delivery import ONCE, Delivery, Patience, deliver
 from tamiz.receivers import Receiver
 
 log = logging.getLogger("tamiz.notifier")
 
 POLL_MS = 500
+POLL_RECORDS = 100
 PATIENCE_S = 30  # for the broker to take a dead letter
 
 
@@ -43,6 +43,7 @@ class Notifier:
         self._settings = settings
         self._receivers = receivers
         self._stop = stop
+        self._intake = RecordIntake(settings, log)
         self._patience = patience
         self._away: set[str] = set()  # whom the last attempts did not reach: one is enough until it is back
         self._limits = {receiver.name: Limit() for receiver in receivers}
@@ -51,6 +52,7 @@ class Notifier:
         self._producer: Any = None
         self._marks: dict[TopicPartition, Mark] = {}
         self._offsets: dict[TopicPartition, int] = {}  # of the next record to tell
+        self._committed: dict[TopicPartition, int] = {}
 
     def begin(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Go on where this notifier was, else where the one before it was, else at the end: nobody needs old news."""
@@ -73,9 +75,14 @@ class Notifier:
         self._producer = producer
         with ThreadPoolExecutor(max(1, len(self._receivers)), "receiver") as pool:
             while not self._stop.is_set():
-                for partition, records in self._consumer.poll(timeout_ms=POLL_MS, max_records=1).items():
+                polled = self._consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                for partition, records in polled.items():
                     for record in records:
+                        if self._stop.is_set():
+                            return
                         self._tell(record, partition, pool)
+                    if self._offsets[partition] != self._committed.get(partition):
+                        self._commit(partition)
                 self._tell_digests()
 
     def _tell(self, record: Any, partition: TopicPartition, pool: ThreadPoolExecutor) -> None:
@@ -95,7 +102,8 @@ class Notifier:
                 return  # stopped: whoever starts next goes on with those
         mark.served.clear()
         self._offsets[partition] = record.offset + 1
-        self._commit(partition)
+        if notice is not None:  # what says nothing is committed with what is polled together with it
+            self._commit(partition)
 
     def _deliver(
         self, to: list[Receiver], notice: Notification, record: Any, partition: TopicPartition, pool: ThreadPoolExecutor
@@ -138,7 +146,11 @@ class Notifier:
         place = f"{record.topic}-{record.partition}-{record.offset}"
         headers = dead_letters.headers(why, record, group=group(self._settings), transaction_id=place)
         topic = self._settings.dead_letters_topic
-        self._producer.send(topic, key=record.key, value=record.value, headers=headers).get(PATIENCE_S)
+        try:
+            self._producer.send(topic, key=record.key, value=record.value, headers=headers).get(PATIENCE_S)
+        except (MessageSizeTooLargeError, ValueError) as error:  # its headers say where the record is
+            log.warning("the dead letter of %s goes without its value: %s", place, error)
+            self._producer.send(topic, key=place.encode(), headers=headers).get(PATIENCE_S)
 
     def _hold(self, mark: Mark, receiver: Receiver, notice: Notification) -> None:
         log.warning("%s is held back from %s", notice.id, receiver.name)
@@ -168,22 +180,18 @@ class Notifier:
 
     def _notification(self, record: Any) -> Notification | None:
         """What a record has to say; None, and a line in the log, where it is none of ours."""
-        place = f"{record.topic}-{record.partition}-{record.offset}"
-        try:
-            event = self._decoded(record)
-        except msgspec.DecodeError as error:
-            log.warning("%s is passed over: %s", place, error)
-            return None
-        return notification(event, place) if event.model == self._settings.model else None
-
-    def _decoded(self, record: Any) -> DriftAlert | ModelEvent:
+        event: DriftAlert | ModelEvent | None
         if record.topic == self._settings.drift_alerts_topic:
-            return decode(record.value, DriftAlert)
-        return decode(record.value, ModelEvent)
+            event = self._intake.read_ours(record, DriftAlert)
+        else:
+            event = self._intake.read_ours(record, ModelEvent)
+        place = f"{record.topic}-{record.partition}-{record.offset}"
+        return None if event is None else notification(event, place)
 
     def _commit(self, partition: TopicPartition) -> None:
         mark = self._marks[partition].encoded()
         self._consumer.commit({partition: OffsetAndMetadata(self._offsets[partition], mark, -1)})
+        self._committed[partition] = self._offsets[partition]
 
 
 def group(settings: Settings) -> str:

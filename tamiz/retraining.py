@@ -15,9 +15,9 @@ from kafka.structs import OffsetAndMetadata
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.reading import read_to_end
+from stream_app.record_intake import RecordIntake
 from training.apart import BY
 from training.retrainer import Progress, Retrainer
 
@@ -26,6 +26,7 @@ log = logging.getLogger("tamiz.retrainer")
 PATIENCE_S = 30  # for the broker to take an event
 RETURN_S = 5  # before a broker that went away is looked for again
 POLL_MS = 500
+POLL_RECORDS = 100
 
 
 def serve(settings: Settings, history: Path | None, stop: threading.Event) -> None:
@@ -34,16 +35,18 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
     Raises BrokerError when there is none, or a topic is missing, at the start.
     """
     started = False
+    intake = RecordIntake(settings, log, what="no request that can be answered, and is passed over")
+    past = RecordIntake(settings, log)
     while not stop.is_set():
         try:
             with _clients(settings) as (consumer, producer):
-                progress = Progress(_past(settings))
+                progress = Progress(_past(settings, past))
                 if not started:
                     log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
                 started = True
                 publish = _publisher(settings, producer)
                 retrainer = Retrainer(settings, publish, progress, stop=stop, training=train_for, history=history)
-                _answer_all(consumer, retrainer, stop)
+                _answer_all(consumer, retrainer, intake, stop)
         except (BrokerError, KafkaError) as error:
             if not started:
                 raise BrokerError(str(error)) from None
@@ -63,23 +66,25 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
     return train(settings, source, loop_id=request.loop_id, by=BY, report=True).events
 
 
-def _answer_all(consumer: Any, retrainer: Retrainer, stop: threading.Event) -> None:
+def _answer_all(consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop: threading.Event) -> None:
     while not stop.is_set():
-        for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=1).items():
+        for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
+            passed = None  # an offset up to which nothing was asked for, not committed yet
             for record in records:
-                request = _request(record)
-                if request is not None and not retrainer.answer(request):
-                    return
-                consumer.commit({partition: OffsetAndMetadata(record.offset + 1, "", -1)})
+                request = intake.read_ours(record, RetrainRequest)
+                if request is not None:
+                    if passed is not None:
+                        _commit(consumer, partition, passed)
+                    if stop.is_set() or not retrainer.answer(request):
+                        return
+                    _commit(consumer, partition, record.offset + 1)
+                passed = None if request is not None else record.offset + 1
+            if passed is not None:
+                _commit(consumer, partition, passed)
 
 
-def _request(record: Any) -> RetrainRequest | None:
-    """The request in a record; None, and a line in the log, where there is none."""
-    try:
-        return decode(record.value, RetrainRequest)
-    except msgspec.DecodeError as error:
-        log.warning("%s-%d-%d is no request: %s", record.topic, record.partition, record.offset, error)
-        return None
+def _commit(consumer: Any, partition: TopicPartition, offset: int) -> None:
+    consumer.commit({partition: OffsetAndMetadata(offset, "", -1)})
 
 
 def _publisher(settings: Settings, producer: Any) -> Any:
@@ -90,13 +95,11 @@ def _publisher(settings: Settings, producer: Any) -> Any:
     return publish
 
 
-def _past(settings: Settings) -> Iterator[ModelEvent]:
+def _past(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
     for records in read_to_end(settings.bootstrap, settings.model_events_topic):
         for record in records:
-            with contextlib.suppress(msgspec.DecodeError):  # not ours to judge here
-                event = decode(record.value, ModelEvent)
-                if event.model == settings.model:
-                    yield event
+            if (event := intake.read_ours(record, ModelEvent)) is not None:
+                yield event
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import pytest
 
 from chaos.auditor import Account
 from chaos.fuzz import fuzz
+from chaos.fuzz_control import fuzz_control
 from chaos.storm import Outcome, Plan, weather
 from schemas.dataset import load_dataset
 from schemas.settings import Settings
@@ -65,3 +66,12 @@ def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(traine
     assert survived.decided + survived.dead_lettered == 6_000
     assert min(survived.decided, survived.dead_lettered) > 1_000
     assert survived.internal_errors == 0
+
+
+def test_hostile_records_on_control_topics_end_no_service_and_each_answers_the_last_good_one(
+    kafka: Kafka, skilled: Settings
+) -> None:
+    survived = fuzz_control(skilled, kafka.bootstrap_servers, 200, seed=5)
+    assert survived.problems == ()
+    assert survived.records > 0.9 * 9 * 200
+    assert min(survived.passed_over.values()) > 20

@@ -34,9 +34,9 @@ def decision(n: int, outcome: Outcome = "approve", **changes: object) -> Decisio
 
 
 def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str = "i") -> DriftAlert:
-    return msgspec.convert(
+    made = msgspec.convert(
         {
-            "incident_id": name,
+            "incident_id": "i",
             "change": change,
             "kind": "shift",
             "severity": severity,
@@ -51,6 +51,7 @@ def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str
         },
         DriftAlert,
     )
+    return msgspec.structs.replace(made, incident_id=name)
 
 
 #  second   -181        -180 ............ -1   now ..... +60   +61

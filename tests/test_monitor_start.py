@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -10,6 +11,8 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
+from benchmarks.monitor_start import decision
+from chaos.raw_batches import RawProducer, RawRecord, encode_batch
 from schemas.dataset import load_dataset
 from schemas.events import PaneSnapshot
 from schemas.settings import Settings
@@ -74,6 +77,33 @@ def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(kafka: K
         finally:
             over.set()
             monitor.join(60)
+
+
+#  decisions   0 ......................... 799
+#              |---- too old to be known ---|-- read at the start --|
+@pytest.mark.kafka
+def test_it_reads_at_its_start_no_more_decisions_than_it_remembers(
+    kafka: Kafka, skilled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_app.monitor.DECISIONS_AT_START", 100)
+    settings = settings_of_its_own(kafka.bootstrap_servers, skilled.state_dir, partitions=PARTITIONS)
+    now_ms = int(time.time() * 1000)
+    with RawProducer(settings.bootstrap) as producer:
+        for p in range(PARTITIONS):
+            values = [msgspec.json.encode(decision(200 * p + i, settings.model, now_ms)) for i in range(200)]
+            producer.send(settings.decisions_topic, p, encode_batch([RawRecord(v) for v in values], timestamp=now_ms))
+    store = ModelStore(settings, load_dataset(settings.dataset))
+    store.open()
+    over, ready = threading.Event(), threading.Event()
+    watching = Monitor(settings, store)
+    monitor = threading.Thread(target=watching.run, args=(over, ready.set))
+    monitor.start()
+    try:
+        wait_for(lambda: ready.is_set() or not monitor.is_alive(), 60)
+    finally:
+        over.set()
+        monitor.join(60)
+    assert watching._around.performance(1, now_ms).matured == 100
 
 
 def page(server: MonitorServer, path: str) -> tuple[int, Any]:

@@ -40,7 +40,7 @@ def request(loop_id: str = LOOP, model: str = "card-transactions") -> RetrainReq
         features=("score", "monto"),
         reason="score: PSI surely above 0.21 over 24 h",
         from_ms=0,
-        until_ms=2**53 - 1,
+        until_ms=2**42,
         requested_at_ms=2,
     )
 

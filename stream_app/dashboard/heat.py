@@ -24,6 +24,7 @@ MAX_FEATURE_NAME = 200  # characters
 COLUMNS = 48
 FEATURES = 500  # of a report's window; a report may hold any number
 PANES = 20_000  # minutes of partitions; about 40 MB
+MAX_PANES_BYTES = 200_000_000  # of their counts: anybody who may write panes can make them large
 WINDOW = {w.name: w for w in WINDOWS}
 STEP_H = {"15 min": 1, "1 h": 1, "6 h": 1, "24 h": 6, "7 d": 6}  # hours between two columns of a map
 
@@ -36,6 +37,7 @@ class Heat:
         self._reports: dict[int, DriftReport] = {}  # by hour of event time
         self._last: DriftReport | None = None
         self._panes: dict[tuple[int, int, int], tuple[PaneSnapshot, PaneCounts]] = {}
+        self._panes_bytes = 0
         self.evaluations = 0
 
     def reported(self, report: DriftReport) -> None:
@@ -62,10 +64,13 @@ class Heat:
             key = pane.start_ms, snapshot.model_version, snapshot.partition
             known = self._panes.get(key)
             if known is None or known[1].last_offset < pane.last_offset:
+                self._panes_bytes += _size(pane) - (_size(known[1]) if known else 0)
                 self._panes[key] = msgspec.structs.replace(snapshot, panes=()), pane
-        if len(self._panes) > PANES + PANES // 10:
-            for key in sorted(self._panes)[: len(self._panes) - PANES]:
-                del self._panes[key]
+        if len(self._panes) > PANES + PANES // 10 or self._panes_bytes > MAX_PANES_BYTES:
+            for key in sorted(self._panes):
+                if len(self._panes) <= PANES and self._panes_bytes <= MAX_PANES_BYTES * 9 // 10:
+                    break
+                self._panes_bytes -= _size(self._panes.pop(key)[1])
 
     @property
     def version(self) -> int | None:
@@ -157,6 +162,10 @@ def _bounded(windows: tuple[DriftWindow, ...]) -> tuple[DriftWindow, ...]:
         )
         for w in named.values()
     )
+
+
+def _size(pane: PaneCounts) -> int:
+    return len(pane.codes) + len(pane.counts)
 
 
 def _age(report: DriftReport) -> tuple[int, int]:

@@ -7,20 +7,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-import msgspec
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
 from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
 from schemas.settings import Settings
-from schemas.wire import decode
 from stream_app import dead_letters
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.dashboard.feed import Feed
 from stream_app.dashboard.heat import Heat
 from stream_app.dashboard.latencies import Latencies
 from stream_app.reading import Record
+from stream_app.record_intake import RecordIntake
 
 log = logging.getLogger("tamiz.dashboard")
 
@@ -53,6 +52,7 @@ class Reader(threading.Thread):
         self.feed = Feed(settings.model)
         self.heat = Heat(settings.model)
         self.latencies = Latencies()
+        self._intake = RecordIntake(settings, log, self._passed_over)
         self.away: str | None = "nothing has been read yet"
 
     def run(self) -> None:
@@ -60,7 +60,9 @@ class Reader(threading.Thread):
         while not self._over.is_set():
             try:
                 self._read()
-            except (BrokerError, KafkaError) as error:
+            except Exception as error:  # a thread that ends would leave the page blind, and nobody would know
+                if not isinstance(error, BrokerError | KafkaError):
+                    log.exception("reading failed")
                 self.away = str(error) or repr(error)
                 log.warning("%s; trying again in %d s", self.away, RETURN_S)
                 self._over.wait(RETURN_S)
@@ -127,30 +129,37 @@ class Reader(threading.Thread):
                     for record in records[start : start + 200]:
                         try:
                             take(self, record, now_ms)
-                        except msgspec.DecodeError as error:
-                            self.feed.passed_over += 1
-                            log.debug("%s-%d-%d: %s", record.topic, record.partition, record.offset, error)
+                        except Exception as error:  # one record that our own code cannot bear
+                            self._intake.pass_over(record, repr(error))
             self._places[place] = records[-1].offset + 1
 
+    def _passed_over(self, topic: str) -> None:
+        self.feed.passed_over += 1
+
     def _decision(self, record: Record, now_ms: int) -> None:
-        self.feed.decided(decode(record.value, Decision), record.timestamp, now_ms)
-        self.latencies.decided(record)
+        if (decision := self._intake.read_ours(record, Decision)) is not None:
+            self.feed.decided(decision, record.timestamp, now_ms)
+            self.latencies.decided(record)
 
     def _dead_letter(self, record: Record, now_ms: int) -> None:
         about = dead_letters.read(record.headers)
         self.feed.dead(about.code if about else "unknown", record.timestamp, now_ms)
 
     def _report(self, record: Record, now_ms: int) -> None:
-        self.heat.reported(decode(record.value, DriftReport))
+        if (report := self._intake.read_ours(record, DriftReport)) is not None:
+            self.heat.reported(report)
 
     def _alert(self, record: Record, now_ms: int) -> None:
-        self.feed.alerted(decode(record.value, DriftAlert))
+        if (alert := self._intake.read_ours(record, DriftAlert)) is not None:
+            self.feed.alerted(alert)
 
     def _event(self, record: Record, now_ms: int) -> None:
-        self.feed.moved(decode(record.value, ModelEvent))
+        if (event := self._intake.read_ours(record, ModelEvent)) is not None:
+            self.feed.moved(event)
 
     def _pane(self, record: Record, now_ms: int) -> None:
-        self.heat.counted(decode(record.value, PaneSnapshot))
+        if (snapshot := self._intake.read_ours(record, PaneSnapshot)) is not None:
+            self.heat.counted(snapshot)
 
     _takers: Mapping[str, Callable[["Reader", Record, int], None]] = {
         "decisions": _decision,
