@@ -1,9 +1,11 @@
 """Who is let in to the pages: by whose token, in which role, from which address, and until when."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from stream_app.rate_limit import ADDRESS_BURST, LOG_INTERVAL_S, OVERALL_BURST, 
 from stream_app.web_auth import authenticator
 from tamiz.main import app
 from tamiz.user_file import add_user, remove_user, users_of
-from tests.page_servers import Answer, Servers, ask, running_servers
+from tests.page_servers import Answer, Servers, ask, request, running_servers
 
 
 @pytest.fixture
@@ -85,6 +87,28 @@ def test_a_user_who_leaves_the_file_is_out_within_a_second(servers: Servers, mon
     changed = servers.users_file.read_text().replace("reader read", "reader read,scrape")
     servers.users_file.write_text(changed)
     assert ask(servers.dashboard, "GET", "/state", Cookie=stays).status == 401, "a session is bound to its roles"
+
+
+def test_a_stream_that_is_open_ends_with_what_let_it_in(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_auth, "RELOAD_INTERVAL_S", 0.0)
+    session = cookie(signed_in(servers, "reader"))
+    by_token = {"Authorization": f"Bearer {servers.tokens['ana']}"}
+    with open_stream(servers, by_token) as one, open_stream(servers, {"Cookie": session}) as other:
+        for stream in (one, other):
+            while b"data: " not in stream.recv(65536):
+                pass
+        remove_user(servers.users_file, "ana")
+        ask(servers.dashboard, "POST", "/signout", Cookie=session)
+        for stream in (one, other):
+            while stream.recv(65536):  # raises TimeoutError where it goes on
+                pass
+
+
+@contextlib.contextmanager
+def open_stream(servers: Servers, headers: dict[str, str]) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", servers.dashboard), timeout=5) as stream:
+        stream.sendall(request("GET", "/events", {**headers}))
+        yield stream
 
 
 def test_a_bad_line_shuts_nobody_else_out_and_a_missing_file_everybody(
