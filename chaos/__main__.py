@@ -4,14 +4,15 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from chaos.fuzz import fuzz
+from chaos.fuzz import fuzz_records
 from chaos.fuzz_control import fuzz_control
+from chaos.fuzz_payloads import fuzz
 from chaos.matrix import CELLS, SCENARIOS
 from chaos.storm import Outcome, Plan, weather
 from schemas.dataset import load_dataset
@@ -29,7 +30,10 @@ def main() -> int:
     """Run storms; 0 when every guarantee was kept."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="storm", help="storm, matrix, scenarios, one of their names, fuzz or fuzz-control"
+        "what",
+        nargs="?",
+        default="storm",
+        help="storm, matrix, scenarios, one of their names, fuzz, fuzz-payloads or fuzz-control",
     )
     parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
     faults = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
@@ -41,6 +45,8 @@ def main() -> int:
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     if asked.what == "fuzz":
+        return throw(asked.transactions, asked.seed, asked.guarantee or GUARANTEES)
+    if asked.what == "fuzz-payloads":
         return feed(asked.transactions, asked.seed)
     if asked.what == "fuzz-control":
         return feed_control(asked.transactions, asked.seed)
@@ -78,6 +84,24 @@ def main() -> int:
     return 0 if kept else 1
 
 
+def throw(n: int, seed: int, guarantees: Sequence[str]) -> int:
+    """Fuzz workers with records; 0 when each was answered and the workers live."""
+    kept = True
+    with prepared() as (settings, broker):
+        for guarantee in guarantees:
+            ours = msgspec.structs.replace(settings, guarantee=guarantee)
+            outcome = fuzz_records(ours, broker.bootstrap_servers, n, seed, lambda line: print(line, flush=True))
+            print_outcome(f"fuzz {'kept' if outcome.kept else 'BROKEN'}", outcome)
+            kept &= outcome.kept
+    return 0 if kept else 1
+
+
+def print_outcome(head: str, outcome: msgspec.Struct) -> None:
+    """A result for people."""
+    rows = msgspec.structs.asdict(outcome).items()
+    print("\n".join([head, *(f"  {name.replace('_', ' '):24s} {value}" for name, value in rows)]), flush=True)
+
+
 def feed(n: int, seed: int) -> int:
     """Fuzz the handler; 0 when memory stayed flat and nothing was beyond our code."""
     with tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder:
@@ -85,7 +109,7 @@ def feed(n: int, seed: int) -> int:
         store = ModelStore(settings, load_dataset(settings.dataset))
         store.open()
         survived = fuzz(settings, store.current, n, seed)
-    print("\n".join(f"  {name.replace('_', ' '):24s} {v}" for name, v in msgspec.structs.asdict(survived).items()))
+    print_outcome("fuzz-payloads", survived)
     flat = survived.memory_at_the_end_mb < 1.1 * survived.memory_after_a_tenth_mb
     return 0 if flat and not survived.internal_errors else 1
 

@@ -1,129 +1,233 @@
-"""Hostile payloads by the million: every one a decision or a dead letter, nothing raised, memory flat.
+"""Records as brokers accept them, by the million, against real workers: every one ends as a decision or a dead letter.
 
-What the worker does with a batch is done here without Kafka: clean, score, decide, count.
+Batches are made by hand (`chaos.raw_batches`): keys, values, header names and values, codecs, sizes, offsets and
+timestamps of every kind that the broker takes; what it refuses is counted and forgotten. No worker may end, nothing may
+be answered twice, and memory must stay flat.
 """
 
 import random
+import statistics
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import psutil
 
-from monitoring.model import ScoringModel
-from monitoring.panes import MINUTE_MS, PartitionPanes
-from schemas.dataset import load_dataset
+from chaos.fleet import Fleet, wait_until
+from chaos.fuzz_payloads import hostile
+from chaos.raw_batches import CODECS, RawProducer, RawRecord, encode_batch, encode_record, varint
+from chaos.storm import lag, own_topics
 from schemas.settings import Settings
-from stream_app.handling import Policy, handle_carefully
-from training.simulation import Traffic, simulate
-from training.spellings import payloads
+from stream_app import dead_letters
+from stream_app.handling import OFFSET_HEADER
+from stream_app.reading import read_to_end
 
-BATCH = 2_000
-HOSTILE = (
-    *(b"null", b"[]", b"{}", b"-0", b"1e308", b"1e999", b"NaN", b"9" * 500, b'"\\ud800"', b'"\\u0000"', b"\xff\xfe"),
-    *(b"[" * 300 + b"]" * 300, b'{"a":' * 50, b'"' + b"x" * 5_000 + b'"', b"\xef\xbb\xbf", b"true", b"'", b"\\", b","),
+PARTITIONS, WORKERS = 4, 2
+MAX_BATCH_BYTES = 1_000_000  # what the topic takes, or little less
+SETTLE_S = 600.0
+NAMES = (
+    *(b"traceparent", b"tracestate", b"tamiz-transaction-id", b"tamiz-redriven-from", b"tamiz-cut-value-bytes"),
+    *(b"tamiz-error-code", b"__connect.errors.topic", b"__connect.errors.offset", b"ce_id", b"tamiz-offset"),
+    *(b"", b"\xff\xfe", b"\xed\xa0\x80", b"\x00", b"\x1b[31m", "ñ".encode(), b"x" * 300, b"content-type"),
 )
 
 
-class Incoming(NamedTuple):
-    """A record, as the worker consumes it."""
+class Batch(NamedTuple):
+    """Bytes to send, and how many records they are."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
+    data: bytes
+    records: int
 
 
-class Survived(msgspec.Struct, frozen=True, kw_only=True):
+class FuzzOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of them."""
 
-    payloads: int
+    guarantee: str
+    seconds: float
+    records: int
+    refused_batches: dict[int, int]  # by Kafka's error code
     decided: int
     dead_lettered: int
     codes: dict[str, int]  # of the dead letters
-    internal_errors: int  # payloads that our own code could not bear, and that became dead letters all the same
-    memory_after_a_tenth_mb: float
-    memory_at_the_end_mb: float
+    unanswered: int
+    repeated: int
+    workers_ended: dict[int, int]
+    memory_early_mb: float  # of a worker, the median of the second tenth of the time
+    memory_late_mb: float  # of the last tenth
+    memory_peak_mb: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether every record was answered once, by workers that live and do not grow."""
+        whole = not (self.unanswered or self.repeated or self.workers_ended or self.codes.get("internal-error"))
+        return whole and self.memory_late_mb < 1.25 * self.memory_early_mb
 
 
-def fuzz(settings: Settings, model: ScoringModel, n: int, seed: int) -> Survived:
-    """Feed n payloads to the handler. Raises AssertionError when one is not answered exactly once."""
-    policy = Policy(
-        load_dataset(settings.dataset),
-        settings.group,
-        settings.max_payload_bytes,
-        counting=True,
-        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
-    )
-    fold = PartitionPanes(model.bins, 0, settings.drift_grace_minutes * MINUTE_MS)
-    process = psutil.Process()
-    codes: Counter[str] = Counter()
-    decided = dead = 0
-    early = 0.0
-    stream = hostile(seed)
-    for start in range(0, n, BATCH):
-        size = min(BATCH, n - start)
-        records = [Incoming("fuzz", 0, start + i, None, next(stream), []) for i in range(size)]
-        handled = handle_carefully(records, model, policy)
-        answered = sorted([int(dict(d.headers)["tamiz-offset"]) for d in handled.decisions])
-        assert len(answered) == len(set(answered))
-        assert len(answered) + len(handled.dead_letters) == size
-        decided += len(answered)
-        dead += len(handled.dead_letters)
-        codes.update(r.code for r in handled.rejections)
-        if handled.coded is not None:
-            fold.observe(*handled.coded, np.array([r.offset for r in records]))
-            fold.snapshot()
-        if start <= n // 10:
-            early = process.memory_info().rss / 1e6
-    return Survived(
-        payloads=n,
+def fuzz_records(
+    settings: Settings, bootstrap: str, n: int, seed: int, say: Callable[[str], None] = lambda line: None
+) -> FuzzOutcome:
+    """Send about n records to workers and account for each."""
+    settings = own_topics(settings, bootstrap, PARTITIONS)
+    sent = [0] * PARTITIONS
+    refused: Counter[int] = Counter()
+    memory: list[float] = []
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tamiz-fuzz-") as folder, Fleet(settings, Path(folder), WORKERS) as fleet:
+        rng = random.Random(seed)
+        with RawProducer(bootstrap) as producer:
+            said = 0
+            for batch in batches(rng, seed):
+                partition = rng.randrange(PARTITIONS)
+                error, offset = producer.send(settings.transactions_topic, partition, batch.data)
+                if error:
+                    refused[error] += 1
+                else:
+                    sent[partition] = offset + batch.records
+                total = sum(sent)
+                if total - said >= 50_000 or total >= n:
+                    said = total
+                    say(f"{time.monotonic() - started:6.1f} s  {total:,} sent, {lag(settings):,} wait")
+                    memory += _memory(fleet)
+                if total >= n:
+                    break
+
+        def settled() -> bool:
+            memory.extend(_memory(fleet))
+            time.sleep(0.5)
+            return lag(settings) == 0 or bool(fleet.deaths)
+
+        wait_until(settled, SETTLE_S)
+        seconds = time.monotonic() - started
+        deaths = dict(fleet.deaths)
+        if deaths:
+            say(fleet.tail())
+    answers = [np.zeros(count, dtype=np.int32) for count in sent]
+    decided, codes = _answered(settings, answers)
+    tenth = max(1, len(memory) // 10)
+    return FuzzOutcome(
+        guarantee=settings.guarantee,
+        seconds=round(seconds, 1),
+        records=sum(sent),
+        refused_batches=dict(refused),
         decided=decided,
-        dead_lettered=dead,
+        dead_lettered=sum(codes.values()),
         codes=dict(codes.most_common()),
-        internal_errors=codes["internal-error"],
-        memory_after_a_tenth_mb=round(early, 1),
-        memory_at_the_end_mb=round(process.memory_info().rss / 1e6, 1),
+        unanswered=int(sum((counts == 0).sum() for counts in answers)),
+        repeated=int(sum((counts > 1).sum() for counts in answers)),
+        workers_ended=deaths,
+        memory_early_mb=round(statistics.median(memory[tenth : 2 * tenth] or memory), 1),
+        memory_late_mb=round(statistics.median(memory[-tenth:]), 1),
+        memory_peak_mb=round(max(memory), 1),
     )
 
 
-def hostile(seed: int) -> Iterator[bytes | None]:
-    """Payloads without end: good ones, and good ones spoilt in every way that comes to mind."""
-    rng = random.Random(seed)
-    traffic = Traffic(rows=20_000, seed=seed, spelling="mixed", broken=0.05)
-    good = [value for _, values in payloads(traffic, simulate(traffic)) for value in values]
-    number = 0
+def _memory(fleet: Fleet) -> list[float]:
+    """The largest worker's, now."""
+    found = []
+    for process in psutil.Process().children():
+        try:
+            if "tamiz" in process.cmdline():
+                found.append(process.memory_info().rss / 1e6)
+        except psutil.Error:
+            continue
+    return [max(found)] if found else []
+
+
+def _answered(settings: Settings, answers: list[Any]) -> tuple[int, Counter[str]]:
+    decided = 0
+    codes: Counter[str] = Counter()
+    for records in read_to_end(settings.bootstrap, settings.decisions_topic):
+        decided += len(records)
+        for record in records:
+            # The first header of the name is ours, whatever a producer sent.
+            answers[record.partition][int(next(v for n, v in record.headers if n == OFFSET_HEADER) or 0)] += 1
+    for records in read_to_end(settings.bootstrap, settings.dead_letters_topic):
+        for record in records:
+            about = dead_letters.read(record.headers)
+            assert about is not None
+            answers[about.partition][about.offset] += 1
+            codes[about.code] += 1
+    return decided, codes
+
+
+def batches(rng: random.Random, seed: int) -> Iterator[Batch]:
+    """Batches without end."""
+    values = hostile(seed)
     while True:
-        number += 1
-        value = rng.choice(good)
-        for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
-            value = _spoilt(value, rng, number)
-        yield value if number % 997 else None
+        if rng.random() < 0.01:
+            yield _strange(rng)
+            continue
+        codec = rng.randrange(len(CODECS))
+        size = rng.choice((1, 2, 10, 100, 500, 500, 2_000))
+        records = [_record(rng, next(values)) for _ in range(size)]
+        batch = encode_batch(records, codec=codec, timestamp=_timestamp(rng, codec))
+        if len(batch) <= MAX_BATCH_BYTES:
+            yield Batch(batch, size)
 
 
-def _spoilt(value: bytes, rng: random.Random, number: int) -> bytes:
-    where = rng.randrange(len(value) + 1)
-    match rng.randrange(9):
-        case 0:  # a bit flips
-            return value[:where] + bytes([rng.randrange(256)]) + value[where + 1 :]
-        case 1:  # cut short
-            return value[:where]
-        case 2:  # something hostile in the middle
-            return value[:where] + rng.choice(HOSTILE) + value[where:]
-        case 3:  # something hostile for a value
-            head, colon, tail = value.partition(b":")
-            return head + colon + rng.choice(HOSTILE) + b"," + tail
-        case 4:  # a key that nobody has seen
-            return value.replace(b"{", b'{"unseen-%d": %d, ' % (number, number), 1)
-        case 5:  # a category that nobody has seen
-            return value.replace(b"ANDROID", b"SYSTEM-%d" % number).replace(b'"M"', b'"M-%d"' % number)
-        case 6:  # a key twice
-            return value.replace(b"{", b'{"monto": "1", ', 1)
-        case 7:  # a digit becomes another
-            return value.replace(b"%d" % rng.randrange(10), b"%d" % rng.randrange(10), 1)
-        case _:  # twice over
-            return value + value[where:]
+def _timestamp(rng: random.Random, codec: int) -> int:
+    now = int(time.time() * 1000)
+    odd = (-1, 0, 1, 1_500_000_000, *((-1_000, -(1 << 50)) if codec else ()))
+    return rng.choice(odd) if rng.random() < 0.1 else now - rng.randrange(100_000)
+
+
+def _record(rng: random.Random, value: bytes | None) -> RawRecord:
+    chance = rng.random()
+    if chance < 0.9:
+        return RawRecord(value, b"%d" % rng.randrange(1_000))
+    key = rng.choice((None, b"", rng.randbytes(20), b"k" * 4_096, b"k" * 4_097, rng.randbytes(8_000)))
+    count = rng.choice((0, 1, 1, 3, 80))
+    headers = [(rng.choice(NAMES), _header_value(rng)) for _ in range(count)]
+    return RawRecord(value, key, headers, rng.choice((0, 0, 1, -5)))
+
+
+def _header_value(rng: random.Random) -> bytes | None:
+    kinds = (
+        None,
+        b"",
+        b"\x00" * 30,
+        rng.randbytes(55),
+        b"x" * 513,
+        b"id-%d" % rng.randrange(50),
+        b"\n",
+        b"%d" % (1 << 70),
+    )
+    return rng.choice(kinds) if rng.random() < 0.98 else rng.randbytes(20_000)
+
+
+def _strange(rng: random.Random) -> Batch:
+    value = b'{"ID_USER": "%d"}' % rng.randrange(100)
+    record = RawRecord(value)
+    body = b"\xff\x00\x00" + varint(-7) + varint(len(value)) + value + varint(0)
+    match rng.randrange(8):
+        case 0:
+            return Batch(encode_batch([record], body=varint(len(body)) + body, codec=rng.choice((0, 1, 4))), 1)
+        case 1:
+            return Batch(encode_batch([record] * 3, body=encode_record(record, 0) * 3), 3)
+        case 2:
+            return Batch(encode_batch([record], body=encode_record(record, rng.randrange(1 << 30))), 1)
+        case 3:
+            return Batch(encode_batch([RawRecord(rng.randbytes(900_000)), record]), 2)
+        case 4:
+            headers = [(b"h%d" % i, b"") for i in range(40_000)]
+            return Batch(encode_batch([RawRecord(None, b"k", headers)], codec=rng.choice((0, 1, 3))), 1)
+        case 5:
+            return Batch(encode_batch([record, RawRecord(None, rng.randbytes(900_000))]), 2)
+        case 6:
+            return Batch(_compressible(rng.choice((1, 2, 3, 4)), 3), 3)
+        case _:
+            return Batch(_compressible(4, rng.choice((20, 20, 20, 150))), 3)
+
+
+@cache
+def _compressible(codec: int, mb: int) -> bytes:
+    """Three records, the second of so many MB, in some kB."""
+    large = b"a" * (mb << 20)
+    headers = [(b"tamiz-transaction-id", large), (b"traceparent", large), (b"\xff", large)] if mb < 10 else []
+    return encode_batch([RawRecord(b"1"), RawRecord(large), RawRecord(b"2", None, headers)], codec=codec)

@@ -19,7 +19,7 @@ from schemas.dataset import load_dataset
 from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
 from stream_app import transport
-from stream_app.clients import arguments, tls
+from stream_app.clients import COMPRESSION, arguments, tls
 from stream_app.counting import Counting, CursorReader
 from stream_app.handling import MAX_DECISION_BYTES, Policy
 from stream_app.logs import configuration
@@ -74,6 +74,7 @@ def make_app(settings: Settings) -> faust.App:
         # An idle consumer that leaves the group never comes back.
         broker_max_poll_interval=FOREVER_S,
         producer_request_timeout=30.0,
+        producer_compression_type=COMPRESSION,
         producer_max_batch_size=MOST_BYTES_SENT["max_batch_size"],
         producer_max_request_size=MOST_BYTES_SENT["max_request_size"],
         stream_wait_empty=True,
@@ -143,7 +144,10 @@ def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: St
     if settings.guarantee == "at-least-once":
         return AtLeastOnce(group, lambda: app.producer.client, at)
     return ExactlyOnce(
-        settings.group, arguments(settings.bootstrap), MOST_BYTES_SENT | {"request_timeout_ms": 30_000}, at
+        settings.group,
+        arguments(settings.bootstrap),
+        MOST_BYTES_SENT | {"request_timeout_ms": 30_000, "compression_type": COMPRESSION},
+        at,
     )
 
 

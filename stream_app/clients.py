@@ -22,6 +22,10 @@ from schemas.cluster import Access, Cluster
 from schemas.errors import BrokerError, ConfigError
 from stream_app.record_batches import AT_ONCE_BYTES, RecordBatches
 
+# Of what is produced in volume. On decisions: a ninth of the bytes for less than a microsecond of CPU a record
+# (`python -m benchmarks.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
+COMPRESSION = "zstd"
+
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
     """kafka-python's consumer, made to get past any record (`stream_app.record_batches`). It cuts values over 16 MB."""

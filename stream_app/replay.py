@@ -19,7 +19,7 @@ from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import BrokerError, TamizError
 from schemas.rejected_rows import holds_rejected_rows, own_fields
-from stream_app.clients import arguments, reaching
+from stream_app.clients import COMPRESSION, arguments, reaching
 from stream_app.topic_admin import admin
 
 CHUNK = 2_000  # rows cleaned at once, to learn their event times
@@ -128,6 +128,7 @@ def connected(bootstrap: str) -> Iterator[Any]:
             allow_auto_create_topics=False,
             linger_ms=5,
             batch_size=256 * 1024,
+            compression_type=COMPRESSION,
             max_block_ms=15_000,
             bootstrap_timeout_ms=15_000,
             partitioner=SamePartitionFaster(),

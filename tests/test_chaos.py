@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from chaos.auditor import Account
-from chaos.fuzz import fuzz
 from chaos.fuzz_control import fuzz_control
+from chaos.fuzz_payloads import fuzz
 from chaos.storm import Outcome, Plan, weather
 from schemas.dataset import load_dataset
 from schemas.settings import Settings

@@ -6,16 +6,25 @@ from importlib.metadata import version
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
+from aiokafka.consumer.fetcher import PartitionRecords
 from faust.app.base import App
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer, Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import Fetcher as PlainFetcher
+from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
 
 from schemas.settings import load
 from stream_app import transport
 from stream_app.app import assigned_partitions, make_app
+from stream_app.record_readers import _FetchedBatches, _PartitionRecords, install
 from stream_app.transport import RecordBatchConsumer
+
+MB = 1024 * 1024
 
 
 def source(thing: object) -> str:
@@ -119,6 +128,44 @@ def test_the_isolation_level_is_read_when_the_consumer_starts_after_it_was_made(
     assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in source(
         driver.Consumer._new_consumer_thread
     )
+
+
+def test_aiokafka_unpacks_what_was_fetched_through_the_two_classes_we_replace() -> None:
+    text = source(AiokafkaFetcher._proc_fetch_request)
+    assert "records = MemoryRecords(part_data[-1])" in text
+    assert "partition_records = PartitionRecords(" in text
+    initial = source(PartitionRecords.__init__)
+    assert "self.next_fetch_offset = fetch_offset" in initial
+    assert "self._records_iterator = self._unpack_records()" in initial
+    unpacked = source(PartitionRecords._unpack_records)
+    for used in ("records = self._records", "records.has_next()", "records.next_batch()", "next_batch.validate_crc()"):
+        assert used in unpacked
+    # Asked for after the records were: a batch that is read in part says there where to go on.
+    assert unpacked.index("for record in next_batch") < unpacked.rindex(
+        "self.next_fetch_offset = next_batch.next_offset"
+    )
+
+
+def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    install(MB)
+    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (_FetchedBatches, _PartitionRecords)
+    assert issubclass(_PartitionRecords, PartitionRecords)
+
+
+def test_kafka_python_unpacks_what_was_fetched_through_the_class_we_replace() -> None:
+    assert "parsed_records = self.PartitionRecords(fetch_offset, tp, records," in source(
+        PlainFetcher._parse_fetched_data
+    )
+    assert "self._fetcher = Fetcher(" in source(KafkaConsumer.__init__)
+    assert "self._buffer = bytes_data" in source(PlainMemoryRecords.__init__)
+    initial = source(PlainFetcher.PartitionRecords.__init__)
+    assert "self._unpack_records(tp, records, key_deserializer, value_deserializer)" in initial
+    assert initial.index("self.next_fetch_offset = fetch_offset") < initial.index("self._unpack_records(")
+    unpacked = source(PlainFetcher.PartitionRecords._unpack_records)
+    for used in ("records.next_batch()", "batch.validate_crc()", "batch.has_producer_id()", "batch.leader_epoch"):
+        assert used in unpacked
 
 
 def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None:

@@ -1,0 +1,129 @@
+"""Hostile payloads by the million: every one a decision or a dead letter, nothing raised, memory flat.
+
+What the worker does with a batch is done here without Kafka: clean, score, decide, count.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import psutil
+
+from monitoring.model import ScoringModel
+from monitoring.panes import MINUTE_MS, PartitionPanes
+from schemas.dataset import load_dataset
+from schemas.settings import Settings
+from stream_app.handling import Policy, handle_carefully
+from training.simulation import Traffic, simulate
+from training.spellings import payloads
+
+BATCH = 2_000
+HOSTILE = (
+    *(b"null", b"[]", b"{}", b"-0", b"1e308", b"1e999", b"NaN", b"9" * 500, b'"\\ud800"', b'"\\u0000"', b"\xff\xfe"),
+    *(b"[" * 300 + b"]" * 300, b'{"a":' * 50, b'"' + b"x" * 5_000 + b'"', b"\xef\xbb\xbf", b"true", b"'", b"\\", b","),
+)
+
+
+class Incoming(NamedTuple):
+    """A record, as the worker consumes it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class Survived(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of them."""
+
+    payloads: int
+    decided: int
+    dead_lettered: int
+    codes: dict[str, int]  # of the dead letters
+    internal_errors: int  # payloads that our own code could not bear, and that became dead letters all the same
+    memory_after_a_tenth_mb: float
+    memory_at_the_end_mb: float
+
+
+def fuzz(settings: Settings, model: ScoringModel, n: int, seed: int) -> Survived:
+    """Feed n payloads to the handler. Raises AssertionError when one is not answered exactly once."""
+    policy = Policy(
+        load_dataset(settings.dataset),
+        settings.group,
+        settings.max_payload_bytes,
+        counting=True,
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+    )
+    fold = PartitionPanes(model.bins, 0, settings.drift_grace_minutes * MINUTE_MS)
+    process = psutil.Process()
+    codes: Counter[str] = Counter()
+    decided = dead = 0
+    early = 0.0
+    stream = hostile(seed)
+    for start in range(0, n, BATCH):
+        size = min(BATCH, n - start)
+        records = [Incoming("fuzz", 0, start + i, None, next(stream), []) for i in range(size)]
+        handled = handle_carefully(records, model, policy)
+        answered = sorted([int(dict(d.headers)["tamiz-offset"]) for d in handled.decisions])
+        assert len(answered) == len(set(answered))
+        assert len(answered) + len(handled.dead_letters) == size
+        decided += len(answered)
+        dead += len(handled.dead_letters)
+        codes.update(r.code for r in handled.rejections)
+        if handled.coded is not None:
+            fold.observe(*handled.coded, np.array([r.offset for r in records]))
+            fold.snapshot()
+        if start <= n // 10:
+            early = process.memory_info().rss / 1e6
+    return Survived(
+        payloads=n,
+        decided=decided,
+        dead_lettered=dead,
+        codes=dict(codes.most_common()),
+        internal_errors=codes["internal-error"],
+        memory_after_a_tenth_mb=round(early, 1),
+        memory_at_the_end_mb=round(process.memory_info().rss / 1e6, 1),
+    )
+
+
+def hostile(seed: int) -> Iterator[bytes | None]:
+    """Payloads without end: good ones, and good ones spoilt in every way that comes to mind."""
+    rng = random.Random(seed)
+    traffic = Traffic(rows=20_000, seed=seed, spelling="mixed", broken=0.05)
+    good = [value for _, values in payloads(traffic, simulate(traffic)) for value in values]
+    number = 0
+    while True:
+        number += 1
+        value = rng.choice(good)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
+            value = _spoilt(value, rng, number)
+        yield value if number % 997 else None
+
+
+def _spoilt(value: bytes, rng: random.Random, number: int) -> bytes:
+    where = rng.randrange(len(value) + 1)
+    match rng.randrange(9):
+        case 0:  # a bit flips
+            return value[:where] + bytes([rng.randrange(256)]) + value[where + 1 :]
+        case 1:  # cut short
+            return value[:where]
+        case 2:  # something hostile in the middle
+            return value[:where] + rng.choice(HOSTILE) + value[where:]
+        case 3:  # something hostile for a value
+            head, colon, tail = value.partition(b":")
+            return head + colon + rng.choice(HOSTILE) + b"," + tail
+        case 4:  # a key that nobody has seen
+            return value.replace(b"{", b'{"unseen-%d": %d, ' % (number, number), 1)
+        case 5:  # a category that nobody has seen
+            return value.replace(b"ANDROID", b"SYSTEM-%d" % number).replace(b'"M"', b'"M-%d"' % number)
+        case 6:  # a key twice
+            return value.replace(b"{", b'{"monto": "1", ', 1)
+        case 7:  # a digit becomes another
+            return value.replace(b"%d" % rng.randrange(10), b"%d" % rng.randrange(10), 1)
+        case _:  # twice over
+            return value + value[where:]
