@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import logging
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -87,7 +88,11 @@ class GoodTraffic:
                 producer.send(s.decisions_topic, out.value, key=out.key, headers=out.headers, partition=out.partition)
                 decision = msgspec.json.decode(out.value or b"", type=Any)
                 name = decision["transaction_id"]
-                label = Label(transaction_id=name, fraud=hash(name) % 50 == 0, reported_at_ms=decision["event_time_ms"])
+                label = Label(
+                    transaction_id=name,
+                    fraud=zlib.crc32(name.encode()) % 50 == 0,
+                    reported_at_ms=decision["event_time_ms"],
+                )
                 producer.send(s.labels_topic, msgspec.json.encode(label), key=name.encode(), partition=0)
                 sent.append(label)
             producer.flush()

@@ -134,11 +134,15 @@ class ModelStore:
         return folder
 
     def versions(self) -> set[int]:
-        """Numbers of the versions that are registered or kept on disk. Raises what MLflow raises when it is away."""
-        name = self._settings.model.replace("'", "")
-        found = self._client.search_model_versions(f"name='{name}'")
-        kept = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
-        return {int(v.version) for v in found} | {int(name) for name in kept if name.isascii() and name.isdigit()}
+        """Numbers of the versions that are registered. Raises what MLflow raises when it is away."""
+        name = self._settings.model
+        quote = '"' if "'" in name else "'"
+        return {int(v.version) for v in self._client.search_model_versions(f"name={quote}{name}{quote}")}
+
+    def kept_versions(self) -> set[int]:
+        """Numbers of the versions whose bundles are on disk."""
+        names = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
+        return {int(name) for name in names if name.isascii() and name.isdigit()}
 
     def _champion(self) -> tuple[int, str] | None:
         uri = self._settings.tracking_uri

@@ -10,6 +10,7 @@ after a crash between the two they are said again under the same ids.
 One is enough; a second would only repeat it.
 """
 
+import hashlib
 import logging
 import threading
 import time
@@ -43,6 +44,7 @@ BUFFERED = 500  # snapshots of one partition, read ahead of the others
 # A poll must take all that is fetched: what kafka-python 3.0 has handed out by halves when its partition is paused, it
 # never hands out again after that is resumed (its fetcher puts it back only where no other was ever handed out).
 WHOLE = 1_000_000
+MAX_KEY_BYTES = 256  # of a card; a longer one is remembered by its digest
 RETRY_S = 60.0  # for a version whose bundle could not be had
 # No more is read at the start than is remembered of a running monitor: 200,000 decisions, and labels that came before
 # their decision. A label of an older decision is one whose decision is not known, after a start as before it.
@@ -108,7 +110,9 @@ class Monitor:
                 **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
             )
             ends = TransactionEnds(s)
-        self._intake = MonitorIntake(s, self._metrics, KnownVersions(self._store.versions), ends)
+        self._intake = MonitorIntake(
+            s, self._metrics, KnownVersions(self._store.versions, self._store.kept_versions), ends
+        )
         try:
             self._told_until = self._intake.reported_until()
             self._assign(consumer)
@@ -187,7 +191,8 @@ class Monitor:
 
     def _take_decision(self, record: Record) -> None:
         if (decision := self._intake.decision(record)) is not None:
-            self._around.decided(record.key, decision)
+            key = record.key or b""
+            self._around.decided(key if len(key) <= MAX_KEY_BYTES else hashlib.sha256(key).digest(), decision)
 
     def _take_label(self, record: Record) -> None:
         if (label := self._intake.label(record)) is not None:

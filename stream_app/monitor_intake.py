@@ -31,21 +31,34 @@ CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each parti
 class KnownVersions:
     """Versions that the registry has; asked again, at a bounded rate, for one that it had not."""
 
-    def __init__(self, look_up: Callable[[], Collection[int]]) -> None:
-        """look_up: what is registered now. Whatever it raises is taken for a registry that is away."""
-        self._look_up = look_up
-        self._known: Collection[int] | None = None  # None: the registry never answered
+    def __init__(self, registered: Callable[[], Collection[int]], kept: Callable[[], Collection[int]]) -> None:
+        """registered: those of the registry; whatever it raises is taken for one that is away. kept: those on disk."""
+        self._registered = registered
+        self._kept = kept
+        self._known: frozenset[int] = frozenset()
+        self._is_complete = False  # the registry has answered
         self._looked_at = -LOOK_UP_INTERVAL_S
 
-    def knows(self, version: int) -> bool:
+    def can_be_watched(self, version: int) -> bool:
+        """Whether a version is registered, or on disk."""
+        self._look_up(version)
+        return version in self._known
+
+    def may_exist(self, version: int) -> bool:
         """Whether a version is registered; also True while the registry has never answered."""
-        if (self._known is None or version not in self._known) and _is_due(self._looked_at):
-            self._looked_at = time.monotonic()
-            try:
-                self._known = frozenset(self._look_up())
-            except Exception as error:  # every kind of store that MLflow knows has errors of its own
-                log.warning("the registry does not say which versions there are: %s", error)
-        return self._known is None or version in self._known
+        self._look_up(version)
+        return version in self._known or not self._is_complete
+
+    def _look_up(self, version: int) -> None:
+        if version in self._known or not _is_due(self._looked_at):
+            return
+        self._looked_at = time.monotonic()
+        self._known = self._known | frozenset(self._kept())
+        try:
+            self._known = frozenset(self._registered()) | self._known
+            self._is_complete = True
+        except Exception as error:  # every kind of store that MLflow knows has errors of its own
+            log.warning("the registry does not say which versions there are: %s", error)
 
 
 class TransactionEnds:
@@ -108,7 +121,7 @@ class MonitorIntake:
         """Snapshots of our model, each with its record; a partition's are on the partition of the same number."""
         found = []
         for record in records:
-            snapshot = self._of_known_version(record, self.records.read_ours(record, PaneSnapshot))
+            snapshot = self._of_known_version(record, self.records.read_ours(record, PaneSnapshot), to_watch=True)
             if snapshot is not None and snapshot.partition != record.partition:
                 self.records.pass_over(record, f"partition is {snapshot.partition}, but it is on {record.partition}")
             elif snapshot is not None:
@@ -145,10 +158,13 @@ class MonitorIntake:
                 break
         return found
 
-    def _of_known_version(self, record: Record, found: T | None) -> T | None:
-        if found is None or self._versions.knows(found.model_version):
+    def _of_known_version(self, record: Record, found: T | None, *, to_watch: bool = False) -> T | None:
+        if found is None:
+            return None
+        version = found.model_version
+        if self._versions.can_be_watched(version) if to_watch else self._versions.may_exist(version):
             return found
-        self.records.pass_over(record, f"model_version is {found.model_version}, which is not registered")
+        self.records.pass_over(record, f"model_version is {version}, which is not registered")
         return None
 
 
