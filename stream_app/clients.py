@@ -102,3 +102,18 @@ def _knock(bootstrap: str, patience_s: float) -> None:
             refused = error
     if refused is not None:
         raise refused
+
+
+def readable_codecs() -> dict[str, bool]:
+    """Of each codec that Kafka knows, whether both clients and our own decoder can read records compressed with it."""
+    import aiokafka.codec
+    import kafka.codec
+
+    try:
+        import stream_app.decompression  # noqa: F401 (it imports what it decompresses with)
+    except ImportError:
+        return dict.fromkeys(("gzip", "snappy", "lz4", "zstd"), False)
+    return {
+        name: bool(getattr(aiokafka.codec, f"has_{name}")() and getattr(kafka.codec, f"has_{name}")())
+        for name in ("gzip", "snappy", "lz4", "zstd")
+    }

@@ -13,7 +13,15 @@ from uuid import uuid4
 import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from schemas.cluster import Secret
 from schemas.errors import BrokerError, ConfigError
@@ -23,6 +31,10 @@ from stream_app.broker import EmbeddedBroker, free_port
 from stream_app.clients import arguments
 from stream_app.reading import read_to_end
 from stream_app.topic_admin import create_topics, partition_counts
+from tamiz.doctor.cluster_checks import settings_readable
+from tamiz.doctor.facts import ClusterFacts, Unknown
+from tamiz.doctor.gather_cluster import cluster_facts
+from tamiz.doctor.topic_checks import rights
 from tamiz.user_file import add_user
 from tests.certificates import Pem, authority_and
 from tests.worker_process import running_worker
@@ -34,6 +46,7 @@ SECRET = "a-secret-of-our-own"
 class Guarded(msgspec.Struct):
     """A broker that lets nobody in unasked, but for the plain listener that set it up."""
 
+    plain: str
     scram: int
     mtls: int
     authority: Pem
@@ -77,6 +90,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(authority.certificate),
         "listener.name.mtls.ssl.client.auth": "required",
+        # Rights are asked for of topics that have an ACL; of all others whoever is let in may do everything.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+        "super.users": "User:ANONYMOUS",
         "sasl.enabled.mechanisms": "SCRAM-SHA-512",
         "listener.name.scram.scram-sha-512.sasl.jaas.config": (
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -88,7 +105,29 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             [UserScramCredentialUpsertion("tamiz", ScramMechanism.SCRAM_SHA_512, PASSWORD)]
         )
         admin.close()
-        yield Guarded(scram, mtls, authority, client, stranger)
+        yield Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
+
+
+@pytest.mark.kafka
+def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
+    settings = own_topics(guarded.by_password(load({})))
+    plain = KafkaAdminClient(bootstrap_servers=guarded.plain)
+    for topic, operation in (
+        (settings.decisions_topic, ACLOperation.READ),
+        (settings.labels_topic, ACLOperation.WRITE),
+    ):
+        pattern = ResourcePattern(ResourceType.TOPIC, topic)
+        for allowed in (operation, ACLOperation.DESCRIBE):
+            plain.create_acls([ACL("User:tamiz", "*", allowed, ACLPermissionType.ALLOW, pattern)])
+    plain.close()
+    cluster = cluster_facts(settings)
+    assert isinstance(cluster, ClusterFacts)
+    found = {f.subject: f for f in rights(settings, cluster)}
+    assert (found[settings.decisions_topic].status, found[settings.labels_topic].status) == ("warning", "problem")
+    assert "no WRITE, which worker needs" in found[settings.decisions_topic].seen
+    assert found[settings.transactions_topic].status == "ok"
+    assert isinstance(cluster.topics[settings.decisions_topic].config, Unknown)
+    assert [f.status for f in settings_readable(settings, cluster)] == ["not checked"]
 
 
 def own_topics(settings: Settings) -> Settings:

@@ -1,0 +1,62 @@
+"""Every check over the facts; none can keep the others from being made. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from schemas.settings import Settings
+from tamiz.doctor import cluster_checks, host_checks, topic_checks
+from tamiz.doctor.facts import Facts, Unknown
+from tamiz.doctor.findings import Finding, not_checked, problem
+
+_OF_CLUSTER = (
+    topic_checks.topics_exist,
+    topic_checks.partitions,
+    topic_checks.record_sizes,
+    topic_checks.retention,
+    topic_checks.cleanup,
+    topic_checks.copies,
+    topic_checks.rights,
+    cluster_checks.settings_readable,
+    cluster_checks.offsets_kept,
+    cluster_checks.positions,
+    cluster_checks.group_rights,
+    cluster_checks.internal_copies,
+)
+_OF_SETTINGS = (
+    host_checks.kafka_exposure,
+    host_checks.registry_exposure,
+    host_checks.receivers_exposure,
+)
+
+
+def examine(settings: Settings, facts: Facts) -> list[Finding]:
+    """What there is to say, in the order of the checks."""
+    found: list[Finding] = []
+    cluster, registry, machine = facts.cluster, facts.registry, facts.machine
+    if isinstance(cluster, Unknown):
+        found.append(problem("cluster", cluster.reason, "set TAMIZ_BOOTSTRAP_SERVERS, or start the brokers"))
+    else:
+        for check in _OF_CLUSTER:
+            found += _survived(check.__name__, partial(check, settings, cluster))
+        found += _survived("clocks", lambda: cluster_checks.clocks(settings, cluster, facts.now_ms))
+        if not isinstance(machine, Unknown):
+            found += _survived("compression", lambda: topic_checks.compression(settings, cluster, machine.codecs))
+    if isinstance(registry, Unknown):
+        found.append(problem("registry", registry.reason, "set TAMIZ_MLFLOW_TRACKING_URI, or start the server there"))
+    else:
+        found += _survived("champion", lambda: host_checks.champion(settings, registry))
+    for of_settings in _OF_SETTINGS:
+        found += _survived(of_settings.__name__, partial(of_settings, settings))
+    if isinstance(machine, Unknown):
+        found.append(not_checked("this machine", machine.reason))
+    else:
+        for of_machine in (host_checks.web_exposure, host_checks.state_folder, host_checks.libraries):
+            found += _survived(of_machine.__name__, partial(of_machine, settings, machine))
+    return found
+
+
+def _survived(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:  # a cluster may answer anything; the other checks are made all the same
+        yield not_checked(name.replace("_", " "), f"the check failed: {type(error).__name__}: {error}")
