@@ -14,11 +14,15 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from monitoring.bins import FrozenBins
+from monitoring.bundle_trial import try_trees
+from monitoring.bundle_validation import check_distributions, check_manifest
 from monitoring.layout import check_profile, layout
+from monitoring.reference import load_reference
 from schemas.errors import ModelIncompatible
-from schemas.manifest import MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
+from schemas.manifest import CALIBRATION_FILE, MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_BYTES = {MANIFEST_FILE: 64 * 1024 * 1024, MODEL_FILE: MAX_FILE_BYTES, CALIBRATION_FILE: 64 * 1024 * 1024}
 GOLDEN_TOLERANCE = 1e-6
 
 Matrix = npt.NDArray[np.float32]
@@ -39,22 +43,25 @@ class ScoringModel:
         self.version = version
 
     @classmethod
-    def load(cls, folder: Path, version: int) -> "ScoringModel":
-        """Read the bundle in a folder and check it against its own manifest.
+    def load(cls, folder: Path, version: int, passed: Path | None = None) -> "ScoringModel":
+        """Read the bundle in a folder and check it against its own manifest, first in a child process.
 
         version: the model version it is, which a bundle does not know before it is registered.
-        Raises ModelIncompatible when a file is absent, damaged or larger than 512 MB, when trees and manifest disagree
-        about the features, when a golden vector is not answered as written, or when the profile does not fit them.
+        passed: folder in which trees that a child process could load are remembered.
+        Raises ModelIncompatible when a file is absent, damaged or too large, when it holds what training never writes,
+        when trees and manifest disagree about the features, when a golden vector is not answered as written, when the
+        profile or the calibration does not fit them, or when loading it would crash.
         """
-        for path in (folder / MANIFEST_FILE, folder / MODEL_FILE):
-            _check_size(path)
+        check_sizes(folder)
         manifest = read_manifest(folder)
+        check_manifest(manifest)
         path = folder / MODEL_FILE
         content = path.read_bytes()
         if (digest := hashlib.sha256(content).hexdigest()) != manifest.model_sha256:
             raise ModelIncompatible(
                 f"{path}: damaged, its SHA-256 is {digest[:12]}… and not {manifest.model_sha256[:12]}…; fetch it again"
             )
+        try_trees(folder, digest, passed)
         booster = xgb.Booster({"nthread": 1})  # more threads slow small batches
         try:
             booster.load_model(bytearray(content))
@@ -64,6 +71,9 @@ class ScoringModel:
         model._check_features()
         model._check_golden()
         check_profile(manifest)
+        check_distributions(manifest)
+        if (folder / CALIBRATION_FILE).exists():
+            load_reference(folder)
         return model
 
     @property
@@ -94,6 +104,10 @@ class ScoringModel:
         rows = xgb.DMatrix(matrix, feature_names=names, feature_types=self._types, enable_categorical=True, nthread=1)
         return np.asarray(self._booster.predict(rows, pred_contribs=True), dtype=np.float32)
 
+    def as_json(self) -> bytes:
+        """The trees as XGBoost's own JSON."""
+        return bytes(self._booster.save_raw("json"))
+
     def _check_features(self) -> None:
         names, types = list(self.manifest.names), self._types
         found = self._booster.num_features(), self._booster.feature_names, self._booster.feature_types
@@ -120,13 +134,20 @@ class ScoringModel:
             )
 
 
-def _check_size(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ModelIncompatible(f"{path}: {error.strerror}; a bundle holds {MODEL_FILE} and {MANIFEST_FILE}") from None
-    if size > MAX_FILE_BYTES:
-        raise ModelIncompatible(f"{path}: {size} bytes, a bundle's file has at most {MAX_FILE_BYTES}")
+def check_sizes(folder: Path) -> None:
+    """Raise ModelIncompatible when a file of a bundle is absent or too large."""
+    for name, most in MAX_BYTES.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            if name == CALIBRATION_FILE:  # scoring does without it
+                continue
+            raise ModelIncompatible(
+                f"{path}: {error.strerror}; a bundle holds {MODEL_FILE} and {MANIFEST_FILE}"
+            ) from None
+        if size > most:
+            raise ModelIncompatible(f"{path}: {size} bytes, a bundle's {name} has at most {most}")
 
 
 def _pairs(names: Sequence[str] | None, types: Sequence[str] | None) -> str:

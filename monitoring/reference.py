@@ -69,9 +69,15 @@ def load_reference(folder: Path) -> Reference:
         if {len(v) for v in (rows, dispersion, tolerance, importance)} != {len(bins.names)}:
             raise ValueError(f"it does not speak of all {len(bins.names)} features")
         correlation = correlation.reshape(len(bins.names), len(bins.names))
+        if not (np.isfinite(shares).all() and (shares >= 0).all() and (shares.sum(axis=-1) > 0).all()):
+            raise ValueError("its shares are not shares")
+        if not all(np.isfinite(v).all() and (v >= 0).all() for v in (rows, dispersion, tolerance, importance)):
+            raise ValueError("its rows, dispersion, tolerance or importance are below zero or no numbers")
+        if (np.abs(correlation) > 1 + 1e-6).any():
+            raise ValueError("a correlation lies beyond 1")
     except FileNotFoundError:
         raise ModelIncompatible(f"{path}: not there, so its drift cannot be told; {REMEDY}") from None
-    except (OSError, ValueError) as error:  # msgspec's are ValueErrors
+    except (OSError, ValueError, TypeError) as error:  # msgspec's are ValueErrors
         raise ModelIncompatible(f"{path}: {error}; {REMEDY}") from None
     # float32 has rounded them; what they sum to must not differ from one.
     shares /= shares.sum(axis=-1, keepdims=True)

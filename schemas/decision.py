@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from schemas.errors import ModelIncompatible
 
+NEVER = 1.01  # a threshold above every probability
 OUTCOMES = ("approve", "review", "decline")
 DECISION_IDS = uuid.UUID("f7810325-5a11-50ee-ad6d-cefd1ddac460")  # UUIDv5 of "tamiz:decision" among URLs
 _NAMESPACE = DECISION_IDS.bytes

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
+from monitoring.bundle_trial import remember
 from monitoring.model import Matrix, ScoringModel, feature_types
 from schemas.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
 from training.resampling import Resampling, resample
@@ -122,5 +123,6 @@ def write_bundle(folder: Path, booster: xgb.Booster, manifest: Manifest, golden:
         for row, score in zip(golden.tolist(), predict(booster, golden).tolist(), strict=True)
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    remember(digest)  # made here: nothing hostile to try in a child process
     write_manifest(folder, msgspec.structs.replace(manifest, golden=vectors, model_sha256=digest))
     return ScoringModel.load(folder, version=0)

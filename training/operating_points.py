@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from schemas.decision import NEVER as NEVER
 from schemas.decision import OperatingPoints
 from schemas.errors import ConfigError
 from schemas.settings import Settings
@@ -18,7 +19,6 @@ from training.point_metrics import CostMatrix, Floats, Ranked, f_beta, losses, r
 
 REVIEW_BUDGET = 0.02
 DECLINE_BUDGET = 0.002
-NEVER = 1.01  # above every probability
 
 
 class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
