@@ -19,6 +19,7 @@ from schemas.errors import ModelIncompatible
 
 TIMEOUT_S = 120
 MAX_CPU_S = 60
+SECRET_PREFIXES = ("TAMIZ_", "MLFLOW_", "AWS_")  # of variables that the child has no need of
 CHILD = "import sys; sys.path[:] = sys.argv[3:]; from monitoring.trial_process import main; main(*sys.argv[1:3])"
 
 _passed: set[str] = set()  # SHA-256 of trees that this process has made, or a child of it has loaded
@@ -56,6 +57,7 @@ def _run(bundle: Path, sha256: str) -> None:
             stderr=subprocess.DEVNULL,
             timeout=TIMEOUT_S,
             cwd=os.sep,
+            env={name: value for name, value in os.environ.items() if not name.startswith(SECRET_PREFIXES)},
         )
     except subprocess.TimeoutExpired:
         raise ModelIncompatible(

@@ -6,6 +6,7 @@ All are data: nothing in a bundle is executed or unpickled.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -120,6 +121,21 @@ def bundle_digest(folder: Path) -> str:
         except OSError as error:
             raise ModelIncompatible(f"{folder / name}: {error.strerror}") from None
     return digest.hexdigest()
+
+
+def check_digest(folder: Path, expected: Mapping[str, str | None]) -> str:
+    """A bundle's SHA-256. expected: what others say it is, by their name; None: that one does not say.
+
+    Raises ModelIncompatible when one of them says something else.
+    """
+    sha256 = bundle_digest(folder)
+    for source, wanted in expected.items():
+        if wanted is not None and wanted != sha256:
+            raise ModelIncompatible(
+                f"{folder}: the bundle's SHA-256 is {sha256[:12]}…, {source} says {wanted[:12]}…: it was exchanged or "
+                "damaged; put the artifacts back, or promote another version"
+            )
+    return sha256
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `print
 | PDF paragraphs of reportlab | `pdf_text` | its XML, and texts longer than a page |
 | chat | `chat_text` | mentions, links, markup of Slack and Mattermost |
 | mail headers | `mail_header` | a second header |
+| anything that may hold an address | `without_credentials` | users, passwords and tokens in URLs |
 | labels of metrics, keys of state | `KnownNames` | a number of names that grows with the input |
 """
 
@@ -34,6 +35,8 @@ _FORMULA = re.compile(r"[\s\0]*[=+\-@|%＝＋－＠]|[\t\r\n\0]")
 # A program that splits at another separator than the file's sees a cell begin after it.
 _FORMULA_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)(?=[=+\-@＝＋－＠])")
 _GUARDED_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)'(?=[=+\-@＝＋－＠])")
+_USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY_SECRET = re.compile(r"([?&](?:password|token|secret|access_key)=)[^&\s:;,'\"]+", re.IGNORECASE)
 _UNSAFE_IN_JSON = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
@@ -55,6 +58,15 @@ def printable(text: str, longest: int | None = None) -> str:
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _escaped(c) for c in text)
     return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """A text with users and passwords in addresses, and secrets in their queries, masked.
+
+    >>> without_credentials("postgresql://ml:p@ss@db/mlflow?password=x: refused; proxy http://u:p@proxy:3128")
+    'postgresql://***@db/mlflow?password=***: refused; proxy http://***@proxy:3128'
+    """
+    return _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
 def terminal(text: str, longest: int | None = None) -> str:

@@ -3,7 +3,7 @@
 A setting called ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file; the
 environment wins.
 The file is ``tamiz.toml`` in the working directory, or the one that ``TAMIZ_CONFIG`` names.
-``MLFLOW_TRACKING_URI`` is read as MLflow's own clients read it.
+``MLFLOW_TRACKING_URI`` and the credentials beside it are read as MLflow's own clients read them.
 """
 
 import difflib
@@ -21,6 +21,8 @@ from schemas.errors import ConfigError
 from schemas.events import Severity
 from schemas.hosts import networks, page_names
 from schemas.receivers import check_receivers
+from schemas.registry_access import VARIABLES, settle_access
+from schemas.sanitize import without_credentials
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -28,7 +30,10 @@ Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Cost = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(min_length=1)]
-SECRETS = frozenset({"sasl_password", "slack_webhook", "smtp_password", "webhook_secret", "webhook_url"})
+SECRETS = frozenset(
+    {"sasl_password", "mlflow_password", "mlflow_token", "slack_webhook", "smtp_password"}
+    | {"webhook_secret", "webhook_url"}
+)
 
 
 def about(text: str) -> Meta:
@@ -75,6 +80,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mlflow_tracking_uri: Annotated[
         Name | None,
         about("MLflow's tracking and registry server (`MLFLOW_TRACKING_URI` works too); unset: SQLite in `state_dir`"),
+    ] = None
+    mlflow_username: Annotated[
+        Name | None, about("user for a server that asks (`MLFLOW_TRACKING_USERNAME` works too)")
+    ] = None
+    mlflow_password: Annotated[
+        Secret | None, about("with `mlflow_username`: the password (`MLFLOW_TRACKING_PASSWORD`); never shown")
+    ] = None
+    mlflow_token: Annotated[
+        Secret | None, about("bearer token instead of both (`MLFLOW_TRACKING_TOKEN`); never shown")
+    ] = None
+    mlflow_cafile: Annotated[
+        Path | None,
+        about(
+            "PEM file of the authorities to trust, with `https` (`MLFLOW_TRACKING_SERVER_CERT_PATH`); unset: the usual"
+        ),
     ] = None
     artifact_root: Annotated[
         Name | None,
@@ -214,17 +234,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The registry to speak to, the default filled in."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.state_dir.resolve() / 'mlflow.db'}"
 
+    @property
+    def registry_name(self) -> str:
+        """The registry's address for people, without credentials."""
+        return without_credentials(self.tracking_uri)
+
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
-    environ: the environment, ``TAMIZ_*`` and ``MLFLOW_TRACKING_URI`` are looked at.
+    environ: the environment, ``TAMIZ_*`` and MLflow's own variables are looked at.
     Raises ConfigError naming the setting, the value and the remedy.
     """
     values = _from_file(environ)
     fields = {f.name: f for f in msgspec.structs.fields(Settings)}
-    if uri := environ.get("MLFLOW_TRACKING_URI"):
-        values["mlflow_tracking_uri"] = uri
+    values |= {name: environ[variable] for variable, name in VARIABLES.items() if environ.get(variable)}
     for variable, text in environ.items():
         if not variable.startswith("TAMIZ_") or variable == "TAMIZ_CONFIG" or not text:
             continue
@@ -238,15 +262,16 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         try:
             values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
-            shown = "***" if name in SECRETS else repr(value)
+            shown = "***" if name in SECRETS else without_credentials(repr(value))
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     _check_access(values)
+    settle_access(values)
     check_receivers(values)
     page_names(values.get("web_hosts"))
     networks(values.get("web_trusted_proxies"))
     if "artifact_root" in values and not values.get("mlflow_tracking_uri", "sqlite:").startswith("sqlite:"):
         raise ConfigError(
-            f"artifact_root is {values['artifact_root']!r}, and the server {values['mlflow_tracking_uri']} decides "
+            f"artifact_root is {values['artifact_root']!r}, and the server of mlflow_tracking_uri decides "
             "itself where artifacts are kept (its --artifacts-destination): leave artifact_root unset"
         )
     return Settings(**values)

@@ -186,6 +186,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
     async def on_start(self) -> None:
         """Open the pages."""
         self._show_model()
+        self._show_registry()
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
         port = await self._pages.start(self._settings.web_host, self._settings.web_port)
         self._watch.start()
@@ -228,8 +229,11 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
                 if await asyncio.to_thread(self._store.refresh):
                     self._metrics.model_swaps.inc()
                     self._show_model()
+                self._show_registry()
             except (RegistryAwayError, ModelIncompatible) as error:
+                self._show_registry()
                 self._metrics.registry_failures.inc()
+                self._metrics.bundles_refused.inc(isinstance(error, ModelIncompatible))
                 log.warning("version %d goes on deciding: %s", self._store.current.version, error)
 
     def readiness(self) -> Readiness:
@@ -246,6 +250,8 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
             model=model.manifest.model if model else None,
             model_version=model.version if model else None,
             forced=model.manifest.forced if model else None,
+            recorded=self._store.recorded if model else None,
+            registry_disagreement=self._store.disagreement,
             partitions=tuple(partitions),
         )
 
@@ -263,6 +269,10 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         model = self._store.current
         self._metrics.model_version.set(model.version)
         self._metrics.model_forced.set(model.manifest.forced)
+
+    def _show_registry(self) -> None:
+        self._metrics.champion_unrecorded.set(not self._store.recorded)
+        self._metrics.registry_disagrees.set(self._store.disagreement is not None)
 
 
 def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:

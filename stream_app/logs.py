@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.sanitize import indented, json_line, log_line
+from schemas.sanitize import indented, json_line, log_line, without_credentials
 from schemas.settings import Settings
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -23,11 +23,11 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """The record's line."""
-        return log_line(super().formatMessage(record))
+        return log_line(without_credentials(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """The traceback."""
-        return "  " + indented(super().formatException(ei))
+        return "  " + indented(without_credentials(super().formatException(ei)))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
         """The stack that `stack_info` asks for."""
@@ -49,7 +49,7 @@ class JsonLines(logging.Formatter):
         shown |= {name: value for name, value in vars(record).items() if name not in ORDINARY}
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)
-        return json_line(_encoded(shown))
+        return json_line(without_credentials(_encoded(shown)))
 
 
 def _encoded(shown: dict[str, Any]) -> str:

@@ -42,6 +42,17 @@ class WorkerMetrics:
         )
         self.model_version = Gauge("tamiz_model_version", "Version of the model that decides", registry=r)
         self.model_forced = Gauge("tamiz_model_forced", "1 when it serves without having proved skill", registry=r)
+        self.champion_unrecorded = Gauge(
+            "tamiz_champion_unrecorded", "1 when it serves without a promotion in the registry's history", registry=r
+        )
+        self.registry_disagrees = Gauge(
+            "tamiz_registry_disagrees",
+            "1 when the registry's alias `champion` is not what its history of promotions says",
+            registry=r,
+        )
+        self.bundles_refused = Counter(
+            "tamiz_bundles_refused", "Bundles refused: damaged, exchanged, implausible or crashing", registry=r
+        )
         self.model_swaps = Counter("tamiz_model_swaps", "Champions taken over while running", registry=r)
         self.registry_failures = Counter("tamiz_registry_failures", "Times the registry gave no champion", registry=r)
         self.passed_over = Counter(

@@ -64,7 +64,7 @@ def say_json(record: object, *, indent: int = 2) -> None:
 
 def say_error(error: BaseException) -> None:
     """An error of ours on standard error: its first line, and others indented below."""
-    print(f"tamiz: {sanitize.indented(str(error))}", file=sys.stderr)
+    print(f"tamiz: {sanitize.indented(sanitize.without_credentials(str(error)))}", file=sys.stderr)
 
 
 def say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

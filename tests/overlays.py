@@ -31,6 +31,8 @@ def environment(overlay: str, name: str) -> dict[str, str]:
         found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
     secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
     asked = {"tamiz-kafka"} if found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL") else set()
+    asked |= {"tamiz-mlflow"} if found["TAMIZ_MLFLOW_TRACKING_URI"].startswith("https://") else set()
+    found.pop("TAMIZ_MLFLOW_CAFILE", None)  # a file of the pod's; that it is mounted is a test of its own
     return found | {k: "invented" for k, ref in secret.items() if ref["name"] in asked or not ref.get("optional")}
 
 

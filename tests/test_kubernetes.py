@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -86,7 +88,22 @@ def commands_of(o: Object) -> list[str]:
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
 def test_a_pod_runs_a_command_that_there_is_with_settings_that_there_are(overlay: str, name: str) -> None:
     parse(commands_of(rendered(overlay)[name]))
-    assert settings(overlay, name).tracking_uri.startswith("http://")
+    of = settings(overlay, name)
+    assert of.tracking_uri.startswith("http://" if overlay == "dev" else "https://")
+    assert (of.mlflow_username is None, of.mlflow_password is None) == (overlay == "dev",) * 2
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+@pytest.mark.parametrize("name", [*PODS, *JOBS])
+def test_the_authority_of_mlflows_certificate_is_where_the_setting_says(overlay: str, name: str) -> None:
+    objects = rendered(overlay)
+    file = Path(objects["ConfigMap/tamiz"]["data"]["TAMIZ_MLFLOW_CAFILE"])
+    pod = pod_spec(objects[name])
+    assert pod is not None
+    (mounted,) = [m["name"] for m in pod["containers"][0]["volumeMounts"] if m["mountPath"] == str(file.parent)]
+    (kept,) = [v["configMap"]["name"] for v in pod["volumes"] if v["name"] == mounted]
+    made = (FOLDER / "secrets.example.sh").read_text(encoding="utf-8")
+    assert re.search(rf"create configmap {kept} .*\n +--from-file={file.name}=", made)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -208,7 +225,7 @@ def test_the_way_to_brokers_and_registry_is_open(overlay: str) -> None:
         for peer in rule["to"]
         for port in rule["ports"]
     }
-    for address in (of.bootstrap_servers, of.tracking_uri.removeprefix("http://")):
+    for address in (of.bootstrap_servers, urlsplit(of.tracking_uri).netloc):
         host, port = str(address).split(":")
         assert (host.split(".")[1], int(port)) in ways
 

@@ -1,23 +1,26 @@
 """The registry: real MLflow on SQLite in a folder of the test's own."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from monitoring.model import ScoringModel
+from schemas.dataset import load_dataset
 from schemas.errors import ModelUnavailable
-from schemas.settings import Settings
+from schemas.manifest import bundle_digest
+from schemas.registry_access import VARIABLES
+from schemas.settings import Settings, load
+from stream_app.model_store import ModelStore
+from tests.certificates import authority_and
+from tests.mlflow_server import basic, guard, mlflow_server
 from tests.small_bundle import history, small_bundle
 from training import moves, registry
 
@@ -156,33 +159,45 @@ def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path, free_
     assert "\n" not in str(told.value)
 
 
-@pytest.fixture
-def server(tmp_path: Path, free_port: int) -> Iterator[str]:
-    """An MLflow server that keeps the artifacts to itself, as in production."""
-    store, artifacts = f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "kept by the server"
-    options = ["--backend-store-uri", store, "--artifacts-destination", str(artifacts), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(free_port), *options]
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{free_port}"
-    try:
-        deadline = time.monotonic() + 90
-        while not _healthy(url):
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-            time.sleep(0.2)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("server")) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
-def _healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+def test_a_server_that_asks_who_comes_lets_in_by_password_or_token_over_tls_and_nothing_shows_them(
+    server: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable in VARIABLES:  # set by us, and put back afterwards
+        monkeypatch.setenv(variable, "")
+    authority, (ours,) = authority_and(tmp_path, "proxy")
+    secrets = "p@ss/word-of-ana", "token-of-a-program"
+    with guard(server, {basic("ana", secrets[0]), f"Bearer {secrets[1]}"}, ours) as address:
+        url = {"TAMIZ_MLFLOW_TRACKING_URI": address, "TAMIZ_MODEL": "guarded", "TAMIZ_STATE_DIR": str(tmp_path / "s")}
+        trusting = url | {"TAMIZ_MLFLOW_CAFILE": str(authority.certificate)}
+        within = address.replace("://", f"://ana:{quote(secrets[0], safe='')}@")
+        by_password = load(trusting | {"TAMIZ_MLFLOW_USERNAME": "ana", "MLFLOW_TRACKING_PASSWORD": secrets[0]})
+        by_token = load(trusting | {"TAMIZ_MLFLOW_TOKEN": secrets[1]})
+        in_the_address = load(trusting | {"TAMIZ_MLFLOW_TRACKING_URI": within})
+
+        version = registry.register(by_password, bundle, report=report(bundle), metrics={}, params={}, tags={})
+        moves.promote(by_token, version, "a token moves as well")
+        assert moves.champion(in_the_address) == version
+        store = ModelStore(by_token, load_dataset("card_transactions"))
+        assert bundle_digest(store.folder(version)) == bundle_digest(bundle)
+
+        wrong = load(trusting | {"TAMIZ_MLFLOW_TRACKING_URI": within.replace("ana", "eve")})
+        told = []
+        for refused in (load(trusting), wrong, load(url)):
+            with pytest.raises(ModelUnavailable, match="TAMIZ_MLFLOW_TOKEN") as error:
+                registry.champion(refused)
+            told.append(str(error.value))
+    assert "401" in told[0]
+    assert "401" in told[1]
+    assert "CERTIFICATE_VERIFY_FAILED" in told[2]
+    shown = [*told, caplog.text, *(str(s) + s.registry_name for s in (by_password, by_token, in_the_address, wrong))]
+    for secret in (*secrets, quote(secrets[0], safe="")):
+        assert [text for text in shown if secret in text] == []
 
 
 def test_a_server_that_proxies_artifacts_serves_as_well(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.cluster import Secret
 from schemas.errors import ConfigError
 from schemas.settings import describe, load
 
@@ -61,3 +62,36 @@ def test_the_value_of_an_unknown_setting_is_not_repeated_and_the_nearest_is_name
         load(environ)
     assert "hunter2" not in str(refused.value)
     assert "did you mean sasl_password?" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param({"TAMIZ_MLFLOW_USERNAME": "ana"}, "go together", id="a user without a password"),
+        pytest.param(
+            {"TAMIZ_MLFLOW_USERNAME": "ana", "TAMIZ_MLFLOW_PASSWORD": "hola", "TAMIZ_MLFLOW_TOKEN": "hola"},
+            "one of them",
+            id="both",
+        ),
+        pytest.param({"TAMIZ_MLFLOW_CAFILE": "/nowhere.pem"}, "/nowhere.pem", id="no such file"),
+        pytest.param({"TAMIZ_ARTIFACT_ROOT": "s3://a"}, "artifact_root", id="another setting, told with the address"),
+    ],
+)
+def test_credentials_of_the_registry_that_contradict_each_other_are_refused_unshown(
+    given: dict[str, str], told: str
+) -> None:
+    address = {"TAMIZ_MLFLOW_TRACKING_URI": "https://registry:5000"}
+    if "TAMIZ_ARTIFACT_ROOT" in given:
+        address = {"TAMIZ_MLFLOW_TRACKING_URI": "postgresql://ana:hola@db/mlflow"}
+    with pytest.raises(ConfigError, match=told) as caught:
+        load(address | given)
+    assert "hola" not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_shown_nowhere() -> None:
+    database = load({"TAMIZ_MLFLOW_TRACKING_URI": "postgresql://ana:hola@db/mlflow"})
+    assert database.tracking_uri == "postgresql://ana:hola@db/mlflow"
+    assert database.registry_name == "postgresql://***@db/mlflow"
+    server = load({"MLFLOW_TRACKING_URI": "https://ana:h%40la@registry:5000"})
+    assert server.tracking_uri == "https://registry:5000"
+    assert (server.mlflow_username, server.mlflow_password) == ("ana", Secret("h@la"))

@@ -249,6 +249,8 @@ def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -
             "model": settings.model,
             "model_version": registry.champion(settings),
             "forced": True,
+            "recorded": True,
+            "registry_disagreement": None,
             "partitions": [0, 1],
         }
         metrics = worker.get("/metrics")[1]

@@ -294,4 +294,5 @@ def _tags(history: History, verdict: Verdict, environment: Environment, forced: 
         "verdict_sentence": verdict.sentence,
     }
     commit = environment.git_commit
-    return tags | ({"git_commit": commit} if commit else {}) | ({"forced": forced} if forced else {})
+    tags |= {"git_commit": commit} if commit else {}
+    return tags | ({"forced": forced or "no reason was given"} if forced is not None else {})

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monitoring.model import ScoringModel
+from monitoring.model import ScoringModel, check_sizes
 from monitoring.reference import Reference, load_reference
 from schemas.errors import ModelUnavailable
+from schemas.manifest import check_digest
 from schemas.settings import Settings
 from training import moves, registry
 
@@ -18,7 +19,7 @@ def registered_model(settings: Settings, version: int | None = None) -> ScoringM
     Raises ModelUnavailable when there is no such version or no champion, ModelIncompatible when its bundle is damaged.
     """
     with _bundle(settings, version) as (folder, number):
-        return ScoringModel.load(folder, number)
+        return ScoringModel.load(folder, number, passed(settings))
 
 
 def registered_reference(settings: Settings, version: int | None = None) -> tuple[ScoringModel, Reference]:
@@ -27,14 +28,25 @@ def registered_reference(settings: Settings, version: int | None = None) -> tupl
     Raises as `registered_model` does, and ModelIncompatible when the bundle holds no reference.
     """
     with _bundle(settings, version) as (folder, number):
-        return ScoringModel.load(folder, number), load_reference(folder)
+        return ScoringModel.load(folder, number, passed(settings)), load_reference(folder)
 
 
 @contextmanager
 def _bundle(settings: Settings, version: int | None) -> Iterator[tuple[Path, int]]:
+    now = moves.standing(settings)
     if version is None and (version := moves.champion(settings)) is None:
         raise ModelUnavailable(
             f"the model {settings.model!r} has no champion; name one with --version, or train with `tamiz train`"
         )
-    with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as folder:
-        yield registry.download_bundle(settings, version, Path(folder)), version
+    promoted = now.promotion.bundle_sha256 if now.promotion and now.champion == version else None
+    with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
+        folder = registry.download_bundle(settings, version, Path(scratch))
+        check_sizes(folder)
+        tag = registry.version_tags(settings, version).get("bundle_sha256")
+        check_digest(folder, {"the version's tag": tag, "the history of promotions": promoted})
+        yield folder, version
+
+
+def passed(settings: Settings) -> Path:
+    """Where trees that a child process could load are remembered, as workers do."""
+    return settings.state_dir / "models" / "passed"

@@ -14,6 +14,7 @@ What a version becomes, and that it is written down, stands in `training.moves`,
 """
 
 import logging
+import os
 import shlex
 import tempfile
 import warnings
@@ -43,6 +44,8 @@ from schemas.actor import os_actor
 from schemas.errors import ConfigError, ModelUnavailable
 from schemas.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
 from schemas.private_files import narrow_state, private_folder
+from schemas.registry_access import lend_to_mlflow
+from schemas.sanitize import without_credentials
 from schemas.settings import Settings
 
 CHAMPION = "champion"
@@ -152,6 +155,16 @@ def run_of(settings: Settings, version: int) -> str:
         return str(client.get_model_version(settings.model, str(version)).run_id)
 
 
+def version_tags(settings: Settings, version: int) -> dict[str, str]:
+    """Our tags of a version, without `tamiz.`.
+
+    Raises ModelUnavailable when there is no such version, or the registry cannot be reached.
+    """
+    with opened(settings) as client:
+        tags = client.get_model_version(settings.model, str(version)).tags
+    return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
+
+
 def artifact(settings: Settings, run_id: str, name: str) -> bytes:
     """What a file of a run holds.
 
@@ -191,20 +204,24 @@ def ui_command(settings: Settings) -> str:
     'http://registry:5000'
     """
     uri = settings.tracking_uri
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(without_credentials(uri))}"
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[MlflowClient]:
     """An MLflow client, with what goes wrong beneath it told in one line of ours."""
     uri = settings.tracking_uri
+    lend_to_mlflow(settings, os.environ)
     _calm_mlflow()
     try:
         yield _open(uri)
     except STORE_ERRORS as error:
         first = (str(error) or repr(error)).splitlines()[0][:300]
         raise ModelUnavailable(
-            f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI) or the server there"
+            without_credentials(
+                f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI), its credentials "
+                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN), or the server there"
+            )
         ) from error
 
 
@@ -247,7 +264,7 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
     if (found := client.get_experiment_by_name(settings.model)) is not None:
         if root is not None and found.artifact_location.rstrip("/") != root:
             raise ConfigError(
-                f"artifact_root is {root}, and the registry {settings.tracking_uri} keeps what belongs to "
+                f"artifact_root is {root}, and the registry {settings.registry_name} keeps what belongs to "
                 f"{settings.model!r} in {found.artifact_location}: set artifact_root to that, or name another model"
             )
         return str(found.experiment_id)

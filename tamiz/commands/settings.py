@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from schemas import settings as config
+from schemas.sanitize import without_credentials
 
 
 def register(app: typer.Typer) -> None:
@@ -36,4 +37,4 @@ def register(app: typer.Typer) -> None:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, int) else "" if value is None else str(value)
+    return value if isinstance(value, int) else "" if value is None else without_credentials(str(value))

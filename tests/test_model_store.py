@@ -1,0 +1,158 @@
+"""What a worker serves when the registry says one thing and its history of promotions another."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from monitoring import bundle_trial
+from schemas.dataset import load_dataset
+from schemas.errors import ModelIncompatible, ModelUnavailable
+from schemas.manifest import MANIFEST_FILE, MODEL_FILE, bundle_digest
+from schemas.settings import Settings
+from stream_app import model_store
+from stream_app.model_store import ModelStore
+from tests.mutated_bundles import mutate
+from tests.scored_world import learned, month
+from training import moves, registry
+from training.registered import registered_model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "bundle"
+    learned(folder, month(), 1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def promotions_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_store, "PROMOTION_S", 0.0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bundle: Path) -> Settings:
+    """Two versions; the first was promoted."""
+    settings = Settings(state_dir=tmp_path / "state")
+    for _ in range(2):
+        add(settings, bundle)
+    moves.promote(settings, 1, "the first")
+    return settings
+
+
+def add(settings: Settings, bundle: Path, **tags: str) -> int:
+    (bundle.parent / "evaluation").mkdir(exist_ok=True)
+    return registry.register(settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags=tags)
+
+
+def set_alias(settings: Settings, version: int | None) -> None:
+    with registry.opened(settings) as client:
+        if version is None:
+            client.delete_registered_model_alias(settings.model, "champion")
+        else:
+            client.set_registered_model_alias(settings.model, "champion", str(version))
+
+
+def store_of(settings: Settings) -> ModelStore:
+    return ModelStore(settings, load_dataset(settings.dataset))
+
+
+def kept_by_the_registry(settings: Settings, version: int) -> Path:
+    run = registry.run_of(settings, version)
+    (folder,) = (settings.state_dir / "artifacts").rglob(f"{run}/artifacts/bundle")
+    return folder
+
+
+def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(settings: Settings) -> None:
+    store = store_of(settings)
+    store.open()
+    set_alias(settings, 2)
+    assert not store.refresh()
+    assert (store.current.version, store.recorded) == (1, True)
+    assert store.disagreement == "the registry's champion is version 2, its history of promotions ends with version 1"
+    assert registered_model(settings).version == 1
+
+    any_champion = msgspec.structs.replace(settings, unrecorded_champion="serve")
+    lenient = store_of(any_champion)
+    lenient.open()
+    assert (lenient.current.version, lenient.recorded) == (2, False)
+    assert registered_model(any_champion).version == 2
+
+    set_alias(settings, None)
+    assert not store.refresh()
+    assert store.disagreement == "the registry has no champion, its history of promotions ends with version 1"
+    started_now = store_of(settings)
+    started_now.open()
+    assert started_now.current.version == 1
+    moves.promote(settings, 2, "now a person says so")
+    assert store.refresh()
+    assert (store.current.version, store.disagreement, store.recorded) == (2, None, True)
+    assert not lenient.refresh()
+    assert lenient.recorded
+
+
+def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_with_the_remedy(
+    tmp_path: Path, bundle: Path
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    add(settings, bundle)
+    set_alias(settings, 1)
+    with pytest.raises(ModelUnavailable, match=r"tamiz models promote VERSION .*TAMIZ_UNRECORDED_CHAMPION") as told:
+        store_of(settings).open()
+    assert "\n" not in str(told.value)
+
+
+def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again(
+    settings: Settings, bundle: Path, tmp_path: Path
+) -> None:
+    serving = store_of(settings)
+    serving.open()
+    kept = kept_by_the_registry(settings, 2)
+    manifest = msgspec.json.decode((bundle / MANIFEST_FILE).read_bytes())
+    (kept / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest | {"rows": 7}))
+    moves.promote(settings, 2, "before anybody noticed")
+    with pytest.raises(ModelIncompatible, match="the version's tag says"):
+        serving.refresh()
+    assert serving.current.version == 1
+    with pytest.raises(ModelIncompatible, match="the version's tag says"):
+        serving.at_version(2)
+    with pytest.raises(ModelIncompatible, match="tag says"):
+        registered_model(settings, 2)
+    with registry.opened(settings) as client:  # and its tag as well
+        client.delete_model_version_tag(settings.model, "2", "tamiz.bundle_sha256")
+    with pytest.raises(ModelIncompatible, match="the history of promotions says"):
+        serving.refresh()
+    shutil.copy(bundle / MANIFEST_FILE, kept / MANIFEST_FILE)
+    assert serving.refresh()
+    assert serving.current.version == 2
+
+
+def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(settings: Settings, bundle: Path) -> None:
+    serving = store_of(settings)
+    serving.open()
+    moves.promote(settings, add(settings, bundle, verdict="no skill"), "it has none")
+    with pytest.raises(ModelIncompatible, match="skill gate: 'no skill'"):
+        serving.refresh()
+    moves.promote(settings, add(settings, bundle, verdict="no skill", forced="why not"), "it does not say so itself")
+    with pytest.raises(ModelIncompatible, match="says forced: False, the registry says forced: True"):
+        serving.refresh()
+    assert serving.current.version == 1
+
+
+def test_a_champion_whose_trees_would_crash_the_worker_is_refused_and_the_one_before_goes_on(
+    settings: Settings, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = store_of(settings)
+    serving.open()
+    mutate(bundle, tmp_path / "hostile", 1)
+    kept = kept_by_the_registry(settings, 2)
+    for name in (MANIFEST_FILE, MODEL_FILE):
+        shutil.copy(tmp_path / "hostile" / name, kept / name)
+    monkeypatch.setattr(bundle_trial, "_passed", set())
+    with registry.opened(settings) as client:
+        client.set_model_version_tag(settings.model, "2", "tamiz.bundle_sha256", bundle_digest(kept))
+    moves.promote(settings, 2, "whoever set the tag as well")
+    with pytest.raises(ModelIncompatible):
+        serving.refresh()
+    assert serving.current.version == 1
