@@ -27,10 +27,11 @@ VOLUME /var/lib/tamiz
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "tamiz"]
 
-# MLflow's server, with the drivers of its database and of S3; its entry is its own.
+# MLflow's server, with the drivers of its database and of S3, and what its own users need; its entry is its own.
 FROM base AS registry
 USER 0
-RUN /opt/tamiz/bin/pip install --no-cache-dir --disable-pip-version-check psycopg2-binary==2.9.11
+COPY requirements-registry.lock /tmp/
+RUN /opt/tamiz/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /tmp/requirements-registry.lock
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]

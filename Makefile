@@ -91,6 +91,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml anew into requirement
 	grep -E '^(msgspec|numpy|scipy|xgboost)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group bench -c .venv/same.txt -o requirements-bench.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group airflow -o requirements-airflow.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-deps --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group registry -o requirements-registry.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv .tamiz .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -45,7 +45,15 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                     log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
                 started = True
                 publish = _publisher(settings, producer)
-                retrainer = Retrainer(settings, publish, progress, stop=stop, training=train_for, history=history)
+                retrainer = Retrainer(
+                    settings,
+                    publish,
+                    progress,
+                    stop=stop,
+                    training=train_for,
+                    history=history,
+                    past=lambda: _past(settings, past),
+                )
                 _answer_all(consumer, retrainer, intake, stop)
         except (BrokerError, KafkaError) as error:
             if not started:

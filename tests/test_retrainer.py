@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -20,9 +22,9 @@ from tamiz.retraining import serve
 from tests.conftest import Kafka
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
-from tests.trainings import dies, hangs, needs_its_file
+from tests.trainings import dies, hangs, leaves_a_line, needs_its_file
 from tests.worker_process import environment, settings_of_its_own, wait_for
-from training import moves, registry
+from training import claims, moves, registry
 from training.apart import Training
 from training.retrainer import Progress, Retrainer
 from training.simulation import Traffic, simulate
@@ -157,6 +159,45 @@ def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_
     assert retrainer.answer(request())
     assert [e.change for e in told] == ["training-started", "training-failed", "training-started", "promoted"]
     assert told[1].reason == f"{tmp_path / 'history.csv'}: No such file"
+
+
+def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.5)
+    monkeypatch.setattr(claims, "SILENCE_S", 5.0)
+    registry.ensure_reachable(settings)
+    trained = tmp_path / "trained"
+
+    def answer(loop_id: str, stop: threading.Event, told: list[ModelEvent]) -> bool:
+        training, progress = leaves_a_line, Progress()
+        return Retrainer(settings, told.append, progress, stop=stop, training=training, history=trained).answer(
+            request(loop_id)
+        )
+
+    told: list[list[ModelEvent]] = [[], [], []]
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(answer, LOOP, threading.Event(), told[i]) for i in range(2)]
+        assert [one.result(120) for one in both] == [True, True]
+    assert sorted([e.change for e in one] for one in told[:2]) == [[], ["training-started", "promoted"]]
+    assert len(trained.read_text().splitlines()) == 1
+
+    dead = claims.acquire(settings, "another-loop", threading.Event())
+    assert dead is not None
+    dead._ended.set()  # as if its process had died: no beat, and nothing let go
+    assert answer("another-loop", threading.Event(), told[2])
+    assert [e.change for e in told[2]] == ["training-started", "promoted"]
+
+    stop = threading.Event()
+    stopped = claims.acquire(settings, "a-third", stop)
+    assert stopped is not None
+    stopped.end(answered=False)
+    started = time.monotonic()
+    again = claims.acquire(settings, "a-third", stop)
+    assert again is not None
+    assert time.monotonic() - started < claims.SILENCE_S
+    again.end(answered=True)
+    assert claims.acquire(settings, "a-third", stop) is None
 
 
 @contextlib.contextmanager

@@ -32,3 +32,11 @@ def needs_its_file(settings: Settings, request: RetrainRequest, history: Path | 
             loop_id=request.loop_id,
         ),
     )
+
+
+def leaves_a_line(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    assert history is not None
+    with history.open("a") as lines:
+        lines.write(f"{os.getpid()}\n")
+    time.sleep(2)
+    return needs_its_file(settings, request, history)

@@ -1,5 +1,7 @@
 """The retrainer: answers requests for training one after the other, each once, and tells every step.
 
+Several may run: a request is answered by the one that has claimed it in the registry (`training.claims`).
+
     request ─▶ training-started ─▶ registered ─▶ promoted | retained | awaiting-approval
                      └─▶ training-failed ─▶ wait ─▶ training-started …     at most `retrain_attempts` times
 
@@ -20,6 +22,7 @@ from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from training import moves
 from training.apart import BY, Training, run_apart
+from training.claims import RequestClaim, acquire
 
 log = logging.getLogger("tamiz.retrainer")
 
@@ -58,13 +61,16 @@ class Retrainer:
         stop: threading.Event,
         training: Training,
         history: Path | None = None,
+        past: Callable[[], Iterable[ModelEvent]] | None = None,
     ) -> None:
+        """past: `model-events` from the beginning; None: what `progress` has seen is all there is."""
         self._settings = settings
         self._publish = publish
         self._progress = progress
         self._stop = stop
         self._history = history
         self._training = training
+        self._read_past = past
 
     def answer(self, request: RetrainRequest) -> bool:
         """Train as asked, unless it was done; True when the request is dealt with, False when stopped before.
@@ -79,27 +85,53 @@ class Retrainer:
         if loop in self._progress.settled:
             log.info("%s has been trained for already", loop)
             return True
-        while not self._stop.is_set() and loop not in self._progress.settled:
-            if self._progress.failures[loop] >= self._settings.retrain_attempts:
+        claim: RequestClaim | None = None
+        try:
+            while not self._stop.is_set() and not self._dealt_with(loop):
+                if (failed := self._progress.failures[loop]) and self._stop.wait(self._pause_s(failed)):
+                    return False
+                if claim is not None and claim.lost:
+                    claim = None
+                if claim is None and (claim := self._claimed(request)) is not None:
+                    continue  # whoever held it before may have dealt with it
+                if claim is not None:
+                    self._attempt(request, claim)
+            if loop not in self._progress.settled and self._dealt_with(loop):
                 log.error("%s is given up after %d attempts", loop, self._progress.failures[loop])
-                return True
-            if (failed := self._progress.failures[loop]) and self._stop.wait(self._pause_s(failed)):
-                return False
-            self._attempt(request)
-        return loop in self._progress.settled
+            return self._dealt_with(loop)
+        finally:
+            if claim is not None:
+                claim.end(answered=self._dealt_with(loop))
+
+    def _dealt_with(self, loop: str) -> bool:
+        return loop in self._progress.settled or self._progress.failures[loop] >= self._settings.retrain_attempts
+
+    def _claimed(self, request: RetrainRequest) -> RequestClaim | None:
+        """The request, claimed; None when another retrainer has dealt with it, or the registry is away."""
+        try:
+            claim = acquire(self._settings, request.loop_id, self._stop)
+        except ModelUnavailable as error:
+            self._tell(self._event(request, "training-failed", str(error)))
+            return None
+        if self._read_past is not None:
+            self._progress = Progress(self._read_past())
+        if claim is None and not self._stop.is_set():
+            log.info("%s was answered by another retrainer", request.loop_id)
+            self._progress.settled.add(request.loop_id)
+        return claim
 
     def _pause_s(self, failed: int) -> float:
         return min(LONGEST_WAIT_S, float(self._settings.retrain_backoff_seconds * 2 ** (failed - 1)))
 
-    def _attempt(self, request: RetrainRequest) -> None:
+    def _attempt(self, request: RetrainRequest, claim: RequestClaim) -> None:
         try:
             if (made := self._unannounced(request.loop_id)) is not None:
                 self._tell(made)
                 return
             self._tell(self._event(request, "training-started", request.reason))
-            events = run_apart(self._training, self._settings, request, self._history, stop=self._stop)
+            events = run_apart(self._training, self._settings, request, self._history, stop=claim.stop)
         except (TrainingError, ModelUnavailable) as error:
-            if not self._stop.is_set():
+            if not claim.stop.is_set():
                 self._tell(self._event(request, "training-failed", str(error)))
             return
         for event in events:
