@@ -29,8 +29,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     model_version: int | None
     forced: bool | None  # True: serves by a person's word, without having proved skill
-    recorded: bool | None  # False: serves without a promotion in the registry's history
-    registry_disagreement: str | None  # how the registry's alias differs from its history of promotions
+    recorded: bool | None = None  # False: serves without a promotion in the registry's history
+    registry_disagreement: str | None = None  # how the registry's alias differs from its history of promotions
     partitions: tuple[int, ...]
 
 

@@ -33,7 +33,12 @@ def registry(settings: Settings) -> Registry:
         return _told(settings, moves.reject(settings, version, reason, by=actor))
 
     return Registry(
-        reference=reference, waiting=lambda: waiting(settings), report=report, approve=approve, reject=reject
+        reference=reference,
+        waiting=lambda: waiting(settings),
+        disagreement=lambda: moves.alias_disagreement(settings),
+        report=report,
+        approve=approve,
+        reject=reject,
     )
 
 

@@ -142,7 +142,7 @@ def champion(settings: Settings) -> int | None:
 
 
 def alias_disagreement(settings: Settings) -> str | None:
-    """In one line with the remedy, how the alias `champion` differs from the history; None when it does not."""
+    """In one line, how the alias `champion` differs from the history; None when it does not."""
     with registry.opened(settings) as client:
         alias = registry.aliased(client, settings.model, CHAMPION)
         return disagreement(move_log.read(client, settings.model), alias)

@@ -25,6 +25,7 @@ class Registry:
 
     reference: Callable[[int], Reference]  # of a version; raises ModelIncompatible when there is none
     waiting: Callable[[], Sequence[Waiting]]  # who waits for a person
+    disagreement: Callable[[], str | None] = lambda: None  # how the alias differs from the history
     report: Callable[[int], bytes]  # a version's PDF
     approve: Callable[[int, str, str], Verdict]  # version, reason, and who, as `schemas.actor` writes it
     reject: Callable[[int, str, str], Verdict]
@@ -47,6 +48,7 @@ class Known:
         self.references: dict[int, Reference] = {}  # by version; replaced, never changed
         self.waiting: tuple[Waiting, ...] = ()
         self.away: str | None = "it has not been asked yet"
+        self.disagreement: str | None = None
         self.look = asyncio.Event()  # set: ask now
 
     async def keep(self, heard: Callable[[], Heard]) -> None:
@@ -56,6 +58,7 @@ class Known:
             asked = heard()
             try:
                 self.waiting = tuple(await asyncio.to_thread(self._registry.waiting))
+                self.disagreement = await asyncio.to_thread(self._registry.disagreement)
                 self.away = None
             except ModelUnavailable as error:
                 self.away = str(error)

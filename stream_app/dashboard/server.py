@@ -268,6 +268,7 @@ class Dashboard:
                 events=feed.events,
                 waiting=self._known.waiting,
                 registry=self._known.away,
+                disagreement=self._known.disagreement,
                 evaluations=self._reader.heat.evaluations + len(self._known.references),
             )
         return msgspec.json.encode(state)

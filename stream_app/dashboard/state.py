@@ -84,6 +84,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[ModelEvent, ...]  # newest first
     waiting: tuple[Waiting, ...]
     registry: str | None  # why it is not known who waits; None: it is
+    disagreement: str | None  # how the registry's alias differs from its history of promotions; None: it does not
     evaluations: int  # grows with every report: then the heat map is to be fetched again
 
 

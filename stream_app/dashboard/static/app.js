@@ -52,6 +52,7 @@ function draw() {
   byId("beside").textContent = [
     state.passed_over ? `${number(state.passed_over)} records on our topics could not be read.` : "",
     state.unread ? `${number(state.unread)} decisions came faster than the page reads and were only counted.` : "",
+    state.disagreement ? `The champion was not set by a promotion: ${state.disagreement}.` : "",
     state.registry ? `Who waits for approval is not known: ${state.registry}` : "",
   ].join(" ");
   if (state.evaluations !== evaluations) {
