@@ -216,11 +216,11 @@ def opened(settings: Settings) -> Iterator[MlflowClient]:
     try:
         yield _open(uri)
     except STORE_ERRORS as error:
-        first = (str(error) or repr(error)).splitlines()[0][:300]
+        first = (str(error) or repr(error)).splitlines()[0][:500]
         raise ModelUnavailable(
             without_credentials(
                 f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI), its credentials "
-                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN), or the server there"
+                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN, TAMIZ_MLFLOW_CAFILE), or the server there"
             )
         ) from error
 
