@@ -92,9 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     mlflow_cafile: Annotated[
         Path | None,
-        about(
-            "PEM file of the authorities to trust, with `https` (`MLFLOW_TRACKING_SERVER_CERT_PATH`); unset: the usual"
-        ),
+        about("with `https`: PEM file of the authorities to trust (`MLFLOW_TRACKING_SERVER_CERT_PATH`)"),
     ] = None
     artifact_root: Annotated[
         Name | None,
