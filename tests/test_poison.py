@@ -107,6 +107,8 @@ def test_no_record_that_a_broker_accepts_stops_a_worker(settings: Settings, tmp_
         cut = worker.get("/metrics")[1]
         assert 'tamiz_cut_parts_total{part="trace"} 2.0' in cut
         assert 'tamiz_cut_parts_total{part="key"} 1.0' in cut
+        if guarantee == "exactly-once":
+            return
         # A limit that is lowered while it runs: a restart reads the new one.
         limit_dead_letters(settings, 20_000)
         _, offset = producer.send(settings.transactions_topic, 0, encode_batch([RawRecord(b"a" * 60_000)]))
