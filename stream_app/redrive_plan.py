@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
 from schemas.events import Rejection
-from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
+from schemas.transaction_ids import MAX_ID_LENGTH, TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
 from stream_app import dead_letters
 from stream_app.dead_letters import DeadLetter
 from stream_app.originals import Cut, cut_of
@@ -51,12 +51,12 @@ class Plan(NamedTuple):
 
 
 def read_letter(record: Record, topic_id: str) -> Letter | None:
-    """A record of the dead letter topic; None when its headers do not say where it came from.
+    """A record of the dead letter topic; None when its headers do not say where it came from, or give no usable id.
 
     topic_id: incarnation of the dead letter topic.
     """
     about = dead_letters.read(record.headers)
-    if about is None:
+    if about is None or len(about.transaction_id) > MAX_ID_LENGTH:  # `redrives` could not remember it
         return None
     source = dict(record.headers).get(REDRIVEN_FROM)
     return Letter(

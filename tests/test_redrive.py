@@ -308,6 +308,8 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
         (b"3", MENDED, headers_of(settings, 2, "suppressed", (REDRIVEN_FROM, b"x"))),
         (b"4", MENDED, headers_of(settings, 3, "forged")),
         (b"5", MENDED, [("tamiz-error-code", None), (dead_letters.PREFIX + "topic", None)]),
+        (b"6", MENDED, [h for h in headers_of(settings, 4, "") if h[0] != TRANSACTION_ID_HEADER]
+         + [(TRANSACTION_ID_HEADER, b"i" * 2_000)]),
         (b"6", large, headers_of(settings, 4, "refused")),
         (None, MENDED, headers_of(settings, 5, "no-key")),
         (b"7", None, headers_of(settings, 6, "no-value")),
@@ -327,7 +329,7 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
     assert found["sent_back"] == 6
     assert sum(found["broken"].values()) == 2
     assert found["refused"] == {"MessageSizeTooLargeError": 1}
-    assert found["unreadable"] == 2
+    assert found["unreadable"] == 3
     assert found["unusable_redrives"] == 4
     names = {dict(r.headers)[TRANSACTION_ID_HEADER] for r in everything(settings, settings.transactions_topic)}
     there = settings.transactions_topic.encode() + b"-4000000-9"
