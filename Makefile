@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage docs reference airflow chaos audit bench profile bench-batch bench-drift pictures check format lock clean
+.PHONY: help setup demo test coverage docs reference airflow chaos audit bench profile bench-batch bench-drift pictures check format digests lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ check: setup  ## ruff, mypy strict, import-linter
 format: setup  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+digests:  ## docker-compose.digests.yml, the images that compose pulls pinned by digest; asks Docker (docs/deployment.md)
+	docker compose config --lock-image-digests > docker-compose.digests.yml.part
+	mv docker-compose.digests.yml.part docker-compose.digests.yml
 
 lock: setup  ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group dev pyproject.toml -o requirements.lock

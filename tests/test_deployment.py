@@ -217,3 +217,25 @@ def test_who_has_pages_reads_the_users_and_only_our_command_line_writes_them() -
         "tamiz": [f"users:{file.parent}"], "worker": [read_only], "monitor": [read_only], "dashboard": [read_only]
     }  # fmt: skip
     assert str(file.parent) in last("worker", "RUN").split(), "the volume is the user's of the image"
+
+
+def test_every_package_of_an_image_is_installed_by_hash() -> None:
+    installs = [rest for rows in stages().values() for word, rest in rows if word == "RUN" and "pip install" in rest]
+    assert installs
+    for command in installs:
+        named = re.findall(r"-r \S*/(\S+)", command)
+        assert "--require-hashes" in command, command
+        assert named
+        assert all(f"!{name}" in (ROOT / ".dockerignore").read_text().splitlines() for name in named)
+        for name in named:
+            text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+            assert all("--hash=sha256:" in line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def test_an_image_of_others_has_a_version_and_its_digest_if_it_has_one_is_whole() -> None:
+    bases = re.findall(r"^FROM (\S+:\S+) AS", DOCKERFILE, re.MULTILINE)
+    pulled = [s["image"] for s in SERVICES.values() if "image" in s and "build" not in s]
+    assert bases
+    assert pulled
+    for image in (*bases, *pulled):
+        assert re.fullmatch(r"[\w./-]+:(?!latest\b)[\w.-]+(@sha256:[0-9a-f]{64})?", image), image

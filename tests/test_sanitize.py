@@ -5,6 +5,7 @@ import html
 import io
 import json
 import logging
+import re
 import unicodedata
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -212,3 +213,28 @@ def test_names_that_the_input_brings_are_limited_in_number_and_length() -> None:
     found = {names.name(f"code-{i}\x1b" + "x" * 1_000) for i in range(1_000)}
     assert len(found) == 11
     assert all(len(name) <= sanitize.MAX_NAME_LENGTH and name.isprintable() for name in found)
+
+
+ALONE = {  # the modules that may do a thing, and why no other needs to
+    r"\brich\.console import .*\bConsole\b": {
+        "tamiz/terminal.py",
+        "stream_app/replay.py",
+        "stream_app/kafka_runtime.py",
+    },
+    r"\bsaxutils\b|\bhtml\.escape\(|from html import escape": {"schemas/sanitize.py", "training/eda.py"},
+    r"\brich\.markup\b|\bfrom_markup\b": set(),
+    r"logging\.Formatter\(\"|basicConfig\(": set(),
+    r"csv\.writer\(|arrow_csv\.CSVWriter\(|\.to_csv\(": {"training/batch.py", "training/spellings.py"},
+}
+
+
+@pytest.mark.parametrize("pattern", ALONE)
+def test_no_other_module_writes_past_the_functions_for_its_output(pattern: str) -> None:
+    root = Path(__file__).parent.parent
+    files = [
+        path
+        for name in ("schemas", "monitoring", "training", "stream_app", "tamiz")
+        for path in (root / name).rglob("*.py")
+    ]
+    found = {str(path.relative_to(root)) for path in files if re.search(pattern, path.read_text(encoding="utf-8"))}
+    assert found <= ALONE[pattern]
