@@ -75,10 +75,12 @@ def _topics(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicFacts]
     return found
 
 
-def _config(client: KafkaAdminClient, kind: Any, name: str) -> Mapping[str, str]:
+def _config(client: KafkaAdminClient, kind: Any, name: str) -> Mapping[str, str] | Unknown:
     answer: dict[Any, Any] = client.describe_configs([ConfigResource(kind, name, None)], config_filter="all")
     (of_kind,) = answer.values()
     (entries,) = of_kind.values()
+    if not entries:  # so the client puts a refusal
+        return Unknown("the broker shows no settings: DESCRIBE_CONFIGS is not allowed")
     return {str(key): str(entry["value"]) for key, entry in entries.items() if entry["value"] is not None}
 
 
