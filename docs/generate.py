@@ -50,6 +50,7 @@ HEADERS = {
     "ce_time": "the transaction's event time, RFC 3339",
     "content-type": "`application/json`",
     "tamiz-offset": "the transaction's offset; its partition is the decision's own",
+    "tamiz-group": "consumer group of the worker",
     "tamiz-topic-id": "incarnation of the transactions topic that the offset belongs to (Kafka's topic id)",
     "traceparent": "as the transaction brought it",
 }

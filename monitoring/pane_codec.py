@@ -12,7 +12,7 @@ MOST_BYTES = 1_500_000  # of counts in one record; twice that in base64 and JSON
 
 
 def to_records(
-    counted: Counted, *, model: str, model_version: int, layout: str
+    counted: Counted, *, model: str, model_version: int, layout: str, topic_id: str = ""
 ) -> Iterator[tuple[bytes, PaneSnapshot]]:
     """Key and record of everything to publish, in this order; the last one is the cursor.
 
@@ -30,6 +30,7 @@ def to_records(
             watermark_ms=cursor.watermark_ms,
             late=cursor.late,
             open=open_,
+            topic_id=topic_id,
             panes=tuple(panes),
         )
 

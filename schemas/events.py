@@ -107,6 +107,7 @@ class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     late: Count
     open: bool  # whether its minutes may still grow; then this is the cursor, from which another worker goes on
     panes: tuple[PaneCounts, ...]
+    topic_id: str = ""  # incarnation of the transactions topic that `last_offset` belongs to
 
 
 class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):

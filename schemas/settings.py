@@ -24,6 +24,7 @@ from schemas.receivers import check_receivers
 from schemas.registry_access import VARIABLES, settle_access
 from schemas.sanitize import without_credentials
 
+OffsetReset = Literal["stop", "skip-and-count", "from-beginning"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
@@ -129,6 +130,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["at-least-once", "exactly-once"],
         about("what a crash may do to decisions: repeat some, or nothing (docs/guarantees.md)"),
     ] = "at-least-once"
+    offset_reset: Annotated[
+        OffsetReset,
+        about(
+            "where a partition goes on whose offset does not fit the log (truncated, deleted by retention, made anew): "
+            "`stop` holds it for a person, `skip-and-count`, or `from-beginning` (docs/guarantees.md)"
+        ),
+    ] = "stop"
     batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
     max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
     max_event_time_ahead_minutes: Annotated[
@@ -158,8 +166,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 60
     retrain_timeout_seconds: Annotated[Positive, about("how long one training may take")] = 3600
     drain_timeout_seconds: Annotated[
-        Positive, about("how long a stopping worker may take to decide what it has consumed")
-    ] = 30
+        Positive,
+        about("how long a stopping worker may take to decide what it has consumed; 10 s later every program is ended"),
+    ] = 25
     startup_timeout_seconds: Annotated[
         Natural, about("how long a starting worker waits for broker and champion; 0: not at all")
     ] = 60

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import random
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -20,14 +21,16 @@ from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
 from stream_app import transport
 from stream_app.clients import COMPRESSION, arguments, tls
-from stream_app.counting import Counting, CursorReader
+from stream_app.counting import Counting, CursorReader, Cursors
 from stream_app.handling import MAX_DECISION_BYTES, Policy
 from stream_app.logs import configuration
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
+from stream_app.positions import Positions
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer, exit_at_once
 from stream_app.self_care import Backlog, Watch, backlogs, patiently
+from stream_app.stop_deadline import StopDeadline
 from stream_app.topic_admin import describe_topics, message_limits
 from stream_app.transactions import ExactlyOnce
 from stream_app.web import Pages, Readiness
@@ -35,6 +38,7 @@ from stream_app.web_auth import Authenticator, authenticator
 from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
+METADATA_MAX_AGE_MS = 15_000
 FOREVER_S = 10 * 365 * 86_400.0
 SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
 MOST_BYTES_SENT = {"max_batch_size": 512 * 1024, "max_request_size": 4 * 1024 * 1024}
@@ -50,9 +54,9 @@ class ConsumerGroup:
         """The group generation now."""
         return int(self._app.consumer_generation_id)
 
-    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+    async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Commit the next offset of each partition."""
-        return bool(await self._app.consumer.commit_offsets(offsets))
+        return bool(await self._app.consumer.commit_offsets(offsets, topic_id))
 
 
 def make_app(settings: Settings) -> faust.App:
@@ -67,7 +71,10 @@ def make_app(settings: Settings) -> faust.App:
         web_enabled=False,  # Faust's binds every address and shows tables; ours is stream_app/web.py
         topic_disable_leader=True,
         topic_allow_declare=False,  # `tamiz topics create` does, with equal partition counts
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="none",  # stream_app/positions.py says where to begin
+        # Partitions that are added are found within that time.
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         broker_session_timeout=30.0,
         broker_heartbeat_interval=3.0,
         broker_max_poll_records=settings.batch_max_records,
@@ -110,7 +117,14 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app)
+    positions = Positions(settings, metrics, topic_id)
+    app.positions = positions
     cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic)
+
+    async def fitting_cursors(partitions: set[int]) -> Cursors:
+        found = await cursors.last_cursors(partitions)
+        return {p: {v: c for v, c in of.items() if positions.fits(c)} for p, of in found.items()}
+
     scorer = Scorer(
         policy=Policy(
             dataset=dataset,
@@ -118,10 +132,9 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             max_payload_bytes=settings.max_payload_bytes,
             counting=settings.drift_counting,
             max_letter_bytes=max_letter_bytes,
-            topic_id=topic_id,
             max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
         ),
-        counting=Counting(cursors.last_cursors, settings.drift_grace_minutes * MINUTE_MS),
+        counting=Counting(fitting_cursors, settings.drift_grace_minutes * MINUTE_MS),
         model=lambda: store.current,
         group=group,
         output=make_output(settings, app, group, at),
@@ -136,7 +149,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     )
     app.batch_sink = scorer
     app.topics.add(app.topic(settings.transactions_topic))
-    return app, Companion(settings, app, store, scorer, metrics, auth)
+    return app, Companion(settings, app, store, scorer, metrics, auth, positions)
 
 
 def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: Step) -> Output:
@@ -166,6 +179,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         scorer: Scorer,
         metrics: WorkerMetrics,
         auth: Authenticator,
+        positions: Positions,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -173,8 +187,16 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._store = store
         self._scorer = scorer
         self._metrics = metrics
+        self._positions = positions
         self._promoted = asyncio.Event()
-        self._watch = Watch(self._backlogs, settings.stall_timeout_seconds, self._show_lag, exit_at_once)
+        self._watch = Watch(
+            self._backlogs,
+            settings.stall_timeout_seconds,
+            self._show_lag,
+            exit_at_once,
+            progress=scorer.progress,
+            failed=metrics.watchdog_failures.inc,
+        )
         auth.on_failure = metrics.wrong_tokens.inc
         self._pages = Pages(
             alive=lambda: scorer.failed is None,
@@ -190,6 +212,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
         port = await self._pages.start(self._settings.web_host, self._settings.web_port)
         self._watch.start()
+        self._positions.start()
         # What was imported stays for good, and a batch is many objects that all live until it is committed: left as it
         # is, the collector goes through both again and again, for a fifth of all CPU time.
         gc.collect()
@@ -202,6 +225,7 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
     async def on_stop(self) -> None:
         """Close the pages and the output."""
         self._watch.stop()
+        self._positions.stop()
         await self._scorer.close()
         await self._pages.stop()
 
@@ -242,6 +266,8 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
+        waiting += [] if self._positions.are_known(partitions) else ["offsets to be checked"]
+        waiting += self._positions.problems()
         waiting += ["progress"] if self._watch.stalled else []
         waiting += ["a restart"] if self._scorer.failed else []
         return Readiness(
@@ -260,7 +286,9 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
 
     def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
-        return backlogs(s.bootstrap, s.group, s.transactions_topic, self._partitions())
+        held = self._positions.held
+        reading = [p for p in self._partitions() if p not in held]  # what is held does not move, and says so itself
+        return backlogs(s.bootstrap, s.group, s.transactions_topic, reading)
 
     def _show_lag(self, seen: Mapping[int, Backlog]) -> None:
         self._metrics.show_lag({partition: backlog.lag for partition, backlog in seen.items()})
@@ -286,15 +314,27 @@ def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
     return sorted(tp.partition for tp in assigned if tp.topic in topics)
 
 
+class StoppingWorker(faust.Worker):  # type: ignore[misc]  # Faust has no types
+    """Faust's worker, which stops within a time or ends."""
+
+    deadline: StopDeadline
+
+    def _schedule_shutdown(self, number: signal.Signals) -> None:
+        self.deadline.begin()
+        super()._schedule_shutdown(number)
+
+
 def run(settings: Settings, at: Step = unwatched) -> None:
-    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed.
+    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed, if there is time.
 
     at: told of every step that a batch takes; a crash test ends the process there.
     """
     app, companion = make_worker(settings, at)
-    faust.Worker(
+    worker = StoppingWorker(
         app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
-    ).execute_from_commandline()
+    )
+    worker.deadline = StopDeadline(settings, "what was not committed is decided again at the next start")
+    worker.execute_from_commandline()
 
 
 def _check_sizes(settings: Settings) -> int:
@@ -330,11 +370,4 @@ def _check_topics(settings: Settings) -> str:
         raise ConfigError(
             f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
         )
-    most = found[settings.transactions_topic].partitions
-    for topic in by_input:
-        if found[topic].partitions < most:
-            raise ConfigError(
-                f"topic {topic} has {found[topic].partitions} partitions, {settings.transactions_topic} has {most}; "
-                f"outputs go to the partition number of their input: give {topic} at least as many"
-            )
     return found[settings.transactions_topic].id

@@ -42,19 +42,19 @@ class Counting:
         """last_cursors: of some partitions, of every model version that lately counted them."""
         self._last_cursors = last_cursors
         self._grace_ms = grace_ms
-        self._generation: int | None = None  # of the group; all below is of it
+        self._epoch: tuple[int, int] | None = None  # `stream_app.output.Epoch`; all below is of it
         self._left: Cursors = {}  # where others left off
         self._versions: tuple[int, ...] = ()  # that counted here, the last two
         self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
 
-    async def take_over(self, partitions: set[int], generation: int, model: ScoringModel) -> None:
+    async def take_over(self, partitions: set[int], epoch: tuple[int, int], model: ScoringModel) -> None:
         """Make sure that every partition is counted from where it was left.
 
         Topics are read for partitions that are new here, and not when another model takes over: nothing may wait then.
         What the one before counted is kept, for it may be called back within the minute.
         """
-        if self._generation != generation:
-            self._generation, self._left, self._versions, self._folds = generation, {}, (), {}
+        if self._epoch != epoch:
+            self._epoch, self._left, self._versions, self._folds = epoch, {}, (), {}
         if unknown := partitions - self._left.keys():
             self._left |= {p: {} for p in unknown} | await self._last_cursors(unknown)
         version = model.version
@@ -74,7 +74,7 @@ class Counting:
                 log.warning("partition %d is counted anew: %s", partition, error)
         return PartitionPanes(model.bins, partition, self._grace_ms)
 
-    def count(self, records: Sequence[Placed], coded: Coded, model: ScoringModel) -> list[Outgoing]:
+    def count(self, records: Sequence[Placed], coded: Coded, model: ScoringModel, topic_id: str = "") -> list[Outgoing]:
         """Count a batch that is about to be committed; what must be published before.
 
         records: in the order of `coded`, each partition's in offset order; `take_over` was told of their partitions.
@@ -90,7 +90,11 @@ class Counting:
             outgoing += [
                 Outgoing(partition, key, encode(record), [])
                 for key, record in to_records(
-                    fold.snapshot(), model=model.manifest.model, model_version=model.version, layout=model.bins.digest
+                    fold.snapshot(),
+                    model=model.manifest.model,
+                    model_version=model.version,
+                    layout=model.bins.digest,
+                    topic_id=topic_id,
                 )
             ]
         return outgoing

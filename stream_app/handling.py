@@ -30,6 +30,7 @@ from stream_app.probe import Probe, good_payload
 OFFSET_HEADER = "tamiz-offset"
 TRACE_HEADERS = {"traceparent": 55, "tracestate": 512}  # forwarded, the first of each, up to W3C's lengths in bytes
 MAX_DECISION_BYTES = 32_768  # a decision as a record: all that it holds is bounded
+GROUP_HEADER = "tamiz-group"  # consumer group of the worker: another group's answers are not ours
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -104,7 +105,7 @@ def handle(
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     cuts: Counter[str] = Counter()
-    decisions, conflicts = _decisions(records, cleaned, model, decided, policy.topic_id, recent, cuts)
+    decisions, conflicts = _decisions(records, cleaned, model, decided, policy, recent, cuts)
     return Handled(
         decisions=decisions,
         dead_letters=[_dead_letter(records[r.row], r, policy, cuts) for r in rejections],
@@ -186,7 +187,7 @@ def _decisions(
     cleaned: Cleaned,
     model: ScoringModel,
     decided: Decided,
-    topic_id: str,
+    policy: Policy,
     recent: RecentIds | None,
     cuts: Counter[str],
 ) -> tuple[list[Outgoing], list[Outgoing]]:
@@ -200,7 +201,8 @@ def _decisions(
         ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
         ("ce_type", b"tamiz.decision.v1"),
         ("content-type", b"application/json"),
-        *([(TOPIC_ID_HEADER, topic_id.encode())] if topic_id else []),
+        (GROUP_HEADER, policy.group.encode()),
+        *([(TOPIC_ID_HEADER, policy.topic_id.encode())] if policy.topic_id else []),
     ]
     decisions: list[Outgoing] = []
     conflicts: list[Outgoing] = []
@@ -214,7 +216,7 @@ def _decisions(
         strict=True,
     ):
         record = records[row]
-        transaction = declared or transaction_id(record, topic_id)
+        transaction = declared or transaction_id(record, policy.topic_id)
         decision = Decision(
             decision_id=decision_id(transaction),
             transaction_id=transaction,

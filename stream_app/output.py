@@ -13,6 +13,7 @@ from faust.types import TP
 from stream_app.handling import Outgoing
 
 Step = Callable[[str], None]
+Epoch = tuple[int, int]  # group generation, and how often positions were changed under the reader before
 
 
 def unwatched(step: str) -> None:
@@ -25,8 +26,8 @@ class Group(Protocol):
     def generation(self) -> int:
         """The group generation now."""
 
-    async def commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit the next offset of each partition; False when the group has moved on."""
+    async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
+        """Commit the next offset of each partition, of this incarnation; False when the group has moved on."""
 
 
 class Written(NamedTuple):
@@ -39,13 +40,14 @@ class Written(NamedTuple):
 class Output(Protocol):
     """Publishes a batch and commits its offsets."""
 
-    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
-        """Be the only one who writes for these input partitions, from this group generation on.
+    async def take_over(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
+        """Be the only one who writes for these input partitions, from this epoch on.
 
+        topic_id: incarnation of the input topic; what was committed for another says nothing.
         Returns, of each partition that has one, the offset below which everything is decided already.
         """
 
-    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Publish, wait until all in-sync replicas have it, then commit the next offset of each input partition.
 
         False when the group has moved on before the commit: the next owner decides these again.
@@ -62,12 +64,16 @@ class AtLeastOnce:
         self._group = group
         self._producer = producer
         self._at = at
+        self._epoch: Epoch | None = None
 
-    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
-        """Nothing to do: another may still write, too."""
+    async def take_over(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
+        """Another may still write, too. A partition may be newer than what the producer knows of its topics."""
+        if epoch != self._epoch:
+            await self._producer().client.force_metadata_update()
+            self._epoch = epoch
         return {}
 
-    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """As `Output.write`."""
         producer = self._producer()
         pending = []
@@ -76,7 +82,7 @@ class AtLeastOnce:
             self._at("part sent")
         await asyncio.gather(*pending)
         self._at("produced")
-        return await self._group.commit(offsets)
+        return await self._group.commit(offsets, topic_id)
 
     async def close(self) -> None:
         """The producer is Faust's to close."""

@@ -36,6 +36,7 @@ class Decided(NamedTuple):
     """A batch on its way from the model to the topics."""
 
     generation: int  # of the group, under which it was fetched
+    topic_id: str  # incarnation of the input topic
     fetches: int  # that it was made of
     records: Sequence[Any]
     offsets: dict[TP, int]  # to commit
@@ -53,6 +54,9 @@ def exit_at_once(error: BaseException) -> NoReturn:
 
 class Scorer:
     """Takes fetches (a `BatchSink`), decides them, produces, commits."""
+
+    _taken = 0  # fetches that are not done
+    _finished = 0  # fetches that are
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class Scorer:
         self._die = die
         self._lost_generation: int | None = None  # one whose commit was refused
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the owner before
-        self._generation: int | None = None  # of what was decided last
+        self._epoch: tuple[int, int] | None = None  # group generation and resets of what was decided last
         self._began = 0.0  # when the last batch did, on the monotonic clock
         self._last_size = 0
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
@@ -101,13 +105,24 @@ class Scorer:
     async def put(self, fetched: Fetched) -> None:
         """Take a fetch; wait while two others wait already."""
         await self._queue.put(fetched)
+        self._taken += 1
 
-    async def drain(self) -> None:
-        """Return when everything taken is decided and committed, or when the time for it is over."""
+    async def drain(self) -> bool:
+        """Return when everything taken is decided and committed, or when the time for it is over: then False."""
         try:
             await asyncio.wait_for(self._queue.join(), self._drain_timeout_s)
         except TimeoutError:
             log.warning("not everything was decided within %s s; the rest is decided again", self._drain_timeout_s)
+            return False
+        return True
+
+    def is_idle(self) -> bool:
+        """Whether nothing is taken and not yet committed."""
+        return self._taken == 0
+
+    def progress(self) -> int | None:
+        """How many fetches are done, where others wait; None when nothing waits. Any thread may ask."""
+        return self._finished if self._taken else None
 
     async def run(self) -> None:
         """Decide what comes, for ever: one batch is decided while the one before it is written."""
@@ -164,16 +179,20 @@ class Scorer:
                 self._done(decided.fetches)
 
     def _done(self, fetches: int) -> None:
+        self._taken -= fetches
+        self._finished += fetches
         for _ in range(fetches):
             self._queue.task_done()
 
     async def _decide(self, taken: Sequence[Fetched]) -> Decided | None:
         # What an earlier generation fetched was sought back to, and comes again.
         current = self._group.generation()
-        if current != self._generation:
+        epoch, topic_id = (current, taken[-1].resets), taken[-1].topic_id
+        if epoch != self._epoch:
             # Where to begin is read from topics: what we are still writing must stand there first.
             await self._decided.join()
-            self._generation = current
+            self._epoch = epoch
+            self._decided_until = {}
         if current == self._lost_generation:
             return None
         parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
@@ -183,7 +202,7 @@ class Scorer:
         self._at("fetched")
         # Of each partition, not of each record: this is done for every batch, in the thread that also fetches.
         offsets = {tp: rows[-1].offset + 1 for tp, rows in parts}
-        self._decided_until |= await self._output.take_over(set(offsets), current)
+        self._decided_until |= await self._output.take_over(set(offsets), epoch, topic_id)
         if self._decided_until:
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
@@ -191,13 +210,15 @@ class Scorer:
                 return None
         model = self._model()  # one batch, one model: a swap takes effect between two
         if self._policy.counting:
-            await self._counting.take_over({tp.partition for tp in offsets}, current, model)
+            await self._counting.take_over({tp.partition for tp in offsets}, epoch, model)
         self._at("taken over")
         started = time.monotonic()
         # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
-        handled, panes = await asyncio.get_running_loop().run_in_executor(self._executor, self._handle, records, model)
+        handled, panes = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._handle, records, model, topic_id
+        )
         self._at("scored")
-        return Decided(current, len(taken), records, offsets, handled, panes, time.monotonic() - started)
+        return Decided(current, topic_id, len(taken), records, offsets, handled, panes, time.monotonic() - started)
 
     async def _write(self, decided: Decided) -> None:
         started = time.monotonic()
@@ -207,7 +228,7 @@ class Scorer:
             Written(self._dead_letters_topic, decided.handled.dead_letters),
             Written(self._panes_topic, decided.panes),
         )
-        if not await self._output.write(written, decided.offsets):
+        if not await self._output.write(written, decided.offsets, decided.topic_id):
             # Woken from a pause, a worker learns here that its partitions went to others: the rest is theirs.
             self._lost_generation = decided.generation
             log.info(
@@ -218,9 +239,9 @@ class Scorer:
         if log.isEnabledFor(logging.DEBUG):
             trace(decided.handled)
 
-    def _handle(self, records: Sequence[Any], model: ScoringModel) -> tuple[Handled, list[Outgoing]]:
-        handled = handle_carefully(records, model, self._policy, self._recent)
-        return handled, self._counting.count(records, handled.coded, model) if handled.coded else []
+    def _handle(self, records: Sequence[Any], model: ScoringModel, topic_id: str) -> tuple[Handled, list[Outgoing]]:
+        handled = handle_carefully(records, model, self._policy._replace(topic_id=topic_id), self._recent)
+        return handled, self._counting.count(records, handled.coded, model, topic_id) if handled.coded else []
 
     def _observe(self, records: Sequence[Any], handled: Handled, handling_s: float, producing_s: float) -> None:
         metrics = self._metrics

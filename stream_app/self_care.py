@@ -20,6 +20,7 @@ from stream_app.clients import arguments, reaching
 log = logging.getLogger("tamiz.worker")
 T = TypeVar("T")
 LONGEST_WAIT_S = 15.0
+FETCHED = -1  # stands for a partition: what was fetched and is not done, by the worker's own count
 
 
 class StalledError(Exception):
@@ -93,13 +94,21 @@ class Watch(threading.Thread):
         patience_s: float,
         tell: Callable[[Mapping[int, Backlog]], None],
         die: Callable[[BaseException], None],
+        progress: Callable[[], int | None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """look: as `backlogs`. patience_s: a standstill of half of it is told, one of all of it is the end."""
+        """look: as `backlogs`. patience_s: a standstill of half of it is told, one of all of it is the end.
+
+        progress: of the worker itself, as `Scorer.progress`: judged where looking at the group fails by a fault of
+        ours. failed: called when it did.
+        """
         super().__init__(name="tamiz-self-care", daemon=True)
         self._look = look
         self._tell = tell
         self._patience_s = patience_s
         self._die = die
+        self._progress = progress
+        self._failed = failed
         self._over = threading.Event()
         self.stalled_s = 0.0
 
@@ -112,19 +121,30 @@ class Watch(threading.Thread):
         """Look, some times within the patience."""
         standstill = Standstill()
         while not self._over.wait(self._patience_s / 8):
-            try:
-                seen = self._look()
-                self._tell(seen)
-            except (KafkaError, BrokerError):
-                seen = {}
-            waiting = {partition: backlog.first for partition, backlog in seen.items() if backlog.first is not None}
+            waiting = self._waiting()
             self.stalled_s = standstill.observe(time.monotonic(), waiting)
             if self.stalled_s >= self._patience_s:
-                places = ", ".join(f"{p} at {offset}" for p, offset in sorted(waiting.items()))
+                places = ", ".join(
+                    "fetched already" if p == FETCHED else f"{p} at {offset}" for p, offset in sorted(waiting.items())
+                )
                 self._die(
                     StalledError(f"transactions wait (partition {places}), none was decided for {self.stalled_s:.0f} s")
                 )
                 return
+
+    def _waiting(self) -> dict[int, int]:
+        try:
+            seen = self._look()
+            self._tell(seen)
+        except (KafkaError, BrokerError):
+            return {}
+        except Exception:
+            # A fault of ours must not end the watch. What the worker holds itself is still known.
+            log.exception("the watchdog cannot look at the group; it goes by what was fetched")
+            self._failed()
+            done = self._progress()
+            return {} if done is None else {FETCHED: done}
+        return {partition: backlog.first for partition, backlog in seen.items() if backlog.first is not None}
 
     def stop(self) -> None:
         """Look no more."""

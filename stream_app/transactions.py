@@ -24,9 +24,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from stream_app.output import Step, Written, send, unwatched
+from stream_app import log_state
+from stream_app.output import Epoch, Step, Written, send, unwatched
 
 TRANSACTION_TIMEOUT_MS = 60_000  # an owner that hangs for longer is aborted by the broker
 
@@ -46,25 +48,25 @@ class ExactlyOnce:
         self._connection = dict(connection)
         self._batching = dict(batching)
         self._at = at
-        self._generation: int | None = None
+        self._epoch: Epoch | None = None
         self._producers: dict[TP, AIOKafkaProducer] = {}
 
-    async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
-        """As `Output.take_over`. Partitions that this generation has taken over already are not in the answer."""
-        if generation != self._generation:
+    async def take_over(self, partitions: set[TP], epoch: Epoch, topic_id: str = "") -> Mapping[TP, int]:
+        """As `Output.take_over`. Partitions that were taken over in this epoch already are not in the answer."""
+        if epoch != self._epoch:
             await self.close()
-            self._generation = generation
+            self._epoch = epoch
         new = sorted(partitions - self._producers.keys())
         if not new:
             return {}
         made = await asyncio.gather(*(self._sole_producer(partition) for partition in new))
         self._producers.update(zip(new, made, strict=True))
-        return await self._committed(new)
+        return await self._committed(new, topic_id)
 
-    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int]) -> bool:
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int], topic_id: str = "") -> bool:
         """As `Output.write`. Raises Fenced when another has taken over one of the partitions."""
         outcomes = await asyncio.gather(
-            *(self._transact(partition, written, offset) for partition, offset in offsets.items()),
+            *(self._transact(partition, written, offset, topic_id) for partition, offset in offsets.items()),
             return_exceptions=True,  # none may be left half-done behind our back
         )
         for outcome in outcomes:
@@ -79,7 +81,7 @@ class ExactlyOnce:
             with contextlib.suppress(KafkaError):  # it was fenced: that is why it goes
                 await producer.stop()
 
-    async def _transact(self, partition: TP, written: Sequence[Written], offset: int) -> None:
+    async def _transact(self, partition: TP, written: Sequence[Written], offset: int, topic_id: str) -> None:
         producer = self._producers[partition]
         try:
             await producer.begin_transaction()
@@ -90,7 +92,8 @@ class ExactlyOnce:
                     pending += await send(producer, topic, mine)
                 self._at("part sent")
             # Both belong to one transaction: neither needs to wait for the other.
-            offsets = producer.send_offsets_to_transaction({TopicPartition(*partition): offset}, self._group)
+            next_offset = OffsetAndMetadata(offset, log_state.metadata(topic_id))
+            offsets = producer.send_offsets_to_transaction({TopicPartition(*partition): next_offset}, self._group)
             await asyncio.gather(offsets, *pending)
             self._at("produced")
             await producer.commit_transaction()
@@ -107,11 +110,16 @@ class ExactlyOnce:
         await producer.start()  # initialises the transactional id: fences, and ends what was open
         return producer
 
-    async def _committed(self, partitions: Sequence[TP]) -> dict[TP, int]:
+    async def _committed(self, partitions: Sequence[TP], topic_id: str) -> dict[TP, int]:
         consumer = AIOKafkaConsumer(group_id=self._group, enable_auto_commit=False, **self._connection)
         await consumer.start()
         try:
-            found = {partition: await consumer.committed(TopicPartition(*partition)) for partition in partitions}
+            # `committed` keeps the metadata to itself.
+            found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*p) for p in partitions])
         finally:
             await consumer.stop()
-        return {partition: offset for partition, offset in found.items() if offset is not None}
+        return {
+            TP(*partition): at.offset
+            for partition, at in found.items()
+            if at.offset >= 0 and log_state.same_topic(log_state.read_metadata(at.metadata) or "", topic_id)
+        }

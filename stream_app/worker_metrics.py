@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from schemas.decision import OUTCOMES
+from stream_app.log_state import FAULTS
 from stream_app.web_auth import wrong_tokens
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -60,12 +61,30 @@ class WorkerMetrics:
         )
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
         self.wrong_tokens = wrong_tokens(r)
+        self.partitions_held = Gauge(
+            "tamiz_partitions_held", "Input partitions that are not read until a person acts", registry=r
+        )
+        self.offset_faults = Counter(
+            "tamiz_offset_faults", "Offsets that did not fit the log of their partition", ["fault"], registry=r
+        )
+        self.transactions_skipped = Counter(
+            "tamiz_transactions_skipped",
+            "Records that will not be decided, at most, because the offset did not fit the log",
+            ["fault"],
+            registry=r,
+        )
+        self.watchdog_failures = Counter(
+            "tamiz_watchdog_failures", "Times the watchdog could not look, by a fault of its own", registry=r
+        )
         self._lag = Gauge("tamiz_lag_records", "Transactions not decided yet", ["partition"], registry=r)
         self._lagging: frozenset[int] = frozenset()
         for outcome in OUTCOMES:  # a series that exists from the start can be alerted upon
             self.decisions.labels(outcome)
         for part in ("value", "key", "headers", "trace"):
             self.cuts.labels(part)
+        for fault in FAULTS:
+            self.offset_faults.labels(fault)
+            self.transactions_skipped.labels(fault)
 
     def show_lag(self, lags: Mapping[int, int]) -> None:
         """lags: of the partitions that are read now; what another worker reads is its own to show."""

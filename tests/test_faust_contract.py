@@ -1,6 +1,5 @@
 """Every Faust and aiokafka internal that stream_app/transport.py rests on: an upgrade that moves one is named here."""
 
-import asyncio
 import inspect
 from importlib.metadata import version
 
@@ -9,11 +8,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
+from aiokafka.util import commit_structure_validate
 from faust.app.base import App
+from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer, Fetcher
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher as PlainFetcher
 from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
@@ -22,7 +24,6 @@ from schemas.settings import load
 from stream_app import transport
 from stream_app.app import assigned_partitions, make_app
 from stream_app.record_readers import _FetchedBatches, _PartitionRecords, install
-from stream_app.transport import RecordBatchConsumer
 
 MB = 1024 * 1024
 
@@ -59,25 +60,27 @@ def test_a_seek_passes_over_partitions_of_which_nothing_was_committed() -> None:
     assert "read_offset.update" in source(Consumer.perform_seek)
 
 
-def test_what_is_dropped_comes_again_from_the_beginning_where_nothing_was_committed() -> None:
-    committed, never, gone = TP("transactions", 0), TP("transactions", 1), TP("transactions", 2)
-    sought: list[TP] = []
+def test_a_resumed_assignment_is_sought_after_it_is_resumed_so_that_what_is_held_then_stays_held() -> None:
+    text = source(Recovery._resume_streams)
+    assert text.index("resume_partitions(") < text.index("perform_seek()") < text.index("resume_flow()")
 
-    class Thread:  # stands in for the consumer's thread: what matters is which partitions it is asked to seek
-        async def seek_to_beginning(self, *partitions: TP) -> None:
-            sought.extend(partitions)
 
-    class Seeking(RecordBatchConsumer):
-        async def perform_seek(self) -> None:
-            self._read_offset = {committed: 7, never: None}
+def test_without_a_reset_an_offset_that_does_not_fit_is_an_error_of_the_fetch() -> None:
+    text = source(fetcher.Fetcher)
+    assert "err = Errors.OffsetOutOfRangeError({tp: fetch_offset})" in text
+    assert "err = Errors.NoOffsetForPartitionError(tp)" in text
+    assert "res_or_error.check_raise()" in source(fetcher.Fetcher.fetched_records)
+    assert "elif tp_state.paused:" in text
 
-        def assignment(self) -> set[TP]:
-            return {committed, never}
 
-    consumer = Seeking.__new__(Seeking)
-    consumer._thread = Thread()
-    asyncio.run(consumer._seek_back({tp: ["a record"] for tp in (committed, never, gone)}))
-    assert sought == [never]
+def test_a_position_is_known_of_each_assigned_partition() -> None:
+    assert {"has_valid_position", "position", "paused"} <= set(dir(TopicPartitionState))
+    assert "self.user_assignment" not in source(Assignment.state_value)
+
+
+def test_a_commit_carries_metadata_and_gives_it_back() -> None:
+    assert "offset, metadata = offset_and_metadata" in source(commit_structure_validate)
+    assert "OffsetAndMetadata(offset, metadata)" in source(GroupCoordinator._do_fetch_commit_offsets)
 
 
 @pytest.mark.parametrize("caller", [App._on_partitions_revoked, App._stop_consumer])
@@ -93,12 +96,6 @@ def test_waiting_for_what_is_held_goes_through_wait_empty() -> None:
 def test_the_generation_is_known_before_the_assignment_is_announced() -> None:
     text = source(driver.ConsumerRebalanceListener.on_partitions_assigned)
     assert text.index("consumer_generation_id = generation") < text.index("on_partitions_assigned(ensure_TPset")
-
-
-def test_a_commit_is_false_when_the_group_has_rebalanced_and_crashes_the_app_otherwise() -> None:
-    text = source(driver.AIOKafkaConsumerThread._commit)
-    assert '"already rebalanced" in str(exc)' in text
-    assert "await self.crash(exc)" in text
 
 
 def test_a_topic_without_an_agent_is_subscribed_to() -> None:

@@ -89,8 +89,10 @@ def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_worker(settings: Settings, folder: Path, extra: Mapping[str, str] | None = None) -> Iterator[WorkerProcess]:
-    """Start a worker, wait until it is ready, and leave none behind."""
+def running_worker(
+    settings: Settings, folder: Path, extra: Mapping[str, str] | None = None, *, until_ready: bool = True
+) -> Iterator[WorkerProcess]:
+    """Start a worker, wait until it is ready (if it is to be), and leave none behind."""
     port = free_port()
     settings = msgspec.structs.replace(settings, web_port=port)
     log = folder / f"worker-{uuid4().hex[:8]}.log"
@@ -104,7 +106,8 @@ def running_worker(settings: Settings, folder: Path, extra: Mapping[str, str] | 
         )
     worker = WorkerProcess(process, f"http://127.0.0.1:{port}", log)
     try:
-        worker.wait_until_ready()
+        if until_ready:
+            worker.wait_until_ready()
         yield worker
     finally:
         if process.poll() is None:

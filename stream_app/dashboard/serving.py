@@ -7,6 +7,7 @@ import signal
 from schemas.settings import Settings
 from stream_app.dashboard.known import Registry
 from stream_app.dashboard.server import Dashboard
+from stream_app.stop_deadline import StopDeadline
 from stream_app.web_auth import Authenticator, authenticator
 
 log = logging.getLogger("tamiz.dashboard")
@@ -22,8 +23,14 @@ def serve(settings: Settings, registry: Registry) -> None:
 
 async def _serve(settings: Settings, registry: Registry, auth: Authenticator) -> None:
     over = asyncio.Event()
+    deadline = StopDeadline(settings, "the page keeps nothing")
+
+    def stop() -> None:
+        over.set()
+        deadline.begin()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     page = Dashboard(settings, registry, auth)
     try:
         port = await page.start(settings.web_host, settings.dashboard_port)

@@ -16,7 +16,6 @@ def register(app: typer.Typer) -> None:
         the panes of the last eight days again, and says nothing twice.
         """
         import logging
-        import signal
         import threading
 
         from schemas.dataset import load_dataset
@@ -25,12 +24,12 @@ def register(app: typer.Typer) -> None:
         from stream_app.monitor import Monitor
         from stream_app.monitor_metrics import MonitorMetrics
         from stream_app.monitor_server import MonitorServer
+        from stream_app.stop_deadline import StopDeadline, stop_on_signals
 
         settings = config.load()
         start_logging(settings)
         over = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: over.set())
+        stop_on_signals(over, StopDeadline(settings, "what is not published is evaluated again at the next start"))
         store = ModelStore(settings, load_dataset(settings.dataset))
         store.open()
         log = logging.getLogger("tamiz.monitor")

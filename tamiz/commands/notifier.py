@@ -15,16 +15,15 @@ def register(app: typer.Typer) -> None:
         Start one. Runs until SIGTERM or Ctrl-C; what it has told it does not tell again when it starts the next time.
         """
         import logging
-        import signal
         import threading
 
         from stream_app.logs import start_logging
+        from stream_app.stop_deadline import StopDeadline, stop_on_signals
         from tamiz.notifying import serve
 
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop_on_signals(stop, StopDeadline(settings, "what was not delivered is told at the next start"))
         log = logging.getLogger("tamiz.notifier")
         serve(settings, stop, ready=lambda: log.info("telling what comes from now on"))

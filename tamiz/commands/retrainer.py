@@ -23,15 +23,14 @@ def register(app: typer.Typer) -> None:
         Each request is trained for once, in a process of its own; a failed training is told, and tried again.
         Runs until SIGTERM or Ctrl-C; a training that is under way is then ended, and begun again at the next start.
         """
-        import signal
         import threading
 
         from stream_app.logs import start_logging
+        from stream_app.stop_deadline import StopDeadline, stop_on_signals
         from tamiz.retraining import serve
 
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop_on_signals(stop, StopDeadline(settings, "a training that was under way begins again at the next start"))
         serve(settings, history, stop)

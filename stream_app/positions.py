@@ -1,0 +1,249 @@
+"""Where the worker's partitions are read from, and which of them are held because their offset does not fit the log.
+
+`Positions` asks the cluster (`kafka-python`, in a thread) and judges (`log_state`); the transport seeks and pauses. A
+thread of its own looks at the topics every second: a topic that is made anew, deleted, or given partitions while the
+worker runs is noticed there.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from faust.types import TP
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.errors import BrokerError
+from schemas.events import PaneSnapshot
+from schemas.settings import Settings
+from stream_app import log_state
+from stream_app.answered_offsets import Answer, answered_until, read_answers
+from stream_app.clients import arguments, reaching
+from stream_app.log_state import Answered, Committed, Log, Start
+from stream_app.topic_admin import DescribedTopic, described
+from stream_app.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.positions")
+LOOK_INTERVAL_S = 1.0
+RETRY_DELAY_S = 1.0
+EARLIEST, LATEST = -2, -1  # Kafka's own words for a log's ends, in a request for offsets
+
+
+class Cluster:
+    """Asks the cluster, one question at a time; a client that failed is made anew."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: KafkaAdminClient | None = None
+
+    def topics(self) -> dict[str, DescribedTopic]:
+        """The input and its outputs, those that are there. Raises BrokerError or KafkaError."""
+        s = self._settings
+        wanted = (s.transactions_topic, s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        with self._asking() as client:
+            return described(client, wanted)
+
+    def ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
+        """The first offset of each partition and the next one to be written."""
+        with self._asking() as client:
+            begins = client.list_partition_offsets({TopicPartition(*tp): EARLIEST for tp in partitions})
+            ends = client.list_partition_offsets({TopicPartition(*tp): LATEST for tp in partitions})
+        return {tp: (begins[TopicPartition(*tp)].offset, ends[TopicPartition(*tp)].offset) for tp in partitions}
+
+    def committed(self, partitions: Sequence[TP]) -> dict[TP, Committed]:
+        """What the group committed, of the partitions for which it did."""
+        group = self._settings.group
+        with self._asking() as client:
+            found = client.list_group_offsets({group: [TopicPartition(*tp) for tp in partitions]})[group]
+        return {
+            TP(*tp): Committed(at.offset, log_state.read_metadata(at.metadata))
+            for tp, at in found.items()
+            if at.offset >= 0
+        }
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @contextlib.contextmanager
+    def _asking(self):  # type: ignore[no-untyped-def]
+        bootstrap = self._settings.bootstrap
+        with self._lock:
+            if self._client is None:
+                with reaching(bootstrap):
+                    self._client = KafkaAdminClient(
+                        **arguments(bootstrap), request_timeout_ms=10_000, bootstrap_timeout_ms=10_000
+                    )
+            try:
+                yield self._client
+            except BaseException:
+                client, self._client = self._client, None
+                client.close()
+                raise
+
+
+class Judged(NamedTuple):
+    """What was found of a partition when its start was judged."""
+
+    topic_id: str
+    start: Start
+
+
+class Positions:
+    """Where to begin, and what is held; the state behind readiness and metrics."""
+
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, topic_id: str) -> None:
+        """topic_id: incarnation of the transactions topic at the start."""
+        self.topic_id = topic_id
+        self.changed = threading.Event()  # something that was judged is not so any more
+        self._settings = settings
+        self._metrics = metrics
+        self._cluster = Cluster(settings)
+        self._judged: dict[TP, Judged] = {}
+        self._ends: dict[int, int] = {}  # by partition: the log's end when it was judged
+        self._missing = False  # the input topic
+        self._seen: tuple[str, int, int] = (topic_id, -1, -1)
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look_on, name="tamiz-positions", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look at the topics."""
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    @property
+    def held(self) -> dict[int, Start]:
+        """The partitions that are not read, and why."""
+        return {tp.partition: j.start for tp, j in self._judged.items() if j.start.held}
+
+    def are_known(self, partitions: Sequence[int]) -> bool:
+        """Whether it is known where to read each of these from."""
+        return {tp.partition for tp in self._judged} >= set(partitions)
+
+    def problems(self) -> list[str]:
+        """What a person has to do, for readiness: one line each."""
+        lines = [f"topic {self._settings.transactions_topic}, which is not there"] if self._missing else []
+        return lines + [start.message for _, start in sorted(self.held.items())]
+
+    def fits(self, cursor: PaneSnapshot) -> bool:
+        """Whether what was counted up to a cursor belongs to the log as it is now."""
+        return log_state.same_topic(cursor.topic_id, self.topic_id) and cursor.last_offset < self._ends.get(
+            cursor.partition, cursor.last_offset + 1
+        )
+
+    async def starts(self, partitions: set[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
+        """Where to read each partition from; asks until the cluster answers.
+
+        at: where those that are being read already stand; the others begin at the group's offset.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(self._judge, sorted(partitions), at)
+            except (BrokerError, KafkaError) as error:
+                log.warning("offsets cannot be checked yet: %s; trying again in %.0f s", error, RETRY_DELAY_S)
+                await asyncio.sleep(RETRY_DELAY_S)
+
+    def _judge(self, partitions: Sequence[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
+        topics = self._cluster.topics()
+        topic = topics.get(self._settings.transactions_topic)
+        before, wide = self.topic_id, self._width(topics)
+        if topic is None:
+            raise BrokerError(f"the topic {self._settings.transactions_topic} is not there")
+        committed = self._cluster.committed([tp for tp in partitions if tp not in at])
+        known = committed | {tp: Committed(offset, before) for tp, offset in at.items()}
+        unsure = [tp for tp in partitions if tp not in known or known[tp].topic_id is None]
+        answers = read_answers(self._settings, [tp.partition for tp in unsure]) if unsure else {}
+        # Last: the log grows meanwhile, and an offset committed since must not look as if it were beyond its end.
+        logs = self._cluster.ends(partitions)
+        answered = {tp: self._answered(answers[tp.partition], Log(topic.id, *logs[tp])) for tp in unsure}
+        found = {}
+        for tp in partitions:
+            place = f"{tp.topic}-{tp.partition}"
+            if tp.partition >= wide:
+                start = self._too_narrow(place, tp.partition, topics, logs[tp][0])
+            else:
+                start = log_state.start(
+                    place, Log(topic.id, *logs[tp]), known.get(tp), answered.get(tp), self._settings.offset_reset
+                )
+            self._note(tp, Judged(topic.id, start))
+            found[tp] = start
+        self.topic_id = topic.id
+        self._ends |= {tp.partition: logs[tp][1] for tp in partitions}
+        self._seen = (topic.id, topic.partitions, wide)
+        return found
+
+    def keep(self, partitions: set[TP]) -> None:
+        """Forget what was found of every other partition: they are read elsewhere."""
+        self._judged = {tp: judged for tp, judged in self._judged.items() if tp in partitions}
+        self._metrics.partitions_held.set(len(self.held))
+
+    def _answered(self, answers: Sequence[Answer], log: Log) -> Answered | None:
+        return answered_until(
+            [a for a in answers if a.topic_id != log.topic_id or a.offset < log.end],
+            begin=log.begin,
+            exactly_once=self._settings.guarantee == "exactly-once",
+            batch_max_records=self._settings.batch_max_records,
+        )
+
+    def _width(self, topics: Mapping[str, DescribedTopic]) -> int:
+        s = self._settings
+        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        return min(topics[name].partitions if name in topics else 0 for name in outputs)
+
+    def _too_narrow(self, place: str, partition: int, topics: Mapping[str, DescribedTopic], begin: int) -> Start:
+        s = self._settings
+        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        narrow = [n for n in outputs if n not in topics or topics[n].partitions <= partition]
+        message = (
+            f"{place}: held, for {', '.join(narrow)} has no partition {partition}, and outputs go to the partition "
+            f"number of their input; give it at least {topics[s.transactions_topic].partitions} partitions"
+        )
+        return Start(begin, "missing-output-partition", held=True, message=message)
+
+    def _note(self, tp: TP, judged: Judged) -> None:
+        known, start = self._judged.get(tp), judged.start
+        self._judged[tp] = judged
+        self._metrics.partitions_held.set(len(self.held))
+        if start.fault is None or (known is not None and known == judged and start.held):
+            return
+        self._metrics.offset_faults.labels(start.fault).inc()
+        if start.skipped and not start.held:
+            self._metrics.transactions_skipped.labels(start.fault).inc(start.skipped)
+        log.error("%s", start.message)
+
+    def _look_on(self) -> None:
+        while not self._over.wait(LOOK_INTERVAL_S):
+            try:
+                self._look()
+            except (BrokerError, KafkaError):
+                continue  # the clients that read and write say so
+            except Exception:
+                log.exception("topics cannot be looked at; trying again")
+        self._cluster.close()
+
+    def _look(self) -> None:
+        topics = self._cluster.topics()
+        topic = topics.get(self._settings.transactions_topic)
+        if topic is None:
+            if not self._missing:
+                self._missing = True
+                self._metrics.offset_faults.labels("missing-topic").inc()
+                log.error(
+                    "the topic %s is not there any more: nothing is decided until it is made (tamiz topics create)",
+                    self._settings.transactions_topic,
+                )
+            return
+        self._missing = False
+        seen = (topic.id, topic.partitions, self._width(topics))
+        if seen != self._seen and self._judged:
+            self.changed.set()
