@@ -35,7 +35,7 @@ from stream_app.model_store import ModelStore
 from stream_app.monitor_intake import KnownVersions, MonitorIntake, TransactionEnds, newest
 from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.monitor_server import MonitorReadiness
-from stream_app.reading import Record
+from stream_app.reading import METADATA_MAX_AGE_MS, Record, has_more_partitions
 
 log = logging.getLogger("tamiz.monitor")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -105,6 +105,7 @@ class Monitor:
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=8 * 1024 * 1024,
                 max_poll_records=WHOLE,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
             )
             producer = KafkaProducer(
                 **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
@@ -114,17 +115,22 @@ class Monitor:
             s, self._metrics, KnownVersions(self._store.versions, self._store.kept_versions), ends
         )
         try:
-            self._told_until = self._intake.reported_until()
-            self._assign(consumer)
-            for read in self._in_step(consumer, over):
-                self._watch(*read, producer)
-            producer.flush()
-            self._ready = True
-            ready()
             while not over.is_set():
-                for read in self._polled(consumer):
+                self._told_until = self._intake.reported_until()
+                self._assign(consumer)
+                for read in self._in_step(consumer, over):
                     self._watch(*read, producer)
                 producer.flush()
+                self._ready = True
+                ready()
+                while not (over.is_set() or has_more_partitions(consumer)):
+                    for read in self._polled(consumer):
+                        self._watch(*read, producer)
+                    producer.flush()
+                if not over.is_set():
+                    log.info("partitions were added: everything is read again, with them")
+                    self._watches.clear()
+                    self._around = Surroundings(maturity_ms=s.label_delay_days * DAY_MS)
         finally:
             consumer.close()
             producer.close()

@@ -10,6 +10,8 @@ from kafka.errors import KafkaError
 from schemas.errors import BrokerError
 from stream_app.clients import RecordConsumer, arguments, reaching
 
+METADATA_MAX_AGE_MS = 30_000  # of readers that run on: partitions that are added are found within that time
+
 
 class Record(Protocol):
     """A record as kafka-python gives it."""
@@ -56,6 +58,15 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
         raise BrokerError(f"topic {topic} cannot be read: {error}") from None
     finally:
         consumer.close()
+
+
+def has_more_partitions(consumer: Any) -> bool:
+    """Whether a topic that is read by hand was given partitions that are not assigned; asks what the client knows."""
+    assigned = consumer.assignment()
+    known = {
+        TopicPartition(t, p) for t in {tp.topic for tp in assigned} for p in consumer.partitions_for_topic(t) or ()
+    }
+    return bool(known - assigned)
 
 
 def read_to_end(

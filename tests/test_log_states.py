@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 from kafka.structs import OffsetAndMetadata
 
 from schemas.events import Decision, PaneSnapshot
@@ -174,3 +175,28 @@ def test_a_topic_made_anew_while_the_worker_runs_is_decided_from_its_beginning_u
     ]
     topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     assert [sum(pane.rows for pane in p.panes) for p in panes if p.topic_id == topic_id][-1] == 30
+
+
+def add_partitions(settings: Settings, n: int, *topics: str) -> None:
+    with admin(settings.bootstrap) as client:
+        client.create_partitions(dict.fromkeys(topics, NewPartitions(n)))
+
+
+#  partitions of    transactions   decisions, dead-letters   drift-panes
+#  at first         4              4                         4
+#  then             5              4                         4             4 is held, the others are decided
+#  then             5              5                         5             4 is decided
+def test_partitions_that_are_added_are_read_once_the_outputs_have_them(settings: Settings, tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(settings, guarantee="at-least-once")
+    outputs = settings.decisions_topic, settings.dead_letters_topic, settings.drift_panes_topic
+    with running_worker(settings, tmp_path) as worker:
+        add_partitions(settings, 5, settings.transactions_topic)
+        produce(settings, HEALTHY, 2)
+        produce(settings, 4, 3)
+        wait_for(lambda: not worker.readiness()["ready"] and decided(settings) == {HEALTHY: [0, 1]}, 60, worker.tail)
+        (line,) = worker.readiness()["waiting_for"]
+        assert all(topic in line for topic in outputs)
+        assert "give it at least 5 partitions" in line
+        add_partitions(settings, 5, *outputs)
+        wait_for(lambda: decided(settings) == {HEALTHY: [0, 1], 4: [0, 1, 2]}, 60, worker.tail)
+        wait_for(lambda: worker.readiness()["ready"], 30, worker.tail)

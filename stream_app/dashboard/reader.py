@@ -18,7 +18,7 @@ from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.dashboard.feed import Feed
 from stream_app.dashboard.heat import Heat
 from stream_app.dashboard.latencies import Latencies
-from stream_app.reading import Record
+from stream_app.reading import METADATA_MAX_AGE_MS, Record, has_more_partitions
 from stream_app.record_intake import RecordIntake
 
 log = logging.getLogger("tamiz.dashboard")
@@ -76,7 +76,9 @@ class Reader(threading.Thread):
         s = self._settings
         with ExitStack() as stack:
             with reaching(s.bootstrap):
-                consumer = _consumer(s, max_poll_records=5_000, fetch_max_wait_ms=POLL_MS)
+                consumer = _consumer(
+                    s, max_poll_records=5_000, fetch_max_wait_ms=POLL_MS, metadata_max_age_ms=METADATA_MAX_AGE_MS
+                )
                 stack.callback(consumer.close)
                 transactions = _consumer(s, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=20)
                 stack.callback(transactions.close)
@@ -87,6 +89,9 @@ class Reader(threading.Thread):
                 if (time.monotonic() - asked) * 1000 >= ASKED_MS:
                     self._keep_up(consumer)
                     asked = time.monotonic()
+                    if has_more_partitions(consumer):
+                        log.info("partitions were added: reading on, with them")
+                        return
                 self.latencies.look_up(transactions, s.transactions_topic)
                 with self.lock:
                     for latency_ms, at_ms in self.latencies.found():
