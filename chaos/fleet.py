@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,18 @@ class Fleet:
         """SIGCONT."""
         self._seats[number % len(self._seats)].paused = False
         self._signal(number, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody works inside: every worker is stopped in order, and started again behind it."""
+        with self._lock:
+            for seat in self._seats:
+                seat.process.terminate()
+            for seat in self._seats:
+                seat.process.wait(STOP_WITHIN_S)
+            yield
+            for seat in self._seats:
+                seat.process = self._start(seat.log, first=False)
 
     def limit_files(self, size: int) -> None:
         """Let no file that a worker writes be larger than so many bytes: to it the disk is full, as quotas do it."""

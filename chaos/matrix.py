@@ -61,4 +61,14 @@ SCENARIOS = {
     "disk full": Plan(transactions=25_000, full_disks=2, seed=28, rate=1_000),
     # a zombie: paused beyond the session timeout, its partitions given away, then woken
     "zombie woken": Plan(transactions=20_000, pauses=1, seed=1, rate=500),
+    # retention passes workers that cannot read: what is left is decided, what is gone is counted
+    "retention passes a worker": Plan(
+        transactions=8_000, retentions=2, offset_reset="skip-and-count", calm_s=2, seed=110, rate=1_000
+    ),
+    # the group's offsets expire while nobody works: nothing is decided twice, and nothing is left out
+    "offsets expire": Plan(transactions=8_000, expiries=2, seed=111, rate=1_000),
+    # the committed offsets lie beyond the end: all is decided again, under the same ids
+    "committed beyond the end": Plan(
+        transactions=6_000, truncations=1, offset_reset="from-beginning", workers=1, seed=112, rate=1_000
+    ),
 }

@@ -15,7 +15,8 @@ from kafka import KafkaConsumer, TopicPartition
 from chaos.auditor import Account, audit
 from chaos.fleet import Fleet, wait_until
 from chaos.ledger import Feeding
-from schemas.settings import Settings
+from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offsets
+from schemas.settings import OffsetReset, Settings
 from schemas.topics import table
 from stream_app.topic_admin import create_topics
 from training import moves
@@ -35,6 +36,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     promotions: int = 0
     registry_outages: int = 0
     full_disks: int = 0
+    retentions: int = 0  # passes workers that are paused: what they had not read is gone
+    expiries: int = 0  # of the group's offsets, while nobody works
+    truncations: int = 0  # the group's offsets lie beyond the end of what was sent by then
+    offset_reset: OffsetReset = "stop"
     seed: int = 0
     workers: int = 2
     partitions: int = 4
@@ -62,8 +67,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kept(self) -> bool:
         """Whether the guarantee was."""
-        exact = self.guarantee == "exactly-once"
-        return self.settled and (self.account.is_exact if exact else self.account.is_whole)
+        account = self.account
+        exact = account.is_exact
+        if "retention" in self.faults:  # what was counted of deleted transactions cannot be recounted
+            exact = account.is_whole and not account.repeats
+        if self.guarantee == "at-least-once" or "truncation" in self.faults:  # there all is decided again, by policy
+            exact = account.is_whole
+        return self.settled and exact
 
 
 def weather(
@@ -79,7 +89,7 @@ def weather(
     settings: with a champion in the registry; topics and group are made here, new.
     restart: takes the broker away for so many seconds; needed by a plan with restarts.
     """
-    settings = own_topics(settings, bootstrap, plan.partitions)
+    settings = msgspec.structs.replace(own_topics(settings, bootstrap, plan.partitions), offset_reset=plan.offset_reset)
     rng = random.Random(plan.seed)
     done: dict[str, int] = {}
     back_after: list[float] = []
@@ -203,7 +213,26 @@ def _drawn(
         time.sleep(plan.calm_s)
         fleet.remove()
 
+    def retention() -> None:
+        for number in range(len(fleet)):
+            fleet.pause(number)
+        time.sleep(plan.calm_s)
+        delete_unread(settings)
+        for number in range(len(fleet)):
+            fleet.wake(number)
+
+    def expiry() -> None:
+        with fleet.away():
+            forget_offsets(settings)
+
+    def truncation() -> None:
+        with fleet.away():
+            commit_beyond_the_end(settings)
+
     faults = (
+        ("retention", plan.retentions, retention),
+        ("offsets expired", plan.expiries, expiry),
+        ("truncation", plan.truncations, truncation),
         ("kill", plan.kills, lambda: fleet.kill(rng.randrange(len(fleet)))),
         ("pause", plan.pauses, pause),
         ("broker restart", plan.restarts, outage),
