@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from faust.types import TP
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
+from kafka.protocol.consumer import IsolationLevel
 
 from schemas.errors import BrokerError
 from schemas.events import PaneSnapshot
@@ -29,6 +32,8 @@ from stream_app.worker_metrics import WorkerMetrics
 log = logging.getLogger("tamiz.positions")
 LOOK_INTERVAL_S = 1.0
 RETRY_DELAY_S = 1.0
+STABLE_ENDS_EVERY = 10  # looks
+OPEN_TOO_LONG_S = 60.0  # a broker ends a transaction of ours by then; others may ask for 15 minutes
 EARLIEST, LATEST = -2, -1  # Kafka's own words for a log's ends, in a request for offsets
 
 
@@ -53,6 +58,14 @@ class Cluster:
             begins = client.list_partition_offsets({TopicPartition(*tp): EARLIEST for tp in partitions})
             ends = client.list_partition_offsets({TopicPartition(*tp): LATEST for tp in partitions})
         return {tp: (begins[TopicPartition(*tp)].offset, ends[TopicPartition(*tp)].offset) for tp in partitions}
+
+    def stable_ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
+        """Up to where each partition can be read, for the transactions that are open, and where its log ends."""
+        places = {TopicPartition(*tp): LATEST for tp in partitions}
+        with self._asking() as client:
+            stable = client.list_partition_offsets(places, isolation_level=IsolationLevel.READ_COMMITTED)
+            ends = client.list_partition_offsets(places)
+        return {TP(*tp): (stable[tp].offset, ends[tp].offset) for tp in places}
 
     def committed(self, partitions: Sequence[TP]) -> dict[TP, Committed]:
         """What the group committed, of the partitions for which it did."""
@@ -89,6 +102,29 @@ class Cluster:
                 raise
 
 
+class StableEnds:
+    """For how long the end of what can be read has been the same while records lie behind it: a fold over looks."""
+
+    def __init__(self) -> None:
+        self._since: dict[TP, tuple[int, float]] = {}
+        self._said: set[tuple[TP, int]] = set()
+
+    def observe(self, now_s: float, ends: Mapping[TP, tuple[int, int]]) -> list[tuple[TP, int, int]]:
+        """Partition, offset and number of records behind it, of each that has just been the same for too long.
+
+        ends: the end of what can be read, and of the log.
+        """
+        self._since = {
+            tp: (stable, self._since[tp][1] if self._since.get(tp, (None,))[0] == stable else now_s)
+            for tp, (stable, end) in ends.items()
+            if end > stable
+        }
+        found = {tp: stable for tp, (stable, since) in self._since.items() if now_s - since >= OPEN_TOO_LONG_S}
+        new = [(tp, stable) for tp, stable in found.items() if (tp, stable) not in self._said]
+        self._said = set(found.items())
+        return [(tp, stable, ends[tp][1] - stable) for tp, stable in new]
+
+
 class Judged(NamedTuple):
     """What was found of a partition when its start was judged."""
 
@@ -110,6 +146,7 @@ class Positions:
         self._ends: dict[int, int] = {}  # by partition: the log's end when it was judged
         self._missing = False  # the input topic
         self._seen: tuple[str, int, int] = (topic_id, -1, -1)
+        self._open = StableEnds()
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._look_on, name="tamiz-positions", daemon=True)
 
@@ -222,14 +259,27 @@ class Positions:
         log.error("%s", start.message)
 
     def _look_on(self) -> None:
+        looks = count()
         while not self._over.wait(LOOK_INTERVAL_S):
             try:
                 self._look()
+                if next(looks) % STABLE_ENDS_EVERY == 0:
+                    self._look_for_open_transactions()
             except (BrokerError, KafkaError):
                 continue  # the clients that read and write say so
             except Exception:
                 log.exception("topics cannot be looked at; trying again")
         self._cluster.close()
+
+    def _look_for_open_transactions(self) -> None:
+        ends = self._cluster.stable_ends(sorted(self._judged)) if self._judged else {}
+        self._metrics.open_transactions.set(sum(end - stable for stable, end in ends.values()))
+        for tp, stable, waiting in self._open.observe(time.monotonic(), ends):
+            log.error(
+                "%s-%d: %d records wait behind a transaction that a producer left open at offset %d: find and abort it "
+                "(kafka-transactions.sh find-hanging)",
+                *(tp.topic, tp.partition, waiting, stable),
+            )
 
     def _look(self) -> None:
         topics = self._cluster.topics()

@@ -73,6 +73,11 @@ class WorkerMetrics:
             ["fault"],
             registry=r,
         )
+        self.open_transactions = Gauge(
+            "tamiz_records_behind_open_transactions",
+            "Records that cannot be read before a transaction ends",
+            registry=r,
+        )
         self.watchdog_failures = Counter(
             "tamiz_watchdog_failures", "Times the watchdog could not look, by a fault of its own", registry=r
         )

@@ -1,10 +1,12 @@
 """Where a partition goes on, by its log, the group's offset, the outputs' answers and the policy."""
 
 import pytest
+from faust.types import TP
 
 from schemas.settings import OffsetReset
 from stream_app.answered_offsets import Answer, answered_until
 from stream_app.log_state import Answered, Committed, Fault, Log, metadata, read_metadata, start
+from stream_app.positions import StableEnds
 
 LOG = Log("now", 10, 50)
 OURS = "now"
@@ -69,3 +71,15 @@ def test_answers_of_the_incarnation_that_was_answered_last_count() -> None:
     answers = [Answer(1, "old", o) for o in (5, 6, 7)] + [Answer(2, "now", o) for o in (0, 1)]
     assert answered_until(answers, begin=0, exactly_once=True, batch_max_records=10) == Answered(2, "now")
     assert answered_until([], begin=0, exactly_once=True, batch_max_records=10) is None
+
+
+#  s             0       30      60     90     100
+#  stable end    5       5       5      9      9
+#  log's end     8       9       9      9      12
+#  said                          4 behind 5
+def test_a_transaction_that_stays_open_is_said_once() -> None:
+    partition = TP("t", 0)
+    ends = [(5, 8), (5, 9), (5, 9), (5, 9), (9, 9), (9, 12)]
+    looks = StableEnds()
+    said = [looks.observe(30.0 * i, {partition: end}) for i, end in enumerate(ends)]
+    assert said == [[], [], [(partition, 5, 4)], [], [], []]

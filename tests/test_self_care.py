@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 
 from schemas.errors import BrokerError, ModelUnavailable
 from schemas.settings import Settings
-from stream_app.self_care import Backlog, Standstill, backlogs, patiently
+from stream_app.self_care import Backlog, Standstill, Watch, backlogs, patiently
 from stream_app.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
 from tests.worker_process import environment, settings_of_its_own
@@ -81,3 +81,31 @@ def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> N
     metrics.show_lag({1: 7, 2: 0})
     told = [line for line in generate_latest(metrics.registry).decode().splitlines() if line.startswith("tamiz_lag")]
     assert told == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
+
+
+def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_hangs() -> None:
+    ended: list[BaseException] = []
+    faults: list[int] = []
+
+    def look() -> dict[int, Backlog]:
+        raise ZeroDivisionError("a bug")
+
+    watch = Watch(look, 0.4, lambda _: None, ended.append, progress=lambda: 7, failed=lambda: faults.append(1))
+    watch.start()
+    watch.join(10)
+    assert [type(error).__name__ for error in ended] == ["StalledError"]
+    assert "fetched already" in str(ended[0])
+    assert len(faults) > 3
+
+
+def test_the_watchdog_leaves_an_idle_worker_alone_though_it_cannot_look() -> None:
+    ended: list[BaseException] = []
+
+    def look() -> dict[int, Backlog]:
+        raise ZeroDivisionError("a bug")
+
+    watch = Watch(look, 0.2, lambda _: None, ended.append, progress=lambda: None)
+    watch.start()
+    watch.join(0.6)
+    assert (watch.is_alive(), ended) == (True, [])
+    watch.stop()
