@@ -54,7 +54,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                     history=history,
                     past=lambda: _past(settings, past),
                 )
-                _answer_all(consumer, retrainer, intake, stop)
+                answer_all(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
         except (BrokerError, KafkaError) as error:
             if not started:
                 raise BrokerError(str(error)) from None
@@ -74,7 +74,14 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
     return train(settings, source, loop_id=request.loop_id, by=BY, report=True).events
 
 
-def _answer_all(consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop: threading.Event) -> None:
+def answer_all(
+    consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop: threading.Event, *, attempts: int
+) -> None:
+    """Answer what is asked for until `stop` is set, and commit it.
+
+    attempts: how often a request is tried that our own code cannot bear; then it is passed over, for it would end the
+    service again at every start. Raises KafkaError and BrokerError.
+    """
     while not stop.is_set():
         for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
             passed = None  # an offset up to which nothing was asked for, not committed yet
@@ -83,12 +90,35 @@ def _answer_all(consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop:
                 if request is not None:
                     if passed is not None:
                         _commit(consumer, partition, passed)
-                    if stop.is_set() or not retrainer.answer(request):
+                    if stop.is_set() or not _answer(retrainer, request, record, intake, stop, attempts):
                         return
                     _commit(consumer, partition, record.offset + 1)
                 passed = None if request is not None else record.offset + 1
             if passed is not None:
                 _commit(consumer, partition, passed)
+
+
+def _answer(
+    retrainer: Retrainer,
+    request: RetrainRequest,
+    record: Any,
+    intake: RecordIntake,
+    stop: threading.Event,
+    attempts: int,
+) -> bool:
+    why = ""
+    for _ in range(attempts):
+        try:
+            return retrainer.answer(request)
+        except (BrokerError, KafkaError):
+            raise
+        except Exception as error:
+            why = repr(error)
+            log.exception("%s-%d-%d could not be answered", record.topic, record.partition, record.offset)
+            if stop.wait(RETURN_S):
+                return False
+    intake.pass_over(record, why)
+    return True
 
 
 def _commit(consumer: Any, partition: TopicPartition, offset: int) -> None:

@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
 from stream_app.reading import read_to_end
-from tamiz.retraining import serve
+from stream_app.record_intake import RecordIntake
+from tamiz import retraining
+from tamiz.retraining import answer_all, serve
 from tests.conftest import Kafka
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
@@ -289,3 +293,38 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
     assert registry.champion(world) == 2
     assert "better than the champion, version 1" in events[-1].reason
     assert moves.history(world)[-1].loop_id == LOOP
+
+
+def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retraining, "RETURN_S", 0)
+    settings, stop, asked = Settings(), threading.Event(), []
+
+    class Bears:
+        def answer(self, request: RetrainRequest) -> bool:
+            asked.append(request.loop_id)
+            if request.loop_id == "unbearable":
+                raise RuntimeError("no loop of such a name")
+            return True
+
+    class Polled:
+        committed = 0
+
+        def poll(self, **_: int) -> dict[TopicPartition, list[Any]]:
+            stop.set() if self.committed else None
+            place = TopicPartition("retrain-requests", 0)
+            values = [msgspec.json.encode(request(name)) for name in ("unbearable", "good")]
+            records = [
+                ConsumerRecord(*place, None, i, -1, 0, None, value, [], None, -1, -1, -1)
+                for i, value in enumerate(values)
+            ]
+            return {} if self.committed else {place: records}
+
+        def commit(self, offsets: dict[TopicPartition, Any]) -> None:
+            (self.committed,) = (found.offset for found in offsets.values())
+
+    consumer, intake = Polled(), RecordIntake(settings, retraining.log)
+    answer_all(consumer, Bears(), intake, stop, attempts=3)  # type: ignore[arg-type]
+    assert (asked, consumer.committed) == (["unbearable"] * 3 + ["good"], 2)
+    assert intake.passed_over.total() == 1
