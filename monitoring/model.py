@@ -70,8 +70,8 @@ class ScoringModel:
         model = cls(booster, manifest, version)
         model._check_features()
         model._check_golden()
-        check_profile(manifest)
         check_distributions(manifest)
+        check_profile(manifest)
         if (folder / CALIBRATION_FILE).exists():
             load_reference(folder)
         return model

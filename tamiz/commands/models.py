@@ -25,14 +25,17 @@ def register(app: typer.Typer) -> None:
     @models.command("list")
     def list_(as_json: Json = False) -> None:
         """Show every registered version, newest first: what it is now, what the gate said, and its last move."""
-        from tamiz.terminal import say_json
-        from training.moves import versions
+        from tamiz.terminal import say_json, warn
+        from training.moves import alias_disagreement, versions
 
-        found = versions(config.load())
+        settings = config.load()
+        found = versions(settings)
         if as_json:
             say_json(found)
         else:
             _show_versions(found)
+        if (why := alias_disagreement(settings)) is not None:
+            warn(f"{why}; the next move sets the alias, `tamiz models promote VERSION --reason WHY` at once")
 
     @models.command()
     def history(as_json: Json = False) -> None:
