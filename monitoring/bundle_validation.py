@@ -152,7 +152,7 @@ def _check_golden(i: int, vector: GoldenVector, features: tuple[FeatureEncoding,
     if not np.isfinite(row).all() or not 0 <= vector.score <= 1:
         raise _implausible(f"golden vector {i}", "a feature or a score that is no number of its kind")
     for value, f in zip(row.tolist(), features, strict=False):
-        if f.kind == "category" and not (value.is_integer() and 0 <= value <= len(f.levels) + 1):
+        if f.kind == "category" and not (value.is_integer() and 0 <= value <= MAX_LEVELS + 1):
             raise _implausible(f"golden vector {i}", f"{f.name[:60]!r} is {value}, which is no code")
 
 
