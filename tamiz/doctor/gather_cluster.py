@@ -19,6 +19,7 @@ from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, U
 
 T = TypeVar("T")
 MAX_REASON_LENGTH = 200  # characters
+COMMIT_MARK = "tamiz topic_id="  # how the metadata of the workers' commits begins
 COORDINATOR_WITHIN_S = 5.0  # a broker that nobody committed to has no coordinator at first
 
 
@@ -113,7 +114,7 @@ def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> Gro
 
 
 def _topic_id(metadata: str) -> str:
-    return ""
+    return metadata.removeprefix(COMMIT_MARK) if metadata.startswith(COMMIT_MARK) else ""
 
 
 def _coordinated(ask: Callable[[], T]) -> T:
