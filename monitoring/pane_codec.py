@@ -2,23 +2,33 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 
 from monitoring.bins import FrozenBins
 from monitoring.panes import Counted, Cursor, Pane
-from schemas.events import PaneCounts, PaneSnapshot
+from monitoring.watermark import NEVER, RESET_ROWS, WINDOW_ROWS, Watermark
+from schemas.events import PaneCounts, PaneSnapshot, VersionMark, WatermarkState
 
 MOST_BYTES = 1_500_000  # of counts in one record; twice that in base64 and JSON still fits into 4 MB
 
 
 def to_records(
-    counted: Counted, *, model: str, model_version: int, layout: str, topic_id: str = ""
+    counted: Counted,
+    *,
+    model: str,
+    model_version: int,
+    layout: str,
+    others: Sequence[VersionMark] = (),
+    topic_id: str = "",
 ) -> Iterator[tuple[bytes, PaneSnapshot]]:
     """Key and record of everything to publish, in this order; the last one is the cursor.
 
-    Compaction keeps the last record of a key: closed minutes have keys of their own, the cursor overwrites the cursor.
+    others, topic_id: as `PaneSnapshot` has them. Compaction keeps the last record of a key: closed minutes have keys of
+    their own, the cursor overwrites the cursor, and no model version overwrites another's.
     """
     cursor = counted.cursor
+    prefix = f"{model}/{model_version}/{layout}/{cursor.partition}"
 
     def record(panes: Sequence[PaneCounts], open_: bool) -> PaneSnapshot:
         return PaneSnapshot(
@@ -30,22 +40,33 @@ def to_records(
             watermark_ms=cursor.watermark_ms,
             late=cursor.late,
             open=open_,
-            topic_id=topic_id,
             panes=tuple(panes),
+            topic_id=topic_id,
         )
 
     for panes in _parted([_packed(p) for p in counted.closed]):
-        yield f"{layout}/{cursor.partition}/{panes[0].start_ms}".encode(), record(panes, False)
-    yield f"{layout}/{cursor.partition}/cursor".encode(), record([_packed(p) for p in counted.open], True)
+        yield f"{prefix}/{panes[0].start_ms}".encode(), record(panes, False)
+    yield (
+        f"{prefix}/cursor".encode(),
+        msgspec.structs.replace(
+            record([_packed(p) for p in counted.open], True),
+            held=tuple(_packed(p) for p in counted.held),
+            dropped=cursor.dropped,
+            state=_packed_state(cursor.state),
+            others=tuple(others),
+        ),
+    )
 
 
 def cursor_of(record: PaneSnapshot) -> Cursor:
-    """How far the partition was when the record was written."""
+    """How far the partition was when the record was written. Raises ValueError when it is damaged."""
     return Cursor(
         partition=record.partition,
         last_offset=record.last_offset,
         watermark_ms=record.watermark_ms,
         late=record.late,
+        dropped=record.dropped,
+        state=_unpacked_state(record),
     )
 
 
@@ -54,6 +75,46 @@ def panes_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
     if record.layout != bins.digest:
         return []
     return [_unpacked(p, record, bins) for p in record.panes]
+
+
+def held_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
+    """The panes that a cursor holds back, as `panes_of`."""
+    return panes_of(msgspec.structs.replace(record, panes=record.held), bins)
+
+
+def _packed_state(state: Watermark) -> WatermarkState:
+    return WatermarkState(
+        confirmed_ms=state.confirmed_ms,
+        recent_ms=state.recent_ms,
+        since_ms=state.since_ms,
+        closed=state.closed,
+        gap_ms=state.gap_ms,
+        resets=state.resets,
+    )
+
+
+def _unpacked_state(record: PaneSnapshot) -> Watermark:
+    state = record.state
+    if state is None or record.watermark_ms == NEVER:
+        return Watermark()
+    damaged = (
+        len(state.recent_ms) != WINDOW_ROWS - 1
+        or len(state.gap_ms) >= RESET_ROWS
+        or not 0 <= state.confirmed_ms <= record.watermark_ms
+    )
+    if damaged:
+        raise ValueError(
+            f"the cursor of partition {record.partition} at {record.last_offset}: its watermark is damaged"
+        )
+    return Watermark(
+        time_ms=record.watermark_ms,
+        confirmed_ms=state.confirmed_ms,
+        recent_ms=state.recent_ms,
+        since_ms=state.since_ms,
+        closed=state.closed,
+        gap_ms=state.gap_ms,
+        resets=state.resets,
+    )
 
 
 def _packed(pane: Pane) -> PaneCounts:

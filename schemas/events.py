@@ -95,6 +95,24 @@ class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
     counts: bytes
 
 
+class WatermarkState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a watermark is computed from; `monitoring.watermark` says how."""
+
+    confirmed_ms: TimeMs
+    recent_ms: tuple[TimeMs, ...]  # the last event times
+    since_ms: TimeMs  # minutes from here to the watermark are closed
+    closed: tuple[tuple[TimeMs, TimeMs], ...]  # other ranges of closed minutes: the first, and the one after the last
+    gap_ms: tuple[TimeMs, ...]  # event times of late rows where no minute was ever closed
+    resets: Count  # how often the watermark fell back
+
+
+class VersionMark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far another model version counted a partition."""
+
+    model_version: Version
+    watermark_ms: TimeMs
+
+
 class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How far one partition is counted, and panes of it: those just closed, or those still open."""
 
@@ -107,7 +125,12 @@ class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     late: Count
     open: bool  # whether its minutes may still grow; then this is the cursor, from which another worker goes on
     panes: tuple[PaneCounts, ...]
-    topic_id: str = ""  # incarnation of the transactions topic that `last_offset` belongs to
+    # Of the cursor alone; a cursor from before they were there lacks them.
+    held: tuple[PaneCounts, ...] = ()  # minutes far ahead of the watermark; not to be evaluated yet
+    dropped: Count = 0  # rows that were held and had to give way, so far
+    state: WatermarkState | None = None
+    others: tuple[VersionMark, ...] | None = None  # versions that counted the partition before, the last first
+    topic_id: Name = ""  # incarnation of the input topic that the offsets are of; empty where it is not known
 
 
 class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,11 +21,12 @@ from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
 from stream_app import transport
 from stream_app.clients import COMPRESSION, arguments, tls
-from stream_app.counting import Counting, CursorReader, Cursors
+from stream_app.counting import Counting
 from stream_app.handling import MAX_DECISION_BYTES, Policy
 from stream_app.logs import configuration
 from stream_app.model_store import ModelStore, RegistryAwayError
 from stream_app.output import AtLeastOnce, Output, Step, unwatched
+from stream_app.pane_cursors import CursorReader
 from stream_app.positions import Positions
 from stream_app.promotions import promotions
 from stream_app.scorer import Scorer, exit_at_once
@@ -119,12 +120,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     group = ConsumerGroup(app)
     positions = Positions(settings, metrics, topic_id)
     app.positions = positions
-    cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic)
-
-    async def fitting_cursors(partitions: set[int]) -> Cursors:
-        found = await cursors.last_cursors(partitions)
-        return {p: {v: c for v, c in of.items() if positions.fits(c)} for p, of in found.items()}
-
+    cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic, model=settings.model, fits=positions.fits)
     scorer = Scorer(
         policy=Policy(
             dataset=dataset,
@@ -134,7 +130,7 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
             max_letter_bytes=max_letter_bytes,
             max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
         ),
-        counting=Counting(fitting_cursors, settings.drift_grace_minutes * MINUTE_MS),
+        counting=Counting(cursors.last_cursors, settings.drift_grace_minutes * MINUTE_MS, metrics=metrics),
         model=lambda: store.current,
         group=group,
         output=make_output(settings, app, group, at),

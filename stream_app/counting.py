@@ -11,18 +11,17 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from monitoring.model import ScoringModel
-from monitoring.pane_codec import cursor_of, panes_of, to_records
-from monitoring.panes import PartitionPanes
-from schemas.events import PaneSnapshot
-from schemas.wire import decode
-from stream_app.clients import arguments
+from monitoring.pane_codec import cursor_of, held_of, panes_of, to_records
+from monitoring.panes import Counted, Cursor, PartitionPanes
+from schemas.events import PaneSnapshot, VersionMark
 from stream_app.handling import Coded, Outgoing
+from stream_app.pane_cursors import Cursors
+from stream_app.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.drift")
-LOOKED_BACK = 200  # records from the end of a partition: its last cursor is the last of each batch
+MAX_OTHER_VERSIONS = 8  # whose cursors are kept for each partition
 
 
 class Placed(Protocol):
@@ -32,29 +31,35 @@ class Placed(Protocol):
     offset: int
 
 
-Cursors = dict[int, dict[int, PaneSnapshot]]  # by input partition, by model version
-
-
 class Counting:
     """The folds of the partitions that this worker reads, for the model that decides now."""
 
-    def __init__(self, last_cursors: Callable[[set[int]], Awaitable[Cursors]], grace_ms: int):
+    def __init__(
+        self,
+        last_cursors: Callable[[set[int]], Awaitable[Cursors]],
+        grace_ms: int,
+        *,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         """last_cursors: of some partitions, of every model version that lately counted them."""
         self._last_cursors = last_cursors
         self._grace_ms = grace_ms
+        self._metrics = metrics or WorkerMetrics()
         self._epoch: tuple[int, int] | None = None  # `stream_app.output.Epoch`; all below is of it
-        self._left: Cursors = {}  # where others left off
+        self._left: Cursors = {}  # where others left off, and where we did
         self._versions: tuple[int, ...] = ()  # that counted here, the last two
         self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
+        self._held: dict[int, int] = {}  # rows that the fold of each partition holds
 
     async def take_over(self, partitions: set[int], epoch: tuple[int, int], model: ScoringModel) -> None:
         """Make sure that every partition is counted from where it was left.
 
         Topics are read for partitions that are new here, and not when another model takes over: nothing may wait then.
-        What the one before counted is kept, for it may be called back within the minute.
+        What the one before counted is kept, for it may be called back within the minute; of those before it the last
+        cursor is.
         """
         if self._epoch != epoch:
-            self._epoch, self._left, self._versions, self._folds = epoch, {}, (), {}
+            self._epoch, self._left, self._versions, self._folds, self._held = epoch, {}, (), {}, {}
         if unknown := partitions - self._left.keys():
             self._left |= {p: {} for p in unknown} | await self._last_cursors(unknown)
         version = model.version
@@ -69,8 +74,10 @@ class Counting:
         left = self._left[partition].get(model.version)
         if left is not None and (left.model, left.layout) == (model.manifest.model, model.bins.digest):
             try:
-                return PartitionPanes.restore(model.bins, cursor_of(left), panes_of(left, model.bins), self._grace_ms)
+                panes = [*panes_of(left, model.bins), *held_of(left, model.bins)]
+                return PartitionPanes.restore(model.bins, cursor_of(left), panes, self._grace_ms)
             except ValueError as error:  # not of our making
+                self._metrics.cursors_refused.labels("damaged").inc()
                 log.warning("partition %d is counted anew: %s", partition, error)
         return PartitionPanes(model.bins, partition, self._grace_ms)
 
@@ -86,60 +93,55 @@ class Counting:
         for partition in np.unique(partitions).tolist():
             mine = np.flatnonzero(partitions == partition)
             fold = self._folds[model.version, partition]
+            before = fold.cursor
             fold.observe(coded.codes[mine], coded.event_times_ms[mine], offsets[mine])
-            outgoing += [
-                Outgoing(partition, key, encode(record), [])
-                for key, record in to_records(
-                    fold.snapshot(),
-                    model=model.manifest.model,
-                    model_version=model.version,
-                    layout=model.bins.digest,
-                    topic_id=topic_id,
-                )
-            ]
+            counted = fold.snapshot()
+            self._measure(before, counted)
+            record: PaneSnapshot | None = None
+            for key, record in to_records(
+                counted,
+                model=model.manifest.model,
+                model_version=model.version,
+                layout=model.bins.digest,
+                others=self._others(partition, model),
+                topic_id=topic_id,
+            ):
+                outgoing.append(Outgoing(partition, key, encode(record), []))
+            assert record is not None  # the last one is the cursor
+            self._left[partition][model.version] = record
         return outgoing
 
-
-class CursorReader:
-    """Reads the ends of `drift-panes`."""
-
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._bootstrap = bootstrap
-        self._topic = topic
-
-    async def last_cursors(self, partitions: set[int]) -> Cursors:
-        """The newest cursor of each of these input partitions, of every model version that lately counted it."""
-        consumer = AIOKafkaConsumer(
-            **arguments(self._bootstrap),
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,  # all is there already
-            max_partition_fetch_bytes=8 * 1024 * 1024,
+    def _others(self, partition: int, model: ScoringModel) -> list[VersionMark]:
+        """Who else counted the partition, the last first; who did so longest ago is forgotten."""
+        left = self._left[partition]
+        others = sorted(
+            (c for c in left.values() if c.model_version != model.version and c.model == model.manifest.model),
+            key=lambda cursor: cursor.last_offset,
+            reverse=True,
         )
-        await consumer.start()
-        try:
-            places = [TopicPartition(self._topic, p) for p in sorted(partitions)]
-            consumer.assign(places)
-            ends = await consumer.end_offsets(places)
-            begins = await consumer.beginning_offsets(places)
-            for place in places:
-                consumer.seek(place, max(begins[place], ends[place] - LOOKED_BACK))
-            found: Cursors = {p: {} for p in partitions}
-            while behind := [place for place in places if await consumer.position(place) < ends[place]]:
-                for place, records in (await consumer.getmany(*behind, timeout_ms=1000)).items():
-                    for record in records:
-                        if (cursor := _cursor(record.value)) is not None:
-                            found[place.partition][cursor.model_version] = cursor
-            return found
-        finally:
-            await consumer.stop()
+        for forgotten in others[MAX_OTHER_VERSIONS:]:
+            del left[forgotten.model_version]
+        return [
+            VersionMark(model_version=c.model_version, watermark_ms=c.watermark_ms) for c in others[:MAX_OTHER_VERSIONS]
+        ]
+
+    def _measure(self, before: Cursor, counted: Counted) -> None:
+        cursor, metrics = counted.cursor, self._metrics
+        metrics.late.inc(cursor.late - before.late)
+        metrics.dropped_ahead.inc(cursor.dropped - before.dropped)
+        self._held[cursor.partition] = sum(pane.rows for pane in counted.held)
+        metrics.held_ahead.set(sum(self._held.values()))
+        if cursor.resets > before.resets:
+            metrics.watermark_resets.inc(cursor.resets - before.resets)
+            log.warning(
+                "partition %d: its watermark fell back from %s to %s; records dated in the future had carried it away, "
+                "and %d transactions were late meanwhile",
+                cursor.partition,
+                _utc(before.watermark_ms),
+                _utc(cursor.watermark_ms),
+                cursor.late - before.late,
+            )
 
 
-def _cursor(value: bytes | None) -> PaneSnapshot | None:
-    try:
-        record = decode(value, PaneSnapshot)
-    except msgspec.MsgspecError:
-        return None  # not ours
-    return record if record.open else None
+def _utc(time_ms: int) -> str:
+    return str(np.datetime_as_string(np.datetime64(time_ms, "ms"), unit="s", timezone="UTC"))

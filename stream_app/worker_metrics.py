@@ -59,6 +59,23 @@ class WorkerMetrics:
         self.passed_over = Counter(
             "tamiz_passed_over", "Records of control topics that the worker could not use", ["topic"], registry=r
         )
+        self.late = Counter(
+            "tamiz_drift_late_transactions", "Transactions whose minute was closed in their partition", registry=r
+        )
+        self.held_ahead = Gauge(
+            "tamiz_drift_held_transactions", "Transactions dated far ahead of their partition's watermark", registry=r
+        )
+        self.dropped_ahead = Counter(
+            "tamiz_drift_dropped_transactions",
+            "Held transactions that are not counted: there were too many",
+            registry=r,
+        )
+        self.watermark_resets = Counter(
+            "tamiz_drift_watermark_resets", "Watermarks that fell back, after wrong dates had moved them", registry=r
+        )
+        self.cursors_refused = Counter(
+            "tamiz_drift_cursors_refused", "Cursors of drift-panes that do not fit their log", ["reason"], registry=r
+        )
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions this worker reads", registry=r)
         self.wrong_tokens = wrong_tokens(r)
         self.partitions_held = Gauge(

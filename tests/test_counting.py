@@ -11,8 +11,9 @@ import pytest
 from monitoring.model import ScoringModel
 from monitoring.panes import MINUTE_MS
 from schemas.events import PaneSnapshot
-from stream_app.counting import Counting, Cursors
+from stream_app.counting import Counting
 from stream_app.handling import Coded
+from stream_app.pane_cursors import Cursors
 from tests.small_bundle import small_bundle
 
 START = 30_000_000 * MINUTE_MS
