@@ -4,8 +4,9 @@ A fold over event times in offset order; batches, restarts and rebalances cannot
 
     confirmed    the 5th latest of the last 8 event times, never falling: four records in eight cannot move it
     watermark    the latest event time at most a step beyond `confirmed`; a row further ahead is held, and moves nothing
-    reset        a jump leaves a gap of minutes that nothing was counted into. When 16 rows fall into gaps, with fewer
-                 than one row in four at the watermark between them, the jump was wrong: the watermark falls back
+    reset        a jump of more than six hours leaves a gap of minutes that were never closed. When 16 rows fall into
+                 gaps, with fewer than one row in four at the watermark between them, the jump was wrong: the watermark
+                 falls back. What is wrong by less is right again within those hours
 
 Minutes that were closed stay closed after a reset, on both sides of the gap: a pane that was published never shrinks.
 
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from monitoring.bins import Ints
 
 MINUTE_MS = 60_000
-DAY_MS = 86_400_000
+REACH_MS = 6 * 3_600_000  # below the watermark where a jump ends: rows of sparse traffic may still be held there
 NEVER = -1  # before any event time, and before any offset
 WINDOW_ROWS = 8
 CONFIRMING_ROWS = 5  # of the window
@@ -82,8 +83,9 @@ def step_ms(grace_ms: int) -> int:
 
 
 def of_old_cursor(watermark_ms: int, grace_ms: int) -> Watermark:
-    """Go on from a watermark alone: what lies a day or more behind it counts as a gap, so that it can fall back."""
-    return _at(Watermark(), watermark_ms, grace_ms, reach_ms=DAY_MS) if watermark_ms != NEVER else Watermark()
+    """Go on from a watermark alone: what lies further behind than a jump reaches counts as a gap, so that it can
+    fall back."""
+    return _at(Watermark(), watermark_ms, grace_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
 
 
 def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
@@ -114,7 +116,7 @@ def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
 
     confirmed_before = np.append(state.confirmed_ms, confirmed[:-1])
     jumped = np.zeros(len(times), dtype=bool)
-    jumped[timed] = (confirmed > confirmed_before) & (_minutes(confirmed - grace_ms) > _minutes(marks[:-1]))
+    jumped[timed] = (confirmed > confirmed_before) & (_minutes(confirmed - grace_ms - REACH_MS) > _minutes(marks[:-1]))
     counted = np.zeros(len(times), dtype=bool)
     counted[timed] = near
     counts = np.append(0, np.cumsum(counted & ~late))
@@ -178,7 +180,7 @@ class _Ranges:
     def jump(self, from_ms: int, to_ms: int) -> None:
         """The watermark leaves a range of closed minutes, and begins another."""
         ranges = _united((*self.closed, (self.since_ms, _minute(from_ms) + MINUTE_MS)))
-        self.since_ms = _minute(to_ms - self._grace_ms)
+        self.since_ms = _minute(to_ms - self._grace_ms - REACH_MS)
         below = [r for r in ranges if r[0] < self.since_ms]
         while len(below) > MAX_RANGES:  # the smallest gap can no longer be fallen back to
             _, i = min((below[i + 1][0] - below[i][1], i) for i in range(len(below) - 1))

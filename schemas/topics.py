@@ -78,7 +78,7 @@ def table(settings: Settings) -> list[Topic]:
         Topic(
             role="drift-panes",
             name=settings.drift_panes_topic,
-            key="input partition and minute",
+            key="model version, input partition and minute",
             record="PaneSnapshot",
             direction="internal",
             partitions=n,

@@ -106,6 +106,35 @@ def test_after_a_rebalance_the_topic_is_asked_again(first: ScoringModel) -> None
     assert topic.read == [{0}, {0}]
 
 
+def test_a_version_called_back_after_two_others_goes_on_where_it_was(
+    first: ScoringModel, second: ScoringModel, tmp_path: Path
+) -> None:
+    small_bundle(tmp_path)
+    third = ScoringModel.load(tmp_path, version=first.version + 2)
+    topic = PanesTopic()
+    counting = Counting(topic.last_cursors, MINUTE_MS)
+    for turn in range(3):  # 1, 2, 3, and again, in one generation
+        for i, model in enumerate((first, second, third)):
+            start = 30 * turn + 10 * i
+            assert rows(count(counting, topic, model, range(start, start + 10))) == 10 * (turn + 1)
+    assert topic.read == [{0}]
+    last = topic.said[0][third.version]
+    assert [other.model_version for other in last.others or ()] == [second.version, first.version]
+
+
+def test_versions_do_not_overwrite_each_others_panes_under_compaction(
+    first: ScoringModel, second: ScoringModel
+) -> None:
+    counting, keys = Counting(PanesTopic().last_cursors, MINUTE_MS), []
+    for model in (first, second):
+        assert model.bins.digest == first.bins.digest
+        asyncio.run(counting.take_over({0}, 1, model))
+        times = START + MINUTE_MS * np.arange(12)
+        coded = Coded(codes=np.tile(model.bins.missing, (12, 1)), event_times_ms=times)
+        keys += [out.key for out in counting.count([Placed(0, i) for i in range(12)], coded, model)]
+    assert len(set(keys)) == len(keys) == 4
+
+
 @pytest.mark.parametrize("poison", [{"layout": "another"}, {"model": "another"}])
 def test_a_cursor_of_something_else_is_not_taken_over(first: ScoringModel, poison: dict[str, str]) -> None:
     topic = PanesTopic()
