@@ -120,7 +120,9 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     group = ConsumerGroup(app)
     positions = Positions(settings, metrics, topic_id)
     app.positions = positions
-    cursors = CursorReader(settings.bootstrap, settings.drift_panes_topic, model=settings.model, fits=positions.fits)
+    cursors = CursorReader(
+        settings.bootstrap, settings.drift_panes_topic, model=settings.model, fits=positions.fits, metrics=metrics
+    )
     scorer = Scorer(
         policy=Policy(
             dataset=dataset,

@@ -5,6 +5,7 @@ markers of transactions, attempts that were aborted, records of others. So the s
 each partition's newest cursor is found and those that it names, or the topic's beginning is reached.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.events import PaneSnapshot
 from schemas.wire import decode
 from stream_app.clients import arguments
+from stream_app.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.drift")
 
 FIRST_LOOKBACK_RECORDS = 200
 # A version whose watermark lies further behind the newest one's has no minute left that rows could still fall into.
@@ -26,13 +30,14 @@ class CursorReader:
     """Reads the ends of `drift-panes`."""
 
     def __init__(
-        self, bootstrap: str, topic: str, *, model: str, fits: Callable[[PaneSnapshot], bool] = lambda cursor: True
+        self, bootstrap: str, topic: str, *, model: str, fits: Callable[[PaneSnapshot], bool], metrics: WorkerMetrics
     ) -> None:
         """fits: whether a cursor can be true of its log; one that cannot is passed over, and hides no other."""
         self._bootstrap = bootstrap
         self._topic = topic
         self._model = model
         self._fits = fits
+        self._metrics = metrics
 
     async def last_cursors(self, partitions: set[int]) -> Cursors:
         """The newest cursor of each of these input partitions, of every model version that lately counted it."""
@@ -82,6 +87,16 @@ class CursorReader:
             return
         if self._fits(cursor):
             into[cursor.model_version] = cursor
+            return
+        self._metrics.cursors_refused.labels("log").inc()
+        log.warning(
+            "%s-%d-%d: the cursor of version %d at offset %d does not fit the log of the transactions; it is passed over",
+            record.topic,
+            record.partition,
+            record.offset,
+            cursor.model_version,
+            cursor.last_offset,
+        )
 
 
 def _complete(found: dict[int, PaneSnapshot]) -> bool:
