@@ -90,7 +90,7 @@ class CursorReader:
             return
         self._metrics.cursors_refused.labels("log").inc()
         log.warning(
-            "%s-%d-%d: the cursor of version %d at offset %d does not fit the log of the transactions; it is passed over",
+            "%s-%d-%d: the cursor of version %d at offset %d does not fit the log that it counted; it is passed over",
             record.topic,
             record.partition,
             record.offset,
