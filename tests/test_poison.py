@@ -102,6 +102,8 @@ def test_no_record_that_a_broker_accepts_stops_a_worker(settings: Settings, tmp_
 
         wait_for(lambda: len(ends()) >= len(expected) or worker.process.poll() is not None, 60, worker.tail)
         assert ends() == expected, worker.tail()
+        # The readers of topics, which are kafka-python's, get past them too, at the same offsets.
+        assert [r.offset for r in read(settings, settings.transactions_topic)] == sorted(expected)
         # A batch is decompressed in parts: what is no payload is never whole in memory.
         assert psutil.Process(worker.process.pid).memory_info().rss - before < 150 * MB
         cut = worker.get("/metrics")[1]
