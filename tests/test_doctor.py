@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from schemas.cluster import Secret
 from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
+from stream_app.log_state import metadata
 from stream_app.topic_admin import create_topics
 from tamiz.doctor.examination import examine
 from tamiz.doctor.facts import (
@@ -288,9 +289,9 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, trained: 
     producer.send(settings.transactions_topic, b"{}", partition=0, timestamp_ms=ahead_ms).get(30)
     producer.close()
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=settings.group)
-    for partition, offset, metadata in ((0, 50, ""), (1, 0, "tamiz topic_id=hT2xNq8vR1iQz5aYb0cDeg")):
+    for partition, offset, noted in ((0, 50, ""), (1, 0, metadata("hT2xNq8vR1iQz5aYb0cDeg"))):
         place = TopicPartition(settings.transactions_topic, partition)
-        consumer.commit({place: OffsetAndMetadata(offset, metadata, -1)})
+        consumer.commit({place: OffsetAndMetadata(offset, noted, -1)})
     consumer.close(autocommit=False)
 
     asked = [sys.executable, "-m", "tamiz", "doctor", "--json"]

@@ -49,7 +49,9 @@ def positions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     if not found:
         yield ok(check, "none yet: the workers begin where docs/guarantees.md says")
         return
-    remedy = "docs/guarantees.md, States of the log, says what workers do then"
+    remedy = (
+        f"offset_reset is {settings.offset_reset}: docs/guarantees.md, States of the log, says what workers do then"
+    )
     beyond = {p: at for p, at in found.items() if at.committed > at.end}
     expired = {p: at for p, at in found.items() if at.committed < at.first}
     other = [p for p, at in found.items() if topic and at.topic_id and topic.id and at.topic_id != topic.id]

@@ -14,12 +14,12 @@ from schemas.errors import BrokerError
 from schemas.sanitize import printable
 from schemas.settings import Settings
 from schemas.topics import table
+from stream_app.log_state import read_metadata
 from stream_app.topic_admin import admin, described
 from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, Unknown
 
 T = TypeVar("T")
 MAX_REASON_LENGTH = 200  # characters
-COMMIT_MARK = "tamiz topic_id="  # how the metadata of the workers' commits begins
 COORDINATOR_WITHIN_S = 5.0  # a broker that nobody committed to has no coordinator at first
 
 
@@ -105,16 +105,15 @@ def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> Gro
     return GroupFacts(
         positions={
             place.partition: Position(
-                committed=at.offset, first=first[place].offset, end=end[place].offset, topic_id=_topic_id(at.metadata)
+                committed=at.offset,
+                first=first[place].offset,
+                end=end[place].offset,
+                topic_id=read_metadata(at.metadata) or "",
             )
             for place, at in reached.items()
         },
         operations=operations,
     )
-
-
-def _topic_id(metadata: str) -> str:
-    return metadata.removeprefix(COMMIT_MARK) if metadata.startswith(COMMIT_MARK) else ""
 
 
 def _coordinated(ask: Callable[[], T]) -> T:
