@@ -4,6 +4,9 @@ A fold over evaluations. A feature that alarms opens an incident, unless it or a
 that move together (cashback follows monto) share it. After an incident a feature keeps silent for its cooldown. An
 incident is over when every member has stayed below half the tolerance, by its lower bound and over a day.
 
+What few cards explain is one incident, whichever features move. It covers a feature only while they explain its alarm,
+and no cooldown follows: a real shift that begins beside a burst opens an incident of its own.
+
 Time is passed in; it is the closed minutes' own.
 """
 
@@ -19,7 +22,7 @@ from monitoring.evidence import FeatureEvidence
 HOUR_MS = 3_600_000
 
 Severity = Literal["warning", "critical"]
-Kind = Literal["shift", "data"]  # of the population, or of the pipeline that brings it
+Kind = Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,6 +50,20 @@ class Incident:
     sentence: str
     quiet_since_ms: int | None = None
     closed_at_ms: int | None = None
+
+    @property
+    def by_few_cards(self) -> bool:
+        """Whether its cause is few cards."""
+        return self.kind in ("burst", "attack")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewCards:
+    """What is known of few cards that send much."""
+
+    kind: Literal["burst", "attack"]
+    active: bool
+    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,28 +105,57 @@ def judge(
     now_ms: int,
     groups: dict[str, str] | None = None,
     policy: AlertPolicy | None = None,
+    few_cards: FewCards | None = None,
 ) -> tuple[AlertBook, tuple[Change, ...]]:
     """Take in one evaluation: the next book, and what changed, closings first.
 
-    evidence: of every feature; now_ms: end of the last closed minute; groups: as `companions` makes them.
+    evidence: of every feature; now_ms: end of the last closed minute; groups: as `companions` makes them; few_cards:
+    None while nothing is known of any.
     """
     policy, groups = policy or AlertPolicy(), groups or {}
     known = {e.feature: e for e in evidence}
     changes: list[Change] = []
     still: list[Incident] = []
     for incident in book.opened:
-        followed = _followed(incident, known, now_ms, policy)
+        if incident.by_few_cards:
+            loud = few_cards is not None and few_cards.active
+            followed = _aged(incident, loud or any(e.few_cards for e in evidence), now_ms, policy)
+        else:
+            followed = _followed(incident, known, now_ms, policy)
         if followed.closed_at_ms is None:
             still.append(followed)
         else:
             changes.append(_change("closed", followed, known))
     silent = {name: until for name, until in book.silent_until_ms.items() if until > now_ms}
-    covered = {name for i in still for name in i.features}
-    alarmed = [e.feature for e in evidence if e.alarmed and e.feature not in covered and e.feature not in silent]
+    covered = {name for i in still if not i.by_few_cards for name in i.features}
+    speaking = [e for e in evidence if e.alarmed and e.feature not in covered and e.feature not in silent]
+    alarmed = [e.feature for e in speaking if not e.few_cards]
     last_id = book.last_id
+    if few_cards is not None and (theirs := [e.feature for e in speaking if e.few_cards]):
+        place = next((i for i, x in enumerate(still) if x.by_few_cards), None)
+        if place is None:
+            last_id += 1
+            still.append(_of_few_cards(last_id, now_ms, theirs, known, few_cards))
+            changes.append(_change("opened", still[-1], known))
+        else:
+            old = still[place]
+            both = list(dict.fromkeys((*old.features, *theirs)))
+            worse = few_cards.kind == "attack" and old.kind == "burst"
+            new = _of_few_cards(old.incident_id, old.opened_at_ms, both, known, few_cards)
+            # The cause is named already: that it moves one more feature is no news.
+            still[place] = new if worse else replace(old, features=tuple(both), quiet_since_ms=None)
+            if worse:
+                changes.append(_change("grew", new, known))
     for group, names in _by_group(alarmed, groups).items():
         silent.update(dict.fromkeys(names, now_ms + policy.cooldown_ms))
-        place = next((i for i, x in enumerate(still) if any(groups.get(f, f) == group for f in x.features)), None)
+        place = next(
+            (
+                i
+                for i, x in enumerate(still)
+                if not x.by_few_cards and any(groups.get(f, f) == group for f in x.features)
+            ),
+            None,
+        )
         if place is None:
             last_id += 1
             incident = _incident(last_id, now_ms, names, known, policy)
@@ -126,11 +172,30 @@ def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int
     """The incident an evaluation later: loud again, quiet for longer, or over."""
     seen = [known[f] for f in incident.features if f in known]
     # What is surely there keeps it open, and so does what still stands: that a bound is low may only mean few rows.
-    if any(e.alarmed or max(e.lower_bound, e.standing) >= e.tolerance / 2 for e in seen):
+    loud = any(e.alarmed or max(e.lower_bound, e.standing) >= e.tolerance / 2 for e in seen)
+    return _aged(incident, loud, now_ms, policy)
+
+
+def _aged(incident: Incident, loud: bool, now_ms: int, policy: AlertPolicy) -> Incident:
+    if loud:
         return replace(incident, quiet_since_ms=None)
     since = now_ms if incident.quiet_since_ms is None else incident.quiet_since_ms
     over = now_ms - since >= policy.clear_after_ms
     return replace(incident, quiet_since_ms=since, closed_at_ms=now_ms if over else None)
+
+
+def _of_few_cards(
+    incident_id: int, opened_at_ms: int, names: Sequence[str], known: dict[str, FeatureEvidence], few_cards: FewCards
+) -> Incident:
+    ranked = sorted(names, key=lambda n: (-known[n].psi if n in known else 0.0, n))
+    return Incident(
+        incident_id=incident_id,
+        opened_at_ms=opened_at_ms,
+        features=tuple(ranked),
+        kind=few_cards.kind,
+        severity="critical" if few_cards.kind == "attack" else "warning",
+        sentence=f"{few_cards.sentence}; {', '.join(ranked)} moved with it",
+    )
 
 
 def _incident(

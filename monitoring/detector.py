@@ -195,6 +195,42 @@ def window_statistics(
     )
 
 
+def lower_bounds_without(
+    counts: npt.NDArray[np.int64],
+    expected: Floats,
+    shares: Floats,
+    calibration: Calibration,
+    policy: DetectorPolicy,
+) -> Floats:
+    """PSI's lower bounds of the windows less the rows that few cards may have brought, shape (n_windows, n_features).
+
+    counts, expected: shape (n_windows, n_features, n_bins); shares: of each window's rows that few cards brought,
+    shape (n_windows,). Which bins they filled is not known: they are taken from where there are most beyond what is
+    expected, so that a bound above the tolerance cannot be their doing. NaN where a window has no rows.
+    """
+    rows = counts.sum(axis=-1, keepdims=True).astype(np.float64)
+    some = (rows > 0) & (expected.sum(axis=-1, keepdims=True) > 0)
+    reference = np.where(some, expected, 1.0)
+    reference = reference / reference.sum(axis=-1, keepdims=True)
+    kept_rows = rows * (1 - shares[:, None, None])
+    # What is left is min(counts, level * reference), at the level at which its sum is what is to be left.
+    low, high = np.zeros(rows.shape), np.max(counts / np.where(reference > 0, reference, 1.0), axis=-1, keepdims=True)
+    for _ in range(50):
+        level = (low + high) / 2
+        enough = np.where(reference > 0, np.minimum(counts, level * reference), 0).sum(axis=-1, keepdims=True)
+        low, high = np.where(enough < kept_rows, level, low), np.where(enough < kept_rows, high, level)
+    left = np.where(some, np.minimum(counts, high * reference), reference)
+    whole = _reference_counts(reference, calibration.rows)
+    dispersion = np.broadcast_to(calibration.dispersion, left.shape[:-1])
+    bound = psi_lower_bound(
+        population_stability_index(whole, left),
+        degrees_of_freedom(whole, left),
+        effective_rows(whole, left, dispersion=dispersion),
+        policy.alpha(counts.shape[1]),
+    )
+    return np.where(some[..., 0], bound, np.nan)
+
+
 def _reference_counts(expected: Floats, rows: Floats) -> Floats:
     """Expected shares as counts of a reference of that many events."""
     return np.asarray(expected / expected.sum(axis=-1, keepdims=True) * rows[..., None])

@@ -30,6 +30,7 @@ class FeatureEvidence:
     labels: tuple[str, ...]  # of the bins; MISSING last, a category's OTHER before it
     category: bool = False
     importance: float = 0.0  # in [0, 1], the feature's share of the model's gain
+    few_cards: bool = False  # alarmed, and what few cards sent explains it
     standing: float = 0.0  # PSI beyond its mean under no drift, over a day, or a week where a day has too few rows
 
     @property

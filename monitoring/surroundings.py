@@ -1,5 +1,8 @@
 """What is known beside the panes: the last decisions, and what labels say of them."""
 
+from collections.abc import Collection, Mapping
+
+from monitoring.concentration import Burst
 from monitoring.crosscheck import MeanScore
 from monitoring.decided import RecentDecisions
 from monitoring.performance import Performance
@@ -26,13 +29,17 @@ class Surroundings:
         """Take in a label."""
         self._performance.observe_label(label)
 
-    def examples(self, features: tuple[str, ...], until_ms: int) -> tuple[str, ...]:
-        """Ids of a few transactions up to an instant."""
-        return self._recent.examples(features, until_ms)
+    def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
+        """Ids of a few transactions up to an instant, of these cards where there are any."""
+        return self._recent.examples(features, until_ms, cards)
 
     def concentrated(self, until_ms: int) -> bool:
         """Whether what is flagged comes from few cards."""
         return self._recent.concentrated(until_ms)
+
+    def bursts(self, until_ms: int) -> Mapping[str, Burst]:
+        """What few cards sent beyond their usual share, by name of each window up to an instant."""
+        return self._recent.bursts(until_ms)
 
     def performance(self, model_version: int, now_ms: int) -> PerformanceReport:
         """What matured labels say of a version."""

@@ -8,19 +8,28 @@ A fold without a clock: minutes close by event time, so that the same panes give
 and however often they are read.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
-from monitoring.alerting import AlertBook, AlertPolicy, Change, Incident, companions, judge
+from monitoring.alerting import AlertBook, AlertPolicy, Change, companions, judge
 from monitoring.comparison import statistics_records
-from monitoring.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
+from monitoring.concentration import NO_BURST
+from monitoring.detector import (
+    DetectorPolicy,
+    ECusum,
+    Flags,
+    Floats,
+    WindowStatistics,
+    window_statistics,
+)
 from monitoring.evidence import FeatureEvidence, gather
+from monitoring.few_cards import bounds_without, explained_by, few_cards_of
+from monitoring.merged_watermark import MergedWatermark
 from monitoring.pane_codec import cursor_of, panes_of
-from monitoring.panes import MINUTE_MS
+from monitoring.panes import MINUTE_MS, NEVER
 from monitoring.profile import ALERT, SCORE
 from monitoring.reference import Reference
 from monitoring.retraining import RetrainPolicy, RetrainWatch, retrain
@@ -35,11 +44,17 @@ from schemas.events import (
     RetrainRequest,
 )
 
+WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
+HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")
+REMEMBERED_MS = 24 * 60 * MINUTE_MS  # how long after a burst what it left in the windows is explained by it
+
 
 @dataclass(frozen=True, kw_only=True)
 class WatchPolicy:
     """How often is looked and when is spoken."""
 
+    max_ahead_ms: int = 2 * 60 * MINUTE_MS  # of a pane or cursor: event time after its own publication
+    max_incomplete: float = 0.05  # share of a window's minutes that may lack a partition for it to be judged
     every_ms: int = 5 * MINUTE_MS  # an evaluation at least this far from the last, or where the e-CUSUM alarms
     detector: DetectorPolicy = field(default_factory=DetectorPolicy)
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
@@ -78,6 +93,7 @@ class Watch:
         self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # by the e-CUSUM since the last evaluation
         self._next_ms = 0
         self._until_ms = 0
+        self._burst_ms = NEVER - REMEMBERED_MS  # when few cards last sent much
         self._book = AlertBook()
         self._ids: dict[int, str] = {}
         self._retraining = RetrainWatch()
@@ -92,15 +108,39 @@ class Watch:
         """Rows whose counts came too late to be merged, so far."""
         return self._merged.lost
 
-    def take(self, snapshot: PaneSnapshot, around: Surroundings) -> Iterator[Evaluation]:
+    @property
+    def incomplete(self) -> int:
+        """Minutes that closed before every partition that contributed had, so far."""
+        return self._merged.incomplete
+
+    @property
+    def watermark(self) -> MergedWatermark:
+        """How far the partitions are."""
+        return self._merged.watermark
+
+    def take(
+        self, snapshot: PaneSnapshot, around: Surroundings, published_ms: int | None = None
+    ) -> Iterator[Evaluation]:
         """Take in what a worker published; the evaluations that are due.
 
-        Raises ValueError when the snapshot is damaged.
+        published_ms: the record's own time. Event times after it (by `max_ahead_ms`) are not believed; None believes
+        all. Raises ValueError when the snapshot is damaged.
         """
+        horizon = None if published_ms is None else published_ms + self._policy.max_ahead_ms
         for pane in panes_of(snapshot, self._reference.bins):
-            self._merged.merge(pane)
+            self._merged.merge(pane, horizon)
         if snapshot.open:  # the cursor: everything before it was published before it
-            self._merged.hear(cursor_of(snapshot))
+            self._merged.hear(cursor_of(snapshot), horizon)
+        yield from self._close(around)
+
+    def look(
+        self, around: Surroundings, *, wall_ms: int, caught_up: Collection[int], patience_ms: int
+    ) -> Iterator[Evaluation]:
+        """Learn which partitions have nothing left to count (`MergedWatermark.look`); the evaluations then due."""
+        self._merged.watermark.look(wall_ms, caught_up, patience_ms)
+        yield from self._close(around)
+
+    def _close(self, around: Surroundings) -> Iterator[Evaluation]:
         while (minute := self._merged.close_next()) is not None:
             if self._step(minute):
                 yield self._evaluate(around)
@@ -109,12 +149,14 @@ class Watch:
         """Nothing more comes of this version: its open incidents, closed."""
         changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.opened]
         self._book = AlertBook(last_id=self._book.last_id)
-        return tuple(self._alert(c, (), attack=False) for c in changes)
+        return tuple(self._alert(c, ()) for c in changes)
 
     def _step(self, minute: ClosedMinute) -> bool:
+        self._until_ms = minute.start_ms + MINUTE_MS
+        if not minute.complete:  # a part of the partitions is no sample of the whole
+            return self._until_ms >= self._next_ms
         alarms = self._cusum.step(self._reference.bins.binned(minute.counts), minute.hour_of_week)
         self._alarmed |= alarms
-        self._until_ms = minute.start_ms + MINUTE_MS
         return self._until_ms >= self._next_ms or bool(alarms.any())
 
     def _evaluate(self, around: Surroundings) -> Evaluation:
@@ -123,6 +165,15 @@ class Watch:
         statistics = window_statistics(reference.bins, counts, by_hour, reference.calibration, policy.detector)
         expected = reference.calibration.expected(by_hour)
         tolerances = policy.detector.tolerances(reference.calibration)
+        incomplete = self._merged.incomplete_minutes()
+        judged = incomplete <= policy.max_incomplete * WINDOW_MINUTES
+        statistics = _judged(statistics, judged)
+        bursts = around.bursts(until_ms)
+        if any(b.active for b in bursts.values()):
+            self._burst_ms = until_ms
+        elif until_ms - self._burst_ms > REMEMBERED_MS:
+            bursts = dict.fromkeys(bursts, NO_BURST)
+        without = bounds_without(reference, policy.detector, statistics, counts, expected, bursts)
 
         def seen(window: str | None) -> list[FeatureEvidence]:
             return gather(
@@ -136,6 +187,7 @@ class Watch:
                 window,
             )
 
+        explained = explained_by(bursts, statistics, self._alarmed, without > tolerances)
         evidence = seen(None)
         moved = {f for i in self._book.opened for f in i.features} | {e.feature for e in evidence if e.alarmed}
         attack = (
@@ -143,16 +195,27 @@ class Watch:
             and any(e.feature == ALERT and _rose(e) for e in evidence)
             and around.concentrated(until_ms)
         )
-        # Under an attack whatever moves has one cause.
-        groups = dict.fromkeys(reference.bins.names, ALERT) if attack else self._groups
-        self._book, changes = judge(self._book, evidence, until_ms, groups, policy.alerts)
+        if attack and not any(b.share for b in bursts.values()):  # whatever moves has one cause
+            explained[:] = True
+        theirs = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
+        theirs |= {ALERT, SCORE} if attack else set()
+        evidence = [replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
+        few_cards = few_cards_of(bursts, attack)
+        changes: tuple[Change, ...] = ()
+        if judged[HOUR_WINDOW]:  # otherwise nothing is known, not even that an incident is over
+            self._book, changes = judge(self._book, evidence, until_ms, self._groups, policy.alerts, few_cards)
+        cards = max(bursts.values(), key=lambda b: b.share).cards if few_cards else ()
         alerts = tuple(
-            self._alert(c, around.examples(c.incident.features, until_ms), attack=attack, all_evidence=evidence)
+            self._alert(
+                c,
+                around.examples(c.incident.features, until_ms, cards if c.incident.by_few_cards else ()),
+                all_evidence=evidence,
+            )
             for c in changes
         )
         self._retraining, request = retrain(
             self._retraining,
-            seen(policy.retraining.window),
+            self._less_few_cards(seen(policy.retraining.window), without),
             self._book.opened,
             until_ms,
             model=self._model,
@@ -171,11 +234,15 @@ class Watch:
             until_ms=until_ms,
             late=self._merged.late,
             lost=self._merged.lost,
-            windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1)),
+            windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1).tolist(), incomplete.tolist()),
             incidents=incidents,
             adwin=around.adwin(),
             performance=around.performance(self._version, until_ms),
             suspected_attack=attack,
+            incomplete=self._merged.incomplete,
+            skew_ms=self.watermark.skew_ms,
+            skewed=tuple(sorted(self.watermark.skewed)),
+            burst_share=bursts["1 h"].share,
         )
         return Evaluation(
             report=report,
@@ -183,13 +250,14 @@ class Watch:
             request=request and msgspec.structs.replace(request, incidents=incidents),
         )
 
+    def _less_few_cards(self, evidence: Sequence[FeatureEvidence], without: Floats) -> list[FeatureEvidence]:
+        """Evidence of the window that retraining looks at, less what few cards sent."""
+        window = [w.name for w in WINDOWS].index(self._policy.retraining.window)
+        place = {name: i for i, name in enumerate(self._reference.bins.names)}
+        return [replace(e, lower_bound=min(e.lower_bound, without[window, place[e.feature]])) for e in evidence]
+
     def _alert(
-        self,
-        change: Change,
-        examples: tuple[str, ...],
-        *,
-        attack: bool,
-        all_evidence: Sequence[FeatureEvidence] = (),
+        self, change: Change, examples: tuple[str, ...], *, all_evidence: Sequence[FeatureEvidence] = ()
     ) -> DriftAlert:
         incident = change.incident
         # Named after what opened it, so that the same panes read again give the same name.
@@ -198,8 +266,8 @@ class Watch:
         return DriftAlert(
             incident_id=self._ids.setdefault(incident.incident_id, name),
             change=change.change,
-            kind=_kind(incident, attack),
-            severity="critical" if attack else incident.severity,
+            kind=incident.kind,
+            severity=incident.severity,
             model=self._model,
             model_version=self._version,
             features=incident.features,
@@ -216,8 +284,17 @@ def _rose(evidence: FeatureEvidence) -> bool:
     return evidence.current[1] > evidence.reference[1]
 
 
-def _kind(incident: Incident, attack: bool) -> Literal["shift", "data", "attack"]:
-    return "attack" if attack and {ALERT, SCORE} & set(incident.features) else incident.kind
+def _judged(s: WindowStatistics, judged: Flags) -> WindowStatistics:
+    """The statistics with nothing said of windows that lack too much. judged: shape (n_windows,)."""
+    if judged.all():
+        return s
+    of = judged[:, None]
+    return replace(
+        s,
+        exceeds=s.exceeds & of,
+        labelled=s.labelled & of,
+        psi_lower_bound=np.where(of, s.psi_lower_bound, np.minimum(s.psi_lower_bound, 0.0)),
+    )
 
 
 def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
@@ -235,11 +312,14 @@ def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
     )
 
 
-def _windows(names: Sequence[str], s: WindowStatistics, rows: Sequence[int]) -> tuple[DriftWindow, ...]:
+def _windows(
+    names: Sequence[str], s: WindowStatistics, rows: Sequence[int], incomplete: Sequence[int]
+) -> tuple[DriftWindow, ...]:
     return tuple(
         DriftWindow(
             window=window.name,
-            rows=int(rows[w]),
+            rows=rows[w],
+            incomplete=incomplete[w],
             features=statistics_records(names, s, w),
         )
         for w, window in enumerate(WINDOWS)

@@ -156,6 +156,7 @@ class DriftWindow(msgspec.Struct, frozen=True, kw_only=True):
     window: Name
     rows: Count
     features: tuple[DriftStatistics, ...]
+    incomplete: int = 0  # minutes of it that lack a partition; above a twentieth, the window is not judged
 
 
 class LabelledDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,12 +194,16 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     model_version: Version
     until_ms: TimeMs  # event time up to which everything is counted
     late: int  # transactions that came after their minute had closed, so far
-    lost: int  # transactions whose counts came too late to be merged, so far
+    lost: int  # transactions whose counts came too late to be merged or are dated in the future, so far
     windows: tuple[DriftWindow, ...]
     incidents: tuple[str, ...]  # ids of the open ones
     adwin: bool  # river's ADWIN on the mean score since the last report, beside ours: reported, never acted on
     performance: PerformanceReport | None = None  # what matured labels say of the version
     suspected_attack: bool  # alert rate and the score's tail up, from few cards
+    incomplete: int = 0  # minutes that closed before every partition that contributes had, so far; they are not judged
+    skew_ms: int = 0  # event time between the first and the last of the partitions that move
+    skewed: tuple[int, ...] = ()  # partitions further from the others than `drift_idle_minutes`
+    burst_share: float = 0.0  # of the last hour's transactions, what few cards sent beyond their usual share
 
 
 class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +226,7 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
 
     incident_id: Id
     change: Literal["opened", "grew", "closed"]
-    kind: Literal["shift", "data", "attack"]  # of the population, of the pipeline that brings it, or by somebody
+    kind: Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
     severity: Literal["warning", "critical"]
     model: Name
     model_version: Version

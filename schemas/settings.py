@@ -147,7 +147,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Positive, about("how long after its minute has passed, in event time, a transaction is still counted")
     ] = 10
     drift_idle_minutes: Annotated[
-        Positive, about("a partition whose event time trails the furthest by more is not waited for")
+        Positive,
+        about(
+            "skew between partitions that is tolerated, in event time; one that trails by more and has nothing left to "
+            "count is not waited for"
+        ),
     ] = 60
     drift_lookback_days: Annotated[
         Positive,

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.events import PaneSnapshot
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments, reaching
+from stream_app.input_progress import InputProgress
 from stream_app.model_store import ModelStore
 from stream_app.monitor_intake import KnownVersions, MonitorIntake, TransactionEnds, newest
 from stream_app.monitor_metrics import MonitorMetrics
@@ -45,6 +47,8 @@ BUFFERED = 500  # snapshots of one partition, read ahead of the others
 # never hands out again after that is resumed (its fetcher puts it back only where no other was ever handed out).
 WHOLE = 1_000_000
 MAX_KEY_BYTES = 256  # of a card; a longer one is remembered by its digest
+LOOK_INTERVAL_S = 5.0  # between two looks at the ends of the input
+PATIENCE_MS = 300_000  # wall clock; how long a partition trails with nothing left to count before it is not waited for
 RETRY_S = 60.0  # for a version whose bundle could not be had
 # No more is read at the start than is remembered of a running monitor: 200,000 decisions, and labels that came before
 # their decision. A label of an older decision is one whose decision is not known, after a start as before it.
@@ -64,9 +68,10 @@ class Monitor:
         self._ready = False  # everything that was there at the start is read
         self._moved_at = time.monotonic()  # when a poll or a snapshot was last begun
         self._policy = WatchPolicy(
+            max_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS + HOUR_MS,  # and what clocks differ by
             retraining=RetrainPolicy(
                 days=settings.retrain_days, sustained_ms=settings.retrain_sustained_hours * HOUR_MS
-            )
+            ),
         )
         self._around = Surroundings(maturity_ms=settings.label_delay_days * DAY_MS)
         self._watches: dict[int, Watch] = {}  # by version, the last heard of last
@@ -74,6 +79,10 @@ class Monitor:
         self._unwatchable: dict[int, float] = {}  # by version: when to try again, on the monotonic clock
         self._told_until: dict[int, int] = {}  # by version: event time of the last report published
         self._partitions = 0
+        self._progress = InputProgress()
+        self._published_ms: dict[int, int] = {}  # by partition: when its last snapshot was written
+        self._exhausted: frozenset[int] = frozenset()  # partitions of panes that are read to the end, at the start
+        self._looked_at = -LOOK_INTERVAL_S
 
     def alive(self) -> bool:
         """Whether it polls; any thread may ask."""
@@ -118,14 +127,21 @@ class Monitor:
             while not over.is_set():
                 self._told_until = self._intake.reported_until()
                 self._assign(consumer)
+                looked = (-1, self._exhausted)
                 for read in self._in_step(consumer, over):
+                    if looked != (now := (len(self._watches), self._exhausted)):
+                        looked = now
+                        self._look(ends, producer, self._resting(self._exhausted), patience_ms=0)
                     self._watch(*read, producer)
+                self._look(ends, producer, self._resting(range(self._partitions)), patience_ms=0)
                 producer.flush()
                 self._ready = True
                 ready()
                 while not (over.is_set() or has_more_partitions(consumer)):
                     for read in self._polled(consumer):
                         self._watch(*read, producer)
+                    if time.monotonic() - self._looked_at >= LOOK_INTERVAL_S:
+                        self._look(ends, producer, frozenset(range(self._partitions)), PATIENCE_MS)
                     producer.flush()
                 if not over.is_set():
                     log.info("partitions were added: everything is read again, with them")
@@ -168,6 +184,8 @@ class Monitor:
             panes = {p for p in unread if p.topic == self._settings.drift_panes_topic}
             behind = {p.partition for p in panes if not read[p.partition]}
             if not behind and any(read.values()):
+                unfinished = {p.partition for p in panes} | {p for p, queue in read.items() if queue}
+                self._exhausted = frozenset(read.keys() - unfinished)
                 yield min((q for q in read.values() if q), key=lambda q: q[0][1].watermark_ms).popleft()
                 continue
             if not unread:
@@ -209,17 +227,46 @@ class Monitor:
         watch = self._of_version(record, snapshot, producer)
         if watch is None:
             return
-        late, lost = watch.late, watch.lost
+        self._progress.count(snapshot.partition, snapshot.last_offset)
+        published_ms = self._published_ms[snapshot.partition] = min(record.timestamp, int(time.time() * 1000))
+        self._evaluate(watch, lambda: watch.take(snapshot, self._around, published_ms), record, producer)
+
+    def _resting(self, partitions: Iterable[int]) -> frozenset[int]:
+        """Those of which nothing was published for a while."""
+        before = int(time.time() * 1000) - PATIENCE_MS
+        return frozenset(p for p in partitions if self._published_ms.get(p, 0) <= before)
+
+    def _look(self, ends: TransactionEnds, producer: Any, read: frozenset[int], patience_ms: int) -> None:
+        """Tell the watches which partitions have nothing left to count. read: those whose panes are read to the end."""
+        self._looked_at = time.monotonic()
+        wall_ms = int(time.time() * 1000)
+        caught_up = read & self._progress.caught_up(self._partitions, ends.ask(), wall_ms)
+        for watch in [*self._watches.values()]:
+            looking = partial(watch.look, self._around, wall_ms=wall_ms, caught_up=caught_up, patience_ms=patience_ms)
+            self._evaluate(watch, looking, None, producer)
+        if self._watches:
+            newest_watch = self._watches[next(reversed(self._watches))]
+            self._metrics.skew.set(newest_watch.watermark.skew_ms / 1000)
+            self._metrics.skewed.set(len(newest_watch.watermark.skewed))
+
+    def _evaluate(
+        self, watch: Watch, step: Callable[[], Iterator[Evaluation]], record: Record | None, producer: Any
+    ) -> None:
+        late, lost, incomplete = watch.late, watch.lost, watch.incomplete
         evaluations: list[Evaluation] = []
         try:
-            evaluations.extend(watch.take(snapshot, self._around))
+            evaluations.extend(step())
         except Exception as error:  # damaged, or a snapshot that our own code cannot bear
-            self._intake.records.pass_over(record, str(error) or repr(error))
+            if record is None:
+                log.exception("an evaluation of %s fails", self._settings.model)
+            else:
+                self._intake.records.pass_over(record, str(error) or repr(error))
         for evaluation in evaluations:
             self._tell(evaluation, producer)
         if self._ready:
             self._metrics.late.inc(max(0, watch.late - late))
             self._metrics.lost.inc(max(0, watch.lost - lost))
+            self._metrics.incomplete.inc(watch.incomplete - incomplete)
 
     def _of_version(self, record: Record, snapshot: PaneSnapshot, producer: Any) -> Watch | None:
         """The watch of a snapshot's version, begun where there is none; None, and counted, where it cannot be watched.

@@ -80,15 +80,21 @@ class TransactionEnds:
         beyond = any(_last_offset(s) >= self._ends.get(s.partition, 0) for s in snapshots)
         if not beyond or not _is_due(self._failed_at):
             return
+        self.ask()
+
+    def ask(self) -> Mapping[int, int] | None:
+        """The ends now, by partition; None, and a warning, where the broker does not say."""
         try:
             partitions = [
                 TopicPartition(self._topic, p) for p in self._consumer.partitions_for_topic(self._topic) or ()
             ]
             ends = self._consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
             self._ends = {place.partition: end for place, end in ends.items()}
+            return self._ends
         except KafkaError as error:
             self._failed_at, self._ends = time.monotonic(), {}
             log.warning("the ends of %s are not known, so cursors are taken as they are: %s", self._topic, error)
+            return None
 
     def refute(self, snapshot: PaneSnapshot) -> str | None:
         """What is wrong with a cursor's offset, None where nothing is, or where the ends are not known."""

@@ -23,5 +23,20 @@ class MonitorMetrics:
         )
         self.late = Counter("tamiz_drift_late_rows", "Transactions that came after their minute had closed", registry=r)
         self.lost = Counter(
-            "tamiz_drift_lost_rows", "Transactions whose counts came too late for the windows", registry=r
+            "tamiz_drift_lost_rows",
+            "Transactions whose counts came too late for the windows, or are dated in the future",
+            registry=r,
+        )
+        self.incomplete = Counter(
+            "tamiz_drift_incomplete_minutes",
+            "Minutes that closed before every partition that contributes had; they are not judged",
+            registry=r,
+        )
+        self.skew = Gauge(
+            "tamiz_drift_skew_seconds", "Event time between the first and the last partition that moves", registry=r
+        )
+        self.skewed = Gauge(
+            "tamiz_drift_skewed_partitions",
+            "Partitions further from the others than drift_idle_minutes, or dated in the future",
+            registry=r,
         )

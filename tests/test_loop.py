@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
-from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, RetrainRequest
+from monitoring.reference import load_reference
+from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot, RetrainRequest
 from schemas.settings import Settings
 from tests.conftest import Kafka
 from tests.watched import FIRST_DAY_MS, ROWS_A_DAY
 from tests.worker_process import read_topic, running, running_worker, settings_of_its_own, wait_for
 from training.planted_drift import PlantedDrift
+from training.registry import download_bundle
 from training.simulation import DAY_MS, Traffic, simulate
 from training.spellings import payloads
 
@@ -34,7 +36,6 @@ def settings(kafka: Kafka, skilled: Settings) -> Settings:
         kafka.bootstrap_servers,
         skilled.state_dir,
         registry_poll_seconds=600,  # who hears of a promotion in this test, hears it from the topic
-        drift_idle_minutes=100_000,  # event time runs a hundred thousand times faster than the clock
         retrain_sustained_hours=15 * 24,  # so that what came after the shift is enough to learn from
     )
 
@@ -44,11 +45,13 @@ def traffic(shift: tuple[PlantedDrift, ...]) -> list[tuple[bytes, bytes]]:
     return [pair for keys, values in payloads(wanted, simulate(wanted)) for pair in zip(keys, values, strict=True)]
 
 
-def produce(settings: Settings, pairs: list[tuple[bytes, bytes]], topic: str | None = None) -> None:
+def produce(
+    settings: Settings, pairs: list[tuple[bytes, bytes]], topic: str | None = None, partition: int | None = None
+) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5)
     try:
         for key, value in pairs:
-            producer.send(topic or settings.transactions_topic, key=key, value=value)
+            producer.send(topic or settings.transactions_topic, key=key, value=value, partition=partition)
         producer.flush()
     finally:
         producer.close()
@@ -67,9 +70,25 @@ def watched_worker(settings: Settings, tmp_path: Path) -> Iterator[Any]:
 
 
 # First, for the loop below leaves another champion behind, to whom this traffic is strange.
-def test_traffic_without_a_shift_is_silent(settings: Settings, watched_worker: Any) -> None:
+def test_traffic_without_a_shift_is_silent_at_full_speed_and_with_an_absurd_date_published(
+    settings: Settings, watched_worker: Any, tmp_path: Path
+) -> None:
     pairs = traffic(())
-    produce(settings, pairs)
+    produce(settings, pairs[:ROWS_A_DAY])
+    read(settings, settings.decisions_topic, Decision, at_least=ROWS_A_DAY)
+    poison = PaneSnapshot(
+        model=settings.model,
+        model_version=1,
+        layout=load_reference(download_bundle(settings, 1, tmp_path / "bundle")).bins.digest,
+        partition=0,
+        last_offset=0,
+        watermark_ms=4_070_908_800_000,
+        late=0,
+        open=True,
+        panes=(),
+    )
+    produce(settings, [(b"?", msgspec.json.encode(poison))], settings.drift_panes_topic, partition=0)
+    produce(settings, pairs[ROWS_A_DAY:])
     read(settings, settings.decisions_topic, Decision, at_least=len(pairs))
     until = FIRST_DAY_MS + (DAYS - 1) * DAY_MS
     wait_for(

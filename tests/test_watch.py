@@ -101,8 +101,12 @@ def test_however_many_workers_count_the_reports_are_the_same(champion: Champion,
 
 
 def wire(evaluations: list[Evaluation]) -> list[bytes]:
-    """But for what is not of the counted minutes alone: late rows so far, and the decisions read so far."""
+    """But for what is not of the counted minutes alone: late rows, cursors and decisions so far."""
     return [
-        msgspec.json.encode(msgspec.structs.replace(e.report, late=0, adwin=False, performance=None))
+        msgspec.json.encode(
+            msgspec.structs.replace(
+                e.report, late=0, adwin=False, performance=None, skew_ms=0, skewed=(), burst_share=0.0
+            )
+        )
         for e in evaluations
     ]

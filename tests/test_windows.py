@@ -63,6 +63,12 @@ def pane(minute: int, rows: int, last_offset: int = 0, partition: int = 0, layou
     )
 
 
+def leave_out(merger: MergedPanes, *caught_up: int) -> None:
+    """As after a long while of wall-clock time in which these partitions had nothing left to count."""
+    for wall in (0, 1_000_000, 2_000_000):  # seen, at rest, and trailing for so long
+        merger.watermark.look(wall, caught_up, 1_000_000)
+
+
 def slide(merger: MergedPanes, minute: int, offset: int = 1, partition: int = 0) -> list[ClosedMinute]:
     """Bring a partition's watermark so far that `minute` is the last closed."""
     merger.hear(Cursor(partition=partition, last_offset=offset, watermark_ms=(minute + 2) * MINUTE_MS))
@@ -228,14 +234,18 @@ def test_a_partition_not_heard_of_yet_is_waited_for_as_long_as_an_idle_one() -> 
     alone = merged(2, idle_minutes=5)
     alone.merge(pane(10, 1, partition=0))
     assert slide(alone, 12, partition=0) == []
-    assert [c.rows for c in slide(alone, 18, offset=2, partition=0)] == [1]
+    assert slide(alone, 18, offset=2, partition=0) == []
+    leave_out(alone, 1)
+    assert [c.rows for c in closed_by(alone)] == [1]
 
 
 def test_an_idle_partition_is_not_waited_for_and_the_windows_still_take_what_it_brings() -> None:
     merger = merged(2, idle_minutes=5)
     merger.merge(pane(0, 1, partition=0))
     slide(merger, -1, partition=1)
-    assert [c.rows for c in slide(merger, 9, partition=0)] == [1]
+    assert slide(merger, 9, partition=0) == []
+    leave_out(merger, 1)
+    assert [c.rows for c in closed_by(merger)] == [1]
     merger.merge(pane(0, 2, partition=1))
     merger.merge(pane(0, 2, partition=1))
     assert rows_in(merger)["1 h"] == 3
@@ -261,6 +271,48 @@ def test_a_whole_weeks_panes_read_a_second_time_change_nothing() -> None:
         merger.merge(p)
     assert merger.windows()[0].tolist() == before
     assert merger.lost == 0
+
+
+def test_where_too_much_waits_the_oldest_minute_is_closed_as_incomplete_until_its_partition_has_come() -> None:
+    merger = MergedPanes(BINS, range(2), GRACE_MS, idle_ms=10_000 * MINUTE_MS, max_bytes=2_000)
+    slide(merger, 0, partition=1)
+    closed = []
+    for minute in range(1, 11):
+        merger.merge(pane(minute, 1, partition=0))
+        closed += slide(merger, minute, partition=0)
+    assert [c.complete for c in closed] == [False] * len(closed)
+    assert 5 <= len(closed) == merger.incomplete < 10
+    assert merger.incomplete_minutes().tolist() == [len(closed)] * 5
+    merger.merge(pane(1, 4, partition=1))
+    assert all(c.complete for c in slide(merger, 10, offset=2, partition=1))
+    assert merger.incomplete_minutes().tolist() == [0] * 5
+    assert rows_in(merger)["7 d"] == 14
+
+
+def test_where_too_much_waits_far_ahead_it_is_given_up_and_its_minutes_are_incomplete() -> None:
+    merger = MergedPanes(BINS, range(3), GRACE_MS, idle_ms=60 * MINUTE_MS, max_bytes=2_000)
+    for p in (0, 1):
+        slide(merger, 0, partition=p)
+    for minute in range(1000, 1010):
+        merger.merge(pane(minute, 1, partition=2))
+        assert slide(merger, minute, offset=minute, partition=2) == []
+    assert 5 <= merger.lost < 10
+    for p in (0, 1):
+        merger.merge(pane(1009, 1, partition=p))
+        closed = slide(merger, 1009, offset=2, partition=p)
+    assert {c.complete for c in closed} == {True, False}
+
+
+def test_absurd_dates_take_no_place_from_real_ones() -> None:
+    merger = merged()
+    for wrong in (50_000_000, 5_000_000):
+        merger.merge(pane(wrong, 7), horizon_ms=100 * MINUTE_MS)
+        merger.merge(pane(wrong, 9, last_offset=1), horizon_ms=100 * MINUTE_MS)
+    assert merger.lost == 18
+    merger.hear(Cursor(partition=0, last_offset=1, watermark_ms=50_000_000 * MINUTE_MS), 100 * MINUTE_MS)
+    merger.merge(pane(5, 3, last_offset=2))
+    assert [c.rows for c in slide(merger, 5, offset=2)] == [3]
+    assert set(rows_in(merger).values()) == {3}
 
 
 @settings(max_examples=60, deadline=None)

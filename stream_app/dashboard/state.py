@@ -41,7 +41,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """An open incident, as its last alert tells it."""
 
     incident_id: str
-    kind: Literal["shift", "data", "attack"]
+    kind: Literal["shift", "data", "burst", "attack"]
     severity: Literal["warning", "critical"]
     model_version: int
     features: tuple[str, ...]  # the loudest first

@@ -1,0 +1,35 @@
+"""Which partitions are counted to the end of their input: those that trail may then be left out of the windows."""
+
+from collections.abc import Mapping
+
+MAX_LAG = 100  # records: in flight, or markers of Kafka transactions, which are offsets without a record
+STATIC_MS = 300_000  # wall clock; a partition whose end and whose cursor stay for so long brings nothing
+
+
+class InputProgress:
+    """What is counted of each partition, against where it ends. No clock: wall-clock time is passed in."""
+
+    def __init__(self) -> None:
+        self._counted: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
+        self._changed_ms: dict[int, int] = {}
+
+    def count(self, partition: int, last_offset: int) -> None:
+        """Take in a cursor, of whichever model version."""
+        self._counted[partition] = last_offset
+
+    def caught_up(self, partitions: int, ends: Mapping[int, int] | None, wall_ms: int) -> frozenset[int]:
+        """Partitions with nothing left to count. ends: offsets; None where they are not known."""
+        found = set()
+        for p in range(partitions):
+            counted = self._counted.get(p, -1)
+            if ends is not None and p not in ends:  # there is no such input
+                found.add(p)
+                continue
+            state = (ends or {}).get(p, -1), counted
+            if self._seen.get(p) != state:
+                self._seen[p], self._changed_ms[p] = state, wall_ms
+            behind = ends is None or ends[p] - 1 - counted > MAX_LAG
+            if not behind or wall_ms - self._changed_ms[p] >= STATIC_MS:
+                found.add(p)
+        return frozenset(found)
