@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         import time
 
         from schemas.errors import ModelUnavailable
-        from schemas.events import RetrainRequest
+        from schemas.events import MAX_TIME_MS, RetrainRequest
         from tamiz.announcing import publish
         from tamiz.terminal import say
         from training import moves
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
             features=(),
             reason=reason,
             from_ms=0,
-            until_ms=2**53 - 1,  # event time is the producers', and the largest integer that all readers of JSON hold
+            until_ms=MAX_TIME_MS,  # event time is the producers'
             requested_at_ms=now_ms,
         )
         publish(settings, settings.retrain_requests_topic, [request])
