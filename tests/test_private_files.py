@@ -40,8 +40,9 @@ def test_the_registry_and_its_folders_are_their_owners_even_where_they_were_wide
 
 def test_the_folder_that_a_person_named_is_not_changed(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    (tmp_path / "theirs").touch(0o644)
-    (tmp_path / "mlflow.db").touch(0o644)
+    for name in ("theirs", "mlflow.db"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)  # whatever the umask is
     assert narrow_state(tmp_path) == [tmp_path / "mlflow.db"]
     assert (mode(tmp_path), mode(tmp_path / "theirs")) == (0o755, 0o644)
 

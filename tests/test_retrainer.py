@@ -139,7 +139,12 @@ def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None
 def test_stopping_ends_the_training_and_leaves_the_request_unanswered(settings: Settings) -> None:
     stop = threading.Event()
     bench = Bench(settings, training=hangs, stop=stop)
-    threading.Timer(1, stop.set).start()
+
+    def stop_once_it_trains() -> None:
+        wait_for(lambda: bool(bench.told), 60)
+        stop.set()
+
+    threading.Thread(target=stop_once_it_trains).start()
     assert not bench.retrainer.answer(request())
     assert bench.changes == ["training-started"]
 

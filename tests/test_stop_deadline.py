@@ -16,7 +16,7 @@ from schemas.settings import Settings, load
 from stream_app.broker import EmbeddedBroker
 from stream_app.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
 from tests.broken_payloads import payload
-from tests.worker_process import environment, running_worker, settings_of_its_own
+from tests.worker_process import environment, running_worker, settings_of_its_own, wait_for
 
 KUBERNETES_KILLS_AFTER_S = 45
 
@@ -37,6 +37,12 @@ def test_what_still_runs_at_the_deadline_is_ended_in_one_line(caplog: pytest.Log
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert "not stopped within 0 s" in line
     assert "what was not committed is decided again" in line
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has its handler: before that, SIGTERM ends it at once, as it ends any program."""
+    caught = Path(f"/proc/{pid}/status").read_text().split("SigCgt:", 1)[1].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.kafka
@@ -64,7 +70,9 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(tra
                         producer.send(settings.transactions_topic, value=payload())
                     producer.flush()
                     producer.close()
-                time.sleep(5)  # the services have begun
+                for process in services:
+                    wait_for(lambda pid=process.pid: catches_sigterm(pid), 60)  # type: ignore[misc]
+                time.sleep(2)  # and have begun
                 os.killpg(broker._process.pid, signal.SIGKILL)  # type: ignore[union-attr]  # its guard, too
                 time.sleep(1)
                 for process in (first.process, second.process, *services):
