@@ -193,10 +193,20 @@ def test_partitions_that_are_added_are_read_once_the_outputs_have_them(settings:
         add_partitions(settings, 5, settings.transactions_topic)
         produce(settings, HEALTHY, 2)
         produce(settings, 4, 3)
-        wait_for(lambda: not worker.readiness()["ready"] and decided(settings) == {HEALTHY: [0, 1]}, 60, worker.tail)
+        held_line = "give it at least 5 partitions"  # until the partition is judged, readiness names other things
+        wait_for(
+            lambda: [held_line in line for line in worker.readiness()["waiting_for"]] == [True],
+            60,
+            lambda: f"{worker.readiness()}\n{worker.tail()}",
+        )
         (line,) = worker.readiness()["waiting_for"]
         assert all(topic in line for topic in outputs)
-        assert "give it at least 5 partitions" in line
+        wait_for(lambda: len(decided(settings)) == 2, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
+        assert decided(settings) == {HEALTHY: [0, 1]}
         add_partitions(settings, 5, *outputs)
-        wait_for(lambda: decided(settings) == {HEALTHY: [0, 1], 4: [0, 1, 2]}, 60, worker.tail)
+        wait_for(
+            lambda: decided(settings) == {HEALTHY: [0, 1], 4: [0, 1, 2]},
+            60,
+            lambda: f"{decided(settings)} {worker.readiness()}\n{worker.tail()}",
+        )
         wait_for(lambda: worker.readiness()["ready"], 30, worker.tail)
