@@ -27,7 +27,7 @@ from stream_app import dead_letters
 from stream_app.clients import RecordConsumer, arguments
 from stream_app.record_intake import RecordIntake
 from stream_app.topic_admin import create_topics, topic_ids
-from tamiz.demo_services import ready, running
+from tamiz.demo_services import ready, running, wait_for_takeover
 from tamiz.demo_story import DAYS, ROWS_A_DAY, Step, changed_customers, follow, hurried
 from tamiz.terminal import Terminal
 from training.pipeline import train
@@ -188,7 +188,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
             _follow(watcher, rows, sending, console)
         due_at, took = sending.result(), time.monotonic() - begun
         asked = latency(due_at, watcher.read_at)
-        story = _tell_story(settings, watcher, services, started, console)
+        story = _tell_story(settings, watcher, services, pages["worker"], started, console)
     return Summary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
@@ -210,6 +210,7 @@ def _tell_story(
     settings: Settings,
     watcher: Watcher,
     services: Sequence["subprocess.Popen[bytes]"],
+    worker_page: str,
     started: float,
     console: Terminal,
 ) -> list[Step]:
@@ -226,14 +227,15 @@ def _tell_story(
 
     start_ms = TRAFFIC_START_MS + TRAFFIC_DAYS * DAY_MS
     customers = changed_customers(start_ms, DAYS, seed=3)
-    answered = watcher.answered
+    answered, before = watcher.answered, set(watcher.model_versions)
     send(settings, customers, math.inf)
     story = [Step(step="drift planted", after_s=now(), event_time_ms=start_ms, detail="lower amounts, another fraud")]
     planted = f" {len(customers):,} transactions of changed customers, {DAYS} days"
     console.print(Text.assemble(("drift planted", "bold"), planted))
     with console.status("watching what comes of it"):
         story += follow(settings, started, console, alive)
-    before = set(watcher.model_versions)
+        if story[-1].step == "promoted":  # the worker tries the bundle in a child process first, for seconds
+            wait_for_takeover(worker_page, before, alive)
     send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)
     with console.status("waiting for the last decisions"):
         wanted = answered + len(customers) + ROWS_A_DAY

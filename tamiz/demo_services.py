@@ -7,12 +7,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import TamizError
 from schemas.settings import Settings, as_environment
+from schemas.wire import decode
+from stream_app.web import Readiness
+
+TAKEOVER_S = 150  # for a worker to take a new champion over; its child process alone may take 120 s to load it
 
 
 @contextmanager
@@ -41,6 +45,25 @@ def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def wait_for_takeover(page: str, before: Collection[int], check: Callable[[], None]) -> None:
+    """Return once the worker at `page`, its `/readyz`, decides by a version that is not among `before`.
+
+    check: called often; raises when there is nothing more to wait for. Raises TamizError after TAKEOVER_S.
+    """
+    deadline = time.monotonic() + TAKEOVER_S
+    while time.monotonic() < deadline:
+        check()
+        try:
+            with urllib.request.urlopen(page, timeout=2) as answer:
+                version = decode(answer.read(), Readiness).model_version
+            if version is not None and version not in before:
+                return
+        except OSError:  # busy, or not ready for a moment: ask again
+            pass
+        time.sleep(0.2)
+    raise TamizError(f"the worker did not take the new champion over within {TAKEOVER_S} s; see worker.log")
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", command: str, page: str, log: Path) -> None:
