@@ -14,9 +14,10 @@ from chaos.raw_batches import CODECS
 from schemas.events import Decision
 from schemas.settings import Settings
 from stream_app import dead_letters
-from stream_app.counting import CursorReader
+from stream_app.pane_cursors import CursorReader
 from stream_app.reading import last_records, read_to_end
 from stream_app.topic_admin import admin
+from stream_app.worker_metrics import WorkerMetrics
 from tests.broken_payloads import payload
 from tests.conftest import Kafka
 from tests.worker_process import read_topic, running_worker, settings_of_its_own, wait_for
@@ -89,5 +90,12 @@ def test_all_five_codecs_of_producers_and_of_topics_go_from_transaction_to_reade
     assert {found.code for r in letters if (found := dead_letters.read(r.headers))} == {"not-json"}
     (last,) = last_records(settings.bootstrap, settings.transactions_topic, 1)[-1:]
     assert last.value == BAD
-    cursors = asyncio.run(CursorReader(settings.bootstrap, settings.drift_panes_topic).last_cursors({0}))
+    reader = CursorReader(
+        settings.bootstrap,
+        settings.drift_panes_topic,
+        model=settings.model,
+        fits=lambda _: True,
+        metrics=WorkerMetrics(),
+    )
+    cursors = asyncio.run(reader.last_cursors({0}))
     assert [cursor.last_offset for cursor in cursors[0].values()] == [2 * sent - 1]
