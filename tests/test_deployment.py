@@ -61,6 +61,11 @@ def command_lines(service: dict[str, Any]) -> list[list[str]]:
     return [service["command"]]
 
 
+def test_every_named_volume_that_a_service_mounts_is_declared() -> None:
+    mounted = {str(v).split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
+    assert {name for name in mounted if name[0] not in "./"} <= set(COMPOSE["volumes"])
+
+
 def test_the_compose_file_is_one_by_the_specification() -> None:
     schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text(encoding="utf-8"))
     # The schema is of 2021; since then a project may have a name, and a secret may come from the environment.
