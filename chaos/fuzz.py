@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +32,13 @@ PARTITIONS, WORKERS = 4, 2
 MAX_BATCH_BYTES = 1_000_000  # what the topic takes, or little less
 WARM_UP = 5_000  # records before memory is measured
 SETTLE_S = 600.0
+LOOK_EVERY_S = 0.5  # at the workers' memory
 NAMES = (
     *(b"traceparent", b"tracestate", b"tamiz-transaction-id", b"tamiz-redriven-from", b"tamiz-cut-value-bytes"),
     *(b"tamiz-error-code", b"__connect.errors.topic", b"__connect.errors.offset", b"ce_id", b"tamiz-offset"),
     *(b"", b"\xff\xfe", b"\xed\xa0\x80", b"\x00", b"\x1b[31m", "ñ".encode(), b"x" * 300, b"content-type"),
 )
+HEADER_VALUES = (None, b"", b"\x00" * 30, b"x" * 513, b"\n", b"%d" % (1 << 70))
 
 
 class Batch(NamedTuple):
@@ -71,7 +73,12 @@ class FuzzOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fuzz_records(
-    settings: Settings, bootstrap: str, n: int, seed: int, say: Callable[[str], None] = lambda line: None
+    settings: Settings,
+    bootstrap: str,
+    n: int,
+    seed: int,
+    say: Callable[[str], None] = lambda line: None,
+    workers: int = WORKERS,
 ) -> FuzzOutcome:
     """Send about n records to workers and account for each."""
     settings = own_topics(settings, bootstrap, PARTITIONS)
@@ -79,10 +86,10 @@ def fuzz_records(
     refused: Counter[int] = Counter()
     memory: list[float] = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tamiz-fuzz-") as folder, Fleet(settings, Path(folder), WORKERS) as fleet:
+    with tempfile.TemporaryDirectory(prefix="tamiz-fuzz-") as folder, Fleet(settings, Path(folder), workers) as fleet:
         rng = random.Random(seed)
         with RawProducer(bootstrap) as producer:
-            said = 0
+            said, looked_at = 0, 0.0
             for batch in batches(rng, seed):
                 partition = rng.randrange(PARTITIONS)
                 error, offset = producer.send(settings.transactions_topic, partition, batch.data)
@@ -93,8 +100,9 @@ def fuzz_records(
                 total = sum(sent)
                 if not memory and total >= WARM_UP and not wait_until(lambda: lag(settings) == 0, SETTLE_S):
                     raise RuntimeError(f"no worker decides:\n{fleet.tail()}")
-                if total >= WARM_UP:
+                if total >= WARM_UP and time.monotonic() - looked_at > LOOK_EVERY_S:
                     memory += _memory(fleet)
+                    looked_at = time.monotonic()
                 if total - said >= 50_000 or total >= n:
                     said = total
                     say(f"{time.monotonic() - started:6.1f} s  {total:,} sent, {lag(settings):,} wait")
@@ -103,7 +111,7 @@ def fuzz_records(
 
         def settled() -> bool:
             memory.extend(_memory(fleet))
-            time.sleep(0.5)
+            time.sleep(LOOK_EVERY_S)
             return lag(settings) == 0 or bool(fleet.deaths)
 
         wait_until(settled, SETTLE_S)
@@ -161,18 +169,34 @@ def _answered(settings: Settings, answers: list[Any]) -> tuple[int, Counter[str]
 
 
 def batches(rng: random.Random, seed: int) -> Iterator[Batch]:
-    """Batches without end."""
+    """Batches without end; every record of them is distinct, by its amount or its key."""
     values = hostile(seed)
+    number = 0
     while True:
         if rng.random() < 0.08:
             yield _strange(rng)
             continue
         codec = rng.randrange(len(CODECS))
-        size = rng.choice((1, 2, 10, 100, 500, 500, 2_000))
-        records = [_record(rng, next(values)) for _ in range(size)]
-        batch = encode_batch(records, codec=codec, timestamp=_timestamp(rng, codec))
+        records = []
+        for _ in range(rng.choice((1, 2, 10, 100, 500, 500, 2_000))):
+            number += 1
+            records.append(_record(rng, next(values), number))
+        yield from _within_limit(records, codec, _timestamp(rng, codec))
+
+
+def _within_limit(records: Sequence[RawRecord], codec: int, timestamp: int) -> Iterator[Batch]:
+    """As many batches as the records need: what does not fit is halved."""
+    body = b"".join(encode_record(record, i) for i, record in enumerate(records))
+    # Headers and keys of random bytes hardly become smaller: twice the limit seldom fits, however it is compressed.
+    if len(body) <= MAX_BATCH_BYTES * (2 if codec else 1):
+        batch = encode_batch(records, codec=codec, timestamp=timestamp, body=body)
         if len(batch) <= MAX_BATCH_BYTES:
-            yield Batch(batch, size)
+            yield Batch(batch, len(records))
+            return
+    half = len(records) // 2
+    if half:
+        yield from _within_limit(records[:half], codec, timestamp)
+        yield from _within_limit(records[half:], codec, timestamp)
 
 
 def _timestamp(rng: random.Random, codec: int) -> int:
@@ -181,28 +205,25 @@ def _timestamp(rng: random.Random, codec: int) -> int:
     return rng.choice(odd) if rng.random() < 0.1 else now - rng.randrange(100_000)
 
 
-def _record(rng: random.Random, value: bytes | None) -> RawRecord:
-    chance = rng.random()
-    if chance < 0.9:
-        return RawRecord(value, b"%d" % rng.randrange(1_000))
-    key = rng.choice((None, b"", rng.randbytes(20), b"k" * 4_096, b"k" * 4_097, rng.randbytes(8_000)))
-    count = rng.choice((0, 1, 1, 3, 80))
-    headers = [(rng.choice(NAMES), _header_value(rng)) for _ in range(count)]
-    return RawRecord(value, key, headers, rng.choice((0, 0, 1, -5)))
+def _record(rng: random.Random, value: bytes | None, number: int) -> RawRecord:
+    if rng.random() < 0.9:
+        return RawRecord(value, b"%d" % number)
+    key = (None, b"", b"k" * 4_096, b"k" * 4_097, rng.randbytes(20), rng.randbytes(8_000))[int(rng.random() * 6)]
+    n = (0, 1, 1, 3, 80)[int(rng.random() * 5)]
+    headers = [(NAMES[int(rng.random() * len(NAMES))], _header_value(rng)) for _ in range(n)]
+    return RawRecord(value, key, headers, (0, 0, 1, -5)[int(rng.random() * 4)])
 
 
 def _header_value(rng: random.Random) -> bytes | None:
-    kinds = (
-        None,
-        b"",
-        b"\x00" * 30,
-        rng.randbytes(55),
-        b"x" * 513,
-        b"id-%d" % rng.randrange(50),
-        b"\n",
-        b"%d" % (1 << 70),
-    )
-    return rng.choice(kinds) if rng.random() < 0.98 else rng.randbytes(20_000)
+    if rng.random() > 0.98:
+        return rng.randbytes(20_000)
+    match int(rng.random() * (len(HEADER_VALUES) + 2)):
+        case 0:
+            return rng.randbytes(55)
+        case 1:
+            return b"id-%d" % int(rng.random() * 50)
+        case n:
+            return HEADER_VALUES[n - 2]
 
 
 def _strange(rng: random.Random) -> Batch:

@@ -28,6 +28,10 @@ def varint(value: int) -> bytes:
     >>> varint(0), varint(-1), varint(150)
     (b'\\x00', b'\\x01', b'\\xac\\x02')
     """
+    return _SMALL_VARINTS[value] if 0 <= value < len(_SMALL_VARINTS) else _varint(value)
+
+
+def _varint(value: int) -> bytes:
     rest = (value << 1) ^ (value >> 63)
     found = bytearray()
     while rest > 0x7F:
@@ -37,24 +41,20 @@ def varint(value: int) -> bytes:
     return bytes(found)
 
 
+_SMALL_VARINTS = tuple(_varint(value) for value in range(4_096))  # most lengths and offsets: millions are encoded
+
+
 def _text(value: bytes | None) -> bytes:
     return b"\x01" if value is None else varint(len(value)) + value
 
 
 def encode_record(record: RawRecord, offset_delta: int) -> bytes:
     """A record as it is in a batch, its length first."""
-    headers = b"".join(_text(name) + _text(value) for name, value in record.headers)
-    body = b"".join(
-        (
-            b"\x00",
-            varint(record.timestamp_delta),
-            varint(offset_delta),
-            _text(record.key),
-            _text(record.value),
-            varint(len(record.headers)),
-            headers,
-        )
-    )
+    value, key, headers, timestamp_delta = record
+    parts = [b"\x00", varint(timestamp_delta), varint(offset_delta), _text(key), _text(value), varint(len(headers))]
+    for name, content in headers:
+        parts += _text(name), _text(content)
+    body = b"".join(parts)
     return varint(len(body)) + body
 
 

@@ -1,15 +1,22 @@
 """The short form of the storms (`make chaos` is the long one): whoever dies in the middle, the balance is right."""
 
+import random
+from collections import Counter
+
 import msgspec
 import pytest
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatch
 
 from chaos.auditor import Account
+from chaos.fuzz import batches, fuzz_records
 from chaos.fuzz_control import fuzz_control
 from chaos.fuzz_payloads import fuzz
 from chaos.storm import Outcome, Plan, weather
 from schemas.dataset import load_dataset
 from schemas.settings import Settings
 from stream_app.model_store import ModelStore
+from stream_app.record_batches import RecordBatches
 from tests.conftest import Kafka
 
 pytestmark = pytest.mark.kafka
@@ -66,6 +73,27 @@ def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(traine
     assert survived.decided + survived.dead_lettered == 6_000
     assert min(survived.decided, survived.dead_lettered) > 1_000
     assert survived.internal_errors == 0
+
+
+def test_records_of_every_kind_that_a_broker_accepts_are_answered_once_each(kafka: Kafka, trained: Settings) -> None:
+    settings = msgspec.structs.replace(trained, guarantee="exactly-once")
+    outcome = fuzz_records(settings, kafka.bootstrap_servers, 4_000, seed=8, workers=1)
+    assert (outcome.unanswered, outcome.repeated, outcome.workers_ended) == (0, 0, {}), outcome
+    assert outcome.decided + outcome.dead_lettered == outcome.records >= 4_000
+    assert outcome.decided > 500
+    assert "internal-error" not in outcome.codes
+    assert outcome.codes.keys() >= {"not-json", "not-utf8", "duplicate-key", "key-too-large", "invalid-transaction-id"}
+
+
+def test_every_record_that_is_thrown_at_workers_is_distinct() -> None:
+    found: Counter[tuple[object, ...]] = Counter()
+    stream = batches(random.Random(8), 8)
+    while sum(found.values()) < 20_000:
+        batch = next(stream)
+        if batch.records > 3:  # smaller ones are of strange kinds, some made once
+            records = RecordBatches(batch.data, DefaultRecordBatch, LegacyRecordBatch).next_batch()
+            found.update((r.key, r.value, tuple(r.headers)) for r in records)
+    assert len(found) > 0.999 * sum(found.values())
 
 
 def test_hostile_records_on_control_topics_end_no_service_and_each_answers_the_last_good_one(
