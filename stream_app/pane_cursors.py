@@ -50,8 +50,8 @@ class CursorReader:
             fetch_max_wait_ms=20,  # all is there already
             max_partition_fetch_bytes=8 * 1024 * 1024,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             places = [TopicPartition(self._topic, p) for p in sorted(partitions)]
             return await self._search(consumer, places, await consumer.end_offsets(places))
         finally:

@@ -79,7 +79,7 @@ class ExactlyOnce:
         producers, self._producers = self._producers, {}
         for producer in producers.values():
             with contextlib.suppress(KafkaError):  # it was fenced: that is why it goes
-                await producer.stop()
+                await _stop(producer)
 
     async def _transact(self, partition: TP, written: Sequence[Written], offset: int, topic_id: str) -> None:
         producer = self._producers[partition]
@@ -107,13 +107,17 @@ class ExactlyOnce:
             **self._connection,
             **self._batching,
         )
-        await producer.start()  # initialises the transactional id: fences, and ends what was open
+        try:
+            await producer.start()  # initialises the transactional id: fences, and ends what was open
+        except BaseException:
+            await _stop(producer)
+            raise
         return producer
 
     async def _committed(self, partitions: Sequence[TP], topic_id: str) -> dict[TP, int]:
         consumer = AIOKafkaConsumer(group_id=self._group, enable_auto_commit=False, **self._connection)
-        await consumer.start()
         try:
+            await consumer.start()
             # `committed` keeps the metadata to itself.
             found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*p) for p in partitions])
         finally:
@@ -123,3 +127,14 @@ class ExactlyOnce:
             for partition, at in found.items()
             if at.offset >= 0 and log_state.same_topic(log_state.read_metadata(at.metadata) or "", topic_id)
         }
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stop a producer and close its connections.
+
+    `AIOKafkaProducer.stop` leaves them open where its sender ends with an error, as that of a fenced producer does.
+    """
+    try:
+        await producer.stop()
+    finally:
+        await producer.client.close()

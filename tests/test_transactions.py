@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
 from schemas.settings import Settings
@@ -98,3 +99,28 @@ def test_what_a_crash_leaves_open_is_aborted_by_the_next_owner_who_does_it_again
     asyncio.run(story())
     assert committed_texts(settings, settings.decisions_topic) == ["done", "whole"]
     assert committed_texts(settings, settings.dead_letters_topic) == ["whole"]
+
+
+def test_a_producer_whose_sender_failed_leaves_no_connection_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = TP(settings.transactions_topic, 0)
+
+    async def fail() -> None:  # where a fenced sender is in the middle of a request; no broker can be made to time that
+        raise ProducerFenced
+
+    async def story() -> tuple[list[bool], list[bool]]:
+        async with owner(settings) as output:
+            await output.take_over({partition}, 1)
+            producer = output._producers[partition]
+            connections = list(producer.client._conns.values())
+            monkeypatch.setattr(producer._sender, "close", fail)
+            before = [connection.connected() for connection in connections]
+            await output.close()
+            after = [connection.connected() for connection in connections]
+            producer._sender.sender_task.cancel()
+            return before, after
+
+    before, after = asyncio.run(story())
+    assert any(before)
+    assert not any(after)
