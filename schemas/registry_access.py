@@ -59,3 +59,17 @@ def lend_to_mlflow(settings: "Settings", environ: MutableMapping[str, str]) -> N
             environ.pop(variable, None)
         else:
             environ[variable] = value.reveal() if isinstance(value, Secret) else str(value)
+
+
+def named(name: str) -> str:
+    """A filter of MLflow for one registered model.
+
+    Raises ConfigError when the name has both kinds of quotes, which no filter of MLflow can hold.
+
+    >>> print(named("o'brien"))
+    name = "o'brien"
+    """
+    if "'" in name and '"' in name:
+        raise ConfigError(f"model is {name!r}: MLflow finds no name with both kinds of quotes; use another name")
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"

@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from monitoring.model import MAX_BYTES
 from schemas.errors import ModelIncompatible
+from schemas.log_chain import START, Head, read_head
 from schemas.private_files import narrow_state, private_folder
-from schemas.promotion_log import Standing, log_name, read_log
-from schemas.registry_access import lend_to_mlflow
+from schemas.promotion_log import HEAD_TAG, Standing, log_name, read_log
+from schemas.registry_access import lend_to_mlflow, named
 from schemas.sanitize import without_credentials
 from schemas.settings import Settings
 
@@ -47,6 +48,7 @@ class ChampionRegistry:
         self._uri = settings.tracking_uri
         self._state_dir = settings.state_dir
         self._standing = Standing()
+        self._head = START  # the last entry of the history that was seen; a program that starts again is given it
         # MLflow's own patience (minutes) would keep a worker from saying what it waits for.
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
@@ -55,12 +57,30 @@ class ChampionRegistry:
         lend_to_mlflow(settings, os.environ)
         self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
+    @property
+    def standing(self) -> Standing:
+        """What the history came to when it was last read."""
+        return self._standing
+
+    def remember(self, head: Head) -> None:
+        """Hold the history to an entry that it had when it was last read, by whoever kept it."""
+        self._head = head
+
     def ask(self) -> tuple[int | None, Standing]:
         """The version that the alias `champion` names, and what the history of promotions comes to."""
-        if self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists():
-            return None, Standing()  # MLflow would make the store, racing with the first training
+        if self._is_unmade():
+            return None, Standing()
         try:
             return self._alias(), self._history()
+        except (MlflowException, OSError) as error:
+            raise RegistryAwayError(first_line(error)) from error
+
+    def history(self) -> Standing:
+        """What the history of promotions comes to."""
+        if self._is_unmade():
+            return Standing()
+        try:
+            return self._history()
         except (MlflowException, OSError) as error:
             raise RegistryAwayError(first_line(error)) from error
 
@@ -75,7 +95,7 @@ class ChampionRegistry:
     def versions(self) -> set[int]:
         """Numbers of the registered versions."""
         try:
-            return {int(v.version) for v in self._client.search_model_versions(_named(self._model))}
+            return {int(v.version) for v in self._client.search_model_versions(named(self._model))}
         except (MlflowException, OSError) as error:
             raise RegistryAwayError(first_line(error)) from error
 
@@ -105,6 +125,10 @@ class ChampionRegistry:
         except Exception as error:  # every kind of store that MLflow knows has errors of its own, and none may end us
             raise RegistryAwayError(f"the bundle of run {run_id}: {first_line(error)}") from error
 
+    def _is_unmade(self) -> bool:
+        """Whether there is no local store yet: MLflow would make it, racing with the first training."""
+        return self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists()
+
     def _alias(self) -> int | None:
         try:
             return int(self._client.get_model_version_by_alias(self._model, CHAMPION).version)
@@ -114,25 +138,24 @@ class ChampionRegistry:
             raise
 
     def _history(self) -> Standing:
-        """Read anew only when it has grown."""
-        of = _named(log_name(self._model))
-        newest = self._client.search_model_versions(of, order_by=["version_number DESC"], max_results=1)
-        if not newest:
-            self._standing = Standing()
-        elif int(newest[0].version) != self._standing.last:
-            found, token = [], None
-            while True:
-                page = self._client.search_model_versions(of, page_token=token)
-                found += [(int(v.version), dict(v.tags)) for v in page]
-                if not (token := page.token):
-                    break
-            self._standing = read_log(found)
+        """Read as a whole each time, for an entry may have been edited or deleted since."""
+        name = log_name(self._model)
+        try:
+            head = read_head(self._client.get_registered_model(name).tags.get(HEAD_TAG))
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            head = START
+        found, token = [], None
+        while True:
+            page = self._client.search_model_versions(named(name), page_token=token, order_by=["version_number ASC"])
+            found += [(int(v.version), dict(v.tags)) for v in page]
+            if not (token := page.token):
+                break
+        self._standing = read_log(found, [head, self._head])
+        if self._standing.damage is None:
+            self._head = self._standing.head
         return self._standing
-
-
-def _named(name: str) -> str:
-    quote = '"' if "'" in name else "'"
-    return f"name = {quote}{name}{quote}"
 
 
 def first_line(error: BaseException) -> str:

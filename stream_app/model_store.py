@@ -2,8 +2,8 @@
 
 The history of promotions counts, not the alias: an alias that differs was set by somebody else, and is shown, or
 served where `unrecorded_champion` says so. A bundle is downloaded to `state_dir/models/NAME/VERSION/`, held to the
-digests that
-its tag and its promotion name, tried in a child process, and only then named as the one to fall back on
+digest that
+the history names for it, tried in a child process, and only then named as the one to fall back on
 (`champion.json`), so that neither a half-written download nor an exchanged one is ever served.
 """
 
@@ -18,8 +18,9 @@ import msgspec
 from monitoring.model import ScoringModel
 from schemas.dataset import Dataset
 from schemas.errors import ModelIncompatible, ModelUnavailable
-from schemas.manifest import check_digest, read_manifest
-from schemas.promotion_log import Standing, disagreement
+from schemas.log_chain import START, Head
+from schemas.manifest import bundle_digest, check_digest, read_manifest
+from schemas.promotion_log import Standing, objection
 from schemas.settings import Settings
 from schemas.wire import decode
 from stream_app.champion_registry import ChampionRegistry, Registered, first_line
@@ -27,6 +28,8 @@ from stream_app.champion_registry import RegistryAwayError as RegistryAwayError
 
 log = logging.getLogger("tamiz.models")
 PROMOTION_S = 1.0  # that a promotion may take between the history and the alias
+MIN_RETRY_DELAY_S = 30.0  # before a champion that was refused is downloaded and tried again; doubles each time
+MAX_RETRY_DELAY_S = 1800.0
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,16 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     bundle_sha256: str | None = None
+    head: Head = START  # the last entry of the history that was read: what is missing later was deleted
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A champion that cannot be served, and when it is tried again."""
+
+    evidence: object  # what the registry said of it: once that changes, it is tried at once
+    error: ModelIncompatible
+    until: float  # monotonic seconds
+    delay_s: float
 
 
 class ModelStore:
@@ -49,6 +62,9 @@ class ModelStore:
         self._registry = ChampionRegistry(settings)
         self._disagreement: str | None = None
         self._recorded = True
+        self._refused: Refused | None = None
+        if (kept := self._last_served()) is not None:
+            self._registry.remember(kept.head)
 
     @property
     def current(self) -> ScoringModel:
@@ -64,7 +80,7 @@ class ModelStore:
 
     @property
     def disagreement(self) -> str | None:
-        """In one line, how the registry's alias differs from its history of promotions; None when it does not."""
+        """In one line, how the history of promotions was damaged, or the alias differs from it; None: neither."""
         return self._disagreement
 
     @property
@@ -73,29 +89,27 @@ class ModelStore:
         return self._recorded
 
     def open(self) -> None:
-        """Load the champion; with the registry away, the last one served.
+        """Load the champion; with the registry away, or its champion refused, the last one served.
 
         Raises ModelUnavailable when there is neither, ModelIncompatible when the champion cannot be served.
         """
         try:
             self.refresh()
         except RegistryAwayError as away:
-            kept = self._last_served()
-            if kept is None:
+            if not self._serve_kept(f"the registry is away ({away})"):
                 raise ModelUnavailable(
                     f"the registry {self._settings.registry_name} cannot be reached ({away}) and no bundle is kept in "
                     f"{self._folder}; start the registry, or set TAMIZ_MLFLOW_TRACKING_URI"
                 ) from None
-            log.warning("the registry is away (%s); serving version %d from disk", away, kept.version)
-            folder = self._folder / str(kept.version)
-            self._sha256 = check_digest(folder, {"the note of what was served": kept.bundle_sha256})
-            self._model = self._load(folder, kept.version)
+        except ModelIncompatible as refused:
+            if not self._serve_kept(f"the champion is refused ({refused})"):
+                raise
+        if self._model is None and self._disagreement is not None and not self._serve_kept(self._disagreement):
+            raise ModelUnavailable(
+                f"{self._disagreement}: write the promotion down with `tamiz models promote VERSION --reason WHY`, "
+                "or serve it as it is with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
+            )
         if self._model is None:
-            if self._disagreement is not None:
-                raise ModelUnavailable(
-                    f"{self._disagreement}: write the promotion down with `tamiz models promote VERSION --reason WHY`, "
-                    "or serve it as it is with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
-                )
             raise ModelUnavailable(
                 f"the registry {self._settings.registry_name} has no champion of {self._settings.model!r}; "
                 "train one with `tamiz train FILE`"
@@ -108,29 +122,39 @@ class ModelStore:
         cases the model that decides now goes on deciding.
         """
         version, standing = self._wanted()
-        promotion = standing.promotion if version == standing.champion else None
-        promoted = promotion.bundle_sha256 if promotion else None
         if version is None:
             return False
-        if self._model is not None and self._model.version == version and promoted in (None, self._sha256):
+        judged = standing.digests.get(version)
+        if self._model is not None and self._model.version == version and judged in (None, self._sha256):
             self._recorded = version == standing.champion
             return False
+        if standing.damage is not None and self._settings.unrecorded_champion == "refuse":
+            return False  # who was promoted is not known any more: what decides goes on
         registered = self._registry.version(version)
-        folder = self._fetch(registered)
+        evidence = (version, judged, sorted(registered.tags.items()), standing.last_move(version))
+        refused = self._refused if self._refused and self._refused.evidence == evidence else None
+        if refused is not None and time.monotonic() < refused.until:
+            raise refused.error
         try:
-            sha256 = self._check(registered, folder, promoted)
-            model = self._load(folder, version)
-        except ModelIncompatible:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged on its way or on disk: fetch it anew next time
+            self._take_over(registered, standing)
+        except ModelIncompatible as error:
+            delay_s = min(MAX_RETRY_DELAY_S, refused.delay_s * 2) if refused else MIN_RETRY_DELAY_S
+            self._refused = Refused(evidence, error, time.monotonic() + delay_s, delay_s)
             raise
+        self._refused = None
+        return True
+
+    def _take_over(self, registered: Registered, standing: Standing) -> None:
+        version = registered.version
+        folder, sha256 = self._checked(registered, standing)
+        model = self._load(folder, version)
         self._model, self._sha256, self._recorded = model, sha256, version == standing.champion
         try:
-            pointer = Pointer(version=version, bundle_sha256=sha256)
+            pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
             _write_atomically(self._folder / "champion.json", msgspec.json.encode(pointer))
         except OSError as error:  # a full disk; it serves all the same, and only a start without a registry misses it
             log.warning("version %d is not kept as the one to start with: %s", version, error)
         log.info("%s version %d decides from now on", self._settings.model, version)
-        return True
 
     def at_version(self, version: int) -> ScoringModel:
         """A version that need not decide now, e.g. to repeat what it once decided.
@@ -145,15 +169,14 @@ class ModelStore:
         Raises ModelUnavailable when the registry does not give it, ModelIncompatible when it is not the one registered.
         """
         try:
-            registered = self._registry.version(version)
-            folder = self._fetch(registered)
+            standing = self._registry.history()
+            return self._checked(self._registry.version(version), standing)[0]
         except (OSError, RegistryAwayError) as error:
             folder = self._folder / str(version)
-            if folder.is_dir():  # checked when it was fetched
-                return folder
-            raise ModelUnavailable(f"{self._settings.model} version {version}: {first_line(error)}") from None
-        self._check(registered, folder, None)
-        return folder
+            if not folder.is_dir():
+                raise ModelUnavailable(f"{self._settings.model} version {version}: {first_line(error)}") from None
+            check_digest(folder, {"the history of promotions": self._registry.standing.digests.get(version)})
+            return folder
 
     def versions(self) -> set[int]:
         """Numbers of the versions that are registered. Raises RegistryAwayError when it is away."""
@@ -167,29 +190,55 @@ class ModelStore:
     def _wanted(self) -> tuple[int | None, Standing]:
         """The version that is to decide, by the history and the setting; and the history."""
         alias, standing = self._registry.ask()
-        if (why := disagreement(standing, alias)) is not None:
+        if (why := objection(standing, alias)) is not None:
             time.sleep(PROMOTION_S)  # somebody may be between the two
             alias, standing = self._registry.ask()
-            why = disagreement(standing, alias)
+            why = objection(standing, alias)
         if why is not None and why != self._disagreement:
             log.warning("%s; setting unrecorded_champion is %s", why, self._settings.unrecorded_champion)
         self._disagreement = why
         serves_any = self._settings.unrecorded_champion == "serve"
         return (alias if serves_any and alias is not None else standing.champion), standing
 
-    def _fetch(self, registered: Registered) -> Path:
-        folder = self._folder / str(registered.version)
-        if not folder.is_dir():
-            self._registry.download(registered.run_id, folder)
-        return folder
+    def _checked(self, registered: Registered, standing: Standing) -> tuple[Path, str]:
+        """Where a version's bundle lies and its SHA-256, downloaded where there is none yet that fits the history.
 
-    def _check(self, registered: Registered, folder: Path, promoted: str | None) -> str:
-        """The bundle's SHA-256.
-
-        Raises ModelIncompatible when registry, history and bundle do not say the same of it.
+        Raises ModelIncompatible when registry, history and bundle do not say the same of it; RegistryAwayError.
         """
-        tag = registered.tags.get("tamiz.bundle_sha256")
-        sha256 = check_digest(folder, {"the version's tag": tag, "the history of promotions": promoted})
+        folder = self._folder / str(registered.version)
+        judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
+        # The history counts; a tag is what somebody may have set meanwhile.
+        wanted = {"the history of promotions": judged, "the version's tag": tag if judged is None else None}
+        was_kept = folder.is_dir()
+        if not was_kept:
+            self._registry.download(registered.run_id, folder)
+        try:
+            sha256 = check_digest(folder, wanted)
+        except ModelIncompatible:
+            if was_kept and self._is_last_served(folder, registered.version) and judged is None:
+                raise  # a tag alone says otherwise
+            shutil.rmtree(folder, ignore_errors=True)
+            if not was_kept:
+                raise
+            self._registry.download(registered.run_id, folder)  # it was damaged on disk
+            sha256 = self._check_download(folder, wanted)
+        if tag not in (None, sha256):
+            log.warning("version %d: its tag names another bundle than the history of promotions", registered.version)
+        self._check_proof(registered, folder)
+        return folder, sha256
+
+    def _check_download(self, folder: Path, wanted: dict[str, str | None]) -> str:
+        try:
+            return check_digest(folder, wanted)
+        except ModelIncompatible:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _is_last_served(self, folder: Path, version: int) -> bool:
+        kept = self._last_served()
+        return kept is not None and kept.version == version and kept.bundle_sha256 == bundle_digest(folder)
+
+    def _check_proof(self, registered: Registered, folder: Path) -> None:
         verdict = registered.tags.get("tamiz.verdict")
         if verdict is not None:
             forced, says = "tamiz.forced" in registered.tags, read_manifest(folder).forced
@@ -198,7 +247,6 @@ class ModelStore:
                     f"version {registered.version}: the bundle says forced: {says}, the registry says forced: {forced} "
                     f"and skill gate: {verdict[:40]!r}; train the model again"
                 )
-        return sha256
 
     def _load(self, folder: Path, version: int) -> ScoringModel:
         model = ScoringModel.load(folder, version, self._passed)
@@ -210,6 +258,18 @@ class ModelStore:
                 f"{self._dataset.name!r}; features it does not compute: {', '.join(unknown) or 'none'}"
             )
         return model
+
+    def _serve_kept(self, why: str) -> bool:
+        """Serve the version that was served last, from disk; False when there is none, or it is not that any more."""
+        if (kept := self._last_served()) is None:
+            return False
+        folder = self._folder / str(kept.version)
+        judged = self._registry.standing.digests.get(kept.version)
+        sources = {"the note of what was served": kept.bundle_sha256, "the history of promotions": judged}
+        sha256 = check_digest(folder, sources)
+        self._model, self._sha256 = self._load(folder, kept.version), sha256
+        log.warning("%s; serving version %d from disk", why, kept.version)
+        return True
 
     def _last_served(self) -> Pointer | None:
         try:

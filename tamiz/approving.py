@@ -25,12 +25,12 @@ def registry(settings: Settings) -> Registry:
         return registered.artifact(settings, registered.run_of(settings, version), registered.REPORT)
 
     def approve(version: int, reason: str, actor: str) -> Verdict:
-        _must_wait(settings, version)
-        return _told(settings, promote_by_hand(settings, version, reason, by=actor))
+        answers = _waiting_move(settings, version)
+        return _told(settings, promote_by_hand(settings, version, reason, by=actor, answers=answers))
 
     def reject(version: int, reason: str, actor: str) -> Verdict:
-        _must_wait(settings, version)
-        return _told(settings, moves.reject(settings, version, reason, by=actor))
+        answers = _waiting_move(settings, version)
+        return _told(settings, moves.reject(settings, version, reason, by=actor, answers=answers))
 
     return Registry(
         reference=reference,
@@ -51,15 +51,28 @@ def waiting(settings: Settings) -> list[Waiting]:
             reason=v.last.reason,
             loop_id=v.last.loop_id,
         )
+        for v in _waiting(settings)
+        if v.last is not None
+    ]
+
+
+def _waiting(settings: Settings) -> list[moves.Version]:
+    return [
+        v
         for v in moves.versions(settings)
         if v.standing == "challenger" and v.last is not None and v.last.change == "awaiting-approval"
     ]
 
 
-def _must_wait(settings: Settings, version: int) -> None:
-    """Raises ModelUnavailable when somebody else was a moment earlier, or the page is an old one."""
-    if version not in {w.version for w in waiting(settings)}:
-        raise ModelUnavailable(f"{settings.model} version {version} does not wait for a person any more")
+def _waiting_move(settings: Settings, version: int) -> int:
+    """Number of the move by which a version waits: of two answers to it one holds.
+
+    Raises ModelUnavailable when somebody else was a moment earlier, or the page is an old one.
+    """
+    for found in _waiting(settings):
+        if found.version == version:
+            return found.last_number
+    raise ModelUnavailable(f"{settings.model} version {version} does not wait for a person any more")
 
 
 def _told(settings: Settings, move: Move) -> Verdict:

@@ -10,12 +10,16 @@ from monitoring import bundle_trial
 from schemas.dataset import load_dataset
 from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.manifest import MANIFEST_FILE, MODEL_FILE, bundle_digest
+from schemas.promotion_log import log_name
 from schemas.settings import Settings
 from stream_app import model_store
 from stream_app.model_store import ModelStore
 from tests.mutated_bundles import mutate
 from tests.scored_world import learned, month
 from training import moves, registry
+from training.model_versions import all_versions
+from training.moves import MoveRefusedError
+from training.promotion import promote_by_hand
 from training.registered import registered_model
 
 
@@ -64,6 +68,10 @@ def kept_by_the_registry(settings: Settings, version: int) -> Path:
     return folder
 
 
+def bundle_of(settings: Settings) -> Path:
+    return settings.state_dir / "models" / settings.model / "1"
+
+
 def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(settings: Settings) -> None:
     store = store_of(settings)
     store.open()
@@ -104,28 +112,114 @@ def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_wi
 
 
 def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again(
-    settings: Settings, bundle: Path, tmp_path: Path
+    settings: Settings, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = store_of(settings)
     serving.open()
     kept = kept_by_the_registry(settings, 2)
-    manifest = msgspec.json.decode((bundle / MANIFEST_FILE).read_bytes())
-    (kept / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest | {"rows": 7}))
-    moves.promote(settings, 2, "before anybody noticed")
-    with pytest.raises(ModelIncompatible, match="the version's tag says"):
-        serving.refresh()
+    exchanged = msgspec.json.encode(msgspec.json.decode((bundle / MANIFEST_FILE).read_bytes()) | {"rows": 7})
+    moves.promote(settings, 2, "before it was exchanged")
+    (kept / MANIFEST_FILE).write_bytes(exchanged)
+    with registry.opened(settings) as client:
+        client.set_model_version_tag(settings.model, "2", "tamiz.bundle_sha256", bundle_digest(kept))
+    for ask in (serving.refresh, lambda: serving.at_version(2), lambda: registered_model(settings, 2)):
+        with pytest.raises(ModelIncompatible, match="the history of promotions says"):
+            ask()
+        assert not (settings.state_dir / "models" / settings.model / "2").exists()
     assert serving.current.version == 1
-    with pytest.raises(ModelIncompatible, match="the version's tag says"):
-        serving.at_version(2)
-    with pytest.raises(ModelIncompatible, match="tag says"):
-        registered_model(settings, 2)
-    with registry.opened(settings) as client:  # and its tag as well
-        client.delete_model_version_tag(settings.model, "2", "tamiz.bundle_sha256")
-    with pytest.raises(ModelIncompatible, match="the history of promotions says"):
-        serving.refresh()
+
+    downloads = []
+    download = serving._registry.download
+    monkeypatch.setattr(serving._registry, "download", lambda *given: (downloads.append(1), download(*given)))
+    for _ in range(3):
+        with pytest.raises(ModelIncompatible):
+            serving.refresh()
+    assert downloads == []  # it waits before it fetches what it has refused again
     shutil.copy(bundle / MANIFEST_FILE, kept / MANIFEST_FILE)
+    moves.promote(settings, 2, "the artifacts were put back")
     assert serving.refresh()
     assert serving.current.version == 2
+
+
+def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
+    settings: Settings, bundle: Path
+) -> None:
+    moves.promote(settings, 2, "the next")
+    add(settings, bundle)
+    exchanged = msgspec.json.encode(msgspec.json.decode((bundle / MANIFEST_FILE).read_bytes()) | {"rows": 7})
+    for version, tag in ((1, "new"), (3, None)):
+        kept = kept_by_the_registry(settings, version)
+        (kept / MANIFEST_FILE).write_bytes(exchanged)
+        with registry.opened(settings) as client:
+            if tag:
+                client.set_model_version_tag(settings.model, str(version), "tamiz.bundle_sha256", bundle_digest(kept))
+            else:
+                client.delete_model_version_tag(settings.model, str(version), "tamiz.bundle_sha256")
+    for move in (
+        lambda: moves.rollback(settings, "back"),
+        lambda: moves.promote(settings, 3, "a person"),
+        lambda: moves.challenge(settings, 3, "awaiting-approval", "better"),
+    ):
+        with pytest.raises(MoveRefusedError, match="the history of promotions says") as refused:
+            move()
+        assert "\n" not in str(refused.value)
+    assert [m.version for m in moves.history(settings)] == [1, 2]
+    assert moves.reject(settings, 3, "it was exchanged").change == "rejected"
+
+
+def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(settings: Settings) -> None:
+    store_of(settings).open()
+    cached = settings.state_dir / "models" / settings.model / "1"
+    for name, value in (("bundle_sha256", "0" * 64), ("verdict", "no skill")):
+        with registry.opened(settings) as client:
+            client.set_model_version_tag(settings.model, "1", f"tamiz.{name}", value)
+        again = store_of(settings)
+        again.open()
+        assert again.current.version == 1
+        assert cached.is_dir()
+    (cached / MANIFEST_FILE).write_bytes(b"{}")  # damaged on disk: fetched anew
+    with registry.opened(settings) as client:
+        client.delete_model_version_tag(settings.model, "1", "tamiz.verdict")
+    again = store_of(settings)
+    again.open()
+    assert again.current.version == 1
+
+
+def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(settings: Settings) -> None:
+    serving = store_of(settings)
+    serving.open()
+    log = log_name(settings.model)
+    with registry.opened(settings) as client:
+        entries = {n: tags["tamiz.entry"] for n, _, tags in all_versions(client, log)}
+        promotion = next(n for n, text in entries.items() if '"change":"promoted"' in text)
+        edited = entries[promotion].replace('"version":1', '"version":2')
+        client.set_model_version_tag(log, str(promotion), "tamiz.entry", edited)
+    changed = f"the history of promotions was tampered with: entry {promotion} was changed after it was written"
+    assert not serving.refresh()
+    assert serving.current.version == 1
+    assert str(serving.disagreement).startswith(changed)
+    assert str(moves.alias_disagreement(settings)).startswith(changed)
+    again = store_of(settings)
+    again.open()
+    assert again.current.version == 1
+    with pytest.raises(MoveRefusedError, match="was changed"):
+        moves.promote(settings, 2, "a program")
+    promote_by_hand(settings, add(settings, bundle_of(settings), verdict="skill"), "we have looked at it")
+    assert moves.alias_disagreement(settings) is None
+    assert serving.refresh()
+    assert (serving.current.version, serving.disagreement) == (3, None)
+
+    with registry.opened(settings) as client:
+        last = max(n for n, *_ in all_versions(client, log))
+        client.delete_model_version(log, str(last))
+        client.delete_registered_model_tag(log, "tamiz.head")
+    assert not serving.refresh()
+    assert str(serving.disagreement).endswith(", and 1 more")  # the accepted one is back
+    with registry.opened(settings) as client:
+        client.delete_registered_model(log)
+    assert not serving.refresh()
+    assert serving.current.version == 3
+    assert f"entries 1 to {last} are missing" in str(serving.disagreement)
 
 
 def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(settings: Settings, bundle: Path) -> None:
@@ -150,9 +244,11 @@ def test_a_champion_whose_trees_would_crash_the_worker_is_refused_and_the_one_be
     for name in (MANIFEST_FILE, MODEL_FILE):
         shutil.copy(tmp_path / "hostile" / name, kept / name)
     monkeypatch.setattr(bundle_trial, "_passed", set())
-    with registry.opened(settings) as client:
-        client.set_model_version_tag(settings.model, "2", "tamiz.bundle_sha256", bundle_digest(kept))
-    moves.promote(settings, 2, "whoever set the tag as well")
+    with registry.opened(settings) as client:  # not registered by Tamiz: nobody has judged it
+        of = client.get_model_version(settings.model, "2")
+        tags = {"tamiz.bundle_sha256": bundle_digest(kept)}
+        client.create_model_version(settings.model, of.source, run_id=of.run_id, tags=tags)
+    moves.promote(settings, 3, "whoever set the tag as well")
     with pytest.raises(ModelIncompatible):
         serving.refresh()
     assert serving.current.version == 1

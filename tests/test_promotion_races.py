@@ -8,12 +8,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
+from mlflow import MlflowClient
 
 from schemas.errors import ModelUnavailable
+from schemas.promotion_log import Claim, Standing
 from schemas.settings import Settings
 from tests.small_bundle import small_bundle
 from training import move_log, moves, registry
+from training.move_log import LogMovedError
 from training.moves import MoveRefusedError
 from training.promotion import Judgement, carry_out, promote_by_hand
 
@@ -174,3 +178,52 @@ def test_a_history_holds_what_anybody_writes_into_it(settings: Settings) -> None
     moves.promote(settings, 2, "\x01\U0001f600" * 4000, evidence="\\" * 9000, by="b" * 9000)
     assert len(refused) == 2
     assert [m.version for m in moves.history(settings)] == [1, 2]
+
+
+def test_of_an_approval_and_a_rejection_at_once_one_holds(settings: Settings) -> None:
+    moves.challenge(settings, 2, "awaiting-approval", "it is better")
+    waits = moves.standing(settings).last
+    moves.reject(settings, 2, "never", answers=waits)
+    for answer in (
+        lambda: promote_by_hand(settings, 2, "we want it", answers=waits),
+        lambda: moves.reject(settings, 2, "never", answers=waits),
+    ):
+        with pytest.raises(MoveRefusedError, match="version 2 was rejected by os:"):
+            answer()
+    assert (registry.champion(settings), moves.champion(settings)) == (1, 1)
+
+
+def test_entries_appended_at_once_are_a_chain_in_which_each_holds_once(settings: Settings) -> None:
+    def append(number: int) -> int:
+        with registry.opened(settings) as client:
+            return move_log.append(client, "small", claim=Claim(loop_id=f"loop-{number}", holder="a", after=None))
+
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(append, range(8)))
+    now = moves.standing(settings)
+    assert {f"loop-{n}": number for n, number in enumerate(numbers)} == now.claims
+    assert (now.damage, len(set(numbers))) == (None, 8)
+    with registry.opened(settings) as client, pytest.raises(LogMovedError, match="others write to it"):
+        move_log.append(client, "small", claim=Claim(loop_id="late", holder="a", after=None), after=now.last - 1)
+    assert "late" not in moves.standing(settings).claims
+
+
+def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lenient = msgspec.structs.replace(settings, unrecorded_champion="serve")
+    monkeypatch.setattr(moves, "ALIAS_DELAY_S", 0.0)
+    written_down = moves._write_down
+
+    def overtaken(client: MlflowClient, given: Settings, alias: int, now: Standing) -> None:
+        move_log.append(client, "small", claim=Claim(loop_id="meanwhile", holder="a", after=None))
+        written_down(client, given, alias, now)
+
+    monkeypatch.setattr(moves, "_write_down", overtaken)
+    alias(settings, 3)
+    moves.challenge(lenient, 2, "retained", "no better")
+    assert [m.change for m in moves.history(settings)] == ["promoted", "retained"]
+    monkeypatch.setattr(moves, "_write_down", written_down)
+    alias(settings, 3)
+    moves.challenge(lenient, 2, "retained", "no better")
+    assert [(m.change, m.version) for m in moves.history(settings)][2:] == [("promoted", 3), ("retained", 2)]

@@ -7,20 +7,26 @@ sets them right, and says so.
 """
 
 import logging
+import tempfile
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from schemas.actor import os_actor
 from schemas.errors import ModelUnavailable
-from schemas.promotion_log import Change, Move, Standing, disagreement
+from schemas.manifest import bundle_digest
+from schemas.promotion_log import CROWNING, Change, Move, Standing, disagreement, objection
 from schemas.settings import Settings
 from training import move_log, registry
+from training.model_versions import MlflowException, aliased, all_versions
 from training.registry import CHALLENGER, CHAMPION, TAG
 
 log = logging.getLogger("tamiz.models")
+ALIAS_DELAY_S = 1.0  # that a writer may take between the log and the alias
 
 
 class MoveRefusedError(ModelUnavailable):
@@ -36,6 +42,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str | None  # of the skill gate
     forced: str | None  # the reason why it may decide without having shown skill
     last: Move | None
+    last_number: int  # of its last move in the history; 0: it has none
     tags: dict[str, str]
 
 
@@ -48,14 +55,20 @@ def promote(
     by: str | None = None,
     loop_id: str | None = None,
     compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
+    answers: int | None = None,
+    accepts: str | None = None,
 ) -> Move:
     """Make a version champion, whatever it has shown: the callers judge.
 
     compared_with: the champion that the judgement rests on; the move holds only while that one is champion.
-    Raises MoveRefusedError when it is not any more, ModelUnavailable when there is no such version, or the registry
-    cannot be reached.
+    answers: number of the version's last move that it rests on (0: none); it holds only while that is the last.
+    accepts: `Standing.fingerprint` of the history's damages that a person has seen and accepts with this move.
+    Raises MoveRefusedError when it does not hold, or the version's bundle is not the one that was registered;
+    ModelUnavailable when there is no such version, or the registry cannot be reached.
     """
-    return _enter(settings, "promoted", version, reason, evidence, by, loop_id, compared_with)
+    return _enter(
+        settings, "promoted", version, reason, evidence, by, loop_id, compared_with, answers=answers, accepts=accepts
+    )
 
 
 def challenge(
@@ -76,23 +89,25 @@ def challenge(
     return _enter(settings, change, version, reason, evidence, by, loop_id, compared_with)
 
 
-def reject(settings: Settings, version: int, reason: str, *, by: str | None = None) -> Move:
-    """Mark a version as refused by a person; it is challenger no more.
+def reject(settings: Settings, version: int, reason: str, *, by: str | None = None, answers: int | None = None) -> Move:
+    """Mark a version as refused by a person; it is challenger no more. answers: as for `promote`.
 
-    Raises ModelUnavailable when it is champion, when there is no such version, or the registry cannot be reached.
+    Raises MoveRefusedError when it does not hold; ModelUnavailable when it is champion, when there is no such version,
+    or the registry cannot be reached.
     """
     if champion(settings) == version:
         raise ModelUnavailable(
             f"{settings.model} version {version} is champion and cannot be rejected; `tamiz models rollback` goes "
             "back to the one before"
         )
-    return _enter(settings, "rejected", version, reason, None, by, None)
+    return _enter(settings, "rejected", version, reason, None, by, None, answers=answers)
 
 
 def rollback(settings: Settings, reason: str, *, by: str | None = None) -> Move:
-    """Make the champion before this one champion again.
+    """Make the champion before this one champion again. A person does, who accepts damages of the history with it.
 
-    Raises ModelUnavailable when the history knows none, or the registry cannot be reached.
+    Raises MoveRefusedError when its bundle is not the one that was registered; ModelUnavailable when the history knows
+    none, or the registry cannot be reached.
     """
     now = standing(settings)
     line = champions(now.moves)
@@ -102,7 +117,7 @@ def rollback(settings: Settings, reason: str, *, by: str | None = None) -> Move:
             "there is nothing to roll back to"
         )
     why = f"version {now.champion} was champion"
-    return _enter(settings, "rolled-back", line[-2], reason, why, by, None, now.champion)
+    return _enter(settings, "rolled-back", line[-2], reason, why, by, None, now.champion, accepts=now.fingerprint)
 
 
 def champions(moves: Iterable[Move]) -> list[int]:
@@ -142,17 +157,17 @@ def champion(settings: Settings) -> int | None:
 
 
 def alias_disagreement(settings: Settings) -> str | None:
-    """In one line, how the alias `champion` differs from the history; None when it does not."""
+    """In one line, how the history was damaged, or the alias `champion` differs from it; None when neither is so."""
     with registry.opened(settings) as client:
-        alias = registry.aliased(client, settings.model, CHAMPION)
-        return disagreement(move_log.read(client, settings.model), alias)
+        alias = aliased(client, settings.model, CHAMPION)
+        return objection(move_log.read(client, settings.model), alias)
 
 
 def versions(settings: Settings) -> list[Version]:
     """Every registered version, newest first."""
     with registry.opened(settings) as client:
         now = move_log.read(client, settings.model)
-        found = registry.all_versions(client, settings.model)
+        found = all_versions(client, settings.model)
     names = {now.challenger: "challenger", now.champion: "champion"}
     last = {move.version: move for move in now.moves}
     return [
@@ -163,6 +178,7 @@ def versions(settings: Settings) -> list[Version]:
             verdict=tags.get(TAG + "verdict"),
             forced=tags.get(TAG + "forced"),
             last=last.get(number),
+            last_number=now.last_move(number),
             tags={name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)},
         )
         for number, created, tags in sorted(found, key=lambda v: -v[0])
@@ -182,11 +198,23 @@ def _enter(
     by: str | None,
     loop_id: str | None,
     compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
+    *,
+    answers: int | None = None,
+    accepts: str | None = None,
 ) -> Move:
     compared = compared_with is not msgspec.UNSET
     with registry.opened(settings) as client:
         of = client.get_model_version(settings.model, str(version))
         _reconcile(client, settings)
+        now = move_log.read(client, settings.model)
+        if change in CROWNING and now.damage is not None and now.fingerprint != accepts:
+            raise MoveRefusedError(
+                f"{now.damage}; `tamiz models promote VERSION --reason WHY` goes on from what there is"
+            )
+        if change == "rejected":  # also where the bundle is gone: nothing will be served by it
+            sha256 = now.digests.get(version)
+        else:
+            sha256 = _verified_digest(settings, version, now.digests.get(version), of.tags.get(TAG + "bundle_sha256"))
         move = Move(
             change=change,
             version=version,
@@ -194,11 +222,11 @@ def _enter(
             reason=reason,
             evidence=evidence,
             by=by or os_actor(),
-            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            at=_now(),
             loop_id=loop_id,
-            bundle_sha256=of.tags.get(TAG + "bundle_sha256"),
+            bundle_sha256=sha256,
         )
-        number = move_log.append(client, settings.model, move=move, compared=compared)
+        number = move_log.append(client, settings.model, move=move, compared=compared, answers=answers, accepts=accepts)
         after = _set_aliases(client, settings.model)
         if (why := after.refused.get(number)) is not None:
             raise MoveRefusedError(
@@ -207,33 +235,73 @@ def _enter(
         return after.held[number]
 
 
+def _verified_digest(settings: Settings, version: int, judged: str | None, tag: str | None) -> str:
+    """SHA-256 of the bundle that the registry has for a version now.
+
+    judged: by the version's first entry in the history; without one the tag has to do.
+    Raises MoveRefusedError when it is another bundle, or nothing says which one was judged.
+    """
+    wanted, source = (judged, "the history of promotions") if judged is not None else (tag, "the version's tag")
+    if wanted is None:
+        raise MoveRefusedError(
+            f"{settings.model} version {version} cannot be moved: neither the history nor a tag says which bundle was "
+            "judged; train it again with `tamiz train`"
+        )
+    with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
+        sha256 = bundle_digest(registry.download_bundle(settings, version, Path(scratch)))
+    if sha256 != wanted:
+        raise MoveRefusedError(
+            f"{settings.model} version {version} cannot be moved: its bundle's SHA-256 is {sha256[:12]}…, {source} "
+            f"says {wanted[:12]}…: it was exchanged or damaged; put the artifacts back, or train it again"
+        )
+    return sha256
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
 def _reconcile(client: Any, settings: Settings) -> None:
     """Bring aliases and history together, where a writer died between the two, or somebody set an alias by hand.
 
-    The history counts. Only where `unrecorded_champion` is `serve`, a champion that it does not know is written down.
+    The history counts. Only where `unrecorded_champion` is `serve`, a champion that it does not know is written down,
+    and only when nobody has moved since it was looked at.
     """
     name = settings.model
     now = move_log.read(client, name)
-    if (why := disagreement(now, alias := registry.aliased(client, name, CHAMPION))) is None:
+    if (why := disagreement(now, alias := aliased(client, name, CHAMPION))) is None:
         return
-    before = now.promotion.previous if now.promotion else None
-    if alias is not None and settings.unrecorded_champion == "serve" and alias != before:
-        log.warning("%s; it is written down as promoted", why)
-        of = client.get_model_version(name, str(alias))
+    if settings.unrecorded_champion == "serve" and alias is not None:
+        time.sleep(ALIAS_DELAY_S)  # somebody may be between the two
+        then, now = now.head, move_log.read(client, name)
+        if then != now.head or alias != aliased(client, name, CHAMPION):
+            return  # somebody is, and sets the alias
+        before = now.promotion.previous if now.promotion else None
+        if alias != before:
+            log.warning("%s; it is written down as promoted", why)
+            _write_down(client, settings, alias, now)
+            return
+    if now.last:
+        log.warning("%s; the alias is set as the history says", why)
+        _set_aliases(client, name)
+
+
+def _write_down(client: Any, settings: Settings, alias: int, now: Standing) -> None:
+    tag = client.get_model_version(settings.model, str(alias)).tags.get(TAG + "bundle_sha256")
+    try:
         move = Move(
             change="promoted",
             version=alias,
-            previous=None,
+            previous=now.champion,
             reason="its alias was set in the registry, and `unrecorded_champion` is `serve`",
             evidence=None,
             by="the registry",
-            at=datetime.now(UTC).isoformat(timespec="microseconds"),
-            bundle_sha256=of.tags.get(TAG + "bundle_sha256"),
+            at=_now(),
+            bundle_sha256=_verified_digest(settings, alias, now.digests.get(alias), tag),
         )
-        move_log.append(client, name, move=move)
-    elif now.last:
-        log.warning("%s; the alias is set as the history says", why)
-        _set_aliases(client, name)
+        move_log.append(client, settings.model, move=move, compared=True, after=now.last)
+    except (MoveRefusedError, move_log.LogMovedError) as error:
+        log.warning("version %d is not written down as promoted: %s", alias, error)
 
 
 def _set_aliases(client: Any, name: str) -> Standing:
@@ -244,7 +312,7 @@ def _set_aliases(client: Any, name: str) -> Standing:
     now = move_log.read(client, name)
     while True:
         aliases = [(CHAMPION, now.champion), (CHALLENGER, now.challenger)]
-        differing = [(alias, wanted) for alias, wanted in aliases if registry.aliased(client, name, alias) != wanted]
+        differing = [(alias, wanted) for alias, wanted in aliases if aliased(client, name, alias) != wanted]
         for alias, wanted in differing:
             _set_alias(client, name, alias, wanted)
         then, now = now, move_log.read(client, name)
@@ -258,7 +326,7 @@ def _set_alias(client: Any, name: str, alias: str, version: int | None) -> None:
             move_log.when_unlocked(lambda: client.delete_registered_model_alias(name, alias))
         else:
             move_log.when_unlocked(lambda: client.set_registered_model_alias(name, alias, str(version)))
-    except registry.MlflowException as error:
+    except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         log.warning(

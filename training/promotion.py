@@ -189,12 +189,18 @@ def compete(
     raise AssertionError("unreachable")
 
 
-def promote_by_hand(settings: Settings, version: int, reason: str, *, by: str | None = None) -> Move:
+def promote_by_hand(
+    settings: Settings, version: int, reason: str, *, by: str | None = None, answers: int | None = None
+) -> Move:
     """A person's promotion of a registered version that has shown skill.
+
+    answers: number of the move that the person has seen as the version's last; None: what is the last now. Damages of
+    the history are accepted with it.
 
     Raises ModelUnavailable when there is no such version, when it has shown no skill and was not trained with a reason
     to decide without, or when the registry cannot be reached; MoveRefusedError when somebody was a moment earlier.
     """
+    accepts = moves.standing(settings).fingerprint
     known = moves.versions(settings)
     champion = next((v.version for v in known if v.standing == "champion"), None)
     found = next((v for v in known if v.version == version), None)
@@ -209,4 +215,13 @@ def promote_by_hand(settings: Settings, version: int, reason: str, *, by: str | 
             "may not decide; `tamiz train FILE --force REASON` registers one that does all the same, and says so"
         )
     evidence = found.tags.get("verdict_sentence")
-    return moves.promote(settings, version, reason, evidence=evidence, by=by, compared_with=champion)
+    return moves.promote(
+        settings,
+        version,
+        reason,
+        evidence=evidence,
+        by=by,
+        compared_with=champion,
+        answers=found.last_number if answers is None else answers,
+        accepts=accepts,
+    )

@@ -44,9 +44,12 @@ from schemas.actor import os_actor
 from schemas.errors import ConfigError, ModelUnavailable
 from schemas.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
 from schemas.private_files import narrow_state, private_folder
+from schemas.promotion_log import Registration
 from schemas.registry_access import lend_to_mlflow
 from schemas.sanitize import without_credentials
 from schemas.settings import Settings
+from training import move_log
+from training.model_versions import aliased, ensure_registered_model
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -71,12 +74,15 @@ def register(
 ) -> int:
     """Log a run with the bundle in it and make it the model's next version; the version's number.
 
+    The bundle's digest is written into the log of promotions, and no move of the version holds with another bundle.
+
     bundle: folder with model.ubj and manifest.json, already checked. report: folder with measures and figures, logged
     as `evaluation/`. tags: put on run and version, as `tamiz.NAME`, with the bundle's digest.
     Raises ModelUnavailable when the registry cannot be reached or refuses.
     """
     manifest = read_manifest(bundle)
-    marks = {TAG + name: value for name, value in {**tags, "bundle_sha256": bundle_digest(bundle)}.items()}
+    sha256 = bundle_digest(bundle)
+    marks = {TAG + name: value for name, value in {**tags, "bundle_sha256": sha256}.items()}
     with opened(settings) as client:
         run = client.create_run(_experiment(client, settings), tags=marks)
         run_id = run.info.run_id
@@ -97,6 +103,8 @@ def register(
             version = client.create_model_version(
                 settings.model, source=f"{run.info.artifact_uri}/{GENERIC}", run_id=run_id, tags=marks
             )
+            registered = Registration(version=int(version.version), bundle_sha256=sha256)
+            move_log.append(client, settings.model, registration=registered)
         except BaseException:
             client.set_terminated(run_id, status="FAILED")
             raise
@@ -114,27 +122,6 @@ def challenger(settings: Settings) -> int | None:
     """The version that is challenger, or None."""
     with opened(settings) as client:
         return aliased(client, settings.model, CHALLENGER)
-
-
-def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
-    """The version that an alias names, or None."""
-    try:
-        return int(client.get_model_version_by_alias(model, alias).version)
-    except MlflowException as error:
-        # MLflow says "invalid parameter" of an alias that a known model does not have.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def all_versions(client: MlflowClient, model: str) -> list[tuple[int, int, dict[str, str]]]:
-    """Number, time of registration (ms) and tags of every version."""
-    found, token = [], None
-    while True:
-        page = client.search_model_versions(f"name = '{model}'", page_token=token)
-        found += [(int(v.version), int(v.creation_timestamp), dict(v.tags)) for v in page]
-        if not (token := page.token):
-            return found
 
 
 def attach(settings: Settings, version: int, path: Path) -> None:
@@ -278,15 +265,6 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
             raise
         return str(found.experiment_id)  # somebody was a moment earlier
-
-
-def ensure_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:
-    """Make a registered model unless there is one."""
-    try:
-        client.create_registered_model(name, description=description)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
