@@ -251,6 +251,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     from_ms: TimeMs  # event times of the transactions to train on
     until_ms: TimeMs
     requested_at_ms: TimeMs
+    by: Name | None = None  # the person who asked, as `schemas.actor` writes it; None: the monitor
 
 
 ModelChange = Literal[

@@ -23,6 +23,22 @@ def is_private(path: Path) -> bool:
         return True
 
 
+def is_private_secret(path: Path) -> bool:
+    """Whether only the owner may read a file, or its group where the platform mounts secrets so.
+
+    Kubernetes mounts a secret read-only, or as root's and readable by the pod's group (`fsGroup`): no `chmod` changes
+    that, and the group is this program's own.
+    """
+    if is_private(path):
+        return True
+    found = path.stat()
+    if stat.S_IMODE(found.st_mode) & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
+        return False
+    is_read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    is_of_our_group = found.st_gid in {os.getegid(), *os.getgroups()}
+    return is_of_our_group and (is_read_only or found.st_uid != os.geteuid())
+
+
 def private_folder(path: Path) -> None:
     """Make a folder that only its owner may enter, parents included; one that is there stays as it is."""
     for folder in (*reversed(path.parents), path):

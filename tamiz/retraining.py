@@ -12,6 +12,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from schemas.actor import MAX_LENGTH
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings
@@ -71,7 +72,8 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
     from training.pipeline import train
 
     source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
-    return train(settings, source, loop_id=request.loop_id, by=BY, report=True).events
+    by = f"{BY} for {request.by}" if request.by else BY
+    return train(settings, source, loop_id=request.loop_id, by=by[:MAX_LENGTH], report=True).events
 
 
 def answer_all(

@@ -17,6 +17,7 @@ from kafka.structs import OffsetAndMetadata
 from typer.testing import CliRunner
 
 from schemas.cluster import Secret
+from schemas.private_files import is_private_secret
 from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
 from stream_app.log_state import metadata
@@ -33,9 +34,12 @@ from tamiz.doctor.facts import (
     Unknown,
 )
 from tamiz.doctor.findings import Finding
+from tamiz.doctor.gather_host import registry_facts
 from tamiz.main import app
 from tests.conftest import Kafka
+from tests.small_bundle import small_bundle
 from tests.test_sanitize import acts
+from training import moves, registry
 
 NOW_MS = 1_800_000_000_000
 ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
@@ -328,3 +332,46 @@ def test_nothing_that_answers_is_a_finding_and_the_rest_is_checked(
     assert acts(said.stdout) == []
     for seen in ("no Kafka answers", "registry", "chmod 700", "2 problem"):
         assert seen in " ".join(said.stdout.split()), said.stdout
+
+
+def test_the_registry_is_examined_without_writing_and_an_exchanged_champion_is_named(tmp_path: Path) -> None:
+    empty = load({"TAMIZ_STATE_DIR": str(tmp_path / "empty")})
+    facts = registry_facts(empty)
+    assert isinstance(facts, RegistryFacts)
+    assert (facts.champion, (tmp_path / "empty").exists()) == (None, False)
+
+    settings = load({"TAMIZ_STATE_DIR": str(tmp_path / "state"), "TAMIZ_MODEL": "o'brien"})
+    small_bundle(tmp_path / "bundle")
+    (tmp_path / "evaluation").mkdir()
+    registry.register(
+        settings, tmp_path / "bundle", report=tmp_path / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+    )
+    moves.promote(settings, 1, "the first")
+    assert [v.standing for v in moves.versions(settings)] == ["champion"]
+    (kept,) = (settings.state_dir / "artifacts").rglob("bundle/manifest.json")
+    kept.write_bytes(kept.read_bytes() + b" ")
+    facts = registry_facts(settings)
+    assert isinstance(facts, RegistryFacts)
+    assert isinstance(facts.dataset, Unknown)
+    assert "the history of promotions says" in facts.dataset.reason
+
+
+def test_a_password_over_plain_http_is_a_problem() -> None:
+    address = {"TAMIZ_MLFLOW_TRACKING_URI": "http://ana:secret@registry.example:5000"}
+    found = bad(examine(load(address), healthy()))
+    assert ("the registry's connection", "", "problem") in found
+
+
+def test_a_secret_that_the_platform_gives_to_our_group_alone_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "users"
+    secret.touch()
+    owner = secret.stat().st_uid
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)  # as in a pod, where root owns it
+    for mode, private in ((0o400, True), (0o440, True), (0o444, False), (0o460, False)):
+        secret.chmod(mode)
+        assert is_private_secret(secret) is private
+    monkeypatch.setattr("os.geteuid", lambda: owner)
+    secret.chmod(0o440)
+    assert not is_private_secret(secret)

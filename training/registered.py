@@ -18,7 +18,7 @@ def registered_model(settings: Settings, version: int | None = None) -> ScoringM
 
     Raises ModelUnavailable when there is no such version or no champion, ModelIncompatible when its bundle is damaged.
     """
-    with _bundle(settings, version) as (folder, number):
+    with checked_bundle(settings, version) as (folder, number):
         return ScoringModel.load(folder, number, passed(settings))
 
 
@@ -27,12 +27,16 @@ def registered_reference(settings: Settings, version: int | None = None) -> tupl
 
     Raises as `registered_model` does, and ModelIncompatible when the bundle holds no reference.
     """
-    with _bundle(settings, version) as (folder, number):
+    with checked_bundle(settings, version) as (folder, number):
         return ScoringModel.load(folder, number, passed(settings)), load_reference(folder)
 
 
 @contextmanager
-def _bundle(settings: Settings, version: int | None) -> Iterator[tuple[Path, int]]:
+def checked_bundle(settings: Settings, version: int | None = None) -> Iterator[tuple[Path, int]]:
+    """A version's bundle, whose digest is the one of the history, in a folder for the time being; and the version.
+
+    Raises as `registered_model` does.
+    """
     now = moves.standing(settings)
     if version is None and (version := moves.champion(settings)) is None:
         raise ModelUnavailable(

@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
         """Ask the retrainer for a training on all transactions and labels that Kafka keeps."""
         import time
 
+        from schemas.actor import os_actor
         from schemas.errors import ModelUnavailable
         from schemas.events import MAX_TIME_MS, RetrainRequest
         from tamiz.announcing import publish
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
             from_ms=0,
             until_ms=MAX_TIME_MS,  # event time is the producers'
             requested_at_ms=now_ms,
+            by=os_actor(),
         )
         publish(settings, settings.retrain_requests_topic, [request])
         say(f"asked for, as {request.loop_id}; what comes of it: tamiz tail model-events")

@@ -2,14 +2,13 @@
 
 import importlib.metadata
 import shutil
-import tempfile
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from schemas.dataset import load_dataset
 from schemas.errors import TamizError
-from schemas.private_files import is_private
+from schemas.private_files import is_private, is_private_secret
 from schemas.sanitize import printable
 from schemas.settings import Settings
 from tamiz.doctor.facts import MachineFacts, RegistryFacts, Unknown
@@ -21,6 +20,10 @@ def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
     """The champion, as the registry and the history of promotions have it; Unknown where nobody answers."""
     from training import moves
 
+    uri = settings.tracking_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        # MLflow would make it, and a diagnosis changes nothing.
+        return RegistryFacts(champion=None, disagreement=None, dataset=Unknown("there is no registry yet"))
     try:
         version, disagreement = moves.champion(settings), moves.alias_disagreement(settings)
     except TamizError as error:
@@ -33,12 +36,11 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
     """The data set of a version's bundle, once it is loaded as a worker loads it."""
     from monitoring.model import ScoringModel
     from monitoring.reference import load_reference
-    from training import registry
+    from training.registered import checked_bundle
 
     try:
         declared = load_dataset(settings.dataset)
-        with tempfile.TemporaryDirectory(prefix="tamiz-doctor-") as folder:
-            bundle = registry.download_bundle(settings, version, Path(folder))
+        with checked_bundle(settings, version) as (bundle, _):
             model = ScoringModel.load(bundle, version)
             load_reference(bundle)
     except TamizError as error:
@@ -57,7 +59,7 @@ def machine_facts(settings: Settings) -> MachineFacts:
         state_exists=settings.state_dir.is_dir(),
         state_private=is_private(settings.state_dir),
         pages_refused=_pages_refused(settings),
-        users_private=settings.web_users_file is None or is_private(settings.web_users_file),
+        users_private=settings.web_users_file is None or is_private_secret(settings.web_users_file),
         free_bytes=_free_bytes(settings.state_dir),
         outdated=_outdated(),
     )
