@@ -438,7 +438,9 @@ def _handmade(model: str, version: int, at_ms: int | None = None) -> list[msgspe
             until_ms=at,
             requested_at_ms=at,
         ),
-        Redrive(transaction_id="t-0", dead_letter="dead-letters-0-0", redriven_at_ms=at),
+        Redrive(
+            transaction_id="t-0", dead_letter="dead-letters-0-0", consumed_from="transactions-0-0", redriven_at_ms=at
+        ),
     ]
 
 

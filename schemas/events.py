@@ -70,6 +70,7 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True):
 
     transaction_id: Id
     dead_letter: Id  # its place, topic-partition-offset@topic id
+    consumed_from: Id  # place of the transaction that the dead letter is about
     redriven_at_ms: TimeMs
 
 

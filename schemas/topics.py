@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from schemas.settings import Settings
 
 DAY_MS = 86_400_000
+MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record, uncompressed, as our programs send it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,15 @@ class Topic:
     direction: str  # seen from Tamiz: in, out or internal
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
+
+
+def kept_bytes(settings: Settings) -> dict[str, int]:
+    """By topic, how long a value a reader must keep whole; of a topic that is not here, a value is well below 1 MB."""
+    return {
+        settings.transactions_topic: settings.max_payload_bytes,
+        settings.dead_letters_topic: MAX_RECORD_BYTES,
+        settings.drift_panes_topic: MAX_RECORD_BYTES,
+    }
 
 
 def table(settings: Settings) -> list[Topic]:
@@ -60,7 +70,7 @@ def table(settings: Settings) -> list[Topic]:
         Topic(
             role="redrives",
             name=settings.redrives_topic,
-            key="transaction id",
+            key="transaction id and place",
             record="Redrive",
             direction="internal",
             partitions=1,
@@ -87,7 +97,7 @@ def table(settings: Settings) -> list[Topic]:
             | {
                 "cleanup.policy": "compact,delete",
                 "retention.ms": str(35 * DAY_MS),
-                "max.message.bytes": str(4 * 1024 * 1024),
+                "max.message.bytes": str(MAX_RECORD_BYTES),
             },
         ),
         Topic(

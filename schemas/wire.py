@@ -4,6 +4,8 @@ from typing import TypeVar
 
 import msgspec
 
+from schemas.record_parts import Partial
+
 T = TypeVar("T")
 
 
@@ -18,6 +20,8 @@ def decode(value: bytes | None, type_: type[T]) -> T:
     ...
     msgspec.DecodeError: a text in it is not UTF-8
     """
+    if isinstance(value, Partial):
+        raise msgspec.DecodeError(f"it is of {value.size} bytes; at most {len(value)} are read")
     try:
         return msgspec.json.decode(value or b"", type=type_)
     except UnicodeDecodeError:

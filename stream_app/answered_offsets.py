@@ -7,12 +7,12 @@ letter. What stands in the pure function is tested without a broker.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from schemas.settings import Settings
 from schemas.transaction_ids import TOPIC_ID_HEADER
 from stream_app import dead_letters
-from stream_app.clients import arguments, reaching
+from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.handling import GROUP_HEADER, OFFSET_HEADER
 from stream_app.log_state import Answered
 
@@ -63,7 +63,7 @@ def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, lis
     looked_back = BATCHES_LOOKED_BACK * settings.batch_max_records
     found: dict[int, list[Answer]] = {p: [] for p in partitions}
     with reaching(settings.bootstrap):
-        consumer = KafkaConsumer(
+        consumer = RecordConsumer(
             **arguments(settings.bootstrap),
             group_id=None,
             enable_auto_commit=False,

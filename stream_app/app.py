@@ -19,6 +19,7 @@ from schemas.cluster import Access
 from schemas.dataset import load_dataset
 from schemas.errors import ConfigError, ModelIncompatible
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES, kept_bytes
 from stream_app import transport
 from stream_app.clients import COMPRESSION, arguments, tls
 from stream_app.counting import Counting
@@ -42,7 +43,7 @@ log = logging.getLogger("tamiz.worker")
 METADATA_MAX_AGE_MS = 15_000
 FOREVER_S = 10 * 365 * 86_400.0
 SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
-MOST_BYTES_SENT = {"max_batch_size": 512 * 1024, "max_request_size": 4 * 1024 * 1024}
+MOST_BYTES_SENT = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_BYTES}
 
 
 class ConsumerGroup:
@@ -62,7 +63,7 @@ class ConsumerGroup:
 
 def make_app(settings: Settings) -> faust.App:
     """A Faust app on the record-batch transport, with nothing on it yet."""
-    transport.install(settings.max_payload_bytes)
+    transport.install(kept_bytes(settings))
     return faust.App(
         settings.group,
         broker=";".join(f"{transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),

@@ -2,7 +2,8 @@
 
 `RecordConsumer` is the consumer to read records with: kafka-python's own ends on some that every broker accepts.
 It rests on internals of kafka-python 3.0 (each has a test in tests/test_faust_contract.py): `KafkaConsumer._fetcher`,
-`Fetcher.PartitionRecords`, its `_unpack_records` and `next_fetch_offset`, `MemoryRecords._buffer`.
+`Fetcher.fetched_records`, `._append`, `.PartitionRecords`, its `_unpack_records` and `next_fetch_offset`,
+`MemoryRecords._buffer`.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from kafka.record.legacy_records import LegacyRecordBatch
 
 from schemas.cluster import Access, Cluster
 from schemas.errors import BrokerError, ConfigError
-from stream_app.record_batches import AT_ONCE_BYTES, RecordBatches
+from stream_app.record_batches import FETCH_BYTES, KEEP_BYTES, RecordBatches
+from stream_app.record_stream import Budget
 
 # Of what is produced in volume. On decisions: a ninth of the bytes for less than a microsecond of CPU a record
 # (`python -m benchmarks.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
@@ -28,16 +30,39 @@ COMPRESSION = "zstd"
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
-    """kafka-python's consumer, made to get past any record (`stream_app.record_batches`). It cuts values over 16 MB."""
+    """kafka-python's consumer, made to get past any record (`stream_app.record_batches`).
 
-    def __init__(self, *topics: str, **options: Any) -> None:
+    A poll ends when it has made `FETCH_BYTES` of records, whatever `max_poll_records` allows: kilobytes that are
+    compressed may stand for gigabytes. The next poll goes on from there.
+    """
+
+    def __init__(self, *topics: str, keep_bytes: int = KEEP_BYTES, **options: Any) -> None:
+        """keep_bytes: of a key or value, where it is more than `KEEP_BYTES`; what is longer is cut to a `Partial`."""
         super().__init__(*topics, **options)
-        self._fetcher.PartitionRecords = _PartitionRecords
+        budget, fetcher = Budget(FETCH_BYTES), self._fetcher
+        records, append = fetcher.fetched_records, fetcher._append
+
+        def fetched_records(*args: Any, **options: Any) -> Any:
+            budget.renew()
+            return records(*args, **options)
+
+        def append_within_budget(drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
+            appended: int = append(drained, part, max_records, update_offsets)
+            # "As many as you want" ends the fetcher's loop: other partitions' answers wait for the next poll, and what
+            # is left of this one is fetched again.
+            return max_records if budget.is_spent else appended
+
+        fetcher.fetched_records, fetcher._append = fetched_records, append_within_budget
+        fetcher.PartitionRecords = functools.partial(_PartitionRecords, max(KEEP_BYTES, keep_bytes), budget)
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    def __init__(self, keep_bytes: int, budget: Budget, *args: Any, **options: Any) -> None:
+        self._keep_bytes, self._budget = keep_bytes, budget
+        super().__init__(*args, **options)
+
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Any]:
-        batches = RecordBatches(records._buffer, DefaultRecordBatch, LegacyRecordBatch, AT_ONCE_BYTES)
+        batches = RecordBatches(records._buffer, DefaultRecordBatch, LegacyRecordBatch, self._keep_bytes, self._budget)
         batches.first_offset = self.next_fetch_offset
         return super()._unpack_records(tp, batches, *deserializers)  # type: ignore[no-any-return]
 

@@ -16,6 +16,7 @@ from monitoring.model import ScoringModel
 from monitoring.pane_codec import cursor_of, held_of, panes_of, to_records
 from monitoring.panes import Counted, Cursor, PartitionPanes
 from schemas.events import PaneSnapshot, VersionMark
+from schemas.record_parts import last_offset
 from stream_app.handling import Coded, Outgoing
 from stream_app.pane_cursors import Cursors
 from stream_app.worker_metrics import WorkerMetrics
@@ -87,7 +88,7 @@ class Counting:
         records: in the order of `coded`, each partition's in offset order; `take_over` was told of their partitions.
         """
         partitions = np.array([r.partition for r in records])
-        offsets = np.array([r.offset for r in records])
+        offsets = np.array([last_offset(r) for r in records])
         encode = msgspec.json.Encoder().encode
         outgoing = []
         for partition in np.unique(partitions).tolist():

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
+from schemas.admission import MAX_KEY_BYTES
 from schemas.events import Rejection
+from schemas.record_parts import CUT_HEADERS_HEADER, Partial, left_out
 from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
-from stream_app.record_batches import Partial
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
 UNTOLD_PREFIX = "receiver-"  # codes of alerts that reached no receiver of notifications: no transactions
 MAX_CHARACTERS = 400  # of one header's text
-MAX_KEY_BYTES = 4_096  # a longer record key makes a transaction a dead letter
 MAX_FORWARDED_HEADERS = 64  # of the incoming record
 MAX_FORWARDED_BYTES = 16_384  # of their names and values together
 
@@ -30,7 +30,6 @@ CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: the length of the v
 CUT_VALUE_SHA256_HEADER = "tamiz-cut-value-sha256"  # lower-case hexadecimal, of the whole value
 CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # likewise of the record key
 CUT_KEY_SHA256_HEADER = "tamiz-cut-key-sha256"
-CUT_HEADERS_HEADER = "tamiz-cut-headers"  # decimal: how many headers of the original are cut or not forwarded
 
 # Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
 _ALWAYS = [
@@ -133,7 +132,7 @@ def fitted(
     kept_value = value if value is None or len(value) <= room else value[:room]
     cut_key = _cut(key, kept_key, CUT_KEY_BYTES_HEADER, CUT_KEY_SHA256_HEADER)
     cut_value = _cut(value, kept_value, CUT_VALUE_BYTES_HEADER, CUT_VALUE_SHA256_HEADER)
-    missing = len(given) - len(forwarded)
+    missing = len(given) - len(forwarded) + left_out(incoming)
     said = [*cut_value, *cut_key, *([(CUT_HEADERS_HEADER, b"%d" % missing)] if missing else [])]
     names = ("value", "key", "headers")
     cuts = tuple(name for name, cut in zip(names, (cut_value, cut_key, missing), strict=True) if cut)

@@ -12,8 +12,10 @@ import cramjam
 import lz4.frame
 import zstandard
 
+CODEC = 0x07  # the bits of a batch's attributes that name it
 CHUNK_BYTES = 256 * 1024
 MAX_ZSTD_WINDOW_BYTES = 1 << 27  # what Kafka's own decoder allows; level 22 needs it
+_GZIP_INPUT_BYTES = 4 * 1024
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"  # Java's framing: blocks of 32 kB, each with its length before it
 _XERIAL_HEADER_BYTES = 16
 _MAX_SNAPPY_RATIO = 64  # three bytes stand for at most 64: a length beyond it is a lie, not to be allocated
@@ -61,17 +63,22 @@ def pieces(data: memoryview) -> Iterator[bytes]:
 
 
 def _gzip(data: memoryview, chunk_bytes: int) -> Iterator[bytes]:
-    rest: bytes | memoryview = data
-    while rest:
+    """Any number of members, one after another. zlib copies what it has not read, so it is given little at a time."""
+    at = 0
+    while at < len(data):
         stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        rest: bytes | memoryview = b""
         while not stream.eof:
+            if not rest:
+                rest = data[at : at + _GZIP_INPUT_BYTES]
+                if not rest:
+                    raise EOFError("the data ends too early")
+                at += len(rest)
             part = stream.decompress(rest, chunk_bytes)
             rest = stream.unconsumed_tail
             if part:
                 yield part
-            elif not rest and not stream.eof:
-                raise EOFError("the data ends too early")
-        rest = stream.unused_data
+        at -= len(stream.unused_data)
 
 
 def _snappy(data: memoryview, chunk_bytes: int) -> Iterator[bytes]:

@@ -98,7 +98,11 @@ def _is_decision(record: Record) -> bool:
 def _fetch(settings: Settings, partition: int, offset: int) -> Record:
     with reaching(settings.bootstrap):
         consumer = RecordConsumer(
-            **arguments(settings.bootstrap), group_id=None, enable_auto_commit=False, auto_offset_reset="none"
+            **arguments(settings.bootstrap),
+            keep_bytes=settings.max_payload_bytes,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
         )
     tp = TopicPartition(settings.transactions_topic, partition)
     try:

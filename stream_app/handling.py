@@ -16,6 +16,7 @@ from monitoring.deciding import Decided, decide
 from monitoring.layout import encode_dead_letters, encode_scored
 from monitoring.model import ScoringModel
 from monitoring.panes import NEVER
+from schemas.admission import unfit_records
 from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.decision import OUTCOMES, decision_id, thresholds
@@ -23,7 +24,6 @@ from schemas.events import Decision, Rejection
 from schemas.record_times import NO_TIMESTAMP, RecordTimes
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
 from stream_app import dead_letters
-from stream_app.admission import unfit_records
 from stream_app.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.probe import Probe, good_payload
 

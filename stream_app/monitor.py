@@ -31,6 +31,7 @@ from monitoring.watch import Evaluation, Watch, WatchPolicy
 from schemas.errors import ModelIncompatible, ModelUnavailable
 from schemas.events import PaneSnapshot
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.input_progress import InputProgress
 from stream_app.model_store import ModelStore
@@ -114,10 +115,11 @@ class Monitor:
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=8 * 1024 * 1024,
                 max_poll_records=WHOLE,
+                keep_bytes=MAX_RECORD_BYTES,
                 metadata_max_age_ms=METADATA_MAX_AGE_MS,
             )
             producer = KafkaProducer(
-                **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=4 * 1024 * 1024
+                **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
             )
             ends = TransactionEnds(s)
         self._intake = MonitorIntake(

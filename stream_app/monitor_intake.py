@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 
 from schemas.events import Decision, DriftReport, Label, PaneSnapshot
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
 from stream_app.clients import RecordConsumer, arguments
 from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.reading import Record, last_records
@@ -149,7 +150,7 @@ class MonitorIntake:
         """
         s = self._settings
         marks: dict[int, int] = {}
-        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSORS_LOOKED_BACK)
+        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSORS_LOOKED_BACK, keep_bytes=MAX_RECORD_BYTES)
         for _, snapshot in self.snapshots(cursors):
             version = snapshot.model_version
             marks[version] = max(snapshot.watermark_ms, marks.get(version, snapshot.watermark_ms))

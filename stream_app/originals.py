@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from schemas.record_parts import CUT_HEADERS_HEADER, Partial
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.dead_letters import (
-    CUT_HEADERS_HEADER,
     CUT_KEY_SHA256_HEADER,
     CUT_VALUE_BYTES_HEADER,
     CUT_VALUE_SHA256_HEADER,
     DeadLetter,
 )
 from stream_app.reading import Record
-from stream_app.record_batches import Partial
 
 FETCH_TIMEOUT_MS = 5_000
+KEEP_ORIGINAL_BYTES = 16 * 1024 * 1024  # of a value; a larger one cannot be had
 MAX_ORIGINAL_BYTES = 64 * 1024 * 1024  # of one fetch; brokers give a record that is larger, too, when it is the first
 
 
@@ -97,6 +97,7 @@ def opened(settings: Settings) -> Iterator[Originals]:
     with reaching(settings.bootstrap):
         consumer = RecordConsumer(
             **arguments(settings.bootstrap),
+            keep_bytes=KEEP_ORIGINAL_BYTES,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

@@ -13,6 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.events import PaneSnapshot
+from schemas.topics import MAX_RECORD_BYTES
 from schemas.wire import decode
 from stream_app.clients import arguments
 from stream_app.worker_metrics import WorkerMetrics
@@ -48,7 +49,7 @@ class CursorReader:
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             fetch_max_wait_ms=20,  # all is there already
-            max_partition_fetch_bytes=8 * 1024 * 1024,
+            max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
         )
         try:
             await consumer.start()
@@ -83,19 +84,24 @@ class CursorReader:
 
     def _take(self, record: Any, into: dict[int, PaneSnapshot]) -> None:
         cursor = _cursor(record.value)
-        if cursor is None or cursor.model != self._model or cursor.partition != record.partition:
+        if cursor is None or cursor.model != self._model:
             return
-        if self._fits(cursor):
+        if cursor.partition != record.partition:
+            reason, why = "partition", f"is of partition {cursor.partition}"
+        elif not self._fits(cursor):
+            reason, why = "log", "does not fit the log that it counted"
+        else:
             into[cursor.model_version] = cursor
             return
-        self._metrics.cursors_refused.labels("log").inc()
+        self._metrics.cursors_refused.labels(reason).inc()
         log.warning(
-            "%s-%d-%d: the cursor of version %d at offset %d does not fit the log that it counted; it is passed over",
+            "%s-%d-%d: the cursor of version %d at offset %d %s; it is passed over",
             record.topic,
             record.partition,
             record.offset,
             cursor.model_version,
             cursor.last_offset,
+            why,
         )
 
 

@@ -9,6 +9,7 @@ from monitoring.periods import Calendar, CalendarCounts
 from schemas.errors import BrokerError
 from schemas.events import PaneSnapshot
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
 from stream_app.reading import read_to_end
 from stream_app.record_intake import RecordIntake
 
@@ -31,7 +32,7 @@ def read_periods(
     topic = settings.drift_panes_topic
     intake = RecordIntake(settings, log)
     found = CalendarCounts(bins, model=settings.model, model_version=model_version)
-    for records in read_to_end(settings.bootstrap, topic, progress):
+    for records in read_to_end(settings.bootstrap, topic, progress, keep_bytes=MAX_RECORD_BYTES):
         for record in records:
             if record.value is None or (snapshot := intake.read_ours(record, PaneSnapshot)) is None:
                 continue

@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
 from stream_app.clients import RecordConsumer, arguments, reaching
+from stream_app.record_batches import KEEP_BYTES
 
 METADATA_MAX_AGE_MS = 30_000  # of readers that run on: partitions that are added are found within that time
 
@@ -26,9 +27,10 @@ class Record(Protocol):
 
 
 @contextlib.contextmanager
-def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]:
+def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: int = KEEP_BYTES) -> Iterator[Any]:
     """A consumer of all of a topic's partitions, at their beginning or their end; closed afterwards.
 
+    keep_bytes: of a value, here and below; a longer one is cut (`schemas.record_parts.Partial`).
     Raises BrokerError when nobody answers or there is no such topic.
     """
     with reaching(bootstrap):
@@ -38,6 +40,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[An
             enable_auto_commit=False,
             isolation_level="read_committed",
             allow_auto_create_topics=False,
+            keep_bytes=keep_bytes,
             max_poll_records=2_000,
             fetch_max_wait_ms=100,
             bootstrap_timeout_ms=15_000,
@@ -70,14 +73,18 @@ def has_more_partitions(consumer: Any) -> bool:
 
 
 def read_to_end(
-    bootstrap: str, topic: str, progress: Callable[[int, int], None] = lambda read, of: None
+    bootstrap: str,
+    topic: str,
+    progress: Callable[[int, int], None] = lambda read, of: None,
+    *,
+    keep_bytes: int = KEEP_BYTES,
 ) -> Iterator[list[Record]]:
     """Everything that is committed in a topic now, in batches, each partition in its order; what comes later is not.
 
     progress: told after each batch how many offsets are read, and of how many.
     Raises BrokerError when nobody answers or there is no such topic.
     """
-    with assigned(bootstrap, topic, from_beginning=True) as consumer:
+    with assigned(bootstrap, topic, from_beginning=True, keep_bytes=keep_bytes) as consumer:
         ends = consumer.end_offsets(list(consumer.assignment()))
         unread = {p for p, end in ends.items() if consumer.position(p) < end}
         begun = sum(consumer.position(p) for p in ends)
@@ -89,13 +96,13 @@ def read_to_end(
             progress(sum(min(consumer.position(p), end) for p, end in ends.items()) - begun, sum(ends.values()) - begun)
 
 
-def last_records(bootstrap: str, topic: str, n: int) -> list[Record]:
+def last_records(bootstrap: str, topic: str, n: int, *, keep_bytes: int = KEEP_BYTES) -> list[Record]:
     """The last committed records of each of a topic's partitions, at most n of each (markers between them count).
 
     Raises BrokerError when nobody answers or there is no such topic.
     """
     found: list[Record] = []
-    with assigned(bootstrap, topic, from_beginning=True) as consumer:
+    with assigned(bootstrap, topic, from_beginning=True, keep_bytes=keep_bytes) as consumer:
         ends = consumer.end_offsets(list(consumer.assignment()))
         for partition, end in ends.items():
             consumer.seek(partition, max(consumer.position(partition), end - n))

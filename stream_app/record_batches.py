@@ -6,6 +6,7 @@ aiokafka (`stream_app.record_readers`) and of kafka-python (`stream_app.clients`
 batch, decompressed within bounds; what it cannot read, or what is large, is read here, record by record.
 
 * A header name that is not UTF-8 is read with escapes (`\\xff`).
+* Of a record with too many headers, or too large ones, the first are kept; a `LeftOut` says how many are not.
 * A key or value of more than `keep_bytes` is a `Partial`: its beginning, its size and its SHA-256.
 * A record that cannot be read (its parts contradict its length) has an `Unreadable` value, and so has each record of a
   batch that cannot be read (damaged, of an unknown codec, of more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`); after
@@ -14,85 +15,45 @@ batch, decompressed within bounds; what it cannot read, or what is large, is rea
 * Offsets ascend within their batch, and no record is left out: one whose offset does not gets the next that is free.
 """
 
-import hashlib
 import logging
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-from stream_app.decompression import CHUNK_BYTES, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
+from schemas.admission import MAX_HEADERS
+from schemas.record_parts import Partial, Unreadable
+from stream_app.decompression import CODEC, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
+from stream_app.legacy_batches import LegacyBatch
+from stream_app.record_stream import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Budget,
+    FaultyRecordError,
+    Headers,
+    Record,
+    RecordStream,
+)
 
 KEEP_BYTES = 1024 * 1024  # of a key or a value
-AT_ONCE_BYTES = 16 * 1024 * 1024  # a batch up to this size is decoded at once, by the client's own decoder
-MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; what comes after it in a batch is unreadable
+# A batch up to this size is decoded at once, by the client's own decoder. It bounds neither records nor headers, and
+# they take some thirty times as much memory as they have bytes.
+AT_ONCE_BYTES = 2 * 1024 * 1024
+FETCH_BYTES = 32 * 1024 * 1024  # of records that one fetch, or one poll, makes; the next one goes on from there
 MAX_BATCH_RECORDS = 1_000_000
 MAX_UNREADABLE = 1_000  # records of a batch that become dead letters of their own
 
 _HEADER_BYTES = struct.calcsize(">qiibIhiqqqhii")
 _BEGINNING = struct.Struct(">qi4xb6xi")  # of a batch: base offset, length, format and last offset delta
-_LEGACY = struct.Struct(">qiIbb")  # message formats 0 and 1, of Kafka before 0.11
 _LENGTH = struct.Struct(">i")
 _OVERHEAD = 12  # base offset and length
 _MAGIC = 16  # where the format's number is
 _COUNT = 57  # where the number of records is
 _ATTRIBUTES = 21  # where they are in a header; what the checksum covers begins there
 _LEAST = struct.calcsize(">qiIbbii")  # bytes of the shortest batch there is, of format 0
-_CODEC = 0x07
 
 log = logging.getLogger("tamiz.kafka")
-Headers = list[tuple[str, bytes | None]]
-
-
-class Partial(bytes):
-    """The beginning of a key or value that is too large to be kept."""
-
-    size: int  # bytes of the whole
-    sha256: str  # of the whole, lower-case hexadecimal
-
-    @classmethod
-    def of(cls, kept: bytes, size: int, sha256: str) -> "Partial":
-        """kept: its first bytes."""
-        made = cls(kept)
-        made.size, made.sha256 = size, sha256
-        return made
-
-    @classmethod
-    def cut(cls, whole: bytes, keep_bytes: int) -> "Partial":
-        """Keep the first bytes of a value."""
-        return cls.of(whole[:keep_bytes], len(whole), hashlib.sha256(whole).hexdigest())
-
-
-class Unreadable(bytes):
-    """Instead of the value of a record that cannot be read. It is empty."""
-
-    reason: str
-    last_offset: int  # of the records that it speaks for; most often its own
-
-    @classmethod
-    def because(cls, reason: str, last_offset: int) -> "Unreadable":
-        """reason: what is wrong, as a dead letter says it."""
-        made = cls()
-        made.reason, made.last_offset = reason, last_offset
-        return made
-
-
-class Record(NamedTuple):
-    """A record, with what aiokafka's and kafka-python's consumers ask of one."""
-
-    offset: int
-    timestamp: int  # ms; -1 for none
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    checksum: int | None = None
-    size_in_bytes: int = 0
-
-    def validate_crc(self) -> bool:
-        """The checksum is the batch's, and was looked at."""
-        return True
 
 
 class RecordBatches:
@@ -104,8 +65,12 @@ class RecordBatches:
         decoder: Callable[[Any], Any],
         legacy: Callable[[Any, int], Any],
         keep_bytes: int = KEEP_BYTES,
+        budget: Budget | None = None,
     ) -> None:
-        """decoder, legacy: the client's own, of a batch's bytes (message format 2; 0 and 1 with their number)."""
+        """decoder, legacy: the client's own, of a batch's bytes (message format 2; 0 and 1 with their number).
+
+        budget: when it is spent there is no further batch; the next fetch goes on from there.
+        """
         self._data = memoryview(data)
         self._size = len(data)
         self._position = 0
@@ -114,8 +79,7 @@ class RecordBatches:
         self.legacy = legacy
         self.keep_bytes = keep_bytes
         self.first_offset = 0  # asked for; what is before it in a batch is passed over
-        self.budget_bytes: int | None = None  # stop after so many; the next fetch goes on from there
-        self.spent_bytes = 0
+        self.budget = budget or Budget(FETCH_BYTES)
 
     def size_in_bytes(self) -> int:
         """Of the whole fetch."""
@@ -123,7 +87,7 @@ class RecordBatches:
 
     def has_next(self) -> bool:
         """Whether there is another whole batch, and room for it."""
-        if self.budget_bytes is not None and self.spent_bytes >= self.budget_bytes:
+        if self.budget.is_spent:
             return False
         while (end := self._end) is None:
             left = self._size - self._position
@@ -205,7 +169,7 @@ class RecordBatch:
         if self._fault is not None:
             return self._unreadable(self.base_offset, self._fault) if self._fault else iter(())
         own, plain = self._own, self._data
-        if codec := own.attributes & _CODEC:
+        if codec := own.attributes & CODEC:
             body = self._data[_HEADER_BYTES:]
             if not self._count():
                 return iter(())
@@ -218,14 +182,15 @@ class RecordBatch:
                 return self._unreadable(self.base_offset, str(error))
         if len(plain) > AT_ONCE_BYTES:
             return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
-        self._source.spent_bytes += len(plain)
         try:
             records = list(own)
         except Exception as error:
             log.debug("offset %d or one after it: %.200s; read record by record", self.base_offset, repr(error))
             return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
-        if not self._in_order([record.offset for record in records]):
+        headers = [len(record.headers) for record in records]
+        if not self._in_order([record.offset for record in records]) or max(headers, default=0) > MAX_HEADERS:
             return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
+        self._source.budget.spend(len(plain) + RECORD_BYTES * len(records) + HEADER_BYTES * sum(headers))
         if self.base_offset < self._source.first_offset:
             records = [r for r in records if r.offset >= self._source.first_offset]
         # No record of a small batch is large.
@@ -244,7 +209,7 @@ class RecordBatch:
     def _uncompressed(self, body: bytes) -> memoryview:
         """The same batch as if nobody had compressed it. Its checksum is wrong."""
         plain = bytearray(self._data[:_HEADER_BYTES]) + body
-        struct.pack_into(">h", plain, _ATTRIBUTES, self._own.attributes & ~_CODEC)
+        struct.pack_into(">h", plain, _ATTRIBUTES, self._own.attributes & ~CODEC)
         struct.pack_into(">i", plain, 8, len(plain) - _OVERHEAD)
         return memoryview(plain)
 
@@ -264,17 +229,17 @@ class RecordBatch:
                 yield record
 
     def _one_by_one(self, parts: Iterator[bytes]) -> Iterator[Record]:
-        source, stream, offset = self._source, _Stream(parts), self.base_offset
-        kept, count = 0, self._count()
+        source, stream, offset = self._source, RecordStream(parts), self.base_offset
+        count = self._count()
         try:
             for index in range(min(count, MAX_BATCH_RECORDS)):
                 record = self._read(stream, index, offset)
                 offset = record.offset + 1
                 if record.offset < source.first_offset:
                     continue
+                source.budget.spend(_size(record))
                 yield record
-                kept += len(record.value or b"") + len(record.key or b"")
-                if source.budget_bytes is not None and kept > source.budget_bytes:
+                if source.budget.is_spent:
                     self.next_offset = offset
                     source.stop()
                     return
@@ -283,9 +248,8 @@ class RecordBatch:
             return
         if count > MAX_BATCH_RECORDS:
             yield from self._unreadable(offset, f"its batch holds more than {MAX_BATCH_RECORDS} records")
-        source.spent_bytes += kept
 
-    def _read(self, stream: "_Stream", index: int, least: int) -> Record:
+    def _read(self, stream: RecordStream, index: int, least: int) -> Record:
         length = stream.varint()
         if length < 0:
             raise UnreadableBatchError(f"the length of a record is {length}")
@@ -300,8 +264,8 @@ class RecordBatch:
             time_delta, delta = stream.varint(), stream.varint()
             key = stream.text(end, keep)
             value = stream.text(end, keep)
-            headers = stream.headers(end, AT_ONCE_BYTES)
-        except _FaultyRecordError as error:
+            headers = stream.headers(end)
+        except FaultyRecordError as error:
             fault = str(error)
         if stream.position > end:
             raise UnreadableBatchError("a record is longer than it says")
@@ -328,146 +292,14 @@ class RecordBatch:
         for each in range(offset, apart + 1):
             last = each if each < apart else self.last_offset
             time = int(self._own.max_timestamp)
+            self._source.budget.spend(RECORD_BYTES)
             yield Record(each, time, self._own.timestamp_type, None, Unreadable.because(reason, last), [])
 
 
-class LegacyBatch:
-    """A message of format 0 or 1: one record, or a compressed set of them. No broker since 4.0 takes them any more."""
-
-    is_control_batch = False
-    is_transactional = False
-    producer_id = None  # aiokafka's own says so
-    leader_epoch = -1
-
-    def __init__(self, data: memoryview, source: RecordBatches) -> None:
-        self._data = data
-        self._source = source
-        self.base_offset, _, self.crc, self.magic, self._attributes = _LEGACY.unpack_from(data)
-        self.last_offset = self.base_offset
-        self.next_offset = self.base_offset + 1
-
-    def validate_crc(self) -> bool:
-        """Always true: one whose checksum is wrong is unreadable."""
-        return True
-
-    def has_producer_id(self) -> bool:
-        """Never."""
-        return False
-
-    def __iter__(self) -> Iterator[Record]:
-        try:
-            own = self._source.legacy(self._data, self.magic)
-            if not own.validate_crc():
-                raise UnreadableBatchError("its checksum is wrong")
-            if codec := self._attributes & _CODEC:
-                # Only to see how much it is: the client's decoder does it again.
-                decompressed(codec, self._data[len(self._data) - self._compressed_bytes() :], AT_ONCE_BYTES)
-            found = [
-                Record(r.offset, -1 if r.timestamp is None else r.timestamp, r.timestamp_type or 0, r.key, r.value, [])
-                for r in own
-            ]
-        except Exception as error:
-            reason = f"the record cannot be read: {error or type(error).__name__}"
-            found = [Record(self.base_offset, -1, 0, None, Unreadable.because(reason, self.base_offset), [])]
-        self._source.spent_bytes += sum(len(r.value or b"") for r in found)
-        return iter([r for r in found if r.offset >= self._source.first_offset])
-
-    def _compressed_bytes(self) -> int:
-        key_at = _LEGACY.size + (8 if self.magic == 1 else 0)
-        (key_size,) = struct.unpack_from(">i", self._data, key_at)
-        (size,) = struct.unpack_from(">i", self._data, key_at + 4 + max(0, key_size))
-        return max(0, min(int(size), len(self._data)))
-
-
-class _FaultyRecordError(Exception):
-    """The parts of a record contradict each other; where it ends is known."""
-
-
-class _Stream:
-    """Bytes that come in pieces."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._buffer = b""
-        self._at = 0
-        self._read = 0
-        self.position = 0  # since the beginning
-
-    def take(self, n: int) -> bytes:
-        """The next n bytes."""
-        if len(self._buffer) - self._at < n:
-            self._fill(n)
-        found = self._buffer[self._at : self._at + n]
-        self._at += n
-        self.position += n
-        return found
-
-    def varint(self) -> int:
-        """The next number, zigzag-encoded, of at most 64 bits."""
-        if len(self._buffer) - self._at < 10:
-            self._fill(10, needed=1)
-        found = shift = 0
-        buffer, at = self._buffer, self._at
-        while shift < 70 and at < len(buffer):
-            byte = buffer[at]
-            at += 1
-            found |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                self.position += at - self._at
-                self._at = at
-                return (found >> 1) ^ -(found & 1)
-            shift += 7
-        raise UnreadableBatchError("a number in it has no end")
-
-    def text(self, end: int, keep_bytes: int) -> bytes | None:
-        """The next key or value; None for null."""
-        size = self.varint()
-        if size < 0:
-            return None
-        if size > end - self.position:
-            raise _FaultyRecordError(f"{size} bytes are announced and {end - self.position} left")
-        if size <= keep_bytes:
-            return self.take(size)
-        kept = self.take(keep_bytes)
-        digest = hashlib.sha256(kept)
-        self.pass_over(size - keep_bytes, digest.update)
-        return Partial.of(kept, size, digest.hexdigest())
-
-    def headers(self, end: int, max_bytes: int) -> Headers:
-        """The headers, up to the record's end."""
-        if end - self.position > max_bytes:
-            raise _FaultyRecordError(f"its headers are of {end - self.position} bytes; at most {max_bytes} are read")
-        count = self.varint()
-        if not 0 <= count <= end - self.position:
-            raise _FaultyRecordError(f"it announces {count} headers")
-        found: Headers = []
-        for _ in range(count):
-            name = self.text(end, max_bytes)
-            found.append(((name or b"").decode("utf-8", "backslashreplace"), self.text(end, max_bytes)))
-        return found
-
-    def pass_over(self, n: int, see: Callable[[bytes], object] = lambda part: None) -> None:
-        """Read n bytes and keep none."""
-        while n > 0:
-            part = self.take(min(n, CHUNK_BYTES))
-            see(part)
-            n -= len(part)
-
-    def _fill(self, n: int, needed: int | None = None) -> None:
-        held = [self._buffer[self._at :]]
-        size = len(held[0])
-        while size < n:
-            part = next(self._parts, None)
-            if part is None:
-                break
-            self._read += len(part)
-            if self._read > MAX_BATCH_BYTES:
-                raise UnreadableBatchError(f"its batch decompresses to more than {MAX_BATCH_BYTES} bytes")
-            held.append(part)
-            size += len(part)
-        if size < (n if needed is None else needed):
-            raise UnreadableBatchError("its batch ends in the middle of a record")
-        self._buffer, self._at = b"".join(held), 0
+def _size(record: Record) -> int:
+    """Bytes of memory, about."""
+    headers = sum(len(name) + len(value or b"") + HEADER_BYTES for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers + RECORD_BYTES
 
 
 _SUSPECTS: OrderedDict[tuple[int, int, int], None] = OrderedDict()  # the last batches whose checksum was wrong

@@ -7,7 +7,7 @@ Internals of aiokafka 0.14.0 this rests on (each has a test in tests/test_faust_
 `._records`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiokafka.consumer import fetcher
@@ -16,32 +16,30 @@ from aiokafka.record.legacy_records import LegacyRecordBatch
 
 from stream_app.record_batches import KEEP_BYTES, RecordBatches
 
-FETCH_BYTES = 16 * 1024 * 1024  # a worker holds of one partition's fetch, decompressed; then it fetches again
-
 
 class _FetchedBatches(RecordBatches):
     """What aiokafka's fetcher makes of an answer's bytes, before it knows which partition and offset they are of."""
 
-    keep_at_least = KEEP_BYTES
-
     def __init__(self, data: bytes) -> None:
-        super().__init__(data, DefaultRecordBatch, LegacyRecordBatch, self.keep_at_least)
+        super().__init__(data, DefaultRecordBatch, LegacyRecordBatch)
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    keep_bytes: Mapping[str, int]  # by topic, where it is more than `KEEP_BYTES`
     _records: _FetchedBatches
 
     def _unpack_records(self) -> Iterator[Any]:
         self._records.first_offset = self.next_fetch_offset
-        self._records.budget_bytes = FETCH_BYTES
+        self._records.keep_bytes = max(KEEP_BYTES, self.keep_bytes.get(self._tp.topic, 0))
         return super()._unpack_records()  # type: ignore[no-any-return]
 
 
-def install(keep_bytes: int = KEEP_BYTES) -> None:
+def install(keep_bytes: Mapping[str, int]) -> None:
     """Make every consumer of aiokafka that is started from now on get past any record.
 
-    keep_bytes: of a value, at least; a longer one is cut (`stream_app.record_batches.Partial`).
+    keep_bytes: of a value, by topic, where it is more than `KEEP_BYTES`; a longer one is cut
+    (`schemas.record_parts.Partial`).
     """
-    _FetchedBatches.keep_at_least = max(keep_bytes, KEEP_BYTES)
+    _PartitionRecords.keep_bytes = keep_bytes
     fetcher.MemoryRecords = _FetchedBatches
     fetcher.PartitionRecords = _PartitionRecords

@@ -15,12 +15,14 @@ import msgspec
 
 from schemas.dataset import Dataset
 from schemas.events import Redrive, Rejection
+from schemas.record_parts import left_out
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
 from schemas.wire import decode
 from stream_app import dead_letters
 from stream_app.originals import Originals, opened
 from stream_app.reading import Record, read_to_end
-from stream_app.redrive_plan import Letter, Plan, may_go_back, plan, read_letter
+from stream_app.redrive_plan import Consumed, Letter, Plan, consumed, may_go_back, plan, read_letter, redrive_key
 from stream_app.redrive_transaction import send_back, sole_producer
 from stream_app.topic_admin import topic_ids
 
@@ -73,7 +75,6 @@ class Redriving:
         self._unreadable += read.count(None)
         letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.UNTOLD_PREFIX)]
         self._seen.update({letter.about.transaction_id for letter in letters} & self._replacements.keys())
-        before = dict(self._went_back)
         chosen = self._planned([whole for letter in letters if (whole := self._whole(letter)) is not None])
         self._went_before += chosen.went_before
         for letter, rejection in chosen.broken:
@@ -89,10 +90,7 @@ class Redriving:
             name = type(error).__name__
             self._refused[name] += 1
             self._examples.setdefault(name, f"{letter.place}: {error}")
-            transaction = letter.about.transaction_id
-            self._went_back.pop(transaction, None)
-            if transaction in before:
-                self._went_back[transaction] = before[transaction]
+            self._went_back.discard(consumed(letter))
 
     def result(self, *, limited: bool) -> Result:
         """What became of all that was taken. limited: not everything was read."""
@@ -111,7 +109,7 @@ class Redriving:
 
     def _planned(self, letters: list[Letter]) -> Plan:
         """The plan of some letters; one that our own code cannot bear is broken, and stops no other."""
-        noted = dict(self._went_back)
+        noted = set(self._went_back)
         try:
             return plan(
                 letters,
@@ -141,7 +139,10 @@ class Redriving:
             return None
         original = self._originals.fetch(letter.about, cut)
         if original is not None:
-            return letter._replace(key=original.key, value=original.value, headers=original.headers)
+            if not left_out(original.headers):
+                return letter._replace(key=original.key, value=original.value, headers=original.headers)
+            self._headers_lost += 1  # the original has more than anybody reads; the letter has the first of them
+            return letter._replace(key=original.key, value=original.value)
         if cut.key_sha256 is not None or (cut.value_sha256 is not None and not replaced):
             self._gone += 1
             self._examples.setdefault("original-gone", f"{letter.place}: {letter.about.origin} is no longer there")
@@ -175,20 +176,20 @@ def redrive(
     ):
         # Read after the producer has fenced every other one off: nobody can add to them from here on.
         run = Redriving(settings, dataset, originals, producer, replacements or {})
-        for records in read_to_end(settings.bootstrap, settings.dead_letters_topic):
+        for records in read_to_end(settings.bootstrap, settings.dead_letters_topic, keep_bytes=MAX_RECORD_BYTES):
             run.take(records, None if limit is None else limit - run.sent_back)
             if run.sent_back == limit:
                 break
     return run.result(limited=run.sent_back == limit)
 
 
-def went_back(settings: Settings) -> tuple[dict[str, str], int]:
-    """By transaction id the dead letter that was sent back last; and how many records of `redrives` are none of ours.
+def went_back(settings: Settings) -> tuple[set[Consumed], int]:
+    """What was sent back; and how many records of `redrives` are none of ours.
 
-    Ours has the transaction's id for its key and names a dead letter of our topic.
+    Ours has the key that goes with it, and names a dead letter of our topic.
     """
     place = re.compile(re.escape(settings.dead_letters_topic) + r"-[0-9]{1,10}-[0-9]{1,19}(@[\w-]+)?")
-    found: dict[str, str] = {}
+    found: set[Consumed] = set()
     unusable = 0
     for records in read_to_end(settings.bootstrap, settings.redrives_topic):
         for record in records:
@@ -197,8 +198,8 @@ def went_back(settings: Settings) -> tuple[dict[str, str], int]:
             except msgspec.MsgspecError:
                 unusable += record.value is not None  # null is how compaction forgets a key
                 continue
-            if record.key != marker.transaction_id.encode() or place.fullmatch(marker.dead_letter) is None:
+            if record.key != redrive_key(marker) or place.fullmatch(marker.dead_letter) is None:
                 unusable += 1
                 continue
-            found[marker.transaction_id] = marker.dead_letter
+            found.add((marker.transaction_id, marker.consumed_from))
     return found, unusable

@@ -1,17 +1,16 @@
 """Which dead letters go back, and with which headers. Pure.
 
-Which has been sent back already? A transaction keeps its id however often it fails, and a payload sent back names the
-dead letter it came from. A dead letter may go back when the one it came from is the one that was last sent back, or
-when none was. So a dead letter written twice goes back once, and one whose payload was sent back too early and failed
-again may be tried again.
+Which has been sent back already? What was consumed at one place of the transactions under one id goes back once. A dead
+letter written twice has the same place, and goes back once; a payload that was sent back too early and failed again was
+consumed at another place, and may be tried again; so may another payload that a producer gave the same id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from schemas.cleaning import clean_payloads
 from schemas.dataset import Dataset
-from schemas.events import Rejection
+from schemas.events import Redrive, Rejection
 from schemas.transaction_ids import MAX_ID_LENGTH, TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
 from stream_app import dead_letters
 from stream_app.dead_letters import DeadLetter
@@ -30,12 +29,14 @@ _LEFT_BEHIND = (
 )
 
 
+Consumed = tuple[str, str]  # transaction id, and the place it was consumed from
+
+
 class Letter(NamedTuple):
     """A dead letter, and where it stands."""
 
     place: str  # for good, with the incarnation of its topic
     about: DeadLetter
-    redriven_from: str | None  # as its header says; anybody may write that
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -56,13 +57,13 @@ def read_letter(record: Record, topic_id: str) -> Letter | None:
     topic_id: incarnation of the dead letter topic.
     """
     about = dead_letters.read(record.headers)
-    if about is None or len(about.transaction_id) > MAX_ID_LENGTH:  # `redrives` could not remember it
+    if (
+        about is None or max(len(about.transaction_id), len(about.origin)) > MAX_ID_LENGTH
+    ):  # `redrives` could not remember it
         return None
-    source = dict(record.headers).get(REDRIVEN_FROM)
     return Letter(
         place(record.topic, record.partition, record.offset, topic_id),
         about,
-        source.decode("utf-8", "replace") if source else None,
         record.key,
         record.value,
         record.headers,
@@ -72,7 +73,7 @@ def read_letter(record: Record, topic_id: str) -> Letter | None:
 
 def plan(
     letters: Iterable[Letter],
-    went_back: dict[str, str],
+    went_back: set[Consumed],
     dataset: Dataset,
     *,
     max_payload_bytes: int,
@@ -80,8 +81,7 @@ def plan(
 ) -> Plan:
     """Choose the dead letters that can go back, and note in `went_back` that they do.
 
-    letters: those of a transaction in the order they were written.
-    went_back: transaction id -> the dead letter that was sent back last. Updated.
+    went_back: what went back before. Updated.
     replacements: transaction id -> the payload to send instead.
     """
     letters = [letter._replace(value=replacements.get(letter.about.transaction_id, letter.value)) for letter in letters]
@@ -90,25 +90,29 @@ def plan(
     chosen = Plan([], [], 0)
     before = 0
     for row, letter in enumerate(letters):
-        transaction = letter.about.transaction_id
         if not may_go_back(letter, went_back):
             before += 1
         elif rejection := rejections.get(row):
             chosen.broken.append((letter, rejection))
         else:
-            went_back[transaction] = letter.place
+            went_back.add(consumed(letter))
             chosen.back.append(letter)
     return chosen._replace(went_before=before)
 
 
-def may_go_back(letter: Letter, went_back: Mapping[str, str]) -> bool:
-    """Whether a dead letter was not sent back yet.
+def consumed(letter: Letter) -> Consumed:
+    """What a dead letter is remembered by."""
+    return letter.about.transaction_id, letter.about.origin
 
-    Its header counts only where it names the dead letter that `redrives` remembers: a producer may write any other,
-    which then is none.
-    """
-    last = went_back.get(letter.about.transaction_id)
-    return last is None or letter.redriven_from == last
+
+def redrive_key(marker: Redrive) -> bytes:
+    """The key of a record of `redrives`: compaction keeps one for each place of each transaction id."""
+    return f"{marker.transaction_id} {marker.consumed_from}".encode()
+
+
+def may_go_back(letter: Letter, went_back: Set[Consumed]) -> bool:
+    """Whether what a dead letter is about was not sent back yet."""
+    return consumed(letter) not in went_back
 
 
 def outgoing_headers(letter: Letter) -> list[tuple[str, bytes]]:

@@ -21,7 +21,7 @@ from schemas.errors import BrokerError
 from schemas.events import Redrive
 from schemas.settings import Settings
 from stream_app.clients import arguments
-from stream_app.redrive_plan import Letter, outgoing_headers
+from stream_app.redrive_plan import Letter, outgoing_headers, redrive_key
 from stream_app.topic_admin import max_message_bytes
 
 BATCH_BYTES = 16_384  # of small records sent together
@@ -109,10 +109,13 @@ def _transact(producer: Any, letters: Sequence[Letter], settings: Settings) -> N
                     partition=about.partition if home else None,
                 )
             )
-            marker = Redrive(transaction_id=about.transaction_id, dead_letter=letter.place, redriven_at_ms=now_ms)
-            futures.append(
-                producer.send(settings.redrives_topic, key=about.transaction_id.encode(), value=encode(marker))
+            marker = Redrive(
+                transaction_id=about.transaction_id,
+                dead_letter=letter.place,
+                consumed_from=about.origin,
+                redriven_at_ms=now_ms,
             )
+            futures.append(producer.send(settings.redrives_topic, key=redrive_key(marker), value=encode(marker)))
         producer.flush()
         for future in futures:
             future.get(30)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from faust.types import TP
 
 from monitoring.model import ScoringModel
+from schemas.record_parts import last_offset
 from stream_app.counting import Counting
 from stream_app.handling import OFFSET_HEADER, Handled, Outgoing, Policy, handle_carefully
 from stream_app.id_conflicts import RecentIds
@@ -201,7 +202,7 @@ class Scorer:
             return None
         self._at("fetched")
         # Of each partition, not of each record: this is done for every batch, in the thread that also fetches.
-        offsets = {tp: rows[-1].offset + 1 for tp, rows in parts}
+        offsets = {tp: last_offset(rows[-1]) + 1 for tp, rows in parts}
         self._decided_until |= await self._output.take_over(set(offsets), epoch, topic_id)
         if self._decided_until:
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
@@ -255,6 +256,8 @@ class Scorer:
             metrics.decisions.labels(outcome).inc(count)
         for rejection in handled.rejections:
             metrics.dead_letters.labels(rejection.code).inc()
+        if any(rejection.code == "unreadable" for rejection in handled.rejections):
+            metrics.unlettered.inc(sum(last_offset(r) - r.offset for r in records))
         for part, count in handled.cuts.items():
             metrics.cuts.labels(part).inc(count)
         if handled.conflicts:

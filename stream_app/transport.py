@@ -272,7 +272,7 @@ class RecordBatchTransport(driver.Transport):  # type: ignore[misc]
     Producer: ClassVar[type] = RecordBatchProducer
 
 
-def install(max_payload_bytes: int) -> None:
-    """Make Faust know the scheme `tamiz://`, and consumers get past any record; payloads up to that size stay whole."""
+def install(keep_bytes: Mapping[str, int]) -> None:
+    """Make Faust know the scheme `tamiz://`, and consumers get past any record (`record_readers.install`)."""
     TRANSPORTS.aliases[SCHEME] = "stream_app.transport:RecordBatchTransport"
-    record_readers.install(max_payload_bytes)
+    record_readers.install(keep_bytes)

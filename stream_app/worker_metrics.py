@@ -23,6 +23,11 @@ class WorkerMetrics:
         ProcessCollector(registry=r)  # CPU seconds, resident memory, open files
         self.decisions = Counter("tamiz_decisions", "Decisions made", ["outcome"], registry=r)
         self.dead_letters = Counter("tamiz_dead_letters", "Payloads that could not be scored", ["code"], registry=r)
+        self.unlettered = Counter(
+            "tamiz_unlettered_records",
+            "Records of unreadable batches that have no dead letter of their own: one letter speaks for the rest",
+            registry=r,
+        )
         self.cuts = Counter(
             "tamiz_cut_parts",
             "Parts of records too large to be forwarded whole: value, key, headers of a dead letter, trace headers",

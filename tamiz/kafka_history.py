@@ -45,7 +45,9 @@ def read_kafka_history(
 
     intake = RecordIntake(settings, log, what="no label that can be true")
     transactions, labels = settings.transactions_topic, settings.labels_topic
-    for records in read_to_end(settings.bootstrap, transactions, told(transactions)):
+    for records in read_to_end(
+        settings.bootstrap, transactions, told(transactions), keep_bytes=settings.max_payload_bytes
+    ):
         found.observe(records)
     for records in read_to_end(settings.bootstrap, labels, told(labels)):
         for record in records:

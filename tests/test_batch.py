@@ -152,6 +152,16 @@ def test_a_file_that_turns_out_not_to_be_one_leaves_nothing_behind(model: Scorin
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_a_field_that_is_too_long_is_refused_in_one_line_that_names_its_line(
+    model: ScoringModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("ID_USER;monto;fecha;hora\n1;2;5/01/2020;3\n1;" + "9" * 200_000 + ";5/01/2020;3\n")
+    with pytest.raises(TrainingError, match=r"rows\.csv: line 3: a field has more than 131072 characters; shorten it"):
+        score_file(file, tmp_path / "out.csv", DATASET, model)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
 def test_outputs_that_cannot_be_are_refused(model: ScoringModel, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text(HEADER + "\n", encoding="utf-8")

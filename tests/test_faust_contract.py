@@ -146,7 +146,7 @@ def test_aiokafka_unpacks_what_was_fetched_through_the_two_classes_we_replace() 
 def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
     monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
-    install(MB)
+    install({})
     assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (_FetchedBatches, _PartitionRecords)
     assert issubclass(_PartitionRecords, PartitionRecords)
 

@@ -13,11 +13,11 @@ from monitoring.panes import NEVER
 from schemas.dataset import load_dataset
 from schemas.decision import decision_id
 from schemas.events import Decision
+from schemas.record_parts import LeftOut, Partial, Unreadable
 from stream_app import dead_letters, handling
 from stream_app.handling import Policy, handle, handle_carefully
 from stream_app.id_conflicts import CONFLICT_HEADER, WINDOW, RecentIds
 from stream_app.probe import Probe, good_payload
-from stream_app.record_batches import Partial, Unreadable
 from tests.broken_payloads import BROKEN, payload
 
 DATASET = load_dataset("card_transactions")
@@ -229,6 +229,7 @@ def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
         pytest.param({"headers": (("tamiz-transaction-id", b"\xff"),)}, "invalid-transaction-id", id="bytes as id"),
         pytest.param({"headers": (("tamiz-transaction-id", b"a\nb"),)}, "invalid-transaction-id", id="two lines as id"),
         pytest.param({"value": Partial.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
+        pytest.param({"headers": [("a", b""), LeftOut.of(9)]}, "headers-too-large", id="too many headers"),
         pytest.param({"value": Unreadable.because("it is damaged", 9)}, "unreadable", id="a damaged record"),
     ],
 )

@@ -12,16 +12,18 @@ import pytest
 from kafka import KafkaProducer
 from typer.testing import CliRunner
 
+from schemas.cleaning import clean_payloads
 from schemas.dataset import load_dataset
 from schemas.errors import TrainingError
 from schemas.events import Label
+from schemas.record_parts import LeftOut, Partial, Unreadable
 from schemas.settings import Settings, load
 from schemas.topics import table
 from stream_app.topic_admin import create_topics
 from tamiz.kafka_history import read_kafka_history
 from tamiz.main import app
 from tests.conftest import Kafka
-from training import spellings
+from training import spellings, streamed
 from training.history import History, read_history
 from training.simulation import Traffic, simulate
 from training.streamed import StreamedHistory
@@ -38,6 +40,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp: int = FIRST_MS
+    key: bytes | None = None
 
 
 def payload(i: int, fraud: bool | None = None, **changes: Any) -> bytes:
@@ -219,3 +222,31 @@ def test_the_command_trains_on_the_topics_and_minds_the_label_delay(topics: tupl
     assert "labels have come since" in str(refused.exception)
     for wrong in (["train"], ["train", str(path), "--from-kafka"], ["train", str(path), "--from", "2020-01-01"]):
         assert runner.invoke(app, wrong).exit_code == 2
+
+
+def test_what_a_worker_refuses_is_not_learned_from() -> None:
+    good = records([payload(i) for i in range(400)])
+    refused = [
+        good[0]._replace(partition=9, offset=0, key=b"k" * 5_000),
+        good[1]._replace(partition=9, offset=1, headers=(("tamiz-transaction-id", b"\xff"),)),
+        good[2]._replace(partition=9, offset=2, headers=(LeftOut.of(7),)),  # type: ignore[arg-type]
+        good[3]._replace(partition=9, offset=3, value=Partial.cut(payload(3), 1_000)),
+        good[4]._replace(partition=9, offset=4, value=Unreadable.because("damaged", 4)),
+    ]
+    found = folded([*good, *refused])
+    assert len(found.fraud) == 400
+    assert sum(found.rejected.values()) == 5
+    assert found.sha256 == folded(good).sha256
+
+
+def test_a_record_that_our_own_code_cannot_bear_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = records([payload(i) for i in range(400)])
+    poison = good[7].value
+
+    def clean(dataset: Any, payloads: Any, **options: Any) -> Any:
+        if poison in payloads:
+            raise RuntimeError("a fault of ours")
+        return clean_payloads(dataset, payloads, **options)
+
+    monkeypatch.setattr(streamed, "clean_payloads", clean)
+    assert len(folded(good).fraud) == 399

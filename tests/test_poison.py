@@ -48,7 +48,7 @@ POISON: dict[str, tuple[bytes, list[str]]] = {
     ),
     "50,000 headers and no payload": (
         encode_batch([RawRecord(None, headers=[(b"x%d" % i, b"") for i in range(50_000)])]),
-        ["null"],
+        ["headers-too-large"],
     ),
     "a header name that is not UTF-8": (header(b"\xff\xfe", b"x"), [""]),
     "one more, and no payload": (

@@ -1,19 +1,27 @@
 """Batches of every kind, read as both clients would have them read; what brokers of today refuse is made by hand."""
 
+import gzip
 import random
 import struct
+import time
+import tracemalloc
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch, LegacyRecordBatchBuilder
+from kafka import TopicPartition
 from kafka.record.default_records import DefaultRecordBatch as PlainRecordBatch
 from kafka.record.legacy_records import LegacyRecordBatch as PlainLegacyRecordBatch
 
 from chaos.raw_batches import CODECS, RawRecord, encode_batch, encode_record, varint
-from stream_app import record_batches
+from schemas.record_parts import Partial, Unreadable, left_out
+from stream_app import record_batches, record_stream
+from stream_app.clients import RecordConsumer
 from stream_app.decompression import chunks, pieces
-from stream_app.record_batches import Partial, RecordBatches, Unreadable
+from stream_app.record_batches import FETCH_BYTES, RecordBatches
+from stream_app.record_stream import Budget
 
 MB = 1024 * 1024
 CLIENTS = [
@@ -28,10 +36,10 @@ def placed(batch: bytes, base_offset: int) -> bytes:
     return struct.pack(">q", base_offset) + batch[8:]
 
 
-def read(data: bytes, client: Client, first_offset: int = 0, budget_bytes: int | None = None) -> tuple[list[Any], int]:
+def read(data: bytes, client: Client, first_offset: int = 0, budget_bytes: int = FETCH_BYTES) -> tuple[list[Any], int]:
     """The records of a fetch as the clients get them, and the offset to fetch next."""
-    batches = RecordBatches(data, *client, MB)
-    batches.first_offset, batches.budget_bytes = first_offset, budget_bytes
+    batches = RecordBatches(data, *client, MB, Budget(budget_bytes))
+    batches.first_offset = first_offset
     found, then = [], first_offset
     while batches.has_next():
         batch = batches.next_batch()
@@ -123,7 +131,7 @@ def test_a_fetch_of_little_that_becomes_much_stops_and_goes_on(client: Client) -
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_what_is_beyond_the_bounds_of_a_batch_is_unreadable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_batches, "MAX_BATCH_BYTES", 18 * MB)
+    monkeypatch.setattr(record_stream, "MAX_BATCH_BYTES", 18 * MB)
     monkeypatch.setattr(record_batches, "MAX_UNREADABLE", 3)
     found, then = read(encode_batch([RawRecord(b"1"), *[RawRecord(b"a" * 9 * MB)] * 9], codec=4), client)
     assert then == 10
@@ -191,3 +199,82 @@ def test_a_large_message_of_an_old_format_is_not_decompressed() -> None:
     found, then = read(bytes(builder.build()), (DefaultRecordBatch, LegacyRecordBatch))
     assert "decompresses to more than" in reasons(found)[0]
     assert then == 1
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("n", [200, 1_500_000], ids=["decoded at once", "read one by one"])
+def test_of_too_many_headers_the_first_are_kept_and_the_last_says_how_many_are_not(n: int, client: Client) -> None:
+    body = b"\0\0\0\1" + varint(1) + b"1" + varint(n) + b"\0\1" * n  # names are empty, values are null
+    bomb = encode_batch([RawRecord(b"")], body=varint(len(body)) + body, codec=4)
+    tracemalloc.start()
+    ((record,), then) = read(bomb, client)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (record.value, len(record.headers), left_out(record.headers), then) == (b"1", 129, n - 128, 1)
+    assert peak < 30 * MB
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_tiny_records_are_budgeted_by_what_they_take_in_memory(client: Client) -> None:
+    batches = b"".join(placed(encode_batch([RawRecord(None)] * 1_000), 1_000 * i) for i in range(20))
+    found, then = read(batches, client, budget_bytes=MB)
+    assert 1_000 <= len(found) <= 5_000
+    assert then == len(found)
+
+
+def test_many_gzip_members_take_time_in_proportion() -> None:
+    member = gzip.compress(b"")
+
+    def seconds(n: int) -> float:
+        started = time.process_time()
+        assert list(chunks(1, memoryview(member * n + gzip.compress(b"x")))) == [b"x"]
+        return time.process_time() - started
+
+    seconds(100)
+    assert seconds(40_000) < 15 * seconds(8_000)  # in proportion to the square it would be 25
+
+
+def test_a_poll_stops_at_its_budget_and_the_next_goes_on_where_it_stopped() -> None:
+    batch = encode_batch([RawRecord(b"a" * MB)] * 40, codec=4)
+    consumer = RecordConsumer(bootstrap_servers="127.0.0.1:1", api_version=(3, 0))
+    try:
+        fetcher, places = consumer._fetcher, [TopicPartition("t", p) for p in range(3)]
+        consumer.assign(places)
+        for place in places:
+            consumer._subscription.seek(place, 0)
+        found: dict[int, list[int]] = {place.partition: [] for place in places}
+        position = dict.fromkeys(places, 0)
+        polls = 0
+        while min(position.values()) < 40:
+            polls += 1
+            waiting = {c.topic_partition for c in fetcher._completed_fetches}
+            for place in places:
+                if place not in waiting and position[place] < 40:
+                    fetcher._completed_fetches.append(completed(place, position[place], batch))
+            records, _ = fetcher.fetched_records(1_000_000)
+            assert sum(len(r.value) for rows in records.values() for r in rows) <= FETCH_BYTES + 2 * MB
+            for place, rows in records.items():
+                found[place.partition] += [r.offset for r in rows]
+                position[place] = consumer._subscription.assignment[place].position.offset
+            assert polls < 20
+        assert found == {p: list(range(40)) for p in range(3)}
+        assert polls >= 4
+    finally:
+        consumer.close()
+
+
+def completed(place: TopicPartition, offset: int, data: bytes) -> Any:
+    """A fetch of one partition, as kafka-python's fetcher keeps it."""
+    answer = SimpleNamespace(
+        error_code=0,
+        high_watermark=40,
+        last_stable_offset=40,
+        log_start_offset=0,
+        diverging_epoch=None,
+        records=data,
+        aborted_transactions=None,
+        preferred_read_replica=-1,
+    )
+    return SimpleNamespace(
+        topic_partition=place, fetched_offset=offset, response_version=12, partition_data=answer, metric_aggregator=None
+    )

@@ -40,9 +40,9 @@ def card() -> Dataset:
 # ---------------------------------------------------------------------------------------------- what is to be sent
 
 
-def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", source: str | None = None, value=MENDED):
+def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", value=MENDED):
     about = dead_letters.DeadLetter("t", 0, origin, "g", transaction, "bad-number", "monto", "mil", "a number")
-    return Letter(f"dead-0-{offset}", about, source, b"7", value, [])
+    return Letter(f"dead-0-{offset}", about, b"7", value, [])
 
 
 def places(card, letters, went_back, replacements=None) -> list[str]:
@@ -51,33 +51,40 @@ def places(card, letters, went_back, replacements=None) -> list[str]:
 
 
 def test_a_mended_dead_letter_goes_back_and_is_remembered(card):
-    went_back: dict[str, str] = {}
+    went_back: set[tuple[str, str]] = set()
     assert places(card, [letter(0)], went_back) == ["dead-0-0"]
     assert places(card, [letter(0)], went_back) == []
 
 
 def test_a_broken_one_stays(card):
-    chosen = plan([letter(0, value=BROKEN)], {}, card, max_payload_bytes=65_536, replacements={})
+    chosen = plan([letter(0, value=BROKEN)], set(), card, max_payload_bytes=65_536, replacements={})
     assert chosen.back == []
     assert [rejection.field for _, rejection in chosen.broken] == ["monto"]
 
 
 def test_a_person_can_replace_a_payload(card):
-    assert places(card, [letter(0, value=BROKEN)], {}, {"t-0-1": MENDED}) == ["dead-0-0"]
+    assert places(card, [letter(0, value=BROKEN)], set(), {"t-0-1": MENDED}) == ["dead-0-0"]
 
 
 #  transactions-0   1            8 (sent back from dead-0-0; fails again)
 #  dead-0             0  1         2  3
 #                     D  D again   E  E again
 def test_a_transaction_written_twice_as_a_dead_letter_goes_back_once(card):
-    assert places(card, [letter(0), letter(1)], {}) == ["dead-0-0"]
+    assert places(card, [letter(0), letter(1)], set()) == ["dead-0-0"]
 
 
 def test_one_that_failed_again_may_be_sent_again_and_then_no_more(card):
-    again = [letter(0), letter(1), *(letter(n, origin=8, source="dead-0-0") for n in (2, 3))]
-    went_back = {"t-0-1": "dead-0-0"}
+    again = [letter(0), letter(1), *(letter(n, origin=8) for n in (2, 3))]
+    went_back = {("t-0-1", "t-0-1")}
     assert places(card, again, went_back) == ["dead-0-2"]
     assert places(card, again, went_back) == []
+
+
+def test_of_two_payloads_under_one_id_both_go_back_once(card):
+    went_back: set[tuple[str, str]] = set()
+    both = [letter(n, origin=n, transaction="pay-17") for n in (4, 5, 5)]
+    assert places(card, both, went_back) == ["dead-0-4", "dead-0-5"]
+    assert places(card, both, went_back) == []
 
 
 # --------------------------------------------------------------------------------------------- on the real broker
@@ -299,7 +306,7 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
         b"junk",
         b'{"x":' + b"[" * 20_000,
         b'{"transaction_id":"\xff"}',
-        msgspec.json.encode(Redrive(transaction_id="forged", dead_letter="x", redriven_at_ms=2**70)),
+        msgspec.json.encode(Redrive(transaction_id="forged", dead_letter="x", consumed_from="x", redriven_at_ms=2**70)),
     ]
     sent_raw(settings, settings.redrives_topic, [(b"forged", value, []) for value in junk])
     sent_raw(settings, settings.dead_letters_topic, [

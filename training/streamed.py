@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.admission import unfit_records
 from schemas.cleaning import Cleaned, clean_payloads
 from schemas.dataset import Dataset
 from schemas.errors import TrainingError
@@ -26,6 +27,7 @@ class Record(Placed, Protocol):
     """A consumed record, as kafka-python gives it."""
 
     timestamp: int  # ms
+    key: bytes | None
     value: bytes | None
 
 
@@ -79,35 +81,54 @@ class StreamedHistory:
         self._labels: dict[str, Label] = {}
 
     def observe(self, records: Sequence[Record]) -> None:
-        """Take in transactions. One that cannot be scored tells no event time: its record's own stands for it."""
+        """Take in transactions. One that cannot be scored tells no event time: its record's own stands for it.
+
+        What a worker refuses is refused here, too. One that our own code cannot bear is rejected, and ends nothing.
+        """
+        try:
+            self._observe(records)
+        except Exception as error:
+            if len(records) > 1:
+                half = len(records) // 2
+                self.observe(records[:half])
+                self.observe(records[half:])
+                return
+            rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], wanted="none")
+            self._reject(records, [rejection])
+            self._seen += len(records)
+
+    def _reject(self, records: Sequence[Record], rejections: Sequence[Rejection]) -> None:
+        self._rejections += [
+            msgspec.structs.replace(r, row=self._seen + r.row)
+            for r in rejections
+            if self._from_ms <= records[r.row].timestamp < self._until_ms
+        ]
+
+    def _observe(self, records: Sequence[Record]) -> None:
+        unfit = unfit_records(records, self._max_payload_bytes)
         cleaned = clean_payloads(
             self._dataset,
-            [r.value for r in records],
+            [None if row in unfit else r.value for row, r in enumerate(records)],
             max_payload_bytes=self._max_payload_bytes,
             record_times=(
                 None if self._max_ahead_ms is None else RecordTimes([r.timestamp for r in records], self._max_ahead_ms)
             ),
         )
-        self._rejections += [
-            msgspec.structs.replace(r, row=self._seen + r.row)
-            for r in cleaned.rejections
-            if self._from_ms <= records[r.row].timestamp < self._until_ms
-        ]
-        self._seen += len(records)
         times = cleaned.event_time_ms
         kept = np.flatnonzero((times >= self._from_ms) & (times < self._until_ms))
-        if not len(kept):
-            return
         mine = [records[row] for row in cleaned.rows[kept].tolist()]
         declared = [cleaned.transaction_ids[i] for i in kept.tolist()]
-        self._batches.append(
-            Batch(
-                cleaned=_rows(cleaned, kept),
-                ids=[told or transaction_id(r, self._topic_id) for told, r in zip(declared, mine, strict=True)],
-                places=[(r.partition, r.offset) for r in mine],
-                digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
-            )
+        batch = Batch(
+            cleaned=_rows(cleaned, kept),
+            ids=[told or transaction_id(r, self._topic_id) for told, r in zip(declared, mine, strict=True)],
+            places=[(r.partition, r.offset) for r in mine],
+            digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
         )
+        # Nothing can fail from here on: a batch is taken in whole, or in parts.
+        self._reject(records, [unfit.get(r.row, r) for r in cleaned.rejections])
+        self._seen += len(records)
+        if len(kept):
+            self._batches.append(batch)
 
     def observe_label(self, label: Label) -> None:
         """Take in a label."""

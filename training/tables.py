@@ -99,6 +99,11 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
                 if not taken:
                     return
     except (csv.Error, UnicodeError) as error:
+        if "field limit" in str(error):
+            raise TrainingError(
+                f"{path}: line {lines.line_num}: a field has more than {csv.field_size_limit()} characters; shorten "
+                "it, or close the quotation mark that it begins with"
+            ) from None
         raise TrainingError(
             f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {form.delimiter!r} in "
             f"{form.encoding}: {error}"

@@ -54,7 +54,12 @@ def register(app: typer.Typer) -> None:
             raise ModelUnavailable(f"{settings.model} has no challenger; name a version with --version")
         beside = Shadow(store.current, store.at_version(challenger))
         with (
-            assigned(settings.bootstrap, settings.transactions_topic, from_beginning=from_beginning) as consumer,
+            assigned(
+                settings.bootstrap,
+                settings.transactions_topic,
+                from_beginning=from_beginning,
+                keep_bytes=settings.max_payload_bytes,
+            ) as consumer,
             Live(_shown(beside.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
             contextlib.suppress(KeyboardInterrupt),
         ):

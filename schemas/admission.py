@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.events import Rejection
+from schemas.record_parts import Partial, Unreadable, left_out
 from schemas.transaction_ids import MAX_ID_LENGTH, TRANSACTION_ID_HEADER, readable_id, sent_id
-from stream_app.dead_letters import MAX_KEY_BYTES
-from stream_app.record_batches import Partial, Unreadable
 
+MAX_KEY_BYTES = 4_096  # a longer record key makes a transaction a dead letter
+MAX_HEADERS = 128  # of a record; more of them, or more bytes, make it a dead letter
+MAX_HEADER_BYTES = 4 * 1024 * 1024  # of all names and values together
 SHOWN_BYTES = 25  # of a header's value, which may be escaped
 
 
@@ -26,6 +28,14 @@ def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, R
                 field=None,
                 value=f"a record key of {size} bytes",
                 wanted=f"a record key of at most {MAX_KEY_BYTES} bytes",
+            )
+        elif (missing := left_out(record.headers)) > 0:
+            unfit[row] = Rejection(
+                row=row,
+                code="headers-too-large",
+                field=None,
+                value=f"a record with headers of which {missing} are not read",
+                wanted=f"at most {MAX_HEADERS} record headers, of at most {MAX_HEADER_BYTES} bytes together",
             )
         elif record.headers and (sent := sent_id(record.headers)) and readable_id(sent) is None:
             unfit[row] = Rejection(
