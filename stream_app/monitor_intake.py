@@ -5,7 +5,9 @@ one cursor far ahead would hide every true one of its partition.
 """
 
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -20,9 +22,13 @@ from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.reading import Record, last_records
 from stream_app.record_intake import RecordIntake
 
-T = TypeVar("T", Decision, DriftReport, PaneSnapshot)
+T = TypeVar("T", Decision, DriftReport)
 log = logging.getLogger("tamiz.monitor")
 
+AWAY_INTERVAL_S = 5.0  # the same, while the registry does not answer
+MAX_WAIT_S = 1.0  # for the registry to answer, before what asks is held
+MAX_HELD_RECORDS = 2_000  # snapshots of versions of which the registry has not said whether they are registered
+MAX_HELD_BYTES = 32 * 1024 * 1024
 LOOK_UP_INTERVAL_S = 1.0  # at least, between two questions to the registry or the broker about unknown things
 TIMEOUT_MS = 5_000
 LOOKED_BACK = (50, 5_000)  # reports from the end of each partition; the second when the first are all none of ours
@@ -30,36 +36,53 @@ CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each parti
 
 
 class KnownVersions:
-    """Versions that the registry has; asked again, at a bounded rate, for one that it had not."""
+    """Versions that the registry has; asked in a thread, at a bounded rate, for one that it had not."""
 
     def __init__(self, registered: Callable[[], Collection[int]], kept: Callable[[], Collection[int]]) -> None:
         """registered: those of the registry; whatever it raises is taken for one that is away. kept: those on disk."""
         self._registered = registered
         self._kept = kept
         self._known: frozenset[int] = frozenset()
-        self._is_complete = False  # the registry has answered
-        self._looked_at = -LOOK_UP_INTERVAL_S
+        self._answered_at = float("-inf")  # start of the last look-up that the registry answered
+        self._ended_at = float("-inf")  # end of the last look-up, answered or not
+        self._is_away = False
+        self._look_up: threading.Thread | None = None
 
-    def can_be_watched(self, version: int) -> bool:
-        """Whether a version is registered, or on disk."""
-        self._look_up(version)
-        return version in self._known
+    def is_registered(self, version: int, since: float) -> bool | None:
+        """Whether a version is registered, or on disk; None while the registry has not answered after `since`.
 
-    def may_exist(self, version: int) -> bool:
-        """Whether a version is registered; also True while the registry has never answered."""
-        self._look_up(version)
-        return version in self._known or not self._is_complete
+        since: monotonic seconds, when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
+        while it is away.
+        """
+        if version in self._known:
+            return True
+        if self._answered_at < since:
+            self._ask()
+        if version in self._known:
+            return True
+        return False if self._answered_at >= since else None
 
-    def _look_up(self, version: int) -> None:
-        if version in self._known or not _is_due(self._looked_at):
-            return
-        self._looked_at = time.monotonic()
-        self._known = self._known | frozenset(self._kept())
+    def _ask(self) -> None:
+        self._known |= frozenset(self._kept())
+        if self._look_up is None or not self._look_up.is_alive():
+            interval_s = AWAY_INTERVAL_S if self._is_away else LOOK_UP_INTERVAL_S
+            if time.monotonic() - self._ended_at < interval_s:
+                return
+            self._look_up = threading.Thread(target=self._look, name="versions", daemon=True)
+            self._look_up.start()
+            if not self._is_away:
+                self._look_up.join(MAX_WAIT_S)
+                self._is_away = self._look_up.is_alive()
+
+    def _look(self) -> None:
+        started = time.monotonic()
         try:
-            self._known = frozenset(self._registered()) | self._known
-            self._is_complete = True
+            self._known |= frozenset(self._registered())
+            self._answered_at, self._is_away = started, False
         except Exception as error:  # every kind of store that MLflow knows has errors of its own
+            self._is_away = True
             log.warning("the registry does not say which versions there are: %s", error)
+        self._ended_at = time.monotonic()
 
 
 class TransactionEnds:
@@ -114,6 +137,8 @@ class MonitorIntake:
         self._settings = settings
         self._versions = versions
         self._ends = ends
+        self._held: deque[tuple[float, Record, PaneSnapshot]] = deque()  # with when it was read, oldest first
+        self._held_bytes = 0
         self.records = RecordIntake(settings, log, lambda topic: metrics.passed_over.labels(topic).inc())
 
     def decision(self, record: Record) -> Decision | None:
@@ -126,13 +151,24 @@ class MonitorIntake:
 
     def snapshots(self, records: Iterable[Record]) -> list[tuple[Record, PaneSnapshot]]:
         """Snapshots of our model, each with its record; a partition's are on the partition of the same number."""
-        found = []
+        seen, self._held, self._held_bytes = self._held, deque(), 0
+        now = time.monotonic()
         for record in records:
-            snapshot = self._of_known_version(record, self.records.read_ours(record, PaneSnapshot), to_watch=True)
-            if snapshot is not None and snapshot.partition != record.partition:
+            if (snapshot := self.records.read_ours(record, PaneSnapshot)) is None:
+                continue
+            if snapshot.partition != record.partition:
                 self.records.pass_over(record, f"partition is {snapshot.partition}, but it is on {record.partition}")
-            elif snapshot is not None:
+            else:
+                seen.append((now, record, snapshot))
+        found = []
+        for since, record, snapshot in seen:
+            registered = self._versions.is_registered(snapshot.model_version, since)
+            if registered is None:
+                self._hold(since, record, snapshot)
+            elif registered:
                 found.append((record, snapshot))
+            else:
+                self._pass_over_unknown(record, snapshot.model_version)
         self._ends.learn(snapshot for _, snapshot in found)
         believed = []
         for record, snapshot in found:
@@ -165,14 +201,24 @@ class MonitorIntake:
                 break
         return found
 
-    def _of_known_version(self, record: Record, found: T | None, *, to_watch: bool = False) -> T | None:
+    def _hold(self, since: float, record: Record, snapshot: PaneSnapshot) -> None:
+        self._held.append((since, record, snapshot))
+        self._held_bytes += len(record.value or b"")
+        while len(self._held) > MAX_HELD_RECORDS or self._held_bytes > MAX_HELD_BYTES:
+            _, oldest, of = self._held.popleft()
+            self._held_bytes -= len(oldest.value or b"")
+            self.records.pass_over(oldest, f"whether version {of.model_version} is registered is not known")
+
+    def _of_known_version(self, record: Record, found: T | None) -> T | None:
         if found is None:
             return None
-        version = found.model_version
-        if self._versions.can_be_watched(version) if to_watch else self._versions.may_exist(version):
+        if self._versions.is_registered(found.model_version, time.monotonic() - LOOK_UP_INTERVAL_S) is not False:
             return found
-        self.records.pass_over(record, f"model_version is {version}, which is not registered")
+        self._pass_over_unknown(record, found.model_version)
         return None
+
+    def _pass_over_unknown(self, record: Record, version: int) -> None:
+        self.records.pass_over(record, f"model_version is {version}, which is not registered")
 
 
 def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
