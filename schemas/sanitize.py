@@ -15,12 +15,13 @@ in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `print
 | PDF paragraphs of reportlab | `pdf_text` | its XML, and texts longer than a page |
 | chat | `chat_text` | mentions, links, markup of Slack and Mattermost |
 | mail headers | `mail_header` | a second header |
-| anything that may hold an address | `without_credentials` | users, passwords and tokens in URLs |
+| anything that may hold an address | `without_credentials`, `masked` | users, passwords and tokens in URLs |
 | labels of metrics, keys of state | `KnownNames` | a number of names that grows with the input |
 """
 
 import html
 import re
+from typing import Any
 from xml.sax.saxutils import escape
 
 OTHER = "other"  # stands for every name beyond a limit
@@ -35,8 +36,16 @@ _FORMULA = re.compile(r"[\s\0]*[=+\-@|%＝＋－＠]|[\t\r\n\0]")
 # A program that splits at another separator than the file's sees a cell begin after it.
 _FORMULA_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)(?=[=+\-@＝＋－＠])")
 _GUARDED_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)'(?=[=+\-@＝＋－＠])")
-_USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
-_QUERY_SECRET = re.compile(r"([?&](?:password|token|secret|access_key)=)[^&\s:;,'\"]+", re.IGNORECASE)
+# A user with a colon before what is no port: a password follows, whatever characters it has.
+_PASSWORD_FOLLOWS = re.compile(r"[^\s/?#:@\[]*:(?!\d{1,5}(?:[/?#\s:,;.)\]}'\"]|$))")
+_DIGITS_THEN_AT = re.compile(r"[^\s/?#:@\[]*:\d{1,5}\s+[^\s@]*@")  # a password with a space after digits, not a port
+_WORD = re.compile(r"\S*")
+_QUERY_SECRET = re.compile(
+    r"((?:^|[?&\s;,])[\w.-]{0,40}(?:password|passwd|token|secret|api_?key|access_key|signature)=)"
+    r"(?:'[^'\n]*'|\"[^\"\n]*\"|[^&\s]*[^&\s:;,'\")\]}])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_AUTHORIZATION = re.compile(r"(Authorization['\"]?[:=,]\s*b?['\"]?(?:Basic|Bearer) )[^\s'\"]+", re.IGNORECASE)
 _UNSAFE_IN_JSON = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
@@ -61,12 +70,37 @@ def printable(text: str, longest: int | None = None) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """A text with users and passwords in addresses, and secrets in their queries, masked.
+    """A text with users and passwords in addresses, secrets in their queries, and HTTP's credentials masked.
+
+    A password need not be encoded: it may hold `/`, `@`, `#` and spaces. Where it is unclear what ends it, more is
+    masked rather than less. Give it a text before it is cut or escaped: what is cut has no `@` any more.
 
     >>> without_credentials("postgresql://ml:p@ss@db/mlflow?password=x: refused; proxy http://u:p@proxy:3128")
     'postgresql://***@db/mlflow?password=***: refused; proxy http://***@proxy:3128'
+    >>> without_credentials("postgresql://ml:pass/w ord@db/mlflow is away, http://registry:5000/x is not")
+    'postgresql://***@db/mlflow is away, http://registry:5000/x is not'
     """
-    return _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
+    if "://" in text and "@" in text:
+        text = "\n".join(map(_without_user_info, text.split("\n")))
+    if "=" in text:
+        text = _QUERY_SECRET.sub(r"\1***", text)
+    return _AUTHORIZATION.sub(r"\1***", text)
+
+
+def masked(value: Any) -> Any:
+    """Built-in values with every text in them `without_credentials`: masked before they are encoded as JSON, or what a
+    mask takes away may be a part of the JSON itself.
+
+    >>> masked({"uri": ["http://u:p/w@h", 1]})
+    {'uri': ['http://***@h', 1]}
+    """
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, dict):
+        return {masked(key): masked(found) for key, found in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(found) for found in value]
+    return value
 
 
 def terminal(text: str, longest: int | None = None) -> str:
@@ -203,6 +237,35 @@ class KnownNames:
                 return OTHER
             self._known.add(name)
         return name
+
+
+def _without_user_info(line: str) -> str:
+    """One line, each address in it without user and password. Takes time in proportion to the line's length."""
+    shown: list[str] = []
+    at, last = 0, line.rfind("@")
+    while 0 <= (found := line.find("://", at)) < last:
+        begin = found + 3
+        shown.append(line[at:begin])
+        at = _end_of_user_info(line, begin, last)
+        if at > begin:
+            shown.append("***")
+    return "".join(shown) + line[at:]
+
+
+def _end_of_user_info(line: str, begin: int, last: int) -> int:
+    """Where the `@` is that ends user and password of the address whose authority begins at `begin`; else `begin`."""
+    if line.startswith("/", begin):  # a path, as of a file or of SQLite
+        return begin
+    end = line.find("://", begin)  # of the next address
+    end = len(line) if end < 0 else end
+    password = _PASSWORD_FOLLOWS.match(line, begin) is not None
+    if (cut := line.rfind("@", begin, end)) < 0:
+        # A password may hold `://` as well.
+        return line.index("@", begin) if password and begin <= last else begin
+    if password or _DIGITS_THEN_AT.match(line, begin):
+        return cut
+    word = _WORD.match(line, begin, end)
+    return max(begin, line.rfind("@", begin, word.end())) if word else begin
 
 
 def _escaped(character: str) -> str:

@@ -11,31 +11,16 @@ from typing import Any
 
 import msgspec
 
-from schemas.sanitize import indented, json_line, log_line, without_credentials
+from schemas.sanitize import json_line, log_line, masked
 from schemas.settings import Settings
+from schemas.standard_error import TextLines
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ORDINARY = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-class TextLines(logging.Formatter):
-    """A line a record, and its traceback indented below."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
-        """The record's line."""
-        return log_line(without_credentials(super().formatMessage(record)))
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """The traceback."""
-        return "  " + indented(without_credentials(super().formatException(ei)))
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """The stack that `stack_info` asks for."""
-        return "  " + indented(super().formatStack(stack_info))
-
-
 class JsonLines(logging.Formatter):
-    """One JSON object a record: `time` (ISO 8601), `level`, `logger`, `message`, what `extra` held, `exception`."""
+    """A JSON object a record: `time` (ISO), `level`, `logger`, `message`, what `extra` held, `exception`, `stack`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
@@ -49,15 +34,17 @@ class JsonLines(logging.Formatter):
         shown |= {name: value for name, value in vars(record).items() if name not in ORDINARY}
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)
-        return json_line(without_credentials(_encoded(shown)))
+        if record.stack_info:
+            shown["stack"] = self.formatStack(record.stack_info)
+        return json_line(_encoded(shown))
 
 
 def _encoded(shown: dict[str, Any]) -> str:
     try:
-        return msgspec.json.encode(shown, enc_hook=repr).decode()
+        return msgspec.json.encode(masked(msgspec.to_builtins(shown, enc_hook=repr))).decode()
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):  # a lone surrogate; a key that is no text
-        plain = {log_line(name): log_line(v if isinstance(v, str) else str(v)) for name, v in shown.items()}
-        return msgspec.json.encode(plain).decode()
+        plain = masked({str(name): v if isinstance(v, str) else str(v) for name, v in shown.items()})
+        return msgspec.json.encode({log_line(name): log_line(v) for name, v in plain.items()}).decode()
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

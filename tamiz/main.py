@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import logging
 import os
 import pkgutil
 import sys
@@ -31,16 +30,14 @@ for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda m: m.nam
 
 def run() -> None:
     """Run the command line; our own errors end it with one readable line and exit code 2."""
-    from stream_app.logs import TextLines
-    from tamiz.terminal import say_error, say_traceback
+    from schemas.standard_error import guard_standard_error
+    from tamiz.terminal import say_error
 
     os.umask(UMASK)  # what we and our children make, others cannot read
-    sys.excepthook = say_traceback
+    guard_standard_error()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no UTF-8 ends no command
-    if logging.lastResort is not None:  # what libraries log where no log was started
-        logging.lastResort.setFormatter(TextLines())
     try:
         app()
     except TamizError as error:

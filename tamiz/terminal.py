@@ -1,13 +1,10 @@
 """What commands write on a terminal: texts that others wrote act on none of it, whatever they hold.
 
 Ids, levels, reasons and error texts reach these functions as they are; markup is off, so that a style is said by a
-`rich.text.Text` or by `style=`, never within a text.
+`rich.text.Text` or by `style=`, never within a text. Users and passwords in addresses are masked.
 """
 
-import sys
-import traceback
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -17,6 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from schemas import sanitize
+from schemas.standard_error import write_error
 
 
 class Terminal(Console):
@@ -30,10 +28,15 @@ class Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as a line, before it is laid out."""
-        return super().render_str(sanitize.terminal(text), **options)
+        return super().render_str(sanitize.terminal(sanitize.without_credentials(text)), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is written in the end, also of the texts that do not pass `render_str`."""
+        if (
+            isinstance(renderable, Text)
+            and (shown := sanitize.without_credentials(renderable.plain)) != renderable.plain
+        ):
+            renderable = Text(shown, renderable.style, justify=renderable.justify, end=renderable.end)
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable() or segment.text == "\n":
                 yield segment
@@ -48,7 +51,7 @@ class Terminal(Console):
 
 def say(text: str) -> None:
     """One line on standard output, however long."""
-    print(sanitize.terminal(text))
+    print(sanitize.terminal(sanitize.without_credentials(text)))
 
 
 def warn(text: str) -> None:
@@ -58,15 +61,10 @@ def warn(text: str) -> None:
 
 def say_json(record: object, *, indent: int = 2) -> None:
     """A record on standard output, for machines; it may be read on a terminal all the same. indent: -1 for one line."""
-    encoded = msgspec.json.format(msgspec.json.encode(record), indent=indent)
+    encoded = msgspec.json.format(msgspec.json.encode(sanitize.masked(msgspec.to_builtins(record))), indent=indent)
     print(sanitize.json_line(encoded.decode()))
 
 
 def say_error(error: BaseException) -> None:
     """An error of ours on standard error: its first line, and others indented below."""
-    print(f"tamiz: {sanitize.indented(sanitize.without_credentials(str(error)))}", file=sys.stderr)
-
-
-def say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For `sys.excepthook`: a fault of ours, whose text may hold what others wrote."""
-    print(sanitize.indented("".join(traceback.format_exception(kind, error, trace)).rstrip()), file=sys.stderr)
+    write_error(f"tamiz: {error}")

@@ -224,6 +224,7 @@ ALONE = {  # the modules that may do a thing, and why no other needs to
     r"\bsaxutils\b|\bhtml\.escape\(|from html import escape": {"schemas/sanitize.py", "training/eda.py"},
     r"(?<![\w.])print\(": {
         "tamiz/terminal.py",
+        "schemas/standard_error.py",
         "tamiz/commands/users.py",
         "tamiz/commands/broker.py",
         "monitoring/trial_process.py",

@@ -1,6 +1,7 @@
 """Trainings that go wrong, in a process of their own."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def leaves_a_line(settings: Settings, request: RetrainRequest, history: Path | N
         lines.write(f"{os.getpid()}\n")
     time.sleep(2)
     return needs_its_file(settings, request, history)
+
+
+def shows_an_address(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    address = "postgresql://ana:alpha/beta gamma@db/mlflow"
+
+    def dies() -> None:
+        raise ValueError(f"in a thread: {address}")
+
+    thread = threading.Thread(target=dies)
+    thread.start()
+    thread.join()
+    raise OSError(f"cannot reach {address}")

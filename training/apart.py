@@ -13,7 +13,9 @@ import msgspec
 
 from schemas.errors import TamizError, TrainingError
 from schemas.events import ModelEvent, RetrainRequest
+from schemas.sanitize import without_credentials
 from schemas.settings import Settings
+from schemas.standard_error import guard_standard_error
 
 BY = "tamiz retrainer"
 LOOK_S = 0.2  # between two looks at whether it is done, over time or to be given up
@@ -78,14 +80,15 @@ def _end(process: multiprocessing.process.BaseProcess) -> None:
 def _work(
     answer: Connection, training: Training, settings: Settings, request: RetrainRequest, history: Path | None
 ) -> None:
+    guard_standard_error()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         done = Done(events=training(settings, request, history))
     except TamizError as error:
-        done = Done(failure=str(error))
+        done = Done(failure=without_credentials(str(error)))
     except Exception as error:  # whatever it is: told as an event, and the service lives on
-        done = Done(failure=f"{type(error).__name__}: {error}".splitlines()[0])
+        done = Done(failure=without_credentials(f"{type(error).__name__}: {error}").splitlines()[0])
     answer.send_bytes(msgspec.json.encode(done))
 
 

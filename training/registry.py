@@ -203,7 +203,7 @@ def opened(settings: Settings) -> Iterator[MlflowClient]:
     try:
         yield _open(uri)
     except STORE_ERRORS as error:
-        first = (str(error) or repr(error)).splitlines()[0][:500]
+        first = without_credentials((str(error) or repr(error)).splitlines()[0])[:500]
         raise ModelUnavailable(
             without_credentials(
                 f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI), its credentials "

@@ -19,6 +19,7 @@ from typing import Literal
 
 from schemas.errors import ModelUnavailable, TrainingError
 from schemas.events import ModelEvent, RetrainRequest
+from schemas.sanitize import without_credentials
 from schemas.settings import Settings
 from training import moves
 from training.apart import BY, Training, run_apart
@@ -111,7 +112,7 @@ class Retrainer:
         try:
             claim = acquire(self._settings, request.loop_id, self._stop)
         except ModelUnavailable as error:
-            self._tell(self._event(request, "training-failed", str(error)))
+            self._tell(self._event(request, "training-failed", without_credentials(str(error))))
             return None
         if self._read_past is not None:
             self._progress = Progress(self._read_past())
@@ -132,7 +133,7 @@ class Retrainer:
             events = run_apart(self._training, self._settings, request, self._history, stop=claim.stop)
         except (TrainingError, ModelUnavailable) as error:
             if not claim.stop.is_set():
-                self._tell(self._event(request, "training-failed", str(error)))
+                self._tell(self._event(request, "training-failed", without_credentials(str(error))))
             return
         for event in events:
             self._tell(event)

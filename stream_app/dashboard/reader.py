@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
 from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
+from schemas.sanitize import without_credentials
 from schemas.settings import Settings
 from stream_app import dead_letters
 from stream_app.clients import RecordConsumer, arguments, reaching
@@ -63,7 +64,7 @@ class Reader(threading.Thread):
             except Exception as error:  # a thread that ends would leave the page blind, and nobody would know
                 if not isinstance(error, BrokerError | KafkaError):
                     log.exception("reading failed")
-                self.away = str(error) or repr(error)
+                self.away = without_credentials(str(error) or repr(error))
                 log.warning("%s; trying again in %d s", self.away, RETURN_S)
                 self._over.wait(RETURN_S)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from schemas.sanitize import without_credentials
 from schemas.settings import Settings
 from tamiz.doctor import cluster_checks, host_checks, topic_checks
 from tamiz.doctor.facts import Facts, Unknown
@@ -59,4 +60,6 @@ def _survived(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fin
     try:
         yield from check()
     except Exception as error:  # a cluster may answer anything; the other checks are made all the same
-        yield not_checked(name.replace("_", " "), f"the check failed: {type(error).__name__}: {error}")
+        yield not_checked(
+            name.replace("_", " "), without_credentials(f"the check failed: {type(error).__name__}: {error}")
+        )

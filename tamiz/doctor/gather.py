@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from schemas.sanitize import printable
+from schemas.sanitize import printable, without_credentials
 from schemas.settings import Settings
 from tamiz.doctor.facts import Facts, Unknown
 from tamiz.doctor.gather_cluster import cluster_facts
@@ -31,4 +31,4 @@ def _survived(ask: Callable[[], T | Unknown]) -> T | Unknown:
     try:
         return ask()
     except Exception as error:  # whatever a library raises of a server that answers oddly
-        return Unknown(printable(f"{type(error).__name__}: {error}", 300))
+        return Unknown(printable(without_credentials(f"{type(error).__name__}: {error}"), 300))

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from schemas.errors import BrokerError
-from schemas.sanitize import printable
+from schemas.sanitize import printable, without_credentials
 from schemas.settings import Settings
 from schemas.topics import table
 from stream_app.log_state import read_metadata
@@ -148,4 +148,4 @@ def _asked(ask: Callable[[], T]) -> T | Unknown:
 
 
 def _reason(error: Exception) -> str:
-    return printable((str(error) or type(error).__name__).splitlines()[0], MAX_REASON_LENGTH)
+    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from schemas.dataset import load_dataset
 from schemas.errors import TamizError
 from schemas.private_files import is_private, is_private_secret
-from schemas.sanitize import printable
+from schemas.sanitize import printable, without_credentials
 from schemas.settings import Settings
 from tamiz.doctor.facts import MachineFacts, RegistryFacts, Unknown
 
@@ -103,4 +103,4 @@ def _outdated() -> tuple[str, ...] | Unknown:
 
 
 def _reason(error: Exception) -> str:
-    return printable(str(error).splitlines()[0] if str(error) else type(error).__name__, MAX_REASON_LENGTH)
+    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)
