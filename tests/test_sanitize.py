@@ -222,7 +222,7 @@ ALONE = {  # the modules that may do a thing, and why no other needs to
         "stream_app/kafka_runtime.py",
     },
     r"\bsaxutils\b|\bhtml\.escape\(|from html import escape": {"schemas/sanitize.py", "training/eda.py"},
-    r"(?<![\w.])print\(": {
+    r"(?<!>>> )(?<![\w.])print\(": {
         "tamiz/terminal.py",
         "schemas/standard_error.py",
         "tamiz/commands/users.py",
