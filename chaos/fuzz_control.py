@@ -5,6 +5,7 @@ commands that read these topics must do their work.
 """
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -304,8 +305,9 @@ class _Run:
 
     async def _hear(self, stop: threading.Event) -> None:
         async def hear() -> None:
-            async for event in promotions(self._s):
-                self._promoted.append(event)
+            async with contextlib.aclosing(promotions(self._s)) as events:
+                async for event in events:
+                    self._promoted.append(event)
 
         task = asyncio.create_task(hear())
         while not stop.is_set():

@@ -234,9 +234,11 @@ class Companion(Service):  # type: ignore[misc]  # mode has no types
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _hear_of_promotions(self) -> None:
-        async for event in promotions(self._settings, lambda topic: self._metrics.passed_over.labels(topic).inc()):
-            log.info("version %s was %s: asking the registry now", event.model_version, event.change)
-            self._promoted.set()
+        moves = promotions(self._settings, lambda topic: self._metrics.passed_over.labels(topic).inc())
+        async with contextlib.aclosing(moves):
+            async for event in moves:
+                log.info("version %s was %s: asking the registry now", event.model_version, event.change)
+                self._promoted.set()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _follow_champion(self) -> None:

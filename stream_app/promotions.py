@@ -1,8 +1,9 @@
 """Hearing of promotions on `model-events`: the registry is the truth, the topic only saves the wait."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from aiokafka import AIOKafkaConsumer
 
@@ -20,7 +21,7 @@ MOVED = ("promoted", "rolled-back")  # what gives the word to another version
 
 async def promotions(
     settings: Settings, count: Callable[[str], None] = lambda topic: None
-) -> AsyncIterator[ModelEvent]:
+) -> AsyncGenerator[ModelEvent]:
     """Moves of the champion of our model from now on, for every worker alike: no consumer group.
 
     Of several at once only the last is handed on, at most one in `MIN_INTERVAL_S`. What is not a model event is passed
@@ -30,15 +31,17 @@ async def promotions(
     intake = RecordIntake(settings, log, count)
     while True:
         try:
-            async for event in _events(settings, intake):
-                yield event
-                await asyncio.sleep(MIN_INTERVAL_S)
+            # Closed here: a generator that is left to the collector would be closed in the middle of the loop's end.
+            async with contextlib.aclosing(_events(settings, intake)) as events:
+                async for event in events:
+                    yield event
+                    await asyncio.sleep(MIN_INTERVAL_S)
         except Exception as error:  # whatever the client raises, the registry is asked on time all the same
             log.warning("%s cannot be heard (%s); trying again", settings.model_events_topic, error or repr(error))
             await asyncio.sleep(RETURN_S)
 
 
-async def _events(settings: Settings, intake: RecordIntake) -> AsyncIterator[ModelEvent]:
+async def _events(settings: Settings, intake: RecordIntake) -> AsyncGenerator[ModelEvent]:
     consumer = AIOKafkaConsumer(
         settings.model_events_topic,
         **arguments(settings.bootstrap),
