@@ -14,6 +14,7 @@ from schemas.promotion_log import log_name
 from schemas.settings import Settings
 from stream_app import model_store
 from stream_app.model_store import ModelStore
+from tests.copied_registry import copied_registry
 from tests.mutated_bundles import mutate
 from tests.scored_world import learned, month
 from training import moves, registry
@@ -35,14 +36,26 @@ def promotions_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_store, "PROMOTION_S", 0.0)
 
 
-@pytest.fixture
-def settings(tmp_path: Path, bundle: Path) -> Settings:
-    """Two versions; the first was promoted."""
-    settings = Settings(state_dir=tmp_path / "state")
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settings:
+    """Two versions that nobody promoted."""
+    settings = Settings(state_dir=tmp_path_factory.mktemp("registered"))
     for _ in range(2):
         add(settings, bundle)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, registered: Settings) -> Settings:
+    settings = copied_registry(registered, tmp_path_factory.mktemp("promoted") / "state")
     moves.promote(settings, 1, "the first")
     return settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, promoted: Settings) -> Settings:
+    """Two versions; the first was promoted."""
+    return copied_registry(promoted, tmp_path / "state")
 
 
 def add(settings: Settings, bundle: Path, **tags: str) -> int:
@@ -101,10 +114,9 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
 
 
 def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_with_the_remedy(
-    tmp_path: Path, bundle: Path
+    tmp_path: Path, registered: Settings
 ) -> None:
-    settings = Settings(state_dir=tmp_path / "state")
-    add(settings, bundle)
+    settings = copied_registry(registered, tmp_path / "state")
     set_alias(settings, 1)
     with pytest.raises(ModelUnavailable, match=r"tamiz models promote VERSION .*TAMIZ_UNRECORDED_CHAMPION") as told:
         store_of(settings).open()

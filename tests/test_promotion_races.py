@@ -1,10 +1,6 @@
 """Promotions that meet: real processes on one registry, and what the history and the aliases say afterwards."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,41 +11,15 @@ from mlflow import MlflowClient
 from schemas.errors import ModelUnavailable
 from schemas.promotion_log import Claim, Standing
 from schemas.settings import Settings
+from tests.copied_registry import copied_registry
+from tests.promotion_processes import FORKS, Racer, die_before_the_alias
 from tests.small_bundle import small_bundle
-from training import move_log, moves, registry
+from training import aliases, move_log, moves, registry
 from training.move_log import LogMovedError
 from training.moves import MoveRefusedError
 from training.promotion import Judgement, carry_out, promote_by_hand
 
 ROUNDS = 6
-PROMOTES = """
-import sys
-from pathlib import Path
-from schemas.errors import ModelUnavailable
-from schemas.settings import Settings
-from training import moves, registry
-
-settings = Settings(state_dir=Path(sys.argv[1]), model="small")
-registry.ensure_reachable(settings)
-print("ready", flush=True)
-for line in sys.stdin:
-    version, compared = line.split()
-    given = {} if compared == "-" else {"compared_with": int(compared)}
-    try:
-        moves.promote(settings, int(version), "a race", by=sys.argv[2], **given)
-        print("moved", flush=True)
-    except ModelUnavailable as error:
-        print(error, flush=True)
-"""
-DIES_BEFORE_THE_ALIAS = """
-import os, sys
-from pathlib import Path
-from schemas.settings import Settings
-from training import moves
-
-moves._set_alias = lambda *_: os._exit(9)
-moves.promote(Settings(state_dir=Path(sys.argv[1]), model="small"), 2, "the process dies here")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +30,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
-@pytest.fixture
-def settings(tmp_path: Path, bundle: Path) -> Settings:
-    """Three versions that have shown skill; the first is champion."""
-    settings = Settings(state_dir=tmp_path, model="small")
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settings:
+    settings = Settings(state_dir=tmp_path_factory.mktemp("registered"), model="small")
     for _ in range(3):
         registry.register(
             settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
         )
     moves.promote(settings, 1, "the first")
     return settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, registered: Settings) -> Settings:
+    """Three versions that have shown skill; the first is champion."""
+    return copied_registry(registered, tmp_path / "state")
 
 
 def alias(settings: Settings, version: int | None) -> None:
@@ -80,32 +55,6 @@ def alias(settings: Settings, version: int | None) -> None:
             client.set_registered_model_alias(settings.model, "champion", str(version))
 
 
-class Racer:
-    """A process that promotes when asked."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROMOTES, str(settings.state_dir), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def promote(self, version: int, compared: object = "-") -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{version} {compared}\n")
-        self._process.stdin.flush()
-        return self.answer()
-
-    def end(self) -> None:
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-
-
 def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(settings: Settings) -> None:
     racers = [Racer(settings, name) for name in ("anna", "bert")]
     try:
@@ -113,7 +62,7 @@ def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(set
         with ThreadPoolExecutor(2) as pool:
             for number in range(ROUNDS):
                 # Every other round both rest on a comparison with the same champion: one of them must be refused.
-                compared = "-" if number % 2 else moves.promote(settings, 1, "a new round").version
+                compared = None if number % 2 else moves.promote(settings, 1, "a new round").version
                 told = list(pool.map(lambda r, v, c=compared: r.promote(v, c), racers, (2, 3)))  # type: ignore[misc]
                 made = moves.history(settings)
                 assert registry.champion(settings) == moves.champion(settings) == made[-1].version
@@ -133,8 +82,10 @@ def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(set
 def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_reported(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    died = subprocess.run([sys.executable, "-c", DIES_BEFORE_THE_ALIAS, str(settings.state_dir)], capture_output=True)
-    assert died.returncode == 9, died.stderr
+    dying = FORKS.Process(target=die_before_the_alias, args=(settings.state_dir,))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == 9
     assert (registry.champion(settings), moves.champion(settings)) == (1, 2)
     assert "champion is version 1, its history of promotions ends with version 2" in str(
         moves.alias_disagreement(settings)
@@ -212,18 +163,18 @@ def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lenient = msgspec.structs.replace(settings, unrecorded_champion="serve")
-    monkeypatch.setattr(moves, "ALIAS_DELAY_S", 0.0)
-    written_down = moves._write_down
+    monkeypatch.setattr(aliases, "ALIAS_DELAY_S", 0.0)
+    written_down = aliases._write_down
 
     def overtaken(client: MlflowClient, given: Settings, alias: int, now: Standing) -> None:
         move_log.append(client, "small", claim=Claim(loop_id="meanwhile", holder="a", after=None))
         written_down(client, given, alias, now)
 
-    monkeypatch.setattr(moves, "_write_down", overtaken)
+    monkeypatch.setattr(aliases, "_write_down", overtaken)
     alias(settings, 3)
     moves.challenge(lenient, 2, "retained", "no better")
     assert [m.change for m in moves.history(settings)] == ["promoted", "retained"]
-    monkeypatch.setattr(moves, "_write_down", written_down)
+    monkeypatch.setattr(aliases, "_write_down", written_down)
     alias(settings, 3)
     moves.challenge(lenient, 2, "retained", "no better")
     assert [(m.change, m.version) for m in moves.history(settings)][2:] == [("promoted", 3), ("retained", 2)]

@@ -8,6 +8,7 @@ for there is none.
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -127,6 +128,11 @@ def marks(client: Any, model: str, number: int) -> dict[str, str]:
         name.removeprefix("tamiz."): value
         for name, value in client.get_model_version(log_name(model), str(number)).tags.items()
     }
+
+
+def entry_time() -> str:
+    """The time of an entry that is written now: ISO 8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def when_unlocked(write: Callable[[], T]) -> T:

@@ -6,31 +6,20 @@ refused with a reason. A writer that dies between the log and the aliases leaves
 sets them right, and says so.
 """
 
-import logging
-import tempfile
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from schemas.actor import os_actor
 from schemas.errors import ModelUnavailable
-from schemas.manifest import bundle_digest
-from schemas.promotion_log import CROWNING, Change, Move, Standing, disagreement, objection
+from schemas.promotion_log import CROWNING, Change, Move, Standing, objection
 from schemas.settings import Settings
-from training import move_log, registry
-from training.model_versions import MlflowException, aliased, all_versions
-from training.registry import CHALLENGER, CHAMPION, TAG
-
-log = logging.getLogger("tamiz.models")
-ALIAS_DELAY_S = 1.0  # that a writer may take between the log and the alias
-
-
-class MoveRefusedError(ModelUnavailable):
-    """The move does not hold: somebody else moved a moment earlier. Nothing has changed by it."""
+from training import aliases, move_log, registry
+from training.judged_bundle import MoveRefusedError as MoveRefusedError  # also for those who move
+from training.judged_bundle import verified_digest
+from training.model_versions import aliased, all_versions
+from training.registry import CHAMPION, TAG
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +194,7 @@ def _enter(
     compared = compared_with is not msgspec.UNSET
     with registry.opened(settings) as client:
         of = client.get_model_version(settings.model, str(version))
-        _reconcile(client, settings)
+        aliases.reconcile(client, settings)
         now = move_log.read(client, settings.model)
         if change in CROWNING and now.damage is not None and now.fingerprint != accepts:
             raise MoveRefusedError(
@@ -214,7 +203,7 @@ def _enter(
         if change == "rejected":  # also where the bundle is gone: nothing will be served by it
             sha256 = now.digests.get(version)
         else:
-            sha256 = _verified_digest(settings, version, now.digests.get(version), of.tags.get(TAG + "bundle_sha256"))
+            sha256 = verified_digest(settings, version, now.digests.get(version), of.tags.get(TAG + "bundle_sha256"))
         move = Move(
             change=change,
             version=version,
@@ -222,113 +211,14 @@ def _enter(
             reason=reason,
             evidence=evidence,
             by=by or os_actor(),
-            at=_now(),
+            at=move_log.entry_time(),
             loop_id=loop_id,
             bundle_sha256=sha256,
         )
         number = move_log.append(client, settings.model, move=move, compared=compared, answers=answers, accepts=accepts)
-        after = _set_aliases(client, settings.model)
+        after = aliases.set_aliases(client, settings.model)
         if (why := after.refused.get(number)) is not None:
             raise MoveRefusedError(
                 f"{settings.model} version {version} is not {change}: {why}; `tamiz models history` shows it"
             )
         return after.held[number]
-
-
-def _verified_digest(settings: Settings, version: int, judged: str | None, tag: str | None) -> str:
-    """SHA-256 of the bundle that the registry has for a version now.
-
-    judged: by the version's first entry in the history; without one the tag has to do.
-    Raises MoveRefusedError when it is another bundle, or nothing says which one was judged.
-    """
-    wanted, source = (judged, "the history of promotions") if judged is not None else (tag, "the version's tag")
-    if wanted is None:
-        raise MoveRefusedError(
-            f"{settings.model} version {version} cannot be moved: neither the history nor a tag says which bundle was "
-            "judged; train it again with `tamiz train`"
-        )
-    with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
-        sha256 = bundle_digest(registry.download_bundle(settings, version, Path(scratch)))
-    if sha256 != wanted:
-        raise MoveRefusedError(
-            f"{settings.model} version {version} cannot be moved: its bundle's SHA-256 is {sha256[:12]}…, {source} "
-            f"says {wanted[:12]}…: it was exchanged or damaged; put the artifacts back, or train it again"
-        )
-    return sha256
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _reconcile(client: Any, settings: Settings) -> None:
-    """Bring aliases and history together, where a writer died between the two, or somebody set an alias by hand.
-
-    The history counts. Only where `unrecorded_champion` is `serve`, a champion that it does not know is written down,
-    and only when nobody has moved since it was looked at.
-    """
-    name = settings.model
-    now = move_log.read(client, name)
-    if (why := disagreement(now, alias := aliased(client, name, CHAMPION))) is None:
-        return
-    if settings.unrecorded_champion == "serve" and alias is not None:
-        time.sleep(ALIAS_DELAY_S)  # somebody may be between the two
-        then, now = now.head, move_log.read(client, name)
-        if then != now.head or alias != aliased(client, name, CHAMPION):
-            return  # somebody is, and sets the alias
-        before = now.promotion.previous if now.promotion else None
-        if alias != before:
-            log.warning("%s; it is written down as promoted", why)
-            _write_down(client, settings, alias, now)
-            return
-    if now.last:
-        log.warning("%s; the alias is set as the history says", why)
-        _set_aliases(client, name)
-
-
-def _write_down(client: Any, settings: Settings, alias: int, now: Standing) -> None:
-    tag = client.get_model_version(settings.model, str(alias)).tags.get(TAG + "bundle_sha256")
-    try:
-        move = Move(
-            change="promoted",
-            version=alias,
-            previous=now.champion,
-            reason="its alias was set in the registry, and `unrecorded_champion` is `serve`",
-            evidence=None,
-            by="the registry",
-            at=_now(),
-            bundle_sha256=_verified_digest(settings, alias, now.digests.get(alias), tag),
-        )
-        move_log.append(client, settings.model, move=move, compared=True, after=now.last)
-    except (MoveRefusedError, move_log.LogMovedError) as error:
-        log.warning("version %d is not written down as promoted: %s", alias, error)
-
-
-def _set_aliases(client: Any, name: str) -> Standing:
-    """Make the aliases say what the log says, and return what it comes to.
-
-    Whoever sets an alias reads the log again afterwards: so the last to set one has set what the log ends with.
-    """
-    now = move_log.read(client, name)
-    while True:
-        aliases = [(CHAMPION, now.champion), (CHALLENGER, now.challenger)]
-        differing = [(alias, wanted) for alias, wanted in aliases if aliased(client, name, alias) != wanted]
-        for alias, wanted in differing:
-            _set_alias(client, name, alias, wanted)
-        then, now = now, move_log.read(client, name)
-        if not differing or (then.champion, then.challenger) == (now.champion, now.challenger):
-            return now
-
-
-def _set_alias(client: Any, name: str, alias: str, version: int | None) -> None:
-    try:
-        if version is None:
-            move_log.when_unlocked(lambda: client.delete_registered_model_alias(name, alias))
-        else:
-            move_log.when_unlocked(lambda: client.set_registered_model_alias(name, alias, str(version)))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        log.warning(
-            "the alias %s of %s stays as it is: version %s is not in the registry any more", alias, name, version
-        )
