@@ -5,6 +5,7 @@ Every answer has the same security headers, no answer holds a traceback, and the
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -56,21 +57,38 @@ def shown(text: str) -> str:
 
 
 def application(guard: Any, is_secure: Callable[[web.Request], bool]) -> web.Application:
-    """An application whose answers have the security headers. guard: a middleware of its own."""
+    """An application, to be run by `runner`, which adds the security headers. guard: a middleware of its own."""
     app = web.Application(middlewares=[_errors(LogLimiter()), guard], client_max_size=MAX_BODY_BYTES)
 
-    async def set_headers(request: web.Request, answer: web.StreamResponse) -> None:
-        answer.headers.update(HEADERS)
+    async def set_transport(request: web.Request, answer: web.StreamResponse) -> None:
         if is_secure(request):
             answer.headers["Strict-Transport-Security"] = HSTS
 
-    app.on_response_prepare.append(set_headers)
+    app.on_response_prepare.append(set_transport)
     return app
 
 
+class _Request(web.Request):
+    """A request of which every answer has the security headers.
+
+    Also the answers of aiohttp itself to what is no HTTP, for which it calls no handler and no signal of ours.
+    """
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
+        await super()._prepare_hook(response)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.request_factory = partial(self.app._make_request, _cls=_Request)
+        return server
+
+
 def runner(app: web.Application) -> web.AppRunner:
-    """A runner that logs what is no HTTP in one line at a bounded rate."""
-    return web.AppRunner(
+    """A runner whose answers all have the security headers, and which logs what is no HTTP at a bounded rate."""
+    return _Runner(
         app,
         access_log=None,
         logger=_ServerLog(),

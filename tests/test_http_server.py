@@ -157,6 +157,21 @@ def test_every_answer_has_the_security_headers_and_names_no_version(servers: Ser
     assert "unsafe" not in policy
 
 
+def test_an_answer_to_what_is_no_http_has_the_security_headers_and_names_no_version(servers: Servers) -> None:
+    bare, refused = [], 0
+    for port in (servers.dashboard, servers.worker):
+        for raw in (*ODD_LINES, *(request("GET", "/", headers) for headers in ODD_HEADERS.values())):
+            answer = send(port, raw, idle_s=0.2)
+            refused += answer.status == 400
+            if (
+                answer.status >= 200
+                and not HEADERS.items() <= {n: answer.headers.get(n.lower()) for n in HEADERS}.items()
+            ):
+                bare.append((raw[:80], answer))
+    assert bare == []
+    assert refused > 20, "many of these reach no handler of ours"
+
+
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:6067", "10.0.0.1", ""])
 def test_a_page_goes_by_its_own_names_alone(servers: Servers, host: str) -> None:
     token = servers.tokens.get("ana")
