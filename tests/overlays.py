@@ -22,8 +22,11 @@ def rendered(overlay: str) -> dict[str, Object]:
     return named
 
 
-def environment(overlay: str, name: str) -> dict[str, str]:
-    """What the program finds in a pod: secrets that it must have, and Kafka's where it asks, with an invented text."""
+def environment(overlay: str, name: str, mlflow: tuple[str, ...] = ("username", "password")) -> dict[str, str]:
+    """What the program finds in a pod: secrets that it must have, and Kafka's where it asks, with an invented text.
+
+    mlflow: the keys that the secrets of MLflow hold.
+    """
     objects = rendered(overlay)
     (container,) = containers(objects[name])
     found: dict[str, str] = {}
@@ -31,7 +34,9 @@ def environment(overlay: str, name: str) -> dict[str, str]:
         found |= objects[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
     secret = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
     asked = {"tamiz-kafka"} if found["TAMIZ_SECURITY_PROTOCOL"].startswith("SASL") else set()
-    asked |= {"tamiz-mlflow"} if found["TAMIZ_MLFLOW_TRACKING_URI"].startswith("https://") else set()
+    if found["TAMIZ_MLFLOW_TRACKING_URI"].startswith("https://"):
+        asked |= {"tamiz-mlflow-read", "tamiz-mlflow-write"}
+    secret = {k: ref for k, ref in secret.items() if "mlflow" not in ref["name"] or ref["key"] in mlflow}
     found.pop("TAMIZ_MLFLOW_CAFILE", None)  # a file of the pod's; that it is mounted is a test of its own
     return found | {k: "invented" for k, ref in secret.items() if ref["name"] in asked or not ref.get("optional")}
 

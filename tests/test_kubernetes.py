@@ -93,6 +93,27 @@ def test_a_pod_runs_a_command_that_there_is_with_settings_that_there_are(overlay
     assert (of.mlflow_username is None, of.mlflow_password is None) == (overlay == "dev",) * 2
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_the_retrainer_and_the_page_may_write_to_the_registry(overlay: str) -> None:
+    users = {}
+    for name in [*PODS, *JOBS]:
+        (container,) = containers(rendered(overlay)[name])
+        refs = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"] if "MLFLOW" in v["name"]}
+        assert {n: r["key"] for n, r in refs.items()} == {
+            f"TAMIZ_MLFLOW_{key.upper()}": key for key in ("username", "password", "token")
+        }
+        (users[name],) = {r["name"] for r in refs.values()}
+    writers = {name for name, user in users.items() if user == "tamiz-mlflow-write"}
+    assert writers == {"Deployment/retrainer", "Deployment/dashboard"}
+    assert set(users.values()) == {"tamiz-mlflow-read", "tamiz-mlflow-write"}
+
+
+@pytest.mark.parametrize("name", [*PODS, *JOBS])
+def test_a_token_takes_the_place_of_user_and_password_of_the_registry(name: str) -> None:
+    of = load(environment("production", name, mlflow=("token",)))
+    assert (of.mlflow_token is None, of.mlflow_username, of.mlflow_password) == (False, None, None)
+
+
 @pytest.mark.parametrize("overlay", ["staging", "production"])
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
 def test_the_authority_of_mlflows_certificate_is_where_the_setting_says(overlay: str, name: str) -> None:
