@@ -1,8 +1,12 @@
 """The files of the containers, as far as can be told without an engine: their schema, and what they name."""
 
+import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 from prometheus_client import Metric
+from sqlalchemy.engine import make_url
 
 from schemas.settings import Settings, load
 from stream_app.kafka_runtime import KAFKA
@@ -19,6 +24,7 @@ from tests.command_lines import parse
 
 ROOT = Path(__file__).parent.parent
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)")
+VARIABLE_WITH_DEFAULT = re.compile(r"(?<!\$)\$\{(\w+)[^}]*\}")
 OPTIONAL = re.compile(r"\$\{\w+:-\}")  # empty where it is not chosen
 
 
@@ -83,7 +89,7 @@ def test_every_service_of_ours_runs_a_command_that_there_is_with_settings_that_t
     assert isinstance(load({k: v for k, v in told.items() if k.startswith("TAMIZ_")}), Settings)
 
 
-@pytest.mark.parametrize("name", [*OURS, "registry"])
+@pytest.mark.parametrize("name", [*OURS, "registry", "registry-reader"])
 def test_every_service_of_ours_can_neither_write_to_its_image_nor_gain_rights(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -244,3 +250,77 @@ def test_an_image_of_others_has_a_version_and_its_digest_if_it_has_one_is_whole(
     assert pulled
     for image in (*bases, *pulled):
         assert re.fullmatch(r"[\w./-]+:(?!latest\b)[\w.-]+(@sha256:[0-9a-f]{64})?", image), image
+
+
+def run_registry(tmp_path: Path, passwords: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The command of the registry, with a program in the place of MLflow that shows its arguments and environment."""
+    service = SERVICES["registry"]
+    assert service["entrypoint"] == ["python", "-c"]
+    shown = tmp_path / "mlflow"
+    shown.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([sys.argv, dict(os.environ)]))\n", encoding="utf-8"
+    )
+    shown.chmod(0o755)
+    users = tmp_path / "users.ini"
+    given = {name: VARIABLE_WITH_DEFAULT.sub(lambda m: passwords.get(m[1], "invented text"), value)
+             for name, value in service["environment"].items()}  # fmt: skip
+    given |= {"PATH": str(tmp_path), "MLFLOW_AUTH_CONFIG_PATH": str(users)}
+    command = [sys.executable, "-c", service["command"][0].replace("$$", "$")]
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False), users
+
+
+def test_no_character_of_a_password_breaks_the_registry_or_shows_in_its_arguments(tmp_path: Path) -> None:
+    secret = "p%40 @:/?#[]'\"\\\\;=%(x)s$&"
+    passwords = {"POSTGRES_PASSWORD": f"db-{secret}", "MLFLOW_PASSWORD": f"mlflow-{secret}"}
+    done, users = run_registry(tmp_path, passwords)
+    assert done.returncode == 0, done.stderr
+    argv, environment = json.loads(done.stdout)
+    address = make_url(environment["MLFLOW_BACKEND_STORE_URI"])
+    assert (address.username, address.password, address.host, address.database) == (
+        "mlflow", passwords["POSTGRES_PASSWORD"], "postgres", "mlflow"
+    )  # fmt: skip
+    assert environment["MLFLOW_AUTH_ADMIN_PASSWORD"] == passwords["MLFLOW_PASSWORD"]
+    assert "POSTGRES_PASSWORD" not in environment
+    assert secret not in " ".join(argv) + users.read_text(encoding="utf-8")
+    # MLflow's own reader of the file, by its path: the package around it needs what only the registry's image has.
+    code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['read_auth_config']()._asdict())"
+    reader = Path(str(find_spec("mlflow").origin)).parent / "server/auth/config.py"  # type: ignore[union-attr]
+    read = subprocess.run(
+        [sys.executable, "-c", code, str(reader)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found = ast.literal_eval(read.stdout)
+    assert (found["default_permission"], found["admin_username"]) == ("READ", "tamiz")
+    assert found["admin_password"] == passwords["MLFLOW_PASSWORD"]
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_PASSWORD", "MLFLOW_READER_PASSWORD"])
+def test_a_password_that_mlflow_finds_too_short_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    done, _ = run_registry(tmp_path, {name: "eleven-char"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{name} in .env has 11 characters, MLflow wants at least 12\n"
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert "at least 12 characters" in example
+
+
+def test_who_only_reads_from_the_registry_has_a_user_that_only_reads() -> None:
+    users = {
+        name: (
+            s["environment"]["TAMIZ_MLFLOW_USERNAME"],
+            VARIABLE.findall(s["environment"]["TAMIZ_MLFLOW_PASSWORD"])[0],
+        )
+        for name, s in OURS.items()
+    }
+    writes, reads = ("tamiz", "MLFLOW_PASSWORD"), ("tamiz-reader", "MLFLOW_READER_PASSWORD")
+    assert {name for name, user in users.items() if user == writes} == {
+        "tamiz", "retrainer", "dashboard", "first-champion"
+    }  # fmt: skip
+    assert set(users.values()) == {writes, reads}
+    registry, maker = SERVICES["registry"]["environment"], SERVICES["registry-reader"]
+    assert registry["MLFLOW_AUTH_ADMIN_USERNAME"] == writes[0]
+    assert f'"{reads[0]}"' in maker["command"][0]
+    assert VARIABLE.findall(maker["environment"][reads[1]]) == [reads[1]]
