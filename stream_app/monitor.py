@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import msgspec
 from kafka import KafkaProducer, TopicPartition
 
 from monitoring.panes import MINUTE_MS
@@ -38,6 +37,7 @@ from stream_app.model_store import ModelStore
 from stream_app.monitor_intake import KnownVersions, MonitorIntake, TransactionEnds, newest
 from stream_app.monitor_metrics import MonitorMetrics
 from stream_app.monitor_server import MonitorReadiness
+from stream_app.outbox import Outbox
 from stream_app.reading import METADATA_MAX_AGE_MS, Record, has_more_partitions
 
 log = logging.getLogger("tamiz.monitor")
@@ -84,6 +84,12 @@ class Monitor:
         self._published_ms: dict[int, int] = {}  # by partition: when its last snapshot was written
         self._exhausted: frozenset[int] = frozenset()  # partitions of panes that are read to the end, at the start
         self._looked_at = -LOOK_INTERVAL_S
+        self._outbox = Outbox(
+            partial(_producer, settings),
+            last_topic=settings.drift_reports_topic,
+            on_refused=lambda topic: self._metrics.refused.labels(topic).inc(),
+            on_waiting=self._metrics.unpublished.set,
+        )
 
     def alive(self) -> bool:
         """Whether it polls; any thread may ask."""
@@ -118,40 +124,39 @@ class Monitor:
                 keep_bytes=MAX_RECORD_BYTES,
                 metadata_max_age_ms=METADATA_MAX_AGE_MS,
             )
-            producer = KafkaProducer(
-                **arguments(s.bootstrap), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
-            )
             ends = TransactionEnds(s)
         self._intake = MonitorIntake(
             s, self._metrics, KnownVersions(self._store.versions, self._store.kept_versions), ends
         )
         try:
             while not over.is_set():
+                self._outbox.clear()
                 self._told_until = self._intake.reported_until()
                 self._assign(consumer)
                 looked = (-1, self._exhausted)
                 for read in self._in_step(consumer, over):
                     if looked != (now := (len(self._watches), self._exhausted)):
                         looked = now
-                        self._look(ends, producer, self._resting(self._exhausted), patience_ms=0)
-                    self._watch(*read, producer)
-                self._look(ends, producer, self._resting(range(self._partitions)), patience_ms=0)
-                producer.flush()
+                        self._look(ends, self._resting(self._exhausted), patience_ms=0)
+                    self._watch(*read)
+                self._look(ends, self._resting(range(self._partitions)), patience_ms=0)
+                self._outbox.flush()
                 self._ready = True
                 ready()
                 while not (over.is_set() or has_more_partitions(consumer)):
                     for read in self._polled(consumer):
-                        self._watch(*read, producer)
+                        self._watch(*read)
                     if time.monotonic() - self._looked_at >= LOOK_INTERVAL_S:
-                        self._look(ends, producer, frozenset(range(self._partitions)), PATIENCE_MS)
-                    producer.flush()
+                        self._look(ends, frozenset(range(self._partitions)), PATIENCE_MS)
+                    self._outbox.flush()
                 if not over.is_set():
                     log.info("partitions were added: everything is read again, with them")
+                    self._ready = False  # what is read again is not counted again
                     self._watches.clear()
                     self._around = Surroundings(maturity_ms=s.label_delay_days * DAY_MS)
         finally:
             consumer.close()
-            producer.close()
+            self._outbox.close()
             ends.close()
 
     def _assign(self, consumer: Any) -> None:
@@ -224,36 +229,34 @@ class Monitor:
         if (label := self._intake.label(record)) is not None:
             self._around.labelled(label)
 
-    def _watch(self, record: Record, snapshot: PaneSnapshot, producer: Any) -> None:
+    def _watch(self, record: Record, snapshot: PaneSnapshot) -> None:
         self._moved_at = time.monotonic()
-        watch = self._of_version(record, snapshot, producer)
+        watch = self._of_version(record, snapshot)
         if watch is None:
             return
         self._progress.count(snapshot.partition, snapshot.last_offset)
         published_ms = self._published_ms[snapshot.partition] = min(record.timestamp, int(time.time() * 1000))
-        self._evaluate(watch, lambda: watch.take(snapshot, self._around, published_ms), record, producer)
+        self._evaluate(watch, lambda: watch.take(snapshot, self._around, published_ms), record)
 
     def _resting(self, partitions: Iterable[int]) -> frozenset[int]:
         """Those of which nothing was published for a while."""
         before = int(time.time() * 1000) - PATIENCE_MS
         return frozenset(p for p in partitions if self._published_ms.get(p, 0) <= before)
 
-    def _look(self, ends: TransactionEnds, producer: Any, read: frozenset[int], patience_ms: int) -> None:
+    def _look(self, ends: TransactionEnds, read: frozenset[int], patience_ms: int) -> None:
         """Tell the watches which partitions have nothing left to count. read: those whose panes are read to the end."""
         self._looked_at = time.monotonic()
         wall_ms = int(time.time() * 1000)
         caught_up = read & self._progress.caught_up(self._partitions, ends.ask(), wall_ms)
         for watch in [*self._watches.values()]:
             looking = partial(watch.look, self._around, wall_ms=wall_ms, caught_up=caught_up, patience_ms=patience_ms)
-            self._evaluate(watch, looking, None, producer)
+            self._evaluate(watch, looking, None)
         if self._watches:
             newest_watch = self._watches[next(reversed(self._watches))]
             self._metrics.skew.set(newest_watch.watermark.skew_ms / 1000)
             self._metrics.skewed.set(len(newest_watch.watermark.skewed))
 
-    def _evaluate(
-        self, watch: Watch, step: Callable[[], Iterator[Evaluation]], record: Record | None, producer: Any
-    ) -> None:
+    def _evaluate(self, watch: Watch, step: Callable[[], Iterator[Evaluation]], record: Record | None) -> None:
         late, lost, incomplete = watch.late, watch.lost, watch.incomplete
         evaluations: list[Evaluation] = []
         try:
@@ -264,13 +267,13 @@ class Monitor:
             else:
                 self._intake.records.pass_over(record, str(error) or repr(error))
         for evaluation in evaluations:
-            self._tell(evaluation, producer)
+            self._tell(evaluation)
         if self._ready:
             self._metrics.late.inc(max(0, watch.late - late))
             self._metrics.lost.inc(max(0, watch.lost - lost))
             self._metrics.incomplete.inc(watch.incomplete - incomplete)
 
-    def _of_version(self, record: Record, snapshot: PaneSnapshot, producer: Any) -> Watch | None:
+    def _of_version(self, record: Record, snapshot: PaneSnapshot) -> Watch | None:
         """The watch of a snapshot's version, begun where there is none; None, and counted, where it cannot be watched.
 
         What does not count that version's own bins begins none: at most `VERSIONS` are watched, and it would end one.
@@ -298,7 +301,7 @@ class Monitor:
             ended = self._watches.pop(next(iter(self._watches)))
             for alert in ended.end():
                 if alert.happened_at_ms >= self._told_until.get(alert.model_version, 0):
-                    _send(producer, s.drift_alerts_topic, alert.incident_id, alert)
+                    self._outbox.add(s.drift_alerts_topic, alert.incident_id, alert)
         return self._watches[version]
 
     def _layout(self, version: int) -> str | None:
@@ -312,7 +315,7 @@ class Monitor:
             log.error("version %d is not watched: %s; trying again in %.0f s", version, error, RETRY_S)
         return self._layouts.get(version)
 
-    def _tell(self, evaluation: Evaluation, producer: Any) -> None:
+    def _tell(self, evaluation: Evaluation) -> None:
         s, report, request = self._settings, evaluation.report, evaluation.request
         self._metrics.evaluated_until.set(report.until_ms / 1000)
         if self._ready:
@@ -321,15 +324,17 @@ class Monitor:
             return
         self._told_until[report.model_version] = report.until_ms
         for alert in evaluation.alerts:
-            _send(producer, s.drift_alerts_topic, alert.incident_id, alert)
+            self._outbox.add(s.drift_alerts_topic, alert.incident_id, alert)
             log.warning("%s, %s: %s", alert.change, alert.severity, alert.sentence)
         if request is not None:
-            _send(producer, s.retrain_requests_topic, request.model, request)
+            self._outbox.add(s.retrain_requests_topic, request.model, request)
             log.warning("training is asked for (%s): %s", request.loop_id, request.reason)
+        self._outbox.add(s.drift_reports_topic, report.model, report)
         if evaluation.alerts or request is not None:
-            producer.flush()  # before the report, which stands for their having been told
-        _send(producer, s.drift_reports_topic, report.model, report)
+            self._outbox.flush()
 
 
-def _send(producer: Any, topic: str, key: str, record: msgspec.Struct) -> None:
-    producer.send(topic, key=key.encode(), value=msgspec.json.encode(record))
+def _producer(settings: Settings) -> Any:
+    return KafkaProducer(
+        **arguments(settings.bootstrap), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+    )

@@ -16,6 +16,15 @@ class MonitorMetrics:
         self.passed_over = Counter(
             "tamiz_monitor_passed_over", "Records that the monitor could not use", ["topic"], registry=r
         )
+        self.refused = Counter(
+            "tamiz_monitor_refused_records",
+            "Failed attempts to publish an alert, a request or a report; each is tried again",
+            ["topic"],
+            registry=r,
+        )
+        self.unpublished = Gauge(
+            "tamiz_monitor_unpublished_records", "Alerts, requests and reports that wait to be published", registry=r
+        )
         self.wrong_tokens = wrong_tokens(r)
         self.evaluations = Counter("tamiz_drift_evaluations", "Evaluations of drift", registry=r)
         self.evaluated_until = Gauge(
