@@ -59,22 +59,31 @@ def _lines(path: Path) -> list[str]:
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    # A new file is its owner's alone; one that is there keeps its mode, which its readers may need.
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    # A new file is its owner's alone; one that is there keeps its mode, owner and group, which its readers may need.
+    before = path.stat() if path.exists() else None
     try:
         number, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with open(number, "w", encoding="utf-8") as file:
                 file.write("".join(f"{line}\n" for line in lines))
                 file.flush()
+                if before is not None:
+                    _keep_owner(file.fileno(), before)
+                    os.fchmod(file.fileno(), before.st_mode & 0o777)  # after the owner, whose change may clear bits
                 os.fsync(file.fileno())
-            os.chmod(scratch, mode)
             os.replace(scratch, path)
         except BaseException:
             os.unlink(scratch)
             raise
     except OSError as error:
         raise ConfigError(f"web_users_file {path} cannot be written: {error.strerror}") from None
+
+
+def _keep_owner(number: int, before: os.stat_result) -> None:
+    """Give an open file the owner and the group of the one that it replaces. Raises OSError when that is forbidden."""
+    found = os.fstat(number)
+    if (found.st_uid, found.st_gid) != (before.st_uid, before.st_gid):
+        os.fchown(number, before.st_uid, before.st_gid)
 
 
 @contextmanager

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from schemas.private_files import narrow_state, private_file, private_folder
 from schemas.settings import Settings
+from tamiz.user_file import add_user, remove_user
 from training.appearing import appearing
 
 
@@ -36,6 +39,34 @@ def test_the_registry_and_its_folders_are_their_owners_even_where_they_were_wide
     with opened(trained):
         pass
     assert (mode(state / "mlflow.db"), mode(state / "models")) == (0o600, 0o700)
+
+
+def test_a_registry_outside_the_state_folder_and_what_is_around_it_keeps_its_rights(tmp_path: Path) -> None:
+    from training.registry import opened
+
+    shared = tmp_path / "shared"
+    (shared / "models").mkdir(parents=True)
+    (shared / "models").chmod(0o755)
+    settings = Settings(state_dir=tmp_path / "state", mlflow_tracking_uri=f"sqlite:///{shared / 'mlflow.db'}")
+    with opened(settings):
+        pass
+    (shared / "mlflow.db").chmod(0o644)
+    with opened(settings):
+        pass
+    assert (mode(shared / "mlflow.db"), mode(shared / "models")) == (0o644, 0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another")
+def test_a_users_file_keeps_its_owner_group_and_mode_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    add_user(path, "ana", ["read"])
+    assert mode(path) == 0o600
+    os.chown(path, 1234, 4321)
+    path.chmod(0o640)
+    for change in (lambda: add_user(path, "bo", ["read"]), lambda: remove_user(path, "bo")):
+        change()
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, mode(path)) == (1234, 4321, 0o640)
 
 
 def test_the_folder_that_a_person_named_is_not_changed(tmp_path: Path) -> None:

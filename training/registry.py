@@ -201,7 +201,7 @@ def opened(settings: Settings) -> Iterator[MlflowClient]:
     lend_to_mlflow(settings, os.environ)
     _calm_mlflow()
     try:
-        yield _open(uri)
+        yield _open(uri, settings.state_dir)
     except STORE_ERRORS as error:
         first = without_credentials((str(error) or repr(error)).splitlines()[0])[:500]
         raise ModelUnavailable(
@@ -212,7 +212,7 @@ def opened(settings: Settings) -> Iterator[MlflowClient]:
         ) from error
 
 
-def _open(uri: str) -> MlflowClient:
+def _open(uri: str, state_dir: Path) -> MlflowClient:
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix(SQLITE))
@@ -222,7 +222,8 @@ def _open(uri: str) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
-    narrow_state(path.parent)
+    if path.parent.resolve() == state_dir.resolve():  # another folder's files and their rights are its owner's
+        narrow_state(state_dir)
     return client
 
 
