@@ -151,6 +151,38 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def tables(page: str) -> Iterator[list[list[str]]]:
+    """The rows of each table of a page, as cells."""
+    rows: list[list[str]] = []
+    for line in [*PAGES[page].read_text(encoding="utf-8").splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif rows:
+            yield rows
+            rows = []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_all_rows_of_a_table_have_as_many_cells_as_its_head(page: str) -> None:
+    assert [row for rows in tables(page) for row in rows if len(row) != len(rows[0])] == []
+
+
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    functions = {(name, found) for name, text in sources.items() for found in re.findall(r"def (test_\w+)", text)}
+    text = PAGES["guarantees.md"].read_text(encoding="utf-8")
+    named = re.findall(r"(?:tests/)?\b(?:(test_\w+\.py)(?:::(test_\w+))?|(test_\w+))", text)
+    assert len(named) > 80
+    missing = [
+        (file, function, alone)
+        for file, function, alone in named
+        if (file and file not in sources)
+        or (function and (file, function) not in functions)
+        or (alone and alone not in {function for _, function in functions})
+    ]
+    assert missing == []
+
+
 def test_the_reference_is_what_the_code_says_today() -> None:
     stale = [name for name, content in reference().items() if (FOLDER / name).read_text(encoding="utf-8") != content]
     assert stale == [], "`make reference` writes them anew"
