@@ -24,7 +24,7 @@ from stream_app.originals import Originals, opened
 from stream_app.reading import Record, read_to_end
 from stream_app.redrive_plan import Consumed, Letter, Plan, consumed, may_go_back, plan, read_letter, redrive_key
 from stream_app.redrive_transaction import send_back, sole_producer
-from stream_app.topic_admin import topic_ids
+from stream_app.topic_admin import is_compacted, topic_ids
 
 
 class Result(NamedTuple):
@@ -33,7 +33,7 @@ class Result(NamedTuple):
     sent_back: int
     went_before: int
     broken: dict[str, int]  # by code
-    refused: dict[str, int]  # that the broker or its client did not take, by error
+    refused: dict[str, int]  # that the broker or its client would not take, by error
     originals_gone: int  # cut when they were written, and the original is no longer there
     headers_lost: int  # of those sent back: without headers that were cut, for the original is gone
     examples: dict[str, str]  # by code or error: the first one, for people
@@ -56,6 +56,8 @@ class Redriving:
         """producer: transactional, None sends nothing."""
         self._settings = settings
         topic = settings.dead_letters_topic
+        # Once the broker has refused a record, our client cannot abort the transaction that it is in.
+        self._needs_keys = is_compacted(settings.bootstrap, settings.transactions_topic)
         self._topic_id = topic_ids(settings.bootstrap, [topic]).get(topic, "")
         self._dataset = dataset
         self._originals = originals
@@ -79,7 +81,12 @@ class Redriving:
         self._went_before += chosen.went_before
         for letter, rejection in chosen.broken:
             self._break(letter, rejection)
-        sending = chosen.back if room is None else chosen.back[:room]
+        topic = self._settings.transactions_topic
+        back = [letter for letter in chosen.back if letter.key is not None or not self._needs_keys]
+        for letter in chosen.back:
+            if letter.key is None and self._needs_keys:
+                self._refuse(letter, "NoKey", f"it has no key, and {topic} is compacted")
+        sending = back if room is None else back[:room]
         if self._producer is None:
             self.sent_back += len(sending)
             return
@@ -87,10 +94,7 @@ class Redriving:
             if error is None:
                 self.sent_back += 1
                 continue
-            name = type(error).__name__
-            self._refused[name] += 1
-            self._examples.setdefault(name, f"{letter.place}: {error}")
-            self._went_back.discard(consumed(letter))
+            self._refuse(letter, type(error).__name__, str(error))
 
     def result(self, *, limited: bool) -> Result:
         """What became of all that was taken. limited: not everything was read."""
@@ -149,6 +153,11 @@ class Redriving:
             return None
         self._headers_lost += 1
         return letter
+
+    def _refuse(self, letter: Letter, name: str, why: str) -> None:
+        self._refused[name] += 1
+        self._examples.setdefault(name, f"{letter.place}: {why}")
+        self._went_back.discard(consumed(letter))
 
     def _break(self, letter: Letter, rejection: Rejection) -> None:
         self._broken[rejection.code] += 1

@@ -109,17 +109,30 @@ def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None
 
     Raises BrokerError when nobody answers.
     """
+    return {name: int(value) if value else None for name, value in _configs(bootstrap, names, "max.message.bytes")}
+
+
+def is_compacted(bootstrap: str, name: str) -> bool:
+    """Whether a topic is compacted, and so takes no record without a key; False where we may not ask.
+
+    Raises BrokerError when nobody answers.
+    """
+    ((_, policy),) = _configs(bootstrap, [name], "cleanup.policy")
+    return policy is not None and "compact" in policy
+
+
+def _configs(bootstrap: str, names: Sequence[str], setting: str) -> list[tuple[str, str | None]]:
     with admin(bootstrap) as client:
         try:
             answer = client.describe_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None}) for name in names],
+                [ConfigResource(ConfigResourceType.TOPIC, name, {setting: None}) for name in names],
                 config_filter="all",
             )
         except KafkaError:
-            return dict.fromkeys(names)
+            return [(name, None) for name in names]
     configs = answer.get("topic", {})
-    found = {name: configs.get(name, {}).get("max.message.bytes") for name in names}
-    return {name: int(config["value"]) if config else None for name, config in found.items()}
+    found = [(name, configs.get(name, {}).get(setting)) for name in names]
+    return [(name, config["value"] if config else None) for name, config in found]
 
 
 def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from kafka.structs import OffsetAndMetadata
 from schemas.actor import MAX_LENGTH
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
+from schemas.sanitize import printable
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.reading import read_to_end
@@ -72,8 +73,15 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
     from training.pipeline import train
 
     source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
-    by = f"{BY} for {request.by}" if request.by else BY
-    return train(settings, source, loop_id=request.loop_id, by=by[:MAX_LENGTH], report=True).events
+    return train(settings, source, loop_id=request.loop_id, by=trained_by(request), report=True).events
+
+
+def trained_by(request: RetrainRequest) -> str:
+    """Who trains, as the history names it: the retrainer, and the person who asked; printable, on one line.
+
+    At most `schemas.actor.MAX_LENGTH` characters.
+    """
+    return printable(f"{BY} for {request.by}", MAX_LENGTH) if request.by else BY
 
 
 def answer_all(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from schemas.actor import os_actor
+from schemas.actor import MAX_LENGTH, os_actor
 from schemas.errors import BrokerError
 from schemas.events import ModelEvent, RetrainRequest
 from schemas.settings import Settings, load
@@ -19,6 +19,7 @@ from schemas.topics import table
 from stream_app.reading import read_to_end
 from stream_app.topic_admin import create_topics
 from tamiz.main import app
+from tamiz.retraining import trained_by
 from tests.conftest import Kafka
 from tests.small_bundle import small_bundle
 from training import moves, registry
@@ -141,3 +142,19 @@ def test_asking_nobody_for_a_training_is_an_error(settings: Settings, tmp_path: 
     assert isinstance(unheard.exception, BrokerError)
     nothing = runner(Settings(state_dir=tmp_path / "empty", model="small")).invoke(app, ["retrain", "--reason", "why"])
     assert "tamiz train FILE" in str(nothing.exception)
+
+
+def test_the_history_names_who_asked_for_a_training_whatever_the_request_says(settings: Settings) -> None:
+    for version, by in enumerate(("os:ana@laptop", "\x1b[2J[/nope]\n\u202e" + "x" * 480), 1):
+        asked = {"loop_id": "l", "model": "small", "model_version": 1, "cause": "by-hand", "features": [], "by": by}
+        times = {"reason": "why", "from_ms": 0, "until_ms": 1, "requested_at_ms": 1}
+        request = msgspec.convert({**asked, **times}, RetrainRequest)
+        moves.promote(settings, version, "it is better", by=trained_by(request))
+    made = [m.by for m in moves.history(settings)][-2:]
+    assert made[0] == "tamiz retrainer for os:ana@laptop"
+    assert made[1].startswith(r"tamiz retrainer for \x1b[2J[/nope]\n\u202exxx")
+    assert (len(made[1]), made[1].isprintable()) == (MAX_LENGTH, True)
+    shown = runner(settings).invoke(app, ["models", "history"]).stdout
+    assert " by tamiz retrainer for os:ana@laptop" in shown
+    assert "\x1b" not in shown
+    assert trained_by(msgspec.structs.replace(request, by=None)) == "tamiz retrainer"

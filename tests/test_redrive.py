@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from stream_app import redrive as redriving
 from stream_app.reading import read_to_end
 from stream_app.redrive import redrive
 from stream_app.redrive_plan import REDRIVEN_FROM, Letter, plan
-from stream_app.topic_admin import create_topics, topic_ids
+from stream_app.topic_admin import admin, create_topics, topic_ids
 from tamiz.main import app
 from tests.worker_process import make_anew
 
@@ -375,3 +376,21 @@ def test_a_letter_that_was_cut_goes_back_as_its_original_or_is_counted_as_gone(s
     assert [r.value for r in back] == [MENDED, MENDED]
     assert {name for name, _ in back[0].headers} == {TRACE[0], "kept", TRANSACTION_ID_HEADER, REDRIVEN_FROM}
     assert redrive(settings, card).sent_back == 0
+
+
+@pytest.mark.kafka
+def test_a_letter_without_a_key_stays_where_the_topic_is_compacted_and_the_others_go_back(settings, card):
+    with admin(settings.bootstrap) as client:
+        compacted = ConfigResource(ConfigResourceType.TOPIC, settings.transactions_topic, {"cleanup.policy": "compact"})
+        client.alter_configs([compacted])
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"1", MENDED, headers_of(settings, 0, "before")),
+        (None, MENDED, headers_of(settings, 1, "no-key")),
+        (b"3", MENDED, headers_of(settings, 2, "behind")),
+    ])  # fmt: skip
+    assert redrive(settings, card, dry_run=True).sent_back == 2
+    first = redrive(settings, card)
+    assert (first.sent_back, first.refused) == (2, {"NoKey": 1})
+    assert "is compacted" in first.examples["NoKey"]
+    assert redrive(settings, card).went_before == 2
+    assert [r.key for r in everything(settings, settings.transactions_topic)] == [b"1", b"3"]

@@ -1,12 +1,26 @@
 """How fetches become batches."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
+from aiokafka import ConsumerRecord
 from faust.types import TP
 
+from monitoring.model import ScoringModel
+from schemas.dataset import load_dataset
+from schemas.events import PaneSnapshot
+from schemas.record_parts import Unreadable
+from stream_app.counting import Counting
+from stream_app.handling import Policy
+from stream_app.output import Epoch, Written
+from stream_app.pane_cursors import Cursors
+from stream_app.probe import good_payload
 from stream_app.scorer import SPARSE, Scorer
 from stream_app.transport import Fetched
+from stream_app.worker_metrics import WorkerMetrics
 
 
 def fetched(records: int) -> Fetched:
@@ -49,3 +63,77 @@ def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
         return len(await scorer._take())
 
     assert asyncio.run(take()) == 1
+
+
+class Sent:
+    """What a worker would send and commit: a group and an output in memory."""
+
+    def __init__(self) -> None:
+        self.written: list[Written] = []
+        self.committed: dict[TP, int] = {}
+
+    def generation(self) -> int:
+        return 1
+
+    async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
+        raise NotImplementedError
+
+    async def take_over(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
+        return {}
+
+    async def write(self, written: Sequence[Written], offsets: Mapping[TP, int], topic_id: str) -> bool:
+        self.written += written
+        self.committed |= offsets
+        return True
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def consumed(partition: int, offset: int, value: bytes | None) -> ConsumerRecord[bytes, bytes]:
+    return ConsumerRecord("transactions", partition, offset, 0, 0, b"7", value, None, 1, -1, ())  # type: ignore[arg-type]
+
+
+def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(champion_bundle: Path) -> None:
+    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), Sent()
+    model = ScoringModel.load(champion_bundle, version=1)
+
+    async def no_cursors(_: set[int]) -> Cursors:
+        return {}
+
+    scorer = Scorer(
+        policy=Policy(dataset=dataset, group="tamiz", max_payload_bytes=65_536, counting=True),
+        counting=Counting(no_cursors, 0, metrics=metrics),
+        model=lambda: model,
+        group=sent,
+        output=sent,
+        transactions_topic="transactions",
+        decisions_topic="decisions",
+        dead_letters_topic="dead-letters",
+        panes_topic="drift-panes",
+        batch_max_records=100,
+        drain_timeout_s=10,
+        metrics=metrics,
+        die=lambda _: None,
+    )
+    good = good_payload(dataset)
+    rows = {
+        TP("transactions", 0): [consumed(0, 4, good), consumed(0, 5, Unreadable.because("lz4 is damaged", 41))],
+        TP("transactions", 1): [consumed(1, 7, Unreadable.because("lz4 is damaged", 7)), consumed(1, 8, good)],
+    }
+
+    async def run() -> bool:
+        running = asyncio.create_task(scorer.run())
+        await scorer.put(Fetched(1, rows))
+        drained = await scorer.drain()
+        running.cancel()
+        return drained
+
+    assert asyncio.run(run()), scorer.failed
+    assert sent.committed == {TP("transactions", 0): 42, TP("transactions", 1): 9}
+    decisions, letters, panes = (written.records for written in sent.written)
+    assert (len(decisions), len(letters)) == (2, 2)
+    snapshots = [msgspec.json.decode(pane.value or b"", type=PaneSnapshot) for pane in panes]
+    assert {s.partition: s.last_offset for s in snapshots if s.open} == {0: 41, 1: 8}
+    # 6 to 41: lost behind the one that is a dead letter.
+    assert metrics.registry.get_sample_value("tamiz_unlettered_records_total") == 36
