@@ -122,7 +122,12 @@ def make_worker(settings: Settings, at: Step = unwatched) -> tuple[faust.App, "C
     positions = Positions(settings, metrics, topic_id)
     app.positions = positions
     cursors = CursorReader(
-        settings.bootstrap, settings.drift_panes_topic, model=settings.model, fits=positions.fits, metrics=metrics
+        settings.bootstrap,
+        settings.drift_panes_topic,
+        model=settings.model,
+        version=lambda: store.current.version,
+        fits=positions.fits,
+        metrics=metrics,
     )
     scorer = Scorer(
         policy=Policy(

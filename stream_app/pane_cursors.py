@@ -2,7 +2,9 @@
 
 A cursor is the last record of each batch, and what fills the offsets between two of them is unbounded: closed minutes,
 markers of transactions, attempts that were aborted, records of others. So the search goes back in doubling steps, until
-each partition's newest cursor is found and those that it names, or the topic's beginning is reached.
+each partition's newest cursor is found and those that it names, or the topic's beginning is reached. What a cursor says
+of others may be invented: the search for those that it names, and for the version that decides where it does not name
+that one, has bounds.
 """
 
 import logging
@@ -21,6 +23,8 @@ from stream_app.worker_metrics import WorkerMetrics
 log = logging.getLogger("tamiz.drift")
 
 FIRST_LOOKBACK_RECORDS = 200
+MAX_UNNAMED_LOOKBACK_RECORDS = 20_000  # offsets from the end, for a version that the newest cursor does not name
+MAX_NAMED_LOOKBACK_RECORDS = 1_000_000  # for those that it names
 # A version whose watermark lies further behind the newest one's has no minute left that rows could still fall into.
 MAX_BEHIND_MS = 2 * 86_400_000
 
@@ -31,12 +35,23 @@ class CursorReader:
     """Reads the ends of `drift-panes`."""
 
     def __init__(
-        self, bootstrap: str, topic: str, *, model: str, fits: Callable[[PaneSnapshot], bool], metrics: WorkerMetrics
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        model: str,
+        version: Callable[[], int],
+        fits: Callable[[PaneSnapshot], bool],
+        metrics: WorkerMetrics,
     ) -> None:
-        """fits: whether a cursor can be true of its log; one that cannot is passed over, and hides no other."""
+        """version: of the model that decides now.
+
+        fits: whether a cursor can be true of its log; one that cannot is passed over, and hides no other.
+        """
         self._bootstrap = bootstrap
         self._topic = topic
         self._model = model
+        self._version = version
         self._fits = fits
         self._metrics = metrics
 
@@ -65,8 +80,13 @@ class CursorReader:
         begins = await consumer.beginning_offsets(places)
         found: Cursors = {place.partition: {} for place in places}
         searched = {place: ends[place] for place in places}  # from here on
-        lookback = FIRST_LOOKBACK_RECORDS
-        while open_ := [p for p in places if searched[p] > begins[p] and not _complete(found[p.partition])]:
+        lookback, version = FIRST_LOOKBACK_RECORDS, self._version()
+        while open_ := [
+            place
+            for place in places
+            if searched[place] > begins[place]
+            and not _complete(found[place.partition], version, ends[place] - searched[place])
+        ]:
             until = {place: searched[place] for place in open_}
             for place in open_:
                 searched[place] = max(begins[place], ends[place] - lookback)
@@ -80,6 +100,17 @@ class CursorReader:
             for partition, cursors in read.items():
                 found[partition] = cursors | found[partition]  # what was written later holds
             lookback *= 2
+        for place in places:
+            if searched[place] > begins[place] and (
+                unfound := _named(found[place.partition]) - found[place.partition].keys()
+            ):
+                self._metrics.cursors_refused.labels("unfound").inc()
+                log.warning(
+                    "%s-%d: the newest cursor names %d versions of which there is none in the last %d offsets",
+                    *place,
+                    len(unfound),
+                    ends[place] - searched[place],
+                )
         return found
 
     def _take(self, record: Any, into: dict[int, PaneSnapshot]) -> None:
@@ -105,13 +136,24 @@ class CursorReader:
         )
 
 
-def _complete(found: dict[int, PaneSnapshot]) -> bool:
-    """Whether the newest cursor is there, and those that it names and that may still matter."""
+def _complete(found: dict[int, PaneSnapshot], version: int, looked_back: int) -> bool:
+    """Whether the newest cursor is there, and those that may still matter: that it names, and of the deciding version.
+
+    looked_back: offsets from the end.
+    """
     if not found:
         return False
+    if not _named(found) <= found.keys():
+        return looked_back >= MAX_NAMED_LOOKBACK_RECORDS
+    return version in found or looked_back >= MAX_UNNAMED_LOOKBACK_RECORDS
+
+
+def _named(found: dict[int, PaneSnapshot]) -> set[int]:
+    """The versions that the newest cursor names and that may still matter."""
+    if not found:
+        return set()
     newest = max(found.values(), key=lambda cursor: cursor.last_offset)
-    needed = {o.model_version for o in newest.others or () if o.watermark_ms >= newest.watermark_ms - MAX_BEHIND_MS}
-    return needed <= found.keys()
+    return {o.model_version for o in newest.others or () if o.watermark_ms >= newest.watermark_ms - MAX_BEHIND_MS}
 
 
 def _cursor(value: bytes | None) -> PaneSnapshot | None:

@@ -94,6 +94,7 @@ def test_all_five_codecs_of_producers_and_of_topics_go_from_transaction_to_reade
         settings.bootstrap,
         settings.drift_panes_topic,
         model=settings.model,
+        version=lambda: 1,
         fits=lambda _: True,
         metrics=WorkerMetrics(),
     )

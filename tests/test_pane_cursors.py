@@ -8,6 +8,8 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.events import PaneSnapshot, VersionMark
 from schemas.settings import Settings, load
+from schemas.topics import MAX_RECORD_BYTES
+from stream_app import pane_cursors
 from stream_app.clients import arguments
 from stream_app.pane_cursors import FIRST_LOOKBACK_RECORDS, CursorReader, Cursors
 from stream_app.worker_metrics import WorkerMetrics
@@ -32,7 +34,9 @@ def cursor(version: int = 1, last_offset: int = 9, partition: int = 0, topic_id:
 
 async def produce(settings: Settings, committed: list[PaneSnapshot], aborted: int) -> None:
     """Cursors of partition 0, then attempts that are aborted, and junk."""
-    producer = AIOKafkaProducer(**arguments(settings.bootstrap), transactional_id=settings.group)
+    producer = AIOKafkaProducer(
+        **arguments(settings.bootstrap), transactional_id=settings.group, max_request_size=MAX_RECORD_BYTES
+    )
     await producer.start()
     try:
         topic = settings.drift_panes_topic
@@ -69,6 +73,7 @@ def test_the_cursor_is_found_behind_any_number_of_aborted_attempts(kafka: Kafka)
             settings.bootstrap,
             settings.drift_panes_topic,
             model="card-transactions",
+            version=lambda: 1,
             fits=lambda found: found.last_offset < 10,
             metrics=metrics,
         )
@@ -79,3 +84,33 @@ def test_the_cursor_is_found_behind_any_number_of_aborted_attempts(kafka: Kafka)
     refused = metrics.registry.get_sample_value
     assert refused("tamiz_drift_cursors_refused_total", {"reason": "log"}) == 1
     assert refused("tamiz_drift_cursors_refused_total", {"reason": "partition"}) >= 1
+
+
+@pytest.mark.kafka
+def test_invented_versions_neither_hide_a_cursor_nor_make_the_search_read_all(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pane_cursors, "MAX_NAMED_LOOKBACK_RECORDS", 2 * FIRST_LOOKBACK_RECORDS)
+    settings = settings_of_its_own(kafka.bootstrap_servers, load({}).state_dir)
+    true, metrics = cursor(1, 8), WorkerMetrics()
+    forged = [cursor(77, 9) for _ in range(2 * FIRST_LOOKBACK_RECORDS)]
+    invented = tuple(VersionMark(model_version=100 + n, watermark_ms=1_000_000) for n in range(30_000))
+    large = msgspec.structs.replace(cursor(77, 9), others=invented)
+    assert len(msgspec.json.encode(large)) > 1_048_576
+
+    async def read(committed: list[PaneSnapshot]) -> Cursors:
+        await produce(settings, committed, 0)
+        reader = CursorReader(
+            settings.bootstrap,
+            settings.drift_panes_topic,
+            model="card-transactions",
+            version=lambda: 1,
+            fits=lambda _: True,
+            metrics=metrics,
+        )
+        return await reader.last_cursors({0})
+
+    assert asyncio.run(read([true, *forged])) == {0: {1: true, 77: forged[-1]}}
+    # The true one is now further back than the search goes for what this one invents.
+    assert asyncio.run(read([*forged, large])) == {0: {77: large}}
+    assert metrics.registry.get_sample_value("tamiz_drift_cursors_refused_total", {"reason": "unfound"}) == 1
