@@ -189,6 +189,11 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
         pytest.param(
             topic("decisions", operations=frozenset({"DESCRIBE"})), ("rights", "decisions", "problem"), id="no rights"
         ),
+        pytest.param(
+            topic("transactions", operations=frozenset({"DESCRIBE"})),
+            ("rights", "transactions", "warning"),
+            id="monitor",
+        ),
         pytest.param(topic("labels", operations=None), ("rights", "labels", "not checked"), id="rights not known"),
         pytest.param(
             topic("labels", config=Unknown("refused")), ("settings of topics", "", "not checked"), id="config refused"

@@ -17,6 +17,7 @@ import yaml
 
 from docs.generate import FOLDER, reference
 from stream_app.broker import EmbeddedBroker
+from tamiz.doctor.topic_checks import NEEDED
 from tests.documentation import PAGES, ROOT, Block, Reader, blocks, environment
 from tests.worker_process import free_port, wait_for
 
@@ -165,6 +166,23 @@ def tables(page: str) -> Iterator[list[list[str]]]:
 @pytest.mark.parametrize("page", PAGES)
 def test_all_rows_of_a_table_have_as_many_cells_as_its_head(page: str) -> None:
     assert [row for rows in tables(page) for row in rows if len(row) != len(rows[0])] == []
+
+
+def test_the_rights_that_the_page_lists_by_program_are_those_that_the_doctor_asks_for() -> None:
+    (rows,) = [rows for rows in tables("deployment.md") if rows[0][:3] == ["program", "`READ`", "`WRITE`"]]
+    listed = {
+        (topic, operation, row[0])
+        for row in rows[2:]
+        for operation, cell in zip(("READ", "WRITE"), row[1:3], strict=True)
+        for topic in re.findall(r"`([\w-]+)`", cell)
+    } | {(topic, "DESCRIBE", row[0]) for row in rows[2:] for topic in re.findall(r"`DESCRIBE` on `([\w-]+)`", row[3])}
+    asked = {
+        (topic, operation, program)
+        for topic, operations in NEEDED.items()
+        for operation, programs in operations.items()
+        for program in programs.split(", ")
+    }
+    assert listed == asked
 
 
 def test_every_test_that_a_guarantee_names_exists() -> None:

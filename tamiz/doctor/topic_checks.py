@@ -14,17 +14,21 @@ MONTH_DAYS = 35  # that a monthly report reads
 COMPACTED = {"redrives": "it is read as a table of what was sent back", "drift-panes": "cursors must outlive retention"}
 EVENTS = ("transactions", "labels", "decisions", "dead-letters")  # every record counts, not the last of each key
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
-NEEDED = {  # operations on each topic, and the programs that need them
-    "transactions": {"READ": "worker, retrainer, redrive", "WRITE": "redrive"},
-    "decisions": {"WRITE": "worker", "READ": "monitor, dashboard"},
-    "dead-letters": {"WRITE": "worker, notifier", "READ": "redrive, dashboard"},
+NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
+    "transactions": {
+        "READ": "worker, retrainer, dashboard, redrive, explain, shadow",
+        "WRITE": "redrive",
+        "DESCRIBE": "monitor",
+    },
+    "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain"},
+    "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
     "labels": {"READ": "monitor, retrainer"},
-    "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard"},
-    "drift-reports": {"WRITE": "monitor", "READ": "dashboard"},
+    "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
+    "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard"},
-    "retrain-requests": {"WRITE": "monitor", "READ": "retrainer"},
-    "model-events": {"WRITE": "retrainer, models", "READ": "worker, notifier, dashboard"},
+    "retrain-requests": {"WRITE": "monitor, retrain", "READ": "retrainer"},
+    "model-events": {"WRITE": "retrainer, dashboard, models", "READ": "worker, retrainer, notifier, dashboard"},
 }
 
 
