@@ -1,7 +1,7 @@
 """Read topics as a bystander: no consumer group, no commits, and only what is committed is seen."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from kafka import TopicPartition
@@ -46,7 +46,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
             bootstrap_timeout_ms=15_000,
         )
     try:
-        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        partitions = partitions_of(consumer, [topic])
         if not partitions:
             raise BrokerError(f"there is no topic {topic} at {bootstrap}; `tamiz topics create` makes it")
         consumer.assign(partitions)
@@ -63,13 +63,15 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
         consumer.close()
 
 
+def partitions_of(consumer: Any, topics: Collection[str]) -> list[TopicPartition]:
+    """The topics' partitions, as far as the client knows them."""
+    return [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+
+
 def has_more_partitions(consumer: Any) -> bool:
     """Whether a topic that is read by hand was given partitions that are not assigned; asks what the client knows."""
     assigned = consumer.assignment()
-    known = {
-        TopicPartition(t, p) for t in {tp.topic for tp in assigned} for p in consumer.partitions_for_topic(t) or ()
-    }
-    return bool(known - assigned)
+    return bool(set(partitions_of(consumer, {p.topic for p in assigned})) - assigned)
 
 
 def read_to_end(

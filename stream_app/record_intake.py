@@ -20,6 +20,7 @@ from stream_app.reading import Record
 
 LOG_INTERVAL_S = 10.0
 LOG_LINES = 5
+SUMMARY_INTERVAL_S = 300.0
 MAX_REASON_LENGTH = 300  # characters of what the log says of a record
 MINUTE_MS = 60_000
 
@@ -46,6 +47,8 @@ class RecordIntake:
         self._interval: dict[str, tuple[float, int]] = {}  # by topic: when it began, lines since
         self._silent: Counter[str] = Counter()  # by topic, since its last line
         self.passed_over: Counter[str] = Counter()  # by topic
+        self._summarized = 0  # of those, when the last summary was logged
+        self._summary_due_s = time.monotonic() + SUMMARY_INTERVAL_S
 
     def read(self, record: Record, type_: type[T]) -> T | None:
         """The record's value; None, and counted, where it is not of the type or cannot be true."""
@@ -82,3 +85,16 @@ class RecordIntake:
         others = f" ({self._silent[topic]} others since the last line)" if self._silent[topic] else ""
         self._silent[topic] = 0
         self._log.warning("%s is %s: %s%s", place, self._what, printable(why, MAX_REASON_LENGTH), others)
+
+    def log_summary(self, *, at_once: bool = False) -> None:
+        """For a process without a metrics page: log how many records of each topic were passed over since its start.
+
+        No line when none was added since the last one, nor, unless `at_once`, within `SUMMARY_INTERVAL_S` after it.
+        """
+        total = self.passed_over.total()
+        if total == self._summarized or not (at_once or time.monotonic() >= self._summary_due_s):
+            return
+        self._summarized = total
+        self._summary_due_s = time.monotonic() + SUMMARY_INTERVAL_S
+        counts = ", ".join(f"{n} of {topic}" for topic, n in sorted(self.passed_over.items()))
+        self._log.warning("records passed over since the start: %s", counts)

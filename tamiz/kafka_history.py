@@ -53,4 +53,5 @@ def read_kafka_history(
         for record in records:
             if (label := intake.read(record, Label)) is not None:
                 found.observe_label(label)
+    intake.log_summary(at_once=True)
     return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

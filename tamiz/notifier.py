@@ -23,6 +23,7 @@ from monitoring.notices import RANK, Notification, notification
 from schemas.events import DriftAlert, ModelEvent, Rejection
 from schemas.settings import Settings
 from stream_app import dead_letters
+from stream_app.reading import has_more_partitions, partitions_of
 from stream_app.record_intake import RecordIntake
 from tamiz.delivery import ONCE, Delivery, Patience, deliver
 from tamiz.receivers import Receiver
@@ -55,15 +56,21 @@ class Notifier:
         self._committed: dict[TopicPartition, int] = {}
 
     def begin(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        """Go on where this notifier was, else where the one before it was, else at the end: nobody needs old news."""
+        """Go on where this notifier was, else where the one before it was, else at the end: nobody needs old news.
+
+        A partition that was added to a topic which is read already is read from its beginning.
+        """
         self._consumer = consumer
         consumer.assign(partitions)
         names = {receiver.name for receiver in self._receivers}
+        commits = {p: consumer.committed(p, metadata=True) for p in partitions if p not in self._offsets}
+        begun = {p.topic for p in self._offsets} | {p.topic for p, found in commits.items() if found}
         for partition in partitions:
-            if partition not in self._offsets:
-                found = consumer.committed(partition, metadata=True)
+            if partition in commits:
+                found = commits[partition]
                 self._marks[partition] = read_mark(found.metadata if found else "")
-                self._offsets[partition] = found.offset if found else consumer.end_offsets([partition])[partition]
+                start = consumer.beginning_offsets if partition.topic in begun else consumer.end_offsets
+                self._offsets[partition] = found.offset if found else start([partition])[partition]
                 if lost := set(self._marks[partition].held) - names:
                     log.warning("%s: no such receiver now; what was held back from it is not told", ", ".join(lost))
                 self._marks[partition].held = {r: c for r, c in self._marks[partition].held.items() if r in names}
@@ -75,6 +82,11 @@ class Notifier:
         self._producer = producer
         with ThreadPoolExecutor(max(1, len(self._receivers)), "receiver") as pool:
             while not self._stop.is_set():
+                self._intake.log_summary()
+                if has_more_partitions(self._consumer):
+                    log.info("partitions were added: they are read from their beginning")
+                    topics = sorted({p.topic for p in self._offsets})
+                    self.begin(self._consumer, partitions_of(self._consumer, topics))
                 polled = self._consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
                 for partition, records in polled.items():
                     for record in records:
@@ -84,6 +96,10 @@ class Notifier:
                     if self._offsets[partition] != self._committed.get(partition):
                         self._commit(partition)
                 self._tell_digests()
+
+    def log_summary(self) -> None:
+        """Log how many records were passed over, if any were since that was last logged."""
+        self._intake.log_summary(at_once=True)
 
     def _tell(self, record: Any, partition: TopicPartition, pool: ThreadPoolExecutor) -> None:
         mark = self._marks[partition]

@@ -14,6 +14,7 @@ from monitoring.notices import Notification
 from schemas.errors import BrokerError, ModelUnavailable
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments, reaching
+from stream_app.reading import METADATA_MAX_AGE_MS, partitions_of
 from tamiz.delivery import PATIENT, Patience
 from tamiz.notifier import Notifier, group
 from tamiz.receivers import ReportOf, receivers
@@ -54,6 +55,7 @@ def serve(
                 raise BrokerError(str(error)) from None
             log.warning("%s; trying again in %d s", error, RETURN_S)
             stop.wait(RETURN_S)
+    notifier.log_summary()
 
 
 def report_of(settings: Settings) -> ReportOf:
@@ -90,6 +92,7 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             bootstrap_timeout_ms=15_000,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         stack.callback(consumer.close)
         producer = KafkaProducer(
@@ -104,7 +107,7 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
         stack.callback(producer.close, timeout=5)
         partitions = []
         for topic in (settings.drift_alerts_topic, settings.model_events_topic):
-            found = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+            found = partitions_of(consumer, [topic])
             if not found:
                 raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
             partitions += found

@@ -18,7 +18,7 @@ from schemas.events import ModelEvent, RetrainRequest
 from schemas.sanitize import printable
 from schemas.settings import Settings
 from stream_app.clients import RecordConsumer, arguments, reaching
-from stream_app.reading import read_to_end
+from stream_app.reading import METADATA_MAX_AGE_MS, has_more_partitions, partitions_of, read_to_end
 from stream_app.record_intake import RecordIntake
 from training.apart import BY
 from training.retrainer import Progress, Retrainer
@@ -40,6 +40,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
     intake = RecordIntake(settings, log, what="no request that can be answered, and is passed over")
     past = RecordIntake(settings, log)
     while not stop.is_set():
+        past.log_summary()
         try:
             with _clients(settings) as (consumer, producer):
                 progress = Progress(_past(settings, past))
@@ -62,6 +63,8 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                 raise BrokerError(str(error)) from None
             log.warning("%s; trying again in %d s", error, RETURN_S)
             stop.wait(RETURN_S)
+    intake.log_summary(at_once=True)
+    past.log_summary(at_once=True)
 
 
 def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
@@ -93,6 +96,10 @@ def answer_all(
     service again at every start. Raises KafkaError and BrokerError.
     """
     while not stop.is_set():
+        intake.log_summary()
+        if has_more_partitions(consumer):
+            log.info("partitions were added: they are read from their beginning")
+            consumer.assign(partitions_of(consumer, {p.topic for p in consumer.assignment()}))
         for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
             passed = None  # an offset up to which nothing was asked for, not committed yet
             for record in records:
@@ -162,6 +169,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             bootstrap_timeout_ms=15_000,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         stack.callback(consumer.close)
         producer = KafkaProducer(
@@ -174,7 +182,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
         )
         stack.callback(producer.close, timeout=5)
         topic = settings.retrain_requests_topic
-        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        partitions = partitions_of(consumer, [topic])
         if not partitions:
             raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
         consumer.assign(partitions)

@@ -20,6 +20,7 @@ from schemas.events import DriftAlert, ModelEvent
 from schemas.settings import Settings
 from stream_app import dead_letters
 from stream_app.redrive import redrive
+from tamiz import notifying as notifying_module
 from tamiz.delivery import Patience
 from tamiz.notifier import Notifier
 from tamiz.notifying import clients, serve
@@ -29,7 +30,7 @@ from tests.receiving import HttpReceiver, MailReceiver, http_receiver, mail_rece
 from tests.small_bundle import small_bundle
 from tests.test_notices import ALERT, EVENT
 from tests.test_receivers import SECRET, is_ours
-from tests.worker_process import read_topic, running, settings_of_its_own, wait_for
+from tests.worker_process import add_partition, read_topic, running, settings_of_its_own, wait_for
 from training import registry
 
 QUICK = Patience(attempts=3, first_pause_s=0.01)
@@ -95,13 +96,15 @@ def notifying(settings: Settings, patience: Patience = QUICK) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-def send(settings: Settings, *records: DriftAlert | ModelEvent | bytes | None, topic: str = "") -> None:
+def send(
+    settings: Settings, *records: DriftAlert | ModelEvent | bytes | None, topic: str = "", partition: int | None = None
+) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     try:
         for record in records:
             home = settings.drift_alerts_topic if isinstance(record, DriftAlert) else settings.model_events_topic
             value = record if record is None or isinstance(record, bytes) else msgspec.json.encode(record)
-            producer.send(topic or home, key=b"card-transactions", value=value).get(30)
+            producer.send(topic or home, key=b"card-transactions", value=value, partition=partition).get(30)
     finally:
         producer.close()
 
@@ -136,8 +139,9 @@ def reported(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.mark.kafka
 def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_starts(
-    reported: Settings, town: Town
+    reported: Settings, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(notifying_module, "METADATA_MAX_AGE_MS", 500)
     settings = reported
     send(settings, ALERT, change(EVENT, "retained"))  # before there was a notifier: old news
     with notifying(settings), onlooker(settings) as committed:
@@ -171,8 +175,12 @@ def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_
     send(settings, change(EVENT, "rolled-back"))  # while there is none
     with notifying(settings), onlooker(settings) as committed:
         wait_for(lambda: committed() == (7, 12), 120, lambda: f"{town.told()} {committed()}")
-    assert town.told() == (5, 5, 5)
-    assert b"rolled-back" in town.slack.requests[-1].body
+        assert town.told() == (5, 5, 5)
+        assert b"rolled-back" in town.slack.requests[-1].body
+        add_partition(settings, settings.model_events_topic)  # while it runs: nothing that is there is old news
+        send(settings, change(EVENT, "retained"), partition=1)
+        wait_for(lambda: town.told() == (6, 6, 6), 60, lambda: f"{town.told()}")
+    assert b"retained" in town.slack.requests[-1].body
 
 
 @pytest.mark.kafka

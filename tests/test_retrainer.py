@@ -27,7 +27,7 @@ from tests.conftest import Kafka
 from tests.scored_world import learned, month
 from tests.small_bundle import small_bundle
 from tests.trainings import dies, hangs, leaves_a_line, needs_its_file
-from tests.worker_process import environment, settings_of_its_own, wait_for
+from tests.worker_process import add_partition, environment, settings_of_its_own, wait_for
 from training import claims, moves, registry
 from training.apart import Training
 from training.retrainer import Progress, Retrainer
@@ -210,11 +210,11 @@ def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
 
 
 @contextlib.contextmanager
-def onlooker(settings: Settings) -> Iterator[Callable[[], int | None]]:
-    """Up to which offset the retrainer has answered, whenever asked."""
+def onlooker(settings: Settings) -> Iterator[Callable[..., int | None]]:
+    """Up to which offset of a partition (0 unless another is named) the retrainer has answered, whenever asked."""
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=f"{settings.group}-retrainer")
     try:
-        yield lambda: consumer.committed(TopicPartition(settings.retrain_requests_topic, 0))
+        yield lambda partition=0: consumer.committed(TopicPartition(settings.retrain_requests_topic, partition))
     finally:
         consumer.close()
 
@@ -300,6 +300,32 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
     assert moves.history(world)[-1].loop_id == LOOP
 
 
+@pytest.mark.kafka
+def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retraining, "METADATA_MAX_AGE_MS", 500)
+    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
+    topic, stop = settings.retrain_requests_topic, threading.Event()
+    service = threading.Thread(target=serve, args=(settings, None, stop))
+    service.start()
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    try:
+        with onlooker(settings) as committed:
+            producer.send(topic, value=b"no request", partition=0).get(30)
+            wait_for(lambda: committed() == 1, 60)
+            add_partition(settings, topic)
+            producer.close()
+            producer = KafkaProducer(bootstrap_servers=settings.bootstrap)  # it knows of the new one
+            producer.send(topic, value=b"no request", partition=1).get(30)
+            wait_for(lambda: committed(1) == 1, 60)
+    finally:
+        stop.set()
+        producer.close()
+        service.join(30)
+    assert f"records passed over since the start: 2 of {topic}" in caplog.text
+
+
 def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,6 +341,12 @@ def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_pass
 
     class Polled:
         committed = 0
+
+        def assignment(self) -> set[TopicPartition]:
+            return {TopicPartition("retrain-requests", 0)}
+
+        def partitions_for_topic(self, topic: str) -> set[int]:
+            return {0}
 
         def poll(self, **_: int) -> dict[TopicPartition, list[Any]]:
             stop.set() if self.committed else None

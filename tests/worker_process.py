@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import NewPartitions
 
 from schemas.settings import Settings, as_environment, load
 from schemas.topics import table
@@ -131,6 +132,12 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
     )
     create_topics(bootstrap, table(settings), settings.replication_factor)
     return settings
+
+
+def add_partition(settings: Settings, topic: str) -> None:
+    """Give a topic of one partition a second one."""
+    with admin(settings.bootstrap) as client:
+        client.create_partitions({topic: NewPartitions(2)})
 
 
 def make_anew(settings: Settings, topic: str) -> None:
