@@ -12,12 +12,14 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
+from schemas.cluster import Secret
 from schemas.settings import Settings, load
 from stream_app.broker import EmbeddedBroker
 from stream_app.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
 from tests.broken_payloads import payload
 from tests.worker_process import environment, running_worker, settings_of_its_own, wait_for
 
+NOWHERE = Secret("http://127.0.0.1:9/")  # a channel, so that the notifier has one
 KUBERNETES_KILLS_AFTER_S = 45
 
 
@@ -56,12 +58,14 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(tra
             services = [
                 subprocess.Popen(
                     [sys.executable, "-m", "tamiz", command],
-                    env=environment(msgspec.structs.replace(made, monitor_port=0, dashboard_port=0)),
+                    env=environment(
+                        msgspec.structs.replace(made, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
+                    ),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd=tmp_path,
                 )
-                for command in ("monitor", "retrainer", "dashboard")
+                for command in ("monitor", "retrainer", "dashboard", "notifier")
             ]
             try:
                 for settings in (made, exact):
