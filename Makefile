@@ -22,10 +22,10 @@ $(READY): requirements.lock pyproject.toml
 demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, retraining, swap
 	$(BIN)/tamiz demo
 
-test: setup check  ## all checks and all tests, on real Kafka brokers (12 minutes on two cores)
+test: setup check  ## all checks and all tests, on real Kafka brokers (14 minutes on two cores)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
-coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (12 minutes)
+coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (14 minutes)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
 		--cov schemas --cov monitoring --cov training --cov stream_app --cov tamiz
 

@@ -61,7 +61,8 @@ def warn(text: str) -> None:
 
 def say_json(record: object, *, indent: int = 2) -> None:
     """A record on standard output, for machines; it may be read on a terminal all the same. indent: -1 for one line."""
-    encoded = msgspec.json.format(msgspec.json.encode(sanitize.masked(msgspec.to_builtins(record))), indent=indent)
+    values = msgspec.json.decode(msgspec.json.encode(record))  # built-in ones, also where a part is encoded already
+    encoded = msgspec.json.format(msgspec.json.encode(sanitize.masked(values)), indent=indent)
     print(sanitize.json_line(encoded.decode()))
 
 

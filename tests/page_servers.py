@@ -87,9 +87,18 @@ def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Itera
     finally:
         run(page.stop())
         run(pages.stop())
+        run(_end_of_tasks())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _end_of_tasks() -> None:
+    """End what a server still reads of requests that never became whole: a closed loop would drop it, and log that."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def request(method: str, path: str, headers: dict[str, str | bytes] | None = None, body: bytes = b"") -> bytes:

@@ -357,7 +357,7 @@ def test_any_workers_any_crashes_and_any_replay_give_the_counts_of_one_offline_p
             for one in counted.closed if survives else counted.closed[: chance.randint(0, len(counted.closed))]:
                 live.merge(one)
             if survives:
-                topic[p] = counted.open, counted.cursor
+                topic[p] = (*counted.open, *counted.held), counted.cursor
                 deliver(live, counted)
                 closed += closed_by(live)
                 committed[p] = stop
