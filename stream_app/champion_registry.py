@@ -119,7 +119,11 @@ class ChampionRegistry:
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{kept}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
                 )
-                os.replace(found, folder)
+                try:
+                    os.replace(found, folder)
+                except OSError:
+                    if not folder.is_dir():  # else another program of this machine was first; its digest is checked
+                        raise
         except ModelIncompatible:
             raise
         except Exception as error:  # every kind of store that MLflow knows has errors of its own, and none may end us

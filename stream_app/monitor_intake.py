@@ -42,7 +42,8 @@ class KnownVersions:
         """registered: those of the registry; whatever it raises is taken for one that is away. kept: those on disk."""
         self._registered = registered
         self._kept = kept
-        self._known: frozenset[int] = frozenset()
+        self._on_disk: frozenset[int] = frozenset()  # each of these two is written by one thread
+        self._in_registry: frozenset[int] = frozenset()
         self._answered_at = float("-inf")  # start of the last look-up that the registry answered
         self._ended_at = float("-inf")  # end of the last look-up, answered or not
         self._is_away = False
@@ -54,16 +55,16 @@ class KnownVersions:
         since: monotonic seconds, when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
         while it is away.
         """
-        if version in self._known:
+        if version in self._on_disk or version in self._in_registry:
             return True
         if self._answered_at < since:
             self._ask()
-        if version in self._known:
+        if version in self._on_disk or version in self._in_registry:
             return True
         return False if self._answered_at >= since else None
 
     def _ask(self) -> None:
-        self._known |= frozenset(self._kept())
+        self._on_disk |= frozenset(self._kept())
         if self._look_up is None or not self._look_up.is_alive():
             interval_s = AWAY_INTERVAL_S if self._is_away else LOOK_UP_INTERVAL_S
             if time.monotonic() - self._ended_at < interval_s:
@@ -77,7 +78,7 @@ class KnownVersions:
     def _look(self) -> None:
         started = time.monotonic()
         try:
-            self._known |= frozenset(self._registered())
+            self._in_registry |= frozenset(self._registered())
             self._answered_at, self._is_away = started, False
         except Exception as error:  # every kind of store that MLflow knows has errors of its own
             self._is_away = True
@@ -199,6 +200,8 @@ class MonitorIntake:
                 found[report.model_version] = max(report.until_ms, found.get(report.model_version, report.until_ms))
             if found:
                 break
+        self._held.clear()  # what was looked at here comes again, in its order
+        self._held_bytes = 0
         return found
 
     def _hold(self, since: float, record: Record, snapshot: PaneSnapshot) -> None:

@@ -69,7 +69,8 @@ class Outbox:
     def flush(self) -> None:
         """Send what waits and wait for the answers; does nothing within `RETRY_S` after a refusal.
 
-        Raises BrokerError when `MAX_WAITING` records wait: after a new start they are evaluated again.
+        When more than `MAX_WAITING` records wait, the oldest reports are dropped and counted; no alert is. Raises
+        BrokerError when so many alerts and requests wait: after a new start they are evaluated again.
         """
         if self._waiting and time.monotonic() >= self._retry_at_s:
             urgent = [record for record in self._waiting if record.topic != self._last_topic]
@@ -79,10 +80,21 @@ class Outbox:
             at_once = 1 if self._is_retry else FLUSH_RECORDS
             self._settle(reports, refused := self._send(reports, at_once=at_once))
             self._is_retry = bool(failed or refused)
+        self._drop_reports()
         self._on_waiting(len(self._waiting))
         if len(self._waiting) >= MAX_WAITING:
             first_topic = self._waiting[0].topic
             raise BrokerError(f"{len(self._waiting)} records are refused, the first by the topic {first_topic}")
+
+    def _drop_reports(self) -> None:
+        # A later report carries the mark, and waits for the alerts as these did.
+        excess = len(self._waiting) - MAX_WAITING + 1
+        dropped = [record for record in self._waiting if record.topic == self._last_topic][: max(0, excess)]
+        if dropped:
+            self._settle(dropped, set())
+            log.error("%d reports are dropped: more than %d records wait for alerts", len(dropped), MAX_WAITING)
+            for record in dropped:
+                self._on_refused(record.topic)
 
     def clear(self) -> None:
         """Forget what waits, as it will be evaluated again."""

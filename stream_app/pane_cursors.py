@@ -76,8 +76,8 @@ class CursorReader:
     async def _search(
         self, consumer: AIOKafkaConsumer, places: list[TopicPartition], ends: dict[TopicPartition, int]
     ) -> Cursors:
-        consumer.assign(places)
         begins = await consumer.beginning_offsets(places)
+        consumer.assign(places)  # no await from here to `seek`: the client would begin to read from the earliest offset
         found: Cursors = {place.partition: {} for place in places}
         searched = {place: ends[place] for place in places}  # from here on
         lookback, version = FIRST_LOOKBACK_RECORDS, self._version()

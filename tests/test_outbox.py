@@ -98,3 +98,18 @@ def test_more_than_the_outbox_holds_ends_the_round_so_that_it_is_evaluated_again
         box.add("alerts", str(n), ALERT)
     with pytest.raises(BrokerError, match="3 records are refused, the first by the topic alerts"):
         box.flush()
+
+
+def test_of_more_than_the_outbox_holds_the_oldest_reports_give_way_and_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
+    counted: list[str] = []
+    box = Outbox(lambda: None, last_topic="reports", on_refused=counted.append, on_waiting=lambda n: None)
+    box._retry_at_s = float("inf")
+    box.add("alerts", "0", ALERT)
+    for n in range(4):
+        box.add("reports", str(n), ALERT)
+    box.flush()
+    assert [(record.topic, record.key) for record in box._waiting] == [("alerts", b"0"), ("reports", b"3")]
+    assert counted == ["reports"] * 3
