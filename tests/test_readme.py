@@ -46,13 +46,19 @@ def test_every_command_stands_in_the_readme() -> None:
     assert written == names
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)`", README))))
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)`", README + CONTRIBUTING))))
 def test_every_make_target_it_names_exists(target: str) -> None:
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.M)
 
 
-def test_every_file_it_names_exists() -> None:
-    named = set(
-        re.findall(r"`((?:schemas|training|monitoring|stream_app|tamiz|tests|docs|benchmarks)/[\w./-]+)`", README)
-    )
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_every_file_it_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    folders = "schemas|training|monitoring|stream_app|tamiz|tests|docs|benchmarks|chaos|deploy"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
+    named |= set(re.findall(r"\]\(((?!http|#)[\w./-]+)(?:#[\w-]+)?\)", text))
+    assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
