@@ -1,4 +1,4 @@
-"""The chain of a log: each entry names the entry before it, so that an edit or a deletion is found by whoever reads.
+"""The chain of a log: each entry names the entry before it, so that an edit or a deletion is found on reading.
 
     1 <- 2 <- 3 <- 4      every arrow: number and SHA-256 of the entry before
          2 <- 3'          written at the same time as 3, and later in order: it does not hold

@@ -136,8 +136,8 @@ def log_name(model: str) -> str:
 def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Head] = ()) -> Standing:
     """What a log comes to.
 
-    found: number and tags of each version of its registered model, in any order. heads: entries that were the log's
-    last at some time, by whoever remembers them.
+    found: number and tags of each version of its registered model, in any order. heads: remembered entries,
+    each the log's last at some time.
     """
     raw = {number: tags.get(ENTRY_TAG, "") for number, tags in sorted(found, key=lambda pair: pair[0])}
     digests = {number: entry_sha256(number, text) for number, text in raw.items()}

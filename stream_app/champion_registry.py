@@ -63,7 +63,7 @@ class ChampionRegistry:
         return self._standing
 
     def remember(self, head: Head) -> None:
-        """Hold the history to an entry that it had when it was last read, by whoever kept it."""
+        """Hold the history to an entry that it had when the caller last read it."""
         self._head = head
 
     def ask(self) -> tuple[int | None, Standing]:

@@ -2,8 +2,7 @@
 
 The history of promotions counts, not the alias: an alias that differs was set by somebody else, and is shown, or
 served where `unrecorded_champion` says so. A bundle is downloaded to `state_dir/models/NAME/VERSION/`, held to the
-digest that
-the history names for it, tried in a child process, and only then named as the one to fall back on
+digest that the history names for it, tried in a child process, and only then named as the one to fall back on
 (`champion.json`), so that neither a half-written download nor an exchanged one is ever served.
 """
 
@@ -209,18 +208,16 @@ class ModelStore:
         judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
         # The history counts; a tag is what somebody may have set meanwhile.
         wanted = {"the history of promotions": judged, "the version's tag": tag if judged is None else None}
-        was_kept = folder.is_dir()
-        if not was_kept:
+        sha256 = None
+        if folder.is_dir():
+            try:
+                sha256 = check_digest(folder, wanted)
+            except ModelIncompatible:
+                if self._is_last_served(folder, registered.version) and judged is None:
+                    raise  # a tag alone says otherwise
+                shutil.rmtree(folder, ignore_errors=True)  # it was damaged on disk
+        if sha256 is None:
             self._registry.download(registered.run_id, folder)
-        try:
-            sha256 = check_digest(folder, wanted)
-        except ModelIncompatible:
-            if was_kept and self._is_last_served(folder, registered.version) and judged is None:
-                raise  # a tag alone says otherwise
-            shutil.rmtree(folder, ignore_errors=True)
-            if not was_kept:
-                raise
-            self._registry.download(registered.run_id, folder)  # it was damaged on disk
             sha256 = self._check_download(folder, wanted)
         if tag not in (None, sha256):
             log.warning("version %d: its tag names another bundle than the history of promotions", registered.version)

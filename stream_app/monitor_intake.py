@@ -25,11 +25,11 @@ from stream_app.record_intake import RecordIntake
 T = TypeVar("T", Decision, DriftReport)
 log = logging.getLogger("tamiz.monitor")
 
-AWAY_INTERVAL_S = 5.0  # the same, while the registry does not answer
 MAX_WAIT_S = 1.0  # for the registry to answer, before what asks is held
 MAX_HELD_RECORDS = 2_000  # snapshots of versions of which the registry has not said whether they are registered
 MAX_HELD_BYTES = 32 * 1024 * 1024
 LOOK_UP_INTERVAL_S = 1.0  # at least, between two questions to the registry or the broker about unknown things
+AWAY_INTERVAL_S = 5.0  # the same, while the registry does not answer
 TIMEOUT_MS = 5_000
 LOOKED_BACK = (50, 5_000)  # reports from the end of each partition; the second when the first are all none of ours
 CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each partition
@@ -55,13 +55,14 @@ class KnownVersions:
         since: monotonic seconds, when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
         while it is away.
         """
-        if version in self._on_disk or version in self._in_registry:
-            return True
-        if self._answered_at < since:
+        if not self._is_known(version) and self._answered_at < since:
             self._ask()
-        if version in self._on_disk or version in self._in_registry:
+        if self._is_known(version):
             return True
         return False if self._answered_at >= since else None
+
+    def _is_known(self, version: int) -> bool:
+        return version in self._on_disk or version in self._in_registry
 
     def _ask(self) -> None:
         self._on_disk |= frozenset(self._kept())
@@ -200,8 +201,7 @@ class MonitorIntake:
                 found[report.model_version] = max(report.until_ms, found.get(report.model_version, report.until_ms))
             if found:
                 break
-        self._held.clear()  # what was looked at here comes again, in its order
-        self._held_bytes = 0
+        self._held, self._held_bytes = deque(), 0  # what was looked at here comes again, in its order
         return found
 
     def _hold(self, since: float, record: Record, snapshot: PaneSnapshot) -> None:

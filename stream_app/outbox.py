@@ -28,7 +28,7 @@ CLOSE_TIMEOUT_S = 5
 MAX_REASON_LENGTH = 300  # characters of an error in the log
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class OutboxRecord(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A record that is to be published."""
 
     topic: str
@@ -56,20 +56,20 @@ class Outbox:
         self._last_topic = last_topic
         self._on_refused = on_refused
         self._on_waiting = on_waiting
-        self._waiting: list[Outgoing] = []
+        self._waiting: list[OutboxRecord] = []
         self._is_retry = False  # records are sent one by one, so that one that is refused fails no other
         self._retry_at_s = 0.0  # monotonic clock
 
     def add(self, topic: str, key: str, record: msgspec.Struct) -> None:
         """Put a record behind the others."""
-        self._waiting.append(Outgoing(topic=topic, key=key.encode(), value=msgspec.json.encode(record)))
+        self._waiting.append(OutboxRecord(topic=topic, key=key.encode(), value=msgspec.json.encode(record)))
         if len(self._waiting) >= FLUSH_RECORDS:
             self.flush()
 
     def flush(self) -> None:
         """Send what waits and wait for the answers; does nothing within `RETRY_S` after a refusal.
 
-        When more than `MAX_WAITING` records wait, the oldest reports are dropped and counted; no alert is. Raises
+        When `MAX_WAITING` records wait, the oldest reports are dropped and counted; no alert is. Raises
         BrokerError when so many alerts and requests wait: after a new start they are evaluated again.
         """
         if self._waiting and time.monotonic() >= self._retry_at_s:
@@ -106,16 +106,16 @@ class Outbox:
             self._producer.close(timeout=CLOSE_TIMEOUT_S)
             self._producer = None
 
-    def _settle(self, attempted: Sequence[Outgoing], failed: set[Outgoing]) -> None:
+    def _settle(self, attempted: Sequence[OutboxRecord], failed: set[OutboxRecord]) -> None:
         done = set(attempted) - failed
         self._waiting = [record for record in self._waiting if record not in done]
 
-    def _send(self, records: Sequence[Outgoing], *, at_once: int) -> set[Outgoing]:
+    def _send(self, records: Sequence[OutboxRecord], *, at_once: int) -> set[OutboxRecord]:
         """Send records, `at_once` before their answers are waited for; those that failed.
 
         What is refused fails all that is in its batch, and its producer for good: the next ones get a new producer.
         """
-        failed: dict[Outgoing, Exception] = {}
+        failed: dict[OutboxRecord, Exception] = {}
         for start in range(0, len(records), at_once):
             found = self._try(records[start : start + at_once])
             failed |= found
@@ -138,8 +138,8 @@ class Outbox:
             )
         return set(failed)
 
-    def _try(self, records: Sequence[Outgoing]) -> dict[Outgoing, Exception]:
-        failed: dict[Outgoing, Exception] = {}
+    def _try(self, records: Sequence[OutboxRecord]) -> dict[OutboxRecord, Exception]:
+        failed: dict[OutboxRecord, Exception] = {}
         futures = []
         for record in records:
             try:
