@@ -336,5 +336,13 @@ class Monitor:
 
 def _producer(settings: Settings) -> Any:
     return KafkaProducer(
-        **arguments(settings.bootstrap), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+        **arguments(settings.bootstrap),
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        # An attempt of the outbox, its two halves one after the other, ends before the monitor counts as stalled.
+        bootstrap_timeout_ms=10_000,
+        max_block_ms=10_000,
+        request_timeout_ms=10_000,
+        delivery_timeout_ms=20_000,
     )

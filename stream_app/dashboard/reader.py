@@ -14,6 +14,7 @@ from schemas.errors import BrokerError
 from schemas.events import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
 from schemas.sanitize import without_credentials
 from schemas.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
 from stream_app import dead_letters
 from stream_app.clients import RecordConsumer, arguments, reaching
 from stream_app.dashboard.feed import Feed
@@ -78,7 +79,11 @@ class Reader(threading.Thread):
         with ExitStack() as stack:
             with reaching(s.bootstrap):
                 consumer = _consumer(
-                    s, max_poll_records=5_000, fetch_max_wait_ms=POLL_MS, metadata_max_age_ms=METADATA_MAX_AGE_MS
+                    s,
+                    keep_bytes=MAX_RECORD_BYTES,  # of the records on drift-panes
+                    max_poll_records=5_000,
+                    fetch_max_wait_ms=POLL_MS,
+                    metadata_max_age_ms=METADATA_MAX_AGE_MS,
                 )
                 stack.callback(consumer.close)
                 transactions = _consumer(s, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=20)
