@@ -17,6 +17,7 @@ ENV PATH=/opt/tamiz/bin:$PATH \
     TAMIZ_STATE_DIR=/var/lib/tamiz
 COPY --from=build /opt/tamiz /opt/tamiz
 COPY schemas /app/schemas
+COPY scoring /app/scoring
 COPY monitoring /app/monitoring
 COPY training /app/training
 COPY stream_app /app/stream_app

@@ -27,7 +27,7 @@ test: setup check  ## all checks and all tests, on real Kafka brokers (14 minute
 
 coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (14 minutes)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
-		--cov schemas --cov monitoring --cov training --cov stream_app --cov tamiz
+		--cov schemas --cov scoring --cov monitoring --cov training --cov stream_app --cov tamiz
 
 docs: setup  ## the documentation as pages, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -36,19 +36,19 @@ reference: setup  ## docs/reference/, written anew from the code
 	$(BIN)/python -m docs.generate
 
 pictures: setup  ## the page's two pictures in docs/images/, from a real run of the demo (3 minutes)
-	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.screenshots
 
 bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
-	$(BIN)/python -m benchmarks.drift
+	$(BIN)/python -m benchmarks.drift.drift_benchmark
 
 bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency, growth and the page (26 minutes)
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.growth
-	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.dashboard_overhead
 
 profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
-	$(BIN)/python -m benchmarks.profile
+	$(BIN)/python -m benchmarks.components.profile
 
 # The peers' own dependencies stay out of .venv: what is served never needs them.
 .venv-bench/.ready: requirements-bench.lock $(READY)
@@ -57,7 +57,7 @@ profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
 	@touch $@
 
 bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
-	$(BIN)/python -m benchmarks.batch_scoring
+	$(BIN)/python -m benchmarks.components.batch_scoring
 
 airflow: .venv-airflow/.ready  ## the DAGs of deploy/airflow, loaded by a real Airflow
 	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.charts import latencies
-from benchmarks.stage import PEERS_PYTHON, ROOT, Stage, staged
-from schemas.settings import Settings
-from stream_app.topic_admin import partition_counts
-from training.moves import promote
+from benchmarks.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, staged
+from schemas.configuration.settings import Settings
+from stream_app.kafka.topic_admin import partition_counts
 from training.pipeline import train
+from training.registry.version_transitions import promote
 
 RATES = (200, 2_000, 10_000)
 SWAPPED_AT = 2_000
@@ -31,8 +31,8 @@ CONTENDERS = (
     ("e", "Quix Streams", "quix_streams"),
 )
 PARTITIONS = 4
-WITHIN_S = 0.005  # how long d and f wait for more of a batch; it stands in their latency
-STARTS_WITHIN_S = 60.0
+DEADLINE_S = 0.005  # how long d and f wait for more of a batch; it stands in their latency
+START_TIMEOUT_S = 60.0
 WARMED_UP = 1_000, 1.0  # a second, seconds: the broker compiles itself in the first ones
 P99_BAR_MS, P99_BAR_TIMES = 25.0, 1.5
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
     with staged() as stage:
-        found = {"within_s": WITHIN_S, "runs": contest(stage, asked.seconds, asked.only)}
+        found = {"within_s": DEADLINE_S, "runs": contest(stage, asked.seconds, asked.only)}
         if "a" in asked.only:
             found["swap"] = swapped(stage, asked.seconds)
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -53,14 +53,14 @@ def main() -> None:
     show(found, Console(width=100))
 
 
-def contest(stage: Stage, seconds: float, letters: str) -> list[dict[str, Any]]:
+def contest(stage: BenchmarkEnvironment, seconds: float, letters: str) -> list[dict[str, Any]]:
     """Everyone at every rate."""
     runs = []
     for letter, name, who in CONTENDERS:
         if letter not in letters:
             continue
         settings = stage.topics_of_its_own(PARTITIONS)
-        with stage.working(who, settings, within_s=WITHIN_S):
+        with stage.working(who, settings, within_s=DEADLINE_S):
             await_first(stage, settings)
             paced(stage, settings, *WARMED_UP)
             for rate in RATES:
@@ -71,7 +71,7 @@ def contest(stage: Stage, seconds: float, letters: str) -> list[dict[str, Any]]:
     return runs
 
 
-def swapped(stage: Stage, seconds: float) -> dict[str, Any]:
+def swapped(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
     """Tamiz under load, another version promoted in the middle."""
     # The second training is champion now; the first is given its place back under load.
     train(stage.settings, stage.folder / "history.csv", force="a benchmark decides nothing")
@@ -95,13 +95,13 @@ def swapped(stage: Stage, seconds: float) -> dict[str, Any]:
     return run | {"rate": SWAPPED_AT, "promoted_after_s": promoted[0] - run["judged_from"], "versions": decided_by}
 
 
-def await_first(stage: Stage, settings: Settings) -> None:
+def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
     """Send a few transactions until the first is decided: whoever is measured has started."""
     ready = stage.folder / "few.jsonl"
     ready.write_bytes(b"\n".join(stage.simulated(1_000).read_bytes().splitlines()[:8]) + b"\n")
     stage.fill(settings, ready)
     with stage.counting(settings) as counted:
-        until = time.monotonic() + STARTS_WITHIN_S
+        until = time.monotonic() + START_TIMEOUT_S
         while counted() < 8:
             if time.monotonic() > until:
                 raise SystemExit("nothing is decided")
@@ -109,16 +109,18 @@ def await_first(stage: Stage, settings: Settings) -> None:
     time.sleep(1.0)
 
 
-def paced(stage: Stage, settings: Settings, rate: int, seconds: float, linger_ms: int = 1) -> dict[str, Any]:
-    """A run of benchmarks/paced.py. linger_ms: how long the sender waits for more of a batch."""
+def paced(
+    stage: BenchmarkEnvironment, settings: Settings, rate: int, seconds: float, linger_ms: int = 1
+) -> dict[str, Any]:
+    """A run of benchmarks/open_loop.py. linger_ms: how long the sender waits for more of a batch."""
     topics = settings.transactions_topic, settings.decisions_topic
     load = str(rate), str(seconds), str(stage.simulated(20_000)), str(linger_ms)
-    words = [PEERS_PYTHON, "-m", "benchmarks.paced", stage.bootstrap, *topics, *load]
+    words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, *load]
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     return dict(json.loads(said.stdout))
 
 
-def versions(stage: Stage, settings: Settings) -> dict[str, int]:
+def versions(stage: BenchmarkEnvironment, settings: Settings) -> dict[str, int]:
     """How many decisions each model version made."""
     from kafka import KafkaConsumer, TopicPartition
 

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.charts import bars
-from benchmarks.measuring import Measured, measure
-from benchmarks.stage import CORES, ONE_THREAD, ROOT, Stage, staged
+from benchmarks.environment import CORES, ONE_THREAD, ROOT, BenchmarkEnvironment, staged
+from benchmarks.process_metrics import Measured, measure
 
 ROWS = 500_000
 PARTITIONS = 4
-AT_MOST_S = 20.0
+TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Contender:
     who: str
     said: str
     counting: bool = False
-    guarantee: str = "at-least-once"
+    processing_guarantee: str = "at-least-once"
 
 
 CONTENDERS = (
@@ -51,7 +51,7 @@ CONTENDERS = (
         "tamiz",
         "a transaction for each partition of a batch (its markers count as rows here, 1 in 500); else as a",
         counting=True,
-        guarantee="exactly-once",
+        processing_guarantee="exactly-once",
     ),
     Contender("c", "Faust, event by event", "faust_events", "one event; acks=all; commits every 2.8 s"),
     Contender("d", "Faust, take()", "faust_take", "batches of 1,000 within 1 s; else as c"),
@@ -81,7 +81,7 @@ def main() -> None:
     show(found, Console(width=100))
 
 
-def contest(stage: Stage, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
+def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
     """Run everyone; what is written to the JSON file."""
     console.print(f"filling a topic with {rows:,} transactions")
     topic = stage.topics_of_its_own(PARTITIONS)
@@ -117,16 +117,16 @@ def contest(stage: Stage, rows: int, rounds: int, letters: str, console: Console
     }
 
 
-def one_run(stage: Stage, contender: Contender, topic: str, rows: int) -> Measured:
+def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> Measured:
     """A contender on the whole topic, from its beginning."""
     settings = stage.topics_of_its_own(
-        PARTITIONS, topic, drift_counting=contender.counting, guarantee=contender.guarantee
+        PARTITIONS, topic, drift_counting=contender.counting, processing_guarantee=contender.processing_guarantee
     )
     with stage.working(contender.who, settings) as process, stage.counting(settings) as counted:
-        return measure(process.pid, counted, rows, AT_MOST_S)
+        return measure(process.pid, counted, rows, TIMEOUT_S)
 
 
-def alone(stage: Stage, path: Path, size: int) -> float:
+def alone(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
     """CPU microseconds a transaction of the pure handler, on the contenders' core."""
     words = [sys.executable, "-m", "benchmarks.peers.handler_alone", path, str(size), "4", stage.bundle]
     pinned = ["taskset", "-c", str(CORES[0]), *words]

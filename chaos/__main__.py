@@ -10,18 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.fuzz import fuzz_records
-from chaos.fuzz_control import fuzz_control
-from chaos.fuzz_payloads import fuzz
-from chaos.matrix import CELLS, SCENARIOS
-from chaos.storm import Outcome, Plan, weather
-from schemas.dataset import load_dataset
-from schemas.settings import Settings, load
-from stream_app.broker import EmbeddedBroker
-from stream_app.model_store import ModelStore
+from chaos.fuzz.fuzz_control import fuzz_control
+from chaos.fuzz.fuzz_payloads import fuzz
+from chaos.fuzz.fuzz_records import fuzz_records
+from chaos.run import Outcome, RunPlan, weather
+from chaos.scenarios import CELLS, SCENARIOS
+from schemas.configuration.settings import Settings, load
+from schemas.dataset.declaration import load_dataset
+from stream_app.worker.champion_cache import ChampionCache
+from tamiz.dev_broker.embedded_broker import EmbeddedBroker
+from tamiz.simulation.payload_formats import write
+from tamiz.simulation.simulator import Traffic, simulate
 from training.pipeline import train
-from training.simulation import Traffic, simulate
-from training.spellings import write
 
 GUARANTEES = ("at-least-once", "exactly-once")
 
@@ -45,12 +45,12 @@ def main() -> int:
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     if asked.what == "fuzz":
-        return throw(asked.transactions, asked.seed, asked.guarantee or GUARANTEES)
+        return throw(asked.transactions, asked.seed, asked.processing_guarantee or GUARANTEES)
     if asked.what == "fuzz-payloads":
         return feed(asked.transactions, asked.seed)
     if asked.what == "fuzz-control":
         return feed_control(asked.transactions, asked.seed)
-    storm = Plan(
+    storm = RunPlan(
         transactions=asked.transactions,
         kills=asked.kills,
         pauses=asked.pauses,
@@ -69,8 +69,8 @@ def main() -> int:
         parser.error(f"{asked.what!r}: there is no such storm; there are {', '.join(groups | named)}")
     kept = True
     with prepared() as (settings, broker):
-        for guarantee in asked.guarantee or GUARANTEES:
-            ours = msgspec.structs.replace(settings, guarantee=guarantee)
+        for guarantee in asked.processing_guarantee or GUARANTEES:
+            ours = msgspec.structs.replace(settings, processing_guarantee=guarantee)
             for name, plan in plans.items():
                 outcome = weather(
                     ours,
@@ -89,7 +89,7 @@ def throw(n: int, seed: int, guarantees: Sequence[str]) -> int:
     kept = True
     with prepared() as (settings, broker):
         for guarantee in guarantees:
-            ours = msgspec.structs.replace(settings, guarantee=guarantee)
+            ours = msgspec.structs.replace(settings, processing_guarantee=guarantee)
             outcome = fuzz_records(ours, broker.bootstrap_servers, n, seed, lambda line: print(line, flush=True))
             print_outcome(f"fuzz {'kept' if outcome.kept else 'BROKEN'}", outcome)
             kept &= outcome.kept
@@ -106,7 +106,7 @@ def feed(n: int, seed: int) -> int:
     """Fuzz the handler; 0 when memory stayed flat and nothing was beyond our code."""
     with tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder:
         settings = with_two_versions(Path(folder))
-        store = ModelStore(settings, load_dataset(settings.dataset))
+        store = ChampionCache(settings, load_dataset(settings.dataset))
         store.open()
         survived = fuzz(settings, store.current, n, seed)
     print_outcome("fuzz-payloads", survived)
@@ -145,7 +145,7 @@ def told(name: str, outcome: Outcome) -> str:
     rows = msgspec.structs.asdict(outcome.account) | {"faults": outcome.faults, "workers ended": outcome.deaths}
     rows |= {"back after an outage, s": outcome.back_after_s}
     lines = [f"  {key.replace('_', ' '):24s} {value}" for key, value in rows.items()]
-    head = f"{name}: {outcome.guarantee} {word} in {outcome.seconds} s, seed {outcome.seed}"
+    head = f"{name}: {outcome.processing_guarantee} {word} in {outcome.seconds} s, seed {outcome.seed}"
     return "\n".join([head + ("" if outcome.settled else " (not settled)"), *lines])
 
 

@@ -7,18 +7,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitoring.model import ScoringModel
-from monitoring.pane_codec import panes_of
-from monitoring.panes import MINUTE_MS, PartitionPanes
-from schemas.dataset import load_dataset
-from schemas.events import Decision, PaneSnapshot
-from schemas.settings import Settings
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.pane_codec import panes_of
+from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.records import Decision, PaneSnapshot
 from schemas.transaction_ids import transaction_id
-from stream_app import dead_letters
-from stream_app.handling import OFFSET_HEADER, Policy, handle
-from stream_app.model_store import ModelStore
-from stream_app.reading import read_to_end
-from stream_app.topic_admin import topic_ids
+from stream_app.decisions import dead_letters
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from stream_app.kafka.topic_admin import topic_ids
+from stream_app.kafka.topic_reader import read_to_end
+from stream_app.worker.champion_cache import ChampionCache
 
 PaneKey = tuple[int, int, int]  # model version, partition, minute
 Counts = dict[PaneKey, tuple[int, tuple[int, ...]]]  # rows, counts by code
@@ -118,7 +118,7 @@ def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
 
 def _published(settings: Settings) -> Counts:
     found: Counts = {}
-    models: dict[int, ScoringModel] = {}
+    models: dict[int, MonitoredModel] = {}
     for record in _all(settings, settings.drift_panes_topic):
         told = msgspec.json.decode(record.value, type=PaneSnapshot)
         model = models.setdefault(told.model_version, _model(settings, told.model_version))
@@ -138,9 +138,9 @@ def _recounted(settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple
 def _recount(
     settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int], backwards: bool
 ) -> Counts:
-    policy = Policy(
+    policy = HandlerPolicy(
         load_dataset(settings.dataset),
-        settings.group,
+        settings.consumer_group,
         settings.max_payload_bytes,
         counting=True,
         max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
@@ -156,7 +156,7 @@ def _recount(
     for (version, partition), records in mine.items():
         model = _model(settings, version)
         records.sort(key=lambda r: r.offset)
-        fold = PartitionPanes(model.bins, partition, settings.drift_grace_minutes * MINUTE_MS)
+        fold = PartitionPanes(model.bins, partition, settings.allowed_lateness_minutes * MINUTE_MS)
         for start in range(0, len(records), 10_000):
             chunk = records[start : start + 10_000]
             coded = handle(chunk, model, policy).coded
@@ -173,5 +173,5 @@ def _unequal(published: Counts, recounted: Sequence[Counts]) -> list[PaneKey]:
     return [key for key in keys if all(published.get(key) != count.get(key) for count in recounted)]
 
 
-def _model(settings: Settings, version: int) -> ScoringModel:
-    return ModelStore(settings, load_dataset(settings.dataset)).at_version(version)
+def _model(settings: Settings, version: int) -> MonitoredModel:
+    return ChampionCache(settings, load_dataset(settings.dataset)).at_version(version)

@@ -3,9 +3,9 @@
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from schemas.settings import Settings
-from stream_app.log_state import metadata
-from stream_app.topic_admin import admin, topic_ids
+from schemas.configuration.settings import Settings
+from stream_app.kafka.topic_admin import admin, topic_ids
+from stream_app.offsets.offset_validation import metadata
 
 SPARED = 50  # records at the end of each partition that retention leaves
 CUT = 1_000_000  # offsets that the group is ahead of a log that was cut short; more than is sent until a worker looks
@@ -32,13 +32,15 @@ def delete_unread(settings: Settings) -> None:
 def forget_offsets(settings: Settings) -> None:
     """Delete the group's offsets, as the broker does once a group has been away for a week. Nobody may work."""
     with admin(settings.bootstrap) as client:
-        client.delete_group_offsets(settings.group, _places(settings))
+        client.delete_group_offsets(settings.consumer_group, _places(settings))
 
 
 def commit_beyond_the_end(settings: Settings) -> None:
     """Commit as if the log had been longer once. Nobody may work."""
     text = metadata(topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic])
-    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=settings.group, enable_auto_commit=False)
+    consumer = KafkaConsumer(
+        bootstrap_servers=settings.bootstrap, group_id=settings.consumer_group, enable_auto_commit=False
+    )
     try:
         ends = _ends(settings)
         consumer.assign(list(ends))

@@ -9,8 +9,8 @@ import signal
 import sys
 from itertools import count
 
-from schemas import settings as config
-from stream_app.app import run
+from schemas.configuration import settings as config
+from stream_app.worker.composition_root import run
 
 
 class Dying:

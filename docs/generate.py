@@ -19,12 +19,13 @@ import typer
 from prometheus_client import CollectorRegistry
 from typer.core import TyperGroup
 
-from schemas import errors, events
-from schemas.dataset import Dataset, load_dataset
-from schemas.settings import describe, load
+from schemas import errors
+from schemas import records as events
+from schemas.configuration.settings import describe, load
+from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.topics import Topic, table
-from stream_app.monitor_metrics import MonitorMetrics
-from stream_app.worker_metrics import WorkerMetrics
+from stream_app.monitor.monitor_metrics import MonitorMetrics
+from stream_app.worker.worker_metrics import WorkerMetrics
 from tamiz.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -321,6 +322,8 @@ def _errors() -> str:
 
 def _leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(command, TyperGroup):
+        if command.invoke_without_command:
+            yield name, command
         for word in sorted(command.commands):
             yield from _leaves(command.commands[word], f"{name} {word}")
     else:

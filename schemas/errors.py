@@ -7,8 +7,8 @@ What the outside sends never raises: it becomes a `Rejection`. What we did wrong
     ├── SchemaError         a data set declaration contradicts itself; names the file and the field
     ├── TrainingError       the labelled history cannot train a model; says what is missing
     ├── BrokerError         the embedded broker cannot start, or no broker answers
-    ├── ModelUnavailable    the registry holds no champion, or cannot be reached and no bundle is cached
-    └── ModelIncompatible   the bundle is damaged or was trained on other features than this code computes
+    ├── ModelUnavailableError    the registry holds no champion, or cannot be reached and no bundle is cached
+    └── ModelIncompatibleError   the bundle is damaged or was trained on other features than this code computes
 """
 
 
@@ -32,9 +32,9 @@ class BrokerError(TamizError):
     """The embedded broker cannot start, or no broker answers."""
 
 
-class ModelUnavailable(TamizError):
+class ModelUnavailableError(TamizError):
     """The registry holds no champion, or cannot be reached and no bundle is cached."""
 
 
-class ModelIncompatible(TamizError):
+class ModelIncompatibleError(TamizError):
     """The bundle is damaged or was trained on other features than this code computes."""

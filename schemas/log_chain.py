@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from schemas.wire import decode
+from schemas.json_codec import decode
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,9 +23,9 @@ from typing import Literal
 
 import msgspec
 
-from schemas.events import ModelEvent
+from schemas.json_codec import decode
 from schemas.log_chain import START, Head, damages, entry_sha256, fingerprint
-from schemas.wire import decode
+from schemas.records import ModelEvent
 
 SUFFIX = ".tamiz-history"  # of the registered model that holds a model's log: each of its versions is an entry
 ENTRY_TAG = "tamiz.entry"
@@ -40,7 +40,7 @@ CROWNING = frozenset({"promoted", "rolled-back"})
 OUTCOMES_OF_TRAINING = frozenset({"promoted", "retained", "awaiting-approval"})
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
+class VersionTransition(msgspec.Struct, frozen=True, kw_only=True):
     """One change of what a version is."""
 
     change: Change  # what happened to `version`; by "rolled-back" it is champion again
@@ -48,9 +48,9 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None  # who was champion until then; None: nobody
     reason: str
     evidence: str | None  # what it rests on: the verdict of gate and comparison, in a sentence
-    by: str  # as `schemas.actor` writes it
+    by: str  # as `schemas.security.actor` writes it
     at: str  # ISO 8601, UTC
-    loop_id: str | None = None  # of the retraining that led here
+    correlation_id: str | None = None  # of the retraining that led here
     bundle_sha256: str | None = None  # of the bundle that the version had then
 
     def event(self, model: str) -> ModelEvent:
@@ -62,7 +62,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
             reason=self.reason,
             by=self.by,
             happened_at_ms=int(datetime.fromisoformat(self.at).timestamp() * 1000),
-            loop_id=self.loop_id,
+            correlation_id=self.correlation_id,
         )
 
 
@@ -76,16 +76,16 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A retrainer's claim to answer one request."""
 
-    loop_id: str
+    correlation_id: str
     holder: str
     after: int | None  # number of the claim it takes over; None: there was none
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What one number of the log holds: a registration, a move or a claim."""
 
     id: str  # the writer's own: an append that is repeated after a lost answer counts once
-    move: Move | None = None
+    move: VersionTransition | None = None
     compared: bool = False  # the move holds only while `move.previous` is champion
     answers: int | None = None  # number of the version's last move that this one rests on; 0: it had none
     claim: Claim | None = None
@@ -100,7 +100,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last: int = 0  # number of its last entry; 0: there is none
     champion: int | None = None
     challenger: int | None = None
-    held: Mapping[int, Move] = {}  # the moves that hold, by number, `previous` as it was
+    held: Mapping[int, VersionTransition] = {}  # the moves that hold, by number, `previous` as it was
     refused: Mapping[int, str] = {}  # entries that do not hold, by number, and why
     claims: Mapping[str, int] = {}  # by loop: number of the claim that holds
     digests: Mapping[int, str] = {}  # by version: SHA-256 of its bundle, by its first entry
@@ -110,7 +110,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None  # of all damages; None: there are none
 
     @property
-    def moves(self) -> tuple[Move, ...]:
+    def moves(self) -> tuple[VersionTransition, ...]:
         """The moves that hold, oldest first."""
         return tuple(self.held.values())
 
@@ -119,7 +119,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return max((number for number, move in self.held.items() if move.version == version), default=0)
 
     @property
-    def promotion(self) -> Move | None:
+    def promotion(self) -> VersionTransition | None:
         """The move that made the champion champion."""
         return next((m for m in self.moves[::-1] if m.change in CROWNING), None)
 
@@ -141,12 +141,12 @@ def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Hea
     """
     raw = {number: tags.get(ENTRY_TAG, "") for number, tags in sorted(found, key=lambda pair: pair[0])}
     digests = {number: entry_sha256(number, text) for number, text in raw.items()}
-    entries: dict[int, Entry | str] = {}
+    entries: dict[int, LogEntry | str] = {}
     after: dict[int, Head] = {}
     before = 0
     for number, text in raw.items():
         try:
-            entry = decode(text.encode(), Entry)
+            entry = decode(text.encode(), LogEntry)
         except msgspec.DecodeError as error:
             entries[number] = f"it is no entry of a history: {error}"
         else:
@@ -178,16 +178,16 @@ def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Hea
     )
 
 
-def replay(entries: Iterable[tuple[int, Entry | str]]) -> Standing:
+def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> Standing:
     """What a log comes to. entries: by number, ascending; a text instead of an entry says why it is none.
 
-    >>> first = Move(change="promoted", version=1, previous=None, reason="", evidence=None, by="a", at="")
-    >>> replay([(1, Entry(id="x", move=first)), (2, Entry(id="x", move=first))]).refused
+    >>> first = VersionTransition(change="promoted", version=1, previous=None, reason="", evidence=None, by="a", at="")
+    >>> replay([(1, LogEntry(id="x", move=first)), (2, LogEntry(id="x", move=first))]).refused
     {2: 'it repeats an earlier entry'}
     """
     champion: int | None = None
     challenger: int | None = None
-    held: dict[int, Move] = {}
+    held: dict[int, VersionTransition] = {}
     refused: dict[int, str] = {}
     claims: dict[str, int] = {}
     digests: dict[int, str] = {}
@@ -202,7 +202,7 @@ def replay(entries: Iterable[tuple[int, Entry | str]]) -> Standing:
             continue
         numbers[entry.id] = number
         if entry.claim is not None:
-            claims[entry.claim.loop_id] = number
+            claims[entry.claim.correlation_id] = number
         if entry.registration is not None:
             digests[entry.registration.version] = entry.registration.bundle_sha256
         if (move := entry.move) is not None:
@@ -227,18 +227,18 @@ def replay(entries: Iterable[tuple[int, Entry | str]]) -> Standing:
     )
 
 
-def _refusal(entry: Entry, now: Standing) -> str | None:
+def _refusal(entry: LogEntry, now: Standing) -> str | None:
     move, claim, registration = entry.move, entry.claim, entry.registration
     if entry.id in now.numbers:
         return "it repeats an earlier entry"
-    if claim is not None and now.claims.get(claim.loop_id) != claim.after:
-        return f"another retrainer has claimed {claim.loop_id}"
+    if claim is not None and now.claims.get(claim.correlation_id) != claim.after:
+        return f"another retrainer has claimed {claim.correlation_id}"
     if registration is not None and registration.version in now.digests:
         return f"version {registration.version} has an entry already"
     return None if move is None else _refusal_of_move(move, entry, now)
 
 
-def _refusal_of_move(move: Move, entry: Entry, now: Standing) -> str | None:
+def _refusal_of_move(move: VersionTransition, entry: LogEntry, now: Standing) -> str | None:
     if entry.compared and now.champion != move.previous:
         current, then = (f"version {v}" if v is not None else "nobody" for v in (now.champion, move.previous))
         return f"the champion is {current} by now and was {then} when it was compared"
@@ -251,10 +251,12 @@ def _refusal_of_move(move: Move, entry: Entry, now: Standing) -> str | None:
     judged = now.digests.get(move.version)
     if move.change != "rejected" and move.bundle_sha256 is not None and judged not in (None, move.bundle_sha256):
         return _exchanged(move.version, move.bundle_sha256, str(judged))
-    if move.loop_id is not None and move.change in OUTCOMES_OF_TRAINING:
-        earlier = next((m for m in now.moves if m.loop_id == move.loop_id and m.change in OUTCOMES_OF_TRAINING), None)
+    if move.correlation_id is not None and move.change in OUTCOMES_OF_TRAINING:
+        earlier = next(
+            (m for m in now.moves if m.correlation_id == move.correlation_id and m.change in OUTCOMES_OF_TRAINING), None
+        )
         if earlier is not None:
-            return f"{move.loop_id} is answered already, by version {earlier.version}"
+            return f"{move.correlation_id} is answered already, by version {earlier.version}"
     return None
 
 
@@ -284,11 +286,12 @@ def disagreement(standing: Standing, alias: int | None) -> str | None:
     return f"the registry's champion is version {alias}, its history of promotions {ends}"
 
 
-def encode_entry(entry: Entry) -> str:
+def encode_entry(entry: LogEntry) -> str:
     """An entry as its tag holds it: texts are shortened until it fits.
 
-    >>> long = Move(change="promoted", version=1, previous=None, reason="\\x01" * 9000, evidence=None, by="a", at="")
-    >>> len(encode_entry(Entry(id="x", move=long))) <= MAX_TAG_BYTES
+    >>> long = VersionTransition(change="promoted", version=1, previous=None, reason="\\x01" * 9000, evidence=None,
+    ...     by="a", at="")
+    >>> len(encode_entry(LogEntry(id="x", move=long))) <= MAX_TAG_BYTES
     True
     """
     length = MAX_TEXT_LENGTH

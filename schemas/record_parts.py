@@ -1,7 +1,7 @@
 """Parts of a consumed record that are not as they were sent: cut, left out, or not readable. Pure.
 
-Every reader of topics bounds what it keeps of a record (`stream_app.record_batches`); what is judged later is judged by
-these types.
+Every reader of topics bounds what it keeps of a record (`stream_app.kafka.record_batches`); what is judged later is
+judged by these types.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from schemas.settings import Settings
+from schemas.configuration.settings import Settings
 
 DAY_MS = 86_400_000
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record, uncompressed, as our programs send it
@@ -37,7 +37,7 @@ def table(settings: Settings) -> list[Topic]:
     safe = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
     a_week, a_month = (safe | {"retention.ms": str(days * DAY_MS)} for days in (7, 30))
     # A training reads so far back: its last week is set aside, so a week's retention would leave it nothing.
-    to_learn_from = safe | {"retention.ms": str(max(7, settings.retrain_days) * DAY_MS)}
+    to_learn_from = safe | {"retention.ms": str(max(7, settings.retrain_lookback_days) * DAY_MS)}
     return [
         Topic(
             role="transactions",

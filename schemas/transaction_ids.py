@@ -9,7 +9,7 @@ SHORT_ID_LENGTH = 8  # characters of a topic id in a place: 48 bits
 MAX_ID_LENGTH = 400  # characters of an id in a header; a place, which redrive sends as one, has at most 290
 
 
-class Placed(Protocol):
+class RecordPlace(Protocol):
     """A consumed record: aiokafka's and kafka-python's both look like this."""
 
     topic: str
@@ -32,7 +32,7 @@ def place(topic: str, partition: int, offset: int, topic_id: str) -> str:
     return f"{where}@{topic_id[:SHORT_ID_LENGTH]}" if topic_id else where
 
 
-def transaction_id(record: Placed, topic_id: str) -> str:
+def transaction_id(record: RecordPlace, topic_id: str) -> str:
     """What a transaction is called when its payload does not say: its header, else its place.
 
     topic_id: of the record's topic, as in `place`. A topic that is deleted and made anew counts its offsets from zero

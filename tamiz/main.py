@@ -9,7 +9,7 @@ import sys
 import typer
 
 from schemas.errors import TamizError
-from schemas.private_files import UMASK
+from schemas.files.private_files import UMASK
 from tamiz import commands
 
 app = typer.Typer(name="tamiz", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -24,13 +24,18 @@ def about() -> None:
     """
 
 
-for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda m: m.name):
-    importlib.import_module(f"tamiz.commands.{found.name}").register(app)
+def _command(module: pkgutil.ModuleInfo) -> str:
+    return module.name.rpartition(".")[2]
+
+
+for found in sorted(pkgutil.walk_packages(commands.__path__, "tamiz.commands."), key=_command):
+    if not found.ispkg:
+        importlib.import_module(found.name).register(app)
 
 
 def run() -> None:
     """Run the command line; our own errors end it with one readable line and exit code 2."""
-    from schemas.standard_error import guard_standard_error
+    from schemas.security.standard_error import guard_standard_error
     from tamiz.terminal import say_error
 
     os.umask(UMASK)  # what we and our children make, others cannot read

@@ -13,8 +13,8 @@ from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
-from schemas import sanitize
-from schemas.standard_error import write_error
+from schemas.security import sanitizer
+from schemas.security.standard_error import write_error
 
 
 class Terminal(Console):
@@ -28,13 +28,13 @@ class Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as a line, before it is laid out."""
-        return super().render_str(sanitize.terminal(sanitize.without_credentials(text)), **options)
+        return super().render_str(sanitizer.terminal(sanitizer.without_credentials(text)), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is written in the end, also of the texts that do not pass `render_str`."""
         if (
             isinstance(renderable, Text)
-            and (shown := sanitize.without_credentials(renderable.plain)) != renderable.plain
+            and (shown := sanitizer.without_credentials(renderable.plain)) != renderable.plain
         ):
             renderable = Text(shown, renderable.style, justify=renderable.justify, end=renderable.end)
         for segment in super().render(renderable, options):
@@ -42,7 +42,7 @@ class Terminal(Console):
                 yield segment
             else:
                 lines = segment.text.split("\n")
-                yield Segment("\n".join(map(sanitize.terminal, lines)), segment.style)
+                yield Segment("\n".join(map(sanitizer.terminal, lines)), segment.style)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
         """A line that is gone at the end."""
@@ -51,7 +51,7 @@ class Terminal(Console):
 
 def say(text: str) -> None:
     """One line on standard output, however long."""
-    print(sanitize.terminal(sanitize.without_credentials(text)))
+    print(sanitizer.terminal(sanitizer.without_credentials(text)))
 
 
 def warn(text: str) -> None:
@@ -62,8 +62,8 @@ def warn(text: str) -> None:
 def say_json(record: object, *, indent: int = 2) -> None:
     """A record on standard output, for machines; it may be read on a terminal all the same. indent: -1 for one line."""
     values = msgspec.json.decode(msgspec.json.encode(record))  # built-in ones, also where a part is encoded already
-    encoded = msgspec.json.format(msgspec.json.encode(sanitize.masked(values)), indent=indent)
-    print(sanitize.json_line(encoded.decode()))
+    encoded = msgspec.json.format(msgspec.json.encode(sanitizer.masked(values)), indent=indent)
+    print(sanitizer.json_line(encoded.decode()))
 
 
 def say_error(error: BaseException) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.settings import Settings, load
-from stream_app.broker import broker_or_embedded
+from schemas.configuration.settings import Settings, load
+from tamiz.dev_broker.embedded_broker import broker_or_embedded
+from tamiz.simulation.payload_formats import write
+from tamiz.simulation.simulator import Traffic, simulate
 from training.pipeline import train
-from training.registry import champion, download_bundle
-from training.simulation import Traffic, simulate
-from training.spellings import write
+from training.registry.mlflow_registry import champion, download_bundle
 
 REAL_CSV = Path(__file__).parent.parent.parent / "shared" / "data" / "card_transactions.csv"
 

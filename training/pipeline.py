@@ -1,6 +1,7 @@
 """The one story of training, from labelled history to the champion.
 
-clean -> set the last week aside -> split by time -> search, if asked -> fit -> recalibrate -> choose operating points
+clean -> set the last week aside -> split by time -> search, if asked -> fit -> calibrate_probabilities -> choose
+operating points
 -> evaluate -> judge -> profile -> bundle -> register -> compare with the champion -> promote, if that is proven
 """
 
@@ -14,31 +15,32 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from monitoring.model import Matrix, ScoringModel
-from monitoring.profile import reference_profile
-from monitoring.reference import write_reference
-from schemas.cleaning import DAY_MS
-from schemas.dataset import Dataset, load_dataset
-from schemas.features import featurize, fit_encoding
-from schemas.manifest import Manifest
-from schemas.settings import Settings
-from training import registry
-from training.backtest import backtest, last_days
-from training.evaluation import Evaluation, evaluate
-from training.figures import draw_all, write_figures
-from training.fitting import Part, fit, golden_rows, predict, write_bundle
-from training.gate import Verdict, judge_skill
-from training.history import History, read_history
-from training.normality import learn_reference
-from training.operating_points import ChosenPoints, choose_points
-from training.promotion import compete
-from training.recalibration import Recalibration, recalibrate
-from training.report import write_report
-from training.reporting import gather
-from training.reproduction import CONFIG_FILE, Again, Environment, Plan, RunConfig, source_of
-from training.search import search
-from training.splitting import require_both_classes, split_by_time
-from training.trained import Stage, Trained
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.reference_profile import reference_profile
+from monitoring.drift.reference import write_reference
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import Dataset, load_dataset
+from scoring.bundle.manifest import Manifest
+from scoring.features import featurize, fit_encoding
+from scoring.input.cleaning import DAY_MS
+from scoring.model import Matrix
+from training.data.history import History, read_history
+from training.data.time_split import require_both_classes, split_by_time
+from training.evaluation.backtest import backtest, last_days
+from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.skill_gate import GateResult, evaluate_skill
+from training.model.baseline import fit_baseline
+from training.model.fit import Part, fit, golden_rows, predict, write_bundle
+from training.model.hyperparameter_search import search
+from training.model.operating_points import ChosenPoints, choose_points
+from training.model.probability_calibration import ProbabilityCalibration, calibrate_probabilities
+from training.model.reproduction import CONFIG_FILE, Environment, ReproductionTarget, RunConfig, TrainingPlan, source_of
+from training.registry import mlflow_registry
+from training.registry.promotion import compete
+from training.reports.figures import draw_all, write_figures
+from training.reports.model_report import write_report
+from training.reports.report_builder import gather
+from training.train_result import ProgressCallback, TrainResult
 
 SEARCH = "search.json"  # beside the measures
 EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
@@ -49,24 +51,25 @@ def train(
     source: Path | History,
     *,
     force: str | None = None,
-    loop_id: str | None = None,
+    correlation_id: str | None = None,
     by: str | None = None,
     report: bool = False,
     trials: int = 0,
-    again: Again | None = None,
-    stage: Stage = lambda name, done=0, of=None: None,
-) -> Trained:
+    again: ReproductionTarget | None = None,
+    stage: ProgressCallback = lambda name, done=0, of=None: None,
+) -> TrainResult:
     """Train on labelled history, register the version and, if it has proven itself, make it champion.
 
     source: a file, or what was read from elsewhere.
     force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
-    wherever it decides. loop_id: of the request for retraining; by: who asks, if not this user. Both are written down.
-    report: also log the PDF that a risk officer reads to the run. trials: how many other settings to search among.
-    again: a run to make again, by its plan and on its history. stage: told the name of each step as it begins.
-    Raises TrainingError when the history cannot train a model, ModelUnavailable when the registry cannot be reached.
+    wherever it decides. correlation_id: of the request for retraining; by: who asks, if not this user. Both are written
+    down. report: also log the PDF that a risk officer reads to the run. trials: how many other settings to search
+    among. again: a run to make again, by its plan and on its history. stage: told the name of each step as it begins.
+    Raises TrainingError when the history cannot train a model, ModelUnavailableError when the registry cannot be
+    reached.
     """
     started = time.perf_counter()
-    plan = again.config.plan if again else Plan.of(settings)
+    plan = again.config.plan if again else TrainingPlan.of(settings)
     dataset = load_dataset(settings.dataset)
 
     stage("reading and cleaning")
@@ -87,7 +90,7 @@ def train(
     require_both_classes(split, history.fraud[past])
 
     stage("opening the registry")  # before the work, so that it is not done in vain
-    registry.ensure_reachable(settings)
+    mlflow_registry.ensure_reachable(settings)
 
     searched = None
     if trials:
@@ -109,7 +112,7 @@ def train(
     encoding = fit_encoding(dataset, seen)
     matrix = featurize(encoding, history.columns)
     learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (learn, validate))
-    booster, recalibration = recalibrate(fit(learned, chosen, encoding, plan.fit), chosen)
+    booster, probability_calibration = calibrate_probabilities(fit(learned, chosen, encoding, plan.fit), chosen)
     scores = predict(booster, matrix)
 
     stage("choosing operating points")
@@ -126,7 +129,7 @@ def train(
         amounts=amounts[test],
         seed=plan.fit.seed,
     )
-    verdict = judge_skill(evaluation)
+    verdict = evaluate_skill(evaluation)
     forced = force is not None and not verdict.passed
 
     stage("registering")
@@ -140,7 +143,7 @@ def train(
     )
     times = history.event_time_ms[learn]
     manifest = Manifest(
-        model=settings.model,
+        model=settings.model_name,
         dataset=dataset.name,
         features=encoding,
         points=points.points,
@@ -158,7 +161,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
         bundle, evaluated = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
-        reference = learn_reference(
+        reference = fit_baseline(
             manifest,
             booster,
             history.columns_at(past),
@@ -173,30 +176,32 @@ def train(
             evaluated.mkdir()
             (evaluated / SEARCH).write_bytes(msgspec.json.format(msgspec.json.encode(searched), indent=1))
         figures = _write_evaluation(evaluated, evaluation, points, model, matrix[test], history.fraud[test])
-        version = registry.register(
+        version = mlflow_registry.register(
             settings,
             bundle,
             report=evaluated,
             metrics=evaluation.flat("test_"),
-            params=_params(dataset, plan, points, history, recalibration),
+            params=_params(dataset, plan, points, history, probability_calibration),
             tags=_tags(history, verdict, environment, force if forced else None),
         )
 
         made = RunConfig(
             source=source_of(source),
             data_sha256=history.sha256,
-            model=settings.model,
+            model=settings.model_name,
             dataset=settings.dataset,
             plan=plan,
             environment=environment,
             model_sha256=model.manifest.model_sha256,
         )
         (Path(scratch) / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1))
-        registry.attach(settings, version, Path(scratch) / CONFIG_FILE)
+        mlflow_registry.attach(settings, version, Path(scratch) / CONFIG_FILE)
 
         stage("comparing with the champion")
-        model = ScoringModel.load(bundle, version)
-        other, judgement, move = compete(settings, model, verdict, history, week, force=force, by=by, loop_id=loop_id)
+        model = MonitoredModel.load(bundle, version)
+        other, promotion_decision, move = compete(
+            settings, model, verdict, history, week, force=force, by=by, correlation_id=correlation_id
+        )
 
         if report:
             stage("writing the report")
@@ -208,24 +213,24 @@ def train(
                 evaluation=evaluation,
                 evaluated_on="the test rows, which came after all it learned from",
                 gate=verdict,
-                standing="champion" if move.change == "promoted" else "challenger",
-                comparison=judgement.comparison,
-                judgement=f"{move.change} by {move.by}: {move.reason}",
+                status="champion" if move.change == "promoted" else "challenger",
+                comparison=promotion_decision.comparison,
+                promotion_decision=f"{move.change} by {move.by}: {move.reason}",
                 figures=figures,
                 now=datetime.now(UTC),
             )
-            write_report(Path(scratch) / registry.REPORT, contents)
-            registry.attach(settings, version, Path(scratch) / registry.REPORT)
+            write_report(Path(scratch) / mlflow_registry.REPORT, contents)
+            mlflow_registry.attach(settings, version, Path(scratch) / mlflow_registry.REPORT)
 
     parts = {"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)}
-    return Trained(
-        model=settings.model,
+    return TrainResult(
+        model=settings.model_name,
         version=version,
         champion=move.change == "promoted",
         forced=forced,
         previous_champion=move.previous,
         verdict=verdict,
-        judgement=judgement,
+        promotion_decision=promotion_decision,
         move=move,
         rows=history.rows,
         rejected=history.rejected,
@@ -233,17 +238,17 @@ def train(
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
-        recalibration=recalibration,
-        search=searched.sentence if searched else None,
+        probability_calibration=probability_calibration,
+        search=searched.summary if searched else None,
         points=points.points,
         points_why=points.why,
         evaluation=evaluation,
         data_sha256=history.sha256,
         git_commit=environment.git_commit,
-        run_id=registry.run_of(settings, version),
+        run_id=mlflow_registry.run_of(settings, version),
         reproduction=again.told(made) if again else None,
         seconds=round(time.perf_counter() - started, 2),
-        mlflow_ui=registry.ui_command(settings),
+        mlflow_ui=mlflow_registry.ui_command(settings),
     )
 
 
@@ -251,7 +256,7 @@ def _write_evaluation(
     folder: Path,
     evaluation: Evaluation,
     points: ChosenPoints,
-    model: ScoringModel,
+    model: MonitoredModel,
     matrix: Matrix,
     fraud: npt.NDArray[np.float64],
 ) -> dict[str, Figure]:
@@ -273,25 +278,29 @@ def _write_evaluation(
 
 
 def _params(
-    dataset: Dataset, plan: Plan, points: ChosenPoints, history: History, recalibration: Recalibration
+    dataset: Dataset,
+    plan: TrainingPlan,
+    points: ChosenPoints,
+    history: History,
+    probability_calibration: ProbabilityCalibration,
 ) -> dict[str, object]:
     return {
         "dataset": dataset.name,
         "source": history.source,
-        "points_by": points.policy.by,
-        "calibration_slope": recalibration.slope,
-        "calibration_intercept": recalibration.intercept,
+        "threshold_policy": points.policy.by,
+        "calibration_slope": probability_calibration.slope,
+        "calibration_intercept": probability_calibration.intercept,
         **msgspec.structs.asdict(plan.fit),
     }
 
 
-def _tags(history: History, verdict: Verdict, environment: Environment, forced: str | None) -> dict[str, str]:
+def _tags(history: History, verdict: GateResult, environment: Environment, forced: str | None) -> dict[str, str]:
     tags = {
         "data_sha256": history.sha256,
         "rows": str(history.rows),
         "version": environment.tamiz,
         "verdict": verdict.status,
-        "verdict_sentence": verdict.sentence,
+        "verdict_summary": verdict.summary,
     }
     commit = environment.git_commit
     tags |= {"git_commit": commit} if commit else {}

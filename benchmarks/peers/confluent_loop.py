@@ -4,7 +4,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.peers.job import MOST, PRODUCER, Job, Record, Work
+from benchmarks.peers.job import MAX_BATCH, PRODUCER, Job, PeerRecord, Work
 
 
 def main() -> None:
@@ -21,11 +21,11 @@ def main() -> None:
             raise SystemExit(f"not produced: {error}")
 
     while True:
-        messages = consumer.consume(MOST, job.within_s)
+        messages = consumer.consume(MAX_BATCH, job.within_s)
         if not messages:
             continue
         records = [
-            Record(job.transactions, m.partition(), m.offset(), m.key(), m.value(), m.headers() or ())
+            PeerRecord(job.transactions, m.partition(), m.offset(), m.key(), m.value(), m.headers() or ())
             for m in messages
             if not m.error()
         ]

@@ -3,7 +3,7 @@
 import faust
 
 from benchmarks.peers.faust_app import app_of
-from benchmarks.peers.job import MOST, Job, Work
+from benchmarks.peers.job import MAX_BATCH, Job, Work
 
 job = Job.told()
 work = Work(job)
@@ -12,7 +12,7 @@ app, transactions, decisions, dead_letters = app_of(job)
 
 @app.agent(transactions)
 async def decide(stream: faust.StreamT) -> None:
-    async for events in stream.take_events(MOST, within=job.within_s):
+    async for events in stream.take_events(MAX_BATCH, within=job.within_s):
         handled = work([event.message for event in events])
         for topic, records in ((decisions, handled.decisions), (dead_letters, handled.dead_letters)):
             for out in records:

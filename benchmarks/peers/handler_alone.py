@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.peers.job import Job, Record, Work
+from benchmarks.peers.job import Job, PeerRecord, Work
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     work = Work(Job("", "transactions", "", "", "alone", 0.0, Path(sys.argv[4])))
     with path.open("rb") as file:
         values = [line.rstrip(b"\n") for line, _ in zip(file, range(200_000), strict=False)]
-    records = [Record("transactions", i % 4, i, b"%d" % (i % 4000), value) for i, value in enumerate(values)]
+    records = [PeerRecord("transactions", i % 4, i, b"%d" % (i % 4000), value) for i, value in enumerate(values)]
     batches = [records[start : start + size] for start in range(0, len(records), size)]
     work(batches[0])
     gc.freeze()  # no worker holds so many records at once

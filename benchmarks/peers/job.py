@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monitoring.model import ScoringModel
-from schemas.dataset import load_dataset
-from stream_app.handling import Handled, Policy, handle
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.dataset.declaration import load_dataset
+from stream_app.decisions.handler import HandlerPolicy, HandlerResult, handle
 
-MOST = 1_000  # records a peer that works in batches takes at once
+MAX_BATCH = 1_000  # records a peer that works in batches takes at once
 PRODUCER = {"acks": "all", "enable.idempotence": True}  # what librdkafka's clients are told, as our producer is
 
 
-class Record(NamedTuple):
+class PeerRecord(NamedTuple):
     """A consumed record, as the handler reads it."""
 
     topic: str
@@ -47,9 +47,9 @@ class Work:
     """Decode, clean, score, decide, encode."""
 
     def __init__(self, job: Job) -> None:
-        self._model = ScoringModel.load(job.bundle, version=1)
+        self._model = MonitoredModel.load(job.bundle, version=1)
         dataset = load_dataset("card_transactions")
-        self._policy = Policy(dataset=dataset, group=job.group, max_payload_bytes=65_536, counting=False)
+        self._policy = HandlerPolicy(dataset=dataset, group=job.group, max_payload_bytes=65_536, counting=False)
 
-    def __call__(self, records: Sequence[Any]) -> Handled:
+    def __call__(self, records: Sequence[Any]) -> HandlerResult:
         return handle(records, self._model, self._policy)

@@ -6,17 +6,17 @@ import pandas as pd
 from kafka import KafkaConsumer, KafkaProducer
 
 from benchmarks.peers.job import Job
-from monitoring.model import ScoringModel
-from schemas.cleaning import clean_payloads
-from schemas.dataset import load_dataset
-from schemas.decision import OUTCOMES, decision_id, outcome_codes, thresholds
-from schemas.events import Decision
-from schemas.features import featurize
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.dataset.declaration import load_dataset
+from schemas.records import Decision
+from scoring.decision import OUTCOMES, decision_id, outcome_codes, thresholds
+from scoring.features import featurize
+from scoring.input.cleaning import clean_payloads
 
 
 def main() -> None:
     job = Job.told()
-    manifest = ScoringModel.load(job.bundle, version=1).manifest
+    manifest = MonitoredModel.load(job.bundle, version=1).manifest
     dataset = load_dataset(manifest.dataset)
     pyfunc = mlflow.pyfunc.load_model(str(job.bundle.parent / "pyfunc"))
     consumer = KafkaConsumer(

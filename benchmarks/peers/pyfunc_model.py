@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from schemas.manifest import MODEL_FILE
+from scoring.bundle.manifest import MODEL_FILE
 
 
 class Trees(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

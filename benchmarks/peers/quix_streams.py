@@ -4,17 +4,17 @@ from typing import Any
 
 from quixstreams import Application, message_context
 
-from benchmarks.peers.job import PRODUCER, Job, Record, Work
-from stream_app.handling import Outgoing
+from benchmarks.peers.job import PRODUCER, Job, PeerRecord, Work
+from stream_app.decisions.handler import OutgoingRecord
 
 
 def main() -> None:
     job = Job.told()
     work = Work(job)
 
-    def decide(value: bytes, key: bytes, timestamp: int, headers: Any) -> tuple[bool, Outgoing]:
+    def decide(value: bytes, key: bytes, timestamp: int, headers: Any) -> tuple[bool, OutgoingRecord]:
         place = message_context()
-        handled = work([Record(job.transactions, place.partition, place.offset, key, value, headers or ())])
+        handled = work([PeerRecord(job.transactions, place.partition, place.offset, key, value, headers or ())])
         return bool(handled.decisions), (handled.decisions or handled.dead_letters)[0]
 
     app = Application(

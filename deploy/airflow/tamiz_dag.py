@@ -22,19 +22,19 @@ JOBS = {
         "30 2 * * *",
         "%Y-%m-%d",
         3600,
-        "drift --window day --period PERIOD -o /batch/drift-PERIOD.html",
+        "drift --granularity day --period PERIOD -o /batch/drift-PERIOD.html",
     ),
     "drift-weekly": (
         "40 2 * * 1",
         "%G-W%V",
         3600,
-        "drift --window week --period PERIOD -o /batch/drift-PERIOD.html",
+        "drift --granularity week --period PERIOD -o /batch/drift-PERIOD.html",
     ),
     "drift-monthly": (
         "50 2 1 * *",
         "%Y-%m",
         3600,
-        "drift --window month --period PERIOD -o /batch/drift-PERIOD.html",
+        "drift --granularity month --period PERIOD -o /batch/drift-PERIOD.html",
     ),
 }
 

@@ -1,6 +1,7 @@
 """The DAGs in a real Airflow (`make airflow`): that they load, of which period a run is, and which pod it starts.
 
-That commands, schedules and pod are those of the other calendars is told without Airflow: `tests/test_calendar.py`.
+That commands, schedules and pod are those of the other calendars is told without Airflow:
+`tests/deploy/test_schedules.py`.
 """
 
 import os
@@ -32,9 +33,9 @@ NOW = pendulum.datetime(2026, 11, 24, 9)  # a Tuesday
 EXPECTED = {
     # DAG: the period of a run that is asked for NOW, and what it runs
     "tamiz-score-daily": "score /batch/transactions-2026-11-23.csv -o /batch/decisions-2026-11-23.csv",
-    "tamiz-drift-daily": "drift --window day --period 2026-11-23 -o /batch/drift-2026-11-23.html",
-    "tamiz-drift-weekly": "drift --window week --period 2026-W47 -o /batch/drift-2026-W47.html",
-    "tamiz-drift-monthly": "drift --window month --period 2026-10 -o /batch/drift-2026-10.html",
+    "tamiz-drift-daily": "drift --granularity day --period 2026-11-23 -o /batch/drift-2026-11-23.html",
+    "tamiz-drift-weekly": "drift --granularity week --period 2026-W47 -o /batch/drift-2026-W47.html",
+    "tamiz-drift-monthly": "drift --granularity month --period 2026-10 -o /batch/drift-2026-10.html",
 }
 
 

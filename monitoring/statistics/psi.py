@@ -19,7 +19,7 @@ Counts = npt.NDArray[Any]  # whole numbers, or expected ones
 Floats = npt.NDArray[np.float64]
 
 EMPTY_SHARE = 1e-4  # what the classic recipe takes for an empty bin's share
-LEAST_EFFECTIVE_ROWS = 300  # below it "PSI > 0.2" rings 44 % of the time with nothing wrong, so PSI gets no label
+MIN_EFFECTIVE_ROWS = 300  # below it "PSI > 0.2" rings 44 % of the time with nothing wrong, so PSI gets no label
 
 
 def occupied_bins(reference: Counts, current: Counts) -> npt.NDArray[np.bool_]:

@@ -12,24 +12,24 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from monitoring.profile import SCORE
-from schemas.actor import web_actor
-from schemas.errors import ModelUnavailable
-from schemas.hosts import page_names
-from schemas.sanitize import printable
-from schemas.settings import Settings
-from schemas.web_users import User
-from stream_app.dashboard.entrance import COOKIE, LIFETIME_S, Sessions, own_origin
-from stream_app.dashboard.known import Heard, Known, Registry
-from stream_app.dashboard.reader import Reader
-from stream_app.dashboard.state import Me, State
-from stream_app.http_server import Handler, application, names_us, read_form, refusal, runner, shown
-from stream_app.web_auth import ANYBODY, Authenticator, wrong_tokens
+from monitoring.counting.reference_profile import SCORE
+from schemas.configuration.settings import Settings
+from schemas.errors import ModelUnavailableError
+from schemas.security.actor import web_actor
+from schemas.security.hosts import page_names
+from schemas.security.sanitizer import printable
+from schemas.security.web_users import User
+from stream_app.dashboard.messages import Me, State
+from stream_app.dashboard.registry_poller import Registry, RegistryPoller, VersionsSeen
+from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, own_origin
+from stream_app.dashboard.topic_follower import TopicFollower
+from stream_app.web.http_server import Handler, application, names_us, read_form, refusal, runner, shown
+from stream_app.web.web_auth import ANYBODY, Authenticator, wrong_tokens
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
 FILES = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
-EVERY_S = 1.0
+INTERVAL_S = 1.0
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # addresses to listen on, which no page goes by
 USER = web.RequestKey("user", User)
 OPEN = frozenset({"/livez", "/signin", "/signout"})  # besides /static/, which holds nothing of anybody's
@@ -42,13 +42,13 @@ class Dashboard:
     def __init__(self, settings: Settings, registry: Registry, auth: Authenticator) -> None:
         self._settings = settings
         self._registry = registry
-        self._reader = Reader(settings)
+        self._reader = TopicFollower(settings)
         self._auth = auth
         self._metric_registry = CollectorRegistry()
         auth.on_failure = wrong_tokens(self._metric_registry).inc
         self._sessions = Sessions(auth)
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
-        self._known = Known(registry, settings.registry_poll_seconds)
+        self._known = RegistryPoller(registry, settings.registry_poll_seconds)
         self._coded = b""
         self._fresh = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -204,7 +204,7 @@ class Dashboard:
         version = int(request.match_info["version"])
         try:
             pdf = await asyncio.to_thread(self._registry.report, version)
-        except ModelUnavailable:
+        except ModelUnavailableError:
             remedy = f"`tamiz report FILE --version {version}` makes one"
             raise refusal(404, f"the run of version {version} holds no report; {remedy}") from None
         return web.Response(body=pdf, content_type="application/pdf")
@@ -220,7 +220,7 @@ class Dashboard:
         act = self._registry.approve if move == "approve" else self._registry.reject
         try:
             verdict = await asyncio.to_thread(act, version, reason, web_actor(user.name))
-        except ModelUnavailable as error:
+        except ModelUnavailableError as error:
             raise refusal(409, str(error)) from None
         finally:
             self._known.look.set()
@@ -241,7 +241,7 @@ class Dashboard:
             self._coded = self._code()
             async with self._fresh:
                 self._fresh.notify_all()
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(INTERVAL_S)
 
     def _code(self) -> bytes:
         now_ms = int(time.time() * 1000)
@@ -254,7 +254,7 @@ class Dashboard:
                 bins = reference.bins.features[reference.bins.names.index(SCORE)]
             state = State(
                 now_ms=now_ms,
-                model=self._settings.model,
+                model=self._settings.model_name,
                 away=self._reader.away,
                 passed_over=feed.passed_over,
                 unread=feed.unread,
@@ -273,11 +273,11 @@ class Dashboard:
             )
         return msgspec.json.encode(state)
 
-    def _heard(self) -> Heard:
+    def _heard(self) -> VersionsSeen:
         with self._reader.lock:
             feed = self._reader.feed
             versions = feed.version, self._reader.heat.version
-            return Heard(frozenset(v for v in versions if v is not None), feed.events[:1])
+            return VersionsSeen(frozenset(v for v in versions if v is not None), feed.events[:1])
 
 
 def _session(request: web.Request) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from schemas.settings import Settings
+from schemas.configuration.settings import Settings
+from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, Unknown
-from tamiz.doctor.findings import Finding, not_checked, ok, problem, warning
 
 MAX_SKEW_S = 60.0
 MAX_SKEW_TOLERATED_S = 5.0
@@ -80,7 +80,7 @@ def group_rights(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
             yield problem(check, "no READ, which worker needs", "give this principal an ACL, if it runs workers")
         else:
             yield ok(check, "READ")
-    if settings.guarantee == "exactly-once":
+    if settings.processing_guarantee == "exactly-once":
         yield not_checked("rights on transactional ids", "only a write would show them", "see docs/deployment.md")
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from schemas.sanitize import without_credentials
-from schemas.settings import Settings
+from schemas.configuration.settings import Settings
+from schemas.security.sanitizer import without_credentials
 from tamiz.doctor import cluster_checks, host_checks, topic_checks
+from tamiz.doctor.check_result import Finding, not_checked, problem
 from tamiz.doctor.facts import Facts, Unknown
-from tamiz.doctor.findings import Finding, not_checked, problem
 
 _OF_CLUSTER = (
     topic_checks.topics_exist,

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from schemas.hosts import is_loopback
-from schemas.settings import Settings
+from schemas.configuration.settings import Settings
+from schemas.security.hosts import is_loopback
+from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import MachineFacts, RegistryFacts, Unknown
-from tamiz.doctor.findings import Finding, not_checked, ok, problem, warning
 
 GIB = 1 << 30
 
@@ -58,7 +58,7 @@ def receivers_exposure(settings: Settings) -> Iterator[Finding]:
 def champion(settings: Settings, registry: RegistryFacts) -> Iterator[Finding]:
     """There is a champion, by a recorded promotion, that can be loaded and fits the data set."""
     if registry.champion is None:
-        yield problem("champion", f"{settings.model} has none", "`tamiz train FILE` makes one")
+        yield problem("champion", f"{settings.model_name} has none", "`tamiz train FILE` makes one")
         return
     if registry.disagreement:
         yield problem(

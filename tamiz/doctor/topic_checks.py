@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from schemas.settings import Settings
+from schemas.configuration.settings import Settings
 from schemas.topics import DAY_MS, Topic, table
+from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, TopicFacts, Unknown
-from tamiz.doctor.findings import Finding, not_checked, ok, problem, warning
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own
 MIN_OUTPUT_BYTES = 65_536  # of one record of ours: a decision with its headers, an alert, a letter that was cut
@@ -94,10 +94,10 @@ def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
 
 def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Records are kept as long as somebody reads back."""
-    learn = max(7, settings.retrain_days)
+    learn = max(7, settings.retrain_lookback_days)
     wanted = {
-        "transactions": (learn, "a training reads so far back (retrain_days)"),
-        "labels": (learn, "a training reads so far back (retrain_days)"),
+        "transactions": (learn, "a training reads so far back (retrain_lookback_days)"),
+        "labels": (learn, "a training reads so far back (retrain_lookback_days)"),
         "decisions": (settings.drift_lookback_days, "the monitor reads so far back (drift_lookback_days)"),
         "drift-panes": (PANE_DAYS, "the monitor reads so far back"),
     }

@@ -2,7 +2,7 @@
 import { drawWaiting } from "./approval.js";
 import { bars, lines } from "./charts.js";
 import { byId, make, number, show, table, time } from "./dom.js";
-import { drawFeature, drawHeat } from "./heat.js";
+import { drawFeature, drawHeat } from "./heatmap.js";
 
 const STALE_MS = 5000;
 const MOVED = new Set(["promoted", "rolled-back"]);
@@ -124,7 +124,7 @@ function drawIncidents(incidents) {
   if (!incidents.length) return [make("p", { class: "muted" }, "None.")];
   return [make("ul", { class: "incidents" }, ...incidents.map((one) => make(
     "li", { class: one.severity },
-    make("p", {}, make("b", { class: "tag" }, `${one.severity}, ${one.kind}`), " ", one.sentence),
+    make("p", {}, make("b", { class: "tag" }, `${one.severity}, ${one.kind}`), " ", one.summary),
     make("p", { class: "muted" }, `since ${time(one.opened_at_ms, true)} event time, version ${one.model_version}; `,
       ...one.features.slice(0, 5).map((feature) => {
         const button = make("button", { class: "link" }, feature);

@@ -1,0 +1,87 @@
+"""`make profile`: where a transaction's CPU time goes, in the pure handler and in the worker's event loop around it.
+
+The handler runs in the worker's scoring thread, everything of Kafka in the loop's: each is profiled by itself.
+cProfile makes every Python call dearer, so read shares and counts, and take times from `make bench`.
+"""
+
+import argparse
+import cProfile
+import os
+import pstats
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.environment import ONE_THREAD, BenchmarkEnvironment, environment, staged
+from benchmarks.peers.job import Job, PeerRecord, Work
+from benchmarks.process_metrics import measure
+
+ROWS, BATCH = 100_000, 2_000
+LINES = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker:
+        run_worker(asked.worker)
+        return
+    os.environ.update(ONE_THREAD)
+    with staged() as stage:
+        path = stage.simulated(asked.rows)
+        show(profile_handler(path, stage.bundle), "the pure handler")
+        show(profile_worker(stage, path, asked.rows), "the worker's event loop")
+
+
+def profile_handler(path: Path, bundle: Path) -> pstats.Stats:
+    """Of the handler, in batches as a worker has them."""
+    work = Work(Job("", "transactions", "", "", "profile", 0.0, bundle))
+    values = path.read_bytes().splitlines()
+    records = [PeerRecord("transactions", 0, i, b"17", value) for i, value in enumerate(values)]
+    profile = cProfile.Profile()
+    profile.enable()
+    for start in range(0, len(records), BATCH):
+        work(records[start : start + BATCH])
+    profile.disable()
+    return pstats.Stats(profile)
+
+
+def profile_worker(stage: BenchmarkEnvironment, path: Path, rows: int) -> pstats.Stats:
+    """Of a worker that goes through a topic and is then asked to end."""
+    settings = stage.topics_of_its_own(4)
+    stage.fill(settings, path)
+    saved = stage.folder / "worker.profile"
+    words = [sys.executable, "-m", "benchmarks.components.profile", "--worker", str(saved)]
+    process = subprocess.Popen(words, env=environment(settings))
+    with stage.counting(settings) as counted:
+        measure(process.pid, counted, rows, 60.0)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    return pstats.Stats(str(saved))
+
+
+def run_worker(saved: Path) -> None:
+    """A worker whose event loop is profiled from start to end."""
+    from schemas.configuration.settings import load
+    from stream_app.worker.composition_root import run
+
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        run(load())
+    except SystemExit:
+        profile.disable()
+        profile.dump_stats(saved)
+
+
+def show(stats: pstats.Stats, whose: str) -> None:
+    """The functions that take most time themselves."""
+    print(f"\n== {whose}")
+    stats.strip_dirs().sort_stats("tottime").print_stats(LINES)
+
+
+if __name__ == "__main__":
+    main()

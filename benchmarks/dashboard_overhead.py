@@ -1,0 +1,141 @@
+"""What the live page costs the worker, at 5,000 transactions a second: its CPU and latency without it and with it.
+
+Runs take turns, so that a busy machine meets both alike. The page shares the last core with broker and sender, and the
+sender sends in batches of 100 ms: were that core full, transactions would come in larger batches, and the worker would
+seem to gain by the page.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+from msgspec.structs import replace
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import ROOT, BenchmarkEnvironment, environment, staged
+from benchmarks.latency import WARMED_UP, await_first, paced
+from schemas.configuration.settings import Settings
+from tamiz.dev_broker.embedded_broker import free_port
+
+RATE = 5_000
+BAR = 0.02  # of a core
+LINGER_MS = 100
+PARTITIONS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each run")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    asked = parser.parse_args()
+    with staged() as stage:
+        settings = replace(stage.topics_of_its_own(PARTITIONS), dashboard_port=free_port())
+        with stage.working("tamiz", settings) as worker:
+            await_first(stage, settings)
+            paced(stage, settings, *WARMED_UP)
+            runs = [
+                {"page": watched} | run(stage, settings, worker.pid, asked.seconds, watched)
+                for _ in range(asked.turns)
+                for watched in (False, True)
+            ]
+    found = {"rate": RATE, "runs": runs, "costs_of_a_core": cost(runs)}
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "page.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    show(found, Console(width=100))
+
+
+def run(stage: BenchmarkEnvironment, settings: Settings, worker: int, seconds: float, watched: bool) -> dict[str, Any]:
+    """One turn: the worker's CPU as a share of a core, its latency, and the page's own CPU."""
+    with page(settings) if watched else nullcontext() as viewed:
+        before, started = used(worker), time.monotonic()
+        before_page = used(viewed.pid) if viewed else 0.0
+        told = paced(stage, settings, RATE, seconds, LINGER_MS)
+        elapsed = time.monotonic() - started
+        return {
+            "worker": (used(worker) - before) / elapsed,
+            "page_process": (used(viewed.pid) - before_page) / elapsed if viewed else None,
+            "ms": told["ms"],
+            "never_heard": told["never_heard"],
+        }
+
+
+def used(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def page(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`tamiz dashboard`, and somebody who looks at it."""
+    url = f"http://127.0.0.1:{settings.dashboard_port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tamiz", "dashboard"], env=environment(settings), stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+    try:
+        until = time.monotonic() + 60
+        while not _answers(url):
+            if time.monotonic() > until or process.poll() is not None:
+                raise SystemExit("the page does not come up")
+            time.sleep(0.2)
+        threading.Thread(target=_look, args=(url,), daemon=True).start()
+        time.sleep(2.0)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/livez", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _look(url: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{url}/events", timeout=30) as events:
+            while events.readline():
+                pass
+    except OSError:
+        return
+
+
+def cost(runs: list[dict[str, Any]]) -> float:
+    """Median of what the worker uses with the page, less that without it, as a share of a core."""
+    with_it, without = ([r["worker"] for r in runs if r["page"] == watched] for watched in (True, False))
+    return statistics.median(with_it) - statistics.median(without)
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print every turn, and the bar."""
+    table = Table(title=f"The worker at {found['rate']:,} transactions a second", title_justify="left")
+    for head in ("", "worker, of a core", "page, of a core", "p50 ms", "p99 ms", "unheard"):
+        table.add_column(head, justify="right" if head else "left")
+    for one in found["runs"]:
+        own = "-" if one["page_process"] is None else f"{one['page_process']:.1%}"
+        late = [f"{one['ms'][q]:,.1f}" if one["ms"][q] is not None else "-" for q in ("p50", "p99")]
+        name = "page watched" if one["page"] else "no page"
+        table.add_row(name, f"{one['worker']:.1%}", own, *late, str(one["never_heard"]))
+    console.print(table)
+    costs = found["costs_of_a_core"]
+    word = "met" if costs <= BAR else "missed"
+    console.print(f"the page costs the worker {costs:+.1%} of a core; bar {BAR:.0%}: {word}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""False alerts and detection delay of the drift detector, beside other detectors."""

@@ -1,0 +1,146 @@
+"""What watching costs, and whether it comes out the same however it is shared."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitoring.counting.bins import Codes, FrozenBins, number_bins
+from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.windows import MergedPanes
+from monitoring.drift.baseline import Baseline, calibrate
+from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
+from monitoring.drift.evidence import collect_evidence
+
+FEATURES = 20
+PARTITIONS = 8
+ROWS = 40_000  # of one partition
+REPEATS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Medians over some tens of runs."""
+
+    evaluation_ms: float  # windows read, every statistic and bound of 20 features × 5 windows, evidence gathered
+    pane_us: float  # one e-CUSUM step over 20 features
+    counting_us: float  # a transaction, encoded and counted in batches of 2000
+    counting_small_us: float  # in batches of 100
+
+
+def measure_costs(seed: int) -> Costs:
+    """Measure on normal inputs of 250 codes."""
+    rng = np.random.default_rng(seed)
+    bins = _bins(rng)
+    calibration = _calibration(bins)
+    policy = DetectorPolicy()
+    merger, _ = _merged(bins, _rows(rng, bins), workers=1, seed=seed)
+    ready = np.zeros(FEATURES, dtype=bool)
+
+    def evaluate() -> None:
+        counts, by_hour = merger.windows()
+        statistics = window_statistics(bins, counts, by_hour, calibration, policy)
+        tolerances = policy.tolerances(calibration)
+        collect_evidence(bins, statistics, counts, calibration.expected(by_hour), tolerances, tolerances, ready)
+
+    cusum = ECusum(calibration, policy)
+    pane = bins.binned(bins.count(_codes(rng, bins, 60)))[0]
+    counting = {n: _counting(rng, bins, n) for n in (2000, 100)}
+    return Costs(
+        evaluation_ms=1e3 * _median(evaluate),
+        pane_us=1e6 * _median(lambda: cusum.step(pane, 0)),
+        counting_us=counting[2000],
+        counting_small_us=counting[100],
+    )
+
+
+def one_worker_equals_eight(seed: int) -> bool:
+    """Whether panes, windows and reports are bit-identical, batches and interleaving being others."""
+    rng = np.random.default_rng(seed)
+    bins = _bins(rng)
+    rows = _rows(rng, bins)
+    found = []
+    for workers in (1, PARTITIONS):
+        merger, minutes = _merged(bins, rows, workers, seed + workers)
+        counts, by_hour = merger.windows()
+        statistics = window_statistics(bins, counts, by_hour, _calibration(bins), DetectorPolicy())
+        found.append((minutes, counts.tobytes(), by_hour.tobytes(), _bits(statistics)))
+    return found[0] == found[1]
+
+
+def _bins(rng: np.random.Generator) -> FrozenBins:
+    return FrozenBins([number_bins(f"x{i}", rng.normal(size=50_000)) for i in range(FEATURES)])
+
+
+def _calibration(bins: FrozenBins) -> Baseline:
+    return calibrate(bins.reference[None], np.zeros(1, dtype=np.int64))
+
+
+def _codes(rng: np.random.Generator, bins: FrozenBins, n: int) -> Codes:
+    return bins.encode({name: rng.normal(0.02, 1, n) for name in bins.names})
+
+
+def _rows(rng: np.random.Generator, bins: FrozenBins) -> list[tuple[Codes, np.ndarray]]:
+    """Codes and event times of each partition: two hours, out of order by up to a minute and a half."""
+    return [
+        (
+            _codes(rng, bins, ROWS),
+            (np.linspace(0, 120 * MINUTE_MS, ROWS) + rng.uniform(0, 90_000, ROWS)).astype(np.int64),
+        )
+        for _ in range(PARTITIONS)
+    ]
+
+
+def _merged(
+    bins: FrozenBins, rows: list[tuple[Codes, np.ndarray]], workers: int, seed: int
+) -> tuple[MergedPanes, list[tuple[int, bytes]]]:
+    """The merger after all rows, shared by so many workers that batch and publish as chance has it."""
+    rng = np.random.default_rng(seed)
+    merger = MergedPanes(bins, range(PARTITIONS), grace_ms=MINUTE_MS, idle_ms=10**12)
+    folds = [PartitionPanes(bins, p, MINUTE_MS) for p in range(PARTITIONS)]
+    reached = [0] * PARTITIONS
+    minutes = []
+    while any(r < ROWS for r in reached):
+        # One worker goes through its partitions in turn; of eight, any may be next.
+        turn = (
+            range(PARTITIONS) if workers == 1 else rng.permutation(PARTITIONS)[: rng.integers(1, PARTITIONS)].tolist()
+        )
+        for p in turn:
+            codes, times = rows[p]
+            stop = min(ROWS, reached[p] + int(rng.integers(1, 4000)))
+            folds[p].observe(codes[reached[p] : stop], times[reached[p] : stop], np.arange(reached[p], stop))
+            reached[p] = stop
+            counted = folds[p].snapshot()
+            for pane in (*counted.closed, *counted.open):
+                merger.merge(pane)
+            merger.advance_watermark(counted.cursor)
+            minutes += [(m.start_ms, m.counts.tobytes()) for m in iter(merger.close_next, None)]
+    return merger, minutes
+
+
+def _bits(statistics: WindowStatistics) -> list[bytes]:
+    return [np.asarray(getattr(statistics, name)).tobytes() for name in statistics.__dataclass_fields__]
+
+
+def _counting(rng: np.random.Generator, bins: FrozenBins, n: int) -> float:
+    """Microseconds a transaction."""
+    batches = 20_000 // n
+    columns = [{name: rng.normal(size=n) for name in bins.names} for _ in range(batches)]
+    times = [np.arange(i * n, (i + 1) * n, dtype=np.int64) * 1000 for i in range(batches)]
+    offsets = [np.arange(i * n, (i + 1) * n) for i in range(batches)]
+
+    def count() -> None:
+        fold = PartitionPanes(bins, 0, MINUTE_MS)
+        for batch, at, offset in zip(columns, times, offsets, strict=True):
+            fold.observe(bins.encode(batch), at, offset)
+
+    return 1e6 * _median(count, 7) / (batches * n)
+
+
+def _median(work: object, repeats: int = REPEATS) -> float:
+    took = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()  # type: ignore[operator]
+        took.append(time.perf_counter() - began)
+    return float(np.median(took))

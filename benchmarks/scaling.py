@@ -1,0 +1,149 @@
+"""How cost grows: with the batch, the features, the trees, the payload, the partitions, the workers and the hours."""
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import xgboost as xgb
+from msgspec.structs import replace
+from rich.console import Console
+
+from benchmarks.charts import growths
+from benchmarks.environment import CORES, PEERS_PYTHON, ROOT, BenchmarkEnvironment, staged
+from benchmarks.latency import await_first
+from benchmarks.peers.job import Job, PeerRecord, Work
+from benchmarks.process_metrics import measure
+from tamiz.dev_broker.embedded_broker import free_port
+
+ROWS = 100_000
+BATCH = 2_000
+MEASURED_S = 1.0
+Points = list[tuple[float, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of the run that watches memory; 60 for the hour")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    asked = parser.parse_args()
+    with staged() as stage:
+        values = stage.simulated(20_000).read_bytes().splitlines()
+        found: dict[str, Any] = {
+            "batch": batches(stage, values),
+            "payload": payloads(stage, values),
+            "trees": trees(),
+            "partitions": partitions(stage),
+            "workers": workers(stage),
+            "memory": memory(stage, asked.minutes),
+        }
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    growths(found, asked.out / "growth.png")
+    Console(width=100).print_json(data=found)
+
+
+def cpu_us(work: Callable[[], object], rows: int) -> float:
+    """CPU microseconds a row, over at least a second of repetitions."""
+    work()
+    times, started = 0, time.process_time()
+    while (used := time.process_time() - started) < MEASURED_S:
+        work()
+        times += 1
+    return 1e6 * used / times / rows
+
+
+def batches(stage: BenchmarkEnvironment, values: list[bytes]) -> Points:
+    """CPU µs a transaction of the pure handler, by transactions a batch."""
+    work = _work(stage)
+    sizes = 1, 10, 100, 1_000, 2_000, 10_000
+    return [(size, cpu_us(partial(_worked, work, values[:size]), size)) for size in sizes]
+
+
+def payloads(stage: BenchmarkEnvironment, values: list[bytes]) -> Points:
+    """CPU µs a transaction of the pure handler, by bytes a payload; what is added is a field that nobody declared."""
+    work = _work(stage)
+    points = [(len(values[0]), cpu_us(partial(_worked, work, values[:BATCH]), BATCH))]
+    for size in (1_000, 2_000, 4_000):
+        padded = [value[:-1] + b',"nota":"' + b"x" * (size - len(value) - 10) + b'"}' for value in values[:BATCH]]
+        points.append((size, cpu_us(partial(_worked, work, padded), BATCH)))
+    return points
+
+
+def trees() -> dict[str, Points]:
+    """CPU µs a row of XGBoost's prediction alone, in batches of 2,000: by trees of depth 6, by count of features."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for features in (10, 100):
+        matrix = rng.normal(size=(BATCH, features)).astype(np.float32)
+        learned = xgb.QuantileDMatrix(matrix, rng.integers(0, 2, BATCH))
+        booster = xgb.train({"max_depth": 6, "nthread": 1, "min_child_weight": 0.01}, learned, 1_000)
+        found[str(features)] = [
+            (n, cpu_us(partial(booster[:n].inplace_predict, matrix), BATCH)) for n in (100, 300, 1_000)
+        ]
+    return found
+
+
+def partitions(stage: BenchmarkEnvironment) -> Points:
+    """Transactions a second of one worker, by partitions."""
+    points = []
+    for count in (1, 4, 16, 64):
+        settings = stage.topics_of_its_own(count)
+        stage.fill(settings, stage.simulated(ROWS))
+        with stage.working("tamiz", settings) as worker, stage.counting(settings) as counted:
+            points.append((count, measure(worker.pid, counted, ROWS, 20.0).per_second))
+    return points
+
+
+def workers(stage: BenchmarkEnvironment) -> Points:
+    """Transactions a second by workers, each on a core of its own; the second shares its with the broker."""
+    points = []
+    for count in (1, 2):
+        settings = stage.topics_of_its_own(4)
+        stage.fill(settings, stage.simulated(3 * ROWS))
+        with ExitStack() as stack:
+            started = [
+                stack.enter_context(stage.working("tamiz", replace(settings, web_port=free_port()), core=core))
+                for core in CORES[:count]
+            ]
+            counted = stack.enter_context(stage.counting(settings))
+            points.append((count, measure(started[0].pid, counted, 3 * ROWS, 20.0).per_second))
+    return points
+
+
+def memory(stage: BenchmarkEnvironment, minutes: float) -> Points:
+    """Resident megabytes of a worker, by second, at 2,000 transactions a second."""
+    settings = stage.topics_of_its_own(4)
+    with stage.working("tamiz", settings) as worker:
+        await_first(stage, settings)
+        topics = settings.transactions_topic, settings.decisions_topic
+        words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, "2000", str(60 * minutes)]
+        load = subprocess.Popen([*words, stage.simulated(20_000), "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        process, started, points = psutil.Process(worker.pid), time.monotonic(), []
+        while load.poll() is None:
+            points.append((round(time.monotonic() - started, 1), process.memory_info().rss / 2**20))
+            time.sleep(1.0)
+    return points
+
+
+def _work(stage: BenchmarkEnvironment) -> Work:
+    return Work(Job("", "transactions", "", "", "growth", 0.0, stage.bundle))
+
+
+def _worked(work: Work, values: list[bytes]) -> None:
+    work(_records(values))
+
+
+def _records(values: list[bytes]) -> list[PeerRecord]:
+    return [PeerRecord("transactions", 0, i, b"17", value) for i, value in enumerate(values)]
+
+
+if __name__ == "__main__":
+    main()

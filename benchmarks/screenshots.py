@@ -1,0 +1,84 @@
+"""The live page as the README shows it: photographed while the demo runs, with a promotion that waits for a person.
+
+python -m benchmarks.screenshots
+"""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FOLDER = Path(__file__).parent.parent / "docs" / "images"
+TIMEOUT_MS = 300_000
+COLOURS = 200  # keeps each picture under 200 kB
+
+
+def main() -> None:
+    """Run the demo, wait until its new version waits for approval, and take both pictures."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("there is no Chromium on this machine")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with demo() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        desktop, phone = opened(browser, address, 1280, 1500, "light"), opened(browser, address, 360, 1000, "dark")
+        for page in (desktop, phone):
+            page.get_by_role("heading", name="Waits for a person").wait_for(timeout=TIMEOUT_MS)
+        desktop.locator("#heat").get_by_role("button", name="monto", exact=True).click()
+        desktop.locator("#feature-chart canvas").wait_for(timeout=TIMEOUT_MS)
+        keep(phone, "page-phone.png", whole=False)
+        keep(desktop, "page-desktop.png", whole=True)
+        browser.close()
+
+
+@contextmanager
+def demo() -> Iterator[str]:
+    """The demo in a process of its own, let run to its end; the page's address."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"TAMIZ_STATE_DIR": folder, "TAMIZ_PROMOTION": "approval", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", "demo"], env=os.environ | settings, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if found := re.search(r"http://\S+", line):
+                yield found[0]
+                break
+        else:
+            raise SystemExit(f"the demo ended early:\n{said}")
+        process.stdout.read()
+        process.wait()
+
+
+def opened(browser: Browser, address: str, width: int, height: int, scheme: str) -> Page:
+    """The page, once it is live."""
+    page = browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+        device_scale_factor=2 if width < 500 else 1,
+    )
+    page.goto(address)
+    page.get_by_text("live", exact=True).wait_for(timeout=TIMEOUT_MS)
+    return page
+
+
+def keep(page: Page, name: str, *, whole: bool) -> None:
+    """Photograph what fits the window, or the whole page."""
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB").quantize(COLOURS)
+    picture.save(FOLDER / name, optimize=True)
+    print(f"{FOLDER / name}: {(FOLDER / name).stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Services as threads of one process, and the good traffic that they are to answer."""
+
+import contextlib
+import http.server
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from kafka import KafkaProducer
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.pane_codec import to_records
+from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.records import Label
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from stream_app.kafka.kafka_clients import client_config
+from tamiz.simulation.payload_formats import payloads
+from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+
+PARTITIONS = 2
+ROWS_A_DAY = 690
+FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the history that models are trained on
+
+
+class Transaction(NamedTuple):
+    """A record of `transactions`."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Service(threading.Thread):
+    """A service in a thread; what ends it early is kept."""
+
+    def __init__(self, name: str, target: Callable[[], Any]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._target_function = target
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Run it to its end."""
+        try:
+            self._target_function()
+        except BaseException as error:
+            logging.getLogger("tamiz.chaos").exception("%s ended", self.name)
+            self.failure = error
+
+
+class GoodTraffic:
+    """Transactions, with what a worker makes of them: decisions, panes; and their labels."""
+
+    def __init__(self, settings: Settings, model: MonitoredModel, days: int, seed: int) -> None:
+        self._settings = settings
+        self._model = model
+        self._policy = HandlerPolicy(
+            load_dataset(settings.dataset), settings.consumer_group, settings.max_payload_bytes, counting=True
+        )
+        grace_ms = settings.allowed_lateness_minutes * MINUTE_MS
+        self._folds = [PartitionPanes(model.bins, p, grace_ms) for p in range(PARTITIONS)]
+        traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=FIRST_DAY_MS, days=days)
+        found = [
+            pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)
+        ]
+        topic = settings.transactions_topic
+        self._records = [Transaction(topic, i % PARTITIONS, i // PARTITIONS, k, v) for i, (k, v) in enumerate(found)]
+
+    def send(self, day: int) -> list[msgspec.Struct]:
+        """Publish one day; every decision, label and snapshot of it."""
+        s = self._settings
+        records = self._records[day * ROWS_A_DAY : (day + 1) * ROWS_A_DAY]
+        sent: list[msgspec.Struct] = []
+        producer = KafkaProducer(**client_config(s.bootstrap), acks="all")
+        try:
+            for r in records:
+                producer.send(s.transactions_topic, r.value, key=r.key, partition=r.partition)
+            producer.flush()
+            handled = handle(records, self._model, self._policy)
+            assert handled.coded is not None
+            for out in handled.decisions:
+                producer.send(s.decisions_topic, out.value, key=out.key, headers=out.headers, partition=out.partition)
+                decision = msgspec.json.decode(out.value or b"", type=Any)
+                name = decision["transaction_id"]
+                label = Label(
+                    transaction_id=name,
+                    fraud=zlib.crc32(name.encode()) % 50 == 0,
+                    reported_at_ms=decision["event_time_ms"],
+                )
+                producer.send(s.labels_topic, msgspec.json.encode(label), key=name.encode(), partition=0)
+                sent.append(label)
+            producer.flush()
+            for p, fold in enumerate(self._folds):
+                rows = np.array([i for i, r in enumerate(records) if r.partition == p])
+                offsets = np.array([records[i].offset for i in rows])
+                fold.observe(handled.coded.codes[rows], handled.coded.event_times_ms[rows], offsets)
+                for key, snapshot in to_records(
+                    fold.snapshot(),
+                    model=s.model_name,
+                    model_version=self._model.version,
+                    layout=self._model.bins.digest,
+                ):
+                    producer.send(s.drift_panes_topic, msgspec.json.encode(snapshot), key=key, partition=p)
+                    sent.append(snapshot)
+            producer.flush()
+        finally:
+            producer.close()
+        assert all(OFFSET_HEADER in dict(out.headers) for out in handled.decisions)
+        return sent
+
+
+@contextlib.contextmanager
+def webhook(bodies: list[bytes]) -> Iterator[str]:
+    """A receiver of webhooks, its address; what it is told goes into `bodies`."""
+
+    class ControlHandler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), ControlHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()

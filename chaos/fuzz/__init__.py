@@ -1,0 +1,1 @@
+"""Hostile records and payloads, sent to real services."""

@@ -1,0 +1,472 @@
+"""Hostile records on every control topic of a real broker, read by the services' own code.
+
+Afterwards each service must be alive and answer a good record that was sent last, memory must have stayed flat, and the
+commands that read these topics must do their work.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+import psutil
+from kafka import KafkaProducer, TopicPartition
+
+from chaos.control_services import FIRST_DAY_MS, PARTITIONS, GoodTraffic, Service, webhook
+from chaos.fuzz.control_records import HEADERS, JUNK, hostile
+from chaos.fuzz.raw_batches import RawProducer, RawRecord, encode_batch
+from monitoring.drift.reference import load_reference
+from schemas.configuration.kafka_config import Secret
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import TrainingError
+from schemas.json_codec import decode
+from schemas.records import (
+    Decision,
+    DriftAlert,
+    DriftEvidence,
+    DriftReport,
+    Label,
+    ModelEvent,
+    PaneSnapshot,
+    Redrive,
+    Rejection,
+    RetrainRequest,
+)
+from schemas.topics import table
+from stream_app.dashboard.topic_follower import TopicFollower
+from stream_app.decisions import dead_letters
+from stream_app.decisions.decision_explanation import explain
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config
+from stream_app.kafka.plausibility import impossibility
+from stream_app.kafka.topic_admin import create_topics
+from stream_app.kafka.topic_reader import last_records
+from stream_app.monitor.monitor_loop import Monitor
+from stream_app.monitor.monitor_metrics import MonitorMetrics
+from stream_app.monitor.pane_history import read_periods
+from stream_app.redrive.redrive import redrive
+from stream_app.worker.champion_cache import ChampionCache
+from stream_app.worker.promotion_listener import listen_for_promotions
+from tamiz.notifications.delivery_loop import group as notifier_group
+from tamiz.notifications.notifier import serve as serve_notifier
+from tamiz.services.history_reader import read_kafka_history
+from tamiz.services.retrainer_service import serve as serve_retrainer
+from tamiz.simulation.simulator import DAY_MS
+
+BATCH_RECORDS, BATCH_BYTES = 250, 600_000
+DEADLINE_S = 600.0
+QUIET_S = 3.0  # without anything passed over: all is read
+GROWTH, GROWTH_MB = 1.3, 80.0  # of memory, from a tenth of the records to all of them
+LAST = "the last and good one"
+
+
+class FuzzControlResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the services. `problems` is empty when all was well."""
+
+    records: int  # hostile ones that the broker took
+    refused: int  # batches that it did not take
+    passed_over: dict[str, int]  # by the monitor, by topic
+    passed_over_by_page: int
+    redriven: int
+    memory_after_a_tenth_mb: float
+    memory_at_the_end_mb: float
+    monitor_start_s: float  # of a second one, with everything there
+    problems: tuple[str, ...]
+    seconds: float
+
+
+def fuzz_control(settings: Settings, bootstrap: str, n: int, seed: int) -> FuzzControlResult:
+    """Send n hostile records to each control topic. settings: with a registry that has a champion."""
+    with ExitStack() as stack:
+        told: list[bytes] = []
+        url = stack.enter_context(webhook(told))
+        return _Run(_with_topics(settings, bootstrap, url), n, seed, told).run(stack)
+
+
+class _Run:
+    def __init__(self, settings: Settings, n: int, seed: int, told: list[bytes]) -> None:
+        self._s = settings
+        self._n = n
+        self._rng = random.Random(seed)
+        self._told = told
+        self._store = ChampionCache(settings, load_dataset(settings.dataset))
+        self._store.open()
+        self._good = GoodTraffic(settings, self._store.current, days=2, seed=seed + 1)
+        self._metrics = MonitorMetrics()
+        self._promoted: list[ModelEvent] = []
+        self._problems: list[str] = []
+        self._sent = self._refused = 0
+        self._began_ms = int(time.time() * 1000)
+
+    def run(self, stack: ExitStack) -> FuzzControlResult:
+        s, began = self._s, time.monotonic()
+        stop, ready = threading.Event(), threading.Event()
+        stack.callback(stop.set)
+        reader = TopicFollower(s)
+        monitor = Monitor(s, self._store, self._metrics)
+        services = [
+            Service("monitor", lambda: monitor.run(stop, ready.set)),
+            Service("notifier", lambda: serve_notifier(s, stop)),
+            Service("retrainer", lambda: serve_retrainer(s, None, stop)),
+            Service("promotions", lambda: asyncio.run(self._hear(stop))),
+        ]
+        for service in services:
+            service.start()
+        reader.start()
+        templates = self._good.send(0)
+        self._wait("the first evaluation", lambda: self._reports() != [])
+        templates += [*self._reports()[-1:], *self._decisions(), *_handmade(s.model_name, self._store.current.version)]
+        self._abort(templates)
+        process = psutil.Process()
+        self._attack(templates, self._n // 10)
+        self._settle(reader)
+        early = process.memory_info().rss / 1e6
+        self._attack(templates, self._n - self._n // 10)
+        self._settle(reader)
+        late = process.memory_info().rss / 1e6
+        if late > GROWTH * early + GROWTH_MB:
+            self._problems.append(f"memory grew from {early:.0f} MB to {late:.0f} MB")
+        self._check_services(services, reader)
+        stop.set()
+        reader.stop()
+        for service in services:
+            service.join(60)
+            if service.is_alive() or service.failure is not None:
+                self._problems.append(f"{service.name} did not end well: {service.failure!r}")
+        redriven = self._check_commands()
+        passed = {
+            sample.labels["topic"]: int(sample.value)
+            for metric in self._metrics.passed_over.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+        return FuzzControlResult(
+            records=self._sent,
+            refused=self._refused,
+            passed_over=passed,
+            passed_over_by_page=reader.feed.passed_over,
+            redriven=redriven,
+            memory_after_a_tenth_mb=round(early, 1),
+            memory_at_the_end_mb=round(late, 1),
+            monitor_start_s=self._restart_monitor(),
+            problems=tuple(self._problems),
+            seconds=round(time.monotonic() - began, 1),
+        )
+
+    def _attack(self, templates: list[msgspec.Struct], n: int) -> None:
+        s = self._s
+        topics = {
+            s.drift_panes_topic: PaneSnapshot,
+            s.decisions_topic: Decision,
+            s.labels_topic: Label,
+            s.drift_reports_topic: DriftReport,
+            s.drift_alerts_topic: DriftAlert,
+            s.model_events_topic: ModelEvent,
+            s.retrain_requests_topic: RetrainRequest,
+            s.redrives_topic: Redrive,
+        }
+        with RawProducer(s.bootstrap) as producer:
+            for topic, of in topics.items():
+                good = [record for record in templates if isinstance(record, of)]
+                stream = hostile(
+                    good, self._rng, model=s.model_name, version=self._store.current.version, now_ms=self._began_ms
+                )
+                self._send(producer, topic, stream, n)
+            self._send(producer, s.dead_letters_topic, self._letters(), n)
+
+    def _send(self, producer: RawProducer, topic: str, stream: Iterator[RawRecord], n: int) -> None:
+        compacted = topic in (self._s.redrives_topic, self._s.drift_panes_topic)  # there a broker wants keys
+        partitions = 1 if topic in self._single else PARTITIONS
+        batch: list[RawRecord] = []
+        size = 0
+        for i in range(n):
+            record = next(stream)
+            if compacted and record.key is None:
+                record = record._replace(key=b"")
+            batch.append(record)
+            size += len(record.value or b"") + len(record.key or b"")
+            if len(batch) < BATCH_RECORDS and size < BATCH_BYTES and i < n - 1:
+                continue
+            now_ms = int(time.time() * 1000)
+            encoded = encode_batch(batch, codec=self._rng.randrange(5), timestamp=now_ms)
+            error, _ = producer.send(topic, self._rng.randrange(partitions), encoded)
+            self._refused += error != 0
+            self._sent += 0 if error else len(batch)
+            batch, size = [], 0
+
+    @property
+    def _single(self) -> set[str]:
+        return {t.name for t in table(self._s) if t.partitions == 1}
+
+    def _letters(self) -> Iterator[RawRecord]:
+        """Dead letters: their headers and values changed."""
+        rng, s = self._rng, self._s
+        why = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
+        while True:
+            origin = RawOrigin(s.transactions_topic, rng.randrange(-1, 4), rng.choice((0, 1, 2**40, 2**63 - 1)))
+            name = f"t-{rng.randrange(5_000)}"
+            written = dead_letters.headers(why, origin, group=s.consumer_group, transaction_id=name)
+            headers: list[tuple[bytes | None, bytes | None]] = [(h.encode(), v) for h, v in written]
+            for _ in range(rng.choice((0, 1, 3))):
+                at = rng.randrange(len(headers))
+                junk = rng.choice((None, b"", b"\xff", b"-1", b"9" * 30, b"[/x]", b"k" * 2_000))
+                headers[at] = (headers[at][0] if rng.random() < 0.9 else b"\xff\xfe", junk)
+            value = (
+                rng.choice(JUNK)
+                if rng.random() < 0.7
+                else b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
+            )
+            yield RawRecord(value, b"k", (*headers, *rng.choice(HEADERS)))
+
+    def _abort(self, templates: list[msgspec.Struct]) -> None:
+        """Good records of a transaction that is aborted: nobody may see them."""
+        s = self._s
+        producer = KafkaProducer(**client_config(s.bootstrap), transactional_id=f"fuzz-{uuid.uuid4().hex}")
+        producer.init_transactions()
+        producer.begin_transaction()
+        for record in templates:
+            if isinstance(record, DriftAlert):
+                aborted = msgspec.structs.replace(record, incident_id="aborted", severity="critical")
+                producer.send(s.drift_alerts_topic, msgspec.json.encode(aborted), key=b"k")
+            if isinstance(record, ModelEvent):
+                producer.send(s.model_events_topic, msgspec.json.encode(record), key=b"k")
+        producer.flush()
+        producer.abort_transaction()
+        producer.close()
+
+    def _check_services(self, services: list[Service], reader: TopicFollower) -> None:
+        """Send a good record of each kind last, and wait for its answer."""
+        s, now_ms = self._s, int(time.time() * 1000)
+        until = max((r.until_ms for r in self._reports()), default=0)
+        alert, event, request = _handmade(s.model_name, self._store.current.version, now_ms)[:3]
+        self._good.send(1)
+        producer = KafkaProducer(**client_config(s.bootstrap), acks="all")
+        for topic, record in (
+            (s.drift_alerts_topic, alert),
+            (s.model_events_topic, event),
+            (s.retrain_requests_topic, request),
+        ):
+            producer.send(topic, msgspec.json.encode(record), key=s.model_name.encode())
+        producer.flush()
+        producer.close()
+        checks: dict[str, Callable[[], bool]] = {
+            "monitor": lambda: any(r.until_ms > until for r in self._reports()),
+            "monitor, labels": lambda: any(p.labelled for r in self._reports() if (p := r.performance) is not None),
+            "notifier": lambda: any(LAST.encode() in body for body in self._told),
+            "retrainer": lambda: any(
+                e.change == "training-started" and e.correlation_id == LAST for e in self._events()
+            ),
+            "promotions": lambda: any(e.reason == LAST for e in self._promoted),
+            "page": lambda: (
+                reader.is_alive()
+                and any(i.incident_id == LAST for i in reader.feed.incidents)
+                and reader.feed.events[0].reason in (LAST, "fuzz")
+            ),
+        }
+        for name, is_answered in checks.items():
+            self._wait(f"{name}: an answer to the last record", is_answered, services)
+        if any(b"aborted" in body for body in self._told):
+            self._problems.append("the notifier told what was aborted")
+
+    def _check_commands(self) -> int:
+        """The commands that read these topics do their work; how many dead letters went back."""
+        s, version = self._s, self._store.current.version
+        dataset = load_dataset(s.dataset)
+        result = redrive(s, dataset)
+        if not result.sent_back:
+            self._problems.append("no dead letter was sent back")
+        reference = load_reference(self._store.folder(version))
+        if not read_periods(s, reference.bins, "day", model_version=version):
+            self._problems.append("no periods were read")
+        try:
+            read_kafka_history(s)
+        except TrainingError as error:  # too many transactions are hostile, or too few of them labelled
+            if "rejected" not in str(error):
+                self._problems.append(f"training: {error}")
+        decision = self._decisions()[0]
+        if not explain(s, decision.decision_id).reproduced:
+            self._problems.append("a good decision was not explained")
+        return result.sent_back
+
+    def _restart_monitor(self) -> float:
+        stop, ready = threading.Event(), threading.Event()
+        service = Service("another monitor", lambda: Monitor(self._s, self._store).run(stop, ready.set))
+        began = time.monotonic()
+        service.start()
+        self._wait("the start of another monitor", ready.is_set, [service])
+        seconds = time.monotonic() - began
+        stop.set()
+        service.join(60)
+        return round(seconds, 1)
+
+    async def _hear(self, stop: threading.Event) -> None:
+        async def hear() -> None:
+            async with contextlib.aclosing(listen_for_promotions(self._s)) as events:
+                async for event in events:
+                    self._promoted.append(event)
+
+        task = asyncio.create_task(hear())
+        while not stop.is_set():
+            await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def _settle(self, reader: TopicFollower) -> None:
+        """Wait until everything is read."""
+        s = self._s
+        groups = {
+            notifier_group(s): (s.drift_alerts_topic, s.model_events_topic),
+            f"{s.consumer_group}-retrainer": (s.retrain_requests_topic,),
+        }
+        for group, topics in groups.items():
+            consumer = RecordConsumer(**client_config(s.bootstrap), group_id=group, enable_auto_commit=False)
+            places = [TopicPartition(t, 0) for t in topics]
+
+            def is_read(consumer: Any = consumer, places: list[TopicPartition] = places) -> bool:
+                ends = consumer.end_offsets(places)
+                return all((consumer.committed(p) or 0) >= ends[p] - 1 for p in places)
+
+            self._wait(f"{group} to read everything", is_read)
+            consumer.close()
+        seen, since = -1, time.monotonic()
+        deadline = since + DEADLINE_S
+        while time.monotonic() - since < QUIET_S and time.monotonic() < deadline:
+            now = reader.feed.passed_over + sum(
+                int(sample.value) for m in self._metrics.passed_over.collect() for sample in m.samples
+            )
+            if now != seen:
+                seen, since = now, time.monotonic()
+            time.sleep(0.2)
+
+    def _wait(self, what: str, is_done: Callable[[], bool], services: list[Service] | None = None) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not is_done():
+            ended = [s.name for s in services or () if not s.is_alive()]
+            if ended or time.monotonic() > deadline:
+                self._problems.append(f"{what}: not within {DEADLINE_S:.0f} s; ended: {ended or 'none'}")
+                return
+            time.sleep(0.25)
+
+    def _reports(self) -> list[DriftReport]:
+        return self._ours(self._s.drift_reports_topic, DriftReport)
+
+    def _events(self) -> list[ModelEvent]:
+        return self._ours(self._s.model_events_topic, ModelEvent)
+
+    def _ours(self, topic: str, of: type[Any]) -> list[Any]:
+        found = []
+        for record in last_records(self._s.bootstrap, topic, 200):
+            try:
+                value = decode(record.value, of)
+            except msgspec.MsgspecError:
+                continue
+            possible = impossibility(value, int(time.time() * 1000)) is None
+            if (
+                possible
+                and value.model == self._s.model_name
+                and value.model_version in (None, self._store.current.version)
+            ):
+                found.append(value)
+        return found
+
+    def _decisions(self) -> list[Decision]:
+        found = []
+        for record in last_records(self._s.bootstrap, self._s.decisions_topic, 300):
+            try:
+                decision = decode(record.value, Decision)
+            except msgspec.MsgspecError:
+                continue
+            if (
+                decision.model == self._s.model_name
+                and dict(record.headers).get("ce_id") == decision.decision_id.encode()
+            ):
+                found.append(decision)
+        return found
+
+
+class RawOrigin(msgspec.Struct, frozen=True):
+    """Where a dead letter says it comes from."""
+
+    topic: str
+    partition: int
+    offset: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def _handmade(model: str, version: int, at_ms: int | None = None) -> list[msgspec.Struct]:
+    """Records that no service of this run makes. at_ms: when it happens; then they are the last ones."""
+    name, at = (LAST, at_ms) if at_ms is not None else ("fuzz", FIRST_DAY_MS)
+    evidence = DriftEvidence(
+        feature="monto",
+        window="24 h",
+        psi=0.3,
+        psi_lower_bound=0.2,
+        tolerance=0.1,
+        importance=0.2,
+        share=0.5,
+        labels=("a", "b"),
+        reference=(0.5, 0.5),
+        current=(0.2, 0.8),
+    )
+    return [
+        DriftAlert(
+            incident_id=name,
+            change="opened",
+            kind="shift",
+            severity="critical",
+            model=model,
+            model_version=version,
+            features=("monto",),
+            summary=name,
+            opened_at_ms=at,
+            happened_at_ms=at,
+            evidence=(evidence,),
+            examples=("t-0",),
+        ),
+        ModelEvent(
+            model=model,
+            model_version=version,
+            change="promoted",
+            reason=name,
+            by="chaos",
+            happened_at_ms=at,
+            correlation_id=None,
+        ),
+        RetrainRequest(
+            correlation_id=name,
+            model=model,
+            model_version=version,
+            cause="by-hand",
+            features=("monto",),
+            reason=name,
+            from_ms=at - 30 * DAY_MS,
+            until_ms=at,
+            requested_at_ms=at,
+        ),
+        Redrive(
+            transaction_id="t-0", dead_letter="dead-letters-0-0", consumed_from="transactions-0-0", redriven_at_ms=at
+        ),
+    ]
+
+
+def _with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
+    mark = uuid.uuid4().hex[:8]
+    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
+    made = msgspec.structs.replace(
+        settings,
+        bootstrap_servers=bootstrap,
+        partitions=PARTITIONS,
+        consumer_group=f"fuzz-{mark}",
+        webhook_url=Secret(url),
+        webhook_secret=Secret("chaos"),
+        label_delay_days=0,
+        **names,
+    )
+    create_topics(bootstrap, table(made), 1)
+    return made

@@ -1,0 +1,77 @@
+"""What goes in: numbered transactions, each under an id that outlives every crash."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaProducer
+
+from schemas.configuration.settings import Settings
+from schemas.transaction_ids import TRANSACTION_ID_HEADER
+from stream_app.kafka.replay import SamePartitionFaster
+from tamiz.simulation.payload_formats import payloads
+from tamiz.simulation.simulator import Traffic, simulate
+
+MAX_IN_FLIGHT = 20_000
+HEAD = 100  # sent at once, for the workers to begin with; the rest flows from when they have
+
+
+def numbered(n: int, seed: int, invalid_share: float) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Id, key and payload of n simulated transactions. broken: the share that cannot be scored."""
+    traffic = Traffic(rows=n, seed=seed, payload_format="mixed", invalid_share=invalid_share, days=2)
+    number = 0
+    for keys, values in payloads(traffic, simulate(traffic)):
+        for key, value in zip(keys, values, strict=True):
+            yield b"%d" % number, key, value
+            number += 1
+
+
+class Feeding(threading.Thread):
+    """Produces a ledger at a steady rate, through broker outages; every record is acknowledged once it has ended."""
+
+    def __init__(self, settings: Settings, *, n: int, seed: int, invalid_share: float, rate: float) -> None:
+        """rate: transactions per second, at most."""
+        super().__init__(name="ledger", daemon=True)
+        self.sent = 0
+        self.flow = threading.Event()  # set it once the workers decide, so that faults meet a stream and no backlog
+        self.failed: BaseException | None = None
+        self._settings, self._n, self._seed, self._invalid_share, self._rate = settings, n, seed, invalid_share, rate
+
+    def run(self) -> None:
+        """Produce everything."""
+        try:
+            self._produce()
+        except BaseException as error:
+            self.failed = error
+
+    def _produce(self) -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=self._settings.bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            batch_size=128 * 1024,
+            delivery_timeout_ms=600_000,
+            max_block_ms=600_000,
+            partitioner=SamePartitionFaster(),
+        )
+        waiting: list[Any] = []
+        started = time.monotonic()
+        for identity, key, value in numbered(self._n, self._seed, self._invalid_share):
+            if self.sent == HEAD:
+                self.flow.wait()
+                started = time.monotonic()
+            ahead = self.sent / self._rate - (time.monotonic() - started)
+            if ahead > 0.005:
+                time.sleep(ahead)
+            headers = [(TRANSACTION_ID_HEADER, identity)]
+            waiting.append(producer.send(self._settings.transactions_topic, key=key, value=value, headers=headers))
+            self.sent += 1
+            if len(waiting) >= MAX_IN_FLIGHT:
+                for future in waiting:
+                    future.get(600)
+                waiting = []
+        for future in waiting:
+            future.get(600)
+        producer.close()

@@ -1,0 +1,1 @@
+"""Incidents, retraining policy, and what is sent to people."""

@@ -1,0 +1,1 @@
+"""Counts of what was scored: bins, panes by event time, watermarks and sliding windows."""

@@ -1,0 +1,256 @@
+"""Bins, frozen on the reference: what every later value of an input is counted into.
+
+Two grains in one layout. *Codes* are what panes count: up to about 250 for a number, so that KS can be told from them;
+a category's levels, OTHER, MISSING. *Bins* are codes taken together until the reference fills each: PSI, KL, JS and the
+detector read those. MISSING is the last code and always a bin of its own.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.reference_profile import MASS_POINT_SHARE, QUANTILES, profile_numbers
+from scoring.bundle.manifest import FeatureEncoding, FeatureProfile
+
+DECILES = tuple(i / 10 for i in range(1, 10))
+MIN_EXPECTED_SHARE = 50  # reference events in a bin; below it chi-squared is a poor guide
+NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
+
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBins:
+    """One feature's codes and bins."""
+
+    name: str
+    kind: str  # "number" or "category"
+    edges: npt.NDArray[
+        np.float64
+    ]  # number: code i holds edges[i-1] <= x < edges[i], the outermost open; category: none
+    reference: Ints  # shape (n_codes,), the reference's events by code; MISSING last
+    bin_of_code: Codes  # shape (n_codes,); MISSING has the last bin to itself
+    labels: tuple[str, ...]  # of the bins, for people
+
+    @property
+    def n_bins(self) -> int:
+        """How many bins, MISSING among them."""
+        return len(self.labels)
+
+    @cached_property
+    def decile_of_code(self) -> Codes:
+        """The reference's decile of each code, for the classic recipe; MISSING last, a category's bins as they are."""
+        if self.kind == "category":
+            return self.bin_of_code
+        starts = _nearest_starts(self.reference[:-1], DECILES)
+        codes = np.arange(len(self.reference) - 1)
+        return np.append(np.searchsorted(starts, codes, side="right") - 1, len(starts))
+
+    @property
+    def reference_bins(self) -> Ints:
+        """The reference's events by bin, shape (n_bins,)."""
+        return np.bincount(self.bin_of_code, weights=self.reference, minlength=self.n_bins).astype(np.int64)
+
+    def encode(self, values: npt.NDArray[Any]) -> Codes:
+        """Code of each value, shape (n,).
+
+        A number: float64, NaN where missing. A category: the code that `featurize` gave it, whole, of any dtype.
+        """
+        if self.kind == "category":
+            return values.astype(np.intp)
+        codes = np.searchsorted(self.edges, values, side="right")
+        codes[np.isnan(values)] = len(self.edges) + 1
+        return codes
+
+
+def number_bins(name: str, values: npt.NDArray[np.float64]) -> FeatureBins:
+    """Codes and bins of a number, frozen on its reference values; shape (n,), NaN where missing."""
+    return bins_of_profile(profile_numbers(name, values), None)
+
+
+def share_bins(name: str, no: int, yes: int) -> FeatureBins:
+    """Codes 0 and 1 of something that either happens or not, such as an alert or a dead letter; `no`, `yes`: events."""
+    counts = np.array([no, yes, 0], dtype=np.int64)
+    return FeatureBins(name, "category", np.empty(0), counts, np.arange(3), ("no", "yes", "missing"))
+
+
+def bins_of_profile(profile: FeatureProfile, encoding: FeatureEncoding | None) -> FeatureBins:
+    """Codes and bins of one feature of a manifest. encoding: the feature's, or None for the score.
+
+    Numbers: the edges nearest the quantiles of `QUANTILES` part the bins, mass points keep theirs.
+    Categories: levels that the reference does not fill go to OTHER.
+    """
+    if encoding is not None and encoding.kind == "category":
+        return _category_bins(profile, encoding.levels)
+    counts = np.array(profile.counts, dtype=np.int64)
+    edges = np.array(profile.edges, dtype=np.float64)
+    starts = _bin_starts(edges, counts)
+    runs = np.diff([*starts, len(counts)])
+    labels = tuple(_interval(edges, a, b) for a, b in pairwise([*starts.tolist(), len(counts)]))
+    return FeatureBins(
+        profile.name,
+        "number",
+        edges,
+        np.append(counts, profile.missing),
+        np.append(np.repeat(np.arange(len(starts)), runs), len(starts)),
+        (*labels, "missing"),
+    )
+
+
+class FrozenBins:
+    """All features' codes side by side: a histogram of everything is one vector of `n_codes` counts.
+
+    Histograms add up and take away as whole numbers do, so that any split of the work gives the same counts.
+    """
+
+    def __init__(self, features: Sequence[FeatureBins]) -> None:
+        self.features = tuple(features)
+        self.names = tuple(f.name for f in features)
+        self.offsets: Codes = np.cumsum([0, *(len(f.reference) for f in features)])
+        self.n_codes = int(self.offsets[-1])
+        self.n_bins = max(f.n_bins for f in features)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells counts over these codes from counts over others."""
+        digest = hashlib.sha256()
+        for f in self.features:
+            digest.update(f"{f.name}\0{f.kind}\0{len(f.reference)}\0".encode() + f.edges.tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def occupied(self) -> npt.NDArray[np.bool_]:
+        """Which places of a padded (n_features, n_bins) array are bins."""
+        widths = np.array([f.n_bins for f in self.features])
+        return np.arange(self.n_bins) < widths[:, None]
+
+    @cached_property
+    def missing(self) -> Codes:
+        """Place of MISSING among each feature's bins, shape (n_features,)."""
+        return np.array([f.n_bins - 1 for f in self.features])
+
+    @cached_property
+    def reference(self) -> Ints:
+        """The reference's events, shape (n_features, n_bins), zero where there is no bin."""
+        return self.binned(self.reference_codes)
+
+    def encode(self, columns: Mapping[str, npt.NDArray[Any]]) -> Codes:
+        """Codes of a batch, shape (n_rows, n_features): numbers by value, categories by the code `featurize` made.
+
+        columns: one array a feature, each of shape (n_rows,).
+        """
+        return np.stack([f.encode(np.asarray(columns[f.name])) for f in self.features], axis=1)
+
+    def count(self, codes: Codes, groups: Codes | None = None, n_groups: int = 1) -> Ints:
+        """Histograms of coded rows, shape (n_groups, n_codes); NOT_COUNTED is left out.
+
+        codes: shape (n_rows, n_features); groups: the histogram each row belongs to, shape (n_rows,).
+        """
+        places = codes + self.offsets[:-1]
+        if groups is not None:
+            places += (groups * self.n_codes)[:, None]
+        flat = places[codes != NOT_COUNTED] if (codes == NOT_COUNTED).any() else places.ravel()
+        return np.bincount(flat, minlength=n_groups * self.n_codes).reshape(n_groups, self.n_codes)
+
+    def binned(self, counts: Ints) -> Ints:
+        """Counts by code, shape (..., n_codes), as counts by bin, shape (..., n_features, n_bins)."""
+        return self._by_bin.sum(counts)
+
+    def deciles(self, counts: Ints) -> Ints:
+        """Counts by code as counts by the reference's deciles and MISSING, shape (..., n_features, n_deciles)."""
+        return self._by_decile.sum(counts)
+
+    @cached_property
+    def reference_codes(self) -> Ints:
+        """The reference's events by code, shape (n_codes,)."""
+        return np.concatenate([f.reference for f in self.features])
+
+    @cached_property
+    def _by_bin(self) -> "_Grouping":
+        return _Grouping([f.bin_of_code for f in self.features])
+
+    @cached_property
+    def _by_decile(self) -> "_Grouping":
+        return _Grouping([f.decile_of_code for f in self.features])
+
+
+class _Grouping:
+    """Sums codes into groups, each feature's beside the others', padded to one width."""
+
+    def __init__(self, group_of_code: Sequence[Codes]) -> None:
+        self.shape = len(group_of_code), 1 + max(int(g.max()) for g in group_of_code)
+        places = np.concatenate([i * self.shape[1] + g for i, g in enumerate(group_of_code)])
+        self.order = np.argsort(places, kind="stable")
+        self.places, self.starts = np.unique(places[self.order], return_index=True)
+
+    def sum(self, counts: Ints) -> Ints:
+        found = np.zeros((*counts.shape[:-1], self.shape[0] * self.shape[1]), dtype=np.int64)
+        found[..., self.places] = np.add.reduceat(counts[..., self.order], self.starts, axis=-1)
+        return found.reshape(*counts.shape[:-1], *self.shape)
+
+
+def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureBins:
+    counts = np.array(profile.counts, dtype=np.int64)
+    other = len(counts) - 2
+    kept = np.flatnonzero(counts[:other] >= MIN_EXPECTED_SHARE)
+    bin_of_code = np.full(len(counts), len(kept), dtype=np.intp)
+    bin_of_code[kept] = np.arange(len(kept))
+    bin_of_code[-1] = len(kept) + 1
+    labels = tuple(levels[i] for i in kept.tolist())
+    return FeatureBins(profile.name, "category", np.empty(0), counts, bin_of_code, (*labels, "other", "missing"))
+
+
+def _bin_starts(edges: npt.NDArray[np.float64], counts: Ints) -> Codes:
+    """First code of each bin, ascending, 0 among them."""
+    n = counts.sum()
+    if not len(edges) or not n:
+        return np.zeros(1, dtype=np.intp)
+    wanted = _nearest_starts(counts, QUANTILES)
+    after = np.append(np.nextafter(edges[:-1], np.inf) == edges[1:], False)
+    points = np.flatnonzero(after & (counts[1:] >= MASS_POINT_SHARE * n)) + 1
+    starts = np.unique(np.concatenate([wanted, points, points + 1]))
+    return _merged(starts, np.add.reduceat(counts, starts), np.isin(starts, points))
+
+
+def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Codes:
+    """0, and the first code at or after each quantile, as near as the codes' edges let it be."""
+    if len(counts) == 1 or not counts.any():
+        return np.zeros(1, dtype=np.intp)
+    below = counts.cumsum()[:-1] / counts.sum()  # share under each edge
+    return np.unique(np.append(np.abs(below[:, None] - np.array(quantiles)).argmin(axis=0) + 1, 0))
+
+
+def _merged(starts: Codes, sizes: Ints, alone: npt.NDArray[np.bool_]) -> Codes:
+    """Starts of bins after the emptiest has joined the emptier of its neighbours, until each expects enough.
+
+    alone: mass points, which nothing joins: a refund among zero discounts must not be counted as a zero. What stands
+    between two of them stays, however empty, as MISSING and OTHER do.
+    """
+    while True:
+        joins = ~alone[:-1] & ~alone[1:]  # between a bin and the next
+        size = np.where(np.append(joins, False) | np.insert(joins, 0, False), sizes, MIN_EXPECTED_SHARE)
+        i = int(size.argmin())
+        if size[i] >= MIN_EXPECTED_SHARE:
+            return starts
+        left = sizes[i - 1] if i and joins[i - 1] else np.inf
+        right = sizes[i + 1] if i < len(joins) and joins[i] else np.inf
+        gone = i + 1 if right < left else i
+        sizes[gone - 1] += sizes[gone]
+        starts, sizes, alone = np.delete(starts, gone), np.delete(sizes, gone), np.delete(alone, gone)
+
+
+def _interval(edges: npt.NDArray[np.float64], start: int, stop: int) -> str:
+    low = edges[start - 1] if start else -np.inf
+    high = edges[stop - 1] if stop <= len(edges) else np.inf
+    if np.nextafter(low, np.inf) == high:
+        return f"{low:g}"
+    if start > 1 and np.nextafter(edges[start - 2], np.inf) == low:  # begins right after a mass point
+        return f"({edges[start - 2]:g}, {high:g})"
+    return f"{'[' if start else '('}{low:g}, {high:g})"

@@ -1,0 +1,82 @@
+"""Panes of minutes that are not closed yet, bounded in memory."""
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.bins import Ints
+from monitoring.counting.panes import Pane
+
+PANE_BYTES = 400  # of a pane without counts, about
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Held:
+    codes: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
+    pane: Pane  # its counts left out
+
+    @property
+    def bytes(self) -> int:
+        return self.codes.nbytes + self.counts.nbytes + PANE_BYTES
+
+
+class PaneBuffer:
+    """By minute and partition; the snapshot that covers more of a minute replaces the other."""
+
+    def __init__(self, n_codes: int) -> None:
+        self._n_codes = n_codes
+        self._held: dict[int, dict[int, _Held]] = {}
+        self._starts: list[int] = []  # a heap of the keys above
+        self.bytes = 0
+
+    def add(self, pane: Pane) -> None:
+        """Keep a snapshot, unless one that covers as much is here."""
+        panes = self._held.get(pane.start_ms)
+        if panes is None:
+            panes = self._held[pane.start_ms] = {}
+            heapq.heappush(self._starts, pane.start_ms)
+        old = panes.get(pane.partition)
+        if old is not None and old.pane.last_offset >= pane.last_offset:
+            return
+        codes = np.flatnonzero(pane.counts).astype(np.int32)
+        held = _Held(codes=codes, counts=pane.counts[codes], pane=_with_counts(pane, np.empty(0, dtype=np.int64)))
+        self.bytes += held.bytes - (old.bytes if old is not None else 0)
+        panes[pane.partition] = held
+
+    @property
+    def first_ms(self) -> int | None:
+        """The earliest minute."""
+        while self._starts and self._starts[0] not in self._held:
+            heapq.heappop(self._starts)
+        return self._starts[0] if self._starts else None
+
+    @property
+    def last_ms(self) -> int | None:
+        """The latest minute."""
+        return max(self._held, default=None)
+
+    def pop(self, start_ms: int) -> dict[int, Pane]:
+        """Take a minute out: its panes by partition."""
+        panes = self._held.pop(start_ms)
+        self.bytes -= sum(h.bytes for h in panes.values())
+        return {p: self._restored(h) for p, h in panes.items()}
+
+    def _restored(self, held: _Held) -> Pane:
+        counts = np.zeros(self._n_codes, dtype=np.int64)
+        counts[held.codes] = held.counts
+        return _with_counts(held.pane, counts)
+
+
+def _with_counts(pane: Pane, counts: Ints) -> Pane:
+    return Pane(
+        start_ms=pane.start_ms,
+        partition=pane.partition,
+        counts=counts,
+        rows=pane.rows,
+        first_offset=pane.first_offset,
+        last_offset=pane.last_offset,
+        layout=pane.layout,
+    )

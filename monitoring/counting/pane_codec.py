@@ -1,0 +1,171 @@
+"""Panes as they travel on `drift-panes`, and back: only the codes that occur, as two arrays of whole numbers."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from monitoring.counting.bins import FrozenBins
+from monitoring.counting.panes import Cursor, Pane, PartitionCounts
+from monitoring.counting.watermark import NEVER, RESET_ROWS, WINDOW_ROWS, Watermark
+from schemas.records import PaneCounts, PaneSnapshot, VersionMark, WatermarkState
+
+MAX_BYTES = 1_500_000  # of counts in one record; twice that in base64 and JSON still fits into 4 MB
+
+
+def to_records(
+    counted: PartitionCounts,
+    *,
+    model: str,
+    model_version: int,
+    layout: str,
+    others: Sequence[VersionMark] = (),
+    topic_id: str = "",
+) -> Iterator[tuple[bytes, PaneSnapshot]]:
+    """Key and record of everything to publish, in this order; the last one is the cursor.
+
+    others, topic_id: as `PaneSnapshot` has them. Compaction keeps the last record of a key: closed minutes have keys of
+    their own, the cursor overwrites the cursor, and no model version overwrites another's.
+    """
+    cursor = counted.cursor
+    prefix = f"{model}/{model_version}/{layout}/{cursor.partition}"
+
+    def record(panes: Sequence[PaneCounts], open_: bool) -> PaneSnapshot:
+        return PaneSnapshot(
+            model=model,
+            model_version=model_version,
+            layout=layout,
+            partition=cursor.partition,
+            last_offset=cursor.last_offset,
+            watermark_ms=cursor.watermark_ms,
+            late=cursor.late,
+            open=open_,
+            panes=tuple(panes),
+            topic_id=topic_id,
+        )
+
+    for panes in _parted([_packed(p) for p in counted.closed]):
+        yield f"{prefix}/{panes[0].start_ms}".encode(), record(panes, False)
+    yield (
+        f"{prefix}/cursor".encode(),
+        msgspec.structs.replace(
+            record([_packed(p) for p in counted.open], True),
+            held=tuple(_packed(p) for p in counted.held),
+            dropped=cursor.dropped,
+            state=_packed_state(cursor.state),
+            others=tuple(others),
+        ),
+    )
+
+
+def cursor_of(record: PaneSnapshot) -> Cursor:
+    """How far the partition was when the record was written. Raises ValueError when it is damaged."""
+    return Cursor(
+        partition=record.partition,
+        last_offset=record.last_offset,
+        watermark_ms=record.watermark_ms,
+        late=record.late,
+        dropped=record.dropped,
+        state=_unpacked_state(record),
+    )
+
+
+def panes_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
+    """The record's panes. Empty when it counts other bins; raises ValueError when it is damaged."""
+    if record.layout != bins.digest:
+        return []
+    return [_unpacked(p, record, bins) for p in record.panes]
+
+
+def held_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
+    """The panes that a cursor holds back, as `panes_of`."""
+    return panes_of(msgspec.structs.replace(record, panes=record.held), bins)
+
+
+def _packed_state(state: Watermark) -> WatermarkState:
+    return WatermarkState(
+        confirmed_ms=state.confirmed_ms,
+        recent_ms=state.recent_ms,
+        since_ms=state.since_ms,
+        closed=state.closed,
+        gap_ms=state.gap_ms,
+        resets=state.resets,
+    )
+
+
+def _unpacked_state(record: PaneSnapshot) -> Watermark:
+    state = record.state
+    if state is None or record.watermark_ms == NEVER:
+        return Watermark()
+    damaged = (
+        len(state.recent_ms) != WINDOW_ROWS - 1
+        or len(state.gap_ms) >= RESET_ROWS
+        or not 0 <= state.confirmed_ms <= record.watermark_ms
+    )
+    if damaged:
+        raise ValueError(
+            f"the cursor of partition {record.partition} at {record.last_offset}: its watermark is damaged"
+        )
+    return Watermark(
+        time_ms=record.watermark_ms,
+        confirmed_ms=state.confirmed_ms,
+        recent_ms=state.recent_ms,
+        since_ms=state.since_ms,
+        closed=state.closed,
+        gap_ms=state.gap_ms,
+        resets=state.resets,
+    )
+
+
+def _packed(pane: Pane) -> PaneCounts:
+    codes = np.flatnonzero(pane.counts)
+    return PaneCounts(
+        start_ms=pane.start_ms,
+        rows=pane.rows,
+        first_offset=pane.first_offset,
+        last_offset=pane.last_offset,
+        codes=codes.astype("<u4").tobytes(),
+        counts=pane.counts[codes].astype("<u4").tobytes(),
+    )
+
+
+def _unpacked(pane: PaneCounts, record: PaneSnapshot, bins: FrozenBins) -> Pane:
+    codes, seen = np.frombuffer(pane.codes, "<u4"), np.frombuffer(pane.counts, "<u4")
+    if (
+        len(codes) != len(seen)
+        or (len(codes) and codes.max() >= bins.n_codes)
+        or (np.diff(codes.astype(int)) <= 0).any()
+    ):
+        raise ValueError(
+            f"pane {pane.start_ms} of partition {record.partition}: its codes are not those of {bins.digest}"
+        )
+    counts = np.zeros(bins.n_codes, dtype=np.int64)
+    counts[codes] = seen
+    if np.add.reduceat(counts, bins.offsets[:-1]).max(initial=0) > pane.rows:
+        raise ValueError(
+            f"pane {pane.start_ms} of partition {record.partition}: a feature is counted more often than its "
+            f"{pane.rows} rows"
+        )
+    return Pane(
+        start_ms=pane.start_ms,
+        partition=record.partition,
+        counts=counts,
+        rows=pane.rows,
+        first_offset=pane.first_offset,
+        last_offset=pane.last_offset,
+        layout=record.layout,
+    )
+
+
+def _parted(panes: Sequence[PaneCounts]) -> Iterator[list[PaneCounts]]:
+    part: list[PaneCounts] = []
+    size = 0
+    for pane in panes:
+        grown = size + 2 * len(pane.codes)
+        if part and grown > MAX_BYTES:
+            yield part
+            part, grown = [], 2 * len(pane.codes)
+        part.append(pane)
+        size = grown
+    if part:
+        yield part

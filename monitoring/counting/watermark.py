@@ -1,0 +1,224 @@
+"""How far the event time of one input partition has come, whatever single records say.
+
+A fold over event times in offset order; batches, restarts and rebalances cannot change it. Three rules::
+
+    confirmed    the 5th latest of the last 8 event times, never falling: four records in eight cannot move it
+    watermark    the latest event time at most a step beyond `confirmed`; a row further ahead is held, and moves nothing
+    reset        a jump of more than six hours leaves a gap of minutes that were never closed. When 16 rows fall into
+                 gaps, with fewer than one row in four at the watermark between them, the jump was wrong: the watermark
+                 falls back. What is wrong by less is right again within those hours
+
+Minutes that were closed stay closed after a reset, on both sides of the gap: a pane that was published never shrinks.
+
+         closed          gap                        closed
+    |==============|- - - - - - - - - - - - - |==================|        |
+                   ^ watermark before a jump  ^ `since`          ^ until  ^ watermark
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.bins import Ints
+
+MINUTE_MS = 60_000
+REACH_MS = 6 * 3_600_000  # below the watermark where a jump ends: rows of sparse traffic may still be held there
+NEVER = -1  # before any event time, and before any offset
+WINDOW_ROWS = 8
+CONFIRMING_ROWS = 5  # of the window
+MIN_STEP_MS = 10 * MINUTE_MS
+RESET_ROWS = 16
+ROWS_OUTWEIGHED = 4  # rows in gaps that one row at the watermark outweighs
+MAX_RANGES = 8  # of closed minutes below the watermark, and as many above
+
+Range = tuple[int, int]  # starts of minutes: the first, and the one after the last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watermark:
+    """The state of the fold."""
+
+    time_ms: int = NEVER
+    confirmed_ms: int = NEVER
+    recent_ms: tuple[int, ...] = ()  # the last event times, `WINDOW_ROWS` - 1 of them
+    since_ms: int = NEVER  # minutes from here on are closed as the watermark passes them
+    closed: tuple[Range, ...] = ()  # minutes closed before a jump or a reset, ascending, disjoint
+    gap_ms: tuple[int, ...] = ()  # event times of the rows in gaps, fewer than `RESET_ROWS`
+    resets: int = 0
+
+    def until_ms(self, grace_ms: int) -> int:
+        """Minutes from `since_ms` that begin before this are closed."""
+        return _minute(self.time_ms - grace_ms)
+
+    def ahead_from_ms(self, grace_ms: int) -> int:
+        """A row of a minute that begins here or later is held."""
+        return _minute(self.confirmed_ms) + step_ms(grace_ms)
+
+    def bounded(self) -> "Watermark":
+        """The same with few ranges: the furthest above the watermark are forgotten, once their panes are closed."""
+        above = [r for r in self.closed if r[0] > self.time_ms]
+        return replace(self, closed=self.closed[: len(self.closed) - len(above[MAX_RANGES:])])
+
+    def is_closed(self, start_ms: int, grace_ms: int) -> bool:
+        """Whether a minute takes no more rows."""
+        passed = self.since_ms <= start_ms < self.until_ms(grace_ms)
+        return passed or any(first <= start_ms < end for first, end in self.closed)
+
+
+class Advance(NamedTuple):
+    """The rows up to a reset, or all."""
+
+    n: int  # rows gone through
+    state: Watermark  # after them
+    times_ms: Ints  # shape (n,): a row without an event time has that of the watermark; NEVER before there is one
+    late: npt.NDArray[np.bool_]  # shape (n,): its minute was closed
+    ahead_from_ms: Ints  # shape (n,): after the row, as `Watermark.ahead_from_ms`
+
+
+def step_ms(grace_ms: int) -> int:
+    """How far the watermark may lie beyond what is confirmed: what is on time is then never late by it."""
+    return max(grace_ms, MIN_STEP_MS)
+
+
+def of_old_cursor(watermark_ms: int, grace_ms: int) -> Watermark:
+    """Go on from a watermark alone: what lies further behind than a jump reaches counts as a gap, so that it can
+    fall back."""
+    return _at(Watermark(), watermark_ms, grace_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
+
+
+def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
+    """Go through rows in offset order, up to the first reset.
+
+    times_ms: shape (n,), n > 0; NEVER for a row without an event time, which moves nothing.
+    """
+    timed = times_ms != NEVER
+    before = state
+    if state.time_ms == NEVER:
+        if not timed.any():
+            nothing = np.zeros(len(times_ms), dtype=bool)
+            return Advance(len(times_ms), state, times_ms, nothing, np.full(len(times_ms), NEVER))
+        state = _at(state, int(times_ms[timed][0]), grace_ms)
+    own = times_ms[timed]
+    confirmed = np.maximum.accumulate(np.maximum(state.confirmed_ms, _fifth_latest(state.recent_ms, own)))
+    ahead_from = _minutes(confirmed) + step_ms(grace_ms)
+    near = _minutes(own) < ahead_from
+    marks = np.append(before.time_ms, np.maximum.accumulate(np.maximum(state.time_ms, np.where(near, own, confirmed))))
+    place = np.cumsum(timed)  # of each row among those with a time, counted from one
+    mark_before = marks[place - timed]
+    times = np.where(timed, times_ms, mark_before)
+    starts = _minutes(times)
+    late = (starts < _minutes(mark_before - grace_ms)) & (mark_before != NEVER)
+    for first, end in state.closed:
+        late |= (first <= starts) & (starts < end)
+    late &= times != NEVER
+
+    confirmed_before = np.append(state.confirmed_ms, confirmed[:-1])
+    jumped = np.zeros(len(times), dtype=bool)
+    jumped[timed] = (confirmed > confirmed_before) & (_minutes(confirmed - grace_ms - REACH_MS) > _minutes(marks[:-1]))
+    counted = np.zeros(len(times), dtype=bool)
+    counted[timed] = near
+    counts = np.append(0, np.cumsum(counted & ~late))
+
+    n, seen = len(times), 0
+    ranges = _Ranges(state, grace_ms)
+    for i in np.flatnonzero(jumped | (late & timed)).tolist():
+        if ranges.gap_ms:
+            ranges.outweigh(int(counts[i] - seen))
+        seen = int(counts[i])
+        if late[i] and ranges.in_gap(int(starts[i])):
+            ranges.gap_ms.append(int(times[i]))
+            if len(ranges.gap_ms) == RESET_ROWS:
+                n = i + 1
+                break
+        if jumped[i]:
+            ranges.jump(int(mark_before[i]), int(confirmed[place[i] - 1]))
+    else:
+        if ranges.gap_ms:
+            ranges.outweigh(int(counts[-1]) - seen)
+    last = int(place[n - 1])
+    state = replace(
+        state,
+        time_ms=int(marks[last]),
+        confirmed_ms=int(confirmed[last - 1]) if last else state.confirmed_ms,
+        recent_ms=tuple(np.append(state.recent_ms, own[:last])[1 - WINDOW_ROWS :].tolist()),
+        since_ms=ranges.since_ms,
+        closed=ranges.closed,
+        gap_ms=tuple(ranges.gap_ms),
+    )
+    if len(state.gap_ms) == RESET_ROWS:
+        state = _fallen_back(state, grace_ms)
+    ahead = np.append(_minute(before.confirmed_ms) + step_ms(grace_ms), ahead_from)[place]
+    return Advance(n, state, times[:n], late[:n], ahead[:n])
+
+
+def _fifth_latest(recent_ms: tuple[int, ...], times_ms: Ints) -> Ints:
+    """Of the window that ends at each row, shape (n,)."""
+    if not len(times_ms):
+        return times_ms
+    window = np.lib.stride_tricks.sliding_window_view(np.append(recent_ms, times_ms), WINDOW_ROWS)
+    place = WINDOW_ROWS - CONFIRMING_ROWS
+    return np.partition(window, place, axis=1)[:, place]
+
+
+class _Ranges:
+    """Closed minutes and rows in gaps, row by row."""
+
+    def __init__(self, state: Watermark, grace_ms: int) -> None:
+        self.since_ms, self.closed, self.gap_ms = state.since_ms, state.closed, list(state.gap_ms)
+        self._grace_ms = grace_ms
+
+    def in_gap(self, start_ms: int) -> bool:
+        """Of a late row: whether nothing was ever counted into its minute."""
+        return start_ms < self.since_ms and not any(first <= start_ms < end for first, end in self.closed)
+
+    def outweigh(self, rows: int) -> None:
+        """Forget the oldest rows in gaps, as rows were counted at the watermark."""
+        del self.gap_ms[: rows * ROWS_OUTWEIGHED]
+
+    def jump(self, from_ms: int, to_ms: int) -> None:
+        """The watermark leaves a range of closed minutes, and begins another."""
+        ranges = _united((*self.closed, (self.since_ms, _minute(from_ms) + MINUTE_MS)))
+        self.since_ms = _minute(to_ms - self._grace_ms - REACH_MS)
+        below = [r for r in ranges if r[0] < self.since_ms]
+        while len(below) > MAX_RANGES:  # the smallest gap can no longer be fallen back to
+            _, i = min((below[i + 1][0] - below[i][1], i) for i in range(len(below) - 1))
+            below[i : i + 2] = [(below[i][0], below[i + 1][1])]
+        self.closed = (*below, *(r for r in ranges if r[0] >= self.since_ms))
+
+
+def _fallen_back(state: Watermark, grace_ms: int) -> Watermark:
+    to_ms = sorted(state.gap_ms)[-CONFIRMING_ROWS]
+    ranges = _united((*state.closed, (state.since_ms, _minute(state.time_ms) + MINUTE_MS)))
+    below = tuple(r for r in ranges if r[0] <= to_ms)
+    above = tuple(r for r in ranges if r[0] > to_ms)
+    return _at(replace(state, closed=below + above, gap_ms=(), resets=state.resets + 1), to_ms, grace_ms)
+
+
+def _at(state: Watermark, time_ms: int, grace_ms: int, reach_ms: int = 0) -> Watermark:
+    return replace(
+        state,
+        time_ms=time_ms,
+        confirmed_ms=time_ms,
+        recent_ms=(time_ms,) * (WINDOW_ROWS - 1),
+        since_ms=_minute(time_ms - grace_ms - reach_ms),
+    )
+
+
+def _united(ranges: tuple[Range, ...]) -> list[Range]:
+    found: list[Range] = []
+    for first, end in sorted(ranges):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        elif first < end:
+            found.append((first, end))
+    return found
+
+
+def _minute(time_ms: int) -> int:
+    return time_ms // MINUTE_MS * MINUTE_MS
+
+
+def _minutes(times_ms: Ints) -> Ints:
+    return times_ms // MINUTE_MS * MINUTE_MS

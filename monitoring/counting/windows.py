@@ -1,0 +1,270 @@
+"""Sliding windows over merged panes, bit-identical however many workers share the counting.
+
+Panes are overwritten by (minute, partition) and then summed. A minute closes when no partition can bring it more;
+closed minutes slide through rings, where arriving is ``+`` and leaving is ``-``, on whole numbers::
+
+    partition 0   |--12:00--|--12:01--|--12:02-        workers publish a minute again as it grows
+    partition 1   |--12:00--|--12:01-
+                                      ^ the merged watermark, less grace: 12:00 is closed, and summed, once
+
+Which partitions are waited for, `monitoring/counting/merged_watermark.py` decides. A minute is complete when all have
+passed it.
+
+No clock: time is the events' own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitoring.counting.bins import FrozenBins, Ints
+from monitoring.counting.merged_watermark import MergedWatermark
+from monitoring.counting.pane_buffer import PaneBuffer
+from monitoring.counting.panes import MINUTE_MS, NEVER, Cursor, Pane
+from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
+
+MAX_WINDOW_MS = 168 * 60 * MINUTE_MS
+MAX_BUFFERED_BYTES = 128 * 1024 * 1024  # of panes whose minutes wait for a partition
+MAX_REFUSED = 10_000  # panes remembered, so that a snapshot that is published again is not counted as lost again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A sliding window: so many cells of a ring, up to the last closed minute."""
+
+    name: str
+    cell_ms: int
+    cells: int
+
+
+WINDOWS = (
+    Window(name="15 min", cell_ms=MINUTE_MS, cells=15),
+    Window(name="1 h", cell_ms=MINUTE_MS, cells=60),
+    Window(name="6 h", cell_ms=5 * MINUTE_MS, cells=72),
+    Window(name="24 h", cell_ms=5 * MINUTE_MS, cells=288),
+    Window(name="7 d", cell_ms=60 * MINUTE_MS, cells=168),
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClosedMinute:
+    """All partitions' panes of one minute, summed."""
+
+    start_ms: int
+    counts: Ints  # shape (n_codes,)
+    rows: int
+    complete: bool = True  # False: closed before every partition that contributes had; not to be judged
+
+    @property
+    def hour_of_week(self) -> int:
+        """0 for Monday 0 h UTC."""
+        return int(hour_of_week(self.start_ms // (60 * MINUTE_MS)))
+
+
+class MergedPanes:
+    """The merger's fold over all partitions' panes and cursors."""
+
+    def __init__(
+        self,
+        bins: FrozenBins,
+        partitions: Iterable[int],
+        grace_ms: int,
+        idle_ms: int,
+        max_bytes: int = MAX_BUFFERED_BYTES,
+    ) -> None:
+        """idle_ms: as of `MergedWatermark`; max_bytes: of panes that wait for their minute to close."""
+        self._bins = bins
+        self._grace_ms, self._idle_ms, self._max_bytes = grace_ms, idle_ms, max_bytes
+        self.watermark = MergedWatermark(partitions, idle_ms)
+        self._waiting = PaneBuffer(bins.n_codes)
+        self._merged: dict[tuple[int, int], Pane | int] = {}  # of closed minutes: the pane, later only its last offset
+        self._closed_ms = NEVER  # minutes that begin before this are closed
+        self._forgot_ms = NEVER  # when, in event time, old panes were last forgotten
+        self._refused: dict[tuple[int, int], int] = {}  # rows of panes that were not merged, to count each once
+        self._dropped: set[int] = set()  # minutes of which a pane was given up, to bound memory
+        self._unfinished: dict[int, frozenset[int]] = {}  # minutes closed before these partitions had passed them
+        width = bins.n_codes + HOURS_OF_WEEK + 1  # the last: how many minutes are incomplete
+        cells = {w.cell_ms: w.cells for w in sorted(WINDOWS, key=lambda w: w.cells)}  # the longest of each grain
+        self._rings = {cell_ms: _Ring(cell_ms, n, width) for cell_ms, n in cells.items()}
+        self._sums = [_SlidingSum(self._rings[w.cell_ms], w.cells) for w in WINDOWS]
+        self.lost = 0  # rows of snapshots that could not be merged: too late, or dated in the future
+        self.incomplete = 0  # minutes closed so, so far
+
+    @property
+    def late(self) -> int:
+        """Rows that came after their minute had closed, over all partitions."""
+        return self.watermark.late
+
+    def merge(self, pane: Pane, horizon_ms: int | None = None) -> None:
+        """Take in a snapshot: once, twice or out of order, the outcome is the same.
+
+        horizon_ms: a minute that begins after this is not believed; its rows count as lost.
+        """
+        if pane.layout != self._bins.digest:
+            return
+        if horizon_ms is not None and pane.start_ms > horizon_ms:
+            self._refuse(pane)
+            return
+        if pane.start_ms >= self._closed_ms:
+            self._waiting.add(pane)
+            return
+        # Its minute was closed without it: the windows still take it, the e-CUSUM has gone on.
+        key = pane.start_ms, pane.partition
+        before = self._merged.get(key)
+        if before is None and pane.start_ms < self._closed_ms - MAX_WINDOW_MS:
+            self._refuse(pane)
+            return
+        if before is None:
+            self._slide_in(pane.start_ms, pane.counts, pane.rows)
+        elif isinstance(before, Pane) and before.last_offset < pane.last_offset:
+            self._slide_in(pane.start_ms, pane.counts - before.counts, pane.rows - before.rows)
+        elif isinstance(before, int) and before < pane.last_offset:
+            self._refuse(pane)
+            return
+        else:
+            return
+        self._merged[key] = pane
+
+    def advance_watermark(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
+        """Learn how far a partition is; `close_next` then says what that closes."""
+        self.watermark.advance(cursor, horizon_ms)
+
+    def close_next(self) -> ClosedMinute | None:
+        """The oldest minute that can grow no more and has rows, slid into the windows; None when there is none yet.
+
+        Where more panes wait than memory allows, those furthest ahead are given up, or else the oldest minute is closed
+        before its time; either way the minutes concerned are marked incomplete.
+        """
+        self._finish()
+        mark = self.watermark.until_ms()
+        until = (mark - self._grace_ms) // MINUTE_MS * MINUTE_MS if mark != NEVER else NEVER
+        self._give_up_what_is_ahead()
+        ready = self._waiting.first_ms
+        forced = self._waiting.bytes > self._max_bytes
+        if ready is None or (ready >= until and not forced):
+            self._close(until)
+            return None
+        panes = self._waiting.pop(ready)
+        self._merged.update({(ready, p): pane for p, pane in panes.items()})
+        counts = np.sum([p.counts for p in panes.values()], axis=0)
+        rows = sum(p.rows for p in panes.values())
+        complete = ready < until and ready not in self._dropped
+        self._dropped.discard(ready)
+        self._slide_in(ready, counts, rows, incomplete=int(not complete))
+        if ready >= until:
+            self._unfinished[ready] = self.watermark.behind(ready + MINUTE_MS + self._grace_ms)
+        self.incomplete += not complete
+        self._close(ready + MINUTE_MS)
+        return ClosedMinute(start_ms=ready, counts=counts, rows=rows, complete=complete)
+
+    def _finish(self) -> None:
+        """Minutes closed before their time are complete when the partitions that they lacked have passed them."""
+        none = np.zeros(self._bins.n_codes, dtype=np.int64)
+        while self._unfinished:
+            start, lacking = next(iter(self._unfinished.items()))
+            if not self.watermark.passed(lacking, start + MINUTE_MS + self._grace_ms):
+                return
+            del self._unfinished[start]
+            self._slide_in(start, none, 0, incomplete=-1)
+
+    def _give_up_what_is_ahead(self) -> None:
+        while self._waiting.bytes > self._max_bytes:
+            last = self._waiting.last_ms
+            if last is None or last <= self.watermark.now_ms + self._idle_ms:
+                return
+            self.lost += sum(p.rows for p in self._waiting.pop(last).values())
+            self._dropped.add(last)
+
+    def _refuse(self, pane: Pane) -> None:
+        key = pane.start_ms, pane.partition
+        if len(self._refused) >= MAX_REFUSED:
+            self._refused.clear()
+        self.lost += max(0, pane.rows - self._refused.get(key, 0))
+        self._refused[key] = pane.rows
+
+    def _close(self, until_ms: int) -> None:
+        if until_ms > self._closed_ms:
+            self._closed_ms = until_ms
+            for total in self._sums:
+                total.slide(until_ms - MINUTE_MS)
+            if until_ms - self._forgot_ms >= 30 * MINUTE_MS:
+                self._forgot_ms = until_ms
+                self._forget()
+
+    def windows(self) -> tuple[Ints, Ints]:
+        """Counts by code of each of `WINDOWS`, shape (n_windows, n_codes), and their rows by hour of week, (n, 168)."""
+        sums = np.stack([s.total for s in self._sums])
+        return sums[:, : self._bins.n_codes], sums[:, self._bins.n_codes : -1]
+
+    def incomplete_minutes(self) -> Ints:
+        """How many minutes of each of `WINDOWS` lack a partition, shape (n_windows,)."""
+        return np.array([s.total[-1] for s in self._sums])
+
+    def _slide_in(self, start_ms: int, counts: Ints, rows: int, incomplete: int = 0) -> None:
+        values = np.zeros(self._bins.n_codes + HOURS_OF_WEEK + 1, dtype=np.int64)
+        values[: self._bins.n_codes] = counts
+        values[self._bins.n_codes + int(hour_of_week(start_ms // (60 * MINUTE_MS)))] = rows
+        values[-1] = incomplete
+        for total in self._sums:  # before a ring's cell is used anew, what it held must have left
+            total.slide(start_ms)
+        for ring in self._rings.values():
+            ring.add(start_ms, values)
+        for total in self._sums:
+            total.add(start_ms, values)
+
+    def _forget(self) -> None:
+        """Keep panes an hour, should a snapshot grow after its minute closed, and offsets as far as windows reach."""
+        hour, week = self._closed_ms - 60 * MINUTE_MS, self._closed_ms - MAX_WINDOW_MS
+        old = [k for k, v in self._merged.items() if k[0] < hour and (isinstance(v, Pane) or k[0] < week)]
+        for key in old:
+            kept = self._merged.pop(key)
+            if isinstance(kept, Pane) and key[0] >= week:
+                self._merged[key] = kept.last_offset
+
+
+class _Ring:
+    """Counts of the last cells of one length; a cell's place is its number modulo their count."""
+
+    def __init__(self, cell_ms: int, cells: int, width: int) -> None:
+        self.cell_ms = cell_ms
+        self.counts = np.zeros((cells, width), dtype=np.int32)
+        self._number = np.full(cells, NEVER)
+
+    def add(self, start_ms: int, values: Ints) -> None:
+        number = start_ms // self.cell_ms
+        place = number % len(self._number)
+        if self._number[place] > number:  # older than the ring reaches
+            return
+        if self._number[place] < number:
+            self._number[place] = number
+            self.counts[place] = 0
+        self.counts[place] += values.astype(np.int32)
+
+    def cell(self, number: int) -> Ints | None:
+        place = number % len(self._number)
+        return self.counts[place] if self._number[place] == number else None
+
+
+class _SlidingSum:
+    """Sum of a ring's last cells: what arrives is added, what leaves is taken away."""
+
+    def __init__(self, ring: _Ring, cells: int) -> None:
+        self._ring, self._cells = ring, cells
+        self._last = NEVER
+        self.total = np.zeros(ring.counts.shape[1], dtype=np.int64)
+
+    def slide(self, start_ms: int) -> None:
+        last = start_ms // self._ring.cell_ms
+        if last <= self._last:
+            return
+        first = self._last - self._cells + 1
+        for number in range(first, min(last - self._cells + 1, self._last + 1)):
+            leaving = self._ring.cell(number)
+            if leaving is not None:
+                self.total -= leaving
+        self._last = last
+
+    def add(self, start_ms: int, values: Ints) -> None:
+        if start_ms // self._ring.cell_ms > self._last - self._cells:
+            self.total += values

@@ -1,0 +1,1 @@
+"""Baseline, detection, evidence and reports of drift."""

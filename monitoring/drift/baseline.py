@@ -1,0 +1,154 @@
+"""What is normal, learnt in training: how inputs lie at each hour of the week, how they clump, how far days lie apart.
+
+Without it a detector takes every night for drift. Shares go by hour of the week, fall back on the hour of the day and
+then on the whole reference, as far as the evidence does not carry further.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+HOUR_MS = 3_600_000
+HOURS_OF_WEEK = 168
+MIN_TOLERANCE = 0.005  # nats an event: what no one would call drift
+DAYS_FACTOR = 23.0  # chi-squared with one degree exceeds 23 times its mean once in 600,000 days
+REFERENCE_FACTOR = 3.0  # the reference itself is only a sample
+MIN_REPEATS = 30  # hours beyond the first of each kind, before the kind's own mean may stand for it
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Baseline:
+    """The reference as the detector reads it."""
+
+    shares: (
+        Floats  # shape (168, n_features, n_bins): expected share of each bin by hour of the week, Monday 0 h UTC first
+    )
+    rows: Floats  # shape (n_features,): how many events each hour's shares are worth
+    dispersion: Floats  # shape (n_features,), phi: 1 when events come singly, k when they come k alike at a time
+    tolerance: Floats  # shape (n_features,), delta: nats an event by which a day may differ and nothing be wrong
+
+    def expected(self, rows_by_hour: npt.NDArray[np.int64]) -> Floats:
+        """Events expected in each bin, shape (..., n_features, n_bins), of windows whose rows came at these hours.
+
+        rows_by_hour: shape (..., 168).
+        """
+        flat = rows_by_hour.astype(np.float64) @ self.shares.reshape(HOURS_OF_WEEK, -1)
+        return np.asarray(flat.reshape(*rows_by_hour.shape[:-1], *self.shares.shape[1:]))
+
+
+def hour_of_week(hours: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """0 for Monday 0 h UTC to 167, of whole hours since the epoch, which was a Thursday.
+
+    >>> hour_of_week([0, 4 * 24]).tolist()
+    [72, 0]
+    """
+    return (np.asarray(hours, dtype=np.int64) + 72) % HOURS_OF_WEEK
+
+
+def calibrate(
+    counts: npt.NDArray[np.int64], hours: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_] | None = None
+) -> Baseline:
+    """Learn what is normal from the reference's hourly panes.
+
+    counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), each once.
+    occupied: which places are bins, shape (n_features, n_bins); unset, all are.
+    Raises ValueError when a feature was never counted.
+    """
+    total = counts.sum(axis=0)
+    if not (total.sum(axis=-1) > 0).all():
+        raise ValueError("a feature without a single event in the reference has no shares")
+    bins = np.maximum((total > 0).sum(axis=-1), 2)
+    week = hour_of_week(hours)
+    dispersion = np.maximum(1.0, _dispersion(counts, (week, week % 24, np.zeros_like(week)), bins))
+    # A bin the reference left empty still needs a share, or its first event would be infinitely surprising.
+    padded = total + (0.5 if occupied is None else 0.5 * occupied)
+    whole = padded / padded.sum(axis=-1, keepdims=True)
+    by_day_hour, day_noise = _shrunk(counts, week % 24, 24, whole[None], 1 / total.sum(axis=-1), dispersion, bins)
+    parents, noise = np.tile(by_day_hour, (7, 1, 1)), np.tile(day_noise, (7, 1))
+    shares, noise = _shrunk(counts, week, HOURS_OF_WEEK, parents, noise, dispersion, bins)
+    rows = 1 / noise.mean(axis=0)
+    between = _between_days(counts, hours, shares[week], dispersion, bins)
+    reference = REFERENCE_FACTOR * dispersion * (bins - 1) / rows
+    tolerance = np.maximum.reduce([np.full(len(rows), MIN_TOLERANCE), DAYS_FACTOR * between, reference])
+    return Baseline(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
+
+
+def pearson(counts: npt.NDArray[np.int64], shares: Floats) -> Floats:
+    """Pearson's X squared of counts against shares, over the last axis; a bin without a share has no part."""
+    expected = counts.sum(axis=-1, keepdims=True) * shares
+    return np.asarray(np.where(expected > 0, (counts - expected) ** 2 / np.where(expected > 0, expected, 1), 0).sum(-1))
+
+
+def _dispersion(
+    counts: npt.NDArray[np.int64], kinds: tuple[npt.NDArray[np.int64], ...], bins: npt.NDArray[np.int64]
+) -> Floats:
+    """Phi: how far hours of one kind differ, against what single events would do; by the finest kind with repeats.
+
+    Source: McCullagh & Nelder (1989), Generalized Linear Models, 4.5: X squared over its degrees of freedom.
+    """
+    filled = counts.sum(axis=-1) > 0
+    for kind in kinds:
+        groups = int(kind.max()) + 1
+        repeats = filled.sum(axis=0) - (_summed(filled, kind, groups) > 0).sum(axis=0)
+        if (repeats >= MIN_REPEATS).all() or kind is kinds[-1]:
+            sums = _summed(counts, kind, groups)
+            own = sums / np.maximum(sums.sum(axis=-1, keepdims=True), 1)
+            return np.asarray(pearson(counts, own[kind]).sum(axis=0) / (np.maximum(repeats, 1) * (bins - 1)))
+    raise AssertionError("the last kind always answers")
+
+
+def _shrunk(
+    counts: npt.NDArray[np.int64],
+    kind: npt.NDArray[np.int64],
+    groups: int,
+    parents: Floats,
+    parents_noise: Floats,
+    dispersion: Floats,
+    bins: npt.NDArray[np.int64],
+) -> tuple[Floats, Floats]:
+    """Shares by kind of hour, drawn to their parents' as far as chance explains the gap; and one over their worth.
+
+    Empirical Bayes by moments: a kind's X squared over its degrees is phi + n s with s the true relative variance,
+    which makes the parent worth phi / s events.
+    Source: Efron & Morris (1973), Stein's Estimation Rule and Its Competitors.
+    """
+    sums = _summed(counts, kind, groups)
+    n = sums.sum(axis=-1)
+    seen = np.maximum((n > 0).sum(axis=0), 1)
+    ratio = pearson(sums, np.broadcast_to(parents, sums.shape)) / (bins - 1)
+    chance = dispersion * seen * (1 + 2 * np.sqrt(2 / (seen * (bins - 1))))  # two standard errors above its mean
+    variance = np.maximum(ratio.sum(axis=0) - chance, 0) / n.sum(axis=0)
+    with np.errstate(divide="ignore"):
+        own = n / (n + dispersion / variance)  # how much each kind's own shares weigh; 0 where nothing varies
+    mean = sums / np.maximum(n, 1)[..., None]
+    noise = own**2 / np.maximum(n, 1) + (1 - own) ** 2 * parents_noise
+    return own[..., None] * mean + (1 - own[..., None]) * parents, noise
+
+
+def _between_days(
+    counts: npt.NDArray[np.int64],
+    hours: npt.NDArray[np.int64],
+    shares: Floats,
+    dispersion: Floats,
+    bins: npt.NDArray[np.int64],
+) -> Floats:
+    """Mean KL of the days from what their hours let expect, nats an event, less what chance alone makes of it."""
+    days, place = np.unique(hours // 24, return_inverse=True)
+    seen = _summed(counts, place, len(days))
+    expected = _summed(counts.sum(axis=-1, keepdims=True) * shares, place, len(days))
+    n = seen.sum(axis=-1)
+    ratio = np.where((seen > 0) & (expected > 0), seen / np.where(expected > 0, expected, 1.0), 1.0)
+    divergence = (seen * np.log(np.where(ratio > 0, ratio, 1.0))).sum(axis=-1) / np.maximum(n, 1)
+    chance = dispersion * (bins - 1) / (2 * np.maximum(n, 1))
+    error = np.sqrt((2 / (bins - 1)) * (chance**2).sum(axis=0)) / len(days)
+    return np.asarray(np.maximum((divergence - chance).mean(axis=0) - 2 * error, 0.0))
+
+
+def _summed(values: npt.NDArray[Any], kind: npt.NDArray[np.int64], groups: int) -> npt.NDArray[Any]:
+    sums = np.zeros((groups, *values.shape[1:]), dtype=np.int64 if values.dtype == bool else values.dtype)
+    np.add.at(sums, kind, values)
+    return sums

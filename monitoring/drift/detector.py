@@ -1,0 +1,258 @@
+"""Did something move? Two layers over the same panes, both silent under no drift by construction.
+
+1. An e-CUSUM a feature, which hears a change within minutes: an e-detector (Shin, Ramdas & Rinaldo 2024, E-detectors:
+   a Nonparametric Framework for Sequential Change Detection). It bets in each pane that events lie as they lay in
+   *past* panes and not as in the reference; who bets before looking seldom wins by chance.
+2. Sliding windows, which see what is slow: they act only when the lower confidence bound of PSI is above the tolerance.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.bins import FrozenBins
+from monitoring.drift.baseline import Baseline
+from monitoring.statistics.divergence import jensen_shannon, kullback_leibler
+from monitoring.statistics.ks import ks_p_value, ks_statistic
+from monitoring.statistics.psi import (
+    MIN_EFFECTIVE_ROWS,
+    classic_psi,
+    degrees_of_freedom,
+    effective_rows,
+    population_stability_index,
+    psi_exceeds,
+    psi_lower_bound,
+)
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorPolicy:
+    """How seldom it may be wrong, and how it looks. The defaults are those the benchmark is run with."""
+
+    half_lives: tuple[float, ...] = (
+        300.0,
+        2_000.0,
+        15_000.0,
+    )  # events over which past panes fade: sharp, middling, slow
+    pseudo_rows: float = 100.0  # what the reference weighs against past panes
+    budget: float = 0.1  # false alarms expected over the horizon, from each of the two layers
+    horizon_panes: int = 43_200  # 30 days of minutes
+    window_tolerance: float = 0.02  # PSI, delta_0
+    windows: int = 5
+
+    def log_threshold(self, n_features: int) -> float:
+        """ln M at which a feature alarms.
+
+        >>> round(DetectorPolicy().log_threshold(20), 2)
+        15.97
+        """
+        return math.log(self.horizon_panes * n_features / self.budget)
+
+    def alpha(self, n_features: int) -> float:
+        """Error allowed to each bound."""
+        return self.budget / (n_features * self.windows * self.horizon_panes)
+
+    def tolerances(self, calibration: Baseline) -> Floats:
+        """PSI a window may show, shape (n_features,); about twice KL, so it follows where days differ more."""
+        return np.maximum(self.window_tolerance, 2 * calibration.tolerance)
+
+
+class ECusum:
+    """The first layer: a fold over panes. Holds evidence, knows no clock."""
+
+    def __init__(self, calibration: Baseline, policy: DetectorPolicy, n_features: int | None = None) -> None:
+        """n_features: over how many the budget is shared; unset, over all that are calibrated."""
+        shape = (len(policy.half_lives), *calibration.shares.shape[1:])
+        self._calibration = calibration
+        self._prior = policy.pseudo_rows * calibration.dispersion[:, None]
+        self._fading = -np.log(2) / np.array(policy.half_lives)[:, None]
+        self._threshold = policy.log_threshold(n_features or shape[1])
+        # Past panes, faded: what was seen, and what was expected then, since nights lie otherwise than days.
+        self.seen = np.zeros(shape)
+        self.expected = np.zeros(shape)
+        self.log_evidence = np.zeros(shape[:2])  # ln M of each half-life
+
+    def step(self, counts: npt.NDArray[np.int64], hour_of_week: int) -> Flags:
+        """Take in one closed pane; which features alarm, shape (n_features,). An alarm starts its feature anew.
+
+        counts: shape (n_features, n_bins); every pane once, in the order of their times.
+        """
+        p = self._calibration.shares[hour_of_week]
+        prior = self._prior * p
+        bet = p * (self.seen + prior) / np.where(prior > 0, self.expected + prior, 1.0)
+        bet /= bet.sum(axis=-1, keepdims=True)
+        ratio = np.log(np.where(p > 0, bet / np.where(p > 0, p, 1.0), 1.0))
+        n = counts.sum(axis=-1)
+        gain = ((counts * ratio).sum(axis=-1) - n * self._calibration.tolerance) / self._calibration.dispersion
+        self.log_evidence = np.maximum(self.log_evidence, 0.0) + gain
+        kept = np.exp(self._fading * n)[..., None]
+        self.seen = self.seen * kept + counts
+        self.expected = self.expected * kept + n[:, None] * p
+        alarms = np.asarray(self.log_e_value() >= self._threshold)
+        self.log_evidence[:, alarms] = 0.0
+        return alarms
+
+    def log_e_value(self) -> Floats:
+        """ln of the half-lives' mean M, shape (n_features,)."""
+        top = self.log_evidence.max(axis=0)
+        return np.asarray(top + np.log(np.exp(self.log_evidence - top).mean(axis=0)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WindowStatistics:
+    """What the sliding windows say; every array has shape (n_windows, n_features)."""
+
+    rows: npt.NDArray[np.int64]
+    psi: Floats
+    psi_corrected: Floats
+    psi_decile: Floats  # the classic recipe, for comparison with other tools
+    psi_lower_bound: Floats
+    kl: Floats
+    js: Floats
+    ks: Floats  # NaN for categories, which have no order
+    ks_p_value: Floats
+    enough_rows: Flags  # enough rows for PSI to mean something
+    exceeds: Flags  # the bound is above the tolerance: an alarm
+
+
+def window_alarms(
+    counts: npt.NDArray[np.int64],
+    expected: Floats,
+    calibration: Baseline,
+    policy: DetectorPolicy,
+    n_features: int | None = None,
+) -> Flags:
+    """Which windows' lower bounds are above the tolerance, shape (n_windows, n_features); nothing else is worked out.
+
+    counts, expected: shape (n_windows, n_features, n_bins). n_features: as for `ECusum`.
+    """
+    found = np.zeros(counts.shape[:-1], dtype=bool)
+    rows = counts.sum(axis=-1)
+    enough = rows / calibration.dispersion >= MIN_EFFECTIVE_ROWS
+    if not enough.any():
+        return found
+    feature = np.nonzero(enough)[1]
+    seen = counts[enough]
+    reference = _reference_counts(expected[enough], calibration.rows[feature])
+    psi = population_stability_index(reference, seen)
+    found[enough] = psi_exceeds(
+        psi,
+        degrees_of_freedom(reference, seen),
+        effective_rows(reference, seen, dispersion=calibration.dispersion[feature]),
+        policy.alpha(n_features or counts.shape[1]),
+        policy.tolerances(calibration)[feature],
+    )
+    return found
+
+
+def window_statistics(
+    bins: FrozenBins,
+    counts: npt.NDArray[np.int64],
+    rows_by_hour: npt.NDArray[np.int64],
+    calibration: Baseline,
+    policy: DetectorPolicy,
+) -> WindowStatistics:
+    """Everything a report says of the windows.
+
+    counts: by code, shape (n_windows, n_codes); rows_by_hour: shape (n_windows, 168), their rows by hour of week.
+    A window or a feature without rows has NaN statistics and does not alarm.
+    """
+    binned = bins.binned(counts)
+    rows = binned.sum(axis=-1)
+    some = rows > 0
+    dispersion = np.broadcast_to(calibration.dispersion, rows.shape)
+    expected = calibration.expected(rows_by_hour)
+    # Where nothing was seen, the expectation stands for it to keep the arithmetic whole; NaN goes there below.
+    seen = np.where(some[..., None], binned, expected + (expected.sum(axis=-1, keepdims=True) == 0))
+    reference = _reference_counts(np.where(expected.sum(-1, keepdims=True) > 0, expected, 1.0), calibration.rows)
+    psi = population_stability_index(reference, seen)
+    degrees = degrees_of_freedom(reference, seen)
+    worth = effective_rows(reference, seen, dispersion=dispersion)
+    enough_rows = rows / dispersion >= MIN_EFFECTIVE_ROWS
+    bound = psi_lower_bound(psi, degrees, worth, policy.alpha(rows.shape[1]))
+    ks, ks_p = _ks(bins, counts, calibration)
+
+    def of_some(values: Floats) -> Floats:
+        return np.where(some, values, np.nan)
+
+    return WindowStatistics(
+        rows=rows,
+        psi=of_some(psi),
+        psi_corrected=of_some(psi - degrees / worth),
+        psi_decile=_decile_psi(bins, counts),
+        psi_lower_bound=of_some(bound),
+        kl=of_some(kullback_leibler(reference, seen)),
+        js=of_some(jensen_shannon(reference, seen)),
+        ks=ks,
+        ks_p_value=ks_p,
+        enough_rows=enough_rows,
+        exceeds=enough_rows & some & (bound > policy.tolerances(calibration)),
+    )
+
+
+def lower_bounds_without(
+    counts: npt.NDArray[np.int64],
+    expected: Floats,
+    shares: Floats,
+    calibration: Baseline,
+    policy: DetectorPolicy,
+) -> Floats:
+    """PSI's lower bounds of the windows less the rows that few cards may have brought, shape (n_windows, n_features).
+
+    counts, expected: shape (n_windows, n_features, n_bins); shares: of each window's rows that few cards brought,
+    shape (n_windows,). Which bins they filled is not known: they are taken from where there are most beyond what is
+    expected, so that a bound above the tolerance cannot be their doing. NaN where a window has no rows.
+    """
+    rows = counts.sum(axis=-1, keepdims=True).astype(np.float64)
+    some = (rows > 0) & (expected.sum(axis=-1, keepdims=True) > 0)
+    reference = np.where(some, expected, 1.0)
+    reference = reference / reference.sum(axis=-1, keepdims=True)
+    kept_rows = rows * (1 - shares[:, None, None])
+    # What is left is min(counts, level * reference), at the level at which its sum is what is to be left.
+    low, high = np.zeros(rows.shape), np.max(counts / np.where(reference > 0, reference, 1.0), axis=-1, keepdims=True)
+    for _ in range(50):
+        level = (low + high) / 2
+        enough = np.where(reference > 0, np.minimum(counts, level * reference), 0).sum(axis=-1, keepdims=True)
+        low, high = np.where(enough < kept_rows, level, low), np.where(enough < kept_rows, high, level)
+    left = np.where(some, np.minimum(counts, high * reference), reference)
+    whole = _reference_counts(reference, calibration.rows)
+    dispersion = np.broadcast_to(calibration.dispersion, left.shape[:-1])
+    bound = psi_lower_bound(
+        population_stability_index(whole, left),
+        degrees_of_freedom(whole, left),
+        effective_rows(whole, left, dispersion=dispersion),
+        policy.alpha(counts.shape[1]),
+    )
+    return np.where(some[..., 0], bound, np.nan)
+
+
+def _reference_counts(expected: Floats, rows: Floats) -> Floats:
+    """Expected shares as counts of a reference of that many events."""
+    return np.asarray(expected / expected.sum(axis=-1, keepdims=True) * rows[..., None])
+
+
+def _decile_psi(bins: FrozenBins, counts: npt.NDArray[np.int64]) -> Floats:
+    current, reference = bins.deciles(counts), bins.deciles(bins.reference_codes)
+    some = current.sum(axis=-1, keepdims=True) > 0
+    psi = classic_psi(np.where(reference.sum(axis=-1, keepdims=True) > 0, reference, 1), np.where(some, current, 1))
+    return np.where(some[..., 0], psi, np.nan)
+
+
+def _ks(bins: FrozenBins, counts: npt.NDArray[np.int64], calibration: Baseline) -> tuple[Floats, Floats]:
+    """D and its p-value against the whole reference, missing values left out."""
+    statistic = np.full((len(counts), len(bins.features)), np.nan)
+    p_value = statistic.copy()
+    for i, feature in enumerate(bins.features):
+        reference = feature.reference[:-1]
+        current = counts[:, bins.offsets[i] : bins.offsets[i + 1] - 1]
+        some = current.sum(axis=-1) > 0
+        if feature.kind == "number" and reference.any() and some.any():
+            statistic[some, i] = ks_statistic(reference, current[some])
+            worth = effective_rows(reference, current[some], dispersion=calibration.dispersion[i])
+            p_value[some, i] = ks_p_value(statistic[some, i], worth)
+    return statistic, p_value

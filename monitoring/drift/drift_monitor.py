@@ -1,0 +1,314 @@
+"""Watching one model version: published panes in; reports, alerts and requests to train again out.
+
+    snapshots ▶ merged panes ▶ closed minutes ▶ e-CUSUM ──┐
+                     └──▶ sliding windows ▶ statistics ───┴▶ evidence ▶ incidents ▶ alerts
+                                                                  └▶ retraining policy ▶ request
+
+A fold without a clock: minutes close by event time, so that the same panes give the same reports, whoever counted them
+and however often they are read.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import numpy as np
+
+from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, correlated_groups, update_incidents
+from monitoring.alerting.retrain_policy import RetrainPolicy, RetrainState, evaluate_policy
+from monitoring.counting.merged_watermark import MergedWatermark
+from monitoring.counting.pane_codec import cursor_of, panes_of
+from monitoring.counting.panes import MINUTE_MS, NEVER
+from monitoring.counting.reference_profile import ALERT, SCORE
+from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
+from monitoring.drift.concentration import NO_BURST
+from monitoring.drift.context import AlertContext
+from monitoring.drift.detector import DetectorPolicy, ECusum, Flags, Floats, WindowStatistics, window_statistics
+from monitoring.drift.drift_report import statistics_records
+from monitoring.drift.evidence import FeatureEvidence, collect_evidence
+from monitoring.drift.few_cards import bounds_without, explained_by, few_cards_finding
+from monitoring.drift.reference import DriftReference
+from schemas.records import DriftAlert, DriftEvidence, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
+
+WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
+HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")
+RETENTION_MS = 24 * 60 * MINUTE_MS  # how long after a burst what it left in the windows is explained by it
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftMonitorPolicy:
+    """How often is looked and when is spoken."""
+
+    max_ahead_ms: int = 2 * 60 * MINUTE_MS  # of a pane or cursor: event time after its own publication
+    max_incomplete: float = 0.05  # share of a window's minutes that may lack a partition for it to be judged
+    every_ms: int = 5 * MINUTE_MS  # an evaluation at least this far from the last, or where the e-CUSUM alarms
+    detector: DetectorPolicy = field(default_factory=DetectorPolicy)
+    alerts: AlertPolicy = field(default_factory=AlertPolicy)
+    retraining: RetrainPolicy = field(default_factory=RetrainPolicy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftEvaluation:
+    """What one look brought."""
+
+    report: DriftReport
+    alerts: tuple[DriftAlert, ...]
+    request: RetrainRequest | None
+
+
+class DriftMonitor:
+    """The fold."""
+
+    def __init__(
+        self,
+        reference: DriftReference,
+        *,
+        model: str,
+        model_version: int,
+        partitions: int,
+        grace_ms: int,
+        idle_ms: int,
+        policy: DriftMonitorPolicy | None = None,
+    ) -> None:
+        self._reference = reference
+        self._model, self._version = model, model_version
+        self._policy = policy or DriftMonitorPolicy()
+        self._merged = MergedPanes(reference.bins, range(partitions), grace_ms, idle_ms)
+        self._cusum = ECusum(reference.calibration, self._policy.detector)
+        self._groups = correlated_groups(reference.bins.names, reference.correlation, self._policy.alerts.together)
+        self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # by the e-CUSUM since the last evaluation
+        self._next_ms = 0
+        self._until_ms = 0
+        self._burst_ms = NEVER - RETENTION_MS  # when few cards last sent much
+        self._book = IncidentState()
+        self._ids: dict[int, str] = {}
+        self._retraining = RetrainState()
+
+    @property
+    def late(self) -> int:
+        """Rows that came after their minute had closed, so far."""
+        return self._merged.late
+
+    @property
+    def lost(self) -> int:
+        """Rows whose counts came too late to be merged, so far."""
+        return self._merged.lost
+
+    @property
+    def incomplete(self) -> int:
+        """Minutes that closed before every partition that contributed had, so far."""
+        return self._merged.incomplete
+
+    @property
+    def watermark(self) -> MergedWatermark:
+        """How far the partitions are."""
+        return self._merged.watermark
+
+    def take(
+        self, snapshot: PaneSnapshot, around: AlertContext, published_ms: int | None = None
+    ) -> Iterator[DriftEvaluation]:
+        """Take in what a worker published; the evaluations that are due.
+
+        published_ms: the record's own time. Event times after it (by `max_ahead_ms`) are not believed; None believes
+        all. Raises ValueError when the snapshot is damaged.
+        """
+        horizon = None if published_ms is None else published_ms + self._policy.max_ahead_ms
+        for pane in panes_of(snapshot, self._reference.bins):
+            self._merged.merge(pane, horizon)
+        if snapshot.open:  # the cursor: everything before it was published before it
+            self._merged.advance_watermark(cursor_of(snapshot), horizon)
+        yield from self._close(around)
+
+    def look(
+        self, around: AlertContext, *, wall_ms: int, caught_up: Collection[int], patience_ms: int
+    ) -> Iterator[DriftEvaluation]:
+        """Learn which partitions have nothing left to count (`MergedWatermark.look`); the evaluations then due."""
+        self._merged.watermark.look(wall_ms, caught_up, patience_ms)
+        yield from self._close(around)
+
+    def _close(self, around: AlertContext) -> Iterator[DriftEvaluation]:
+        while (minute := self._merged.close_next()) is not None:
+            if self._step(minute):
+                yield self._evaluate(around)
+
+    def end(self) -> tuple[DriftAlert, ...]:
+        """Nothing more comes of this version: its open incidents, closed."""
+        changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.opened]
+        self._book = IncidentState(last_id=self._book.last_id)
+        return tuple(self._alert(c, ()) for c in changes)
+
+    def _step(self, minute: ClosedMinute) -> bool:
+        self._until_ms = minute.start_ms + MINUTE_MS
+        if not minute.complete:  # a part of the partitions is no sample of the whole
+            return self._until_ms >= self._next_ms
+        alarms = self._cusum.step(self._reference.bins.binned(minute.counts), minute.hour_of_week)
+        self._alarmed |= alarms
+        return self._until_ms >= self._next_ms or bool(alarms.any())
+
+    def _evaluate(self, around: AlertContext) -> DriftEvaluation:
+        reference, policy, until_ms = self._reference, self._policy, self._until_ms
+        counts, by_hour = self._merged.windows()
+        statistics = window_statistics(reference.bins, counts, by_hour, reference.calibration, policy.detector)
+        expected = reference.calibration.expected(by_hour)
+        tolerances = policy.detector.tolerances(reference.calibration)
+        incomplete = self._merged.incomplete_minutes()
+        judged = incomplete <= policy.max_incomplete * WINDOW_MINUTES
+        statistics = _judged(statistics, judged)
+        bursts = around.bursts(until_ms)
+        if any(b.active for b in bursts.values()):
+            self._burst_ms = until_ms
+        elif until_ms - self._burst_ms > RETENTION_MS:
+            bursts = dict.fromkeys(bursts, NO_BURST)
+        without = bounds_without(reference, policy.detector, statistics, counts, expected, bursts)
+
+        def seen(window: str | None) -> list[FeatureEvidence]:
+            return collect_evidence(
+                reference.bins,
+                statistics,
+                counts,
+                expected,
+                tolerances,
+                reference.importance,
+                self._alarmed,
+                window,
+            )
+
+        explained = explained_by(bursts, statistics, self._alarmed, without > tolerances)
+        evidence = seen(None)
+        moved = {f for i in self._book.opened for f in i.features} | {e.feature for e in evidence if e.alarmed}
+        attack = (
+            not moved.isdisjoint((ALERT, SCORE))
+            and any(e.feature == ALERT and _rose(e) for e in evidence)
+            and around.concentrated(until_ms)
+        )
+        if attack and not any(b.share for b in bursts.values()):  # whatever moves has one cause
+            explained[:] = True
+        theirs = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
+        theirs |= {ALERT, SCORE} if attack else set()
+        evidence = [replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
+        few_cards = few_cards_finding(bursts, attack)
+        changes: tuple[Change, ...] = ()
+        if judged[HOUR_WINDOW]:  # otherwise nothing is known, not even that an incident is over
+            self._book, changes = update_incidents(
+                self._book, evidence, until_ms, self._groups, policy.alerts, few_cards
+            )
+        cards = max(bursts.values(), key=lambda b: b.share).cards if few_cards else ()
+        alerts = tuple(
+            self._alert(
+                c,
+                around.examples(c.incident.features, until_ms, cards if c.incident.by_few_cards else ()),
+                all_evidence=evidence,
+            )
+            for c in changes
+        )
+        self._retraining, request = evaluate_policy(
+            self._retraining,
+            self._less_few_cards(seen(policy.retraining.window), without),
+            self._book.opened,
+            until_ms,
+            model=self._model,
+            model_version=self._version,
+            performance_alarm=around.performance_alarm(self._version, until_ms),
+            suspected_attack=attack,
+            policy=policy.retraining,
+            score=SCORE,
+        )
+        incidents = tuple(self._ids[i.incident_id] for i in self._book.opened)
+        self._alarmed[:] = False
+        self._next_ms = until_ms + policy.every_ms
+        report = DriftReport(
+            model=self._model,
+            model_version=self._version,
+            until_ms=until_ms,
+            late=self._merged.late,
+            lost=self._merged.lost,
+            windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1).tolist(), incomplete.tolist()),
+            incidents=incidents,
+            adwin=around.adwin(),
+            performance=around.performance(self._version, until_ms),
+            suspected_attack=attack,
+            incomplete=self._merged.incomplete,
+            skew_ms=self.watermark.skew_ms,
+            skewed=tuple(sorted(self.watermark.skewed)),
+            burst_share=bursts["1 h"].share,
+        )
+        return DriftEvaluation(
+            report=report,
+            alerts=alerts,
+            request=request and msgspec.structs.replace(request, incidents=incidents),
+        )
+
+    def _less_few_cards(self, evidence: Sequence[FeatureEvidence], without: Floats) -> list[FeatureEvidence]:
+        """Evidence of the window that retraining looks at, less what few cards sent."""
+        window = [w.name for w in WINDOWS].index(self._policy.retraining.window)
+        place = {name: i for i, name in enumerate(self._reference.bins.names)}
+        return [replace(e, lower_bound=min(e.lower_bound, without[window, place[e.feature]])) for e in evidence]
+
+    def _alert(
+        self, change: Change, examples: tuple[str, ...], *, all_evidence: Sequence[FeatureEvidence] = ()
+    ) -> DriftAlert:
+        incident = change.incident
+        # Named after what opened it, so that the same panes read again give the same name.
+        name = f"{self._model}-{self._version}-{incident.features[0]}-{incident.opened_at_ms}"
+        whole = sum(max(0.0, e.psi) for e in all_evidence) or 1.0
+        return DriftAlert(
+            incident_id=self._ids.setdefault(incident.incident_id, name),
+            change=change.change,
+            kind=incident.kind,
+            severity=incident.severity,
+            model=self._model,
+            model_version=self._version,
+            features=incident.features,
+            summary=incident.summary,
+            opened_at_ms=incident.opened_at_ms,
+            happened_at_ms=self._until_ms,
+            evidence=tuple(_evidence(e, max(0.0, e.psi) / whole) for e in change.evidence),
+            examples=examples,
+        )
+
+
+def _rose(evidence: FeatureEvidence) -> bool:
+    """Whether more is flagged than the reference's share; the bins are no, yes, missing."""
+    return evidence.current[1] > evidence.reference[1]
+
+
+def _judged(s: WindowStatistics, judged: Flags) -> WindowStatistics:
+    """The statistics with nothing said of windows that lack too much. judged: shape (n_windows,)."""
+    if judged.all():
+        return s
+    of = judged[:, None]
+    return replace(
+        s,
+        exceeds=s.exceeds & of,
+        enough_rows=s.enough_rows & of,
+        psi_lower_bound=np.where(of, s.psi_lower_bound, np.minimum(s.psi_lower_bound, 0.0)),
+    )
+
+
+def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
+    return DriftEvidence(
+        feature=e.feature,
+        window=e.window,
+        psi=e.psi,
+        psi_lower_bound=e.lower_bound,
+        tolerance=e.tolerance,
+        importance=e.importance,
+        share=share,
+        labels=e.labels,
+        reference=e.reference,
+        current=e.current,
+    )
+
+
+def _windows(
+    names: Sequence[str], s: WindowStatistics, rows: Sequence[int], incomplete: Sequence[int]
+) -> tuple[DriftWindow, ...]:
+    return tuple(
+        DriftWindow(
+            window=window.name,
+            rows=rows[w],
+            incomplete=incomplete[w],
+            features=statistics_records(names, s, w),
+        )
+        for w, window in enumerate(WINDOWS)
+    )

@@ -1,0 +1,159 @@
+"""Counts held against a model's reference once, by hand or by calendar: what moved, how surely, how much it matters.
+
+The same statistics as the live windows have, with their error allowed for this one look and not for a month of looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.bins import Ints
+from monitoring.counting.reference_profile import SCORE
+from monitoring.drift.detector import DetectorPolicy, WindowStatistics, window_statistics
+from monitoring.drift.reference import DriftReference
+from schemas.records import DriftStatistics
+
+ERROR = 0.05  # chance that any feature of any period is said to have moved when none has
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeriodCounts:
+    """Transactions of one stretch of event time, counted in a model's codes."""
+
+    name: str  # for people: a day, a month, a file
+    from_ms: int
+    until_ms: int  # not included
+    rows: int  # dead letters among them
+    counts: Ints  # shape (n_codes,)
+    rows_by_hour: Ints  # shape (168,), by hour of week
+
+
+class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stretch says of one feature, with both distributions so that they can be drawn."""
+
+    statistics: DriftStatistics
+    tolerance: float  # PSI that may be and nothing be wrong
+    importance: float  # share of the model's gain, in [0, 1]
+    share: float  # of the change of all features together, in [0, 1]
+    labels: tuple[str, ...]  # of the bins
+    reference: tuple[float, ...]  # share of each bin, expected at these hours
+    current: tuple[float, ...]  # empty where no row has the feature
+
+
+class DriftPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """One stretch against the reference."""
+
+    name: str
+    from_ms: int
+    until_ms: int  # not included
+    rows: int
+    features: tuple[FeatureDrift, ...]  # the largest share of the change first
+
+    @property
+    def moved(self) -> tuple[FeatureDrift, ...]:
+        """Those that surely moved by more than is tolerated."""
+        return tuple(f for f in self.features if f.statistics.exceeds)
+
+
+class DriftComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's reference, and what came."""
+
+    model: str
+    model_version: int
+    source: str  # a file, or a topic
+    periods: tuple[DriftPeriod, ...]  # in time
+
+
+def compare(
+    reference: DriftReference, stretches: Sequence[PeriodCounts], *, model: str, model_version: int, source: str
+) -> DriftComparison:
+    """Hold each stretch against the reference.
+
+    stretches: with rows, in time.
+    """
+    policy = DetectorPolicy(budget=ERROR, windows=len(stretches), horizon_panes=1)
+    bins, calibration = reference.bins, reference.calibration
+    counts = np.array([s.counts for s in stretches], dtype=np.int64).reshape(-1, bins.n_codes)
+    hours = np.array([s.rows_by_hour for s in stretches], dtype=np.int64).reshape(-1, 168)
+    statistics = window_statistics(bins, counts, hours, calibration, policy)
+    expected, binned = calibration.expected(hours), bins.binned(counts)
+    tolerances = policy.tolerances(calibration)
+    periods = []
+    for w, stretch in enumerate(stretches):
+        change = np.maximum(0.0, np.nan_to_num(statistics.psi[w]))
+        shares = change / (change.sum() or 1.0)
+        features = [
+            FeatureDrift(
+                statistics=record,
+                tolerance=float(tolerances[i]),
+                importance=float(reference.importance[i]),
+                share=float(shares[i]),
+                labels=feature.labels,
+                reference=_shares(expected[w, i, : feature.n_bins]),
+                current=_shares(binned[w, i, : feature.n_bins]),
+            )
+            for i, (feature, record) in enumerate(
+                zip(bins.features, statistics_records(bins.names, statistics, w), strict=True)
+            )
+        ]
+        features.sort(key=lambda f: -f.share)
+        periods.append(
+            DriftPeriod(
+                name=stretch.name,
+                from_ms=stretch.from_ms,
+                until_ms=stretch.until_ms,
+                rows=stretch.rows,
+                features=tuple(features),
+            )
+        )
+    return DriftComparison(model=model, model_version=model_version, source=source, periods=tuple(periods))
+
+
+def change_summary(period: DriftPeriod) -> str:
+    """What a period says, in one sentence for people."""
+    if not period.rows:
+        return f"{period.name}: no rows"
+    if not period.moved:
+        few = not any(f.statistics.enough_rows for f in period.features)
+        return f"{period.name}: " + (
+            f"{period.rows:,} rows are too few to tell" if few else "nothing surely moved by more than is tolerated"
+        )
+    told = ", ".join(
+        f"{f.statistics.feature} ({'PSI' if f.statistics.feature == SCORE else 'CSI'} {f.statistics.psi:.3f}, surely "
+        f"{f.statistics.psi_lower_bound:.3f} or more)"
+        for f in period.moved
+    )
+    return f"{period.name}: {len(period.moved)} of {len(period.features)} surely moved: {told}"
+
+
+def statistics_records(names: Sequence[str], s: WindowStatistics, w: int) -> tuple[DriftStatistics, ...]:
+    """What window w says of each feature, as it goes on the wire: null where it says nothing."""
+    return tuple(
+        DriftStatistics(
+            feature=name,
+            rows=int(s.rows[w, i]),
+            psi=_known(s.psi[w, i]),
+            psi_corrected=_known(s.psi_corrected[w, i]),
+            psi_decile=_known(s.psi_decile[w, i]),
+            psi_lower_bound=_known(s.psi_lower_bound[w, i]),
+            kl=_known(s.kl[w, i]),
+            js=_known(s.js[w, i]),
+            ks=_known(s.ks[w, i]),
+            ks_p_value=_known(s.ks_p_value[w, i]),
+            enough_rows=bool(s.enough_rows[w, i]),
+            exceeds=bool(s.exceeds[w, i]),
+        )
+        for i, name in enumerate(names)
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _shares(counts: npt.NDArray[np.generic]) -> tuple[float, ...]:
+    total = counts.sum()
+    return tuple((counts / total).tolist()) if total else ()

@@ -1,0 +1,123 @@
+"""What one evaluation says of each feature, gathered for those who decide: alerting, retraining, and people."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.bins import FrozenBins
+from monitoring.counting.reference_profile import ALERT
+from monitoring.counting.windows import WINDOWS
+from monitoring.drift.detector import WindowStatistics
+
+SUSTAINED_WINDOWS = [next(i for i, w in enumerate(WINDOWS) if w.name == name) for name in ("24 h", "7 d")]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEvidence:
+    """What one evaluation says of one feature, in the window that says it loudest."""
+
+    feature: str
+    alarmed: bool  # by either layer
+    window: str
+    psi: float
+    lower_bound: float
+    tolerance: float
+    reference: tuple[float, ...]  # expected shares by bin, so that a subscriber can draw them
+    current: tuple[float, ...]
+    labels: tuple[str, ...]  # of the bins; MISSING last, a category's OTHER before it
+    category: bool = False
+    importance: float = 0.0  # in [0, 1], the feature's share of the model's gain
+    few_cards: bool = False  # alarmed, and what few cards sent explains it
+    standing: float = 0.0  # PSI beyond its mean under no drift, over a day, or a week where a day has too few rows
+
+    @property
+    def contributions(self) -> Floats:
+        """Each bin's part of PSI, in nats."""
+        return _contributions(np.array(self.reference), np.array(self.current))
+
+    @property
+    def data_share(self) -> float:
+        """How much of the change is MISSING or a category's OTHER grown, or bins of a category vanished, in [0, 1].
+
+        That is the part of PSI that is gone when only the other bins are looked at: they shrink in proportion when
+        values go missing, which is no change of their own.
+        """
+        parts = self.contributions
+        broken = np.zeros(len(parts), dtype=bool)
+        broken[-1] = self.current[-1] > self.reference[-1]
+        if self.category:
+            broken[-2] = self.current[-2] > self.reference[-2]
+            broken |= (np.array(self.current) < 0.1 * np.array(self.reference)) & (parts > 0)
+        r, c = np.array(self.reference)[~broken], np.array(self.current)[~broken]
+        total = parts.sum()
+        if not broken.any() or total <= 0:
+            return 0.0
+        if not (r.sum() > 0 and c.sum() > 0):
+            return 1.0
+        rest = _contributions(r / r.sum(), c / c.sum()).sum()
+        return float(np.clip(1 - rest / total, 0, 1))
+
+
+def collect_evidence(
+    bins: FrozenBins,
+    statistics: WindowStatistics,
+    counts: npt.NDArray[np.int64],
+    expected: Floats,
+    tolerances: Floats,
+    importance: Floats,
+    alarmed: npt.NDArray[np.bool_],
+    window: str | None = None,
+) -> list[FeatureEvidence]:
+    """Evidence of every feature with rows, in one window or, where that is None, each feature's loudest.
+
+    counts: by code, shape (n_windows, n_codes); expected: shape (n_windows, n_features, n_bins); tolerances, importance
+    and alarmed (by the e-CUSUM, in the minutes since the last evaluation): shape (n_features,).
+    """
+    names = [w.name for w in WINDOWS]
+    binned = bins.binned(counts)
+    # A bound of zero says nothing yet; then what is beyond chance decides, then the shorter window.
+    loudness = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
+    loudest = np.where(statistics.rows > 0, loudness, -np.inf).argmax(axis=0)
+    found = []
+    for i, feature in enumerate(bins.features):
+        w = int(loudest[i]) if window is None else names.index(window)
+        if not statistics.rows[w, i]:
+            continue
+        found.append(
+            FeatureEvidence(
+                feature=feature.name,
+                alarmed=bool(alarmed[i] or statistics.exceeds[:, i].any()),
+                window=names[w],
+                psi=float(statistics.psi[w, i]),
+                lower_bound=float(statistics.psi_lower_bound[w, i]),
+                tolerance=float(tolerances[i]),
+                reference=_shares(expected[w, i, : feature.n_bins]),
+                current=_shares(binned[w, i, : feature.n_bins]),
+                labels=feature.labels,
+                # More alerts are what a shifted population looks like; more dead letters are the pipeline's.
+                category=feature.kind == "category" and feature.name != ALERT,
+                importance=float(importance[i]),
+                standing=_standing(statistics, i),
+            )
+        )
+    return found
+
+
+def _standing(statistics: WindowStatistics, feature: int) -> float:
+    for window in SUSTAINED_WINDOWS:
+        if statistics.enough_rows[window, feature]:
+            return float(statistics.psi_corrected[window, feature])
+    return 0.0
+
+
+def _contributions(reference: Floats, current: Floats) -> Floats:
+    both = (reference > 0) & (current > 0)
+    ratio = np.where(both, current, 1.0) / np.where(both, reference, 1.0)
+    return np.asarray((current - reference) * np.log(ratio))
+
+
+def _shares(counts: npt.NDArray[np.generic]) -> tuple[float, ...]:
+    return tuple((counts / counts.sum()).tolist())

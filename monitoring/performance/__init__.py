@@ -1,0 +1,1 @@
+"""Labels joined to decisions, and rolling metrics of the model."""

@@ -1,0 +1,67 @@
+"""A challenger beside the champion on the same live transactions: where they agree, and how their scores lie."""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.monitored_model import MonitoredModel
+from scoring.decision import OUTCOMES, outcome_codes
+from scoring.features import featurize
+from scoring.input.cleaning import Cleaned
+
+CELLS = 20  # of the scores' histograms, equal, over [0, 1]
+
+Scores = npt.NDArray[np.float64]
+
+
+class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What two versions said of the same transactions."""
+
+    model: str
+    champion: int
+    challenger: int
+    transactions: int  # that both scored
+    rejected: int  # that neither could
+    agreement: float | None  # share with the same outcome
+    outcomes: tuple[tuple[int, ...], ...]  # champion's by challenger's, each in the order of `OUTCOMES`
+    mean_difference: float | None  # challenger's score less champion's
+    champion_scores: tuple[int, ...]  # by cell of [0, 1]
+    challenger_scores: tuple[int, ...]
+
+
+class Shadow:
+    """The fold over batches. Neither model's word goes anywhere from here."""
+
+    def __init__(self, champion: MonitoredModel, challenger: MonitoredModel) -> None:
+        self._models = champion, challenger
+        self._outcomes = np.zeros((len(OUTCOMES), len(OUTCOMES)), dtype=np.int64)
+        self._cells = np.zeros((2, CELLS), dtype=np.int64)
+        self._difference = 0.0
+        self._rejected = 0
+
+    def take(self, cleaned: Cleaned) -> None:
+        """Take in a cleaned batch."""
+        self._rejected += len(cleaned.rejections)
+        scores = [m.score(featurize(m.encoding, cleaned.columns)) for m in self._models]
+        codes = [outcome_codes(s, m.manifest.points) for s, m in zip(scores, self._models, strict=True)]
+        np.add.at(self._outcomes, tuple(codes), 1)
+        self._difference += float((scores[1] - scores[0]).sum())
+        for i, s in enumerate(scores):
+            self._cells[i] += np.bincount(np.minimum((s * CELLS).astype(np.intp), CELLS - 1), minlength=CELLS)
+
+    def report(self) -> ShadowReport:
+        """All that was taken in so far."""
+        n = int(self._outcomes.sum())
+        champion, challenger = self._models
+        return ShadowReport(
+            model=champion.manifest.model,
+            champion=champion.version,
+            challenger=challenger.version,
+            transactions=n,
+            rejected=self._rejected,
+            agreement=float(np.trace(self._outcomes) / n) if n else None,
+            outcomes=tuple(tuple(row) for row in self._outcomes.tolist()),
+            mean_difference=self._difference / n if n else None,
+            champion_scores=tuple(self._cells[0].tolist()),
+            challenger_scores=tuple(self._cells[1].tolist()),
+        )

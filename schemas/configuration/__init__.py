@@ -1,0 +1,1 @@
+"""Settings of all programs, and the connections that follow from them."""

@@ -1,0 +1,1 @@
+"""Files on disk: private, atomic, and the file of rejected rows."""

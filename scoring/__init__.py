@@ -1,0 +1,1 @@
+"""From payloads to decisions. Pure: no Kafka, clock, network or environment."""

@@ -1,0 +1,53 @@
+"""What a record must be before its payload is looked at. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.record_parts import Partial, Unreadable, left_out
+from schemas.records import Rejection
+from schemas.transaction_ids import MAX_ID_LENGTH, TRANSACTION_ID_HEADER, readable_id, sent_id
+
+MAX_KEY_BYTES = 4_096  # a longer record key makes a transaction a dead letter
+MAX_HEADERS = 128  # of a record; more of them, or more bytes, make it a dead letter
+MAX_HEADER_BYTES = 4 * 1024 * 1024  # of all names and values together
+SHOWN_BYTES = 25  # of a header's value, which may be escaped
+
+
+def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, Rejection]:
+    """Records that are dead letters whatever their payload says, by their place."""
+    unfit = {}
+    for row, record in enumerate(records):
+        key, kind = record.key, type(record.value)
+        if kind is Unreadable or kind is Partial:
+            unfit[row] = _not_whole(row, record, max_payload_bytes)
+        elif key is not None and len(key) > MAX_KEY_BYTES:
+            size = key.size if isinstance(key, Partial) else len(key)
+            wanted = f"a record key of at most {MAX_KEY_BYTES} bytes"
+            unfit[row] = _whole_record(row, "key-too-large", f"a record key of {size} bytes", wanted)
+        elif (missing := left_out(record.headers)) > 0:
+            wanted = f"at most {MAX_HEADERS} record headers, of at most {MAX_HEADER_BYTES} bytes together"
+            value = f"a record with headers of which {missing} are not read"
+            unfit[row] = _whole_record(row, "headers-too-large", value, wanted)
+        elif record.headers and (sent := sent_id(record.headers)) and readable_id(sent) is None:
+            unfit[row] = Rejection(
+                row=row,
+                code="invalid-transaction-id",
+                field=TRANSACTION_ID_HEADER,
+                value=f"{len(sent)} bytes that begin {sent[:SHOWN_BYTES]!r}",
+                expected=f"a header of printable UTF-8, at most {MAX_ID_LENGTH} characters",
+            )
+    return unfit
+
+
+def _not_whole(row: int, record: Any, max_payload_bytes: int) -> Rejection:
+    value = record.value
+    if isinstance(value, Partial):
+        return _whole_record(row, "too-large", f"{value.size} bytes", f"at most {max_payload_bytes} bytes")
+    seen = value.reason
+    if value.last_offset > record.offset:
+        seen += f"; so it is with all up to offset {value.last_offset}, of which this is the only dead letter"
+    return _whole_record(row, "unreadable", seen, "a record that can be decoded; it is still in its topic")
+
+
+def _whole_record(row: int, code: str, value: str, wanted: str) -> Rejection:
+    return Rejection(row=row, code=code, field=None, value=value, expected=wanted)

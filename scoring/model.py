@@ -1,0 +1,140 @@
+"""A bundle, loaded: the trees and their manifest, ready to score."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from schemas.errors import ModelIncompatibleError
+from scoring.bundle.bundle_trial import try_trees
+from scoring.bundle.bundle_validation import check_manifest
+from scoring.bundle.manifest import BASELINE_FILE, MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_BYTES = {MANIFEST_FILE: 64 * 1024 * 1024, MODEL_FILE: MAX_FILE_BYTES, BASELINE_FILE: 64 * 1024 * 1024}
+GOLDEN_TOLERANCE = 1e-6
+
+Matrix = npt.NDArray[np.float32]
+
+
+def feature_types(encoding: Sequence[FeatureEncoding]) -> list[str]:
+    """What XGBoost calls the kinds of the columns: "q" for quantities, "c" for categories' codes."""
+    return ["c" if f.kind == "category" else "q" for f in encoding]
+
+
+class ScoringModel:
+    """One model version. Immutable but for XGBoost's own caches; meant to be used from one thread at a time."""
+
+    def __init__(self, booster: xgb.Booster, manifest: Manifest, version: int) -> None:
+        self._booster = booster
+        self._types = feature_types(manifest.features)
+        self.manifest = manifest
+        self.version = version
+
+    @classmethod
+    def load(cls, folder: Path, version: int, passed: Path | None = None) -> Self:
+        """Read the bundle in a folder and check it against its own manifest, first in a child process.
+
+        version: the model version it is, which a bundle does not know before it is registered.
+        passed: folder in which trees that a child process could load are remembered.
+        Raises ModelIncompatibleError when a file is absent, damaged or too large, when it holds what training never
+        writes, when trees and manifest disagree about the features, when a golden vector is not answered as written, or
+        when loading it would crash.
+        """
+        check_sizes(folder)
+        manifest = read_manifest(folder)
+        check_manifest(manifest)
+        path = folder / MODEL_FILE
+        content = path.read_bytes()
+        if (digest := hashlib.sha256(content).hexdigest()) != manifest.model_sha256:
+            raise ModelIncompatibleError(
+                f"{path}: damaged, its SHA-256 is {digest[:12]}… and not {manifest.model_sha256[:12]}…; fetch it again"
+            )
+        try_trees(folder, digest, passed)
+        booster = xgb.Booster({"nthread": 1})  # more threads slow small batches
+        try:
+            booster.load_model(bytearray(content))
+        except (xgb.core.XGBoostError, ValueError) as error:
+            raise ModelIncompatibleError(f"{path}: XGBoost cannot read it: {str(error).splitlines()[0]}") from None
+        model = cls(booster, manifest, version)
+        model._check_features()
+        model._check_golden()
+        return model
+
+    @property
+    def encoding(self) -> tuple[FeatureEncoding, ...]:
+        """How the columns of the matrix are made."""
+        return self.manifest.features
+
+    def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Probability of fraud, shape (n,), for the matrix that `featurize` makes, float32 of shape (n, n_features)."""
+        if not len(matrix):
+            return np.empty(0)
+        return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
+
+    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """Each input's part in the margin, shape (n, n_features + 1), log-odds, the bias last; rows sum to the margin.
+
+        Source: exact TreeSHAP; Lundberg et al. (2020), From local explanations to global understanding with explainable
+        AI for trees.
+        """
+        names = list(self.manifest.names)
+        if not len(matrix):
+            return np.empty((0, len(names) + 1), np.float32)
+        rows = xgb.DMatrix(matrix, feature_names=names, feature_types=self._types, enable_categorical=True, nthread=1)
+        return np.asarray(self._booster.predict(rows, pred_contribs=True), dtype=np.float32)
+
+    def as_json(self) -> bytes:
+        """The trees as XGBoost's own JSON."""
+        return bytes(self._booster.save_raw("json"))
+
+    def _check_features(self) -> None:
+        names, types = list(self.manifest.names), self._types
+        found = self._booster.num_features(), self._booster.feature_names, self._booster.feature_types
+        if found != (len(names), names, types):
+            raise ModelIncompatibleError(
+                f"the trees know {found[0]} features {_pairs(found[1], found[2])}, "
+                f"the manifest {len(names)} {_pairs(names, types)}; train the model again"
+            )
+
+    def _check_golden(self) -> None:
+        golden = self.manifest.golden
+        if not golden:
+            raise ModelIncompatibleError("the manifest holds no golden vectors; train the model again")
+        if any(len(g.features) != len(self.manifest.names) for g in golden):
+            raise ModelIncompatibleError(
+                f"a golden vector has not the {len(self.manifest.names)} features of the manifest"
+            )
+        scores = self.score(np.array([g.features for g in golden], dtype=np.float32))
+        # Written so that NaN, which compares as false, fails too.
+        wrong = np.flatnonzero(~(np.abs(scores - [g.score for g in golden]) <= GOLDEN_TOLERANCE))
+        if len(wrong):
+            i = int(wrong[0])
+            raise ModelIncompatibleError(
+                f"golden vector {i} scores {scores[i]:.9g} here and scored {golden[i].score:.9g} in training "
+                f"({len(wrong)} of {len(golden)} differ); is this XGBoost {xgb.__version__} the one that trained it?"
+            )
+
+
+def check_sizes(folder: Path) -> None:
+    """Raise ModelIncompatibleError when a file of a bundle is absent or too large."""
+    for name, most in MAX_BYTES.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            if name == BASELINE_FILE:  # scoring does without it
+                continue
+            raise ModelIncompatibleError(
+                f"{path}: {error.strerror}; a bundle holds {MODEL_FILE} and {MANIFEST_FILE}"
+            ) from None
+        if size > most:
+            raise ModelIncompatibleError(f"{path}: {size} bytes, a bundle's {name} has at most {most}")
+
+
+def _pairs(names: Sequence[str] | None, types: Sequence[str] | None) -> str:
+    return ", ".join(f"{n}:{t}" for n, t in zip(names or (), types or (), strict=False))

@@ -1,0 +1,189 @@
+"""PSI by feature and time, and one feature's two distributions: folds over drift reports and panes. Pure.
+
+Event time may run faster than the clock, or stand still, so columns are hours of event time.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.counting.pane_codec import panes_of
+from monitoring.counting.panes import Pane
+from monitoring.counting.windows import WINDOWS
+from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
+from monitoring.drift.detector import DetectorPolicy
+from monitoring.drift.reference import DriftReference
+from schemas.records import DriftReport, DriftStatistics, DriftWindow, PaneCounts, PaneSnapshot
+from stream_app.dashboard.messages import FeatureSnapshot, HeatMap, HeatRow, Histogram
+
+HOUR_MS = 3_600_000
+HOURS = 14 * 24
+MAX_FEATURE_NAME = 200  # characters
+COLUMNS = 48
+FEATURES = 500  # of a report's window; a report may hold any number
+PANES = 20_000  # minutes of partitions; about 40 MB
+MAX_PANES_BYTES = 200_000_000  # of their counts: anybody who may write panes can make them large
+WINDOW = {w.name: w for w in WINDOWS}
+STEP_H = {"15 min": 1, "1 h": 1, "6 h": 1, "24 h": 6, "7 d": 6}  # hours between two columns of a map
+
+
+class PsiHeatmap:
+    """The fold."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._reports: dict[int, DriftReport] = {}  # by hour of event time
+        self._last: DriftReport | None = None
+        self._panes: dict[tuple[int, int, int], tuple[PaneSnapshot, PaneCounts]] = {}
+        self._panes_bytes = 0
+        self.evaluations = 0
+
+    def reported(self, report: DriftReport) -> None:
+        """Take in one evaluation. Of an hour the last stands; one that is read again changes nothing."""
+        if report.model != self._model:
+            return
+        hour = report.until_ms // HOUR_MS
+        known = self._reports.get(hour)
+        if known is not None and _age(known) >= _age(report):
+            return
+        report = msgspec.structs.replace(report, windows=_bounded(report.windows), incidents=(), performance=None)
+        self._reports[hour] = report
+        while len(self._reports) > HOURS:
+            del self._reports[min(self._reports)]
+        if self._last is None or _age(self._last) < _age(report):
+            self._last = report
+        self.evaluations += 1
+
+    def counted(self, snapshot: PaneSnapshot) -> None:
+        """Take in what a worker counted: of a minute and partition the pane that reaches furthest stands."""
+        if snapshot.model != self._model:
+            return
+        for pane in snapshot.panes:
+            key = pane.start_ms, snapshot.model_version, snapshot.partition
+            known = self._panes.get(key)
+            if known is None or known[1].last_offset < pane.last_offset:
+                self._panes_bytes += _size(pane) - (_size(known[1]) if known else 0)
+                self._panes[key] = msgspec.structs.replace(snapshot, panes=()), pane
+        if len(self._panes) > PANES + PANES // 10 or self._panes_bytes > MAX_PANES_BYTES:
+            for key in sorted(self._panes):
+                if len(self._panes) <= PANES and self._panes_bytes <= MAX_PANES_BYTES * 9 // 10:
+                    break
+                self._panes_bytes -= _size(self._panes.pop(key)[1])
+
+    @property
+    def version(self) -> int | None:
+        """The model version that was evaluated last; None before any was."""
+        return self._last.model_version if self._last is not None else None
+
+    def map(self, window: str, references: Mapping[int, DriftReference]) -> HeatMap:
+        """PSI of one of `WINDOWS`, newest column last. Raises KeyError when there is no such window."""
+        step = STEP_H[window]
+        columns = {hour // step: report for hour, report in sorted(self._reports.items())}  # the last of each step
+        reports = [columns[c] for c in sorted(columns)[-COLUMNS:]]
+        found = [_of_window(report, window) for report in reports]
+        names = dict.fromkeys(name for column in reversed(found) for name in column)
+        tolerances = _tolerances(reports[-1].model_version if reports else 0, references)
+        return HeatMap(
+            window=window,
+            until_ms=tuple(r.until_ms for r in reports),
+            versions=tuple(r.model_version for r in reports),
+            rows=tuple(
+                HeatRow(
+                    feature=name,
+                    tolerance=tolerances.get(name),
+                    psi=tuple(s.psi if (s := column.get(name)) else None for column in found),
+                    beyond_chance=tuple(s.psi_corrected if (s := column.get(name)) else None for column in found),
+                    lower_bound=tuple(s.psi_lower_bound if (s := column.get(name)) else None for column in found),
+                    exceeds=tuple(s.exceeds if (s := column.get(name)) else False for column in found),
+                )
+                for name in names
+            ),
+        )
+
+    def feature(self, name: str, window: str, references: Mapping[int, DriftReference]) -> FeatureSnapshot | None:
+        """One feature's distributions over the last window that was evaluated; None where nothing is known of it.
+
+        Raises KeyError when there is no such window.
+        """
+        slid, report = WINDOW[window], self._last
+        if report is None or (reference := references.get(report.model_version)) is None:
+            return None
+        bins = reference.bins
+        if name not in bins.names:
+            return None
+        last_cell = (report.until_ms - 1) // slid.cell_ms
+        from_ms = (last_cell - slid.cells + 1) * slid.cell_ms  # as the evaluator's rings have it
+        counts, by_hour = self._summed(reference, report, from_ms)
+        i = bins.names.index(name)
+        n_bins = bins.features[i].n_bins
+        now, expected = bins.binned(counts)[i, :n_bins], reference.calibration.expected(by_hour)[i, :n_bins]
+        if not now.sum():
+            return None
+        said = _of_window(report, window).get(name)
+        return FeatureSnapshot(
+            feature=name,
+            window=window,
+            model_version=report.model_version,
+            from_ms=from_ms,
+            until_ms=report.until_ms,
+            psi=said.psi if said else None,
+            lower_bound=said.psi_lower_bound if said else None,
+            tolerance=_tolerances(report.model_version, references)[name],
+            histogram=Histogram(
+                labels=bins.features[i].labels,
+                reference=tuple((expected / expected.sum()).tolist()),
+                current=tuple((now / now.sum()).tolist()),
+                rows=int(now.sum()),
+            ),
+        )
+
+    def _summed(
+        self, reference: DriftReference, report: DriftReport, from_ms: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Counts by code, shape (n_codes,), and rows by hour of week, shape (168,), from `from_ms` up to the report."""
+        counts = np.zeros(reference.bins.n_codes, dtype=np.int64)
+        by_hour = np.zeros(HOURS_OF_WEEK, dtype=np.int64)
+        for (start_ms, version, _), (snapshot, packed) in self._panes.items():
+            if version != report.model_version or not from_ms <= start_ms < report.until_ms:
+                continue
+            for pane in _unpacked(snapshot, packed, reference):
+                counts += pane.counts
+                by_hour[hour_of_week(start_ms // HOUR_MS)] += pane.rows
+        return counts, by_hour
+
+
+def _bounded(windows: tuple[DriftWindow, ...]) -> tuple[DriftWindow, ...]:
+    named = {w.window: w for w in reversed(windows) if w.window in WINDOW}
+    return tuple(
+        msgspec.structs.replace(
+            w, features=tuple(s for s in w.features[:FEATURES] if len(s.feature) <= MAX_FEATURE_NAME)
+        )
+        for w in named.values()
+    )
+
+
+def _size(pane: PaneCounts) -> int:
+    return len(pane.codes) + len(pane.counts)
+
+
+def _age(report: DriftReport) -> tuple[int, int]:
+    return report.until_ms, report.model_version
+
+
+def _unpacked(snapshot: PaneSnapshot, packed: PaneCounts, reference: DriftReference) -> list[Pane]:
+    try:
+        return panes_of(msgspec.structs.replace(snapshot, panes=(packed,)), reference.bins)
+    except ValueError:  # damaged: whoever evaluates passes it over, too
+        return []
+
+
+def _of_window(report: DriftReport, window: str) -> dict[str, DriftStatistics]:
+    return {s.feature: s for w in report.windows if w.window == window for s in w.features}
+
+
+def _tolerances(version: int, references: Mapping[int, DriftReference]) -> dict[str, float]:
+    if (reference := references.get(version)) is None:
+        return {}
+    return dict(zip(reference.bins.names, DetectorPolicy().tolerances(reference.calibration).tolist(), strict=True))

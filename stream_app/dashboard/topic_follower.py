@@ -1,0 +1,199 @@
+"""From topics to the folds: a bystander without a group, on a thread of its own, that outlives a broker's absence."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
+from schemas.security.sanitizer import without_credentials
+from schemas.topics import MAX_RECORD_BYTES
+from stream_app.dashboard.latency_sampler import LatencySampler
+from stream_app.dashboard.live_state import LiveState
+from stream_app.dashboard.psi_heatmap import PsiHeatmap
+from stream_app.decisions import dead_letters
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, ConsumedRecord, has_more_partitions
+
+log = logging.getLogger("tamiz.dashboard")
+
+POLL_MS = 250
+END_OFFSETS_INTERVAL_MS = 5_000  # how often the broker is asked for the ends, which also tells whether it is there
+REQUEST_TIMEOUT_MS = 5_000
+RECONNECT_DELAY_S = 3
+MAX_LAG_RECORDS = 20_000  # decisions of one partition; beyond that they are counted and not read
+DAY_MS = 86_400_000
+LAST = {"decisions": 500, "dead-letters": 500, "drift-reports": 2_000, "drift-alerts": 2_000, "model-events": 1_000}
+
+
+class TopicFollower(threading.Thread):
+    """Holds the folds; everything that reads them does so under `lock`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="dashboard-reader", daemon=True)
+        self._settings = settings
+        self._over = threading.Event()
+        self._places: dict[TopicPartition, int] = {}  # where to go on when the broker comes back
+        self._roles: dict[str, str] = {
+            settings.decisions_topic: "decisions",
+            settings.dead_letters_topic: "dead-letters",
+            settings.drift_reports_topic: "drift-reports",
+            settings.drift_alerts_topic: "drift-alerts",
+            settings.model_events_topic: "model-events",
+            settings.drift_panes_topic: "drift-panes",
+        }
+        self.lock = threading.Lock()
+        self.feed = LiveState(settings.model_name)
+        self.heat = PsiHeatmap(settings.model_name)
+        self.latencies = LatencySampler()
+        self._intake = RecordIntake(settings, log, self._passed_over)
+        self.away: str | None = "nothing has been read yet"
+
+    def run(self) -> None:
+        """Read until `stop`."""
+        while not self._over.is_set():
+            try:
+                self._read()
+            except Exception as error:  # a thread that ends would leave the page blind, and nobody would know
+                if not isinstance(error, BrokerError | KafkaError):
+                    log.exception("reading failed")
+                self.away = without_credentials(str(error) or repr(error))
+                log.warning("%s; trying again in %d s", self.away, RECONNECT_DELAY_S)
+                self._over.wait(RECONNECT_DELAY_S)
+
+    def stop(self) -> None:
+        """Stop reading, and wait for the end of it."""
+        self._over.set()
+        self.join(30)
+
+    def _read(self) -> None:
+        s = self._settings
+        with ExitStack() as stack:
+            with require_broker(s.bootstrap):
+                consumer = _consumer(
+                    s,
+                    keep_bytes=MAX_RECORD_BYTES,  # of the records on drift-panes
+                    max_poll_records=5_000,
+                    fetch_max_wait_ms=POLL_MS,
+                    metadata_max_age_ms=METADATA_MAX_AGE_MS,
+                )
+                stack.callback(consumer.close)
+                transactions = _consumer(s, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=20)
+                stack.callback(transactions.close)
+            self._assign(consumer)
+            asked = time.monotonic()
+            while not self._over.is_set():
+                self._take(consumer.poll(timeout_ms=POLL_MS))
+                if (time.monotonic() - asked) * 1000 >= END_OFFSETS_INTERVAL_MS:
+                    self._keep_up(consumer)
+                    asked = time.monotonic()
+                    if has_more_partitions(consumer):
+                        log.info("partitions were added: reading on, with them")
+                        return
+                self.latencies.look_up(transactions, s.transactions_topic)
+                with self.lock:
+                    for latency_ms, at_ms in self.latencies.found():
+                        self.feed.took(latency_ms, at_ms, _now_ms())
+                self.away = None
+
+    def _assign(self, consumer: Any) -> None:
+        places = [TopicPartition(t, p) for t in self._roles for p in sorted(consumer.partitions_for_topic(t) or ())]
+        for topic in self._roles:
+            if topic not in {p.topic for p in places}:
+                raise BrokerError(f"there is no topic {topic}; `tamiz topics create` makes it")
+        consumer.assign(places)
+        begins = consumer.beginning_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
+        ends = consumer.end_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
+        panes = {p: _now_ms() - DAY_MS for p in places if self._roles[p.topic] == "drift-panes"}
+        since = consumer.offsets_for_times(panes, timeout_ms=REQUEST_TIMEOUT_MS)
+        for place in places:
+            if place in panes:
+                start = since[place].offset if since.get(place) else ends[place]
+            else:
+                start = ends[place] - LAST[self._roles[place.topic]]
+            consumer.seek(place, max(begins[place], self._places.get(place, start)))
+
+    def _keep_up(self, consumer: Any) -> None:
+        """Count decisions that are too many to read, and go on near their end. Raises KafkaError without a broker."""
+        decisions = [p for p in consumer.assignment() if self._roles[p.topic] == "decisions"]
+        for place, end in consumer.end_offsets(decisions, timeout_ms=REQUEST_TIMEOUT_MS).items():
+            start = end - LAST["decisions"]
+            if (behind := start - consumer.position(place)) > MAX_LAG_RECORDS:
+                consumer.seek(place, start)
+                with self.lock:
+                    self.feed.only_counted(behind, _now_ms())
+
+    def _take(self, batches: Mapping[TopicPartition, list[ConsumedRecord]]) -> None:
+        now_ms = _now_ms()
+        for place, records in batches.items():
+            take = self._takers[self._roles[place.topic]]
+            for start in range(0, len(records), 200):  # so that whoever waits for the lock waits shortly
+                with self.lock:
+                    for record in records[start : start + 200]:
+                        try:
+                            take(self, record, now_ms)
+                        except Exception as error:  # one record that our own code cannot bear
+                            self._intake.pass_over(record, repr(error))
+            self._places[place] = records[-1].offset + 1
+
+    def _passed_over(self, topic: str) -> None:
+        self.feed.passed_over += 1
+
+    def _decision(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (decision := self._intake.read_ours(record, Decision)) is not None:
+            self.feed.decided(decision, record.timestamp, now_ms)
+            self.latencies.decided(record)
+
+    def _dead_letter(self, record: ConsumedRecord, now_ms: int) -> None:
+        about = dead_letters.read(record.headers)
+        self.feed.dead(about.code if about else "unknown", record.timestamp, now_ms)
+
+    def _report(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (report := self._intake.read_ours(record, DriftReport)) is not None:
+            self.heat.reported(report)
+
+    def _alert(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (alert := self._intake.read_ours(record, DriftAlert)) is not None:
+            self.feed.alerted(alert)
+
+    def _event(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (event := self._intake.read_ours(record, ModelEvent)) is not None:
+            self.feed.moved(event)
+
+    def _pane(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (snapshot := self._intake.read_ours(record, PaneSnapshot)) is not None:
+            self.heat.counted(snapshot)
+
+    _takers: Mapping[str, Callable[["TopicFollower", ConsumedRecord, int], None]] = {
+        "decisions": _decision,
+        "dead-letters": _dead_letter,
+        "drift-reports": _report,
+        "drift-alerts": _alert,
+        "model-events": _event,
+        "drift-panes": _pane,
+    }
+
+
+def _consumer(settings: Settings, **changes: Any) -> Any:
+    return RecordConsumer(
+        **client_config(settings.bootstrap),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+        auto_offset_reset="latest",
+        bootstrap_timeout_ms=15_000,
+        **changes,
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,1 @@
+"""From consumed records to decisions and dead letters."""

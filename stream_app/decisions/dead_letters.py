@@ -1,0 +1,211 @@
+"""The headers of a dead letter: why a payload could not be scored, and where it came from. Pure.
+
+The dialect is Kafka Connect's (`DeadLetterQueueReporter`, header prefix ``__connect.errors.``), so that whatever reads
+Connect's dead letters reads ours: the connector is our consumer group, its task the input partition. What Connect has
+no word for stands beside it as ``tamiz-error-*``. Names of ours in an incoming record (a dead letter that was sent back
+and failed again) give way to the new ones; every other header, `traceparent` first of all, is passed on untouched, as
+far as there is room: `fitted` cuts what is too large for the topic, and ``tamiz-cut-*`` headers say what was cut.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import NamedTuple, Protocol
+
+from schemas.record_parts import CUT_HEADERS_HEADER, Partial, left_out
+from schemas.records import Rejection
+from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
+from scoring.input.admission import MAX_KEY_BYTES
+
+PREFIX = "__connect.errors."
+ERROR_PREFIX = "tamiz-error-"
+OMITTED_PREFIX = "receiver-"  # codes of alerts that reached no receiver of notifications: no transactions
+MAX_CHARACTERS = 400  # of one header's text
+MAX_FORWARDED_HEADERS = 64  # of the incoming record
+MAX_FORWARDED_BYTES = 16_384  # of their names and values together
+
+# A dead letter that would not fit its topic is cut, and these say so: the whole record is still where the headers
+# `__connect.errors.topic`, `.partition` and `.offset` point to.
+CUT_PREFIX = "tamiz-cut-"
+CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: the length of the value before it was cut
+CUT_VALUE_SHA256_HEADER = "tamiz-cut-value-sha256"  # lower-case hexadecimal, of the whole value
+CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # likewise of the record key
+CUT_KEY_SHA256_HEADER = "tamiz-cut-key-sha256"
+
+# Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
+_ALWAYS = [
+    (PREFIX + "stage", b"VALUE_CONVERTER"),
+    (PREFIX + "class.name", b"scoring.input.cleaning"),
+    (PREFIX + "exception.class.name", b"schemas.records.Rejection"),
+]
+
+_OF_OURS = frozenset({TRANSACTION_ID_HEADER, TOPIC_ID_HEADER})
+
+_RECORD_BYTES = 512  # of a batch of one record: its header, lengths, and the headers that say what was cut
+_HEADER_BYTES = 10  # the lengths of a header's name and value
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Origin(Protocol):
+    """The consumed record: aiokafka's and kafka-python's both look like this."""
+
+    topic: str
+    partition: int
+    offset: int
+    headers: Headers
+
+
+class DeadLetter(NamedTuple):
+    """What the headers of a dead letter say."""
+
+    topic: str  # where the payload was consumed from
+    partition: int
+    offset: int
+    group: str
+    transaction_id: str  # the place of its first appearance, however often it was sent back
+    code: str
+    field: str | None  # None: the payload as a whole
+    value: str
+    expected: str
+    topic_id: str = ""  # incarnation of the topic it was consumed from; empty: not known
+
+    @property
+    def origin(self) -> str:
+        """Where the payload was consumed from, as people write it."""
+        return place(self.topic, self.partition, self.offset, self.topic_id)
+
+
+def headers(
+    rejection: Rejection, origin: Origin, *, group: str, transaction_id: str, topic_id: str = ""
+) -> list[tuple[str, bytes]]:
+    """Reason and origin of a dead letter.
+
+    topic_id: incarnation of the topic that the payload was consumed from; empty where the broker gives none.
+    Every text is UTF-8 without control characters, at most `MAX_CHARACTERS` long.
+    """
+    field = rejection.field or ""
+    message = f"{rejection.code}: {field or 'payload'} is {rejection.value}, wanted {rejection.expected}"
+    return [
+        (PREFIX + "topic", origin.topic.encode()),
+        (PREFIX + "partition", b"%d" % origin.partition),
+        (PREFIX + "offset", b"%d" % origin.offset),
+        (PREFIX + "connector.name", group.encode()),
+        (PREFIX + "task.id", b"%d" % origin.partition),
+        *_ALWAYS,
+        (PREFIX + "exception.message", _text(message)),
+        ("tamiz-error-code", rejection.code.encode()),
+        ("tamiz-error-field", _text(field)),
+        ("tamiz-error-value", _text(rejection.value)),
+        ("tamiz-error-expected", _text(rejection.expected)),
+        (TRANSACTION_ID_HEADER, _text(transaction_id)),
+        *([(TOPIC_ID_HEADER, topic_id.encode())] if topic_id else []),
+    ]
+
+
+class Fitted(NamedTuple):
+    """A dead letter that its topic takes."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    cuts: tuple[str, ...]  # what of the original is not whole: `key`, `value`, `headers`
+
+
+def fitted(
+    key: bytes | None, value: bytes | None, ours: Sequence[tuple[str, bytes]], incoming: Headers, max_bytes: int
+) -> Fitted:
+    """A dead letter of at most `max_bytes` as a batch of its own: `ours`, then the incoming headers.
+
+    Cut, in this order: incoming headers beyond their limits, a key beyond `MAX_KEY_BYTES`, the end of the value, all
+    incoming headers, all of the key, the ends of our own texts. What is cut is said in ``tamiz-cut-*``.
+    """
+    given = forwarded_headers(incoming) if incoming else []
+    forwarded = _forwardable(given)
+    kept_key = key[:MAX_KEY_BYTES] if key is not None else None
+    own = list(ours)
+    room = _room(max_bytes, kept_key, [*own, *forwarded])
+    if room < 0:
+        forwarded, kept_key = [], key[:0] if key is not None else None
+        share = max(0, (max_bytes - _RECORD_BYTES) // len(own) - max(len(name) for name, _ in own) - _HEADER_BYTES)
+        own = own if _room(max_bytes, kept_key, own) >= 0 else [(name, text[:share]) for name, text in own]
+        room = max(0, _room(max_bytes, kept_key, own))
+    kept_value = value if value is None or len(value) <= room else value[:room]
+    cut_key = _cut(key, kept_key, CUT_KEY_BYTES_HEADER, CUT_KEY_SHA256_HEADER)
+    cut_value = _cut(value, kept_value, CUT_VALUE_BYTES_HEADER, CUT_VALUE_SHA256_HEADER)
+    missing = len(given) - len(forwarded) + left_out(incoming)
+    said = [*cut_value, *cut_key, *([(CUT_HEADERS_HEADER, b"%d" % missing)] if missing else [])]
+    names = ("value", "key", "headers")
+    cuts = tuple(name for name, cut in zip(names, (cut_value, cut_key, missing), strict=True) if cut)
+    return Fitted(kept_key, kept_value, [*own, *said, *forwarded], cuts)
+
+
+def _cut(whole: bytes | None, kept: bytes | None, size_header: str, digest_header: str) -> list[tuple[str, bytes]]:
+    if isinstance(whole, Partial):  # cut when it was read
+        return [(size_header, b"%d" % whole.size), (digest_header, whole.sha256.encode())]
+    if whole is None or kept is None or len(kept) == len(whole):
+        return []
+    return [(size_header, b"%d" % len(whole)), (digest_header, sha256(whole).hexdigest().encode())]
+
+
+def _forwardable(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    kept: list[tuple[str, bytes | None]] = []
+    left = MAX_FORWARDED_BYTES
+    for name, value in headers:
+        size = len(name.encode()) + len(value or b"")
+        if size <= left and len(kept) < MAX_FORWARDED_HEADERS:
+            kept.append((name, value))
+            left -= size
+    return kept
+
+
+def _room(max_bytes: int, key: bytes | None, headers: Headers) -> int:
+    used = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in headers)
+    # A topic's own codec may make what cannot be compressed a little larger.
+    return max_bytes - max_bytes // 64 - _RECORD_BYTES - len(key or b"") - used
+
+
+def forwarded_headers(incoming: Headers) -> list[tuple[str, bytes | None]]:
+    """Headers without those that a dead letter adds.
+
+    >>> forwarded_headers([("traceparent", b"00-..."), ("tamiz-error-code", b"not-json"), ("__connect.errors.topic",
+    ...     b"t")])
+    [('traceparent', b'00-...')]
+    """
+    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX, CUT_PREFIX)) and h[0] not in _OF_OURS]
+
+
+def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
+    """What the headers of a record say, or None when they do not say where the record came from.
+
+    Reads dead letters that Kafka Connect itself wrote, too: their code is the exception's class, their reason its text.
+    """
+    found: dict[str, str] = {}
+    for name, value in incoming:
+        found.setdefault(name, (value or b"").decode("utf-8", "replace"))
+    try:
+        topic = found[PREFIX + "topic"]
+        partition, offset = int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"])
+    except (KeyError, ValueError):
+        return None
+    topic_id = found.get(TOPIC_ID_HEADER, "")
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        group=found.get(PREFIX + "connector.name", ""),
+        transaction_id=found.get(TRANSACTION_ID_HEADER) or place(topic, partition, offset, topic_id),
+        code=found.get("tamiz-error-code") or found.get(PREFIX + "exception.class.name", "unknown"),
+        field=found.get("tamiz-error-field") or None,
+        value=found.get("tamiz-error-value", ""),
+        expected=found.get("tamiz-error-expected") or found.get(PREFIX + "exception.message", ""),
+        topic_id=topic_id,
+    )
+
+
+def _text(text: str) -> bytes:
+    # `isprintable` is False for control characters, line separators and lone surrogates: those are written as escapes.
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_CHARACTERS])
+    if len(text) > MAX_CHARACTERS:
+        text = text[: MAX_CHARACTERS - 1] + "…"
+    return text.encode()

@@ -1,0 +1,1 @@
+"""Kafka clients, the Faust transport, record batches, and readers of topics."""

@@ -1,0 +1,46 @@
+"""aiokafka's consumers, made to get past whatever a broker has accepted (kafka-python's:
+`stream_app.kafka.kafka_clients`).
+
+aiokafka unpacks what a fetch brought in a class of its own; here it does so through `stream_app.kafka.record_batches`.
+
+Internals of aiokafka 0.14.0 this rests on (each has a test in tests/contract/test_faust_contract.py): `MemoryRecords`
+and `PartitionRecords` in `aiokafka.consumer.fetcher`, `PartitionRecords._unpack_records`, `.next_fetch_offset`,
+`._records`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.legacy_records import LegacyRecordBatch
+
+from stream_app.kafka.record_batches import KEEP_BYTES, RecordBatches
+
+
+class _FetchedBatches(RecordBatches):
+    """What aiokafka's fetcher makes of an answer's bytes, before it knows which partition and offset they are of."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, DefaultRecordBatch, LegacyRecordBatch)
+
+
+class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    keep_bytes: Mapping[str, int]  # by topic, where it is more than `KEEP_BYTES`
+    _records: _FetchedBatches
+
+    def _unpack_records(self) -> Iterator[Any]:
+        self._records.first_offset = self.next_fetch_offset
+        self._records.keep_bytes = max(KEEP_BYTES, self.keep_bytes.get(self._tp.topic, 0))
+        return super()._unpack_records()  # type: ignore[no-any-return]
+
+
+def install(keep_bytes: Mapping[str, int]) -> None:
+    """Make every consumer of aiokafka that is started from now on get past any record.
+
+    keep_bytes: of a value, by topic, where it is more than `KEEP_BYTES`; a longer one is cut
+    (`schemas.record_parts.Partial`).
+    """
+    _PartitionRecords.keep_bytes = keep_bytes
+    fetcher.MemoryRecords = _FetchedBatches
+    fetcher.PartitionRecords = _PartitionRecords

@@ -1,0 +1,90 @@
+"""Records that are well-formed and cannot be true. Pure.
+
+Types and bounds of single fields are the records' own (`schemas.records`). Here is what several fields say together, or
+against the time at which Kafka has the record written: nothing can be counted, decided, reported or asked for long
+before it happens. One such record believed would freeze whoever keeps the latest of something.
+"""
+
+from functools import singledispatch
+
+import msgspec
+
+from schemas.records import Decision, DriftAlert, DriftReport, Label, ModelEvent, PaneSnapshot, RetrainRequest
+from scoring.input.record_times import MIN_RECORD_TIME_MS
+
+MINUTE_MS = 60_000
+
+
+def latest_time_ms(written_ms: int, now_ms: int, max_ahead_ms: int) -> int:
+    """The latest time that a record can truthfully hold.
+
+    written_ms: the record's own time, -1 for none. now_ms: the reader's clock. max_ahead_ms: how far clocks may differ.
+    """
+    written = min(written_ms, now_ms) if written_ms >= MIN_RECORD_TIME_MS else now_ms
+    return written + max_ahead_ms
+
+
+@singledispatch
+def impossibility(record: msgspec.Struct, latest_ms: int) -> str | None:
+    """What cannot be true of a record, in one line; None: nothing. latest_ms: as `latest_time_ms` gives it."""
+    return None
+
+
+@impossibility.register
+def _(record: Decision, latest_ms: int) -> str | None:
+    return _ahead("event_time_ms", record.event_time_ms, latest_ms)
+
+
+@impossibility.register
+def _(record: Label, latest_ms: int) -> str | None:
+    return _ahead("reported_at_ms", record.reported_at_ms, latest_ms)
+
+
+@impossibility.register
+def _(record: ModelEvent, latest_ms: int) -> str | None:
+    return _ahead("happened_at_ms", record.happened_at_ms, latest_ms)
+
+
+@impossibility.register
+def _(record: DriftReport, latest_ms: int) -> str | None:
+    return _ahead("until_ms", record.until_ms, latest_ms)
+
+
+@impossibility.register
+def _(record: DriftAlert, latest_ms: int) -> str | None:
+    for evidence in record.evidence:
+        if not len(evidence.labels) == len(evidence.reference) == len(evidence.current):
+            return f"the evidence of {evidence.feature} has not as many labels as shares"
+    return _ahead("happened_at_ms", record.happened_at_ms, latest_ms) or _ahead(
+        "opened_at_ms", record.opened_at_ms, latest_ms
+    )
+
+
+@impossibility.register
+def _(record: RetrainRequest, latest_ms: int) -> str | None:
+    if record.from_ms >= record.until_ms:
+        return f"from_ms is {record.from_ms}, not before until_ms, {record.until_ms}"
+    # `until_ms` may lie ahead: it asks for whatever is there.
+    return _ahead("from_ms", record.from_ms, latest_ms) or _ahead("requested_at_ms", record.requested_at_ms, latest_ms)
+
+
+@impossibility.register
+def _(record: PaneSnapshot, latest_ms: int) -> str | None:
+    if ahead := _ahead("watermark_ms", record.watermark_ms, latest_ms):
+        return ahead
+    for pane in record.panes:
+        if len(pane.codes) != len(pane.counts) or len(pane.codes) % 4:
+            return f"the pane of {pane.start_ms} has {len(pane.codes)} bytes of codes, {len(pane.counts)} of counts"
+        if pane.start_ms % MINUTE_MS:
+            return f"a pane begins at {pane.start_ms}, which is no minute"
+        if pane.first_offset > pane.last_offset:
+            return f"the pane of {pane.start_ms} covers offsets {pane.first_offset} to {pane.last_offset}"
+        if pane.rows > pane.last_offset - pane.first_offset + 1:
+            return f"the pane of {pane.start_ms} has {pane.rows} rows of fewer offsets"
+        if ahead := _ahead("start_ms of a pane", pane.start_ms, latest_ms):
+            return ahead
+    return None
+
+
+def _ahead(field: str, time_ms: int, latest_ms: int) -> str | None:
+    return f"{field} is {time_ms}, after {latest_ms}, the latest it can be" if time_ms > latest_ms else None

@@ -1,0 +1,200 @@
+"""Send files, or whatever else yields messages, to a topic: as fast as it goes or at a rate. Plain kafka-python."""
+
+import contextlib
+import csv
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+from kafka.partitioner import DefaultPartitioner
+
+from schemas.dataset.declaration import Dataset
+from schemas.errors import BrokerError, TamizError
+from schemas.files.rejected_rows import holds_rejected_rows, own_fields
+from scoring.input.cleaning import clean_payloads
+from stream_app.kafka.kafka_clients import COMPRESSION, client_config, require_broker
+from stream_app.kafka.topic_admin import admin
+
+CHUNK = 2_000  # rows cleaned at once, to learn their event times
+MAX_IN_FLIGHT = 20_000  # records sent before the oldest must be acknowledged
+ACKNOWLEDGE_TIMEOUT_S = 60
+
+
+class Message(NamedTuple):
+    """What to produce. timestamp_ms None: the broker's clock at the time of sending."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+
+
+class Sent(NamedTuple):
+    """What became of it: every one of `records` was acknowledged by all replicas."""
+
+    topic: str
+    records: int
+    seconds: float
+    records_per_s: float
+    max_behind_ms: float  # how late the latest record was sent, against the asked rate; 0 without one
+
+
+def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
+    """The rows of a CSV (`.csv`, as the data set declares it) as JSON objects of texts, or the lines of any other file.
+
+    Raises TamizError when the file cannot be read or is no such CSV.
+    """
+    try:
+        if path.suffix.lower() != ".csv":
+            with path.open("rb") as lines:
+                yield from (line.rstrip(b"\r\n") for line in lines)
+            return
+        encode = msgspec.json.Encoder().encode
+        with path.open(encoding=dataset.csv.encoding, newline="") as file:
+            rows = csv.reader(file, delimiter=dataset.csv.delimiter)
+            names = next(rows, [])
+            own = own_fields if holds_rejected_rows(names) else list
+            for row in rows:
+                if row:
+                    yield encode(dict(zip(own(names), own(row), strict=False)))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise TamizError(f"{path}: cannot be read: {error}") from None
+
+
+def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], int], kept_ms: int) -> Iterator[Message]:
+    """Give each payload its key and its time.
+
+    The time is the event time where the payload tells one and a record of that time would be kept: a broker deletes by
+    record time, so older events than `kept_ms` are stamped when they are sent (the payload still says when they were).
+    """
+    for chunk in _batched(payloads, CHUNK):
+        cleaned = clean_payloads(dataset, chunk)
+        now = now_ms()
+        event_times = dict(zip(cleaned.rows.tolist(), cleaned.event_time_ms.tolist(), strict=True))
+        for row, payload in enumerate(chunk):
+            event_time = event_times.get(row)
+            kept = event_time is not None and now - kept_ms < event_time <= now
+            yield Message(message_key(payload, dataset.key), payload, event_time if kept else None)
+
+
+def message_key(payload: bytes, field: str) -> bytes | None:
+    """The key field's value as text; None where the payload does not tell it.
+
+    >>> message_key(b'{"ID_USER": 7}', "ID_USER"), message_key(b'{"ID_USER": "7"}', "ID_USER"), message_key(b"[", "a")
+    (b'7', b'7', None)
+    """
+    try:
+        value = msgspec.json.decode(payload)[field]
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
+        return None
+    return str(value).encode() if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+class SamePartitionFaster(DefaultPartitioner):  # type: ignore[misc]
+    """Kafka's default partitioner (murmur2 of the key), which remembers: pure Python hashing is a third of a send."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bytes], int] = {}
+
+    def partition(self, topic: str, key: Any, serialized_key: bytes | None, *rest: Any) -> int:
+        """The key's partition; a topic's partitions may grow only between two producers."""
+        if serialized_key is None:
+            return int(super().partition(topic, key, serialized_key, *rest))
+        known = self._known.get((topic, serialized_key))
+        if known is None:
+            known = int(super().partition(topic, key, serialized_key, *rest))
+            if len(self._known) < 1_000_000:
+                self._known[topic, serialized_key] = known
+        return known
+
+
+@contextlib.contextmanager
+def connected(bootstrap: str) -> Iterator[Any]:
+    """An idempotent producer that waits for all replicas; closed afterwards.
+
+    Raises BrokerError when nobody answers.
+    """
+    with require_broker(bootstrap):
+        producer = KafkaProducer(
+            **client_config(bootstrap),
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            linger_ms=5,
+            batch_size=256 * 1024,
+            compression_type=COMPRESSION,
+            max_block_ms=15_000,
+            bootstrap_timeout_ms=15_000,
+            partitioner=SamePartitionFaster(),
+        )
+    try:
+        yield producer
+    finally:
+        producer.close(timeout=30)
+
+
+def send(producer: Any, topic: str, messages: Iterable[Message], rate: float | None = None) -> Sent:
+    """Produce on schedule, whatever comes back (open loop), and see every record acknowledged.
+
+    rate: records per second; None is as fast as it goes.
+    Raises BrokerError when a record is not acknowledged, or there is no such topic.
+    """
+    waiting: deque[Any] = deque()
+    n, behind = 0, 0.0
+    try:
+        producer.partitions_for(topic)
+        start = time.monotonic()
+        for message in messages:
+            if rate:
+                early = start + n / rate - time.monotonic()
+                if early > 0.001:
+                    time.sleep(early)
+                behind = max(behind, -early)
+            waiting.append(
+                producer.send(topic, key=message.key, value=message.value, timestamp_ms=message.timestamp_ms)
+            )
+            n += 1
+            if len(waiting) > MAX_IN_FLIGHT:
+                waiting.popleft().get(ACKNOWLEDGE_TIMEOUT_S)
+        producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+        for future in waiting:
+            future.get(ACKNOWLEDGE_TIMEOUT_S)
+    except (KafkaError, ValueError) as error:
+        raise BrokerError(
+            f"topic {topic}: record {n:,} could not be produced: {error}; `tamiz topics list` shows what there is"
+        ) from None
+    seconds = time.monotonic() - start
+    return Sent(topic, n, round(seconds, 3), round(n / seconds if seconds else 0.0, 1), round(behind * 1000, 1))
+
+
+def kept_ms(bootstrap: str, topic: str) -> int:
+    """How long the topic keeps a record; for ever is a thousand years."""
+    with admin(bootstrap) as client:
+        described = client.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})], config_filter="all"
+        )
+    entry = described["topic"][topic]["retention.ms"]
+    kept = int(entry["value"])
+    return kept if kept >= 0 else 1_000 * 365 * 86_400_000
+
+
+def show_progress(messages: Iterable[Message], total: int | None, *, quiet: bool) -> Iterable[Message]:
+    """The same messages, with a bar on standard error while they go by."""
+    if quiet:
+        return messages
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(messages, "producing", total=total, console=Console(stderr=True))
+
+
+def _batched(payloads: Iterable[bytes], n: int) -> Iterator[Sequence[bytes]]:
+    source = iter(payloads)
+    while batch := list(itertools.islice(source, n)):
+        yield batch

@@ -1,0 +1,146 @@
+"""Topics on a cluster: make them, list them, count their partitions, tell their incarnations. Plain kafka-python."""
+
+import base64
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from schemas.errors import BrokerError
+from schemas.topics import Topic
+from stream_app.kafka.kafka_clients import client_config, require_broker
+
+VISIBLE_TIMEOUT_S = 15.0
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # what Kafka takes where nothing is set, but for a few bytes
+
+
+@contextlib.contextmanager
+def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
+    """An admin client, closed afterwards. Raises BrokerError when nobody answers."""
+    with require_broker(bootstrap):
+        client = KafkaAdminClient(**client_config(bootstrap), request_timeout_ms=15_000, bootstrap_timeout_ms=15_000)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> list[str]:
+    """Make the topics that are not there yet; their names. Those that are there stay as they are.
+
+    Raises BrokerError when nobody answers, or when the cluster refuses a topic, with its reason.
+    """
+    made = []
+    with admin(bootstrap) as client:
+        for topic in topics:
+            wanted = NewTopic(
+                name=topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=replication_factor,
+                topic_configs=dict(topic.config),
+            )
+            try:
+                client.create_topics([wanted])
+            except TopicAlreadyExistsError:
+                continue
+            except KafkaError as error:
+                raise BrokerError(f"topic {topic.name} cannot be made: {error}") from None
+            made.append(topic.name)
+        _wait_until_seen(client, set(made))
+    return made
+
+
+def _wait_until_seen(client: KafkaAdminClient, names: set[str]) -> None:
+    """The controller answers once a topic is recorded; the brokers, of whom clients ask, learn of it a moment later."""
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+    while unseen := names - set(client.list_topics()):
+        if time.monotonic() > deadline:
+            raise BrokerError(
+                f"made, but not seen within {VISIBLE_TIMEOUT_S:.0f} s: topics {', '.join(sorted(unseen))}"
+            )
+        time.sleep(0.05)
+
+
+def partition_counts(bootstrap: str, names: Sequence[str]) -> dict[str, int]:
+    """Partitions of each of the topics that exist."""
+    return {name: topic.partitions for name, topic in describe_topics(bootstrap, names).items()}
+
+
+def topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
+    """The id of each of the topics that exist, as `DescribedTopic.id`."""
+    return {name: topic.id for name, topic in describe_topics(bootstrap, names).items()}
+
+
+class DescribedTopic(NamedTuple):
+    """A topic as the cluster has it now."""
+
+    partitions: int
+    id: str  # 22 characters, as Kafka's own tools write it; empty where the broker gives none (before Kafka 2.8)
+
+
+def describe_topics(bootstrap: str, names: Sequence[str]) -> dict[str, DescribedTopic]:
+    """Those of the topics that exist. Raises BrokerError when nobody answers."""
+    with admin(bootstrap) as client:
+        return described(client, names)
+
+
+def described(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, DescribedTopic]:
+    """As `describe_topics`, with a client that is there already."""
+    existing = sorted(set(client.list_topics()) & set(names))
+    if not existing:
+        return {}
+    return {
+        str(topic["name"]): DescribedTopic(len(topic["partitions"]), _topic_id(topic.get("topic_id")))
+        for topic in client.describe_topics(existing)
+        if not topic["error_code"]
+    }
+
+
+def _topic_id(given: Any) -> str:
+    found = uuid.UUID(str(given)) if given else uuid.UUID(int=0)
+    return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found.int else ""
+
+
+def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None]:
+    """The largest record batch that each topic takes (`max.message.bytes`); None where we may not ask.
+
+    Raises BrokerError when nobody answers.
+    """
+    return {name: int(value) if value else None for name, value in _configs(bootstrap, names, "max.message.bytes")}
+
+
+def is_compacted(bootstrap: str, name: str) -> bool:
+    """Whether a topic is compacted, and so takes no record without a key; False where we may not ask.
+
+    Raises BrokerError when nobody answers.
+    """
+    ((_, policy),) = _configs(bootstrap, [name], "cleanup.policy")
+    return policy is not None and "compact" in policy
+
+
+def _configs(bootstrap: str, names: Sequence[str], setting: str) -> list[tuple[str, str | None]]:
+    with admin(bootstrap) as client:
+        try:
+            answer = client.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, name, {setting: None}) for name in names],
+                config_filter="all",
+            )
+        except KafkaError:
+            return [(name, None) for name in names]
+    configs = answer.get("topic", {})
+    found = [(name, configs.get(name, {}).get(setting)) for name in names]
+    return [(name, config["value"] if config else None) for name, config in found]
+
+
+def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
+    """The largest record batch that every one of the topics takes, by their setting `max.message.bytes`.
+
+    Where we may not ask for settings, Kafka's default. Raises BrokerError when nobody answers.
+    """
+    found = [limit for limit in message_limits(bootstrap, names).values() if limit is not None]
+    return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)

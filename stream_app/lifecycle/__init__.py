@@ -1,0 +1,1 @@
+"""Logging, watchdog and stop deadline of a long-running program."""

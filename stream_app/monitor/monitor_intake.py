@@ -1,0 +1,249 @@
+"""What the monitor believes of its topics: records that are well-formed, possible, and of versions that are registered.
+
+A cursor's offset is held against the end of `transactions`: nobody can have counted what is not there. Without that,
+one cursor far ahead would hide every true one of its partition.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.configuration.settings import Settings
+from schemas.records import Decision, DriftReport, Label, PaneSnapshot
+from schemas.topics import MAX_RECORD_BYTES
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_reader import ConsumedRecord, last_records
+from stream_app.monitor.monitor_metrics import MonitorMetrics
+
+T = TypeVar("T", Decision, DriftReport)
+log = logging.getLogger("tamiz.monitor")
+
+MAX_WAIT_S = 1.0  # for the registry to answer, before what asks is held
+MAX_HELD_RECORDS = 2_000  # snapshots of versions of which the registry has not said whether they are registered
+MAX_HELD_BYTES = 32 * 1024 * 1024
+LOOKUP_INTERVAL_S = 1.0  # at least, between two questions to the registry or the broker about unknown things
+AWAY_INTERVAL_S = 5.0  # the same, while the registry does not answer
+TIMEOUT_MS = 5_000
+LOOKED_BACK = (50, 5_000)  # reports from the end of each partition; the second when the first are all none of ours
+CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each partition
+
+
+class KnownVersions:
+    """Versions that the registry has; asked in a thread, at a bounded rate, for one that it had not."""
+
+    def __init__(self, registered: Callable[[], Collection[int]], kept: Callable[[], Collection[int]]) -> None:
+        """registered: those of the registry; whatever it raises is taken for one that is away. kept: those on disk."""
+        self._registered = registered
+        self._kept = kept
+        self._on_disk: frozenset[int] = frozenset()  # each of these two is written by one thread
+        self._in_registry: frozenset[int] = frozenset()
+        self._answered_at = float("-inf")  # start of the last look-up that the registry answered
+        self._ended_at = float("-inf")  # end of the last look-up, answered or not
+        self._is_away = False
+        self._look_up: threading.Thread | None = None
+
+    def is_registered(self, version: int, since: float) -> bool | None:
+        """Whether a version is registered, or on disk; None while the registry has not answered after `since`.
+
+        since: monotonic seconds, when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
+        while it is away.
+        """
+        if not self._is_known(version) and self._answered_at < since:
+            self._ask()
+        if self._is_known(version):
+            return True
+        return False if self._answered_at >= since else None
+
+    def _is_known(self, version: int) -> bool:
+        return version in self._on_disk or version in self._in_registry
+
+    def _ask(self) -> None:
+        self._on_disk |= frozenset(self._kept())
+        if self._look_up is None or not self._look_up.is_alive():
+            interval_s = AWAY_INTERVAL_S if self._is_away else LOOKUP_INTERVAL_S
+            if time.monotonic() - self._ended_at < interval_s:
+                return
+            self._look_up = threading.Thread(target=self._look, name="versions", daemon=True)
+            self._look_up.start()
+            if not self._is_away:
+                self._look_up.join(MAX_WAIT_S)
+                self._is_away = self._look_up.is_alive()
+
+    def _look(self) -> None:
+        started = time.monotonic()
+        try:
+            self._in_registry |= frozenset(self._registered())
+            self._answered_at, self._is_away = started, False
+        except Exception as error:  # every kind of store that MLflow knows has errors of its own
+            self._is_away = True
+            log.warning("the registry does not say which versions there are: %s", error)
+        self._ended_at = time.monotonic()
+
+
+class TransactionEnds:
+    """Ends of the partitions of `transactions`, asked for when a cursor claims to be beyond those known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.transactions_topic
+        # Not read_committed: a worker may have counted what an open transaction still hides from such a reader.
+        self._consumer = RecordConsumer(**client_config(settings.bootstrap), group_id=None, enable_auto_commit=False)
+        self._ends: dict[int, int] = {}
+        self._failed_at = -LOOKUP_INTERVAL_S
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def learn(self, snapshots: Iterable[PaneSnapshot]) -> None:
+        """Ask for the ends, once, when one of some snapshots is beyond those known."""
+        beyond = any(_last_offset(s) >= self._ends.get(s.partition, 0) for s in snapshots)
+        if not beyond or not _is_due(self._failed_at):
+            return
+        self.ask()
+
+    def ask(self) -> Mapping[int, int] | None:
+        """The ends now, by partition; None, and a warning, where the broker does not say."""
+        try:
+            partitions = [
+                TopicPartition(self._topic, p) for p in self._consumer.partitions_for_topic(self._topic) or ()
+            ]
+            ends = self._consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
+            self._ends = {place.partition: end for place, end in ends.items()}
+            return self._ends
+        except KafkaError as error:
+            self._failed_at, self._ends = time.monotonic(), {}
+            log.warning("the ends of %s are not known, so cursors are taken as they are: %s", self._topic, error)
+            return None
+
+    def refute(self, snapshot: PaneSnapshot) -> str | None:
+        """What is wrong with a cursor's offset, None where nothing is, or where the ends are not known."""
+        end = self._ends.get(snapshot.partition)
+        if end is None or _last_offset(snapshot) < end:
+            return None
+        return f"last_offset is {_last_offset(snapshot)}, but {self._topic}-{snapshot.partition} ends at {end}"
+
+
+class MonitorIntake:
+    """The monitor's reading of records. What it does not believe is passed over, counted and logged."""
+
+    def __init__(
+        self, settings: Settings, metrics: MonitorMetrics, versions: KnownVersions, ends: TransactionEnds
+    ) -> None:
+        self._settings = settings
+        self._versions = versions
+        self._ends = ends
+        self._held: deque[tuple[float, ConsumedRecord, PaneSnapshot]] = deque()  # with when it was read, oldest first
+        self._held_bytes = 0
+        self.records = RecordIntake(settings, log, lambda topic: metrics.passed_over.labels(topic).inc())
+
+    def decision(self, record: ConsumedRecord) -> Decision | None:
+        """A decision of our model."""
+        return self._of_known_version(record, self.records.read_ours(record, Decision))
+
+    def label(self, record: ConsumedRecord) -> Label | None:
+        """A label."""
+        return self.records.read(record, Label)
+
+    def snapshots(self, records: Iterable[ConsumedRecord]) -> list[tuple[ConsumedRecord, PaneSnapshot]]:
+        """Snapshots of our model, each with its record; a partition's are on the partition of the same number."""
+        seen, self._held, self._held_bytes = self._held, deque(), 0
+        now = time.monotonic()
+        for record in records:
+            if (snapshot := self.records.read_ours(record, PaneSnapshot)) is None:
+                continue
+            if snapshot.partition != record.partition:
+                self.records.pass_over(record, f"partition is {snapshot.partition}, but it is on {record.partition}")
+            else:
+                seen.append((now, record, snapshot))
+        found = []
+        for since, record, snapshot in seen:
+            registered = self._versions.is_registered(snapshot.model_version, since)
+            if registered is None:
+                self._hold(since, record, snapshot)
+            elif registered:
+                found.append((record, snapshot))
+            else:
+                self._pass_over_unknown(record, snapshot.model_version)
+        self._ends.learn(snapshot for _, snapshot in found)
+        believed = []
+        for record, snapshot in found:
+            if (why := self._ends.refute(snapshot)) is None:
+                believed.append((record, snapshot))
+            else:
+                self.records.pass_over(record, why)
+        return believed
+
+    def reported_until(self) -> dict[int, int]:
+        """By version, the event time up to which reports are published.
+
+        A report can say nothing beyond the furthest watermark of its version: a forged one that does is not believed,
+        for the monitor would keep silent until then. Raises BrokerError when no Kafka answers.
+        """
+        s = self._settings
+        marks: dict[int, int] = {}
+        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSORS_LOOKED_BACK, keep_bytes=MAX_RECORD_BYTES)
+        for _, snapshot in self.snapshots(cursors):
+            version = snapshot.model_version
+            marks[version] = max(snapshot.watermark_ms, marks.get(version, snapshot.watermark_ms))
+        for n in LOOKED_BACK:
+            found: dict[int, int] = {}
+            for record in last_records(s.bootstrap, s.drift_reports_topic, n):
+                report = self._of_known_version(record, self.records.read_ours(record, DriftReport))
+                if report is None or report.until_ms > marks.get(report.model_version, report.until_ms):
+                    continue
+                found[report.model_version] = max(report.until_ms, found.get(report.model_version, report.until_ms))
+            if found:
+                break
+        self._held, self._held_bytes = deque(), 0  # what was looked at here comes again, in its order
+        return found
+
+    def _hold(self, since: float, record: ConsumedRecord, snapshot: PaneSnapshot) -> None:
+        self._held.append((since, record, snapshot))
+        self._held_bytes += len(record.value or b"")
+        while len(self._held) > MAX_HELD_RECORDS or self._held_bytes > MAX_HELD_BYTES:
+            _, oldest, of = self._held.popleft()
+            self._held_bytes -= len(oldest.value or b"")
+            self.records.pass_over(oldest, f"whether version {of.model_version} is registered is not known")
+
+    def _of_known_version(self, record: ConsumedRecord, found: T | None) -> T | None:
+        if found is None:
+            return None
+        if self._versions.is_registered(found.model_version, time.monotonic() - LOOKUP_INTERVAL_S) is not False:
+            return found
+        self._pass_over_unknown(record, found.model_version)
+        return None
+
+    def _pass_over_unknown(self, record: ConsumedRecord, version: int) -> None:
+        self.records.pass_over(record, f"model_version is {version}, which is not registered")
+
+
+def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
+    """Where to begin in each partition so that at most about `most` records are read: the same share of each.
+
+    spans: first offset of interest and end.
+
+    >>> newest({"a": (100, 1_100), "b": (0, 3_000)}, 400)
+    {'a': 1000, 'b': 2700}
+    >>> newest({"a": (100, 1_100)}, 5_000)
+    {'a': 100}
+    """
+    total = sum(end - start for start, end in spans.values())
+    if total <= most:
+        return {place: start for place, (start, _) in spans.items()}
+    return {place: end - (end - start) * most // total for place, (start, end) in spans.items()}
+
+
+def _last_offset(snapshot: PaneSnapshot) -> int:
+    """The furthest that a snapshot, or a pane of it, claims to have counted."""
+    return max(snapshot.last_offset, *(pane.last_offset for pane in snapshot.panes), -1)
+
+
+def _is_due(last: float) -> bool:
+    return time.monotonic() - last >= LOOKUP_INTERVAL_S

@@ -1,0 +1,50 @@
+"""What the workers counted, read back from `drift-panes` as far as the topic keeps it."""
+
+import logging
+from collections.abc import Callable
+
+from monitoring.counting.bins import FrozenBins
+from monitoring.drift.calendar import Calendar, CalendarCounts
+from monitoring.drift.drift_report import PeriodCounts
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import PaneSnapshot
+from schemas.topics import MAX_RECORD_BYTES
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_reader import read_to_end
+
+log = logging.getLogger("tamiz.drift")
+
+
+def read_periods(
+    settings: Settings,
+    bins: FrozenBins,
+    calendar: Calendar,
+    *,
+    model_version: int,
+    progress: Callable[[int, int], None] = lambda read, of: None,
+) -> list[PeriodCounts]:
+    """Days, weeks or months of what one model version scored, in time; at least one.
+
+    progress: told how many offsets are read, and of how many.
+    Raises BrokerError when no Kafka answers, or nothing is there of this version.
+    """
+    topic = settings.drift_panes_topic
+    intake = RecordIntake(settings, log)
+    found = CalendarCounts(bins, model=settings.model_name, model_version=model_version)
+    for records in read_to_end(settings.bootstrap, topic, progress, keep_bytes=MAX_RECORD_BYTES):
+        for record in records:
+            if record.value is None or (snapshot := intake.read_ours(record, PaneSnapshot)) is None:
+                continue
+            try:
+                found.add(snapshot)
+            except ValueError as error:
+                intake.pass_over(record, str(error))
+    periods = found.periods(calendar)
+    if not periods:
+        raise BrokerError(
+            f"the topic {topic} holds nothing of {settings.model_name} version {model_version}: no worker counted "
+            f"with it "
+            "as yet (TAMIZ_DRIFT_COUNTING), or it is too long ago; name another with --version"
+        )
+    return periods

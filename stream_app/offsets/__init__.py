@@ -1,0 +1,1 @@
+"""Where each partition starts, and whether an offset fits its log."""

@@ -1,0 +1,106 @@
+"""Where a group's answers end, read from the ends of the output topics: for when the group's own offset is lost.
+
+A decision carries the group, the incarnation of the input topic and the input's offset in its headers; so does a dead
+letter. What stands in the pure function is tested without a broker.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from kafka import TopicPartition
+
+from schemas.configuration.settings import Settings
+from schemas.transaction_ids import TOPIC_ID_HEADER
+from stream_app.decisions import dead_letters
+from stream_app.decisions.handler import GROUP_HEADER, OFFSET_HEADER
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.offsets.offset_validation import Answered
+
+BATCHES_LOOKED_BACK = 5  # largest batches, from the end of an output's partition
+MAX_DIGITS = 19  # of an offset
+
+
+class LastAnswer(NamedTuple):
+    """What one record of an output answers."""
+
+    written_at: int  # ms
+    topic_id: str
+    offset: int
+
+
+def answered_until(
+    answers: Iterable[LastAnswer], *, begin: int, exactly_once: bool, batch_max_records: int
+) -> Answered | None:
+    """The next offset to decide, of the incarnation that was answered last; None without answers.
+
+    begin: of the input's log. At least once, a crash in the middle of a batch may have left answers to some of it:
+    then the first offset of the last batch that has no answer is the next one. A gap in the input itself is taken for
+    one: some are decided again.
+
+    >>> answers = [LastAnswer(1, "a", offset) for offset in (3, 4, 6, 7)]
+    >>> answered_until(answers, begin=3, exactly_once=True, batch_max_records=100).offset
+    8
+    >>> answered_until(answers, begin=3, exactly_once=False, batch_max_records=100).offset
+    5
+    >>> answered_until(answers, begin=0, exactly_once=False, batch_max_records=100).offset
+    0
+    """
+    found = list(answers)
+    if not found:
+        return None
+    topic_id = max(found, key=lambda a: a.written_at).topic_id
+    offsets = {a.offset for a in found if a.topic_id == topic_id}
+    last = max(offsets)
+    if exactly_once:
+        return Answered(last + 1, topic_id)
+    first = max(begin, last - 2 * batch_max_records)  # a batch ends with the fetch that fills it
+    return Answered(next((o for o in range(first, last + 1) if o not in offsets), last + 1), topic_id)
+
+
+def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, list[LastAnswer]]:
+    """Of each input partition, the last answers of this group. Raises BrokerError or KafkaError."""
+    outputs = settings.decisions_topic, settings.dead_letters_topic
+    looked_back = BATCHES_LOOKED_BACK * settings.batch_max_records
+    found: dict[int, list[LastAnswer]] = {p: [] for p in partitions}
+    with require_broker(settings.bootstrap):
+        consumer = RecordConsumer(
+            **client_config(settings.bootstrap),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            fetch_max_wait_ms=50,
+            bootstrap_timeout_ms=15_000,
+        )
+    try:
+        places = [TopicPartition(topic, p) for topic in outputs for p in partitions]
+        places = [tp for tp in places if tp.partition in (consumer.partitions_for_topic(tp.topic) or ())]
+        consumer.assign(places)
+        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
+        for tp in places:
+            consumer.seek(tp, max(begins[tp], ends[tp] - looked_back))
+        while any(consumer.position(tp) < ends[tp] for tp in places):
+            for tp, records in consumer.poll(timeout_ms=500).items():
+                answers = (_answer(record, settings) for record in records)
+                found[tp.partition] += [answer for answer in answers if answer is not None]
+        return found
+    finally:
+        consumer.close()
+
+
+def _answer(record: Any, settings: Settings) -> LastAnswer | None:
+    if record.topic == settings.dead_letters_topic:
+        letter = dead_letters.read(record.headers)
+        if letter is None or letter.group != settings.consumer_group or letter.topic != settings.transactions_topic:
+            return None
+        return LastAnswer(record.timestamp, letter.topic_id, letter.offset)
+    headers = dict(record.headers)
+    offset = headers.get(OFFSET_HEADER) or b""
+    if (
+        headers.get(GROUP_HEADER) != settings.consumer_group.encode()
+        or not offset.isdigit()
+        or len(offset) > MAX_DIGITS
+    ):
+        return None
+    return LastAnswer(record.timestamp, (headers.get(TOPIC_ID_HEADER) or b"").decode(errors="replace"), int(offset))

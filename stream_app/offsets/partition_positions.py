@@ -1,0 +1,299 @@
+"""Where the worker's partitions are read from, and which of them are held because their offset does not fit the log.
+
+`Positions` asks the cluster (`kafka-python`, in a thread) and judges (`log_state`); the transport seeks and pauses. A
+thread of its own looks at the topics every second: a topic that is made anew, deleted, or given partitions while the
+worker runs is noticed there.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from faust.types import TP
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError
+from kafka.protocol.consumer import IsolationLevel
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import PaneSnapshot
+from stream_app.kafka.kafka_clients import client_config, require_broker
+from stream_app.kafka.topic_admin import DescribedTopic, described
+from stream_app.offsets import offset_validation
+from stream_app.offsets.offset_validation import Answered, Committed, Log, Start
+from stream_app.offsets.output_offsets import LastAnswer, answered_until, read_answers
+from stream_app.worker.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.positions")
+CHECK_INTERVAL_S = 1.0
+RETRY_DELAY_S = 1.0
+STABLE_ENDS_EVERY = 10  # looks
+OPEN_TOO_LONG_S = 60.0  # a broker ends a transaction of ours by then; others may ask for 15 minutes
+EARLIEST, LATEST = -2, -1  # Kafka's own words for a log's ends, in a request for offsets
+
+
+class OffsetSource:
+    """Asks the cluster, one question at a time; a client that failed is made anew."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: KafkaAdminClient | None = None
+
+    def topics(self) -> dict[str, DescribedTopic]:
+        """The input and its outputs, those that are there. Raises BrokerError or KafkaError."""
+        s = self._settings
+        wanted = (s.transactions_topic, s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        with self._asking() as client:
+            return described(client, wanted)
+
+    def ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
+        """The first offset of each partition and the next one to be written."""
+        with self._asking() as client:
+            begins = client.list_partition_offsets({TopicPartition(*tp): EARLIEST for tp in partitions})
+            ends = client.list_partition_offsets({TopicPartition(*tp): LATEST for tp in partitions})
+        return {tp: (begins[TopicPartition(*tp)].offset, ends[TopicPartition(*tp)].offset) for tp in partitions}
+
+    def stable_ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
+        """Up to where each partition can be read, for the transactions that are open, and where its log ends."""
+        places = {TopicPartition(*tp): LATEST for tp in partitions}
+        with self._asking() as client:
+            stable = client.list_partition_offsets(places, isolation_level=IsolationLevel.READ_COMMITTED)
+            ends = client.list_partition_offsets(places)
+        return {TP(*tp): (stable[tp].offset, ends[tp].offset) for tp in places}
+
+    def committed(self, partitions: Sequence[TP]) -> dict[TP, Committed]:
+        """What the group committed, of the partitions for which it did."""
+        group = self._settings.consumer_group
+        with self._asking() as client:
+            found = client.list_group_offsets({group: [TopicPartition(*tp) for tp in partitions]})[group]
+        return {
+            TP(*tp): Committed(at.offset, offset_validation.read_metadata(at.metadata))
+            for tp, at in found.items()
+            if at.offset >= 0
+        }
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @contextlib.contextmanager
+    def _asking(self):  # type: ignore[no-untyped-def]
+        bootstrap = self._settings.bootstrap
+        with self._lock:
+            if self._client is None:
+                with require_broker(bootstrap):
+                    self._client = KafkaAdminClient(
+                        **client_config(bootstrap), request_timeout_ms=10_000, bootstrap_timeout_ms=10_000
+                    )
+            try:
+                yield self._client
+            except BaseException:
+                client, self._client = self._client, None
+                client.close()
+                raise
+
+
+class StableEnds:
+    """For how long the end of what can be read has been the same while records lie behind it: a fold over looks."""
+
+    def __init__(self) -> None:
+        self._since: dict[TP, tuple[int, float]] = {}
+        self._said: set[tuple[TP, int]] = set()
+
+    def observe(self, now_s: float, ends: Mapping[TP, tuple[int, int]]) -> list[tuple[TP, int, int]]:
+        """Partition, offset and number of records behind it, of each that has just been the same for too long.
+
+        ends: the end of what can be read, and of the log.
+        """
+        self._since = {
+            tp: (stable, self._since[tp][1] if self._since.get(tp, (None,))[0] == stable else now_s)
+            for tp, (stable, end) in ends.items()
+            if end > stable
+        }
+        found = {tp: stable for tp, (stable, since) in self._since.items() if now_s - since >= OPEN_TOO_LONG_S}
+        new = [(tp, stable) for tp, stable in found.items() if (tp, stable) not in self._said]
+        self._said = set(found.items())
+        return [(tp, stable, ends[tp][1] - stable) for tp, stable in new]
+
+
+class Judged(NamedTuple):
+    """What was found of a partition when its start was judged."""
+
+    topic_id: str
+    start: Start
+
+
+class PartitionPositions:
+    """Where to begin, and what is held; the state behind readiness and metrics."""
+
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, topic_id: str) -> None:
+        """topic_id: incarnation of the transactions topic at the start."""
+        self.topic_id = topic_id
+        self.changed = threading.Event()  # something that was judged is not so any more
+        self._settings = settings
+        self._metrics = metrics
+        self._cluster = OffsetSource(settings)
+        self._judged: dict[TP, Judged] = {}
+        self._ends: dict[int, int] = {}  # by partition: the log's end when it was judged
+        self._missing = False  # the input topic
+        self._seen: tuple[str, int, int] = (topic_id, -1, -1)
+        self._open = StableEnds()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look_on, name="tamiz-positions", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look at the topics."""
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    @property
+    def held(self) -> dict[int, Start]:
+        """The partitions that are not read, and why."""
+        return {tp.partition: j.start for tp, j in self._judged.items() if j.start.held}
+
+    def are_known(self, partitions: Sequence[int]) -> bool:
+        """Whether it is known where to read each of these from."""
+        return {tp.partition for tp in self._judged} >= set(partitions)
+
+    def problems(self) -> list[str]:
+        """What a person has to do, for readiness: one line each."""
+        lines = [f"topic {self._settings.transactions_topic}, which is not there"] if self._missing else []
+        return lines + [start.message for _, start in sorted(self.held.items())]
+
+    def fits(self, cursor: PaneSnapshot) -> bool:
+        """Whether what was counted up to a cursor belongs to the log as it is now."""
+        return offset_validation.same_topic(cursor.topic_id, self.topic_id) and cursor.last_offset < self._ends.get(
+            cursor.partition, cursor.last_offset + 1
+        )
+
+    async def starts(self, partitions: set[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
+        """Where to read each partition from; asks until the cluster answers.
+
+        at: where those that are being read already stand; the others begin at the group's offset.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(self._judge, sorted(partitions), at)
+            except (BrokerError, KafkaError) as error:
+                log.warning("offsets cannot be checked yet: %s; trying again in %.0f s", error, RETRY_DELAY_S)
+                await asyncio.sleep(RETRY_DELAY_S)
+
+    def _judge(self, partitions: Sequence[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
+        topics = self._cluster.topics()
+        topic = topics.get(self._settings.transactions_topic)
+        before, wide = self.topic_id, self._width(topics)
+        if topic is None:
+            raise BrokerError(f"the topic {self._settings.transactions_topic} is not there")
+        committed = self._cluster.committed([tp for tp in partitions if tp not in at])
+        known = committed | {tp: Committed(offset, before) for tp, offset in at.items()}
+        unsure = [tp for tp in partitions if tp not in known or known[tp].topic_id is None]
+        answers = read_answers(self._settings, [tp.partition for tp in unsure]) if unsure else {}
+        # Last: the log grows meanwhile, and an offset committed since must not look as if it were beyond its end.
+        logs = self._cluster.ends(partitions)
+        answered = {tp: self._answered(answers[tp.partition], Log(topic.id, *logs[tp])) for tp in unsure}
+        found = {}
+        for tp in partitions:
+            place = f"{tp.topic}-{tp.partition}"
+            if tp.partition >= wide:
+                start = self._too_narrow(place, tp.partition, topics, logs[tp][0])
+            else:
+                start = offset_validation.start(
+                    place, Log(topic.id, *logs[tp]), known.get(tp), answered.get(tp), self._settings.offset_reset
+                )
+            self._note(tp, Judged(topic.id, start))
+            found[tp] = start
+        self.topic_id = topic.id
+        self._ends |= {tp.partition: logs[tp][1] for tp in partitions}
+        self._seen = (topic.id, topic.partitions, wide)
+        return found
+
+    def keep(self, partitions: set[TP]) -> None:
+        """Forget what was found of every other partition: they are read elsewhere."""
+        self._judged = {tp: judged for tp, judged in self._judged.items() if tp in partitions}
+        self._metrics.partitions_held.set(len(self.held))
+
+    def _answered(self, answers: Sequence[LastAnswer], log: Log) -> Answered | None:
+        return answered_until(
+            [a for a in answers if a.topic_id != log.topic_id or a.offset < log.end],
+            begin=log.begin,
+            exactly_once=self._settings.processing_guarantee == "exactly-once",
+            batch_max_records=self._settings.batch_max_records,
+        )
+
+    def _width(self, topics: Mapping[str, DescribedTopic]) -> int:
+        s = self._settings
+        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        return min(topics[name].partitions if name in topics else 0 for name in outputs)
+
+    def _too_narrow(self, place: str, partition: int, topics: Mapping[str, DescribedTopic], begin: int) -> Start:
+        s = self._settings
+        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
+        narrow = [n for n in outputs if n not in topics or topics[n].partitions <= partition]
+        message = (
+            f"{place}: held, for {', '.join(narrow)} has no partition {partition}, and outputs go to the partition "
+            f"number of their input; give it at least {topics[s.transactions_topic].partitions} partitions"
+        )
+        return Start(begin, "missing-output-partition", held=True, message=message)
+
+    def _note(self, tp: TP, judged: Judged) -> None:
+        known, start = self._judged.get(tp), judged.start
+        self._judged[tp] = judged
+        self._metrics.partitions_held.set(len(self.held))
+        if start.fault is None or (known is not None and known == judged and start.held):
+            return
+        self._metrics.offset_faults.labels(start.fault).inc()
+        if start.skipped and not start.held:
+            self._metrics.transactions_skipped.labels(start.fault).inc(start.skipped)
+        log.error("%s", start.message)
+
+    def _look_on(self) -> None:
+        looks = count()
+        while not self._over.wait(CHECK_INTERVAL_S):
+            try:
+                self._look()
+                if next(looks) % STABLE_ENDS_EVERY == 0:
+                    self._look_for_open_transactions()
+            except (BrokerError, KafkaError):
+                continue  # the clients that read and write say so
+            except Exception:
+                log.exception("topics cannot be looked at; trying again")
+        self._cluster.close()
+
+    def _look_for_open_transactions(self) -> None:
+        ends = self._cluster.stable_ends(sorted(self._judged)) if self._judged else {}
+        self._metrics.open_transactions.set(sum(end - stable for stable, end in ends.values()))
+        for tp, stable, waiting in self._open.observe(time.monotonic(), ends):
+            log.error(
+                "%s-%d: %d records wait behind a transaction that a producer left open at offset %d: find and abort it "
+                "(kafka-transactions.sh find-hanging)",
+                *(tp.topic, tp.partition, waiting, stable),
+            )
+
+    def _look(self) -> None:
+        topics = self._cluster.topics()
+        topic = topics.get(self._settings.transactions_topic)
+        if topic is None:
+            if not self._missing:
+                self._missing = True
+                self._metrics.offset_faults.labels("missing-topic").inc()
+                log.error(
+                    "the topic %s is not there any more: nothing is decided until it is made (tamiz topics create)",
+                    self._settings.transactions_topic,
+                )
+            return
+        self._missing = False
+        seen = (topic.id, topic.partitions, self._width(topics))
+        if seen != self._seen and self._judged:
+            self.changed.set()

@@ -1,0 +1,1 @@
+"""Corrected dead letters, sent back to the transactions topic."""

@@ -1,0 +1,131 @@
+"""Sending dead letters back: message and memory in one Kafka transaction, by the one redrive that is not fenced off."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import (
+    InvalidProducerEpochError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+    RecordListTooLargeError,
+)
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import Redrive
+from stream_app.kafka.kafka_clients import client_config
+from stream_app.kafka.topic_admin import max_message_bytes
+from stream_app.redrive.redrive_plan import Letter, outgoing_headers, redrive_key
+
+BATCH_BYTES = 16_384  # of small records sent together
+# What the broker or our client says of one record; all else concerns the cluster. The client raises ValueError and
+# TypeError where a record has neither key nor value, or a text that is no UTF-8.
+REFUSED = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    ValueError,
+    TypeError,
+)
+
+
+@contextlib.contextmanager
+def sole_producer(settings: Settings) -> Iterator[Any]:
+    """A transactional producer; every redrive before it is fenced off. Raises BrokerError as `redrive` does."""
+    producer = None
+    limit = max_message_bytes(settings.bootstrap, (settings.transactions_topic, settings.redrives_topic))
+    try:
+        producer = KafkaProducer(
+            **client_config(settings.bootstrap),
+            transactional_id=f"tamiz-redrive-{settings.dead_letters_topic}",
+            allow_auto_create_topics=False,
+            max_block_ms=30_000,
+            # A record that is too large must fail here: once the broker has refused a batch, those behind it fail by
+            # their sequence numbers, and this client can no longer abort.
+            max_request_size=limit,
+            batch_size=min(BATCH_BYTES, limit),
+            bootstrap_timeout_ms=15_000,
+        )
+        producer.init_transactions()
+        yield producer
+    except KafkaError as error:
+        if _is_fenced(error):
+            raise BrokerError(
+                "another `tamiz redrive` has started meanwhile and goes on from here; this one sent nothing by halves"
+            ) from None
+        raise BrokerError(f"dead letters could not be sent back by {settings.bootstrap}: {error}") from None
+    finally:
+        if producer is not None:
+            producer.close(timeout=30)
+
+
+def _is_fenced(error: BaseException) -> bool:
+    # Once fenced, kafka-python fails with a plain KafkaError whose text ends in the first one's.
+    return isinstance(error, ProducerFencedError | InvalidProducerEpochError) or "ProducerFencedError" in str(error)
+
+
+def send_back(producer: Any, letters: Sequence[Letter], settings: Settings) -> list[tuple[Letter, Exception | None]]:
+    """Send letters and remember that they went, in one Kafka transaction; each, with why it was refused or None.
+
+    Where one is refused, the transaction is aborted and each half is sent in one of its own, and so on, until the
+    refused ones are found. Raises KafkaError when the broker takes nothing.
+    """
+    if not letters:
+        return []
+    try:
+        _transact(producer, letters, settings)
+    except REFUSED as error:
+        if len(letters) == 1:
+            return [(letters[0], error)]
+        half = len(letters) // 2
+        return send_back(producer, letters[:half], settings) + send_back(producer, letters[half:], settings)
+    return [(letter, None) for letter in letters]
+
+
+def _transact(producer: Any, letters: Sequence[Letter], settings: Settings) -> None:
+    encode = msgspec.json.Encoder().encode
+    now_ms = int(time.time() * 1000)
+    partitions = producer.partitions_for(settings.transactions_topic) or ()
+    futures: list[Any] = []
+    producer.begin_transaction()
+    try:
+        for letter in letters:
+            about = letter.about
+            home = about.topic == settings.transactions_topic and about.partition in partitions
+            futures.append(
+                producer.send(
+                    settings.transactions_topic,
+                    key=letter.key,
+                    value=letter.value,
+                    headers=outgoing_headers(letter),
+                    partition=about.partition if home else None,
+                )
+            )
+            marker = Redrive(
+                transaction_id=about.transaction_id,
+                dead_letter=letter.place,
+                consumed_from=about.origin,
+                redriven_at_ms=now_ms,
+            )
+            futures.append(producer.send(settings.redrives_topic, key=redrive_key(marker), value=encode(marker)))
+        producer.flush()
+        for future in futures:
+            future.get(30)
+    except BaseException as error:
+        # Also on Ctrl-C: readers of committed records wait for an open transaction. Whoever fences us aborts for us.
+        if not _is_fenced(error):
+            producer.abort_transaction()
+            # One that is refused takes those around it with it, which then fail for no reason of their own.
+            for future in futures:
+                if isinstance(error, KafkaError) and isinstance(future.exception, REFUSED):
+                    raise future.exception from error
+        raise
+    producer.commit_transaction()

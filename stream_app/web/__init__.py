@@ -1,0 +1,1 @@
+"""HTTP servers, their authentication and limits."""

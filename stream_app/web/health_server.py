@@ -1,0 +1,90 @@
+"""Health and metrics pages of a worker or a monitor: is it alive, is it ready, what did it count."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from stream_app.web.http_server import Handler, application, names_us, refusal, runner, shown
+from stream_app.web.web_auth import Authenticator
+
+
+class HasReady(Protocol):
+    """An answer of `/readyz`; a msgspec Struct."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything it needs is there."""
+        ...
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/readyz` of a worker answers."""
+
+    ready: bool
+    waiting_for: tuple[str, ...]  # empty when ready
+    model: str | None
+    model_version: int | None
+    forced: bool | None  # True: serves by a person's word, without having proved skill
+    recorded: bool | None = None  # False: serves without a promotion in the registry's history
+    registry_disagreement: str | None = None  # how the registry's alias differs from its history of promotions
+    partitions: tuple[int, ...]
+
+
+class HealthServer:
+    """Serves `/livez`, `/readyz` and `/metrics` on the loop that it is started on."""
+
+    def __init__(
+        self,
+        *,
+        alive: Callable[[], bool],
+        readiness: Callable[[], HasReady],
+        registry: CollectorRegistry,
+        auth: Authenticator,
+    ) -> None:
+        """auth: who may read `/metrics`, by the role `scrape`; health is open to everybody."""
+        self._alive = alive
+        self._readiness = readiness
+        self._registry = registry
+        self._auth = auth
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which is a free one when 0 was asked for."""
+        app = application(self._guard, lambda request: self._auth.client(request).secure)
+        app.add_routes(
+            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
+        )
+        self._runner = runner(app)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        address: Any = self._runner.addresses[0]
+        return int(address[1])
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        alive = self._alive()
+        return web.json_response({"alive": alive}, status=200 if alive else 503)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        readiness = self._readiness()
+        body = msgspec.json.encode(readiness)
+        return web.Response(body=body, content_type="application/json", status=200 if readiness.ready else 503)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._auth.require(self._auth.bearer(request), "scrape")
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Where tokens are asked for, no browser brings one by itself; probes and Prometheus come by our address.
+        if not self._auth.asks and not names_us(request, frozenset()):
+            raise refusal(403, f"these pages do not go by the name {shown(request.headers.get('Host', ''))!r}")
+        return await handler(request)

@@ -1,0 +1,170 @@
+"""What all our HTTP servers have in common: nothing that a client sends is a fault of ours.
+
+Every answer has the same security headers, no answer holds a traceback, and the log has one line at a bounded rate.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from schemas.security.hosts import LOOPBACK_NAMES, host_name
+from schemas.security.sanitizer import printable
+from stream_app.web.request_limit import LogLimiter
+
+log = logging.getLogger("tamiz.http")
+MAX_BODY_BYTES = 16 * 1024
+MAX_FORM_FIELDS = 20
+KEEPALIVE_TIMEOUT_S = 75.0
+MAX_SHOWN_LENGTH = 100  # characters of a client's own text in an answer
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # for browsers that do not know frame-ancestors
+    "Referrer-Policy": "same-origin",  # none at all would also take the Origin from our own forms
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+    "Server": "tamiz",  # else aiohttp names the versions of Python and of itself
+}
+HSTS = "max-age=31536000"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Refusal(web.HTTPException):
+    """An answer with a status of its own, which is no fault."""
+
+    status_code = 400  # replaced for each
+
+
+def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
+    """To raise: an answer of one line of JSON, `{"error": why}`."""
+    made = _Refusal(headers=headers, text=msgspec.json.encode({"error": why}).decode(), content_type="application/json")
+    made.set_status(status)
+    return made
+
+
+def shown(text: str) -> str:
+    """A client's own text, bounded and printable, for an answer or the log."""
+    return printable(text, MAX_SHOWN_LENGTH)
+
+
+def application(guard: Any, is_secure: Callable[[web.Request], bool]) -> web.Application:
+    """An application, to be run by `runner`, which adds the security headers. guard: a middleware of its own."""
+    app = web.Application(middlewares=[_errors(LogLimiter()), guard], client_max_size=MAX_BODY_BYTES)
+
+    async def set_transport(request: web.Request, answer: web.StreamResponse) -> None:
+        if is_secure(request):
+            answer.headers["Strict-Transport-Security"] = HSTS
+
+    app.on_response_prepare.append(set_transport)
+    return app
+
+
+class _Request(web.Request):
+    """A request of which every answer has the security headers.
+
+    Also the answers of aiohttp itself to what is no HTTP, for which it calls no handler and no signal of ours.
+    """
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
+        await super()._prepare_hook(response)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.request_factory = partial(self.app._make_request, _cls=_Request)
+        return server
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """A runner whose answers all have the security headers, and which logs what is no HTTP at a bounded rate."""
+    return _Runner(
+        app,
+        access_log=None,
+        logger=_ServerLog(),
+        auto_decompress=False,  # nobody need send us compressed forms, and some kB could become gigabytes
+        keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+        shutdown_timeout=1,
+    )
+
+
+def names_us(request: web.Request, names: frozenset[str]) -> bool:
+    """Whether the one Host header is a name of loopback or of `names`.
+
+    Else a page of anybody's could let its own name lead here (DNS rebinding) and read along.
+    """
+    hosts = request.headers.getall("Host", [])
+    return len(hosts) == 1 and host_name(hosts[0]) in LOOPBACK_NAMES | names
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The fields of a posted form. Raises HTTPException for a body that is none."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise refusal(415, "send the form uncompressed")
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise refusal(415, "send the form as application/x-www-form-urlencoded")
+    try:
+        text = (await request.read()).decode("utf-8", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+    except ValueError:
+        raise refusal(400, f"the form has more than {MAX_FORM_FIELDS} fields") from None
+
+
+def _errors(lines: LogLimiter) -> Any:
+    @web.middleware
+    async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except ConnectionError:  # of the client; aiohttp ends it
+            raise
+        except Exception as error:
+            client_fault = isinstance(error, (UnicodeError, web.PayloadAccessError)) or _is_of_the_request(error)
+            if (suppressed := lines.allow()) is not None:
+                log.error(
+                    "%s %s: %s: %s (%d more since the last such line)",
+                    shown(request.method), shown(request.path), type(error).__name__, shown(str(error)), suppressed,
+                    exc_info=None if client_fault else error,
+                )  # fmt: skip
+            if client_fault:
+                raise refusal(400, "this is no request that the server understands") from None
+            raise refusal(503, "the server could not answer; its log says why") from None
+
+    return answer_errors
+
+
+def _is_of_the_request(error: Exception) -> bool:
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return isinstance(error, HttpProcessingError)
+
+
+class _ServerLog:
+    """aiohttp's own complaints, each with a traceback by default: one line at a bounded rate, without."""
+
+    def __init__(self) -> None:
+        self._lines = LogLimiter()
+
+    def exception(self, message: str, *args: object, exc_info: object = None) -> None:
+        """What aiohttp could not make sense of."""
+        if (suppressed := self._lines.allow()) is not None:
+            log.warning(
+                "%s: %s (%d more since the last such line)", message % args, type(exc_info).__name__, suppressed
+            )
+
+    def debug(self, message: str, *args: object, exc_info: object = None) -> None:
+        """What is of no interest."""
+        log.debug(message, *args)
+
+    error = warning = info = debug

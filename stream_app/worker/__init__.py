@@ -1,0 +1,1 @@
+"""The worker: its composition root, loop, publishing, champion and metrics."""

@@ -1,0 +1,286 @@
+"""Which model decides now: the champion of the registry's history, kept on disk for when the registry is away.
+
+The history of promotions counts, not the alias: an alias that differs was set by somebody else, and is shown, or
+served where `unrecorded_champion` says so. A bundle is downloaded to `state_dir/models/NAME/VERSION/`, held to the
+digest that the history names for it, tried in a child process, and only then named as the one to fall back on
+(`champion.json`), so that neither a half-written download nor an exchanged one is ever served.
+"""
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import Dataset
+from schemas.errors import ModelIncompatibleError, ModelUnavailableError
+from schemas.json_codec import decode
+from schemas.log_chain import START, Head
+from schemas.promotion_log import Standing, objection
+from scoring.bundle.manifest import bundle_digest, check_digest, read_manifest
+from stream_app.worker.champion_registry import ChampionRegistry, Registered, first_line
+from stream_app.worker.champion_registry import RegistryAwayError as RegistryAwayError
+
+log = logging.getLogger("tamiz.models")
+PROMOTION_TIMEOUT_S = 1.0  # that a promotion may take between the history and the alias
+MIN_RETRY_DELAY_S = 30.0  # before a champion that was refused is downloaded and tried again; doubles each time
+MAX_RETRY_DELAY_S = 1800.0
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True):
+    """`champion.json`: the version to serve while the registry is away."""
+
+    version: int
+    bundle_sha256: str | None = None
+    head: Head = START  # the last entry of the history that was read: what is missing later was deleted
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A champion that cannot be served, and when it is tried again."""
+
+    evidence: object  # what the registry said of it: once that changes, it is tried at once
+    error: ModelIncompatibleError
+    until: float  # monotonic seconds
+    delay_s: float
+
+
+class ChampionCache:
+    """Blocking: call `open` before the loop runs and `refresh` from a thread; read `current` anywhere."""
+
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+        self._settings = settings
+        self._dataset = dataset
+        self._folder = settings.state_dir / "models" / settings.model_name
+        self._model: MonitoredModel | None = None
+        self._sha256: str | None = None  # of the bundle that decides
+        self._passed = settings.state_dir / "models" / "passed"
+        self._registry = ChampionRegistry(settings)
+        self._disagreement: str | None = None
+        self._recorded = True
+        self._refused: Refused | None = None
+        if (kept := self._last_served()) is not None:
+            self._registry.remember(kept.head)
+
+    @property
+    def current(self) -> MonitoredModel:
+        """The model that decides now. Raises ModelUnavailableError before `open`."""
+        if self._model is None:
+            raise ModelUnavailableError("no model is loaded yet")
+        return self._model
+
+    @property
+    def loaded(self) -> MonitoredModel | None:
+        """The model that decides now, or None before there is one."""
+        return self._model
+
+    @property
+    def disagreement(self) -> str | None:
+        """In one line, how the history of promotions was damaged, or the alias differs from it; None: neither."""
+        return self._disagreement
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the model that decides was promoted by a move of the history."""
+        return self._recorded
+
+    def open(self) -> None:
+        """Load the champion; with the registry away, or its champion refused, the last one served.
+
+        Raises ModelUnavailableError when there is neither, ModelIncompatibleError when the champion cannot be served.
+        """
+        try:
+            self.refresh()
+        except RegistryAwayError as away:
+            if not self._serve_kept(f"the registry is away ({away})"):
+                raise ModelUnavailableError(
+                    f"the registry {self._settings.registry_name} cannot be reached ({away}) and no bundle is kept in "
+                    f"{self._folder}; start the registry, or set TAMIZ_MLFLOW_TRACKING_URI"
+                ) from None
+        except ModelIncompatibleError as refused:
+            if not self._serve_kept(f"the champion is refused ({refused})"):
+                raise
+        if self._model is None and self._disagreement is not None and not self._serve_kept(self._disagreement):
+            raise ModelUnavailableError(
+                f"{self._disagreement}: write the promotion down with `tamiz models promote VERSION --reason WHY`, "
+                "or serve it as it is with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
+            )
+        if self._model is None:
+            raise ModelUnavailableError(
+                f"the registry {self._settings.registry_name} has no champion of {self._settings.model_name!r}; "
+                "train one with `tamiz train FILE`"
+            )
+
+    def refresh(self) -> bool:
+        """Ask the registry; True when another version took over.
+
+        Raises RegistryAwayError when it does not answer, ModelIncompatibleError when its champion cannot be served; in
+        both cases the model that decides now goes on deciding.
+        """
+        version, standing = self._wanted()
+        if version is None:
+            return False
+        judged = standing.digests.get(version)
+        if self._model is not None and self._model.version == version and judged in (None, self._sha256):
+            self._recorded = version == standing.champion
+            return False
+        if standing.damage is not None and self._settings.unrecorded_champion == "refuse":
+            return False  # who was promoted is not known any more: what decides goes on
+        registered = self._registry.version(version)
+        evidence = (version, judged, sorted(registered.tags.items()), standing.last_move(version))
+        refused = self._refused if self._refused and self._refused.evidence == evidence else None
+        if refused is not None and time.monotonic() < refused.until:
+            raise refused.error
+        try:
+            self._take_over(registered, standing)
+        except ModelIncompatibleError as error:
+            delay_s = min(MAX_RETRY_DELAY_S, refused.delay_s * 2) if refused else MIN_RETRY_DELAY_S
+            self._refused = Refused(evidence, error, time.monotonic() + delay_s, delay_s)
+            raise
+        self._refused = None
+        return True
+
+    def _take_over(self, registered: Registered, standing: Standing) -> None:
+        version = registered.version
+        folder, sha256 = self._checked(registered, standing)
+        model = self._load(folder, version)
+        self._model, self._sha256, self._recorded = model, sha256, version == standing.champion
+        try:
+            pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
+            _write_atomically(self._folder / "champion.json", msgspec.json.encode(pointer))
+        except OSError as error:  # a full disk; it serves all the same, and only a start without a registry misses it
+            log.warning("version %d is not kept as the one to start with: %s", version, error)
+        log.info("%s version %d decides from now on", self._settings.model_name, version)
+
+    def at_version(self, version: int) -> MonitoredModel:
+        """A version that need not decide now, e.g. to repeat what it once decided.
+
+        Raises ModelUnavailableError when the registry does not give it, ModelIncompatibleError when it cannot be
+        served.
+        """
+        return self._load(self.folder(version), version)
+
+    def folder(self, version: int) -> Path:
+        """Where a version's bundle lies on disk, fetched first if need be.
+
+        Raises ModelUnavailableError when the registry does not give it, ModelIncompatibleError when it is not the one
+        registered.
+        """
+        try:
+            standing = self._registry.history()
+            return self._checked(self._registry.version(version), standing)[0]
+        except (OSError, RegistryAwayError) as error:
+            folder = self._folder / str(version)
+            if not folder.is_dir():
+                raise ModelUnavailableError(
+                    f"{self._settings.model_name} version {version}: {first_line(error)}"
+                ) from None
+            check_digest(folder, {"the history of promotions": self._registry.standing.digests.get(version)})
+            return folder
+
+    def versions(self) -> set[int]:
+        """Numbers of the versions that are registered. Raises RegistryAwayError when it is away."""
+        return self._registry.versions()
+
+    def kept_versions(self) -> set[int]:
+        """Numbers of the versions whose bundles are on disk."""
+        names = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
+        return {int(name) for name in names if name.isascii() and name.isdigit()}
+
+    def _wanted(self) -> tuple[int | None, Standing]:
+        """The version that is to decide, by the history and the setting; and the history."""
+        alias, standing = self._registry.ask()
+        if (why := objection(standing, alias)) is not None:
+            time.sleep(PROMOTION_TIMEOUT_S)  # somebody may be between the two
+            alias, standing = self._registry.ask()
+            why = objection(standing, alias)
+        if why is not None and why != self._disagreement:
+            log.warning("%s; setting unrecorded_champion is %s", why, self._settings.unrecorded_champion)
+        self._disagreement = why
+        serves_any = self._settings.unrecorded_champion == "serve"
+        return (alias if serves_any and alias is not None else standing.champion), standing
+
+    def _checked(self, registered: Registered, standing: Standing) -> tuple[Path, str]:
+        """Where a version's bundle lies and its SHA-256, downloaded where there is none yet that fits the history.
+
+        Raises ModelIncompatibleError when registry, history and bundle do not say the same of it; RegistryAwayError.
+        """
+        folder = self._folder / str(registered.version)
+        judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
+        # The history counts; a tag is what somebody may have set meanwhile.
+        wanted = {"the history of promotions": judged, "the version's tag": tag if judged is None else None}
+        sha256 = None
+        if folder.is_dir():
+            try:
+                sha256 = check_digest(folder, wanted)
+            except ModelIncompatibleError:
+                if self._is_last_served(folder, registered.version) and judged is None:
+                    raise  # a tag alone says otherwise
+                shutil.rmtree(folder, ignore_errors=True)  # it was damaged on disk
+        if sha256 is None:
+            self._registry.download(registered.run_id, folder)
+            sha256 = self._check_download(folder, wanted)
+        if tag not in (None, sha256):
+            log.warning("version %d: its tag names another bundle than the history of promotions", registered.version)
+        self._check_proof(registered, folder)
+        return folder, sha256
+
+    def _check_download(self, folder: Path, wanted: dict[str, str | None]) -> str:
+        try:
+            return check_digest(folder, wanted)
+        except ModelIncompatibleError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _is_last_served(self, folder: Path, version: int) -> bool:
+        kept = self._last_served()
+        return kept is not None and kept.version == version and kept.bundle_sha256 == bundle_digest(folder)
+
+    def _check_proof(self, registered: Registered, folder: Path) -> None:
+        verdict = registered.tags.get("tamiz.verdict")
+        if verdict is not None:
+            forced, says = "tamiz.forced" in registered.tags, read_manifest(folder).forced
+            if forced != says or not (says or verdict == "skill"):
+                raise ModelIncompatibleError(
+                    f"version {registered.version}: the bundle says forced: {says}, the registry says forced: {forced} "
+                    f"and skill gate: {verdict[:40]!r}; train the model again"
+                )
+
+    def _load(self, folder: Path, version: int) -> MonitoredModel:
+        model = MonitoredModel.load(folder, version, self._passed)
+        computed = {f.name for f in self._dataset.features}
+        unknown = [name for name in model.manifest.names if name not in computed]
+        if model.manifest.dataset != self._dataset.name or unknown:
+            raise ModelIncompatibleError(
+                f"version {version} was trained on {model.manifest.dataset!r}, this worker reads "
+                f"{self._dataset.name!r}; features it does not compute: {', '.join(unknown) or 'none'}"
+            )
+        return model
+
+    def _serve_kept(self, why: str) -> bool:
+        """Serve the version that was served last, from disk; False when there is none, or it is not that any more."""
+        if (kept := self._last_served()) is None:
+            return False
+        folder = self._folder / str(kept.version)
+        judged = self._registry.standing.digests.get(kept.version)
+        sources = {"the note of what was served": kept.bundle_sha256, "the history of promotions": judged}
+        sha256 = check_digest(folder, sources)
+        self._model, self._sha256 = self._load(folder, kept.version), sha256
+        log.warning("%s; serving version %d from disk", why, kept.version)
+        return True
+
+    def _last_served(self) -> Pointer | None:
+        try:
+            kept = decode((self._folder / "champion.json").read_bytes(), Pointer)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return kept if (self._folder / str(kept.version)).is_dir() else None
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(content)
+    os.replace(scratch, path)

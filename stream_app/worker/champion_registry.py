@@ -1,0 +1,167 @@
+"""What a program that serves asks of MLflow: the champion, what was promoted, and a version's bundle. Reads only."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import mlflow
+import msgspec
+from mlflow.environment_variables import (
+    MLFLOW_DISABLE_TELEMETRY,
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
+from mlflow.exceptions import MlflowException
+
+from schemas.configuration.registry_config import lend_to_mlflow, named
+from schemas.configuration.settings import Settings
+from schemas.errors import ModelIncompatibleError
+from schemas.files.private_files import narrow_state, private_folder
+from schemas.log_chain import START, Head, read_head
+from schemas.promotion_log import HEAD_TAG, Standing, log_name, read_log
+from schemas.security.sanitizer import without_credentials
+from scoring.model import MAX_BYTES
+
+CHAMPION = "champion"
+BUNDLE = "bundle"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+
+
+class RegistryAwayError(Exception):
+    """The registry does not answer, or not with the bundle. Never leaves the worker."""
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """A version, as the registry has it."""
+
+    version: int
+    run_id: str
+    tags: dict[str, str]  # as `tamiz.NAME`
+
+
+class ChampionRegistry:
+    """Blocking. Everything here raises RegistryAwayError when the registry does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = settings.model_name
+        self._uri = settings.tracking_uri
+        self._state_dir = settings.state_dir
+        self._standing = Standing()
+        self._head = START  # the last entry of the history that was seen; a program that starts again is given it
+        # MLflow's own patience (minutes) would keep a worker from saying what it waits for.
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
+        MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
+        MLFLOW_DISABLE_TELEMETRY.set(True)
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a log is not a terminal
+        lend_to_mlflow(settings, os.environ)
+        self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @property
+    def standing(self) -> Standing:
+        """What the history came to when it was last read."""
+        return self._standing
+
+    def remember(self, head: Head) -> None:
+        """Hold the history to an entry that it had when the caller last read it."""
+        self._head = head
+
+    def ask(self) -> tuple[int | None, Standing]:
+        """The version that the alias `champion` names, and what the history of promotions comes to."""
+        if self._is_unmade():
+            return None, Standing()
+        try:
+            return self._alias(), self._history()
+        except (MlflowException, OSError) as error:
+            raise RegistryAwayError(first_line(error)) from error
+
+    def history(self) -> Standing:
+        """What the history of promotions comes to."""
+        if self._is_unmade():
+            return Standing()
+        try:
+            return self._history()
+        except (MlflowException, OSError) as error:
+            raise RegistryAwayError(first_line(error)) from error
+
+    def version(self, version: int) -> Registered:
+        """A version. Raises RegistryAwayError when there is none, too."""
+        try:
+            found = self._client.get_model_version(self._model, str(version))
+        except (MlflowException, OSError) as error:
+            raise RegistryAwayError(first_line(error)) from error
+        return Registered(version=version, run_id=found.run_id, tags=dict(found.tags))
+
+    def versions(self) -> set[int]:
+        """Numbers of the registered versions."""
+        try:
+            return {int(v.version) for v in self._client.search_model_versions(named(self._model))}
+        except (MlflowException, OSError) as error:
+            raise RegistryAwayError(first_line(error)) from error
+
+    def download(self, run_id: str, folder: Path) -> None:
+        """Fetch a run's bundle into a folder, which appears whole or not at all.
+
+        Raises ModelIncompatibleError when a file is larger than a bundle's may be.
+        """
+        try:
+            private_folder(folder.parent)
+            narrow_state(self._state_dir)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
+                for file in self._client.list_artifacts(run_id, BUNDLE):
+                    most = MAX_BYTES.get(Path(file.path).name, 0)
+                    if (file.file_size or 0) > most:
+                        raise ModelIncompatibleError(
+                            f"{file.path} of run {run_id} has {file.file_size} bytes, at most {most}"
+                        )
+                # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
+                kept = self._client.get_run(run_id).info.artifact_uri
+                found = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{kept}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
+                )
+                try:
+                    os.replace(found, folder)
+                except OSError:
+                    if not folder.is_dir():  # else another program of this machine was first; its digest is checked
+                        raise
+        except ModelIncompatibleError:
+            raise
+        except Exception as error:  # every kind of store that MLflow knows has errors of its own, and none may end us
+            raise RegistryAwayError(f"the bundle of run {run_id}: {first_line(error)}") from error
+
+    def _is_unmade(self) -> bool:
+        """Whether there is no local store yet: MLflow would make it, racing with the first training."""
+        return self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists()
+
+    def _alias(self) -> int | None:
+        try:
+            return int(self._client.get_model_version_by_alias(self._model, CHAMPION).version)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+
+    def _history(self) -> Standing:
+        """Read as a whole each time, for an entry may have been edited or deleted since."""
+        name = log_name(self._model)
+        try:
+            head = read_head(self._client.get_registered_model(name).tags.get(HEAD_TAG))
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            head = START
+        found, token = [], None
+        while True:
+            page = self._client.search_model_versions(named(name), page_token=token, order_by=["version_number ASC"])
+            found += [(int(v.version), dict(v.tags)) for v in page]
+            if not (token := page.token):
+                break
+        self._standing = read_log(found, [head, self._head])
+        if self._standing.damage is None:
+            self._head = self._standing.head
+        return self._standing
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for a log."""
+    return without_credentials((str(error) or repr(error)).splitlines()[0])[:200]

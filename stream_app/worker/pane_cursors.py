@@ -1,0 +1,164 @@
+"""The cursors that workers left on `drift-panes`, read back from its ends.
+
+A cursor is the last record of each batch, and what fills the offsets between two of them is unbounded: closed minutes,
+markers of transactions, attempts that were aborted, records of others. So the search goes back in doubling steps, until
+each partition's newest cursor is found and those that it names, or the topic's beginning is reached. What a cursor says
+of others may be invented: the search for those that it names, and for the version that decides where it does not name
+that one, has bounds.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas.json_codec import decode
+from schemas.records import PaneSnapshot
+from schemas.topics import MAX_RECORD_BYTES
+from stream_app.kafka.kafka_clients import client_config
+from stream_app.worker.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.drift")
+
+FIRST_LOOKBACK_RECORDS = 200
+MAX_UNNAMED_LOOKBACK_RECORDS = 20_000  # offsets from the end, for a version that the newest cursor does not name
+MAX_NAMED_LOOKBACK_RECORDS = 1_000_000  # for those that it names
+# A version whose watermark lies further behind the newest one's has no minute left that rows could still fall into.
+MAX_BEHIND_MS = 2 * 86_400_000
+
+Cursors = dict[int, dict[int, PaneSnapshot]]  # by input partition, by model version
+
+
+class CursorReader:
+    """Reads the ends of `drift-panes`."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        model: str,
+        version: Callable[[], int],
+        fits: Callable[[PaneSnapshot], bool],
+        metrics: WorkerMetrics,
+    ) -> None:
+        """version: of the model that decides now.
+
+        fits: whether a cursor can be true of its log; one that cannot is passed over, and hides no other.
+        """
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._model = model
+        self._version = version
+        self._fits = fits
+        self._metrics = metrics
+
+    async def last_cursors(self, partitions: set[int]) -> Cursors:
+        """The newest cursor of each of these input partitions, of every model version that lately counted it."""
+        consumer = AIOKafkaConsumer(
+            **client_config(self._bootstrap),
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,  # all is there already
+            max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
+        )
+        try:
+            await consumer.start()
+            places = [TopicPartition(self._topic, p) for p in sorted(partitions)]
+            return await self._search(consumer, places, await consumer.end_offsets(places))
+        finally:
+            await consumer.stop()
+
+    async def _search(
+        self, consumer: AIOKafkaConsumer, places: list[TopicPartition], ends: dict[TopicPartition, int]
+    ) -> Cursors:
+        begins = await consumer.beginning_offsets(places)
+        consumer.assign(places)  # no await from here to `seek`: the client would begin to read from the earliest offset
+        found: Cursors = {place.partition: {} for place in places}
+        searched = {place: ends[place] for place in places}  # from here on
+        lookback, version = FIRST_LOOKBACK_RECORDS, self._version()
+        while open_ := [
+            place
+            for place in places
+            if searched[place] > begins[place]
+            and not _complete(found[place.partition], version, ends[place] - searched[place])
+        ]:
+            until = {place: searched[place] for place in open_}
+            for place in open_:
+                searched[place] = max(begins[place], ends[place] - lookback)
+                consumer.seek(place, searched[place])
+            read: Cursors = {place.partition: {} for place in open_}
+            while behind := [place for place in open_ if await consumer.position(place) < until[place]]:
+                for place, records in (await consumer.getmany(*behind, timeout_ms=1000)).items():
+                    for record in records:
+                        if record.offset < until[place]:
+                            self._take(record, read[place.partition])
+            for partition, cursors in read.items():
+                found[partition] = cursors | found[partition]  # what was written later holds
+            lookback *= 2
+        for place in places:
+            if searched[place] > begins[place] and (
+                unfound := _named(found[place.partition]) - found[place.partition].keys()
+            ):
+                self._metrics.cursors_refused.labels("unfound").inc()
+                log.warning(
+                    "%s-%d: the newest cursor names %d versions of which there is none in the last %d offsets",
+                    *place,
+                    len(unfound),
+                    ends[place] - searched[place],
+                )
+        return found
+
+    def _take(self, record: Any, into: dict[int, PaneSnapshot]) -> None:
+        cursor = _cursor(record.value)
+        if cursor is None or cursor.model != self._model:
+            return
+        if cursor.partition != record.partition:
+            reason, why = "partition", f"is of partition {cursor.partition}"
+        elif not self._fits(cursor):
+            reason, why = "log", "does not fit the log that it counted"
+        else:
+            into[cursor.model_version] = cursor
+            return
+        self._metrics.cursors_refused.labels(reason).inc()
+        log.warning(
+            "%s-%d-%d: the cursor of version %d at offset %d %s; it is passed over",
+            record.topic,
+            record.partition,
+            record.offset,
+            cursor.model_version,
+            cursor.last_offset,
+            why,
+        )
+
+
+def _complete(found: dict[int, PaneSnapshot], version: int, looked_back: int) -> bool:
+    """Whether the newest cursor is there, and those that may still matter: that it names, and of the deciding version.
+
+    looked_back: offsets from the end.
+    """
+    if not found:
+        return False
+    if not _named(found) <= found.keys():
+        return looked_back >= MAX_NAMED_LOOKBACK_RECORDS
+    return version in found or looked_back >= MAX_UNNAMED_LOOKBACK_RECORDS
+
+
+def _named(found: dict[int, PaneSnapshot]) -> set[int]:
+    """The versions that the newest cursor names and that may still matter."""
+    if not found:
+        return set()
+    newest = max(found.values(), key=lambda cursor: cursor.last_offset)
+    return {o.model_version for o in newest.others or () if o.watermark_ms >= newest.watermark_ms - MAX_BEHIND_MS}
+
+
+def _cursor(value: bytes | None) -> PaneSnapshot | None:
+    try:
+        record = decode(value, PaneSnapshot)
+    except msgspec.MsgspecError:
+        return None  # not ours
+    return record if record.open else None

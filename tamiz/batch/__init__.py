@@ -1,0 +1,1 @@
+"""Files of transactions: scored, or counted for drift, in one run."""

@@ -1,0 +1,109 @@
+"""`tamiz backtest`: the last days of a history, scored day by day as they came."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+if TYPE_CHECKING:
+    from tamiz.terminal import Terminal
+    from training.evaluation.backtest import Backtest, BacktestPeriod, Share
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def backtest(
+        file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet, labels where known.")],
+        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
+        days: Annotated[int, typer.Option(help="How many whole UTC days, the last event's day included.", min=1)] = 7,
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: the whole record, on stdout.")] = False,
+        output: Annotated[
+            Path | None, typer.Option("--output", "-o", help="Folder for backtest.json and the figures.")
+        ] = None,
+    ) -> None:
+        """Score the last 7 days of FILE day by day: drift of the score, alerts, and what they were worth."""
+        import msgspec
+
+        from tamiz.terminal import Terminal, say_json
+
+        settings = config.load()
+        with Terminal(stderr=True).status("starting") as status:
+            from schemas.dataset.declaration import load_dataset
+            from training.evaluation.backtest import backtest as run
+            from training.evaluation.backtest import read_rows
+            from training.registry.model_loader import registered_model
+
+            status.update("fetching the model …")
+            model = registered_model(settings, version)
+            status.update("scoring …")
+            dataset = load_dataset(settings.dataset)
+            tested = run(model, dataset, read_rows(file, dataset), days)
+            record = msgspec.json.format(msgspec.json.encode(tested))
+            if output:
+                status.update("drawing …")
+                from training.reports.backtest_figures import draw_backtest
+                from training.reports.figures import write_figures
+
+                write_figures(output, draw_backtest(tested))
+                (output / "backtest.json").write_bytes(record)
+        if as_json:
+            say_json(msgspec.Raw(record))
+        else:
+            _show(Terminal(), tested)
+
+
+def _show(console: "Terminal", tested: "Backtest") -> None:
+    from rich import box
+    from rich.table import Table
+
+    console.print(tested.verdict)
+    # Two tables, each narrow enough for a terminal of 80 columns.
+    scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
+    scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False
+    for head in ("day", "rows", *(f"p{level}" for level in tested.levels), "PSI", "KS"):
+        scores.add_column(head, justify="left" if head == "day" else "right", min_width=10 if head == "day" else None)
+    reference = [f"{p:.4f}" for p in tested.reference] or ["–"] * len(tested.levels)
+    scores.add_row("training", f"{tested.reference_rows:,}", *reference, "", "", end_section=True)
+    worth = Table(title="What reached the operating points", title_justify="left", box=box.SIMPLE)
+    for head in ("day", "fraud", "alerts ≥ review", "≥ decline", "precision", "recall"):
+        worth.add_column(head, justify="left" if head == "day" else "right")
+    for at, period in enumerate((*tested.days, tested.whole)):
+        last_day = at == len(tested.days) - 1
+        scores.add_row(*_score_cells(period, len(tested.levels)), end_section=last_day)
+        worth.add_row(*_worth_cells(period), end_section=last_day)
+    console.print(scores)
+    console.print(worth)
+    whole = Table(title=f"Alerts by threshold, {tested.whole.name} together", title_justify="left")
+    for head in ("from score", "alerts", "caught", "precision", "recall"):
+        whole.add_column(head, justify="right")
+    for alerts in tested.whole.alerts:
+        name = alerts.at if alerts.at[0].isdigit() else f"{alerts.at} {alerts.threshold:.4f}"
+        whole.add_row(
+            name, f"{alerts.alerts:,}", f"{alerts.caught:,}", _interval(alerts.precision), _interval(alerts.recall)
+        )
+    console.print(whole)
+
+
+def _score_cells(period: "BacktestPeriod", levels: int) -> list[str]:
+    if period.percentiles is None or period.shift is None:
+        return [period.name, "no rows", *[""] * (levels + 2)]
+    psi = f"{period.shift.psi:.3f}{'' if period.enough_for_psi else ' ?'}"
+    percentiles = (f"{p:.4f}" for p in period.percentiles)
+    return [period.name, f"{period.n:,}", *percentiles, psi, f"{period.shift.ks:.3f}"]
+
+
+def _worth_cells(period: "BacktestPeriod") -> list[str]:
+    if period.percentiles is None:
+        return [period.name, "no rows", "", "", "", ""]
+    review, decline = period.at("review"), period.at("decline")
+    fraud = f"{period.frauds:,}" if period.labelled == period.n else f"{period.frauds:,} of {period.labelled:,} known"
+    shares = ("–" if share is None else f"{share.value:.1%}" for share in (review.precision, review.recall))
+    return [period.name, fraud, f"{review.alerts:,}", f"{decline.alerts:,}", *shares]
+
+
+def _interval(share: "Share | None") -> str:
+    return "–" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"

@@ -1,0 +1,78 @@
+"""`tamiz eda`: what a labelled history says before anything is learned from it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+if TYPE_CHECKING:
+    from tamiz.terminal import Terminal
+    from training.eda.eda_findings import Findings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def eda(
+        file: Annotated[Path, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)],
+        output: Annotated[Path, typer.Option("--output", "-o", help="The HTML to write.")] = Path("eda.html"),
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: the findings, on stdout.")] = False,
+    ) -> None:
+        """Explore FILE: fraud by feature and associations, each with its interval, and an HTML report."""
+        from tamiz.terminal import Terminal, say, say_json
+
+        settings = config.load()
+        with Terminal(stderr=True).status("reading …") as status:
+            from schemas.dataset.declaration import load_dataset
+            from training.data.history import read_history
+            from training.eda.eda_findings import compute_findings
+            from training.eda.eda_report import write_report
+
+            dataset = load_dataset(settings.dataset)
+            history = read_history(file, dataset)
+            status.update("counting …")
+            found = compute_findings(history, dataset)
+            status.update("drawing …")
+            write_report(output, history, dataset, found)
+        if as_json:
+            say_json(found)
+        else:
+            _show(Terminal(), found)
+            say(str(output))
+
+
+def _show(console: "Terminal", found: "Findings") -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from training.eda.eda_findings import shown_p
+    from training.eda.eda_report import strongest
+
+    for summary in found.summaries:
+        console.print(f"• {summary}")
+    rates = Table(title="Fraud by feature, 95 % intervals; p of each alone", title_justify="left", box=box.SIMPLE)
+    for head in ("feature", "level", "rows", "fraud", "rate", "interval"):
+        rates.add_column(head, justify="left" if head in ("feature", "level") else "right")
+    for of in found.rates:
+        first = [Text(of.feature), Text(shown_p(of.p_value), "dim"), *[Text()] * len(of.rates)]
+        for i, rate in enumerate(of.rates):
+            counts = f"{rate.rows:,}", f"{rate.frauds:,}", f"{rate.rate:.2%}", f"{rate.low:.2%} to {rate.high:.2%}"
+            rates.add_row(first[i], rate.level, *counts, end_section=i == len(of.rates) - 1)
+    rates.collapse_padding, rates.pad_edge = True, False
+    console.print(rates)
+    pairs = Table(title="What goes together, 95 % intervals", title_justify="left", box=box.SIMPLE)
+    for head in ("pair", "measure", "value", "interval", "after Holm"):
+        pairs.add_column(head, justify="left" if head in ("pair", "measure") else "right")
+    for pair in strongest(found, 5):
+        pairs.add_row(
+            f"{pair.a}, {pair.b}",
+            pair.measure,
+            f"{pair.value:.2f}",
+            f"{pair.low:.2f} to {pair.high:.2f}",
+            shown_p(pair.p_adjusted),
+        )
+    console.print(pairs)

@@ -1,0 +1,104 @@
+"""`tamiz shadow`: what the challenger would say of the live traffic."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from monitoring.performance.shadow import ShadowReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def shadow(
+        version: Annotated[
+            int | None, typer.Option(help="Version to try; unset, the registry's challenger.", min=1)
+        ] = None,
+        limit: Annotated[int | None, typer.Option(help="Stop after so many transactions.", min=1)] = None,
+        from_beginning: Annotated[bool, typer.Option(help="Take what is on the topic already, too.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, at the end.")] = False,
+    ) -> None:
+        """Score live transactions with the champion and a challenger, and show where they agree.
+
+        It reads `transactions` beside the workers, costs them nothing and decides nothing. Ctrl-C ends it with the
+        report.
+        """
+        import contextlib
+
+        from rich.live import Live
+
+        from monitoring.performance.shadow import Shadow
+        from schemas.dataset.declaration import load_dataset
+        from schemas.errors import ModelUnavailableError
+        from scoring.input.cleaning import clean_payloads
+        from scoring.input.record_times import MINUTE_MS, RecordTimes
+        from stream_app.kafka.topic_reader import assigned
+        from stream_app.worker.champion_cache import ChampionCache
+        from tamiz.terminal import Terminal, say_json
+        from training.registry import mlflow_registry
+
+        settings = config.load()
+        dataset = load_dataset(settings.dataset)
+        ahead_ms = settings.max_event_time_ahead_minutes * MINUTE_MS
+        store = ChampionCache(settings, dataset)
+        store.open()
+        challenger = version or mlflow_registry.challenger(settings)
+        if challenger is None:
+            raise ModelUnavailableError(f"{settings.model_name} has no challenger; name a version with --version")
+        beside = Shadow(store.current, store.at_version(challenger))
+        with (
+            assigned(
+                settings.bootstrap,
+                settings.transactions_topic,
+                from_beginning=from_beginning,
+                keep_bytes=settings.max_payload_bytes,
+            ) as consumer,
+            Live(_shown(beside.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            left = limit if limit is not None else sys.maxsize
+            while left > 0:
+                records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
+                if records:
+                    left -= len(records)
+                    beside.take(
+                        clean_payloads(
+                            dataset,
+                            [r.value for r in records],
+                            max_payload_bytes=settings.max_payload_bytes,
+                            record_times=RecordTimes([r.timestamp for r in records], ahead_ms),
+                        )
+                    )
+                    live.update(_shown(beside.report()))
+        if as_json:
+            say_json(beside.report(), indent=-1)
+
+
+def _shown(report: "ShadowReport") -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+
+    from monitoring.performance.shadow import CELLS
+    from scoring.decision import OUTCOMES
+
+    agreement = "" if report.agreement is None else f", the same outcome for {report.agreement:.2%}"
+    outcomes = Table(
+        f"champion {report.champion} ╲ challenger {report.challenger}",
+        *OUTCOMES,
+        title=f"{report.transactions:,} transactions{agreement}",
+        title_justify="left",
+    )
+    for name, row in zip(OUTCOMES, report.outcomes, strict=True):
+        outcomes.add_row(name, *(f"{n:,}" for n in row))
+    scores = Table("score", "champion", "challenger", title_justify="left")
+    for i, pair in enumerate(zip(report.champion_scores, report.challenger_scores, strict=True)):
+        if any(pair):
+            scores.add_row(f"{i / CELLS:.2f} … {(i + 1) / CELLS:.2f}", *(f"{n:,}" for n in pair))
+    return Group(outcomes, scores)

@@ -1,0 +1,181 @@
+"""`tamiz train`: from labelled history to the champion."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+if TYPE_CHECKING:
+    from tamiz.terminal import Terminal
+    from training.data.history import History
+    from training.model.reproduction import ReproductionTarget
+    from training.train_result import ProgressCallback, TrainResult
+
+ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def train(
+        file: Annotated[
+            Path | None, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)
+        ] = None,
+        from_kafka: Annotated[
+            bool, typer.Option("--from-kafka", help="Learn from the topics instead: transactions and their labels.")
+        ] = False,
+        since: Annotated[
+            datetime | None,
+            typer.Option("--from", formats=ISO, metavar="DATE", help="With --from-kafka: first event time, UTC."),
+        ] = None,
+        until: Annotated[
+            datetime | None,
+            typer.Option("--until", formats=ISO, metavar="DATE", help="With --from-kafka: event times before, UTC."),
+        ] = None,
+        trials: Annotated[
+            int,
+            typer.Option(min=0, metavar="N", help="Try N other settings of the trees; adopted if surely better."),
+        ] = 0,
+        reproduce: Annotated[
+            str | None,
+            typer.Option(metavar="RUN_ID", help="Make a run again, bit for bit; FILE only if its file has moved."),
+        ] = None,
+        force: Annotated[
+            str | None,
+            typer.Option(metavar="REASON", help="Make it champion without proof; the reason is kept."),
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
+    ) -> None:
+        """Train a model on FILE, or on what Kafka keeps, and register it in MLflow; champion if it proves itself.
+
+        The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
+        the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
+        """
+        from tamiz.terminal import Terminal, say_json, warn
+
+        if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:
+            raise typer.BadParameter("name a FILE to learn from, or say --from-kafka, or --reproduce; one of them")
+        if (since or until) and not from_kafka:
+            raise typer.BadParameter("--from and --until go with --from-kafka")
+        if trials and reproduce is not None:
+            raise typer.BadParameter("--trials tries other settings than those that --reproduce makes again")
+        settings = config.load()
+        with _shown(Terminal(stderr=True)) as stage:
+            from tamiz.services.event_publisher import publish_event
+            from training.pipeline import train as run
+
+            again = _again(settings, reproduce) if reproduce is not None else None
+            if again:
+                settings = again.config.settings(settings)
+            if file is not None:
+                source: Path | History = file
+            elif again:
+                source = _source(settings, again, stage)
+            else:
+                source = _from_kafka(settings, _ms(since), _ms(until), stage)
+            done = run(settings, source, force=force, report=True, trials=trials, again=again, stage=stage)
+            warning = publish_event(settings, done.events)
+        if as_json:
+            say_json(done)
+        else:
+            _show(Terminal(), done)
+        if warning:
+            warn(warning)
+        if done.reproduction and not done.reproduction.same:
+            raise typer.Exit(1)
+
+
+def _again(settings: "config.Settings", run_id: str) -> "ReproductionTarget":
+    from training.model.reproduction import CONFIG_FILE, ReproductionTarget, read_config
+    from training.registry import mlflow_registry
+
+    return ReproductionTarget(run_id, read_config(mlflow_registry.artifact(settings, run_id, CONFIG_FILE), run_id))
+
+
+def _source(settings: "config.Settings", again: "ReproductionTarget", stage: "ProgressCallback") -> "Path | History":
+    from training.model.reproduction import FileSource
+
+    source = again.config.source
+    if isinstance(source, FileSource):
+        return Path(source.path)
+    return _from_kafka(settings, source.from_ms, source.until_ms, stage)
+
+
+def _from_kafka(
+    settings: "config.Settings", from_ms: int | None, until_ms: int | None, stage: "ProgressCallback"
+) -> "History":
+    from tamiz.services.history_reader import read_kafka_history
+
+    return read_kafka_history(
+        settings,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        progress=lambda topic, read, of: stage(f"reading {topic}", read, of),
+    )
+
+
+def _ms(time: datetime | None) -> int | None:
+    return None if time is None else int(time.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+@contextmanager
+def _shown(console: "Terminal") -> Iterator["ProgressCallback"]:
+    """What training does, on one line that is gone at the end; with a bar where it counts."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def stage(name: str, done: int = 0, of: int | None = None, /) -> None:
+            counted = f"{name}: {done:,} of {of:,}" if of else name
+            progress.update(task, description=counted, completed=done, total=of)
+
+        yield stage
+
+
+def _show(console: "Terminal", done: "TrainResult") -> None:
+    from rich.table import Table
+
+    standing = "champion" if done.champion else "challenger"
+    if done.champion and done.promotion_decision.status != "promoted":
+        standing += ", by force"
+    table = Table(title=f"{done.model} version {done.version} is {standing}", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    rejected = sum(done.rejected.values())
+    why = ", ".join(f"{n:,} {code}" for code, n in sorted(done.rejected.items(), key=lambda item: -item[1]))
+    table.add_row(
+        "rows", f"{done.rows:,}; {rejected:,} rejected{f' ({why})' if why else ''}; {done.unlabelled:,} unlabelled"
+    )
+    table.add_row("split by time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
+    table.add_row("fraud in training", f"{done.base_rate:.2%}")
+    if done.search:
+        table.add_row("search", done.search)
+    table.add_row("trees", str(done.trees))
+    table.add_row("probabilities", done.probability_calibration.summary)
+    chance = {"roc_auc": 0.5, "average_precision": done.evaluation.base_rate}
+    for name, guessing in chance.items():
+        metric = done.evaluation.metric(name)
+        if metric.value is None or guessing is None:
+            shown = metric.reason or "not known"
+        else:
+            shown = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} ({guessing:.3f} is guessing)"
+        table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), shown)
+    table.add_row("operating points", done.points_why)
+    table.add_row("verdict", done.verdict.summary)
+    if done.promotion_decision.summary != done.verdict.summary:
+        table.add_row("beside the champion", done.promotion_decision.summary)
+    table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
+    table.add_row("run", done.run_id)
+    if done.reproduction:
+        table.add_row("made again", done.reproduction.summary)
+    table.add_row("took", f"{done.seconds:.1f} s")
+    console.print(table)
+    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True)  # whole, to be copied

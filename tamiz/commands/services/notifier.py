@@ -1,0 +1,84 @@
+"""`tamiz notifier`: tell people."""
+
+from typing import Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+from schemas.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command, and `test` under it."""
+
+    notifier = typer.Typer()
+    app.add_typer(notifier, name="notifier")
+
+    @notifier.callback(invoke_without_command=True)
+    def run(context: typer.Context) -> None:
+        """Tell people of `drift-alerts` and `model-events`: Slack, mail, a signed webhook, whichever are set.
+
+        Start one. Runs until SIGTERM or Ctrl-C; what it has told it does not tell again when it starts the next time.
+        """
+        if context.invoked_subcommand is not None:
+            return
+        import logging
+        import threading
+
+        from stream_app.lifecycle.logging_setup import start_logging
+        from stream_app.lifecycle.stop_deadline import StopDeadline, stop_on_signals
+        from tamiz.notifications.notifier import serve
+
+        settings = config.load()
+        start_logging(settings)
+        stop = threading.Event()
+        stop_on_signals(stop, StopDeadline(settings, "what was not delivered is told at the next start"))
+        log = logging.getLogger("tamiz.notifier")
+        serve(settings, stop, ready=lambda: log.info("telling what comes from now on"))
+
+    @notifier.command()
+    def test(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+        """Send one test notification to every receiver that is set, once; exit code 1 when one did not take it."""
+        import threading
+        import time
+
+        from monitoring.alerting.notification_formats import Notification
+        from tamiz.notifications.channels import channels
+        from tamiz.notifications.retry import NO_RETRY, deliver
+        from tamiz.terminal import Terminal, say_json
+
+        settings = config.load()
+        now_ms = int(time.time() * 1000)
+        notice = Notification(
+            id=f"test-{now_ms}",
+            alias="tamiz-test",
+            change="test",
+            severity="info",
+            title=f"{settings.model_name}: a test",
+            text="Whoever reads this is told of alerts and of model versions.",
+            model=settings.model_name,
+            model_version=None,
+            happened_at_ms=now_ms,
+        )
+        found = channels(settings, lambda notice: None)
+        if not found:
+            raise ConfigError("there is nobody to tell; set slack_webhook, smtp_host or webhook_url")
+        never = threading.Event()
+        deliveries = [d for r in found if (d := deliver(r, notice, NO_RETRY, never)) is not None]
+        if as_json:
+            rows = [
+                {"receiver": d.receiver.name, "at": d.receiver.where, "told": not d.problem, "problem": d.problem}
+                for d in deliveries
+            ]
+            say_json(rows, indent=-1)
+        else:
+            from rich.table import Table
+            from rich.text import Text
+
+            table = Table("receiver", "at", "told from", "what became of it")
+            for d in deliveries:
+                became = Text(d.problem, "red") if d.problem else Text("told", "green")
+                table.add_row(d.receiver.name, d.receiver.where, d.receiver.min_severity, became)
+            Terminal().print(table)
+        if any(d.problem for d in deliveries):
+            raise typer.Exit(1)

@@ -1,0 +1,59 @@
+"""`tamiz doctor`: what would bite, line by line."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+if TYPE_CHECKING:
+    from tamiz.doctor.check_result import Finding
+
+COLOURS = {"ok": "green", "not checked": "dim", "warning": "yellow", "problem": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def doctor(
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of findings.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out what is well.")] = False,
+    ) -> None:
+        """Inspect the cluster, the registry and this machine, and say what would bite; nothing is changed.
+
+        The exit code is 1 where there is a problem, 0 with warnings only.
+        """
+        from tamiz.doctor.examination import examine
+        from tamiz.doctor.fact_collection import gather
+        from tamiz.terminal import Terminal, say_json
+
+        settings = config.load()
+        with Terminal(stderr=True).status("asking …") as status:
+            found = examine(settings, gather(settings, status.update))
+        shown = [finding for finding in found if not (quiet and finding.status == "ok")]
+        if as_json:
+            say_json(shown)
+        else:
+            _show(shown)
+        if any(finding.status == "problem" for finding in found):
+            raise typer.Exit(1)
+
+
+def _show(found: "list[Finding]") -> None:
+    from collections import Counter
+
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tamiz.doctor.check_result import folded
+    from tamiz.terminal import Terminal, say
+
+    table = Table("", "check", "of", "seen", "what to do", box=box.SIMPLE)
+    for finding in folded(found):
+        status = Text(finding.status, COLOURS[finding.status], no_wrap=True)
+        table.add_row(status, finding.check, finding.subject, finding.seen, finding.remedy)
+    Terminal().print(table)
+    counts = Counter[str](finding.status for finding in found)
+    say(", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status]) or "nothing to say")

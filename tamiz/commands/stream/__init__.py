@@ -1,0 +1,1 @@
+"""Commands on transactions, decisions and topics' records."""

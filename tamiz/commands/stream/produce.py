@@ -1,0 +1,50 @@
+"""`tamiz produce`: replay a file."""
+
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.configuration import settings as config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def produce(
+        file: Annotated[
+            Path, typer.Argument(exists=True, dir_okay=False, help="A .csv as the data set declares it, or JSON lines.")
+        ],
+        rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second; else at full speed.")] = None,
+        limit: Annotated[int | None, typer.Option(min=1, help="Send only the first so many.")] = None,
+        topic: Annotated[str | None, typer.Option(help="Another topic than the one for transactions.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="The closing summary for machines.")] = False,
+    ) -> None:
+        """Send a file's transactions to the topic, each keyed by its card holder and stamped with its event time.
+
+        An event that is older than the topic's retention is stamped with the time of sending: the broker would soon
+        delete it otherwise. Its payload still says when it happened.
+        """
+        from schemas.dataset.declaration import load_dataset
+        from stream_app.kafka.replay import connected, kept_ms, plan, read_payloads, send, show_progress
+        from tamiz.terminal import say, say_json
+
+        settings = config.load()
+        dataset = load_dataset(settings.dataset)
+        to = topic or settings.transactions_topic
+        with connected(settings.bootstrap) as producer:
+            messages = plan(
+                islice(read_payloads(file, dataset), limit),
+                dataset,
+                now_ms=lambda: int(time.time() * 1000),
+                kept_ms=kept_ms(settings.bootstrap, to),
+            )
+            sent = send(producer, to, show_progress(messages, limit, quiet=as_json), rate)
+        if as_json:
+            say_json(sent._asdict(), indent=-1)
+            return
+        behind = f", at most {sent.max_behind_ms:,.0f} ms behind the schedule" if rate else ""
+        say(f"{sent.records:,} records to {to} in {sent.seconds:,.1f} s ({sent.records_per_s:,.0f}/s{behind})")

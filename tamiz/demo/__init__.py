@@ -1,0 +1,1 @@
+"""The demo: everything from end to end."""

@@ -1,0 +1,123 @@
+"""The demo's second half: the customers change, and Tamiz notices, learns, proves it and swaps, while it decides.
+
+Event time runs faster than the clock here: twenty days pass in seconds.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from kafka import TopicPartition
+from rich.table import Table
+from rich.text import Text
+
+from schemas.configuration.settings import Settings
+from schemas.errors import TamizError
+from schemas.records import DriftAlert, ModelEvent, RetrainRequest
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config
+from stream_app.kafka.record_validation import RecordIntake
+from tamiz.simulation.drift_injection import InjectedDrift
+from tamiz.simulation.payload_formats import payloads
+from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.terminal import Terminal
+
+log = logging.getLogger("tamiz.demo")
+ROWS_A_DAY = 1_500
+DAYS = 19  # after which enough has been seen of the new customers to learn from, beside the week set aside
+TIMEOUT_S = 240
+SETTLED = ("promoted", "retained", "awaiting-approval", "training-failed")
+BAR = 24  # characters of a full bar
+
+Pairs = list[tuple[bytes | None, bytes | None]]
+
+
+class DemoStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the loop, for machines."""
+
+    step: str
+    after_s: float  # since the demo began
+    event_time_ms: int | None = None
+    detail: str = ""
+
+
+def hurried(settings: Settings) -> Settings:
+    """Settings for event time that runs faster than the clock, and for one training on the new customers alone."""
+    return msgspec.structs.replace(
+        settings,
+        idle_partition_timeout_minutes=365 * 1440,
+        retrain_sustained_hours=(DAYS - 4) * 24,
+        retrain_lookback_days=DAYS - 2,
+    )
+
+
+def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
+    """Days of traffic of people who spend less and whose fraud looks otherwise, from their first transaction on."""
+    drift = (
+        InjectedDrift(kind="mean-shift", at_ms=start_ms, strength=-0.7, feature="monto"),
+        InjectedDrift(kind="concept", at_ms=start_ms, strength=1.0),
+    )
+    traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=start_ms, days=days, drift=drift)
+    return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+
+
+def follow(settings: Settings, since: float, console: Terminal, check: Callable[[], None]) -> Iterator[DemoStep]:
+    """What the loop says on its topics, until it has come to an end; the first alert of a shift is drawn.
+
+    since: when the demo began, monotonic seconds. check: called often; raises when there is nothing more to wait for.
+    Raises TamizError when the end does not come.
+    """
+    topics: dict[str, type[Any]] = {
+        settings.drift_alerts_topic: DriftAlert,
+        settings.retrain_requests_topic: RetrainRequest,
+        settings.model_events_topic: ModelEvent,
+    }
+    consumer = RecordConsumer(**client_config(settings.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=50)
+    intake = RecordIntake(settings, log)
+    try:
+        consumer.assign([TopicPartition(topic, 0) for topic in topics])
+        consumer.seek_to_beginning()
+        drawn = False
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            check()
+            for partition, records in consumer.poll(timeout_ms=200).items():
+                for record in records:
+                    said = intake.read_ours(record, topics[partition.topic])
+                    if said is None:
+                        continue
+                    step = _step(said, round(time.monotonic() - since, 1))
+                    console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
+                    if isinstance(said, DriftAlert) and said.kind == "shift" and said.evidence and not drawn:
+                        console.print(drawing(said))
+                        drawn = True
+                    yield step
+                    if isinstance(said, ModelEvent) and said.change in SETTLED:
+                        return
+        raise TamizError(f"the loop came to no end within {TIMEOUT_S} s; the logs beside the registry say more")
+    finally:
+        consumer.close()
+
+
+def drawing(alert: DriftAlert) -> Table:
+    """The loudest feature's two distributions, a bar a bin."""
+    evidence = alert.evidence[0]
+    title = f"{evidence.feature}, {evidence.window}: PSI {evidence.psi:.3f}"
+    table = Table("bin", "reference", "now", title=title, title_justify="left", box=None)
+    most = max((*evidence.reference, *evidence.current), default=0.0) or 1.0
+    for label, before, now in zip(evidence.labels, evidence.reference, evidence.current, strict=True):
+        bars = ("█" * round(BAR * share / most) + f" {share:.1%}" for share in (before, now))
+        table.add_row(label, *bars)
+    return table
+
+
+def _step(said: DriftAlert | RetrainRequest | ModelEvent, after_s: float) -> DemoStep:
+    if isinstance(said, DriftAlert):
+        name = f"alert {said.change}, {said.kind}"
+        return DemoStep(step=name, after_s=after_s, event_time_ms=said.happened_at_ms, detail=said.summary)
+    if isinstance(said, RetrainRequest):
+        detail = f"{said.cause}: {said.reason}"
+        return DemoStep(step="retraining asked for", after_s=after_s, event_time_ms=said.until_ms, detail=detail)
+    version = f"version {said.model_version}: " if said.model_version is not None else ""
+    return DemoStep(step=said.change, after_s=after_s, detail=version + said.reason)

@@ -1,0 +1,302 @@
+"""The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
+
+import logging
+import math
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from kafka import KafkaProducer, TopicPartition
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from schemas.configuration.settings import Settings
+from schemas.errors import TamizError
+from schemas.records import Decision
+from schemas.topics import table
+from schemas.transaction_ids import place
+from stream_app.decisions import dead_letters
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_admin import create_topics, topic_ids
+from tamiz.demo.demo_drift import DAYS, ROWS_A_DAY, DemoStep, changed_customers, follow, hurried
+from tamiz.demo.demo_services import ready, running, wait_for_takeover
+from tamiz.simulation.payload_formats import payloads, write
+from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.terminal import Terminal
+from training.pipeline import train
+
+log = logging.getLogger("tamiz.demo")
+HISTORY_ROWS = 30_000
+BROKEN_SHARE = 0.01
+HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
+TRAFFIC_START_MS = HISTORY.start_ms + HISTORY.days * DAY_MS
+TRAFFIC_DAYS = 10
+TIMEOUT_S = 30
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """From the moment a transaction was due to be sent until its decision was read, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo did; `tamiz demo --json FILE` writes it."""
+
+    transactions: int
+    decisions: int
+    outcomes: dict[str, int]
+    dead_letters: int
+    dead_letter_codes: dict[str, int]
+    rate_per_s: float
+    latency: Latency
+    model: str
+    model_version: int  # that decides at the end
+    forced: bool  # whether its first version decided by a person's word, without proof
+    story: tuple[DemoStep, ...]  # of the loop from drift to swap
+    mlflow_ui: str
+    seconds: float
+
+
+class DecisionWatcher(threading.Thread):
+    """Reads decisions and dead letters as they come and notes when each decision was read."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="demo-watcher", daemon=True)
+        self._settings = settings
+        self.outcomes: Counter[str] = Counter()
+        self.codes: Counter[str] = Counter()
+        self.read_at: dict[str, float] = {}
+        self.model_versions: set[int] = set()
+        self.ready = threading.Event()
+        self._over = threading.Event()
+        self.failure: BaseException | None = None
+
+    @property
+    def answered(self) -> int:
+        """Transactions that have come back, either way."""
+        return self.outcomes.total() + self.codes.total()
+
+    def run(self) -> None:
+        """Read until `stop`."""
+        try:
+            self._watch()
+        except BaseException as error:  # shown by whoever waits for the answers
+            self.failure = error
+            self.ready.set()
+
+    def _watch(self) -> None:
+        s = self._settings
+        consumer = RecordConsumer(**client_config(s.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=20)
+        try:
+            partitions = [
+                TopicPartition(topic, p)
+                for topic in (s.decisions_topic, s.dead_letters_topic)
+                for p in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            consumer.assign(partitions)
+            consumer.seek_to_beginning(*partitions)
+            self.ready.set()
+            intake = RecordIntake(s, log)
+            while not self._over.is_set():
+                for partition, records in consumer.poll(timeout_ms=100).items():
+                    now = time.monotonic()
+                    for record in records:
+                        if partition.topic == s.dead_letters_topic:
+                            about = dead_letters.read(record.headers)
+                            self.codes[about.code if about else "unknown"] += 1
+                            continue
+                        if (decision := intake.read_ours(record, Decision)) is None:
+                            continue
+                        self.outcomes[decision.outcome] += 1
+                        self.model_versions.add(decision.model_version)
+                        self.read_at[decision.transaction_id] = now
+        finally:
+            consumer.close()
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._over.set()
+        self.join(10)
+
+
+def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None]], rate: float) -> dict[str, float]:
+    """Produce on schedule, whatever comes back (open loop): transaction id -> when it was due, monotonic seconds."""
+    producer = KafkaProducer(**client_config(settings.bootstrap), acks="all", linger_ms=2)
+    try:
+        sent: list[tuple[float, Any]] = []
+        start = time.monotonic()
+        for i, (key, value) in enumerate(payloads):
+            due = start + i / rate
+            if (early := due - time.monotonic()) > 0.001:
+                time.sleep(early)
+            sent.append((due, producer.send(settings.transactions_topic, key=key, value=value)))
+        producer.flush()
+        places = [(due, future.get(30)) for due, future in sent]
+    finally:
+        producer.close()
+    topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+    return {place(p.topic, p.partition, p.offset, topic_id): due for due, p in places}
+
+
+def run(settings: Settings, folder: Path, rows: int, rate: float, console: Terminal) -> Summary:
+    """The whole of it, on a broker that runs already.
+
+    folder: for the training file, the registry and the worker's log; kept, so that the MLflow UI can be looked at.
+    """
+    started = time.monotonic()
+    create_topics(settings.bootstrap, table(settings), settings.replication_factor)
+    with console.status("simulating a labelled history, and training on it"):
+        write(HISTORY, simulate(HISTORY), folder / "history.csv")
+        first = msgspec.structs.replace(settings, promotion="automatic")  # somebody must decide before anybody approves
+        trained = train(first, folder / "history.csv")
+    console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
+    settings = hurried(settings)
+    with ExitStack() as stack:
+        with console.status("starting a worker, a monitor, a retrainer and the page"):
+            home = f"http://{settings.web_host}"
+            pages = {
+                "worker": f"{home}:{settings.web_port}/readyz",
+                "dashboard": f"{home}:{settings.dashboard_port}/livez",
+            }
+            services = [
+                stack.enter_context(ready(command, page, settings, folder / f"{command}.log"))
+                for command, page in pages.items()
+            ] + [
+                stack.enter_context(running(command, settings, folder / f"{command}.log"))
+                for command in ("monitor", "retrainer")
+            ]
+        page = f"{home}:{settings.dashboard_port}/"
+        console.print(Text.assemble("while it lasts, ", (page, "bold"), " shows what happens"))
+        watcher = DecisionWatcher(settings)
+        stack.callback(watcher.stop)
+        watcher.start()
+        watcher.ready.wait(TIMEOUT_S)
+        begun = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send, settings, _traffic(rows), rate)
+            _follow(watcher, rows, sending, console)
+        due_at, took = sending.result(), time.monotonic() - begun
+        asked = latency(due_at, watcher.read_at)
+        story = _tell_story(settings, watcher, services, pages["worker"], started, console)
+    return Summary(
+        transactions=watcher.answered,
+        decisions=watcher.outcomes.total(),
+        outcomes=dict(watcher.outcomes),
+        dead_letters=watcher.codes.total(),
+        dead_letter_codes=dict(watcher.codes.most_common()),
+        rate_per_s=round(len(due_at) / took, 1),
+        latency=asked,
+        model=trained.model,
+        model_version=max(watcher.model_versions, default=trained.version),
+        forced=trained.forced,
+        story=tuple(story),
+        mlflow_ui=trained.mlflow_ui,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _tell_story(
+    settings: Settings,
+    watcher: DecisionWatcher,
+    services: Sequence["subprocess.Popen[bytes]"],
+    worker_page: str,
+    started: float,
+    console: Terminal,
+) -> list[DemoStep]:
+    """Let the customers change, follow the loop to its end, and see the new version decide."""
+
+    def alive() -> None:
+        if watcher.failure or any(p.poll() is not None for p in services):
+            raise TamizError(
+                "worker, page, monitor or retrainer ended before its time; their logs lie beside the registry"
+            )
+
+    def now() -> float:
+        return round(time.monotonic() - started, 1)
+
+    start_ms = TRAFFIC_START_MS + TRAFFIC_DAYS * DAY_MS
+    customers = changed_customers(start_ms, DAYS, seed=3)
+    answered, before = watcher.answered, set(watcher.model_versions)
+    send(settings, customers, math.inf)
+    story = [
+        DemoStep(step="drift planted", after_s=now(), event_time_ms=start_ms, detail="lower amounts, another fraud")
+    ]
+    planted = f" {len(customers):,} transactions of changed customers, {DAYS} days"
+    console.print(Text.assemble(("drift planted", "bold"), planted))
+    with console.status("watching what comes of it"):
+        story += follow(settings, started, console, alive)
+        if story[-1].step == "promoted":  # the worker tries the bundle in a child process first, for seconds
+            wait_for_takeover(worker_page, before, alive)
+    send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)
+    with console.status("waiting for the last decisions"):
+        wanted = answered + len(customers) + ROWS_A_DAY
+        deadline = time.monotonic() + TIMEOUT_S
+        while watcher.answered < wanted and time.monotonic() < deadline:
+            alive()
+            time.sleep(0.1)
+    if watcher.answered < wanted:
+        raise TamizError(f"{wanted - watcher.answered} transactions were not answered within {TIMEOUT_S} s")
+    for version in sorted(watcher.model_versions - before):
+        detail = f"version {version} decides, and no worker was restarted"
+        story.append(DemoStep(step="swapped", after_s=now(), detail=detail))
+        console.print(Text.assemble(("swapped", "bold"), f" {detail}"))
+    return story
+
+
+def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
+    traffic = Traffic(
+        rows=rows,
+        seed=2,
+        signal=True,
+        payload_format="mixed",
+        invalid_share=BROKEN_SHARE,
+        start_ms=TRAFFIC_START_MS,
+        days=TRAFFIC_DAYS,
+    )
+    return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+
+
+def _follow(watcher: DecisionWatcher, rows: int, sending: "Future[dict[str, float]]", console: Terminal) -> None:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    ) as progress:
+        task = progress.add_task("decided", total=rows)
+        deadline = time.monotonic() + TIMEOUT_S
+        seen = 0
+        while watcher.answered < rows:
+            if watcher.answered > seen:
+                seen, deadline = watcher.answered, time.monotonic() + TIMEOUT_S
+            progress.update(task, completed=watcher.answered)
+            if watcher.failure or (sending.done() and sending.exception()) or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        progress.update(task, completed=watcher.answered)
+    if watcher.failure:
+        raise TamizError(f"the decisions could not be read: {watcher.failure!r}")
+    sending.result()
+    if watcher.answered < rows:
+        raise TamizError(f"{rows - watcher.answered} of {rows} transactions were not answered within {TIMEOUT_S} s")
+
+
+def latency(due_at: dict[str, float], read_at: dict[str, float]) -> Latency:
+    """Percentiles over the transactions that were decided.
+
+    >>> latency({"a": 0.0, "b": 1.0}, {"a": 0.010, "b": 1.010})
+    Latency(p50_ms=10.0, p99_ms=10.0)
+    """
+    waits = [read_at[t] - due for t, due in due_at.items() if t in read_at]
+    if not waits:
+        return Latency(p50_ms=float("nan"), p99_ms=float("nan"))
+    p50, p99 = np.percentile(np.array(waits) * 1000, [50, 99])
+    return Latency(p50_ms=round(float(p50), 1), p99_ms=round(float(p99), 1))

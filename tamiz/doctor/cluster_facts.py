@@ -1,0 +1,151 @@
+"""Facts about a Kafka cluster, by requests that change nothing. Each part that is refused is `Unknown`, with why."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.errors import CoordinatorNotAvailableError, KafkaError
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.security.sanitizer import printable, without_credentials
+from schemas.topics import table
+from stream_app.kafka.topic_admin import admin, described
+from stream_app.offsets.offset_validation import read_metadata
+from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, Unknown
+
+T = TypeVar("T")
+MAX_REASON_LENGTH = 200  # characters
+COORDINATOR_TIMEOUT_S = 5.0  # a broker that nobody committed to has no coordinator at first
+
+
+def cluster_facts(settings: Settings) -> ClusterFacts | Unknown:
+    """What there is to know of the cluster; Unknown where nobody answers."""
+    try:
+        with admin(settings.bootstrap) as client:
+            return _gathered(client, settings)
+    except (BrokerError, KafkaError, OSError, ValueError) as error:
+        return Unknown(_reason(error))
+
+
+def _gathered(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
+    names = [t.name for t in table(settings)]
+    brokers = _asked(lambda: client.describe_cluster()["brokers"])
+    topics = _topics(client, names)
+    partitions = topics[settings.transactions_topic].partitions if settings.transactions_topic in topics else 0
+    ids = [int(broker["broker_id"]) for broker in brokers] if not isinstance(brokers, Unknown) else []
+    return ClusterFacts(
+        brokers=max(1, len(ids)),
+        topics=topics,
+        group=_asked(lambda: _group(client, settings, partitions)),
+        broker_config=_asked(lambda: _config(client, ConfigResourceType.BROKER, str(ids[0])))
+        if ids
+        else Unknown("the broker does not say who it is"),
+        clock_ahead_s=_asked(lambda: _clock_ahead_s(client)),
+    )
+
+
+def _topics(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicFacts]:
+    existing = sorted(set(client.list_topics()) & set(names))
+    if not existing:
+        return {}
+    ids = {name: topic.id for name, topic in described(client, existing).items()}
+    found = {}
+    for topic in client.describe_topics(existing):
+        name = str(topic["name"])
+        if topic["error_code"] or name not in ids:
+            continue
+        # Each on its own: one that we may not describe must not hide the others.
+        config = _asked(partial(_config, client, ConfigResourceType.TOPIC, name))
+        operations = topic.get("authorized_operations")
+        partitions = topic["partitions"]
+        newest = _asked(partial(_newest_ms, client, name, len(partitions)))
+        found[name] = TopicFacts(
+            id=ids[name],
+            partitions=len(partitions),
+            replicas=min(len(p["replica_nodes"]) for p in partitions),
+            in_sync=min(len(p["isr_nodes"]) for p in partitions),
+            operations=None if operations is None else frozenset(operations),
+            config=config,
+            newest_ms=None if isinstance(newest, Unknown) else newest,
+        )
+    return found
+
+
+def _config(client: KafkaAdminClient, kind: Any, name: str) -> Mapping[str, str] | Unknown:
+    answer: dict[Any, Any] = client.describe_configs([ConfigResource(kind, name, None)], config_filter="all")
+    (of_kind,) = answer.values()
+    (entries,) = of_kind.values()
+    if not entries:  # so the client puts a refusal
+        return Unknown("the broker shows no settings: DESCRIBE_CONFIGS is not allowed")
+    return {str(key): str(entry["value"]) for key, entry in entries.items() if entry["value"] is not None}
+
+
+def _newest_ms(client: KafkaAdminClient, topic: str, partitions: int) -> int | None:
+    asked = {TopicPartition(topic, p): OffsetSpec.MAX_TIMESTAMP for p in range(partitions)}
+    stamps = [at.timestamp for at in client.list_partition_offsets(asked).values()]
+    return max((stamp for stamp in stamps if stamp is not None and stamp >= 0), default=None)
+
+
+def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> GroupFacts:
+    group, topic = settings.consumer_group, settings.transactions_topic
+    places = [TopicPartition(topic, p) for p in range(partitions)]
+    committed = _coordinated(lambda: client.list_group_offsets({group: places}))[group] if places else {}
+    reached = {place: at for place, at in committed.items() if at.offset >= 0}
+    first = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.EARLIEST)) if reached else {}
+    end = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.LATEST)) if reached else {}
+    operations = None
+    with contextlib.suppress(KafkaError):  # of a group that does not exist yet nothing is said
+        said = client.describe_groups([group])[group].get("authorized_operations")
+        operations = None if said is None else frozenset(said)
+    return GroupFacts(
+        positions={
+            place.partition: Position(
+                committed=at.offset,
+                first=first[place].offset,
+                end=end[place].offset,
+                topic_id=read_metadata(at.metadata) or "",
+            )
+            for place, at in reached.items()
+        },
+        operations=operations,
+    )
+
+
+def _coordinated(ask: Callable[[], T]) -> T:
+    deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except CoordinatorNotAvailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _clock_ahead_s(client: KafkaAdminClient) -> float | Unknown:
+    """How far the clock of the controller's leader is ahead: it says of itself that it is up to date as of its now."""
+    before_s = time.time()
+    quorum = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
+    after_s = time.time()
+    said = {v["replica_id"]: v["last_caught_up_timestamp"] for v in quorum["current_voters"]}
+    stamp = said.get(quorum["leader_id"], -1)
+    if stamp < 0:
+        return Unknown("the brokers do not say what time it is (before Kafka 3.3)")
+    now_s = min(max(stamp / 1000, before_s), after_s)  # within the request nothing can be told
+    return float(stamp / 1000 - now_s)
+
+
+def _asked(ask: Callable[[], T]) -> T | Unknown:
+    try:
+        return ask()
+    except (KafkaError, KeyError, IndexError, ValueError, TypeError) as error:
+        return Unknown(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)

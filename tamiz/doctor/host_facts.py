@@ -1,0 +1,106 @@
+"""Facts about the model registry and this machine."""
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import TamizError
+from schemas.files.private_files import is_private, is_private_secret
+from schemas.security.sanitizer import printable, without_credentials
+from tamiz.doctor.facts import MachineFacts, RegistryFacts, Unknown
+
+MAX_REASON_LENGTH = 300  # characters
+
+
+def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
+    """The champion, as the registry and the history of promotions have it; Unknown where nobody answers."""
+    from training.registry import version_transitions
+
+    uri = settings.tracking_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        # MLflow would make it, and a diagnosis changes nothing.
+        return RegistryFacts(champion=None, disagreement=None, dataset=Unknown("there is no registry yet"))
+    try:
+        version, disagreement = version_transitions.champion(settings), version_transitions.alias_disagreement(settings)
+    except TamizError as error:
+        return Unknown(_reason(error))
+    dataset = Unknown("there is no champion") if version is None else _dataset(settings, version)
+    return RegistryFacts(champion=version, disagreement=disagreement, dataset=dataset)
+
+
+def _dataset(settings: Settings, version: int) -> str | Unknown:
+    """The data set of a version's bundle, once it is loaded as a worker loads it."""
+    from monitoring.counting.monitored_model import MonitoredModel
+    from monitoring.drift.reference import load_reference
+    from training.registry.model_loader import checked_bundle
+
+    try:
+        declared = load_dataset(settings.dataset)
+        with checked_bundle(settings, version) as (bundle, _):
+            model = MonitoredModel.load(bundle, version)
+            load_reference(bundle)
+    except TamizError as error:
+        return Unknown(_reason(error))
+    if model.manifest.dataset != declared.name:
+        return Unknown(f"it was trained on the data set {model.manifest.dataset}, and TAMIZ_DATASET is {declared.name}")
+    return str(model.manifest.dataset)
+
+
+def machine_facts(settings: Settings) -> MachineFacts:
+    """The libraries and the state folder."""
+    from stream_app.kafka.kafka_clients import readable_codecs
+
+    return MachineFacts(
+        codecs=readable_codecs(),
+        state_exists=settings.state_dir.is_dir(),
+        state_private=is_private(settings.state_dir),
+        pages_refused=_pages_refused(settings),
+        users_private=settings.web_users_file is None or is_private_secret(settings.web_users_file),
+        free_bytes=_free_bytes(settings.state_dir),
+        outdated=_outdated(),
+    )
+
+
+def _pages_refused(settings: Settings) -> str | None:
+    from stream_app.web.web_auth import authenticator
+
+    try:
+        authenticator(settings)
+    except TamizError as error:
+        return _reason(error)
+    return None
+
+
+def _free_bytes(folder: Path) -> int | Unknown:
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        return Unknown(_reason(error))
+
+
+def _outdated() -> tuple[str, ...] | Unknown:
+    try:
+        asked = [Requirement(line) for line in importlib.metadata.requires("tamiz") or ()]
+    except importlib.metadata.PackageNotFoundError:
+        return Unknown("Tamiz is not installed as a package here, as in its image, which is made from the lock file")
+    found = []
+    for wanted in asked:
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{wanted.name} is not installed")
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            found.append(f"{wanted.name} is {version}, wanted {wanted.specifier}")
+    return tuple(found)
+
+
+def _reason(error: Exception) -> str:
+    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)

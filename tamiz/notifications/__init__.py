@@ -1,0 +1,1 @@
+"""The notifier, its channels and retries."""

@@ -1,0 +1,1 @@
+"""Services around the worker, and what commands and services share."""

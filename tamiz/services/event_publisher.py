@@ -1,0 +1,53 @@
+"""Tell a topic at once, or not at all: what became of a model version, or that a new one is wanted."""
+
+from collections.abc import Iterable
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import ModelEvent, RetrainRequest
+from stream_app.kafka.kafka_clients import client_config, require_broker
+
+CONNECT_TIMEOUT_S = 0.5  # for each server: a training without Kafka must not wait for one
+TIMEOUT_MS = 5_000  # once somebody has answered
+
+
+def publish_event(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
+    """Publish events, keyed by model; None, or in one line why nobody could be told.
+
+    That is no failure: the registry has it already and is the truth; workers see it at their next look there.
+    """
+    try:
+        publish(settings, settings.model_events_topic, events)
+    except BrokerError as error:
+        return f"{error}. The registry knows; workers ask it every {settings.registry_poll_seconds} s"
+    return None
+
+
+def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | RetrainRequest]) -> None:
+    """Publish records, keyed by model, and wait until they are taken.
+
+    Raises BrokerError, in one line, when nobody answers or the topic is missing.
+    """
+    producer = None
+    try:
+        with require_broker(settings.bootstrap, patience_s=CONNECT_TIMEOUT_S):
+            producer = KafkaProducer(
+                **client_config(settings.bootstrap),
+                allow_auto_create_topics=False,
+                max_block_ms=2_000,  # a topic that is missing shows here
+                bootstrap_timeout_ms=TIMEOUT_MS,
+                request_timeout_ms=TIMEOUT_MS,
+                delivery_timeout_ms=TIMEOUT_MS,
+            )
+        sent = [producer.send(topic, key=r.model.encode(), value=msgspec.json.encode(r)) for r in records]
+        for future in sent:
+            future.get(TIMEOUT_MS / 1000)
+    except (BrokerError, KafkaError) as error:
+        raise BrokerError(f"{topic} was not told: {error}") from None
+    finally:
+        if producer is not None:
+            producer.close(timeout=1)

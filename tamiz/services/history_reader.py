@@ -1,0 +1,57 @@
+"""Training on what Kafka keeps: transactions and labels, read from the topics as they stand."""
+
+import logging
+from collections.abc import Callable
+
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.records import Label
+from scoring.input.cleaning import DAY_MS
+from scoring.input.record_times import MINUTE_MS
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_admin import topic_ids
+from stream_app.kafka.topic_reader import read_to_end
+from training.data.history import History
+from training.data.topic_history import StreamedHistory
+
+log = logging.getLogger("tamiz.training")
+
+
+def read_kafka_history(
+    settings: Settings,
+    *,
+    from_ms: int | None = None,
+    until_ms: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda topic, read, of: None,
+) -> History:
+    """The labelled transactions whose event times lie from `from_ms` to before `until_ms`; None does not bound.
+
+    Topics are read up to where they end when reading begins, and from their beginning: a record's own time says nothing
+    sure about its event time. progress: told the topic, how many offsets of it are read, and of how many.
+    Raises TrainingError when that is too little to learn from, BrokerError when no Kafka answers.
+    """
+    dataset = load_dataset(settings.dataset)
+    found = StreamedHistory(
+        dataset,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        max_payload_bytes=settings.max_payload_bytes,
+        topic_id=topic_ids(settings.bootstrap, [settings.transactions_topic]).get(settings.transactions_topic, ""),
+        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+    )
+
+    def told(topic: str) -> Callable[[int, int], None]:
+        return lambda read, of: progress(topic, read, of)
+
+    intake = RecordIntake(settings, log, what="no label that can be true")
+    transactions, labels = settings.transactions_topic, settings.labels_topic
+    for records in read_to_end(
+        settings.bootstrap, transactions, told(transactions), keep_bytes=settings.max_payload_bytes
+    ):
+        found.observe(records)
+    for records in read_to_end(settings.bootstrap, labels, told(labels)):
+        for record in records:
+            if (label := intake.read(record, Label)) is not None:
+                found.observe_label(label)
+    intake.log_summary(at_once=True)
+    return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

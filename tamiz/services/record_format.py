@@ -1,0 +1,99 @@
+"""A record as a line: for people and for machines. Pure."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.text import Text
+
+from schemas.records import Decision
+from schemas.security.sanitizer import json_line as safe_json
+from schemas.security.sanitizer import terminal
+from stream_app.decisions import dead_letters
+from stream_app.kafka.topic_reader import ConsumedRecord
+
+COLOURS = {"approve": "green", "review": "yellow", "decline": "red"}
+
+
+def json_line(record: ConsumedRecord) -> bytes:
+    """One JSON object on one line, without its end.
+
+    `value` is the record's JSON as it stands, but for white space; what is no JSON goes into `value_base64` instead,
+    and a key that is not UTF-8 into `key_base64`. Of headers with the same name the first one is shown.
+    """
+    line: dict[str, Any] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+    }
+    line |= _key(record.key)
+    headers: dict[str, str | None] = {}
+    for name, value in record.headers:
+        headers.setdefault(name, value.decode("utf-8", "replace") if value is not None else None)
+    line["headers"] = headers
+    line |= _value(record.value)
+    return safe_json(msgspec.json.encode(line).decode()).encode()
+
+
+def pretty(record: ConsumedRecord) -> Text:
+    """One line of coloured text."""
+    start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
+    about = dead_letters.read(record.headers)
+    if about is not None:
+        return start + _pretty_dead_letter(about)
+    try:
+        return start + _pretty_decision(msgspec.json.decode(record.value or b"", type=Decision))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return start + Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
+
+
+def _shown(raw: bytes) -> str:
+    return terminal(raw.decode("utf-8", "backslashreplace"))
+
+
+def _time(ms: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a producer may stamp a record with any number
+        return f"{ms} ms"
+
+
+def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
+    return Text.assemble(
+        (f"{terminal(about.code)} ", "bold red"),
+        (f"{terminal(about.field or 'payload')} ", "bold"),
+        f"is {terminal(about.value)}, wanted {terminal(about.expected)} ",
+        (f"(from {terminal(about.origin)})", "dim"),
+    )
+
+
+def _pretty_decision(decision: Decision) -> Text:
+    return Text.assemble(
+        (f"{decision.outcome:<8}", f"bold {COLOURS[decision.outcome]}"),
+        f"{decision.score:.4f} {terminal(decision.transaction_id)} ",
+        (f"{terminal(decision.model)} v{decision.model_version} ", "dim"),
+        (terminal("; ".join(reason.text for reason in decision.reasons)), "italic"),
+    )
+
+
+def _key(key: bytes | None) -> dict[str, Any]:
+    try:
+        return {"key": key.decode() if key is not None else None}
+    except UnicodeDecodeError:
+        return {"key_base64": _base64(key or b"")}
+
+
+def _value(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None}
+    try:
+        msgspec.json.decode(value)
+        return {"value": msgspec.Raw(msgspec.json.format(value, indent=-1))}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {"value_base64": _base64(value)}
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

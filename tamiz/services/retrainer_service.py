@@ -1,0 +1,191 @@
+"""The retrainer's clients: requests come in, events go out, offsets are committed once the outcome is told."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from schemas.configuration.settings import Settings
+from schemas.errors import BrokerError
+from schemas.records import ModelEvent, RetrainRequest
+from schemas.security.actor import MAX_LENGTH
+from schemas.security.sanitizer import printable
+from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.record_validation import RecordIntake
+from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, has_more_partitions, partitions_of, read_to_end
+from training.service.retrainer import Progress, Retrainer
+from training.service.training_process import BY
+
+log = logging.getLogger("tamiz.retrainer")
+
+TIMEOUT_S = 30  # for the broker to take an event
+RECONNECT_DELAY_S = 5  # before a broker that went away is looked for again
+POLL_MS = 500
+POLL_RECORDS = 100
+
+
+def serve(settings: Settings, history: Path | None, stop: threading.Event) -> None:
+    """Answer requests until `stop` is set; a broker that goes away is waited for.
+
+    Raises BrokerError when there is none, or a topic is missing, at the start.
+    """
+    started = False
+    intake = RecordIntake(settings, log, what="no request that can be answered, and is passed over")
+    past = RecordIntake(settings, log)
+    while not stop.is_set():
+        past.log_summary()
+        try:
+            with _clients(settings) as (consumer, producer):
+                progress = Progress(_past(settings, past))
+                if not started:
+                    log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
+                started = True
+                publish = _publisher(settings, producer)
+                retrainer = Retrainer(
+                    settings,
+                    publish,
+                    progress,
+                    stop=stop,
+                    training=train_for,
+                    history=history,
+                    past=lambda: _past(settings, past),
+                )
+                answer_all(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
+        except (BrokerError, KafkaError) as error:
+            if not started:
+                raise BrokerError(str(error)) from None
+            log.warning("%s; trying again in %d s", error, RECONNECT_DELAY_S)
+            stop.wait(RECONNECT_DELAY_S)
+    intake.log_summary(at_once=True)
+    past.log_summary(at_once=True)
+
+
+def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+    """Train as a request asks, on what Kafka keeps of the asked times, or on a file; what became of it.
+
+    Raises TrainingError, ModelUnavailableError as `training.pipeline.train` does, BrokerError when no Kafka answers.
+    """
+    from tamiz.services.history_reader import read_kafka_history
+    from training.pipeline import train
+
+    source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
+    return train(settings, source, correlation_id=request.correlation_id, by=trained_by(request), report=True).events
+
+
+def trained_by(request: RetrainRequest) -> str:
+    """Who trains, as the history names it: the retrainer, and the person who asked; printable, on one line.
+
+    At most `schemas.security.actor.MAX_LENGTH` characters.
+    """
+    return printable(f"{BY} for {request.by}", MAX_LENGTH) if request.by else BY
+
+
+def answer_all(
+    consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop: threading.Event, *, attempts: int
+) -> None:
+    """Answer what is asked for until `stop` is set, and commit it.
+
+    attempts: how often a request is tried that our own code cannot bear; then it is passed over, for it would end the
+    service again at every start. Raises KafkaError and BrokerError.
+    """
+    while not stop.is_set():
+        intake.log_summary()
+        if has_more_partitions(consumer):
+            log.info("partitions were added: they are read from their beginning")
+            consumer.assign(partitions_of(consumer, {p.topic for p in consumer.assignment()}))
+        for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
+            passed = None  # an offset up to which nothing was asked for, not committed yet
+            for record in records:
+                request = intake.read_ours(record, RetrainRequest)
+                if request is not None:
+                    if passed is not None:
+                        _commit(consumer, partition, passed)
+                    if stop.is_set() or not _answer(retrainer, request, record, intake, stop, attempts):
+                        return
+                    _commit(consumer, partition, record.offset + 1)
+                passed = None if request is not None else record.offset + 1
+            if passed is not None:
+                _commit(consumer, partition, passed)
+
+
+def _answer(
+    retrainer: Retrainer,
+    request: RetrainRequest,
+    record: Any,
+    intake: RecordIntake,
+    stop: threading.Event,
+    attempts: int,
+) -> bool:
+    why = ""
+    for _ in range(attempts):
+        try:
+            return retrainer.answer(request)
+        except (BrokerError, KafkaError):
+            raise
+        except Exception as error:
+            why = repr(error)
+            log.exception("%s-%d-%d could not be answered", record.topic, record.partition, record.offset)
+            if stop.wait(RECONNECT_DELAY_S):
+                return False
+    intake.pass_over(record, why)
+    return True
+
+
+def _commit(consumer: Any, partition: TopicPartition, offset: int) -> None:
+    consumer.commit({partition: OffsetAndMetadata(offset, "", -1)})
+
+
+def _publisher(settings: Settings, producer: Any) -> Any:
+    def publish(event: ModelEvent) -> None:
+        sent = producer.send(settings.model_events_topic, key=event.model.encode(), value=msgspec.json.encode(event))
+        sent.get(TIMEOUT_S)
+
+    return publish
+
+
+def _past(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
+    for records in read_to_end(settings.bootstrap, settings.model_events_topic):
+        for record in records:
+            if (event := intake.read_ours(record, ModelEvent)) is not None:
+                yield event
+
+
+@contextlib.contextmanager
+def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
+    with contextlib.ExitStack() as stack, require_broker(settings.bootstrap):
+        # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
+        consumer = RecordConsumer(
+            **client_config(settings.bootstrap),
+            group_id=f"{settings.consumer_group}-retrainer",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            bootstrap_timeout_ms=15_000,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        )
+        stack.callback(consumer.close)
+        producer = KafkaProducer(
+            **client_config(settings.bootstrap),
+            allow_auto_create_topics=False,
+            max_block_ms=TIMEOUT_S * 1000,
+            delivery_timeout_ms=TIMEOUT_S * 1000,
+            request_timeout_ms=15_000,
+            bootstrap_timeout_ms=15_000,
+        )
+        stack.callback(producer.close, timeout=5)
+        topic = settings.retrain_requests_topic
+        partitions = partitions_of(consumer, [topic])
+        if not partitions:
+            raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
+        consumer.assign(partitions)
+        stack = stack.pop_all()
+    with stack:
+        yield consumer, producer

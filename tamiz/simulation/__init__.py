@@ -1,0 +1,1 @@
+"""Synthetic card transactions, their formats, and injected drift."""

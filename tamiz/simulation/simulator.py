@@ -1,0 +1,219 @@
+"""Synthetic card transactions, drawn from the rules that reproduce the real file. Seeded: same seed, same rows.
+
+The rules were read off the 26,975 rows of the card data set: genero, ciudad, linea_tc, interes_tc and is_prime belong
+to the card holder; everything else is drawn anew for each transaction, independent of everything else; the discount is
+a share of the amount and the cashback a share of what remains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ConfigError
+from tamiz.simulation.drift_injection import MIN_MONTO, Array, Columns, InjectedDrift, drifted
+
+DAY_MS = 86_400_000
+JANUARY_2_MS = 1_577_923_200_000  # 2020-01-02T00:00Z: the real file runs from the 2nd to the 30th of January
+SPELLINGS = ("original", "plain", "json", "mixed")
+
+FRAUD_SHARE = 0.03
+# Of the signal, by how far it has turned; solved for FRAUD_SHARE on two million rows.
+TURNED, INTERCEPTS = (0.0, 0.25, 0.5, 0.75, 1.0), (-4.958, -3.998, -3.476, -3.338, -3.471)
+DISCOUNTS, DISCOUNT_SHARES = (0.0, 0.1, 0.2), (0.6975, 0.2530, 0.0495)
+CASHBACK = {"Física": 0.01, "Virtual": 0.02}  # of monto - dcto
+HOURS = range(1, 24)
+MAX_MONTO = 1000.0
+# Level -> share; None is missing. The real file spells missing in three ways beside five places and four cities.
+LEVELS: Mapping[str, Mapping[str | None, float]] = {
+    "genero": {"M": 0.5, "F": 0.4, None: 0.1},
+    "ciudad": {"Toluca": 1 / 7, "Guadalajara": 1 / 7, "Merida": 1 / 7, "Monterrey": 1 / 7, None: 3 / 7},
+    "establecimiento": {
+        **dict.fromkeys(("Restaurante", "Abarrotes", "Super", "MPago", "Farmacia"), 1 / 8),
+        None: 3 / 8,
+    },
+    "tipo_tc": {"Física": 0.7, "Virtual": 0.3},
+    "status_txn": {"Aceptada": 0.7, "En proceso": 0.2, "Rechazada": 0.1},
+    "device_os": {"WEB": 0.25, "ANDROID": 0.25, None: 0.5},
+}
+PRIME_SHARE = 0.135
+LINEA_TC = range(25_000, 100_000, 1_000)
+INTERES_TC = range(32, 65)
+DEVICE_SCORES = range(1, 6)
+DEVICE_MODEL = 2020.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What to simulate.
+
+    signal: fraud depends on the inputs (see `fraud_probability`); otherwise labels are noise, as in the real file.
+    payload_format: how values are written; `mixed` changes it from row to row.
+    invalid_share: share of payloads that cannot be scored.
+    Raises ConfigError naming the setting that is not possible.
+    """
+
+    rows: int
+    seed: int = 0
+    users: int = 4_000
+    start_ms: int = JANUARY_2_MS
+    days: int = 29
+    signal: bool = False
+    drift: tuple[InjectedDrift, ...] = ()
+    payload_format: str = "original"
+    invalid_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check."""
+        for name in ("rows", "users", "days"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, wanted at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}, wanted 0 or more")
+        if self.start_ms % DAY_MS:
+            raise ConfigError(f"start_ms is {self.start_ms}, wanted a midnight in UTC")
+        if self.payload_format not in SPELLINGS:
+            raise ConfigError(
+                f"payload_format {self.payload_format!r}: there is no such one; there are {', '.join(SPELLINGS)}"
+            )
+        if not 0.0 <= self.invalid_share <= 1.0:
+            raise ConfigError(f"invalid_share is {self.invalid_share}, wanted a share in [0, 1]")
+        if not self.signal and any(d.kind == "concept" for d in self.drift):
+            raise ConfigError("drift concept: there is no signal that could change; simulate with a signal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """Transactions in the order of their event times, n of them.
+
+    columns: name -> (n,): float64 with nan missing, or object of str | None, under the data set's names.
+    event_time_ms: int64 (n,), whole seconds. labels: bool (n,).
+    probability: float64 (n,), the true probability of fraud, of which `labels` are one draw.
+    """
+
+    columns: Columns
+    event_time_ms: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.bool_]
+    probability: npt.NDArray[np.float64]
+
+
+def simulate(traffic: Traffic) -> Simulated:
+    """Draw the transactions.
+
+    Users, transactions, drift and labels draw from streams of their own: switching one thing leaves the rest as it was.
+
+    >>> simulate(Traffic(rows=3, seed=1)).columns["tipo_tc"].tolist()
+    ['Virtual', 'Virtual', 'Física']
+    """
+    users, rows, world, seen, fate, _ = streams(traffic)
+    columns = _transactions(traffic, _card_holders(traffic.users, np.random.default_rng(users)), rows)
+    columns = drifted(columns, traffic.drift, world, world=True)
+    columns = _with_derived_amounts(columns)
+    if traffic.signal:
+        probability = fraud_probability(columns)
+    else:
+        probability = np.full(traffic.rows, FRAUD_SHARE)
+    labels = np.random.default_rng(fate).random(traffic.rows) < probability
+    columns = dict(drifted(columns, traffic.drift, seen, world=False))
+    event_time_ms = columns.pop("event_time_ms")
+    for internal in ("concept", "discount"):
+        del columns[internal]
+    return Simulated(columns=columns, event_time_ms=event_time_ms, labels=labels, probability=probability)
+
+
+def streams(traffic: Traffic) -> list[np.random.SeedSequence]:
+    """Independent sources of randomness: users, rows, drift of the world, drift of what is seen, labels, spelling."""
+    return np.random.SeedSequence(traffic.seed).spawn(6)
+
+
+def _card_holders(n: int, rng: np.random.Generator) -> Columns:
+    return {
+        "genero": _level("genero", n, rng),
+        "ciudad": _level("ciudad", n, rng),
+        "linea_tc": rng.choice(np.array(LINEA_TC, float), n),
+        "interes_tc": rng.choice(np.array(INTERES_TC, float), n),
+        "is_prime": (rng.random(n) < PRIME_SHARE).astype(float),
+        "weight": rng.exponential(size=n),
+    }
+
+
+def _transactions(traffic: Traffic, holders: Columns, seed: np.random.SeedSequence) -> Columns:
+    n, rng = traffic.rows, np.random.default_rng(seed)
+    user = _who(n, holders["weight"], rng)
+    of_holder = {name: holders[name][user] for name in ("genero", "ciudad", "linea_tc", "interes_tc", "is_prime")}
+    # Evenly over the hours that have traffic, then day and hour of each: sorted, so that rows come in event order.
+    second = np.sort(rng.integers(0, traffic.days * len(HOURS) * 3600, n))
+    day, within = np.divmod(second, len(HOURS) * 3600)
+    since_midnight = within + HOURS[0] * 3600
+    return of_holder | {
+        "ID_USER": user,
+        "event_time_ms": traffic.start_ms + day * DAY_MS + since_midnight * 1000,
+        "hour": (since_midnight // 3600).astype(float),
+        "monto": np.maximum(np.round(rng.uniform(0, MAX_MONTO, n), 7), MIN_MONTO),
+        "discount": rng.choice(DISCOUNTS, n, p=DISCOUNT_SHARES),
+        "tipo_tc": _level("tipo_tc", n, rng),
+        "establecimiento": _level("establecimiento", n, rng),
+        "status_txn": _level("status_txn", n, rng),
+        "device_model": np.full(n, DEVICE_MODEL),
+        "device_score": rng.choice(np.array(DEVICE_SCORES, float), n),
+        "device_os": _level("device_os", n, rng),
+        "concept": np.zeros(n),
+    }
+
+
+def _who(n: int, weight: Array, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    # Everybody once, the rest by exponential weights: transactions per card holder are geometric, as in the real file.
+    everybody = rng.permutation(len(weight))[:n]
+    more = rng.choice(len(weight), n - len(everybody), p=weight / weight.sum())
+    return rng.permutation(np.concatenate([everybody, more]))
+
+
+def _level(name: str, n: int, rng: np.random.Generator) -> Array:
+    levels = np.array(list(LEVELS[name]), dtype=object)
+    return levels[rng.choice(len(levels), n, p=list(LEVELS[name].values()))]
+
+
+def _with_derived_amounts(columns: Columns) -> Columns:
+    monto = columns["monto"]
+    dcto = np.round(monto * columns["discount"], 7)
+    rate = np.where(columns["tipo_tc"] == "Virtual", CASHBACK["Virtual"], CASHBACK["Física"])
+    return {**columns, "dcto": dcto, "cashback": np.round((monto - dcto) * rate, 7)}
+
+
+def fraud_probability(columns: Columns) -> npt.NDArray[np.float64]:
+    """The planted signal: a logistic model with one interaction, 3 % fraud over the undrifted rules.
+
+    `concept` in [0, 1] turns it and leaves those 3 %: at ½ every coefficient is 0, at 1 each has the opposite sign.
+    """
+    monto = columns["monto"] / MAX_MONTO - 0.5
+    virtual = columns["tipo_tc"] == "Virtual"
+    night = columns["hour"] <= 6
+    margin = (
+        2.0 * monto
+        + 0.9 * virtual
+        + 1.0 * night
+        - 0.4 * (columns["device_score"] - 3)
+        + 0.7 * (columns["establecimiento"] == "MPago")
+        + 3.2 * virtual * monto
+    )
+    turned = np.interp(columns["concept"], TURNED, INTERCEPTS) + margin * (1 - 2 * columns["concept"])
+    return np.asarray(1 / (1 + np.exp(-turned)), dtype=np.float64)
+
+
+def attainable_auc(probability: npt.NDArray[np.float64]) -> float:
+    """The ROC AUC that nobody can beat in expectation: that of the true probability itself.
+
+    probability: shape (n,), in [0, 1]; every row counts p as fraud and 1 - p as none.
+    Raises ValueError when all are 0 or all are 1.
+
+    >>> attainable_auc(np.array([0.1, 0.1])), attainable_auc(np.array([0.0, 1.0]))
+    (0.5, 1.0)
+    """
+    levels, which = np.unique(probability, return_inverse=True)
+    fraud = np.bincount(which, probability, minlength=len(levels))
+    fine = np.bincount(which, 1 - probability, minlength=len(levels))
+    if not fraud.sum() or not fine.sum():
+        raise ValueError("an AUC needs some chance of fraud and some of none")
+    below = np.cumsum(fine) - fine / 2
+    return float((fraud * below).sum() / (fraud.sum() * fine.sum()))

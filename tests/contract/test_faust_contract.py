@@ -1,0 +1,175 @@
+"""Every Faust and aiokafka internal that stream_app/kafka/faust_transport.py rests on: an upgrade that moves one is
+named here.
+"""
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
+from aiokafka.util import commit_structure_validate
+from faust.app.base import App
+from faust.tables.recovery import Recovery
+from faust.transport.conductor import Conductor
+from faust.transport.consumer import Consumer, Fetcher
+from faust.transport.drivers import aiokafka as driver
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import Fetcher as PlainFetcher
+from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
+
+from schemas.configuration.settings import load
+from stream_app.kafka import faust_transport
+from stream_app.kafka.aiokafka_patch import _FetchedBatches, _PartitionRecords, install
+from stream_app.worker.composition_root import assigned_partitions, make_app
+
+MB = 1024 * 1024
+
+
+def source(thing: object) -> str:
+    return inspect.getsource(thing)  # type: ignore[arg-type]
+
+
+def test_the_pinned_releases_are_the_ones_that_were_read() -> None:
+    assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
+
+
+def test_the_fetcher_drains_through_the_method_we_override() -> None:
+    assert "consumer._drain_messages(self)" in source(Fetcher)
+
+
+def test_a_fetch_gives_records_by_partition_beside_the_active_ones() -> None:
+    assert list(inspect.signature(Consumer._wait_next_records).parameters) == ["self", "timeout"]
+    assert "return records, active_partitions" in source(Consumer._wait_next_records)
+
+
+def test_nothing_is_fetched_while_the_flow_is_suspended() -> None:
+    assert "if not self.consumer.flow_active:\n            return {}" in source(
+        driver.AIOKafkaConsumerThread._fetch_records
+    )
+
+
+def test_a_seek_goes_to_the_committed_offsets() -> None:
+    assert "await self.seek_to_committed()" in source(Consumer.perform_seek)
+
+
+def test_a_seek_passes_over_partitions_of_which_nothing_was_committed() -> None:
+    assert "if offset and offset > 0:" in source(AIOKafkaConsumer.seek_to_committed)
+    assert "read_offset.update" in source(Consumer.perform_seek)
+
+
+def test_a_resumed_assignment_is_sought_after_it_is_resumed_so_that_what_is_held_then_stays_held() -> None:
+    text = source(Recovery._resume_streams)
+    assert text.index("resume_partitions(") < text.index("perform_seek()") < text.index("resume_flow()")
+
+
+def test_without_a_reset_an_offset_that_does_not_fit_is_an_error_of_the_fetch() -> None:
+    text = source(fetcher.Fetcher)
+    assert "err = Errors.OffsetOutOfRangeError({tp: fetch_offset})" in text
+    assert "err = Errors.NoOffsetForPartitionError(tp)" in text
+    assert "res_or_error.check_raise()" in source(fetcher.Fetcher.fetched_records)
+    assert "elif tp_state.paused:" in text
+
+
+def test_a_position_is_known_of_each_assigned_partition() -> None:
+    assert {"has_valid_position", "position", "paused"} <= set(dir(TopicPartitionState))
+    assert "self.user_assignment" not in source(Assignment.state_value)
+
+
+def test_a_commit_carries_metadata_and_gives_it_back() -> None:
+    assert "offset, metadata = offset_and_metadata" in source(commit_structure_validate)
+    assert "OffsetAndMetadata(offset, metadata)" in source(GroupCoordinator._do_fetch_commit_offsets)
+
+
+@pytest.mark.parametrize("caller", [App._on_partitions_revoked, App._stop_consumer])
+def test_revocation_and_stop_suspend_the_flow_and_wait_for_what_is_held(caller: object) -> None:
+    text = source(caller)
+    assert text.index("stop_flow") < text.index("_consumer_wait_empty")
+
+
+def test_waiting_for_what_is_held_goes_through_wait_empty() -> None:
+    assert "await consumer.wait_empty()" in source(App._consumer_wait_empty)
+
+
+def test_the_generation_is_known_before_the_assignment_is_announced() -> None:
+    text = source(driver.ConsumerRebalanceListener.on_partitions_assigned)
+    assert text.index("consumer_generation_id = generation") < text.index("on_partitions_assigned(ensure_TPset")
+
+
+def test_a_topic_without_an_agent_is_subscribed_to() -> None:
+    assert "self._topic_name_index[topic].add(channel)" in source(Conductor._update_indices)
+    assert "return self._topic_name_index" in source(Conductor._update_indices)
+
+
+def test_our_scheme_gives_our_transport_with_an_idempotent_producer() -> None:
+    app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2"}))
+    assert isinstance(app.transport, faust_transport.RecordBatchTransport)
+    assert [url.port for url in app.transport.url] == [1, 2]
+    producer = app.transport.create_producer()
+    assert producer._settings_extra() == {"acks": "all", "enable_idempotence": True}
+    assert "**self._settings_extra()" in source(driver.Producer._new_producer)
+
+
+def test_the_producer_takes_whole_batches() -> None:
+    assert {"batch", "topic", "partition"} <= set(inspect.signature(AIOKafkaProducer.send_batch).parameters)
+    assert hasattr(AIOKafkaProducer, "create_batch")
+
+
+def test_the_isolation_level_is_read_when_the_consumer_starts_after_it_was_made() -> None:
+    assert "isolation_level=self._isolation_level" in source(AIOKafkaConsumer.start)
+    text = source(driver.AIOKafkaConsumerThread.on_start)
+    assert text.index("self._create_consumer(") < text.index("self._consumer.start()")
+    assert "return self._create_worker_consumer(transport)" in source(driver.AIOKafkaConsumerThread._create_consumer)
+    assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in source(
+        driver.Consumer._new_consumer_thread
+    )
+
+
+def test_aiokafka_unpacks_what_was_fetched_through_the_two_classes_we_replace() -> None:
+    text = source(AiokafkaFetcher._proc_fetch_request)
+    assert "records = MemoryRecords(part_data[-1])" in text
+    assert "partition_records = PartitionRecords(" in text
+    initial = source(PartitionRecords.__init__)
+    assert "self.next_fetch_offset = fetch_offset" in initial
+    assert "self._records_iterator = self._unpack_records()" in initial
+    unpacked = source(PartitionRecords._unpack_records)
+    for used in ("records = self._records", "records.has_next()", "records.next_batch()", "next_batch.validate_crc()"):
+        assert used in unpacked
+    # Asked for after the records were: a batch that is read in part says there where to go on.
+    assert unpacked.index("for record in next_batch") < unpacked.rindex(
+        "self.next_fetch_offset = next_batch.next_offset"
+    )
+
+
+def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    install({})
+    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (_FetchedBatches, _PartitionRecords)
+    assert issubclass(_PartitionRecords, PartitionRecords)
+
+
+def test_kafka_python_unpacks_what_was_fetched_through_the_class_we_replace() -> None:
+    assert "parsed_records = self.PartitionRecords(fetch_offset, tp, records," in source(
+        PlainFetcher._parse_fetched_data
+    )
+    assert "self._fetcher = Fetcher(" in source(KafkaConsumer.__init__)
+    assert "self._buffer = bytes_data" in source(PlainMemoryRecords.__init__)
+    initial = source(PlainFetcher.PartitionRecords.__init__)
+    assert "self._unpack_records(tp, records, key_deserializer, value_deserializer)" in initial
+    assert initial.index("self.next_fetch_offset = fetch_offset") < initial.index("self._unpack_records(")
+    unpacked = source(PlainFetcher.PartitionRecords._unpack_records)
+    for used in ("records.next_batch()", "batch.validate_crc()", "batch.has_producer_id()", "batch.leader_epoch"):
+        assert used in unpacked
+
+
+def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None:
+    # Faust's own property makes one when there is none, and unlocked: two threads would make two, and start one.
+    assert "if self._consumer is None:\n            self._consumer = self._new_consumer()" in source(App.consumer.fget)
+    app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}))
+    assert assigned_partitions(app, frozenset({"transactions"})) == []
+    assert app._consumer is None

@@ -1,0 +1,269 @@
+"""The documentation is true: its blocks run, its tables name what there is, and its reference is the code's own."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from docs.generate import FOLDER, reference
+from tamiz.dev_broker.embedded_broker import EmbeddedBroker
+from tamiz.doctor.topic_checks import NEEDED
+from tests.helpers.documents.doc_runner import PAGES, ROOT, Block, DocRunner, blocks, environment
+from tests.helpers.services.worker_process import free_port, wait_for
+
+DOCS = ROOT / "docs"
+FOLLOWED = ("tutorial.md", "produce.md", "consume.md", "subscribe.md", "data-set.md", "approve.md", "respond.md")
+# In README and elsewhere: what `make` does is what runs these tests, and the signature's check stands alone.
+ALONE = {"README.md": ("make ",), "notifications.md": ("import hashlib",)}
+BLOCKS = [block for page in PAGES for block in blocks(page) if block.language not in ("", "text")]  # those are drawings
+
+
+def section(page: str, heading: str) -> str:
+    return PAGES[page].read_text(encoding="utf-8").split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def first_column(text: str) -> list[str]:
+    return [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_is_run_or_says_that_it_is_an_illustration(block: Block) -> None:
+    alone = block.code.startswith(ALONE.get(block.page, ()) or "\0")
+    assert block.illustration or block.page in FOLLOWED or alone
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", "\n".join(b.code for b in BLOCKS), re.M))))
+def test_every_make_target_that_a_block_calls_exists(target: str) -> None:
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocRunner]:
+    """Somebody who has followed the tutorial to its end, and whose programs still run."""
+    folder = tmp_path_factory.mktemp("reader")
+    ports = {"web_port": free_port(), "dashboard_port": free_port(), "monitor_port": free_port()}
+    with EmbeddedBroker() as broker:
+        person = DocRunner(folder, broker.bootstrap_servers, environment(broker.bootstrap_servers, ports))
+        try:
+            for _ in person.follow("tutorial.md"):
+                pass
+            yield person
+            assert set(person.leave()) == {0}, person.logs()
+        finally:
+            person.leave()
+
+
+def state(person: DocRunner) -> dict[str, Any]:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{person.environment['TAMIZ_DASHBOARD_PORT']}/state", timeout=5
+    ) as page:
+        return dict(json.loads(page.read()))
+
+
+@pytest.mark.kafka
+def test_the_tutorial_leads_to_an_alert_on_the_page(reader: DocRunner) -> None:
+    wait_for(lambda: any("monto" in i["features"] for i in state(reader)["incidents"]), 60, reader.logs)
+    (moved,) = [i for i in state(reader)["incidents"] if "monto" in i["features"]]
+    assert moved["kind"] == "shift"
+    assert "cashback" in moved["features"], "what follows the amount joins its incident"
+
+
+@pytest.mark.kafka
+def test_the_examples_for_producers_consumers_and_subscribers_work(reader: DocRunner) -> None:
+    (sent,) = [out for _, out in reader.follow("produce.md")]
+    assert re.fullmatch(r"transactions-\d-\d+\n", sent)
+    read = {block.title: out for block, out in reader.follow("consume.md")}
+    lines = read["consume.py"].splitlines()
+    assert len([line for line in lines if line.startswith("shop-4711 ")]) == 1
+    assert len(lines) > 19_000
+    (heard,) = [out for _, out in reader.follow("subscribe.md")]
+    assert "shift incident" in heard
+    assert "█" in heard
+
+
+@pytest.mark.kafka
+def test_a_data_set_of_ones_own_is_declared_and_learned_from(reader: DocRunner) -> None:
+    (told,) = [out for block, out in reader.follow("data-set.md") if block.language == "sh"]
+    assert "shown skill" in told
+    assert (reader.folder / "decided.csv").read_text().count("\n") == 20_001
+
+
+@pytest.mark.kafka
+def test_a_person_decides_over_a_second_version(reader: DocRunner) -> None:
+    (history,) = [block for block in blocks("tutorial.md") if "tamiz train" in block.code]
+    reader.run(history._replace(code="tamiz train history.csv\n"))
+    told = "".join(out for _, out in reader.follow("approve.md"))
+    assert "version 2 is champion; before it, version 1" in told
+    assert "version 1 is champion again" in told
+    assert "version 2 is rejected" in told
+    assert (reader.folder / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.kafka
+def test_who_responds_to_an_alert_finds_what_the_page_promises(reader: DocRunner) -> None:
+    told = "".join(out for _, out in reader.follow("respond.md"))
+    assert "monto moved" in told
+    assert (reader.folder / "drift.html").stat().st_size > 10_000
+
+
+def test_every_code_of_a_dead_letter_stands_among_those_that_producers_may_get() -> None:
+    made = set()
+    rejecting = ("scoring/input/admission.py", "stream_app/decisions/handler.py", "tamiz/batch/batch_scoring.py")
+    for path in [
+        *(ROOT / "schemas").rglob("*.py"),
+        *(ROOT / "scoring").rglob("*.py"),
+        *(ROOT / name for name in rejecting),
+    ]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Fault", "value_parsing.Fault"):
+                made |= codes(node.args[0]) if node.args else set()
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
+                made |= codes(node.value)
+            if isinstance(node, ast.keyword) and node.arg == "code":
+                made |= codes(node.value)
+    told = re.findall(r"`([a-z0-9-]+)`", " ".join(first_column(section("produce.md", "When one is wrong"))))
+    assert set(told) == made
+
+
+def codes(value: ast.expr) -> set[str]:
+    """The texts that an expression may become."""
+    if isinstance(value, ast.IfExp):
+        return codes(value.body) | codes(value.orelse)
+    return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
+
+
+def test_every_alert_of_prometheus_has_its_line_for_whoever_is_called() -> None:
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
+    named = re.findall(r"`(Tamiz\w+)`", " ".join(first_column(section("respond.md", "Prometheus' alerts"))))
+    assert sorted(named) == sorted(rule["alert"] for group in rules["groups"] for rule in group["rules"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = PAGES[page].read_text(encoding="utf-8")
+    folders = "schemas|training|monitoring|stream_app|tamiz|tests|docs|benchmarks|chaos|deploy"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def tables(page: str) -> Iterator[list[list[str]]]:
+    """The rows of each table of a page, as cells."""
+    rows: list[list[str]] = []
+    for line in [*PAGES[page].read_text(encoding="utf-8").splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif rows:
+            yield rows
+            rows = []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_all_rows_of_a_table_have_as_many_cells_as_its_head(page: str) -> None:
+    assert [row for rows in tables(page) for row in rows if len(row) != len(rows[0])] == []
+
+
+def test_the_rights_that_the_page_lists_by_program_are_those_that_the_doctor_asks_for() -> None:
+    (rows,) = [rows for rows in tables("deployment.md") if rows[0][:3] == ["program", "`READ`", "`WRITE`"]]
+    listed = {
+        (topic, operation, row[0])
+        for row in rows[2:]
+        for operation, cell in zip(("READ", "WRITE"), row[1:3], strict=True)
+        for topic in re.findall(r"`([\w-]+)`", cell)
+    } | {(topic, "DESCRIBE", row[0]) for row in rows[2:] for topic in re.findall(r"`DESCRIBE` on `([\w-]+)`", row[3])}
+    asked = {
+        (topic, operation, program)
+        for topic, operations in NEEDED.items()
+        for operation, programs in operations.items()
+        for program in programs.split(", ")
+    }
+    assert listed == asked
+
+
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    functions = {(name, found) for name, text in sources.items() for found in re.findall(r"def (test_\w+)", text)}
+    text = PAGES["guarantees.md"].read_text(encoding="utf-8")
+    named = re.findall(r"(?:tests/)?\b(?:(test_\w+\.py)(?:::(test_\w+))?|(test_\w+))", text)
+    assert len(named) > 80
+    missing = [
+        (file, function, alone)
+        for file, function, alone in named
+        if (file and file not in sources)
+        or (function and (file, function) not in functions)
+        or (alone and alone not in {function for _, function in functions})
+    ]
+    assert missing == []
+
+
+def test_the_reference_is_what_the_code_says_today() -> None:
+    stale = [name for name, content in reference().items() if (FOLDER / name).read_text(encoding="utf-8") != content]
+    assert stale == [], "`make reference` writes them anew"
+
+
+def test_the_topics_are_an_asyncapi_document_by_its_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "asyncapi-3.0.json").read_text(encoding="utf-8"))
+    document = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(document)
+
+
+@pytest.mark.kafka
+def test_what_is_on_the_topics_is_as_the_published_schemas_have_it(reader: DocRunner) -> None:
+    schemas = json.loads((FOLDER / "records.schema.json").read_text(encoding="utf-8"))
+    asyncapi = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))["components"]["schemas"]
+    records = {"decisions": "Decision", "drift-panes": "PaneSnapshot", "drift-alerts": "DriftAlert"}
+    for topic, record in records.items():
+        schema = schemas | {"oneOf": [{"$ref": f"#/$defs/{record}"}]}
+        for value in some(reader, topic):
+            jsonschema.Draft202012Validator(schema).validate(value)
+    for value in some(reader, "transactions"):
+        jsonschema.Draft202012Validator(asyncapi["Transaction"]).validate(value)
+
+
+def some(reader: DocRunner, topic: str) -> list[Any]:
+    """The first records of a topic, broken ones aside."""
+    command = [
+        "tamiz",
+        "tail",
+        topic,
+        "--from-beginning",
+        "--limit",
+        "1" if topic == "drift-alerts" else "20",
+        "--json",
+    ]
+    done = subprocess.run(
+        command, env=reader.environment, cwd=reader.folder, capture_output=True, timeout=60, check=True
+    )
+    values = [json.loads(line).get("value") for line in done.stdout.splitlines()]
+    found = [value for value in values if (isinstance(value, dict) and "monto" in value) or topic != "transactions"]
+    assert found
+    return found
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    command = [Path(sys.executable).parent / "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}  # of its future
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    elsewhere = re.findall(r'(?:src|href)="(https?://(?!127\.0\.0\.1)[^"]+\.(?:js|css|woff2?))"', html)
+    assert elsewhere == [], "a page must not fetch anything from elsewhere"
+
+
+def test_coverage_is_written_where_sonarqube_is_told_to_look() -> None:
+    told = dict(
+        line.split("=", 1) for line in (ROOT / "sonar-project.properties").read_text().splitlines() if "=" in line
+    )
+    recipe = (ROOT / "Makefile").read_text().split("\ncoverage:", 1)[1].split("\n\n", 1)[0]
+    assert told["sonar.python.coverage.reportPaths"] in recipe
+    assert told["sonar.python.xunit.reportPath"] in recipe
+    assert [name for name in told["sonar.sources"].split(",") if f"--cov {name}" not in recipe] == []

@@ -1,0 +1,54 @@
+"""A fresh process that serves a bundle where only what serving needs is installed.
+
+python -m tests.helpers.bundles.minimal_imports BUNDLE < payloads > decisions
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import NamedTuple
+
+TRAININGS_OWN = frozenset(
+    ("training", "mlflow", "shap", "imblearn", "reportlab", "sweetviz", "matplotlib", "sklearn", "pandas", "pyarrow")
+)
+
+
+class NotInstalled(MetaPathFinder):
+    """As if training's dependencies were not there: XGBoost imports some of them where it finds them."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+        if fullname.partition(".")[0] in TRAININGS_OWN:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+        return None
+
+
+class StdinRecord(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def main() -> None:
+    sys.meta_path.insert(0, NotInstalled())
+    from monitoring.counting.monitored_model import MonitoredModel
+    from monitoring.drift.reference import load_reference
+    from schemas.dataset.declaration import load_dataset
+    from stream_app.decisions.handler import HandlerPolicy, handle
+
+    folder = Path(sys.argv[1])
+    load_reference(folder)
+    policy = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
+    records = [StdinRecord("t", 0, i, None, line.rstrip(b"\n")) for i, line in enumerate(sys.stdin.buffer)]
+    for out in handle(records, MonitoredModel.load(folder, 3), policy).decisions:
+        sys.stdout.buffer.write((out.value or b"") + b"\n")
+    if imported := sorted(TRAININGS_OWN & set(sys.modules)):
+        raise SystemExit(f"serving imported {', '.join(imported)}")
+
+
+if __name__ == "__main__":
+    main()

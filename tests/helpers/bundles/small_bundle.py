@@ -1,0 +1,63 @@
+"""A real, small model: one number, one category of three cities, and fraud that both explain."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.reference_profile import reference_profile
+from scoring.bundle.manifest import FeatureEncoding, Manifest
+from scoring.decision import OperatingPoints
+from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
+
+ENCODING = (
+    FeatureEncoding(name="monto", kind="number", mean=0.0),
+    FeatureEncoding(name="ciudad", kind="category", levels=tuple("abcdefgh")),
+)
+OTHER, MISSING = 8.0, 9.0
+
+
+@cache
+def history() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """4,000 rows: matrix and fraud. OTHER and MISSING do not occur."""
+    rng = np.random.default_rng(7)
+    amount, city = rng.normal(size=4000), rng.integers(0, 8, 4000)
+    odds = np.array([-2.0, 1.0, -1.0, 0.5, -3.0, 1.5, -0.5, 0.0])[city] + amount - 1
+    fraud = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(float)
+    return np.ascontiguousarray(np.c_[amount, city], dtype=np.float32), fraud
+
+
+def small_booster(config: FitConfig | None = None) -> xgb.Booster:
+    matrix, fraud = history()
+    learned, chosen = (Part(matrix=matrix[rows], fraud=fraud[rows]) for rows in (slice(3000), slice(3000, None)))
+    return fit(learned, chosen, ENCODING, config or FitConfig())
+
+
+def manifest_of(matrix: npt.NDArray[np.float32], booster: xgb.Booster) -> Manifest:
+    scores = predict(booster, matrix)
+    return Manifest(
+        model="small",
+        dataset="hand-made",
+        features=ENCODING,
+        points=OperatingPoints(review=0.5, decline=0.8),
+        profile=reference_profile(
+            ENCODING, {"monto": matrix[:3000, 0]}, matrix[:3000], scores[3000:], review=0.5, rejected=3
+        ),
+        golden=(),
+        rows=3000,
+        base_rate=float(history()[1][:3000].mean()),
+        trained_from_ms=0,
+        trained_until_ms=1,
+        data_sha256="none",
+        model_sha256="",
+    )
+
+
+def small_bundle(folder: Path) -> MonitoredModel:
+    matrix, _ = history()
+    booster = small_booster()
+    golden = golden_rows(ENCODING, matrix, predict(booster, matrix))
+    return write_bundle(folder, booster, manifest_of(matrix, booster), golden)

@@ -1,0 +1,180 @@
+"""A page in a process of its own, on a real broker and registry, and what is to be seen on it."""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka import KafkaProducer
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.drift.reference import load_reference
+from schemas.configuration.settings import Settings
+from schemas.records import Decision, PaneSnapshot, Reason
+from stream_app.decisions.handler import handle
+from stream_app.kafka.kafka_clients import client_config
+from tamiz.services.user_file import add_user
+from tests.helpers.services.worker_process import environment, settings_of_its_own, wait_for
+from tests.helpers.traffic.drift_simulation import PARTITIONS, POLICY, ROWS_A_DAY, records_of, traffic, watched
+from training.registry import mlflow_registry, version_transitions
+from training.registry.mlflow_registry import REPORT
+
+MODEL = "card-transactions"
+PDF = b"%PDF-1.4 a report\n"
+
+
+@dataclass
+class World:
+    """A running page, and the settings it runs with."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    settings: Settings
+    bundle: Path
+    token: str  # of ana, who may approve
+    reader_token: str  # of leo, who may read
+
+    def ask(self, page: str, *, token: str | None = "", form: dict[str, str] | None = None, **headers: str) -> Any:
+        """Status and body of an answer; a form is posted. token: empty for ana's, None for nobody's."""
+        token = self.token if token == "" else token
+        sent = headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        body = urllib.parse.urlencode(form).encode() if form is not None else None
+        try:
+            request = urllib.request.Request(self.url + page, body, sent)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self.ask("/state")[1]))
+
+    def another_version(self) -> int:
+        """Register one that has shown skill and waits for a person, with a report."""
+        folder = self.bundle.parent / "evaluation"
+        folder.mkdir(exist_ok=True)
+        tags = {"verdict": "skill", "verdict_summary": "it has shown skill"}
+        made = mlflow_registry.register(self.settings, self.bundle, report=folder, metrics={}, params={}, tags=tags)
+        (folder / REPORT).write_bytes(PDF)
+        mlflow_registry.attach(self.settings, made, folder / REPORT)
+        version_transitions.challenge(
+            self.settings, made, "awaiting-approval", f"version {made} is better, by proof", by="a training"
+        )
+        return made
+
+    def send(self, topic: str, *records: msgspec.Struct | bytes, partition: int = 0) -> None:
+        producer = KafkaProducer(**client_config(self.settings.bootstrap), acks="all")
+        try:
+            for record in records:
+                value = record if isinstance(record, bytes) else msgspec.json.encode(record)
+                producer.send(topic, value, key=MODEL.encode(), partition=partition)
+            producer.flush()
+        finally:
+            producer.close()
+
+    def transact(self, n: int) -> None:
+        """Transactions of which half lie on their topic before they are decided, as a worker decides them."""
+        records = records_of(traffic(days=1))[:n]
+        decided = handle(records, MonitoredModel.load(self.bundle, 1), POLICY)
+        producer = KafkaProducer(**client_config(self.settings.bootstrap), acks="all")
+        s = self.settings
+        try:
+            for r in records:
+                producer.send(s.transactions_topic, r.value, key=r.key, partition=r.partition)
+            producer.flush()
+            for out in decided.decisions:
+                producer.send(s.decisions_topic, out.value, key=out.key, headers=out.headers, partition=out.partition)
+            for out in decided.dead_letters:
+                producer.send(s.dead_letters_topic, out.value, key=out.key, headers=out.headers)
+            producer.flush()
+        finally:
+            producer.close()
+
+    def drift(self) -> None:
+        """What workers count and a monitor says of a day and a half, the last day of other amounts."""
+        said: list[PaneSnapshot] = []
+        records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_A_DAY // 2 :]
+        model, reference = MonitoredModel.load(self.bundle, 1), load_reference(self.bundle)
+        found = watched(records, model, reference, overhear=said.append)
+
+        def ours(record: Any) -> Any:
+            return msgspec.structs.replace(record, model=MODEL)
+
+        s = self.settings
+        self.send(s.drift_panes_topic, *(ours(snapshot) for snapshot in said))
+        self.send(s.drift_alerts_topic, *(ours(alert) for e in found for alert in e.alerts))
+        self.send(s.drift_reports_topic, *(ours(e.report) for e in found))
+
+
+def decided(name: str, outcome: str = "decline", text: str = "monto 912.3: multiplies the odds") -> Decision:
+    """A decision of version 1."""
+    reason = Reason(feature="monto", value=912.3, contribution=1.2, text=text)
+    return msgspec.convert(
+        {
+            "decision_id": name,
+            "transaction_id": name,
+            "score": 0.97,
+            "outcome": outcome,
+            "threshold": 0.6,
+            "reasons": [msgspec.to_builtins(reason)],
+            "model": MODEL,
+            "model_version": 1,
+            "event_time_ms": 0,
+        },
+        Decision,
+    )
+
+
+@contextlib.contextmanager
+def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[World]:
+    """Start `tamiz dashboard` on topics of its own and a copy of a registry; leave none behind."""
+    (folder / "state").mkdir()
+    shutil.copy(skilled.state_dir / "mlflow.db", folder / "state")
+    users = folder / "web-users"
+    tokens = [add_user(users, name, [role]) for name, role in (("ana", "approve"), ("leo", "read"))]
+    settings = settings_of_its_own(
+        bootstrap,
+        folder / "state",
+        partitions=PARTITIONS,
+        web_users_file=users,
+        dashboard_port=0,
+        registry_poll_seconds=1,
+    )
+    bundle = mlflow_registry.download_bundle(skilled, 1, folder / "bundle")
+    log = folder / "dashboard.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", "dashboard"],
+            env=environment(settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    try:
+
+        def address() -> str | None:
+            assert process.poll() is None, log.read_text()[-6000:]
+            found = re.search(r"the page is at (http://\S+)/", log.read_text())
+            return found[1] if found else None
+
+        wait_for(address, 120, log.read_text)
+        world = World(address() or "", process, settings, bundle, *tokens)
+        wait_for(lambda: world.state()["away"] is None, 120, lambda: str(world.state()))
+        yield world
+        process.terminate()
+        assert process.wait(120) == 0, log.read_text()[-6000:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

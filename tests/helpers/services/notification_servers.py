@@ -1,0 +1,141 @@
+"""Real servers on loopback that take notifications, and say what they got."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+
+class Request(NamedTuple):
+    """What came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class HttpReceiver:
+    """Takes every POST; answers as it is told to, 200 when it is told nothing."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answers: deque[tuple[int, dict[str, str]]] = deque()
+        self.usually = 200
+        receiver = self
+
+        class NotificationHandler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                code, headers = receiver.answers.popleft() if receiver.answers else (receiver.usually, {})
+                receiver.requests.append(Request(self.path, dict(self.headers), body))
+                self.send_response(code)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), NotificationHandler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextlib.contextmanager
+def http_receiver() -> Iterator[HttpReceiver]:
+    receiver = HttpReceiver()
+    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.server.shutdown()
+        thread.join()
+        receiver.server.server_close()
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """A port of loopback at which nobody listens, and nobody else can begin to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+class MailReceiver:
+    """Takes every mail; refuses receivers as it is told to."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.mails: list[EmailMessage] = []
+        self.to: list[list[str]] = []
+        self.refusals: deque[str] = deque()
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.refusals:
+            return self.refusals.popleft()
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        content = envelope.content
+        assert isinstance(content, bytes)
+        mail = message_from_bytes(content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.to.append(list(envelope.rcpt_tos))
+        self.mails.append(mail)
+        return "250 taken"
+
+
+@contextlib.contextmanager
+def mail_receiver(
+    tls: ssl.SSLContext | None = None, *, from_the_start: bool = False, login: tuple[str, str] | None = None
+) -> Iterator[MailReceiver]:
+    """tls: to offer STARTTLS with, or to speak `from_the_start`. login: name and password to ask for."""
+    receiver = MailReceiver()
+
+    def admitted(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+        assert isinstance(given, LoginPassword)
+        return AuthResult(success=(given.login.decode(), given.password.decode()) == login, handled=False)
+
+    def conversation() -> SMTP:
+        return SMTP(
+            receiver,
+            hostname="127.0.0.1",
+            tls_context=None if from_the_start else tls,
+            require_starttls=tls is not None and not from_the_start,
+            authenticator=admitted,
+            auth_required=login is not None and not from_the_start,  # it does not see that TLS is there already
+            auth_require_tls=not from_the_start,
+        )
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(conversation, "127.0.0.1", 0, ssl=tls if from_the_start else None)
+        receiver.port = server.sockets[0].getsockname()[1]
+        async with server:
+            started.set()
+            while not over.is_set():
+                await asyncio.sleep(0.02)
+        while len(asyncio.all_tasks()) > 1:  # conversations that are just ending
+            await asyncio.sleep(0.02)
+
+    started, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert started.wait(60)
+        yield receiver
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,141 @@
+"""A worker's pages and the live page, listening in this process without a broker, and requests as bytes."""
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from schemas.configuration.settings import Settings
+from schemas.errors import ModelUnavailableError
+from stream_app.dashboard.messages import PromotionReply
+from stream_app.dashboard.registry_poller import Registry
+from stream_app.dashboard.server import Dashboard
+from stream_app.web.health_server import HealthServer, Readiness
+from stream_app.web.web_auth import authenticator
+from tamiz.services.user_file import add_user
+
+NAMES = {"reader": "read", "ana": "approve", "prometheus": "scrape"}
+READY = Readiness(ready=True, waiting_for=(), model="m", model_version=1, forced=False, partitions=(0,))
+
+
+@dataclass
+class Servers:
+    """Ports, tokens by user, and what was approved: version, reason, actor."""
+
+    worker: int
+    dashboard: int
+    tokens: dict[str, str]
+    users_file: Path
+    approved: list[tuple[int, str, str]]
+
+
+class HttpAnswer(msgspec.Struct, frozen=True):
+    """What came back; status 0: nothing."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def users_file(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A file with one user for each role, and their tokens."""
+    path = folder / "web-users"
+    return path, {name: add_user(path, name, [role]) for name, role in NAMES.items()}
+
+
+@contextlib.contextmanager
+def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Iterator[Servers]:
+    """Both servers, on a loop of a thread. asks: with users; without, everybody on loopback may do everything."""
+    path, tokens = users_file(folder) if asks else (folder / "none", {})
+    settings = Settings(bootstrap_servers="127.0.0.1:1", web_users_file=path if asks else None, **changes)
+    approved: list[tuple[int, str, str]] = []
+
+    def approve(version: int, reason: str, actor: str) -> PromotionReply:
+        approved.append((version, reason, actor))
+        return PromotionReply(version=version, change="promoted", by=actor, warning=None)
+
+    def away(*_: Any) -> Any:
+        raise ModelUnavailableError("there is no registry here")
+
+    registry = Registry(reference=away, waiting=lambda: [], report=away, approve=approve, reject=approve)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+    pages = HealthServer(
+        alive=lambda: True, readiness=lambda: READY, registry=CollectorRegistry(), auth=authenticator(settings)
+    )
+
+    async def start() -> tuple[Dashboard, int, int]:
+        page = Dashboard(settings, registry, authenticator(settings))
+        return page, await pages.start("127.0.0.1", 0), await page.start("127.0.0.1", 0)
+
+    page, worker, dashboard = run(start())
+    try:
+        yield Servers(worker, dashboard, tokens, path, approved)
+    finally:
+        run(page.stop())
+        run(pages.stop())
+        run(_end_of_tasks())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end_of_tasks() -> None:
+    """End what a server still reads of requests that never became whole: a closed loop would drop it, and log that."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def request(method: str, path: str, headers: dict[str, str | bytes] | None = None, body: bytes = b"") -> bytes:
+    """A request as it travels; a form where there is a body."""
+    lines = {"Host": "localhost", "Connection": "close"} | (headers or {})
+    if method == "POST":
+        lines = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))} | lines
+    coded = b"".join(
+        name.encode() + b": " + (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
+        for name, value in lines.items()
+    )
+    return f"{method} {path} HTTP/1.1\r\n".encode() + coded + b"\r\n" + body
+
+
+def send(port: int, raw: bytes, idle_s: float = 5.0) -> HttpAnswer:
+    """What a server answers to bytes, until it closes, its answer is whole, or nothing came for `idle_s`."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=idle_s) as connection, contextlib.suppress(OSError):
+        connection.sendall(raw)
+        while not _whole(received) and (part := connection.recv(65536)):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return HttpAnswer(int(status.split()[1]) if status.startswith("HTTP/") else 0, headers, body)
+
+
+def _whole(received: bytes) -> bool:
+    head, found, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return bool(found) and length is not None and len(body) >= int(length[1])
+
+
+def ask(port: int, method: str, path: str, token: str | None = None, body: bytes = b"", **headers: str) -> HttpAnswer:
+    """What a server answers to a request; underscores in the names of headers are hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = named | ({"Authorization": f"Bearer {token}"} if token else {})
+    if method == "POST":
+        sent = {"Origin": "http://localhost"} | sent
+    return send(port, request(method, path, {**sent}, body))

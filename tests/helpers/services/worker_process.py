@@ -1,0 +1,187 @@
+"""Workers as processes of their own, as they run in production."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import NewPartitions
+
+from schemas.configuration.settings import Settings, as_environment, load
+from schemas.topics import table
+from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
+
+
+@dataclass
+class WorkerProcess:
+    """A running `tamiz worker`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def get(self, page: str) -> tuple[int, str]:
+        """Status and body of one of its pages."""
+        try:
+            with urllib.request.urlopen(self.url + page, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def readiness(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.get("/readyz")[1]))
+        except OSError:
+            return {"ready": False}
+
+    def wait_until_ready(self, seconds: float = 120.0) -> None:
+        wait_for(lambda: self.readiness()["ready"] or self.process.poll() is not None, seconds, self.tail)
+        assert self.process.poll() is None, self.tail()
+
+    def stop(self, signal_number: int = signal.SIGTERM, seconds: float = 120.0) -> int:
+        """Signal it and wait for its end; the exit code."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(seconds)
+
+    def tail(self) -> str:
+        return self.log.read_text()[-6000:]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as a child's environment, and nothing of ours else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
+    return kept | as_environment(settings)
+
+
+@contextlib.contextmanager
+def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
+    """A `tamiz COMMAND` beside the worker, as a process; its log. Ends it, which must succeed."""
+    log = folder / f"{command}-{uuid4().hex[:8]}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", command],
+            env=environment(settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    try:
+        yield log
+        process.terminate()
+        assert process.wait(120) == 0, log.read_text()[-6000:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def running_worker(
+    settings: Settings, folder: Path, extra: Mapping[str, str] | None = None, *, until_ready: bool = True
+) -> Iterator[WorkerProcess]:
+    """Start a worker, wait until it is ready (if it is to be), and leave none behind."""
+    port = free_port()
+    settings = msgspec.structs.replace(settings, web_port=port)
+    log = folder / f"worker-{uuid4().hex[:8]}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamiz", "worker"],
+            env=environment(settings) | dict(extra or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    worker = WorkerProcess(process, f"http://127.0.0.1:{port}", log)
+    try:
+        if until_ready:
+            worker.wait_until_ready()
+        yield worker
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2, **changes: Any) -> Settings:
+    """Settings with topics and group of a test's own, the topics made."""
+    mark = uuid4().hex[:8]
+    base = load({})
+    names = {f: f"{getattr(base, f)}-{mark}" for f in base.__struct_fields__ if f.endswith("_topic")}
+    settings = msgspec.structs.replace(
+        base,
+        bootstrap_servers=bootstrap,
+        state_dir=state_dir,
+        consumer_group=f"tamiz-{mark}",
+        partitions=partitions,
+        monitor_port=0,
+        **(names | changes),
+    )
+    create_topics(bootstrap, table(settings), settings.replication_factor)
+    return settings
+
+
+def add_partition(settings: Settings, topic: str) -> None:
+    """Give a topic of one partition a second one."""
+    with admin(settings.bootstrap) as client:
+        client.create_partitions({topic: NewPartitions(2)})
+
+
+def make_anew(settings: Settings, topic: str) -> None:
+    """Delete a topic and create it again, as it was declared: another incarnation, its offsets from zero."""
+    before = topic_ids(settings.bootstrap, [topic])
+    with admin(settings.bootstrap) as client:
+        client.delete_topics([topic])
+    wait_for(lambda: not topic_ids(settings.bootstrap, [topic]), 30)
+    wait_for(
+        lambda: create_topics(settings.bootstrap, [t for t in table(settings) if t.name == topic], 1) == [topic], 30
+    )
+    assert topic_ids(settings.bootstrap, [topic]) != before
+
+
+def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float = 120.0) -> list[Any]:
+    """Every record of a topic, waiting until there are `at_least` so many; in partition order."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        records: list[Any] = []
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for batch in consumer.poll(timeout_ms=500).values():
+                records.extend(batch)
+            ends = consumer.end_offsets(partitions)
+            if len(records) >= at_least and all(consumer.position(p) >= ends[p] for p in partitions):
+                break
+        assert len(records) >= at_least, f"{topic}: {len(records)} of {at_least} records within {seconds} s"
+        return sorted(records, key=lambda r: (r.partition, r.offset))
+    finally:
+        consumer.close()
+
+
+def wait_for(condition: Any, seconds: float, explain: Any = str) -> None:
+    """Poll until true; fail with an explanation."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {explain()}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,130 @@
+"""Traffic from payload to evaluation without Kafka: handled, counted and watched as worker and monitor do it."""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.pane_codec import to_records
+from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.drift.context import AlertContext
+from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
+from monitoring.drift.reference import DriftReference
+from schemas.dataset.declaration import load_dataset
+from schemas.records import Decision, DriftAlert, PaneSnapshot, RetrainRequest
+from stream_app.decisions.handler import HandlerPolicy, handle
+from tamiz.simulation.drift_injection import KINDS, InjectedDrift
+from tamiz.simulation.payload_formats import payloads
+from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+
+PARTITIONS = 4
+GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS
+POLICY = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
+FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the history of the fixture `skilled`
+ROWS_A_DAY = 690
+SHIFT_DAY = 4
+SHIFT_MS = FIRST_DAY_MS + SHIFT_DAY * DAY_MS
+
+
+class SimulatedRecord(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def traffic(kind: str | None = None, strength: float | None = None, days: int = 8, seed: int = 2) -> Traffic:
+    """Days after the history, with a drift planted at `SHIFT_MS` or none."""
+    drift = ()
+    if kind is not None:
+        of = KINDS[kind]
+        feature = (*of.features, None)[0]
+        drift = (InjectedDrift(kind=kind, at_ms=SHIFT_MS, strength=strength or of.default, feature=feature),)
+    return Traffic(
+        rows=days * ROWS_A_DAY,
+        seed=seed,
+        signal=True,
+        payload_format="mixed",
+        start_ms=FIRST_DAY_MS,
+        days=days,
+        drift=drift,
+    )
+
+
+def records_of(traffic: Traffic) -> list[SimulatedRecord]:
+    """As they lie on the topic, in the order they were sent."""
+    ends = [0] * PARTITIONS
+    found = []
+    for keys, values in payloads(traffic, simulate(traffic)):
+        for key, value in zip(keys, values, strict=True):
+            partition = sum(key or b"") % PARTITIONS
+            found.append(SimulatedRecord("transactions", partition, ends[partition], key or b"", value))
+            ends[partition] += 1
+    return found
+
+
+def watched(
+    records: list[SimulatedRecord],
+    model: MonitoredModel,
+    reference: DriftReference,
+    *,
+    workers: int = 1,
+    seed: int | None = None,
+    policy: DriftMonitorPolicy | None = None,
+    overhear: Callable[[PaneSnapshot], None] = lambda snapshot: None,
+) -> list[DriftEvaluation]:
+    """Every evaluation of the traffic. workers: that share the partitions; seed: batches of any size, else of 400.
+
+    overhear: is told every snapshot.
+    """
+    chance = random.Random(seed)
+    watch = DriftMonitor(
+        reference,
+        model="m",
+        model_version=1,
+        partitions=PARTITIONS,
+        grace_ms=GRACE_MS,
+        idle_ms=IDLE_MS,
+        policy=policy,
+    )
+    around = AlertContext()
+    folds = [PartitionPanes(model.bins, p, GRACE_MS) for p in range(PARTITIONS)]
+    found: list[DriftEvaluation] = []
+    at = 0
+    while at < len(records):
+        size = 400 if seed is None else chance.randint(1, 400)
+        batch = records[at : at + size]
+        at += size
+        for worker in range(workers):
+            mine = [r for r in batch if r.partition % workers == worker]
+            if not mine:
+                continue
+            handled = handle(mine, model, POLICY)
+            for out in handled.decisions:
+                around.decided(out.key, msgspec.json.decode(out.value or b"", type=Decision))
+            assert handled.coded is not None
+            for p in {r.partition for r in mine}:
+                rows = np.array([i for i, r in enumerate(mine) if r.partition == p])
+                folds[p].observe(
+                    handled.coded.codes[rows],
+                    handled.coded.event_times_ms[rows],
+                    np.array([mine[i].offset for i in rows]),
+                )
+                counted = folds[p].snapshot()
+                for _, snapshot in to_records(counted, model="m", model_version=1, layout=model.bins.digest):
+                    overhear(snapshot)
+                    found += watch.take(snapshot, around)
+    return found
+
+
+def alerts_of(evaluations: list[DriftEvaluation]) -> list[DriftAlert]:
+    return [a for e in evaluations for a in e.alerts]
+
+
+def requests_of(evaluations: list[DriftEvaluation]) -> list[RetrainRequest]:
+    return [e.request for e in evaluations if e.request is not None]

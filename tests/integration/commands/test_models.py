@@ -1,0 +1,169 @@
+"""`tamiz models`: a person moves versions, sees what was moved, and whoever listens on `model-events` hears of it."""
+
+import json
+import os
+import pwd
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from schemas.configuration.settings import Settings, load
+from schemas.errors import BrokerError
+from schemas.records import ModelEvent, RetrainRequest
+from schemas.security.actor import MAX_LENGTH, os_actor
+from schemas.topics import table
+from stream_app.kafka.topic_admin import create_topics
+from stream_app.kafka.topic_reader import read_to_end
+from tamiz.main import app
+from tamiz.services.retrainer_service import trained_by
+from tests.conftest import Kafka
+from tests.helpers.bundles.small_bundle import small_bundle
+from training.registry import mlflow_registry, version_transitions
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Two versions that have shown skill; the first is champion, the second waits for a person."""
+    settings = Settings(state_dir=tmp_path / "state", model_name="small", bootstrap_servers=NOBODY)
+    small_bundle(tmp_path / "bundle")
+    (tmp_path / "evaluation").mkdir()
+    for _ in range(2):
+        mlflow_registry.register(
+            settings,
+            tmp_path / "bundle",
+            report=tmp_path / "evaluation",
+            metrics={},
+            params={},
+            tags={"verdict": "skill"},
+        )
+    version_transitions.promote(settings, 1, "there is no other [yet]")
+    version_transitions.challenge(settings, 2, "awaiting-approval", "it is better")
+    return settings
+
+
+def runner(settings: Settings, **more: str) -> CliRunner:
+    env = {"TAMIZ_STATE_DIR": str(settings.state_dir), "TAMIZ_MODEL_NAME": settings.model_name, "COLUMNS": "200"}
+    return CliRunner(env={**env, "TAMIZ_BOOTSTRAP_SERVERS": NOBODY, "MLFLOW_TRACKING_URI": None, **more})
+
+
+def test_people_see_who_decides_and_who_waits(settings: Settings) -> None:
+    told = runner(settings).invoke(app, ["models", "list"])
+    assert told.exit_code == 0
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in told.stdout.splitlines() if "│" in line]
+    assert cells == [["2", "challenger"], ["1", "champion"]]
+    told = runner(settings).invoke(app, ["models", "history"])
+    lines = [line.strip() for line in told.stdout.splitlines()]
+    assert [lines[1], lines[3]] == ["there is no other [yet]", "it is better"]
+    assert "version 2 awaiting-approval by" in lines[2]
+
+
+def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(settings: Settings) -> None:
+    twice = runner(settings).invoke(app, ["models", "promote", "1", "--reason", "we agree"])
+    assert "is champion already" in str(twice.exception)
+    told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert told.exit_code == 0
+    assert "version 2 is champion; before it, version 1" in told.stdout
+    assert len(told.stderr.splitlines()) == 1
+    assert NOBODY in told.stderr
+    assert mlflow_registry.champion(settings) == 2
+
+
+def test_a_move_is_by_the_user_of_the_process_whatever_the_environment_says(settings: Settings) -> None:
+    forged = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "HOSTNAME"), "mallory")
+    said = runner(settings, **forged).invoke(app, ["models", "reject", "2", "--reason", "no", "--json"])
+    by = msgspec.json.decode(said.stdout)["by"]
+    assert by == os_actor()
+    assert (by.split("@")[0], "mallory" in by) == (f"os:{pwd.getpwuid(os.getuid()).pw_name}", False)
+
+
+def test_machines_read_versions_history_and_moves(settings: Settings) -> None:
+    def run(*arguments: str) -> Any:
+        return json.loads(runner(settings).invoke(app, ["models", *arguments, "--json"]).stdout)
+
+    assert [(v["version"], v["status"]) for v in run("list")] == [(2, "challenger"), (1, "champion")]
+    assert run("reject", "2", "--reason", "it is not")["change"] == "rejected"
+    assert [(m["version"], m["change"]) for m in run("history")] == [
+        (1, "promoted"),
+        (2, "awaiting-approval"),
+        (2, "rejected"),
+    ]
+
+
+def test_a_model_that_was_never_trained_has_no_versions(tmp_path: Path) -> None:
+    empty = runner(Settings(state_dir=tmp_path, model_name="small"))
+    assert "no version is registered yet" in empty.invoke(app, ["models", "list"]).stdout
+    assert "nothing has moved yet" in empty.invoke(app, ["models", "history"]).stdout
+
+
+@pytest.mark.kafka
+def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka) -> None:
+    topic = f"model-events-{uuid.uuid4()}"
+    names = load({"TAMIZ_MODEL_EVENTS_TOPIC": topic, "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers})
+    people = runner(settings, TAMIZ_MODEL_EVENTS_TOPIC=topic, TAMIZ_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    unheard = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert (unheard.exit_code, f"{topic} was not told" in unheard.stderr) == (0, True)
+    create_topics(names.bootstrap, [t for t in table(names) if t.role == "model-events"], 1)
+    for arguments in (["rollback", "--reason", "it alerts on all"], ["reject", "2", "--reason", "never again"]):
+        told = people.invoke(app, ["models", *arguments])
+        assert (told.exit_code, told.stderr) == (0, "")
+    records = [r for batch in read_to_end(names.bootstrap, topic) for r in batch]
+    events = [msgspec.json.decode(r.value or b"", type=ModelEvent) for r in records]
+    assert [(e.model_version, e.change, e.reason) for e in events] == [
+        (1, "rolled-back", "it alerts on all"),
+        (2, "rejected", "never again"),
+    ]
+    assert {r.key for r in records} == {b"small"}
+
+
+@pytest.mark.kafka
+def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
+    names = {
+        "TAMIZ_RETRAIN_REQUESTS_TOPIC": f"retrain-requests-{uuid.uuid4()}",
+        "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+    }
+    topic = next(t for t in table(load(names)) if t.role == "retrain-requests")
+    create_topics(kafka.bootstrap_servers, [topic], 1)
+    told = runner(settings, **names).invoke(app, ["retrain", "--reason", "a new season"])
+    assert told.exit_code == 0, told.output
+    [record] = [r for batch in read_to_end(kafka.bootstrap_servers, topic.name) for r in batch]
+    asked = msgspec.json.decode(record.value or b"", type=RetrainRequest)
+    assert (record.key, asked.model_version, asked.cause, asked.reason) == (b"small", 1, "by-hand", "a new season")
+    assert asked.correlation_id in told.stdout
+
+
+def test_asking_nobody_for_a_training_is_an_error(settings: Settings, tmp_path: Path) -> None:
+    unheard = runner(settings).invoke(app, ["retrain", "--reason", "a new season"])
+    assert isinstance(unheard.exception, BrokerError)
+    nothing = runner(Settings(state_dir=tmp_path / "empty", model_name="small")).invoke(
+        app, ["retrain", "--reason", "why"]
+    )
+    assert "tamiz train FILE" in str(nothing.exception)
+
+
+def test_the_history_names_who_asked_for_a_training_whatever_the_request_says(settings: Settings) -> None:
+    for version, by in enumerate(("os:ana@laptop", "\x1b[2J[/nope]\n\u202e" + "x" * 480), 1):
+        asked = {
+            "correlation_id": "l",
+            "model": "small",
+            "model_version": 1,
+            "cause": "by-hand",
+            "features": [],
+            "by": by,
+        }
+        times = {"reason": "why", "from_ms": 0, "until_ms": 1, "requested_at_ms": 1}
+        request = msgspec.convert({**asked, **times}, RetrainRequest)
+        version_transitions.promote(settings, version, "it is better", by=trained_by(request))
+    made = [m.by for m in version_transitions.history(settings)][-2:]
+    assert made[0] == "tamiz retrainer for os:ana@laptop"
+    assert made[1].startswith(r"tamiz retrainer for \x1b[2J[/nope]\n\u202exxx")
+    assert (len(made[1]), made[1].isprintable()) == (MAX_LENGTH, True)
+    shown = runner(settings).invoke(app, ["models", "history"]).stdout
+    assert " by tamiz retrainer for os:ana@laptop" in shown
+    assert "\x1b" not in shown
+    assert trained_by(msgspec.structs.replace(request, by=None)) == "tamiz retrainer"

@@ -1,0 +1,396 @@
+import asyncio
+import hashlib
+import json
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+from typer.testing import CliRunner
+
+from schemas.configuration.settings import Settings, as_environment, load
+from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.errors import BrokerError
+from schemas.records import Redrive, Rejection
+from schemas.topics import table
+from schemas.transaction_ids import TRANSACTION_ID_HEADER, transaction_id
+from stream_app.decisions import dead_letters
+from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
+from stream_app.kafka.topic_reader import read_to_end
+from stream_app.redrive import redrive as redriving
+from stream_app.redrive.redrive import redrive
+from stream_app.redrive.redrive_plan import REDRIVEN_FROM, Letter, plan
+from tamiz.main import app
+from tests.helpers.services.worker_process import make_anew
+
+MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
+BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
+TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
+
+
+@pytest.fixture(scope="module")
+def card() -> Dataset:
+    return load_dataset("card_transactions")
+
+
+# ---------------------------------------------------------------------------------------------- what is to be sent
+
+
+def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", value=MENDED):
+    about = dead_letters.DeadLetter("t", 0, origin, "g", transaction, "bad-number", "monto", "mil", "a number")
+    return Letter(f"dead-0-{offset}", about, b"7", value, [])
+
+
+def places(card, letters, went_back, replacements=None) -> list[str]:
+    chosen = plan(letters, went_back, card, max_payload_bytes=65_536, replacements=replacements or {})
+    return [sent.place for sent in chosen.back]
+
+
+def test_a_mended_dead_letter_goes_back_and_is_remembered(card):
+    went_back: set[tuple[str, str]] = set()
+    assert places(card, [letter(0)], went_back) == ["dead-0-0"]
+    assert places(card, [letter(0)], went_back) == []
+
+
+def test_a_broken_one_stays(card):
+    chosen = plan([letter(0, value=BROKEN)], set(), card, max_payload_bytes=65_536, replacements={})
+    assert chosen.back == []
+    assert [rejection.field for _, rejection in chosen.broken] == ["monto"]
+
+
+def test_a_person_can_replace_a_payload(card):
+    assert places(card, [letter(0, value=BROKEN)], set(), {"t-0-1": MENDED}) == ["dead-0-0"]
+
+
+#  transactions-0   1            8 (sent back from dead-0-0; fails again)
+#  dead-0             0  1         2  3
+#                     D  D again   E  E again
+def test_a_transaction_written_twice_as_a_dead_letter_goes_back_once(card):
+    assert places(card, [letter(0), letter(1)], set()) == ["dead-0-0"]
+
+
+def test_one_that_failed_again_may_be_sent_again_and_then_no_more(card):
+    again = [letter(0), letter(1), *(letter(n, origin=8) for n in (2, 3))]
+    went_back = {("t-0-1", "t-0-1")}
+    assert places(card, again, went_back) == ["dead-0-2"]
+    assert places(card, again, went_back) == []
+
+
+def test_of_two_payloads_under_one_id_both_go_back_once(card):
+    went_back: set[tuple[str, str]] = set()
+    both = [letter(n, origin=n, transaction="pay-17") for n in (4, 5, 5)]
+    assert places(card, both, went_back) == ["dead-0-4", "dead-0-5"]
+    assert places(card, both, went_back) == []
+
+
+# --------------------------------------------------------------------------------------------- on the real broker
+
+
+@pytest.fixture
+def settings(kafka) -> Settings:
+    own = uuid.uuid4().hex[:8]
+    here = load(
+        {
+            "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "TAMIZ_TRANSACTIONS_TOPIC": f"transactions-{own}",
+            "TAMIZ_DEAD_LETTERS_TOPIC": f"dead-letters-{own}",
+            "TAMIZ_REDRIVES_TOPIC": f"redrives-{own}",
+            "TAMIZ_PARTITIONS": "2",
+        }
+    )
+    roles = {"transactions", "dead-letters", "redrives"}
+    create_topics(here.bootstrap, [t for t in table(here) if t.role in roles], 1)
+    return here
+
+
+class Consumed:
+    """What the worker consumed, as its dead letters tell it."""
+
+    def __init__(self, settings: Settings, offset: int) -> None:
+        self.topic, self.partition, self.offset = settings.transactions_topic, 1, offset
+        self.headers = [TRACE]
+
+
+def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -> None:
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    try:
+        for offset, value in letters:
+            origin = Consumed(settings, offset)
+            ours = dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}")
+            headers = dead_letters.fitted(b"7", value, ours, origin.headers, 1_000_000).headers
+            producer.send(settings.dead_letters_topic, key=b"7", value=value, headers=headers, partition=1).get(30)
+    finally:
+        producer.close()
+
+
+def everything(settings: Settings, topic: str) -> list[Any]:
+    return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
+
+
+def uncommitted_too(settings: Settings, topic: str) -> int:
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
+        return sum(consumer.end_offsets(partitions).values())
+    finally:
+        consumer.close()
+
+
+@pytest.mark.kafka
+def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
+    write_dead_letters(settings, (0, MENDED), (1, BROKEN), (2, None), (0, MENDED))
+    first, second = redrive(settings, card), redrive(settings, card)
+    assert (first.sent_back, first.went_before, sum(first.broken.values())) == (1, 1, 2)
+    assert (second.sent_back, second.went_before, sum(second.broken.values())) == (0, 2, 2)
+    (back,) = everything(settings, settings.transactions_topic)
+    assert (back.key, back.value, back.partition) == (b"7", MENDED, 1)
+    topic_id = topic_ids(settings.bootstrap, [settings.dead_letters_topic])[settings.dead_letters_topic]
+    dead_letter = f"{settings.dead_letters_topic}-1-0@{topic_id[:8]}"
+    assert dict(back.headers) == {
+        TRACE[0]: TRACE[1],
+        TRANSACTION_ID_HEADER: f"{settings.transactions_topic}-1-0".encode(),
+        REDRIVEN_FROM: dead_letter.encode(),
+    }
+    (marker,) = everything(settings, settings.redrives_topic)
+    assert msgspec.json.decode(marker.value, type=Redrive).dead_letter == dead_letter
+
+
+@pytest.mark.kafka
+def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_before(settings, card):
+    def fail_at_the_first_offset() -> None:
+        topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+        record = Consumed(settings, 0)
+        headers = dead_letters.headers(
+            REJECTION,
+            record,
+            group="tamiz",
+            transaction_id=transaction_id(record, topic_id),
+            topic_id=topic_id,
+        )
+        producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+        producer.send(settings.dead_letters_topic, key=b"7", value=MENDED, headers=headers, partition=1).get(30)
+        producer.close()
+
+    fail_at_the_first_offset()
+    assert redrive(settings, card).sent_back == 1
+    make_anew(settings, settings.transactions_topic)
+    fail_at_the_first_offset()
+    assert redrive(settings, card).sent_back == 1
+    assert len(everything(settings, settings.transactions_topic)) == 1
+
+
+@pytest.mark.kafka
+def test_a_dry_run_sends_nothing(settings, card):
+    write_dead_letters(settings, (0, MENDED))
+    assert redrive(settings, card, dry_run=True).sent_back == 1
+    assert everything(settings, settings.transactions_topic) == []
+    assert redrive(settings, card).sent_back == 1
+
+
+@pytest.mark.kafka
+def test_a_limit_leaves_the_rest_for_the_next_time(settings, card):
+    write_dead_letters(settings, *((n, MENDED) for n in range(5)))
+    assert [redrive(settings, card, limit=3).sent_back for _ in range(3)] == [3, 2, 0]
+    assert len(everything(settings, settings.transactions_topic)) == 5
+
+
+@pytest.mark.kafka
+def test_a_replaced_payload_goes_back_and_an_unknown_transaction_is_named(settings, card):
+    write_dead_letters(settings, (0, BROKEN))
+    replacements = {f"{settings.transactions_topic}-1-0": MENDED, "nobody": MENDED}
+    assert redrive(settings, card, replacements=replacements).not_found == ["nobody"]
+    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
+
+
+@pytest.mark.kafka
+def test_what_is_no_dead_letter_is_counted_and_left_alone(settings, card):
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    producer.send(settings.dead_letters_topic, value=MENDED).get(30)
+    producer.close()
+    result = redrive(settings, card)
+    assert (result.unreadable, result.sent_back) == (1, 0)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.kafka
+def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, MENDED))
+    real = redriving.send_back
+
+    def killed_before_the_commit(producer, letters, settings):
+        def die():
+            raise KilledError
+
+        # A process that dies neither commits nor aborts; what it sent is on the broker by then.
+        monkeypatch.setattr(producer, "commit_transaction", die)
+        return real(producer, letters, settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redriving, "send_back", killed_before_the_commit)
+        with pytest.raises(KilledError):
+            redrive(settings, card)
+    assert uncommitted_too(settings, settings.transactions_topic) == 1
+    assert redrive(settings, card).sent_back == 1
+    assert redrive(settings, card).sent_back == 0
+    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
+    assert len(everything(settings, settings.redrives_topic)) == 1
+
+
+@pytest.mark.kafka
+def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, MENDED), (1, MENDED))
+    real = redriving.send_back
+
+    def overtaken(producer, letters, settings):
+        monkeypatch.setattr(redriving, "send_back", real)
+        assert redrive(settings, card).sent_back == 2
+        return real(producer, letters, settings)
+
+    monkeypatch.setattr(redriving, "send_back", overtaken)
+    with pytest.raises(BrokerError, match="another `tamiz redrive` has started"):
+        redrive(settings, card)
+    assert len(everything(settings, settings.transactions_topic)) == 2
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_is_named(settings, card):
+    elsewhere = msgspec.structs.replace(settings, dead_letters_topic="no-such-topic")
+    with pytest.raises(BrokerError, match="there is no topic no-such-topic"):
+        redrive(elsewhere, card)
+    assert issubclass(BrokerError, Exception)
+    assert not issubclass(BrokerError, KafkaError)
+
+
+# ------------------------------------------------------------------------------- whatever stands on the topics
+
+
+def sent_raw(settings: Settings, topic: str, records: list[tuple[bytes | None, bytes | None, list[Any]]]) -> None:
+    """Records as other clients write them, in this order: aiokafka writes null header values, kafka-python does not."""
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, max_request_size=4_000_000)
+        await producer.start()
+        try:
+            for key, value, headers in records:
+                await producer.send_and_wait(topic, value, key=key, headers=headers, partition=0)
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
+
+
+def headers_of(settings: Settings, offset: int, name: str, *more: tuple[str, bytes | None]) -> list[Any]:
+    origin = Consumed(settings, offset)
+    return [*dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=name), *more]
+
+
+def cut_headers(value: bytes) -> list[tuple[str, bytes]]:
+    return [
+        (dead_letters.CUT_VALUE_BYTES_HEADER, b"%d" % len(value)),
+        (dead_letters.CUT_VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
+    ]
+
+
+@pytest.mark.kafka
+def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypatch):
+    settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
+    large = b'{"more":"%s",%s' % (b"x" * 1_500_000, MENDED[1:])
+    junk = [
+        b"junk",
+        b'{"x":' + b"[" * 20_000,
+        b'{"transaction_id":"\xff"}',
+        msgspec.json.encode(Redrive(transaction_id="forged", dead_letter="x", consumed_from="x", redriven_at_ms=2**70)),
+    ]
+    sent_raw(settings, settings.redrives_topic, [(b"forged", value, []) for value in junk])
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"1", MENDED, headers_of(settings, 0, "null-header", ("from-java", None))),
+        (b"2", MENDED, headers_of(settings, 1, "not-utf8", (REDRIVEN_FROM, b"\xff"))),
+        (b"3", MENDED, headers_of(settings, 2, "suppressed", (REDRIVEN_FROM, b"x"))),
+        (b"4", MENDED, headers_of(settings, 3, "forged")),
+        (b"5", MENDED, [("tamiz-error-code", None), (dead_letters.PREFIX + "topic", None)]),
+        (b"6", MENDED, [h for h in headers_of(settings, 4, "") if h[0] != TRANSACTION_ID_HEADER]
+         + [(TRANSACTION_ID_HEADER, b"i" * 2_000)]),
+        (b"6", large, headers_of(settings, 4, "refused")),
+        (None, MENDED, headers_of(settings, 5, "no-key")),
+        (b"7", None, headers_of(settings, 6, "no-value")),
+        (b"8", b'{"ID_USER":"[/nope]\x1b[2J","monto":"[/nope]","fecha":"5/01/2020","hora":"13"}',
+         headers_of(settings, 7, "markup[/nope]")),
+        (b"9", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+                        (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"-9" * 3),
+                        (dead_letters.PREFIX + "offset", b"1")]),
+        (b"10", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+                         (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"9")]),
+    ])  # fmt: skip
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    first = CliRunner().invoke(app, ["redrive", "--json", "--replace", f"nobody[/nope]={__file__}"])
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.output)
+    assert found["sent_back"] == 6
+    assert sum(found["broken"].values()) == 2
+    assert found["refused"] == {"MessageSizeTooLargeError": 1}
+    assert found["unreadable"] == 3
+    assert found["unusable_redrives"] == 4
+    names = {dict(r.headers)[TRANSACTION_ID_HEADER] for r in everything(settings, settings.transactions_topic)}
+    there = settings.transactions_topic.encode() + b"-4000000-9"
+    assert names == {b"null-header", b"not-utf8", b"suppressed", b"forged", b"no-key", there}
+
+    again = CliRunner().invoke(app, ["redrive", "--replace", f"nobody[/nope]={__file__}"])
+    assert again.exit_code == 0, again.output
+    assert "0 sent back" in again.output
+    assert "6 went back before" in again.output
+    assert "nobody[/nope]" in again.output
+    assert "\x1b" not in again.output
+
+
+@pytest.mark.kafka
+def test_a_letter_that_was_cut_goes_back_as_its_original_or_is_counted_as_gone(settings, card):
+    settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
+    sent_raw(settings, settings.transactions_topic, [(b"7", MENDED, [TRACE, ("kept", b"1")])])
+
+    def letter(name, *more, partition=b"0", offset=0):
+        headers = [h for h in headers_of(settings, offset, name) if h[0] != TRACE[0]]
+        place = [(dead_letters.PREFIX + "partition", partition)]
+        return place + [h for h in headers if h[0] != place[0][0]] + list(more)
+
+    cut = cut_headers(MENDED)
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"7", MENDED[:5], letter("cut", *cut, (dead_letters.CUT_HEADERS_HEADER, b"2"))),
+        (b"7", MENDED[:5], letter("another", *cut_headers(MENDED + b" "))),
+        (b"7", MENDED[:5], letter("beyond the end", *cut, offset=2**62)),
+        (b"7", MENDED[:5], letter("no partition", *cut, partition=b"77")),
+        (b"7", MENDED, letter("headers only", (dead_letters.CUT_HEADERS_HEADER, b"9"), offset=9)),
+        (b"7", MENDED[:5], letter("a producer's own", (dead_letters.CUT_VALUE_SHA256_HEADER, b"\xff"))),
+    ])  # fmt: skip
+    result = redrive(settings, card)
+    assert (result.sent_back, result.originals_gone, result.headers_lost) == (2, 4, 1)
+    back = everything(settings, settings.transactions_topic)[1:]
+    assert [r.value for r in back] == [MENDED, MENDED]
+    assert {name for name, _ in back[0].headers} == {TRACE[0], "kept", TRANSACTION_ID_HEADER, REDRIVEN_FROM}
+    assert redrive(settings, card).sent_back == 0
+
+
+@pytest.mark.kafka
+def test_a_letter_without_a_key_stays_where_the_topic_is_compacted_and_the_others_go_back(settings, card):
+    with admin(settings.bootstrap) as client:
+        compacted = ConfigResource(ConfigResourceType.TOPIC, settings.transactions_topic, {"cleanup.policy": "compact"})
+        client.alter_configs([compacted])
+    sent_raw(settings, settings.dead_letters_topic, [
+        (b"1", MENDED, headers_of(settings, 0, "before")),
+        (None, MENDED, headers_of(settings, 1, "no-key")),
+        (b"3", MENDED, headers_of(settings, 2, "behind")),
+    ])  # fmt: skip
+    assert redrive(settings, card, dry_run=True).sent_back == 2
+    first = redrive(settings, card)
+    assert (first.sent_back, first.refused) == (2, {"NoKey": 1})
+    assert "is compacted" in first.examples["NoKey"]
+    assert redrive(settings, card).went_before == 2
+    assert [r.key for r in everything(settings, settings.transactions_topic)] == [b"1", b"3"]

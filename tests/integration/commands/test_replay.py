@@ -1,0 +1,175 @@
+import json
+import random
+import uuid
+from itertools import islice
+
+import pytest
+from kafka import TopicPartition
+from kafka.partitioner import DefaultPartitioner
+from typer.testing import CliRunner
+
+from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.errors import BrokerError, TamizError
+from schemas.topics import Topic
+from stream_app.kafka.replay import (
+    Message,
+    SamePartitionFaster,
+    connected,
+    kept_ms,
+    message_key,
+    plan,
+    read_payloads,
+    send,
+)
+from stream_app.kafka.topic_admin import create_topics
+from stream_app.kafka.topic_reader import read_to_end
+from tamiz.main import app
+
+DAY_MS = 86_400_000
+EVENT_MS = 1_578_229_200_000  # 2020-01-05T13:00Z
+ROW = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
+
+
+@pytest.fixture(scope="module")
+def card() -> Dataset:
+    return load_dataset("card_transactions")
+
+
+def topic_on(kafka, *, partitions: int = 3, **config: str) -> str:
+    name = f"replay-{uuid.uuid4().hex[:8]}"
+    topic = Topic(role="t", name=name, key="", record="", direction="in", partitions=partitions, config=config)
+    create_topics(kafka.bootstrap_servers, [topic], 1)
+    return name
+
+
+def planned(card, payloads, *, now_ms=EVENT_MS + DAY_MS, kept=7 * DAY_MS) -> list[Message]:
+    return list(plan(payloads, card, now_ms=lambda: now_ms, kept_ms=kept))
+
+
+#  kept    (----------------------------------]
+#  time    ^ 7 days ago: deleted soon         now
+#                         ^ the event
+def test_a_record_is_stamped_with_its_event_time(card):
+    assert planned(card, [ROW]) == [Message(b"7", ROW, EVENT_MS)]
+
+
+@pytest.mark.parametrize("now_ms", [EVENT_MS + 7 * DAY_MS, EVENT_MS - 1], ids=["deleted at once", "from the future"])
+def test_an_event_time_the_broker_would_not_keep_is_not_stamped(card, now_ms):
+    assert planned(card, [ROW], now_ms=now_ms) == [Message(b"7", ROW, None)]
+
+
+def test_what_cannot_be_cleaned_is_sent_all_the_same(card):
+    odd = [b"", b"[1]", b"{", b'{"ID_USER":"8","monto":"x"}']
+    assert planned(card, odd) == [
+        Message(None, b"", None),
+        Message(None, b"[1]", None),
+        Message(None, b"{", None),
+        Message(b"8", odd[3], None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "key"),
+    [(b'{"k":"a"}', b"a"), (b'{"k":12}', b"12"), (b'{"k":null}', None), (b'{"k":true}', None), (b"\xff", None)],
+)
+def test_a_key_is_the_text_of_its_field(payload, key):
+    assert message_key(payload, "k") == key
+
+
+def test_a_csv_row_becomes_an_object_of_texts(card, real_csv):
+    first = json.loads(next(read_payloads(real_csv, card)))
+    assert list(first)[:3] == ["ID_USER", "genero", "monto"]
+    assert first["monto"] == "608,3456335"
+    assert first["dispositivo"] == "{'model': 2020; 'device_score': 3; 'os': 'ANDROID'}"
+    assert set(map(type, first.values())) == {str}
+
+
+def test_a_file_that_cannot_be_read_says_so(card, tmp_path):
+    with pytest.raises(TamizError, match="absent"):
+        list(read_payloads(tmp_path / "absent.csv", card))
+
+
+def test_the_remembering_partitioner_agrees_with_kafkas_default():
+    class Cluster:
+        def topics(self):
+            return {"t"}
+
+        def partitions_for_topic(self, topic):
+            return set(range(7))
+
+        available_partitions_for_topic = partitions_for_topic
+
+    ours, default = SamePartitionFaster(), DefaultPartitioner()
+    for key in [str(i).encode() for i in range(200)] * 2:
+        assert ours.partition("t", None, key, None, b"", Cluster()) == default.partition(
+            "t", None, key, None, b"", Cluster()
+        )
+
+
+@pytest.mark.kafka
+def test_every_record_arrives_once_in_the_order_of_its_key(kafka):
+    topic = topic_on(kafka)
+    messages = [Message(str(i % 10).encode(), str(i).encode(), None) for i in range(5_000)]
+    with connected(kafka.bootstrap_servers) as producer:
+        sent = send(producer, topic, messages)
+    arrived: dict[bytes, list[int]] = {}
+    for records in read_to_end(kafka.bootstrap_servers, topic):
+        for record in records:
+            arrived.setdefault(record.key, []).append(int(record.value))
+    assert sent.records == 5_000
+    assert arrived == {str(k).encode(): list(range(k, 5_000, 10)) for k in range(10)}
+
+
+@pytest.mark.kafka
+def test_an_unknown_topic_is_a_readable_error(kafka, monkeypatch):
+    with connected(kafka.bootstrap_servers) as producer:
+        producer.config["max_block_ms"] = 200
+        with pytest.raises(BrokerError, match="topic no-such-topic: record 0 could not be produced"):
+            send(producer, "no-such-topic", [Message(None, b"x", None)])
+
+
+@pytest.mark.kafka
+def test_a_record_the_broker_refuses_is_an_error_and_not_a_success(kafka):
+    topic = topic_on(kafka, **{"max.message.bytes": "500"})
+    with connected(kafka.bootstrap_servers) as producer, pytest.raises(BrokerError, match="could not be produced"):
+        send(producer, topic, [Message(None, random.Random(1).randbytes(2_000), None)])  # nothing compresses it
+
+
+@pytest.mark.kafka
+def test_the_topics_retention_is_known(kafka):
+    assert kept_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "1234"})) == 1234
+    assert kept_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "-1"})) > 100 * 365 * DAY_MS
+
+
+@pytest.mark.kafka
+def test_the_command_replays_a_file_with_its_event_times(kafka, card, real_csv, monkeypatch):
+    topic = topic_on(kafka, **{"retention.ms": "-1"})
+    monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    result = CliRunner().invoke(app, ["produce", str(real_csv), "--limit", "300", "--topic", topic, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["records"] == 300
+    arrived = {r.value: r for records in read_to_end(kafka.bootstrap_servers, topic) for r in records}
+    assert set(arrived) == set(islice(read_payloads(real_csv, card), 300))
+    for value, record in arrived.items():
+        assert record.key == json.loads(value)["ID_USER"].encode()
+    first = arrived[next(read_payloads(real_csv, card))]
+    assert first.timestamp == 1_579_636_800_000  # 21/01/2020, 20 h
+
+
+@pytest.mark.kafka
+def test_simulated_traffic_goes_straight_to_the_topic(kafka, monkeypatch):
+    topic = topic_on(kafka)
+    monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("TAMIZ_TRANSACTIONS_TOPIC", topic)
+    result = CliRunner().invoke(
+        app,
+        ["simulate", "--rows", "500", "--format", "mixed", "--invalid-share", "0.1", "--signal", "--produce", "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["to"] == topic
+    assert 0.8 < summary["attainable_auc"] < 0.9
+    records = [r for batch in read_to_end(kafka.bootstrap_servers, topic) for r in batch]
+    assert len(records) == 500
+    assert {TopicPartition(r.topic, r.partition) for r in records} == {TopicPartition(topic, p) for p in range(3)}
+    assert all(r.key.isdigit() for r in records)

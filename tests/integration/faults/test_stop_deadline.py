@@ -1,0 +1,94 @@
+"""A program that cannot stop in order ends all the same, within its deadline, and says so."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from kafka import KafkaProducer
+
+from schemas.configuration.kafka_config import Secret
+from schemas.configuration.settings import Settings, load
+from stream_app.lifecycle.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
+from tamiz.dev_broker.embedded_broker import EmbeddedBroker
+from tests.helpers.services.worker_process import environment, running_worker, settings_of_its_own, wait_for
+from tests.helpers.traffic.invalid_payloads import payload
+
+NOWHERE = Secret("http://127.0.0.1:9/")  # a channel, so that the notifier has one
+KUBERNETES_KILLS_AFTER_S = 45
+
+
+def test_the_default_deadline_is_well_before_a_supervisors_kill() -> None:
+    assert StopDeadline(load({}), "nothing").seconds <= KUBERNETES_KILLS_AFTER_S - 10
+
+
+def test_what_still_runs_at_the_deadline_is_ended_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[int] = []
+    settings = msgspec.structs.replace(load({}), drain_timeout_seconds=1)
+    deadline = StopDeadline(settings, "what was not committed is decided again", ended.append)
+    deadline.seconds = 0
+    deadline.begin()
+    deadline.begin()
+    time.sleep(0.3)
+    assert ended == [EXIT_CODE]
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert "not stopped within 0 s" in line
+    assert "what was not committed is decided again" in line
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has its handler: before that, SIGTERM ends it at once, as it ends any program."""
+    caught = Path(f"/proc/{pid}/status").read_text().split("SigCgt:", 1)[1].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.kafka
+def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(trained: Settings, tmp_path: Path) -> None:
+    with EmbeddedBroker() as broker:
+        made = settings_of_its_own(broker.bootstrap_servers, trained.state_dir, drain_timeout_seconds=1)
+        exact = settings_of_its_own(
+            broker.bootstrap_servers, trained.state_dir, drain_timeout_seconds=1, processing_guarantee="exactly-once"
+        )
+        with running_worker(made, tmp_path) as first, running_worker(exact, tmp_path) as second:
+            services = [
+                subprocess.Popen(
+                    [sys.executable, "-m", "tamiz", command],
+                    env=environment(
+                        msgspec.structs.replace(made, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
+                    ),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=tmp_path,
+                )
+                for command in ("monitor", "retrainer", "dashboard", "notifier")
+            ]
+            try:
+                for settings in (made, exact):
+                    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+                    for _ in range(2_000):
+                        producer.send(settings.transactions_topic, value=payload())
+                    producer.flush()
+                    producer.close()
+                for process in services:
+                    wait_for(lambda pid=process.pid: catches_sigterm(pid), 60)  # type: ignore[misc]
+                time.sleep(2)  # and have begun
+                os.killpg(broker._process.pid, signal.SIGKILL)  # type: ignore[union-attr]  # its guard, too
+                time.sleep(1)
+                for process in (first.process, second.process, *services):
+                    process.send_signal(signal.SIGTERM)
+                asked = time.monotonic()
+                codes = [p.wait(MARGIN_S + 20) for p in (first.process, second.process, *services)]
+                took = time.monotonic() - asked
+            finally:
+                for process in services:
+                    process.kill()
+                    process.wait()
+            assert took < 1 + MARGIN_S + 5, (took, codes)
+            assert set(codes) <= {0, EXIT_CODE}, (codes, first.tail(), second.tail())
+            for worker, code in ((first, codes[0]), (second, codes[1])):
+                assert code == 0 or "not stopped within 11 s" in worker.log.read_text(), worker.tail()

@@ -1,0 +1,130 @@
+"""Exactly once at its root: who may commit for an input partition, and what readers of committed records see."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.errors import ProducerFenced
+from faust.types import TP
+
+from schemas.configuration.settings import Settings
+from stream_app.decisions.handler import OutgoingRecord
+from stream_app.kafka.topic_reader import read_to_end
+from stream_app.worker.exactly_once import ExactlyOncePublisher, FencedError
+from stream_app.worker.publisher import TopicBatch
+from tests.conftest import Kafka
+from tests.helpers.services.worker_process import settings_of_its_own
+
+pytestmark = pytest.mark.kafka
+
+
+class Crash(Exception):
+    """What stands for a SIGKILL."""
+
+
+@pytest.fixture
+def settings(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings_of_its_own(kafka.bootstrap_servers, tmp_path_factory.mktemp("state"))
+
+
+@asynccontextmanager
+async def owner(settings: Settings, dies_at: str | None = None) -> AsyncIterator[ExactlyOncePublisher]:
+    def at(step: str) -> None:
+        if step == dies_at:
+            raise Crash
+
+    output = ExactlyOncePublisher(settings.consumer_group, {"bootstrap_servers": settings.bootstrap}, {}, at)
+    try:
+        yield output
+    finally:
+        await output.close()
+
+
+def decided(settings: Settings, partition: int, *texts: str) -> list[TopicBatch]:
+    records = [OutgoingRecord(partition, b"key", text.encode(), []) for text in texts]
+    return [TopicBatch(settings.decisions_topic, records), TopicBatch(settings.dead_letters_topic, records[:1])]
+
+
+def committed_texts(settings: Settings, topic: str) -> list[str]:
+    return sorted((r.value or b"").decode() for rows in read_to_end(settings.bootstrap, topic) for r in rows)
+
+
+def test_outputs_and_offsets_of_several_partitions_are_committed_and_the_next_owner_starts_behind_them(
+    settings: Settings,
+) -> None:
+    inputs = [TP(settings.transactions_topic, p) for p in (0, 1)]
+
+    async def story() -> tuple[object, object, object]:
+        async with owner(settings) as first, owner(settings) as second:
+            nothing = await first.acquire_partitions(set(inputs), 1)
+            written = [TopicBatch(settings.decisions_topic, [OutgoingRecord(p, b"", b"%d" % p, []) for p in (0, 1)])]
+            assert await first.write(written, {inputs[0]: 7, inputs[1]: 9})
+            assert await first.write([], {inputs[0]: 8})
+            return (
+                nothing,
+                await first.acquire_partitions(set(inputs), 1),
+                await second.acquire_partitions(set(inputs), 1),
+            )
+
+    assert asyncio.run(story()) == ({}, {}, {inputs[0]: 8, inputs[1]: 9})
+    assert committed_texts(settings, settings.decisions_topic) == ["0", "1"]
+
+
+def test_a_zombie_is_fenced_and_nothing_of_its_batch_is_seen(settings: Settings) -> None:
+    partition = TP(settings.transactions_topic, 0)
+
+    async def story() -> None:
+        async with owner(settings) as zombie, owner(settings) as heir:
+            await zombie.acquire_partitions({partition}, 1)
+            await zombie.write(decided(settings, 0, "before"), {partition: 1})
+            assert await heir.acquire_partitions({partition}, 2) == {partition: 1}
+            with pytest.raises(FencedError, match=f"{settings.transactions_topic}-0"):
+                await zombie.write(decided(settings, 0, "by a zombie"), {partition: 2})
+            await heir.write(decided(settings, 0, "by the heir"), {partition: 2})
+
+    asyncio.run(story())
+    assert committed_texts(settings, settings.decisions_topic) == ["before", "by the heir"]
+    assert committed_texts(settings, settings.dead_letters_topic) == ["before", "by the heir"]
+
+
+@pytest.mark.parametrize("step", ["part sent", "produced"])
+def test_what_a_crash_leaves_open_is_aborted_by_the_next_owner_who_does_it_again(settings: Settings, step: str) -> None:
+    partition = TP(settings.transactions_topic, 0)
+
+    async def story() -> None:
+        async with owner(settings, dies_at=step) as crashed, owner(settings) as heir:
+            await crashed.acquire_partitions({partition}, 1)
+            with pytest.raises(Crash):
+                await crashed.write(decided(settings, 0, "half", "done"), {partition: 2})
+            assert await heir.acquire_partitions({partition}, 2) == {}
+            await heir.write(decided(settings, 0, "whole", "done"), {partition: 2})
+
+    asyncio.run(story())
+    assert committed_texts(settings, settings.decisions_topic) == ["done", "whole"]
+    assert committed_texts(settings, settings.dead_letters_topic) == ["whole"]
+
+
+def test_a_producer_whose_sender_failed_leaves_no_connection_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = TP(settings.transactions_topic, 0)
+
+    async def fail() -> None:  # where a fenced sender is in the middle of a request; no broker can be made to time that
+        raise ProducerFenced
+
+    async def story() -> tuple[list[bool], list[bool]]:
+        async with owner(settings) as output:
+            await output.acquire_partitions({partition}, 1)
+            producer = output._producers[partition]
+            connections = list(producer.client._conns.values())
+            monkeypatch.setattr(producer._sender, "close", fail)
+            before = [connection.connected() for connection in connections]
+            await output.close()
+            after = [connection.connected() for connection in connections]
+            producer._sender.sender_task.cancel()
+            return before, after
+
+    before, after = asyncio.run(story())
+    assert any(before)
+    assert not any(after)

@@ -1,0 +1,95 @@
+"""Topics on a real cluster: made once, as the table says, and shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from schemas.configuration.settings import Settings, load
+from schemas.errors import BrokerError
+from schemas.topics import DAY_MS, Topic, table
+from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
+from tests.conftest import Kafka
+from tests.helpers.services.worker_process import environment, settings_of_its_own
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def settings(kafka: Kafka, tmp_path: Path) -> Settings:
+    return settings_of_its_own(kafka.bootstrap_servers, tmp_path, partitions=3)
+
+
+def tamiz(settings: Settings, *arguments: str) -> str:
+    command = [sys.executable, "-m", "tamiz", *arguments]
+    environ = environment(settings) | {"COLUMNS": "300"}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_topics_are_made_with_the_tables_partitions_and_seen_at_once(settings: Settings) -> None:
+    wanted = {topic.name: topic.partitions for topic in table(settings)}
+    assert partition_counts(settings.bootstrap, [*wanted, "not-there"]) == wanted
+
+
+def test_what_training_asks_to_read_is_kept_so_long() -> None:
+    settings = load({"TAMIZ_RETRAIN_LOOKBACK_DAYS": "120"})
+    kept = {t.role: int(t.config["retention.ms"]) for t in table(settings) if "retention.ms" in t.config}
+    assert min(kept["transactions"], kept["labels"]) >= settings.retrain_lookback_days * DAY_MS
+
+
+@pytest.mark.parametrize(("replicas", "in_step"), [("1", None), ("3", "2")])
+def test_where_there_are_copies_two_of_them_must_acknowledge(replicas: str, in_step: str | None) -> None:
+    topics = table(load({"TAMIZ_REPLICATION_FACTOR": replicas}))
+    assert {t.config.get("min.insync.replicas") for t in topics} == {in_step}
+
+
+def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> None:
+    topics = table(settings)
+    with admin(settings.bootstrap) as client:
+        described = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in topics])
+    set_there = {
+        name: {
+            key: found["value"] for key, found in configs.items() if found["config_source"] == "DYNAMIC_TOPIC_CONFIG"
+        }
+        for name, configs in described["topic"].items()
+    }
+    assert set_there == {t.name: t.config for t in topics}
+
+
+def test_a_topic_that_is_there_stays_as_it_is(settings: Settings) -> None:
+    again = msgspec.structs.replace(settings, partitions=9)
+    assert create_topics(again.bootstrap, table(again), 1) == []
+    assert partition_counts(again.bootstrap, [again.transactions_topic]) == {again.transactions_topic: 3}
+
+
+def test_more_replicas_than_the_cluster_has_brokers_are_refused_with_the_topics_name(kafka: Kafka) -> None:
+    topic = Topic(role="r", name="too-many-replicas", key="none", record="text", direction="in", partitions=1)
+    with pytest.raises(BrokerError, match="too-many-replicas"):
+        create_topics(kafka.bootstrap_servers, [topic], 99)
+
+
+def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> None:
+    changed = msgspec.structs.replace(settings, partitions=4, transactions_topic=settings.transactions_topic + "-more")
+    said = tamiz(changed, "topics", "create").splitlines()
+    assert f"{changed.transactions_topic}: made" in said
+    assert f"{changed.decisions_topic}: was there, left as it is: partitions 3, by these settings 4" in said
+    assert f"{changed.redrives_topic}: was there" in said
+
+
+def test_the_list_is_for_machines_too(settings: Settings) -> None:
+    listed = json.loads(tamiz(settings, "topics", "list", "--json"))
+    assert [(row["role"], row["topic"], row["partitions"]) for row in listed] == [
+        (topic.role, topic.name, topic.partitions) for topic in table(settings)
+    ]
+
+
+def test_the_list_says_which_topics_are_missing_and_how_long_each_is_kept(settings: Settings) -> None:
+    missing = msgspec.structs.replace(settings, decisions_topic=settings.decisions_topic + "-not-there")
+    lines = {line.split()[1]: line for line in tamiz(missing, "topics", "list").splitlines() if line.startswith("│")}
+    assert "missing" in lines["decisions"]
+    assert f"{settings.retrain_lookback_days} days" in lines["transactions"]
+    assert "the last of each key" in lines["redrives"]

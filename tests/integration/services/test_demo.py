@@ -1,0 +1,43 @@
+"""`tamiz demo` does what `make demo` promises, in small."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Kafka
+from tests.helpers.services.worker_process import environment, settings_of_its_own
+
+
+@pytest.mark.kafka
+def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka, tmp_path: Path) -> None:
+    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
+    out = tmp_path / "summary.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tamiz", "demo", "--rows", "600", "--rate", "300", "--json", str(out)],
+        env=environment(settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(out.read_text())
+    assert summary["transactions"] == summary["decisions"] + summary["dead_letters"] > 600
+    assert sum(summary["outcomes"].values()) == summary["decisions"]
+    assert sum(summary["dead_letter_codes"].values()) == summary["dead_letters"] > 0
+    assert 0 < summary["latency"]["p50_ms"] <= summary["latency"]["p99_ms"]
+    assert "mlflow ui" in done.stdout
+    steps = [step["step"] for step in summary["story"]]
+    told = [
+        "drift planted",
+        "alert opened, shift",
+        "retraining asked for",
+        "training-started",
+        "registered",
+        "promoted",
+    ]
+    assert [step for step in told if step not in steps] == []
+    assert (steps[-1], summary["model_version"]) == ("swapped", 2)

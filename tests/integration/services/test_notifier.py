@@ -1,0 +1,296 @@
+"""The notifier on a real Kafka: everybody is told once, whoever is away, whatever stands on the topics."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
+from reportlab.pdfgen.canvas import Canvas
+
+from monitoring.alerting.notification_formats import Notification
+from schemas.configuration.kafka_config import Secret
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import BrokerError
+from schemas.records import DriftAlert, ModelEvent
+from stream_app.decisions import dead_letters
+from stream_app.redrive.redrive import redrive
+from tamiz.notifications import notifier as notifying_module
+from tamiz.notifications.channels import channels
+from tamiz.notifications.delivery_loop import Notifier
+from tamiz.notifications.notifier import clients, serve
+from tamiz.notifications.retry import RetryPolicy
+from tests.conftest import Kafka
+from tests.helpers.bundles.small_bundle import small_bundle
+from tests.helpers.services.notification_servers import HttpReceiver, MailReceiver, http_receiver, mail_receiver, nobody
+from tests.helpers.services.worker_process import add_partition, read_topic, running, settings_of_its_own, wait_for
+from tests.unit.monitoring.alerting.test_notification_formats import ALERT, EVENT
+from tests.unit.tamiz.test_channels import SECRET, is_ours
+from training.registry import mlflow_registry
+
+QUICK = RetryPolicy(attempts=3, first_pause_s=0.01)
+POISON = b"\xff no record", None, b"{}", b'{"model": "\xff"}', b'{"x":' + b"[" * 20_000
+
+
+class Town(NamedTuple):
+    """Everybody who is told."""
+
+    slack: HttpReceiver
+    hook: HttpReceiver
+    mail: MailReceiver
+
+    def told(self) -> tuple[int, int, int]:
+        return len(self.slack.requests), len(self.hook.requests), len(self.mail.mails)
+
+
+@pytest.fixture
+def town() -> Iterator[Town]:
+    with http_receiver() as slack, http_receiver() as hook, mail_receiver() as mail:
+        yield Town(slack, hook, mail)
+
+
+@pytest.fixture
+def settings(kafka: Kafka, tmp_path: Path, town: Town) -> Settings:
+    """Topics of its own, and everybody told."""
+    return settings_of_its_own(
+        kafka.bootstrap_servers,
+        tmp_path / "state",
+        slack_webhook=Secret(f"{town.slack.url}/{SECRET}"),
+        webhook_url=Secret(f"{town.hook.url}/{SECRET}"),
+        webhook_secret=Secret(SECRET),
+        smtp_host="127.0.0.1",
+        smtp_port=town.mail.port,
+        smtp_security="none",
+        mail_from="tamiz@example.org",
+        mail_to="ana@example.org",
+    )
+
+
+@contextlib.contextmanager
+def notifying(settings: Settings, patience: RetryPolicy = QUICK) -> Iterator[None]:
+    """A notifier, listening; stopped afterwards, and without an error."""
+    stop, ready, errors = threading.Event(), threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            serve(settings, stop, patience=patience, ready=ready.set)
+        except BaseException as error:
+            errors.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(120)
+        assert errors == []
+        yield
+    finally:
+        stop.set()
+        thread.join(120)
+    assert errors == []
+    assert not thread.is_alive()
+
+
+def send(
+    settings: Settings, *records: DriftAlert | ModelEvent | bytes | None, topic: str = "", partition: int | None = None
+) -> None:
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    try:
+        for record in records:
+            home = settings.drift_alerts_topic if isinstance(record, DriftAlert) else settings.model_events_topic
+            value = record if record is None or isinstance(record, bytes) else msgspec.json.encode(record)
+            producer.send(topic or home, key=b"card-transactions", value=value, partition=partition).get(30)
+    finally:
+        producer.close()
+
+
+@contextlib.contextmanager
+def onlooker(settings: Settings) -> Iterator[Callable[[], tuple[Any, Any]]]:
+    """What is committed of alerts and of model events."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=f"{settings.consumer_group}-notifier")
+    alerts, events = (TopicPartition(t, 0) for t in (settings.drift_alerts_topic, settings.model_events_topic))
+    try:
+        yield lambda: (consumer.committed(alerts), consumer.committed(events))
+    finally:
+        consumer.close()
+
+
+def change(event: ModelEvent, to: str, version: int | None = 1) -> ModelEvent:
+    return msgspec.structs.replace(event, change=to, model_version=version)
+
+
+@pytest.fixture
+def reported(settings: Settings, tmp_path: Path) -> Settings:
+    """A registered version whose run holds a PDF report."""
+    small_bundle(tmp_path / "bundle")
+    (tmp_path / "evaluation").mkdir()
+    mlflow_registry.register(
+        settings, tmp_path / "bundle", report=tmp_path / "evaluation", metrics={}, params={}, tags={}
+    )
+    canvas = Canvas(str(tmp_path / mlflow_registry.REPORT))
+    canvas.drawString(72, 720, "version 1")
+    canvas.save()
+    mlflow_registry.attach(settings, 1, tmp_path / mlflow_registry.REPORT)
+    return settings
+
+
+@pytest.mark.kafka
+def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_starts(
+    reported: Settings, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifying_module, "METADATA_MAX_AGE_MS", 500)
+    settings = reported
+    send(settings, ALERT, change(EVENT, "retained"))  # before there was a notifier: old news
+    with notifying(settings), onlooker(settings) as committed:
+        send(settings, *POISON, topic=settings.drift_alerts_topic)
+        send(settings, *POISON, msgspec.structs.replace(EVENT, model="another"), change(EVENT, "training-started"))
+        send(settings, ALERT, change(EVENT, "promoted"), change(EVENT, "awaiting-approval"))
+        send(settings, change(EVENT, "training-failed", None))
+        wait_for(lambda: committed() == (7, 11), 120, lambda: f"{town.told()} {committed()}")
+    assert town.told() == (4, 4, 4)
+
+    notices = {}
+    for request in town.hook.requests:
+        assert is_ours(request.body, request.headers["Tamiz-Signature"], SECRET)
+        notice = msgspec.json.decode(request.body, type=Notification)
+        notices[notice.change] = notice.severity
+    assert notices == {
+        "opened": "critical",
+        "promoted": "info",
+        "awaiting-approval": "warning",
+        "training-failed": "warning",
+    }
+    assert sum(b":rotating_light:" in request.body for request in town.slack.requests) == 1
+    attached = {mail["Subject"]: [p.get_content()[:4] for p in mail.iter_attachments()] for mail in town.mail.mails}
+    assert attached == {
+        "[critical] card-transactions v1: shift incident opened": [b"%PDF"],
+        "[info] card-transactions v1: promoted": [b"%PDF"],
+        "[warning] card-transactions v1: awaiting-approval": [b"%PDF"],
+        "[warning] card-transactions: training-failed": [],
+    }
+
+    send(settings, change(EVENT, "rolled-back"))  # while there is none
+    with notifying(settings), onlooker(settings) as committed:
+        wait_for(lambda: committed() == (7, 12), 120, lambda: f"{town.told()} {committed()}")
+        assert town.told() == (5, 5, 5)
+        assert b"rolled-back" in town.slack.requests[-1].body
+        add_partition(settings, settings.model_events_topic)  # while it runs: nothing that is there is old news
+        send(settings, change(EVENT, "retained"), partition=1)
+        wait_for(lambda: town.told() == (6, 6, 6), 60, lambda: f"{town.told()}")
+    assert b"retained" in town.slack.requests[-1].body
+
+
+@pytest.mark.kafka
+def test_who_stays_away_holds_up_nobody_and_is_told_the_count_when_back(settings: Settings, town: Town) -> None:
+    town.hook.usually = 404
+    value = msgspec.json.encode(ALERT)
+    with nobody() as port:
+        away = msgspec.structs.replace(settings, slack_webhook=Secret(f"http://127.0.0.1:{port}/{SECRET}"))
+        with notifying(away), onlooker(settings) as committed:
+            send(settings, ALERT)
+            wait_for(lambda: committed()[0] == 1, 120, town.told)
+    assert town.told() == (0, 1, 1), "a refusal for good is not tried again"
+    found = {}
+    for letter in read_topic(settings.bootstrap, settings.dead_letters_topic, at_least=2):
+        about = dead_letters.read(letter.headers)
+        assert about is not None
+        assert (letter.value, about.origin) == (value, f"{settings.drift_alerts_topic}-0-0")
+        assert SECRET not in str(letter.headers)
+        found[about.field] = about.code
+    assert found == {"slack": "receiver-away", "webhook": "receiver-refused"}
+
+    left = redrive(settings, load_dataset(settings.dataset))
+    assert (left.sent_back, left.broken, left.unreadable) == (0, {}, 0), "an alert is no transaction"
+
+    town.hook.usually = 200
+    with notifying(settings):
+        wait_for(lambda: town.told()[:2] == (1, 2), 120, town.told)
+    for request in (town.slack.requests[-1], town.hook.requests[-1]):
+        assert b"notifications not sent here: 1, critical: 1" in request.body
+    assert len(town.mail.mails) == 1
+    with notifying(settings):
+        send(settings, change(EVENT, "promoted"))
+        wait_for(lambda: town.told() == (2, 3, 2), 120, town.told)
+    assert b"promoted" in town.slack.requests[-1].body, "a count that was told is not told again"
+
+
+@pytest.mark.kafka
+def test_repetitions_are_folded_into_a_count_and_who_asks_for_less_hears_less(settings: Settings, town: Town) -> None:
+    settings = msgspec.structs.replace(settings, mail_min_severity="critical")
+    grew = [msgspec.structs.replace(ALERT, change="grew", severity="warning", happened_at_ms=i) for i in range(4)]
+    with notifying(settings), onlooker(settings) as committed:
+        send(settings, *grew, ALERT)
+        wait_for(lambda: committed()[0] == 5, 120, town.told)
+    assert town.told() == (2, 2, 1)
+    assert town.mail.mails[0]["Subject"].startswith("[critical]")
+    with notifying(settings):
+        wait_for(lambda: town.told() == (3, 3, 1), 120, town.told)
+    assert b"notifications not sent here: 3, critical: 0" in town.slack.requests[-1].body
+
+
+@pytest.mark.kafka
+def test_who_was_told_when_the_notifier_was_stopped_is_not_told_again(settings: Settings, town: Town) -> None:
+    town.hook.usually = 500
+    with notifying(settings, RetryPolicy(first_pause_s=3600)):
+        send(settings, ALERT)
+        wait_for(lambda: town.told() == (1, 1, 1), 120, town.told)
+    town.hook.usually = 200
+    with notifying(settings), onlooker(settings) as committed:
+        wait_for(lambda: committed()[0] == 1, 120, town.told)
+    assert town.told() == (1, 2, 1)
+    first, second = town.hook.requests
+    assert first.headers["Tamiz-Delivery"] == second.headers["Tamiz-Delivery"]
+
+
+@pytest.mark.kafka
+def test_a_notifier_that_lost_its_broker_remembers_what_it_told(settings: Settings, town: Town) -> None:
+    stop = threading.Event()
+    notifier = Notifier(settings, channels(settings, lambda notice: None), stop, QUICK)
+
+    def with_new_clients(until: Callable[[], bool]) -> None:
+        stop.clear()
+        with clients(settings) as (consumer, producer, partitions):
+            notifier.begin(consumer, partitions)
+            thread = threading.Thread(target=notifier.run, args=(producer,))
+            thread.start()
+            try:
+                send(settings, ALERT)
+                wait_for(until, 120, town.told)
+            finally:
+                stop.set()
+                thread.join(120)
+
+    with onlooker(settings) as committed:
+        with_new_clients(lambda: committed()[0] == 1)
+        with clients(settings) as (consumer, _, (alerts, _)):
+            consumer.commit({alerts: OffsetAndMetadata(0, "", -1)})  # as if that commit had not come through
+        with_new_clients(lambda: committed()[0] == 2)
+    assert town.told() == (1, 1, 1), "neither told again, nor a repetition taken for news"
+
+
+@pytest.mark.kafka
+def test_the_command_ends_when_asked_and_logs_what_it_tells_but_no_secret(
+    settings: Settings, town: Town, tmp_path: Path
+) -> None:
+    town.slack.usually = 403
+    settings = msgspec.structs.replace(settings, log_level="DEBUG", mail_min_severity="critical")
+    with running("notifier", settings, tmp_path) as log:
+        wait_for(lambda: b"telling what comes" in log.read_bytes(), 120, log.read_text)
+        send(settings, change(EVENT, "training-failed", None))
+        wait_for(lambda: b"slack (127.0.0.1" in log.read_bytes() and town.told()[1] == 1, 120, log.read_text)
+    text = log.read_text()
+    assert "training-failed" in text
+    assert "answered 403" in text
+    assert SECRET not in text
+
+
+@pytest.mark.kafka
+def test_a_topic_that_is_missing_is_told_in_one_line(settings: Settings) -> None:
+    nowhere = msgspec.structs.replace(settings, drift_alerts_topic="no-such-alerts")
+    with pytest.raises(BrokerError, match=r"no-such-alerts.*tamiz topics create"):
+        serve(nowhere, threading.Event())

@@ -1,0 +1,51 @@
+"""Listening to `model-events`, on a real broker."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer
+from kafka import KafkaProducer
+
+from schemas.records import ModelEvent
+from stream_app.worker import promotion_listener as listening
+from tests.conftest import Kafka
+from tests.helpers.services.worker_process import settings_of_its_own
+
+
+@pytest.mark.kafka
+def test_a_listener_that_ends_between_two_events_leaves_no_connection_open(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path)
+    event = ModelEvent(
+        model=settings.model_name, model_version=2, change="promoted", reason="", by="me", happened_at_ms=1
+    )
+    made: list[AIOKafkaConsumer] = []
+
+    def make(*topics: str, **arguments: object) -> AIOKafkaConsumer:
+        made.append(AIOKafkaConsumer(*topics, **arguments))
+        return made[-1]
+
+    monkeypatch.setattr(listening, "AIOKafkaConsumer", make)
+
+    async def hear(heard: asyncio.Event) -> None:
+        async with contextlib.aclosing(listening.listen_for_promotions(settings)) as events:
+            async for _ in events:
+                heard.set()
+
+    async def story() -> list[bool]:
+        heard = asyncio.Event()
+        task = asyncio.create_task(hear(heard))
+        with KafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
+            while not heard.is_set():  # it begins at the end of the topic, whenever that is
+                producer.send(settings.model_events_topic, msgspec.json.encode(event), key=b"m").get(10)
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(0)  # the listener waits, behind the event that it handed on
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return [connection.connected() for connection in made[0]._client._conns.values()]
+
+    assert not any(asyncio.run(story()))

@@ -1,0 +1,304 @@
+"""The worker as a process, on a real broker: nothing lost, nothing unanswered, whatever comes and whoever stops it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from pyarrow import parquet
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.pane_codec import panes_of
+from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import TamizError
+from schemas.records import PaneSnapshot
+from stream_app.decisions import dead_letters
+from stream_app.decisions.decision_explanation import explain
+from stream_app.decisions.handler import HandlerPolicy, handle
+from stream_app.kafka.topic_admin import topic_ids
+from stream_app.worker.champion_cache import ChampionCache
+from tamiz.batch.batch_scoring import score_file
+from tests.conftest import Kafka
+from tests.helpers.services.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
+from tests.helpers.traffic.invalid_payloads import BROKEN, payload
+from training.pipeline import train
+from training.registry import mlflow_registry
+from training.registry.model_loader import registered_model
+
+pytestmark = pytest.mark.kafka
+
+
+def produce(settings: Settings, values: Iterable[bytes | None], **more: Any) -> list[Any]:
+    """Send payloads, keyed by their place, and wait until all are acknowledged; their metadata."""
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5, max_request_size=2_000_000)
+    try:
+        topic = settings.transactions_topic
+        futures = [producer.send(topic, key=b"%d" % (i % 50), value=value, **more) for i, value in enumerate(values)]
+        return [future.get(60) for future in futures]
+    finally:
+        producer.close()
+
+
+def steadily(values: Sequence[bytes], worker: subprocess.Popen[bytes], per_second: int = 2_000) -> Iterator[bytes]:
+    """The payloads, held back so that a worker is met in the middle of them: the last ones come after its end."""
+    start = time.monotonic()
+    for i, value in enumerate(values):
+        while i > (time.monotonic() - start) * per_second:
+            time.sleep(0.005)
+        if i == len(values) - 2_000:
+            worker.wait(120)
+        yield value
+
+
+def flowing(settings: Settings) -> bool:
+    """Whether there is a decision already."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap)
+    try:
+        topic = settings.decisions_topic
+        return any(consumer.end_offsets([TopicPartition(topic, p) for p in range(settings.partitions)]).values())
+    finally:
+        consumer.close()
+
+
+def read_decisions(settings: Settings, at_least: int) -> list[dict[str, Any]]:
+    records = read_topic(settings.bootstrap, settings.decisions_topic, at_least=at_least)
+    return [json.loads(r.value) | {"partition": r.partition, "headers": dict(r.headers)} for r in records]
+
+
+def places(settings: Settings, metadata: Sequence[Any]) -> list[str]:
+    topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
+    assert len(topic_id) == 22
+    return [f"{m.topic}-{m.partition}-{m.offset}@{topic_id[:8]}" for m in metadata]
+
+
+@pytest.fixture
+def settings(kafka: Kafka, trained: Settings) -> Settings:
+    return settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
+
+
+def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_batch_decides_it(
+    settings: Settings, real_csv: Path, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with running_worker(settings, tmp_path) as worker:
+        sent = places(settings, produce(settings, real_payloads))
+        decisions = read_decisions(settings, len(sent))
+        assert worker.stop() == 0, worker.tail()
+    assert len(decisions) == 26_975
+    assert Counter(d["transaction_id"] for d in decisions) == Counter(sent)
+    assert read_topic(settings.bootstrap, settings.dead_letters_topic) == []
+    for partition in range(settings.partitions):
+        offsets = [int(d["headers"]["tamiz-offset"]) for d in decisions if d["partition"] == partition]
+        assert offsets == sorted(offsets)
+    score_file(real_csv, tmp_path / "batch.parquet", load_dataset(settings.dataset), registered_model(settings))
+    in_place = {d["transaction_id"]: d for d in decisions}
+    batch = parquet.read_table(tmp_path / "batch.parquet").to_pydict()
+    batch["reasons"] = [json.loads(text or "[]") for text in batch["reasons"]]
+    for name in batch.keys() - {"row", "transaction_id", "decision_id"}:  # the file declares no ids
+        assert [in_place[place].get(name, []) for place in sent] == batch[name], name
+
+
+def test_broken_payloads_become_dead_letters_and_the_batch_around_them_is_decided(
+    settings: Settings, tmp_path: Path
+) -> None:
+    values = [v for broken in BROKEN.values() for v in (payload(), broken.payload)]
+    with running_worker(settings, tmp_path) as worker:
+        produce(settings, values, headers=[("traceparent", b"00-aa-bb-01")])
+        decisions = read_decisions(settings, len(BROKEN))
+        letters = read_topic(settings.bootstrap, settings.dead_letters_topic, at_least=len(BROKEN))
+        assert worker.readiness()["ready"]
+        metrics = worker.get("/metrics")[1]
+    assert len(decisions) == len(letters) == len(BROKEN)
+    assert Counter(r.value for r in letters) == Counter(b.payload for b in BROKEN.values())
+    told = [dead_letters.read(r.headers) for r in letters]
+    assert Counter((t.code, t.field) for t in told if t) == Counter((b.code, b.field) for b in BROKEN.values())
+    assert [r for r in letters if ("traceparent", b"00-aa-bb-01") not in r.headers] == []
+    assert 'tamiz_dead_letters_total{code="not-json"}' in metrics
+
+
+def test_sigterm_in_mid_stream_loses_nothing_and_repeats_nothing(
+    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor() as pool, running_worker(settings, tmp_path) as first:
+        producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
+        wait_for(lambda: flowing(settings), 60, first.tail)
+        assert first.stop(signal.SIGTERM) == 0, first.tail()
+        sent = places(settings, producing.result())
+    decided_by_first = len(read_topic(settings.bootstrap, settings.decisions_topic))
+    assert 0 < decided_by_first < len(sent), "the worker was to be stopped in mid-stream"
+    with running_worker(settings, tmp_path):
+        decisions = read_decisions(settings, len(sent))
+    assert Counter(d["transaction_id"] for d in decisions) == Counter(sent)
+
+
+def test_a_killed_workers_work_is_done_again_under_the_same_decision_ids(
+    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor() as pool, running_worker(settings, tmp_path) as first:
+        producing = pool.submit(produce, settings, steadily(real_payloads[:12_000], first.process))
+        wait_for(lambda: flowing(settings), 60, first.tail)
+        first.stop(signal.SIGKILL)
+        sent = places(settings, producing.result())
+    with running_worker(settings, tmp_path):
+        wait_for(
+            lambda: len({d["transaction_id"] for d in read_decisions(settings, 1)}) == len(sent), 90, lambda: "lost"
+        )
+    by_id: dict[str, set[str]] = {}
+    for decision in read_decisions(settings, len(sent)):
+        by_id.setdefault(decision["transaction_id"], set()).add(json.dumps(decision["decision_id"]))
+    assert set(by_id) == set(sent)
+    assert {len(ids) for ids in by_id.values()} == {1}
+    assert published_counts(settings) == counted_offline(settings)
+
+
+Counts = dict[tuple[int, int], tuple[int, list[int]]]  # partition, minute -> rows, counts by code
+
+
+def published_counts(settings: Settings) -> Counts:
+    """What `drift-panes` says at its end; of a minute told twice, what was told last."""
+    bins = champion(settings).bins
+    told = read_topic(settings.bootstrap, settings.drift_panes_topic)
+    panes = [p for r in told for p in panes_of(msgspec.json.decode(r.value, type=PaneSnapshot), bins)]
+    return {(p.partition, p.start_ms): (p.rows, p.counts.tolist()) for p in panes}
+
+
+def counted_offline(settings: Settings) -> Counts:
+    """The same in one pass over the transactions, without a worker."""
+    model = champion(settings)
+    policy = HandlerPolicy(
+        load_dataset(settings.dataset), settings.consumer_group, settings.max_payload_bytes, counting=True
+    )
+    records = read_topic(settings.bootstrap, settings.transactions_topic)
+    found: Counts = {}
+    for partition in range(settings.partitions):
+        mine = [r for r in records if r.partition == partition]
+        coded = handle(mine, model, policy).coded
+        assert coded is not None
+        fold = PartitionPanes(model.bins, partition, settings.allowed_lateness_minutes * MINUTE_MS)
+        fold.observe(*coded, np.array([r.offset for r in mine]))
+        counted = fold.snapshot()
+        for pane in (*counted.closed, *counted.open):
+            found[partition, pane.start_ms] = pane.rows, pane.counts.tolist()
+    return found
+
+
+def champion(settings: Settings) -> MonitoredModel:
+    store = ChampionCache(settings, load_dataset(settings.dataset))
+    store.open()
+    return store.current
+
+
+def test_a_second_worker_takes_its_share_and_nothing_is_lost(
+    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with running_worker(settings, tmp_path) as first, running_worker(settings, tmp_path) as second:
+        wait_for(
+            lambda: (
+                first.readiness().get("partitions") != second.readiness().get("partitions")
+                and len(second.readiness().get("partitions", ())) == 1
+            ),
+            60,
+            second.tail,
+        )
+        sent = places(settings, produce(settings, real_payloads[:5_000]))
+        decisions = read_decisions(settings, len(sent))
+    assert Counter(d["transaction_id"] for d in decisions) == Counter(sent)
+
+
+def test_a_new_champion_takes_over_while_the_worker_runs(
+    settings: Settings, real_csv: Path, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(settings, state_dir=tmp_path / "state", registry_poll_seconds=1)
+    train(settings, real_csv, force="a test needs a champion")
+    with running_worker(settings, tmp_path) as worker:
+        produce(settings, real_payloads[:100])
+        read_decisions(settings, 100)
+        train(settings, real_csv, force="a test needs a champion")
+        wait_for(lambda: worker.readiness()["model_version"] == 2, 30, worker.tail)
+        produce(settings, real_payloads[:100])
+        versions = Counter(d["model_version"] for d in read_decisions(settings, 200))
+    assert versions == {1: 100, 2: 100}
+
+
+def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Settings, tmp_path: Path) -> None:
+    with running_worker(settings, tmp_path) as worker:
+        version = worker.readiness()["model_version"]
+    away = msgspec.structs.replace(settings, mlflow_tracking_uri="http://127.0.0.1:9")
+    with running_worker(away, tmp_path) as worker:
+        assert worker.readiness()["model_version"] == version
+        assert "the registry is away" in worker.log.read_text()
+
+
+def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -> None:
+    with running_worker(settings, tmp_path) as worker:
+        assert worker.get("/livez")[0] == 200
+        status, body = worker.get("/readyz")
+        assert status == 200
+        assert json.loads(body) == {
+            "ready": True,
+            "waiting_for": [],
+            "model": settings.model_name,
+            "model_version": mlflow_registry.champion(settings),
+            "forced": True,
+            "recorded": True,
+            "registry_disagreement": None,
+            "partitions": [0, 1],
+        }
+        metrics = worker.get("/metrics")[1]
+        assert "tamiz_partitions_assigned 2.0" in metrics
+        assert "tamiz_model_forced 1.0" in metrics
+        assert 'tamiz_decisions_total{outcome="decline"} 0.0' in metrics
+        assert worker.get("/tables")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"model_name": "nobody"}, ["no champion", "nobody", "tamiz train"], id="no champion"),
+        pytest.param({"transactions_topic": "not-there"}, ["not-there", "tamiz topics create"], id="no topic"),
+        pytest.param({"bootstrap_servers": "127.0.0.1:9"}, ["127.0.0.1:9", "tamiz broker"], id="no broker"),
+        pytest.param({"dataset": "nothing"}, ["nothing", ".toml"], id="no data set"),
+    ],
+)
+def test_what_a_worker_cannot_start_with_is_one_readable_line(
+    settings: Settings, changes: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    wrong = msgspec.structs.replace(settings, startup_timeout_seconds=0, **changes)
+    done = subprocess.run(
+        [sys.executable, "-m", "tamiz", "worker"],
+        env=environment(wrong),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("tamiz: ")]
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr
+    assert [word for word in words if word not in lines[0]] == []
+    assert "Traceback" not in done.stderr
+
+
+def test_a_decision_is_explained_by_making_it_again_bit_for_bit(
+    settings: Settings, real_payloads: list[bytes], tmp_path: Path
+) -> None:
+    with running_worker(settings, tmp_path):
+        produce(settings, real_payloads[:3_000])
+        flagged = next(d for d in read_decisions(settings, 3_000) if d["outcome"] != "approve")
+    explanation = explain(settings, flagged["decision_id"])
+    assert explanation.reproduced
+    assert explanation.decision.transaction_id == explanation.origin == flagged["transaction_id"]
+    assert explanation.transaction.encode() in real_payloads
+    assert explain(settings, flagged["transaction_id"]) == explanation
+    with pytest.raises(TamizError, match="no decision 'nobody'"):
+        explain(settings, "nobody")

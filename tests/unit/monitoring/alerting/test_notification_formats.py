@@ -1,0 +1,264 @@
+"""What people are told, how often, and which settings of receivers go together."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.alerting import notification_formats
+from monitoring.alerting.notification_formats import Notification, notification
+from monitoring.alerting.rate_limit import (
+    MAX_PER_WINDOW,
+    MAX_STATE_BYTES,
+    OTHERS,
+    WINDOW_S,
+    DeliveryState,
+    RateLimiter,
+    digest,
+    read_delivery_state,
+    suppressed,
+)
+from schemas.configuration.settings import SECRETS, load
+from schemas.errors import ConfigError
+from schemas.json_codec import decode
+from schemas.records import DriftAlert, ModelEvent
+from tamiz.notifications.channels import message
+
+ALERT = DriftAlert(
+    incident_id="i-7",
+    change="opened",
+    kind="shift",
+    severity="critical",
+    model="card-transactions",
+    model_version=1,
+    features=("score",),
+    summary="score: PSI surely above 0.21 over 24 h",
+    opened_at_ms=1_580_000_000_000,
+    happened_at_ms=1_580_000_000_000,
+    evidence=(),
+    examples=(),
+)
+EVENT = ModelEvent(
+    model="card-transactions",
+    model_version=2,
+    change="promoted",
+    reason="better than the champion",
+    by="retrainer",
+    happened_at_ms=1_580_000_000_000,
+    correlation_id="loop-1",
+)
+
+
+def told(record: DriftAlert | ModelEvent = ALERT, id_: str = "drift-alerts-0-0", **changes: Any) -> Notification:
+    found = notification(msgspec.structs.replace(record, **changes), id_)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "severity"),
+    [
+        pytest.param(ALERT, {}, "critical", id="alert"),
+        pytest.param(ALERT, {"severity": "warning", "change": "grew"}, "warning", id="grew"),
+        pytest.param(ALERT, {"change": "closed"}, "info", id="closed, however bad it was"),
+        pytest.param(EVENT, {}, "info", id="promoted"),
+        pytest.param(EVENT, {"change": "awaiting-approval"}, "warning", id="awaiting"),
+        pytest.param(EVENT, {"change": "training-failed", "model_version": None}, "warning", id="failed"),
+        pytest.param(EVENT, {"change": "rolled-back"}, "warning", id="rolled back"),
+        pytest.param(EVENT, {"change": "retained"}, "info", id="retained"),
+    ],
+)
+def test_how_urgent_it_is(record: DriftAlert | ModelEvent, changes: dict[str, Any], severity: str) -> None:
+    assert told(record, **changes).severity == severity
+
+
+@pytest.mark.parametrize("change", ["training-started", "registered"])
+def test_nobody_is_told_of_a_step_on_the_way(change: str) -> None:
+    assert notification(msgspec.structs.replace(EVENT, change=change), "model-events-0-0") is None
+
+
+def test_whoever_must_approve_is_told_how() -> None:
+    assert "tamiz models promote 2" in told(EVENT, change="awaiting-approval").text
+
+
+def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
+    nasty = told(summary="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
+    text = msgspec.json.decode(notification_formats.slack(nasty))["text"]
+    assert [part for part in ("<", "@all", "](", "://", "x@y", "\r") if part in text] == []
+    assert text.count("`") == 4
+    assert "&lt;!channel&gt; &amp; " in text
+    mail = message(nasty, "tamiz@example.org", "ana@example.org", None)
+    assert mail["Bcc"] is None
+    assert b"\nBcc:" not in mail.as_bytes()
+
+
+def test_an_opsgenie_alert_keeps_to_the_limits_of_its_api() -> None:
+    body = msgspec.json.decode(
+        notification_formats.opsgenie(told(summary="x" * 50_000, model="m" * 5_000, incident_id="i" * 5_000))
+    )
+    limits = {"message": 130, "alias": 512, "description": 15_000, "entity": 512, "source": 100}
+    assert {name: len(body[name]) for name in limits if len(body[name]) > limits[name]} == {}
+    assert body["priority"] == "P1"
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+VALUES = {
+    "incident_id": st.text(), "correlation_id": st.text(), "kind": st.sampled_from(["shift", "data"]), "by": st.text(),
+    "change": st.sampled_from(["opened", "closed", "promoted", "awaiting-approval"]), "reason": st.text(),
+    "severity": st.just("critical"), "model": st.text(), "model_version": st.integers(), "summary": st.text(),
+    "features": st.just([]), "evidence": st.just([]), "examples": st.just([]), "opened_at_ms": st.just(0),
+    "happened_at_ms": st.integers() | st.integers(10**10, 10**30),
+}  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.fixed_dictionaries(VALUES), st.dictionaries(st.sampled_from(sorted(VALUES)), ANY, max_size=1))
+def test_whatever_a_record_holds_it_is_told_or_passed_over(record: dict[str, Any], odd: dict[str, Any]) -> None:
+    value = msgspec.json.encode({**record, **odd})
+    for type_ in (DriftAlert, ModelEvent):
+        try:
+            found = notification(decode(value, type_), "t-0-0")
+        except msgspec.DecodeError:
+            continue
+        if found is not None:
+            bodies = (
+                notification_formats.slack(found),
+                notification_formats.opsgenie(found),
+                notification_formats.tamiz(found),
+            )
+            assert all(isinstance(msgspec.json.decode(body), dict) for body in bodies)
+            assert message(found, "a@b.c", "d@e.f", None).as_bytes()
+
+
+#  minutes   0      2        9.9      10
+#  grew      told   held     held     told
+def test_the_same_change_of_an_incident_is_told_again_only_after_a_while_or_when_it_got_worse() -> None:
+    limit = RateLimiter()
+    grew = [told(id_=f"a-0-{i}", change="grew", severity="warning") for i in range(4)]
+    admitted = [limit.allow(n, at) for n, at in zip(grew, (0, 120, WINDOW_S - 1, WINDOW_S), strict=True)]
+    assert admitted == [True, False, False, True]
+    assert limit.allow(told(id_="a-0-5", change="grew", severity="critical"), WINDOW_S + 1)
+    assert limit.allow(told(id_="a-0-6", change="closed"), WINDOW_S + 2)
+
+
+def test_a_record_that_is_read_again_is_not_taken_for_a_repetition() -> None:
+    limit = RateLimiter()
+    assert [limit.allow(told(), 0), limit.allow(told(), 1)] == [True, True]
+
+
+def test_a_flood_is_cut_off_and_leaves_room_for_what_is_critical() -> None:
+    limit = RateLimiter()
+
+    def admitted(severity: str, n: int) -> int:
+        many = [told(id_=f"{severity}-{i}", incident_id=f"{severity}-{i}", severity=severity) for i in range(n)]
+        return sum(limit.allow(notice, 0) for notice in many)
+
+    assert admitted("warning", 100) == MAX_PER_WINDOW // 2
+    assert admitted("critical", 100) == MAX_PER_WINDOW - MAX_PER_WINDOW // 2
+    assert limit.allow(told(id_="later"), WINDOW_S)
+
+
+def test_what_is_held_back_survives_as_a_count_and_is_told_as_urgently_as_its_worst() -> None:
+    first, second = DeliveryState(), DeliveryState()
+    for severity, mark in (("warning", first), ("critical", first), ("warning", second)):
+        mark.suppress("slack", told(severity=severity))
+    second.suppress("slack", told(incident_id="i-8", change="closed"))
+    second.suppress("mail", told())
+    counts = suppressed([read_delivery_state(first.encoded()), read_delivery_state(second.encoded())], "slack")
+    notice = digest("slack", counts, model="m", now_ms=0)
+    assert (notice.severity, notice.text) == ("critical", "i-7: 3, i-8: 1")
+    assert "notifications not sent here: 4, critical: 1" in notice.title
+
+
+def test_a_mark_fits_beside_an_offset_and_loses_no_count() -> None:
+    mark = DeliveryState(served=["slack"])
+    for i in range(300):
+        mark.suppress("slack", told(incident_id=f"{i}-" + "é" * 100))
+        assert len(mark.encoded().encode()) <= MAX_STATE_BYTES
+    kept = suppressed([mark], "slack")
+    assert sum(n for by_severity in kept.values() for n in by_severity.values()) == 300
+    assert OTHERS in kept
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"served": 3}', '{"held": {"slack": {"a": {"loud": 1}}}}'])
+def test_what_another_program_committed_is_an_empty_mark(text: str) -> None:
+    assert read_delivery_state(text) == DeliveryState()
+
+
+MAIL = {"TAMIZ_SMTP_HOST": "mail", "TAMIZ_MAIL_FROM": "a@b.c", "TAMIZ_MAIL_TO": "d@e.f, g@h.i"}
+HOOK = {"TAMIZ_WEBHOOK_URL": "https://hooks.example/x?apiKey=geheim", "TAMIZ_WEBHOOK_SECRET": "geheim"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "geheim"}, ["slack_webhook", "http(s)://"], id="no URL"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "file:///geheim"}, ["slack_webhook", "http(s)://"], id="a file"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://geheim:geheim@h/"}, ["slack_webhook", "user's name"], id="login"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h/geheim\n"}, ["slack_webhook"], id="a line's end"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:geheim/"}, ["slack_webhook"], id="no port"),
+        pytest.param({"TAMIZ_WEBHOOK_URL": "https://h/geheim"}, ["webhook_secret", "both"], id="not signed"),
+        pytest.param({"TAMIZ_WEBHOOK_SECRET": "geheim"}, ["webhook_url", "both"], id="nowhere to send"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:1/geheim"}, ["slack_webhook", "https"], id="a plain message"),
+        pytest.param(
+            HOOK | {"TAMIZ_WEBHOOK_URL": "HTTP://127.0.0.1.example.org/geheim"},
+            ["webhook_url", "https", "allow_plaintext_channels"],
+            id="a plain webhook",
+        ),
+        pytest.param(
+            HOOK | {"TAMIZ_WEBHOOK_URL": "http://2130706433/geheim"}, ["webhook_url", "https"], id="an odd address"
+        ),
+        pytest.param(
+            MAIL | {"TAMIZ_SMTP_SECURITY": "none"},
+            ["smtp_security", "starttls", "allow_plaintext_channels"],
+            id="plain mail",
+        ),
+        pytest.param({"TAMIZ_SMTP_HOST": "mail"}, ["smtp_host", "mail_from"], id="no sender"),
+        pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f, ana"}, ["mail_to", "' ana'"], id="no address"),
+        pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f\nBcc: x@y.z"}, ["mail_to", "no address"], id="a header"),
+        pytest.param({"TAMIZ_MAIL_TO": "d@e.f"}, ["mail_to", "smtp_host"], id="no server"),
+        pytest.param(MAIL | {"TAMIZ_SMTP_PASSWORD": "geheim"}, ["smtp_username", "both"], id="nobody's password"),
+        pytest.param(
+            MAIL | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SMTP_SECURITY": "none"},
+            ["smtp_security", "starttls"],
+            id="a password in the clear",
+        ),
+    ],
+)
+def test_a_receiver_set_by_halves_is_refused_in_one_line_without_its_secret(
+    environ: dict[str, str], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(environ)
+    text = str(caught.value)
+    assert [word for word in words if word not in text] == []
+    assert "geheim" not in text
+    assert "\n" not in text
+
+
+def test_what_is_whole_is_taken_and_its_secrets_are_not_shown() -> None:
+    found = load(
+        MAIL
+        | HOOK
+        | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SLACK_WEBHOOK": "https://h:1/geheim"}
+    )
+    assert found.webhook_url is not None
+    assert found.webhook_url.reveal().endswith("geheim")
+    assert "geheim" not in repr(found)
+    assert {"slack_webhook", "webhook_url", "webhook_secret", "smtp_password"} <= SECRETS
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
+def test_plain_text_is_sent_within_this_machine_and_elsewhere_by_a_setting(host: str) -> None:
+    plain = MAIL | {"TAMIZ_SMTP_SECURITY": "none", "TAMIZ_SLACK_WEBHOOK": f"http://{host}:9/x"}
+    assert load(plain | {"TAMIZ_SMTP_HOST": host.strip("[]")}).slack_webhook is not None
+    assert (
+        load(plain | {"TAMIZ_SLACK_WEBHOOK": "http://h/x", "TAMIZ_ALLOW_PLAINTEXT_CHANNELS": "true"}).smtp_host
+        == "mail"
+    )

@@ -1,0 +1,67 @@
+"""Declarations of data sets: what contradicts itself is refused, by file and field."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import SchemaError
+
+SMALL = """
+name = "small"
+key = "card"
+label = "fraud"
+features = ["amount", "hour"]
+[event_time]
+date = "at"
+formats = ["%Y-%m-%d"]
+[[fields]]
+name = "amount"
+kind = "number"
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "small.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_another_data_set_is_another_file_and_no_python(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path, SMALL))
+    assert (dataset.name, [f.name for f in dataset.features]) == ("small", ["amount", "hour"])
+    assert dataset.field_names == ("card", "fraud", "at", "amount")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        pytest.param('kind = "number"', 'kind = "amount"', "kind", id="unknown kind"),
+        pytest.param('key = "card"', "", "key", id="no key"),
+        pytest.param('["amount", "hour"]', '["amount", "colour"]', "'colour'.*no field", id="feature without a field"),
+        pytest.param('["amount", "hour"]', '["amount", "amount"]', "'amount'.*twice", id="feature twice"),
+        pytest.param('["amount", "hour"]', '["amount", "fraud"]', "'fraud'.*label", id="label among the features"),
+        pytest.param('["amount", "hour"]', "[]", "features.*empty", id="no features"),
+        pytest.param('kind = "number"', 'kind = "number"\nmin = 2\nmax = 1', "'amount'.*above", id="empty range"),
+        pytest.param('kind = "number"', 'kind = "category"\nmin = 2', "'amount'.*min", id="range of a category"),
+        pytest.param('kind = "number"', 'kind = "mapping"', "'amount'.*entries", id="mapping without entries"),
+        pytest.param('kind = "number"', 'kind = "number"\ncolour = 1', "colour", id="unknown word"),
+        pytest.param('name = "amount"', 'name = "at"', "'at'.*role|'amount'.*no field", id="date as a field"),
+        pytest.param('name = "amount"', 'name = "hour"', "'hour'.*more than once", id="name of a derived column"),
+        pytest.param('key = "card"', 'key = "card"\namount = "at"', "'at'.*numbers", id="amount that is no number"),
+        pytest.param('["%Y-%m-%d"]', "[]", "'at'.*format", id="no date format"),
+        pytest.param('name = "small"', "name = ", "not a TOML file", id="no TOML"),
+    ],
+)
+def test_a_contradiction_is_refused_naming_file_and_field(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SMALL
+    path = write(tmp_path, SMALL.replace(old, new))
+    with pytest.raises(SchemaError, match=words) as caught:
+        load_dataset(path)
+    assert "small.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.toml", "../settings", ""])
+def test_a_declaration_that_is_not_there_is_one_line(name: str) -> None:
+    with pytest.raises(SchemaError, match=r"no such declaration|ships with Tamiz"):
+        load_dataset(name)

@@ -1,0 +1,257 @@
+"""Handling: every record comes out once, in order, as a decision or a dead letter."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.panes import NEVER
+from schemas.dataset.declaration import load_dataset
+from schemas.record_parts import LeftOut, Partial, Unreadable
+from schemas.records import Decision
+from scoring.decision import decision_id
+from stream_app.decisions import dead_letters, handler
+from stream_app.decisions.handler import HandlerPolicy, handle, handle_carefully
+from stream_app.decisions.id_conflicts import CONFLICT_HEADER, WINDOW, RecentIds
+from stream_app.decisions.probe import Probe, good_payload
+from tests.helpers.traffic.invalid_payloads import BROKEN, payload
+
+DATASET = load_dataset("card_transactions")
+POLICY = HandlerPolicy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=True)
+
+
+class PayloadRecord(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@pytest.fixture(scope="module")
+def model(champion_bundle: Path) -> MonitoredModel:
+    return MonitoredModel.load(champion_bundle, version=3)
+
+
+def records(*values: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> list[PayloadRecord]:
+    return [PayloadRecord("transactions", i % 2, 10 + i, b"17", value, headers) for i, value in enumerate(values)]
+
+
+def decisions(handled: handler.HandlerResult) -> list[Decision]:
+    return [msgspec.json.decode(out.value or b"", type=Decision) for out in handled.decisions]
+
+
+def test_good_and_broken_records_all_come_out_in_their_partitions_order(model: MonitoredModel) -> None:
+    values = [v for broken in BROKEN.values() for v in (payload(), broken.payload)]
+    handled = handle(records(*values), model, POLICY)
+    assert len(handled.decisions) == len(handled.dead_letters) == len(BROKEN)
+    for outputs in (handled.decisions, handled.dead_letters):
+        for partition in (0, 1):
+            offsets = [
+                int(h.get("tamiz-offset") or h["__connect.errors.offset"])
+                for out in outputs
+                if out.partition == partition
+                for h in [dict(out.headers)]
+            ]
+            assert offsets == sorted(offsets)
+
+
+def test_a_dead_letter_carries_the_payload_untouched_and_why(model: MonitoredModel) -> None:
+    handled = handle(records(*(b.payload for b in BROKEN.values())), model, POLICY)
+    assert [out.value for out in handled.dead_letters] == [b.payload for b in BROKEN.values()]
+    read = [dead_letters.read(out.headers) for out in handled.dead_letters]
+    assert [(r.code, r.field) for r in read if r] == [(b.code, b.field) for b in BROKEN.values()]
+
+
+def test_a_decision_says_what_made_it(model: MonitoredModel) -> None:
+    (decision,) = decisions(handle(records(payload(transaction_id="t-1")), model, POLICY))
+    assert (decision.transaction_id, decision.decision_id) == ("t-1", decision_id("t-1"))
+    assert (decision.model, decision.model_version) == (model.manifest.model, 3)
+    assert decision.event_time_ms == 1578254400000
+    assert 0 <= decision.score <= 1
+    assert decision.score >= decision.threshold
+
+
+def test_cloudevents_key_offset_and_trace_travel_with_a_decision(model: MonitoredModel) -> None:
+    incoming = (("traceparent", b"00-aa-bb-01"), ("secret", b"x"))
+    (out,) = handle(records(payload(), headers=incoming), model, POLICY).decisions
+    headers = dict(out.headers)
+    assert (out.key, out.partition) == (b"17", 0)
+    assert headers["ce_id"].decode() == json.loads(out.value or b"")["decision_id"]
+    assert headers["ce_specversion"] == b"1.0"
+    assert headers["ce_time"] == b"2020-01-05T20:00:00.000Z"
+    assert (headers["tamiz-offset"], headers["traceparent"]) == (b"10", b"00-aa-bb-01")
+    assert "secret" not in headers
+
+
+def test_the_same_record_and_model_give_the_same_bytes_again(model: MonitoredModel) -> None:
+    batch = records(payload(), payload(monto="1"))
+    first, second = (handle(batch, model, POLICY) for _ in range(2))
+    assert first[:-1] == second[:-1]
+    assert [a.tolist() for a in first.coded] == [a.tolist() for a in second.coded]
+
+
+def test_one_by_one_and_as_a_batch_give_identical_decisions(model: MonitoredModel, real_payloads: list[bytes]) -> None:
+    batch = records(*real_payloads[:300])
+    alone = [out for record in batch for out in handle([record], model, POLICY).decisions]
+    assert handle(batch, model, POLICY).decisions == alone
+
+
+def test_a_transaction_is_known_by_its_id_else_its_header_else_its_place(model: MonitoredModel) -> None:
+    header = (("tamiz-transaction-id", b"from-header"),)
+    both = records(payload(transaction_id=7), headers=header)
+    ids = [
+        decisions(handle(batch, model, POLICY))[0].transaction_id
+        for batch in (both, records(payload(), headers=header), records(payload()))
+    ]
+    assert ids == ["7", "from-header", "transactions-0-10"]
+
+
+def test_the_incarnation_of_the_topic_is_part_of_an_id_and_travels_in_a_header(model: MonitoredModel) -> None:
+    policy = POLICY._replace(topic_id="hT2xNq8vR1iQz5aYb0cDeg")
+    handled = handle(records(payload(), b"{", headers=(("tamiz-topic-id", b"forged"),)), model, policy)
+    (decision,), (letter,) = decisions(handled), handled.dead_letters
+    about = dead_letters.read(letter.headers)
+    assert decision.transaction_id == "transactions-0-10@hT2xNq8v"
+    assert about is not None
+    assert about.transaction_id == about.origin == "transactions-1-11@hT2xNq8v"
+    for out in (handled.decisions[0], letter):
+        assert [value for name, value in out.headers if name == "tamiz-topic-id"] == [b"hT2xNq8vR1iQz5aYb0cDeg"]
+
+
+def test_only_what_is_not_approved_has_reasons_strongest_first(
+    model: MonitoredModel, real_payloads: list[bytes]
+) -> None:
+    made = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
+    flagged = [d for d in made if d.outcome != "approve"]
+    assert flagged
+    assert [d for d in made if (d.outcome == "approve") != (d.reasons == ())] == []
+    for decision in flagged:
+        parts = [reason.contribution for reason in decision.reasons]
+        assert parts == sorted(parts, reverse=True)
+        assert len(parts) <= 3
+
+
+class Faulty:
+    """A model that cannot bear one amount, as a bug of ours would."""
+
+    def __init__(self, model: MonitoredModel, unbearable: float) -> None:
+        self.manifest, self.version, self.bins, self.encoding = (
+            model.manifest,
+            model.version,
+            model.bins,
+            model.encoding,
+        )
+        self._model, self._unbearable = model, unbearable
+
+    def score(self, matrix: Any) -> Any:
+        if (matrix == np.float32(self._unbearable)).any():
+            raise ZeroDivisionError("a bug")
+        return self._model.score(matrix)
+
+
+def test_a_record_our_own_code_cannot_bear_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:
+    batch = records(payload(monto="1"), payload(monto="777"), payload(monto="2"))
+    handled = handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    assert len(handled.decisions) == 2
+    assert [r.code for r in handled.rejections] == ["internal-error"]
+    assert handled.dead_letters[0].value == batch[1].value
+
+
+def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model: MonitoredModel) -> None:
+    batch = records(payload(linea_tc="NA"), b"no JSON", payload(monto="2"))
+    codes, times = handle(batch, model, POLICY).coded or ((), ())
+    counts = dict(zip(model.bins.names, np.split(model.bins.count(codes)[0], model.bins.offsets[1:-1]), strict=True))
+    assert counts["linea_tc"].sum() == 2
+    assert counts["linea_tc"][-1] == 1  # missing
+    assert counts["dead-letter"].tolist() == [2, 1, 0]
+    assert counts["alert"].sum() == counts["score"].sum() == 2
+    assert (times == NEVER).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_records_our_own_code_cannot_bear_are_dead_letters_also_when_they_are_alone(
+    model: MonitoredModel, n: int
+) -> None:
+    handled = handle_carefully(records(*[payload(monto="777")] * n), Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    assert [r.code for r in handled.rejections] == ["internal-error"] * n
+    assert len(handled.dead_letters) == n
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_when_not_even_a_good_payload_can_be_handled_the_fault_is_ours_and_it_raises(
+    model: MonitoredModel, n: int
+) -> None:
+    class FailingModel(Faulty):
+        def score(self, matrix: Any) -> Any:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        handle_carefully(records(*[payload()] * n), FailingModel(model, 0.0), POLICY)  # type: ignore[arg-type]
+
+
+def test_the_payload_that_is_made_to_be_good_is_decided(model: MonitoredModel) -> None:
+    assert len(handle([Probe(good_payload(POLICY.dataset))], model, POLICY).decisions) == 1
+
+
+def test_an_id_given_to_two_payloads_is_seen_and_the_earlier_decision_counts(model: MonitoredModel) -> None:
+    recent = RecentIds()
+    one, other = payload(transaction_id="17"), payload(transaction_id="17", monto="1")
+    sent = records(one, other, one, payload(transaction_id="18"), payload(), payload(monto="2"))
+    batch = [record._replace(partition=0) for record in sent]
+    first = handle(batch, model, POLICY, recent)
+    marked = [dict(out.headers).get(CONFLICT_HEADER) for out in first.decisions]
+    assert marked == [None, b"%d" % batch[0].offset, None, None, None, None]
+    assert list(first.conflicts) == [first.decisions[1]]
+    again = handle(batch, model, POLICY, recent)  # as after a rebalance
+    assert [dict(out.headers).get(CONFLICT_HEADER) for out in again.decisions] == marked
+
+
+def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
+    recent = RecentIds()
+    for offset in range(WINDOW):
+        assert recent.conflict(0, str(offset), b"payload", offset) is None
+    assert recent.conflict(0, "0", b"another", WINDOW) == 0
+    assert recent.conflict(1, "0", b"another", WINDOW) is None  # another partition
+    assert recent.conflict(0, "one more", b"payload", WINDOW + 1) is None
+    assert recent.conflict(0, "0", b"another", WINDOW + 2) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"key": b"k" * 5_000}, "key-too-large", id="a record key"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"\0" * 380_000),)}, "invalid-transaction-id", id="an id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"x" * 401),)}, "invalid-transaction-id", id="a long id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"\xff"),)}, "invalid-transaction-id", id="bytes as id"),
+        pytest.param({"headers": (("tamiz-transaction-id", b"a\nb"),)}, "invalid-transaction-id", id="two lines as id"),
+        pytest.param({"value": Partial.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
+        pytest.param({"headers": [("a", b""), LeftOut.of(9)]}, "headers-too-large", id="too many headers"),
+        pytest.param({"value": Unreadable.because("it is damaged", 9)}, "unreadable", id="a damaged record"),
+    ],
+)
+def test_what_does_not_fit_is_a_dead_letter_that_says_so(
+    model: MonitoredModel, changes: dict[str, Any], code: str
+) -> None:
+    (good, bad) = records(payload(), payload())
+    handled = handle([good, bad._replace(**changes)], model, POLICY)
+    assert len(handled.decisions) == len(handled.dead_letters) == 1
+    about = dead_letters.read(handled.dead_letters[0].headers)
+    assert about is not None
+    assert about.code == code
+    assert about.transaction_id == about.origin
+
+
+def test_trace_headers_are_forwarded_once_up_to_their_lengths(model: MonitoredModel) -> None:
+    (record,) = records(payload())
+    state = ("tracestate", b"a" * 512)
+    sent = (("traceparent", b"x" * 1_000_000), ("traceparent", None), state, ("tracestate", b"again"), ("other", b"x"))
+    handled = handle([record._replace(headers=sent)], model, POLICY)
+    forwarded = [h for h in handled.decisions[0].headers if h[0] in ("traceparent", "tracestate", "other")]
+    assert forwarded == [state]
+    assert handled.cuts == {"trace": 3}

@@ -1,0 +1,151 @@
+"""Counting in the worker: where it goes on when partitions come and models change."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.panes import MINUTE_MS
+from schemas.records import PaneSnapshot
+from stream_app.decisions.handler import CountedCodes
+from stream_app.worker.drift_counter import DriftCounter
+from stream_app.worker.pane_cursors import Cursors
+from tests.helpers.bundles.small_bundle import small_bundle
+
+START = 30_000_000 * MINUTE_MS
+
+
+class PlacedRecord(NamedTuple):
+    partition: int
+    offset: int
+
+
+class PanesTopic:
+    """`drift-panes` as far as counting asks of it: what was last said of a partition, and how often it was read."""
+
+    def __init__(self) -> None:
+        self.said: Cursors = {}
+        self.read: list[set[int]] = []
+
+    async def last_cursors(self, partitions: set[int]) -> Cursors:
+        self.read.append(partitions)
+        return {p: dict(self.said.get(p, {})) for p in partitions}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> MonitoredModel:
+    return small_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def second(first: MonitoredModel, tmp_path_factory: pytest.TempPathFactory) -> MonitoredModel:
+    folder: Path = tmp_path_factory.mktemp("bundle")
+    small_bundle(folder)
+    return MonitoredModel.load(folder, version=first.version + 1)
+
+
+def count(
+    counting: DriftCounter, topic: PanesTopic, model: MonitoredModel, offsets: range, generation: int = 1
+) -> PaneSnapshot:
+    """Count rows of partition 0, all of one minute, publish, and return the cursor."""
+    n = len(offsets)
+    codes = np.tile(model.bins.missing, (n, 1))
+    asyncio.run(counting.acquire_partitions({0}, generation, model))
+    coded = CountedCodes(codes=codes, event_times_ms=np.full(n, START))
+    *_, last = counting.count([PlacedRecord(0, offset) for offset in offsets], coded, model)
+    cursor = msgspec.json.decode(last.value or b"", type=PaneSnapshot)
+    topic.said.setdefault(0, {})[model.version] = cursor
+    return cursor
+
+
+def rows(cursor: PaneSnapshot) -> int:
+    return sum(pane.rows for pane in cursor.panes)
+
+
+def test_when_another_model_takes_over_nothing_is_read_and_nothing_waits(
+    first: MonitoredModel, second: MonitoredModel
+) -> None:
+    topic = PanesTopic()
+    counting = DriftCounter(topic.last_cursors, MINUTE_MS)
+    assert rows(count(counting, topic, first, range(10))) == 10
+    assert rows(count(counting, topic, second, range(10, 15))) == 5
+    assert topic.read == [{0}]
+
+
+def test_a_model_called_back_within_the_minute_goes_on_where_it_was_left(
+    first: MonitoredModel, second: MonitoredModel
+) -> None:
+    topic = PanesTopic()
+    counting = DriftCounter(topic.last_cursors, MINUTE_MS)
+    count(counting, topic, first, range(10))
+    count(counting, topic, second, range(10, 15))
+    assert rows(count(counting, topic, first, range(15, 18))) == 13
+
+
+def test_another_worker_goes_on_with_either_model_from_what_was_published(
+    first: MonitoredModel, second: MonitoredModel
+) -> None:
+    topic = PanesTopic()
+    one = DriftCounter(topic.last_cursors, MINUTE_MS)
+    count(one, topic, first, range(10))
+    count(one, topic, second, range(10, 15))
+    other = DriftCounter(topic.last_cursors, MINUTE_MS)
+    assert rows(count(other, topic, second, range(13, 20), generation=2)) == 10  # two of these came again
+    assert rows(count(other, topic, first, range(20, 21), generation=2)) == 11
+
+
+def test_after_a_rebalance_the_topic_is_asked_again(first: MonitoredModel) -> None:
+    topic = PanesTopic()
+    counting = DriftCounter(topic.last_cursors, MINUTE_MS)
+    count(counting, topic, first, range(10))
+    assert rows(count(counting, topic, first, range(10, 12), generation=2)) == 12
+    assert topic.read == [{0}, {0}]
+
+
+def test_a_version_called_back_after_two_others_goes_on_where_it_was(
+    first: MonitoredModel, second: MonitoredModel, tmp_path: Path
+) -> None:
+    small_bundle(tmp_path)
+    third = MonitoredModel.load(tmp_path, version=first.version + 2)
+    topic = PanesTopic()
+    counting = DriftCounter(topic.last_cursors, MINUTE_MS)
+    for turn in range(3):  # 1, 2, 3, and again, in one generation
+        for i, model in enumerate((first, second, third)):
+            start = 30 * turn + 10 * i
+            assert rows(count(counting, topic, model, range(start, start + 10))) == 10 * (turn + 1)
+    assert topic.read == [{0}]
+    last = topic.said[0][third.version]
+    assert [other.model_version for other in last.others or ()] == [second.version, first.version]
+
+
+def test_versions_do_not_overwrite_each_others_panes_under_compaction(
+    first: MonitoredModel, second: MonitoredModel
+) -> None:
+    counting, keys = DriftCounter(PanesTopic().last_cursors, MINUTE_MS), []
+    for model in (first, second):
+        assert model.bins.digest == first.bins.digest
+        asyncio.run(counting.acquire_partitions({0}, 1, model))
+        times = START + MINUTE_MS * np.arange(12)
+        coded = CountedCodes(codes=np.tile(model.bins.missing, (12, 1)), event_times_ms=times)
+        keys += [out.key for out in counting.count([PlacedRecord(0, i) for i in range(12)], coded, model)]
+    assert len(set(keys)) == len(keys) == 4
+
+
+@pytest.mark.parametrize("poison", [{"layout": "another"}, {"model": "another"}])
+def test_a_cursor_of_something_else_is_not_taken_over(first: MonitoredModel, poison: dict[str, str]) -> None:
+    topic = PanesTopic()
+    cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
+    topic.said[0][first.version] = msgspec.structs.replace(cursor, **poison)
+    assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
+
+
+def test_a_damaged_cursor_starts_the_counting_anew_and_does_not_stop_the_worker(first: MonitoredModel) -> None:
+    topic = PanesTopic()
+    cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
+    panes = tuple(msgspec.structs.replace(pane, codes=b"\xff\xff\xff\x7f", counts=b"\0" * 4) for pane in cursor.panes)
+    topic.said[0][first.version] = msgspec.structs.replace(cursor, panes=panes)
+    assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2

@@ -1,0 +1,139 @@
+"""How fetches become batches."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import ConsumerRecord
+from faust.types import TP
+
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.dataset.declaration import load_dataset
+from schemas.record_parts import Unreadable
+from schemas.records import PaneSnapshot
+from stream_app.decisions.handler import HandlerPolicy
+from stream_app.decisions.probe import good_payload
+from stream_app.kafka.faust_transport import Fetched
+from stream_app.worker.drift_counter import DriftCounter
+from stream_app.worker.pane_cursors import Cursors
+from stream_app.worker.publisher import Epoch, TopicBatch
+from stream_app.worker.worker_loop import IDLE_BATCH_SIZE, WorkerLoop
+from stream_app.worker.worker_metrics import WorkerMetrics
+
+
+def fetched(records: int) -> Fetched:
+    return Fetched(1, {TP("transactions", 0): [object()] * records})
+
+
+@pytest.mark.parametrize(
+    ("last_size", "comes_first", "taken"),
+    [
+        (IDLE_BATCH_SIZE + 1, 5, [5, 7]),  # small ones follow each other: what comes meanwhile belongs to the batch
+        (IDLE_BATCH_SIZE, 5, [5]),  # there is little to do: nobody waits
+        (IDLE_BATCH_SIZE + 1, 100, [100]),  # large enough
+    ],
+)
+def test_small_batches_that_follow_each_other_wait_for_more_and_others_do_not(
+    last_size: int, comes_first: int, taken: list[int]
+) -> None:
+    async def take() -> list[int]:
+        scorer = WorkerLoop.__new__(WorkerLoop)
+        scorer._queue = asyncio.Queue(maxsize=2)
+        scorer._batch_max_records = 2_000
+        scorer._last_size = last_size
+        scorer._began = asyncio.get_running_loop().time()
+        await scorer.put(fetched(comes_first))
+        taking = asyncio.create_task(scorer._take())
+        await asyncio.sleep(0)  # it has begun, and waits or is done
+        await scorer.put(fetched(7))
+        return [sum(map(len, f.records.values())) for f in await taking]
+
+    assert asyncio.run(take()) == taken
+
+
+def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
+    async def take() -> int:
+        scorer = WorkerLoop.__new__(WorkerLoop)
+        scorer._queue = asyncio.Queue(maxsize=2)
+        scorer._batch_max_records, scorer._last_size, scorer._began = 10, 0, 0.0
+        await scorer.put(fetched(10))
+        await scorer.put(fetched(1))
+        return len(await scorer._take())
+
+    assert asyncio.run(take()) == 1
+
+
+class SentRecords:
+    """What a worker would send and commit: a group and an output in memory."""
+
+    def __init__(self) -> None:
+        self.written: list[TopicBatch] = []
+        self.committed: dict[TP, int] = {}
+
+    def generation(self) -> int:
+        return 1
+
+    async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
+        raise NotImplementedError
+
+    async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
+        return {}
+
+    async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
+        self.written += written
+        self.committed |= offsets
+        return True
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def consumed(partition: int, offset: int, value: bytes | None) -> ConsumerRecord[bytes, bytes]:
+    return ConsumerRecord("transactions", partition, offset, 0, 0, b"7", value, None, 1, -1, ())  # type: ignore[arg-type]
+
+
+def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(champion_bundle: Path) -> None:
+    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), SentRecords()
+    model = MonitoredModel.load(champion_bundle, version=1)
+
+    async def no_cursors(_: set[int]) -> Cursors:
+        return {}
+
+    scorer = WorkerLoop(
+        policy=HandlerPolicy(dataset=dataset, group="tamiz", max_payload_bytes=65_536, counting=True),
+        counting=DriftCounter(no_cursors, 0, metrics=metrics),
+        model=lambda: model,
+        group=sent,
+        output=sent,
+        transactions_topic="transactions",
+        decisions_topic="decisions",
+        dead_letters_topic="dead-letters",
+        panes_topic="drift-panes",
+        batch_max_records=100,
+        drain_timeout_s=10,
+        metrics=metrics,
+        die=lambda _: None,
+    )
+    good = good_payload(dataset)
+    rows = {
+        TP("transactions", 0): [consumed(0, 4, good), consumed(0, 5, Unreadable.because("lz4 is damaged", 41))],
+        TP("transactions", 1): [consumed(1, 7, Unreadable.because("lz4 is damaged", 7)), consumed(1, 8, good)],
+    }
+
+    async def run() -> bool:
+        running = asyncio.create_task(scorer.run())
+        await scorer.put(Fetched(1, rows))
+        drained = await scorer.drain()
+        running.cancel()
+        return drained
+
+    assert asyncio.run(run()), scorer.failed
+    assert sent.committed == {TP("transactions", 0): 42, TP("transactions", 1): 9}
+    decisions, letters, panes = (written.records for written in sent.written)
+    assert (len(decisions), len(letters)) == (2, 2)
+    snapshots = [msgspec.json.decode(pane.value or b"", type=PaneSnapshot) for pane in panes]
+    assert {s.partition: s.last_offset for s in snapshots if s.open} == {0: 41, 1: 8}
+    # 6 to 41: lost behind the one that is a dead letter.
+    assert metrics.registry.get_sample_value("tamiz_unlettered_records_total") == 36

@@ -1,0 +1,185 @@
+"""A batch: outcome for outcome what the stream decides, and every row of the file ends once."""
+
+import csv
+import json
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import ConfigError, TrainingError
+from schemas.files.rejected_rows import COLUMNS as REJECTED
+from schemas.records import Decision
+from schemas.security.sanitizer import csv_cell, printable
+from stream_app.decisions.handler import HandlerPolicy, handle
+from stream_app.kafka.replay import read_payloads
+from tamiz.batch.batch_scoring import BatchResult, score_file
+from tamiz.main import app
+from tests.helpers.traffic.invalid_payloads import payload
+from tests.unit.stream_app.decisions.test_handler import records
+from training.data.file_reader import read_chunks
+
+DATASET = load_dataset("card_transactions")
+POLICY = HandlerPolicy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=False)
+
+
+@pytest.fixture(scope="module")
+def model(champion_bundle: Path) -> MonitoredModel:
+    return MonitoredModel.load(champion_bundle, version=3)
+
+
+def written(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file, delimiter=DATASET.csv.delimiter))
+
+
+def streamed(values: list[bytes], model: MonitoredModel) -> list[Decision]:
+    handled = handle(records(*values), model, POLICY)
+    assert not handled.dead_letters
+    return [msgspec.json.decode(out.value or b"", type=Decision) for out in handled.decisions]
+
+
+def parts(decision: Decision) -> tuple[object, ...]:
+    reasons = msgspec.json.encode(decision.reasons).decode() if decision.reasons else None
+    d = decision
+    return d.event_time_ms, d.score, d.outcome, d.threshold, reasons, d.model, d.model_version
+
+
+def test_the_real_file_is_decided_bit_for_bit_as_the_stream_decides_it(
+    real_csv: Path, real_payloads: list[bytes], model: MonitoredModel, tmp_path: Path
+) -> None:
+    batch = score_file(real_csv, tmp_path / "out.csv", DATASET, model)
+    expected = [parts(d) for d in streamed(real_payloads, model)]
+    found = [
+        (
+            int(row["event_time_ms"]),
+            float(row["score"]),
+            row["outcome"],
+            float(row["threshold"]),
+            row["reasons"] or None,
+            row["model"],
+            int(row["model_version"]),
+        )
+        for row in written(tmp_path / "out.csv")
+    ]
+    assert found == expected
+    assert (batch.rows, batch.decided, batch.rejected_file) == (len(expected), len(expected), None)
+    assert batch.outcomes["review"] + batch.outcomes["decline"] > 0
+
+
+def test_parquet_in_and_out_gives_the_stream_decisions_with_their_ids_however_it_is_cut(
+    model: MonitoredModel, tmp_path: Path
+) -> None:
+    objects = [json.loads(payload(transaction_id=f"t-{i}", monto=float(i))) for i in range(25)]
+    parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "in.parquet")
+    score_file(tmp_path / "in.parquet", tmp_path / "out.parquet", DATASET, model, chunk_rows=7)
+    expected = streamed([json.dumps(o).encode() for o in objects], model)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(r["row"], r["transaction_id"], r["decision_id"]) for r in rows] == [
+        (i, d.transaction_id, d.decision_id) for i, d in enumerate(expected, 1)
+    ]
+    names = ("event_time_ms", "score", "outcome", "threshold", "reasons", "model", "model_version")
+    assert [tuple(r[name] for name in names) for r in rows] == [parts(d) for d in expected]
+
+
+HEADER = "transaction_id;ID_USER;monto;fecha;hora;ciudad"
+
+
+def test_what_is_rejected_stands_beside_with_why_and_once_mended_is_scored(
+    model: MonitoredModel, tmp_path: Path
+) -> None:
+    lines = ["a;1;12,5;5/01/2020;3;Merida", "b;1;lots;5/01/2020;3;Merida", "c;1;7;5/01/2020;3", "d;1;8;5/01/2020;25;x"]
+    (tmp_path / "in.csv").write_text("\n".join([HEADER, *lines[:2], "", *lines[2:]]) + "\n", encoding="utf-8")
+    out, rejected = tmp_path / "out.csv", tmp_path / "out.rejected.csv"
+    batch = score_file(tmp_path / "in.csv", out, DATASET, model, chunk_rows=2)
+    assert [(r["row"], r["transaction_id"]) for r in written(out)] == [("1", "a")]
+    assert (batch.rows, batch.decided, batch.rejected_file) == (4, 1, str(rejected))
+    assert batch.rejections == {"not-a-number": 1, "ragged-row": 1, "out-of-range": 1}
+    assert [[r[name] for name in REJECTED] for r in written(rejected)] == [
+        ["2", "not-a-number", "monto", "lots", "a finite number such as 12.5 or 12,5"],
+        ["3", "ragged-row", "", "5 fields in line 5", "6, as in the header"],
+        ["4", "out-of-range", "hora", "25", "a number of at most 23"],
+    ]
+
+    header, second, *_ = rejected.read_text(encoding="utf-8-sig").splitlines()
+    (tmp_path / "mended.csv").write_text(f"{header}\n{second.replace(';b;1;lots', ';b;1;9')}\n", encoding="utf-8")
+    score_file(tmp_path / "mended.csv", tmp_path / "again.csv", DATASET, model)
+    assert [r["transaction_id"] for r in written(tmp_path / "again.csv")] == ["b"]
+
+
+def test_no_cell_is_a_formula_and_a_rejected_row_is_read_again_as_it_was(model: MonitoredModel, tmp_path: Path) -> None:
+    odd = ['=HYPERLINK("http://x","y")', "'=1", "-5", "a\n\r=1", "\r=1\t", "@x", "b;=2", "\x1b[2J", ""]
+    rows = [[text, "1", amount, "5/01/2020", "3", text] for text in odd for amount in ("9", "-")]
+    with (tmp_path / "in.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([HEADER.split(";"), *rows])
+    out, rejected = tmp_path / "out.csv", tmp_path / "out.rejected.csv"
+    assert score_file(tmp_path / "in.csv", out, DATASET, model).rejected == len(odd)
+    ids = [row["transaction_id"] for row in written(out)]
+    assert ids == [csv_cell(printable(text)) for text in odd]
+    assert [text for text in ids if text.lstrip().startswith(("=", "@"))] == []
+
+    (chunk,) = [c for c in read_chunks(rejected, DATASET) if c.rows]
+    assert [chunk.columns["transaction_id"], chunk.columns["ciudad"]] == [odd, odd]
+    assert [json.loads(p)["ciudad"] for p in read_payloads(rejected, DATASET)] == odd
+    assert score_file(rejected, tmp_path / "again.csv", DATASET, model).rejected == len(odd)
+    assert (tmp_path / "again.rejected.csv").read_bytes().count(b"HYPERLINK") == 2
+
+
+def test_an_object_that_is_rejected_from_parquet_can_be_scored_from_its_text(
+    model: MonitoredModel, tmp_path: Path
+) -> None:
+    objects = [json.loads(payload(hora="25")), json.loads(payload())]
+    objects[0]["dispositivo"] = objects[1]["dispositivo"] = {"model": 2020, "device_score": 3, "os": "WEB"}
+    parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "in.parquet")
+    score_file(tmp_path / "in.parquet", tmp_path / "out.csv", DATASET, model)
+    refused = tmp_path / "out.rejected.csv"
+    (tmp_path / "mended.csv").write_text(refused.read_text("utf-8-sig").replace(";25;", ";20;"), encoding="utf-8")
+    batch = score_file(tmp_path / "mended.csv", tmp_path / "again.csv", DATASET, model)
+    assert batch.decided == 1
+    first, second = written(tmp_path / "again.csv")[0], written(tmp_path / "out.csv")[0]
+    assert first["score"] == second["score"]
+
+
+def test_a_file_that_turns_out_not_to_be_one_leaves_nothing_behind(model: MonitoredModel, tmp_path: Path) -> None:
+    good = "\n".join(["a;1;12,5;5/01/2020;3;Merida"] * 50)
+    (tmp_path / "in.csv").write_bytes(f"{HEADER}\n{good}\n".encode() + b"b;1;1;5/01/2020;3;\xff\xfe\n")
+    with pytest.raises(TrainingError, match="not a CSV file"):
+        score_file(tmp_path / "in.csv", tmp_path / "out.csv", DATASET, model, chunk_rows=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_field_that_is_too_long_is_refused_in_one_line_that_names_its_line(
+    model: MonitoredModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("ID_USER;monto;fecha;hora\n1;2;5/01/2020;3\n1;" + "9" * 200_000 + ";5/01/2020;3\n")
+    with pytest.raises(TrainingError, match=r"rows\.csv: line 3: a field has more than 131072 characters; shorten it"):
+        score_file(file, tmp_path / "out.csv", DATASET, model)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_outputs_that_cannot_be_are_refused(model: MonitoredModel, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(HEADER + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="overwrite"):
+        score_file(source, source, DATASET, model)
+    with pytest.raises(ConfigError, match=r"\.csv or \.parquet"):
+        score_file(source, tmp_path / "out.xlsx", DATASET, model)
+
+
+def test_the_command_says_where_everything_went(
+    trained: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(trained.state_dir))
+    (tmp_path / "in.csv").write_text(f"{HEADER}\na;1;12,5;5/01/2020;3;Merida\nb;1;;5/01/2020;3;x\n", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["score", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")])
+    assert shown.exit_code == 0, shown.output
+    assert "rejected: 1 rows (missing-field 1)" in shown.stdout
+    told = CliRunner().invoke(app, ["score", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "--json"])
+    assert msgspec.json.decode(told.stdout, type=BatchResult).decided == 1

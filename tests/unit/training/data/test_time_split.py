@@ -1,0 +1,70 @@
+"""The split by time: what comes later never teaches."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import TrainingError
+from training.data.time_split import Split, require_both_classes, split_by_time
+
+# time     0 ──────────────── 70 % ─────── 85 % ─────── 100 %
+# part     train              | validation | test
+#          rows of one instant stay on one side of a bar
+HOUR_MS = 3_600_000
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=300))
+def test_no_row_of_a_part_is_as_late_as_any_of_the_next(hours: list[int]) -> None:
+    times = np.array(hours, dtype=np.int64) * 3_600_000
+    try:
+        train, validation, test = split_by_time(times)
+    except TrainingError:
+        return
+    assert times[train].max() < times[validation].min()
+    assert times[validation].max() < times[test].min()
+    assert sorted([*train, *validation, *test]) == list(range(len(times)))
+
+
+def test_shares_are_met_when_every_row_has_a_time_of_its_own() -> None:
+    split = split_by_time(np.random.default_rng(3).permutation(1000).astype(np.int64))
+    assert [len(rows) for rows in split] == [700, 150, 150]
+
+
+def test_rows_of_a_part_stand_in_order_of_time() -> None:
+    times = np.random.default_rng(4).integers(0, 500, 1000)
+    assert all((np.diff(times[rows]) >= 0).all() for rows in split_by_time(times))
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        pytest.param([5] * 100, "same event time", id="all dates equal"),
+        pytest.param([5] * 95 + [6] * 5, "nothing is left for", id="two instants"),
+        pytest.param([], "nothing is left for", id="no rows"),
+    ],
+)
+def test_times_that_allow_no_order_are_refused(times: list[int], told: str) -> None:
+    with pytest.raises(TrainingError, match=told):
+        split_by_time(np.array(times, dtype=np.int64))
+
+
+def test_a_part_without_fraud_is_refused_by_name() -> None:
+    split = Split(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
+    with pytest.raises(TrainingError, match="validation holds 0 frauds in 2 rows"):
+        require_both_classes(split, np.array([0.0, 1, 0, 0, 0, 1]))
+
+
+#            |---- train ----|·gap·|- validation -|·gap·|- test -|
+def test_what_is_learned_from_is_as_old_as_its_labels_need_to_be_final() -> None:
+    times = np.arange(100) * HOUR_MS
+    whole, apart = split_by_time(times), split_by_time(times, gap_ms=10 * HOUR_MS)
+    assert (apart.test.tolist(), apart.validation[0]) == (whole.test.tolist(), whole.validation[0])
+    assert times[apart.validation[-1]] + 10 * HOUR_MS == times[apart.test[0]]
+    assert times[apart.train[-1]] + 10 * HOUR_MS == times[apart.validation[0]]
+    assert len(whole.train) - len(apart.train) == len(whole.validation) - len(apart.validation) == 9
+
+
+def test_a_delay_longer_than_the_history_bears_is_told_as_such() -> None:
+    with pytest.raises(TrainingError, match=r"not enough matured labels: .* label delay of 2 days"):
+        split_by_time(np.arange(100) * HOUR_MS, gap_ms=48 * HOUR_MS)

@@ -1,0 +1,165 @@
+"""Operating points on rows whose best points are known."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import default_rng
+from sklearn.metrics import fbeta_score
+
+from schemas.configuration.settings import load
+from schemas.errors import ConfigError
+from scoring.decision import outcome_codes
+from training.evaluation.metrics import CostMatrix, losses, outcome_costs, rank
+from training.model.operating_points import (
+    NEVER,
+    PointPolicy,
+    choose_points,
+    f2_optimum,
+    points_by_budget,
+    score_at_budget,
+)
+
+
+def calibrated(n=4000, seed=0):
+    """Probabilities of mean 3 % with a long tail, and labels drawn from them."""
+    rng = default_rng(seed)
+    scores = rng.beta(0.06, 1.94, n)
+    return (rng.random(n) < scores).astype(float), scores
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=30))
+def test_the_f2_optimum_is_the_best_of_all_thresholds(rows):
+    labels = np.array([float(fraud) for fraud, _ in rows])
+    scores = np.array([score / 8 for _, score in rows])
+    threshold = f2_optimum(rank(labels, scores))
+    if not labels.any():
+        assert threshold == NEVER
+        return
+    best = max(fbeta_score(labels, scores >= t, beta=2, zero_division=0) for t in np.unique(scores))
+    assert fbeta_score(labels, scores >= threshold, beta=2) == pytest.approx(best)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(1, 300)), min_size=1, max_size=25),
+    wrong_decline=st.sampled_from([0.0, 2.0, 20.0, 200.0]),
+)
+def test_the_cost_policy_finds_the_cheapest_pair(rows, wrong_decline):
+    labels = np.array([float(fraud) for fraud, _, _ in rows])
+    scores = np.array([score / 6 for _, score, _ in rows])
+    amounts = np.array([float(amount) for _, _, amount in rows])
+    if not labels.any():
+        labels[0] = 1.0
+    costs = CostMatrix(wrong_decline=wrong_decline, review=5, missed_fraud_fixed=0)
+    policy = PointPolicy(by="cost", costs=costs, max_alerts=1.0, min_declines=1)
+
+    def cost(review, decline):
+        points = msgspec.structs.replace(chosen.points, review=review, decline=decline)
+        return outcome_costs(labels, scores, points, costs, losses(costs, len(labels), amounts)).sum()
+
+    chosen = choose_points(labels, scores, policy, amounts)
+    candidates = [*np.unique(scores), NEVER]
+    cheapest = min(cost(r, d) for r in candidates for d in candidates if r <= d)
+    assert cost(chosen.points.review, chosen.points.decline) == pytest.approx(cheapest)
+
+
+def test_the_f2_policy_works_where_no_score_is_near_one_half():
+    labels, scores = calibrated()
+    scores = scores / 4  # still ordered, never above 0.25
+    chosen = choose_points(labels, scores, PointPolicy(by="f2"))
+    assert 0 < chosen.points.review < 0.25
+    assert chosen.points.review == chosen.f2_threshold
+    assert np.mean(scores >= chosen.points.review) <= 0.2
+
+
+def test_the_f2_policy_declines_where_alerts_are_mostly_fraud():
+    labels, scores = calibrated()
+    chosen = choose_points(labels, scores, PointPolicy(by="f2"))
+    assert chosen.points.review < chosen.points.decline < 1
+    assert labels[scores >= chosen.points.decline].mean() > 0.5
+    noise = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(by="f2"))
+    assert noise.points.decline == NEVER
+    assert "decline never" in noise.why
+
+
+def test_without_skill_f2_would_alert_everybody_and_the_limit_says_so():
+    labels, scores = calibrated()
+    chosen = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(by="f2", max_alerts=0.1))
+    assert np.mean(scores >= chosen.points.review) <= 0.1
+    assert "without that limit" in chosen.why
+    assert np.mean(scores >= chosen.f2_threshold) > 0.1
+
+
+def test_the_cost_policy_declines_only_on_enough_rows():
+    labels, scores = calibrated()
+    chosen = choose_points(labels, scores, PointPolicy(by="cost", min_declines=15))
+    assert chosen.points.review <= chosen.points.decline
+    assert chosen.points.decline == NEVER or np.sum(scores >= chosen.points.decline) >= 15
+
+
+def test_the_budget_is_kept_also_with_ties():
+    labels, scores = calibrated()
+    for given_scores in (scores, scores.round(2), scores.round(1)):
+        policy = PointPolicy(by="budget", review_budget=0.05, decline_budget=0.01)
+        chosen = choose_points(labels, given_scores, policy)
+        codes = outcome_codes(given_scores, chosen.points)
+        assert np.mean(codes >= 1) <= 0.05
+        assert np.mean(codes == 2) <= 0.01
+    assert points_by_budget(scores, review=0.01, decline=0.05).decline == score_at_budget(scores, 0.01)
+
+
+def test_fixed_points_are_taken_as_they_are():
+    chosen = choose_points(*calibrated(), PointPolicy(by="fixed", review_threshold=0.9, decline_threshold=NEVER))
+    assert (chosen.points.review, chosen.points.decline) == (0.9, NEVER)
+    assert chosen.why == "Fixed: review from 0.9000, decline from 1.0100."
+
+
+@pytest.mark.parametrize("by", ["f2", "cost", "budget"])
+def test_equal_scores_alert_nobody(by):
+    labels, scores = calibrated()
+    chosen = choose_points(labels, np.full_like(scores, 0.03), PointPolicy(by=by))
+    assert chosen.points.review > 0.03
+    assert "all scores are equal" in chosen.why
+
+
+@pytest.mark.parametrize("by", ["f2", "cost"])
+def test_without_fraud_the_budget_decides_and_says_so(by):
+    _, scores = calibrated()
+    chosen = choose_points(np.zeros(len(scores)), scores, PointPolicy(by=by))
+    assert chosen.points == points_by_budget(scores)
+    assert chosen.why.startswith(f"No fraud among the 4000 validation rows, so {by} cannot be weighed. Budget:")
+    assert chosen.f2_threshold == NEVER
+
+
+def test_rows_without_a_label_do_not_take_part():
+    labels, scores = calibrated()
+    more = np.append(labels, np.full(500, np.nan)), np.append(scores, np.full(500, 0.99))
+    assert choose_points(*more, PointPolicy(by="f2")) == choose_points(labels, scores, PointPolicy(by="f2"))
+    with pytest.raises(ValueError, match="known label"):
+        choose_points([np.nan], [0.5], PointPolicy())
+
+
+def test_the_settings_choose_how_points_are_chosen() -> None:
+    environ = {"TAMIZ_THRESHOLD_POLICY": "fixed", "TAMIZ_REVIEW_THRESHOLD": "0.6", "TAMIZ_COST_REVIEW": "7"}
+    policy = PointPolicy.of(load(environ))
+    assert (policy.by, policy.review_threshold, policy.decline_threshold, policy.costs.review) == (
+        "fixed",
+        0.6,
+        0.9,
+        7.0,
+    )
+    assert PointPolicy.of(load({})) == PointPolicy()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TAMIZ_DECLINE_BUDGET", "0.5"), ("TAMIZ_REVIEW_THRESHOLD", "0.95"), ("TAMIZ_THRESHOLD_POLICY", "luck")],
+)
+def test_points_out_of_order_are_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        PointPolicy.of(load({variable: value}))
+    assert "\n" not in str(refused.value)
+    assert value in str(refused.value)

@@ -1,0 +1,220 @@
+"""Champion and challenger: who decides, on what proof, and that every move is remembered."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from schemas.configuration.settings import Settings
+from schemas.errors import ModelUnavailableError
+from schemas.promotion_log import Change, VersionTransition
+from tests.helpers.bundles.small_bundle import small_bundle
+from tests.helpers.traffic.scored_fixtures import learned, month
+from training.evaluation.backtest import last_days
+from training.evaluation.bootstrap import Interval
+from training.evaluation.skill_gate import GateResult
+from training.evaluation.version_comparison import Comparison, MetricComparison
+from training.registry import mlflow_registry, version_transitions
+from training.registry.promotion import (
+    Champion,
+    PromotionDecision,
+    apply_decision,
+    compare_with_champion,
+    evaluate_challenger,
+    promote_by_hand,
+)
+from training.registry.version_transitions import champions
+
+SKILL = GateResult(status="skill", reasons=("ROC AUC is above 0.5",))
+NO_SKILL = GateResult(status="no skill", reasons=("ROC AUC is not provably above 0.5",))
+UNJUDGED = GateResult(status="not enough matured labels", reasons=("3 frauds",))
+
+
+def beside(auc: tuple[float, float], ap: tuple[float, float] = (-0.1, 0.1), *, forced: bool = False) -> Champion:
+    """The champion, version 1, with the bounds of the challenger's lead over it."""
+    metrics = tuple(
+        MetricComparison(metric=name, this=0.8, other=0.7, difference=Interval(sum(bounds) / 2, *bounds))
+        for name, bounds in (("roc_auc", auc), ("average_precision", ap))
+    )
+    compared = Comparison(version=2, other=1, n=3000, frauds=90, metrics=metrics)
+    return Champion(version=1, forced=forced, comparison=compared)
+
+
+FEW_LABELS = Champion(
+    version=1,
+    forced=False,
+    comparison=Comparison(version=2, other=1, n=40, frauds=3, metrics=(), reason="3 frauds among 40 rows"),
+)
+STRANGER = Champion(version=1, forced=False, comparison=None, incomparable="it reads the data set 'boxes'")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "champion", "status"),
+    [
+        pytest.param(SKILL, None, "promoted", id="skill, and nobody decides yet"),
+        pytest.param(NO_SKILL, None, "retained", id="no skill, and nobody decides yet"),
+        pytest.param(SKILL, beside((0.01, 0.09)), "promoted", id="provably better"),
+        pytest.param(SKILL, beside((-0.01, 0.09)), "retained", id="perhaps better"),
+        pytest.param(SKILL, beside((0.0, 0.0)), "retained", id="the same model again"),
+        pytest.param(SKILL, beside((0.01, 0.09), (-0.3, -0.1)), "retained", id="better ranking, worse at the top"),
+        pytest.param(NO_SKILL, beside((0.01, 0.09)), "retained", id="better than the champion, yet without skill"),
+        pytest.param(UNJUDGED, beside((0.01, 0.09)), "not enough matured labels", id="too few labels for the gate"),
+        pytest.param(SKILL, FEW_LABELS, "not enough matured labels", id="too few labels for the comparison"),
+        pytest.param(SKILL, STRANGER, "awaiting approval", id="cannot be compared"),
+        pytest.param(SKILL, beside((-0.01, 0.09), forced=True), "promoted", id="beside a forced one without skill"),
+        pytest.param(SKILL, beside((-0.2, -0.1), forced=True), "retained", id="worse than a forced one"),
+    ],
+)
+def test_only_proof_makes_a_champion(verdict: GateResult, champion: Champion | None, status: str) -> None:
+    judged = evaluate_challenger(verdict, champion)
+    assert judged.status == status
+    assert "\n" not in judged.summary
+    assert judged.summary.endswith(".")
+
+
+def test_the_margin_is_asked_of_the_lower_bound() -> None:
+    assert evaluate_challenger(SKILL, beside((0.02, 0.09)), margin=0.01).status == "promoted"
+    assert evaluate_challenger(SKILL, beside((0.02, 0.09)), margin=0.02).status == "retained"
+
+
+@pytest.mark.parametrize("champion", [None, beside((0.01, 0.09)), beside((0.0, 0.1), forced=True)])
+def test_by_approval_what_would_be_promoted_waits_for_a_person(champion: Champion | None) -> None:
+    assert evaluate_challenger(SKILL, champion, by_approval=True).status == "awaiting approval"
+    assert evaluate_challenger(NO_SKILL, champion, by_approval=True).status == "retained"
+
+
+#  promoted 1, 2, 3;  back: 2;  back: 1;  promoted 4;  back: 1
+def move(change: Change, version: int) -> VersionTransition:
+    return VersionTransition(change=change, version=version, previous=None, reason="", evidence=None, by="a", at="")
+
+
+def test_rolling_back_walks_down_the_line_of_champions() -> None:
+    made = [move("promoted", 1), move("retained", 9), move("promoted", 2), move("promoted", 3)]
+    assert champions(made) == [1, 2, 3]
+    assert champions([*made, move("rolled-back", 2)]) == [1, 2]
+    assert champions([*made, move("rolled-back", 2), move("rolled-back", 1), move("promoted", 4)]) == [1, 4]
+    assert champions([*made, move("promoted", 1)]) == [1, 2, 3, 1]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    small_bundle(folder / "bundle")
+    (folder / "evaluation").mkdir()
+    return folder / "bundle"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bundle: Path) -> Settings:
+    """Three versions: 1 and 2 have shown skill, 3 has not."""
+    settings = Settings(state_dir=tmp_path, model_name="small")
+    for verdict in ("skill", "skill", "no skill"):
+        mlflow_registry.register(
+            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": verdict}
+        )
+    return settings
+
+
+def test_every_move_is_remembered_with_who_when_why_and_on_what_evidence(settings: Settings) -> None:
+    judged = PromotionDecision(status="promoted", summary="It is better.")
+    apply_decision(settings, 1, judged)
+    apply_decision(
+        settings,
+        2,
+        PromotionDecision(status="retained", summary="It is not better."),
+        correlation_id="a-loop",
+        by="retrainer",
+    )
+    promote_by_hand(settings, 2, "we know better")
+    version_transitions.rollback(settings, "it alerted on everything")
+    version_transitions.reject(settings, 2, "never again")
+    made = version_transitions.history(settings)
+    assert [(m.change, m.version, m.previous) for m in made] == [
+        ("promoted", 1, None),
+        ("retained", 2, 1),
+        ("promoted", 2, 1),
+        ("rolled-back", 1, 2),
+        ("rejected", 2, 1),
+    ]
+    assert (made[0].evidence, made[1].correlation_id, made[1].by) == ("It is better.", "a-loop", "retrainer")
+    assert made[4].reason == "never again"
+    assert [m.at for m in made] == sorted(m.at for m in made)
+    assert mlflow_registry.champion(settings) == 1
+    assert [(v.version, v.status) for v in version_transitions.versions(settings)] == [
+        (3, "registered"),
+        (2, "rejected"),
+        (1, "champion"),
+    ]
+
+
+def test_the_challenger_is_challenger_until_it_is_promoted_or_rejected(settings: Settings) -> None:
+    def standing(version: int) -> str:
+        return next(v.status for v in version_transitions.versions(settings) if v.version == version)
+
+    wait = PromotionDecision(status="awaiting approval", summary="It waits.")
+    for version in (1, 2):
+        apply_decision(settings, version, wait)
+        assert standing(version) == "challenger"
+    promote_by_hand(settings, 2, "it convinced us")
+    assert (standing(1), standing(2)) == ("registered", "champion")
+    apply_decision(settings, 1, wait)
+    version_transitions.reject(settings, 1, "it did not")
+    assert (standing(1), standing(2)) == ("rejected", "champion")
+
+
+def test_what_has_shown_no_skill_is_not_promoted_by_hand_either(settings: Settings) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"version 3 has not shown skill .*--force"):
+        promote_by_hand(settings, 3, "please")
+    with pytest.raises(ModelUnavailableError, match="no version 7"):
+        promote_by_hand(settings, 7, "a typing error")
+    assert (mlflow_registry.champion(settings), version_transitions.history(settings)) == (None, [])
+
+
+def test_without_a_champion_before_there_is_nothing_to_roll_back_to(settings: Settings) -> None:
+    with pytest.raises(ModelUnavailableError, match="nothing to roll back to"):
+        version_transitions.rollback(settings, "?")
+    version_transitions.promote(settings, 1, "the first")
+    with pytest.raises(ModelUnavailableError, match="nothing to roll back to"):
+        version_transitions.rollback(settings, "?")
+    with pytest.raises(ModelUnavailableError, match="is champion and cannot be rejected"):
+        version_transitions.reject(settings, 1, "?")
+    assert [m.version for m in version_transitions.history(settings)] == [1]
+
+
+def test_two_models_meet_on_the_rows_of_the_last_week(tmp_path: Path) -> None:
+    history = month()
+    week = last_days(history.event_time_ms)
+    seasoned, misled = tmp_path / "seasoned", tmp_path / "misled"
+    challenger = learned(seasoned, history, 2)
+    noise = np.random.default_rng(0).permutation(history.fraud)
+    learned(misled, history._replace(fraud=noise), 1)
+    settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
+    assert compare_with_champion(settings, challenger, history, week) == (None, None)
+    (tmp_path / "evaluation").mkdir()
+    mlflow_registry.register(settings, misled, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
+    version_transitions.promote(settings, 1, "the first")
+    champion, other = compare_with_champion(settings, challenger, history, week)
+    assert champion is not None
+    assert champion.comparison is not None
+    assert (champion.version, champion.comparison.n, other and other.version) == (1, len(week.all_rows), 1)
+    assert evaluate_challenger(SKILL, champion).status == "promoted"
+    unripe = np.where(np.arange(len(history.fraud)) % 50 == 0, history.fraud, np.nan)
+    few, _ = compare_with_champion(settings, challenger, history._replace(fraud=unripe), week)
+    assert evaluate_challenger(SKILL, few).status == "not enough matured labels"
+
+
+def test_a_champion_of_another_data_set_is_left_to_a_person(tmp_path: Path) -> None:
+    history = month()
+    settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
+    folder = tmp_path / "bundle"
+    challenger = learned(folder, history, 2)
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest | {"dataset": "boxes"}))
+    (tmp_path / "evaluation").mkdir()
+    mlflow_registry.register(settings, folder, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
+    version_transitions.promote(settings, 1, "the first")
+    champion, other = compare_with_champion(settings, challenger, history, last_days(history.event_time_ms))
+    assert other is None
+    judged = evaluate_challenger(SKILL, champion)
+    assert (judged.status, "boxes" in judged.summary) == ("awaiting approval", True)

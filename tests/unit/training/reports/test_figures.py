@@ -1,0 +1,130 @@
+"""Figures carry the numbers of the evaluation, are files a viewer can open, and touch no global state."""
+
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from numpy.random import default_rng
+
+from scoring.decision import OperatingPoints
+from training.evaluation.evaluation import evaluate
+from training.reports.figures import (
+    MAX_BARS,
+    beeswarm,
+    confusion,
+    draw_all,
+    importance,
+    score_distribution,
+    write_figures,
+)
+
+POINTS = OperatingPoints(review=0.06, decline=1.01)
+NAMES = [f"feature {i}" for i in range(20)]
+
+
+def drawn(n=800, seed=0):
+    rng = default_rng(seed)
+    labels = (rng.random(n) < 0.1).astype(float)
+    return labels, 1 / (1 + np.exp(-(rng.normal(size=n) + labels - 3)))
+
+
+def figures_of(labels, scores, **more):
+    evaluation = evaluate(labels, scores, points=POINTS, f2_threshold=0.05, resamples=50)
+    return evaluation, draw_all(labels, scores, evaluation, **more)
+
+
+def texts(figure):
+    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def contributed(n=800):
+    rng = default_rng(1)
+    values = rng.normal(size=(n, 20))
+    values[::7, 0] = np.nan
+    values[:, 3] = 0.1  # constant: one colour, one column of dots
+    contributions = np.column_stack([np.nan_to_num(values) * 4 * 0.7 ** np.arange(20), np.full(n, -3.0)])
+    return contributions, values
+
+
+def test_every_figure_is_written_as_a_picture(tmp_path):
+    contributions, values = contributed()
+    _, figures = figures_of(*drawn(), contributions=contributions, values=values, names=NAMES)
+    paths = write_figures(tmp_path / "figures", figures)
+    assert [path.stem for path in paths] == [
+        "roc", "precision_recall", "score_distribution", "calibration", "confusion_review", "confusion_f2",
+        "threshold_table", "shap_beeswarm", "shap_importance",
+    ]  # fmt: skip
+    for path in paths:
+        picture = imread(path)
+        assert min(picture.shape[:2]) > 200
+        assert picture[..., :3].std() > 0.01, f"{path.stem} is blank"
+
+
+def test_no_figure_is_left_in_pyplot():
+    figures_of(*drawn())
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_axes_and_titles_say_what_they_show():
+    _, figures = figures_of(*drawn())
+    for name in ("roc", "precision_recall", "score_distribution", "calibration"):
+        axes = figures[name].axes[0]
+        assert axes.get_title(), name
+        assert "(" in axes.get_xlabel(), f"{name}: the unit is missing"
+        assert "(" in axes.get_ylabel(), f"{name}: the unit is missing"
+        assert axes.get_legend() is not None, name
+
+
+def test_the_legends_hold_the_intervals_and_the_base_rate():
+    evaluation, figures = figures_of(*drawn())
+    auc = evaluation.metric("roc_auc")
+    assert f"AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in texts(figures["roc"])
+    assert f"base rate {evaluation.base_rate:.2%}" in texts(figures["precision_recall"])
+
+
+def test_the_confusion_matrix_shows_its_counts():
+    evaluation, _ = figures_of(*drawn())
+    shown = texts(confusion(evaluation.at_review, "Confusion"))
+    for count in (evaluation.at_review.true_positives, evaluation.at_review.true_negatives):
+        assert f"{count:,}" in shown
+
+
+def test_a_point_that_is_never_reached_is_said_and_not_drawn():
+    labels, scores = drawn()
+    figure = score_distribution(labels, scores, POINTS)
+    assert "decline: never" in texts(figure)
+    assert figure.axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [
+        (np.zeros(60), np.linspace(0, 1, 60)),
+        (np.full(60, np.nan), np.linspace(0, 1, 60)),
+        (np.arange(60) % 2, np.full(60, 0.03)),
+        (np.arange(60) % 2, np.zeros(60)),
+        (np.array([0.0, 1.0]), np.array([0.2, 0.3])),
+    ],
+    ids=["no fraud", "no labels", "equal scores", "all zero", "two rows"],
+)
+def test_degenerate_rows_give_the_figures_they_allow(labels, scores, tmp_path):
+    _, figures = figures_of(labels, scores)
+    assert ("roc" in figures) == (0 < np.nansum(labels) < len(labels))
+    assert all(path.stat().st_size > 1000 for path in write_figures(tmp_path, figures, dpi=40))
+
+
+def test_the_strongest_features_stand_on_top():
+    contributions, values = contributed()
+    labels = [text.get_text() for text in importance(contributions, NAMES).axes[0].get_yticklabels()]
+    assert len(labels) == MAX_BARS
+    assert labels[-1] == "feature 0"
+    assert beeswarm(contributions, values, NAMES).axes[0].get_yticklabels()[-1].get_text() == "feature 0"
+
+
+def test_contributions_of_another_shape_are_refused():
+    contributions, values = contributed()
+    with pytest.raises(ValueError, match=r"contributions must have shape \(n, 20\)"):
+        importance(contributions, NAMES[:-1])
+    with pytest.raises(ValueError, match=r"values must have shape"):
+        beeswarm(contributions, values[:, :-1], NAMES)

@@ -1,0 +1,118 @@
+"""Train on the past, choose on what came next, judge on what came last."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import TrainingError
+from scoring.input.cleaning import DAY_MS
+
+VALIDATION_SHARE = 0.15
+TEST_SHARE = 0.15
+
+Rows = npt.NDArray[np.intp]
+
+
+class Split(NamedTuple):
+    """Row indices of each part, each in order of event time; every row is in one, or in the gap before the next."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def split_by_time(
+    event_time_ms: npt.NDArray[np.int64],
+    *,
+    validation_share: float = VALIDATION_SHARE,
+    test_share: float = TEST_SHARE,
+    gap_ms: int = 0,
+) -> Split:
+    """Cut the rows in two places of time; rows of one instant stay together, so a share is met as nearly as they allow.
+
+    event_time_ms: shape (n,), in any order. gap_ms: how long before a part begins the part before it ends: what was
+    younger had no final label yet when the later one came in, and nobody could have learned from it.
+    Raises TrainingError when the times leave a part empty.
+
+    >>> split_by_time(np.arange(10) * 1000, validation_share=0.2, test_share=0.2)
+    Split(train=array([0, 1, 2, 3, 4, 5]), validation=array([6, 7]), test=array([8, 9]))
+    """
+    order = np.argsort(event_time_ms, kind="stable")
+    times = event_time_ms[order]
+    n = len(times)
+    if n and times[0] == times[-1]:
+        raise TrainingError(
+            "all rows have the same event time: without a before and an after no honest test is possible; "
+            "check the column that the data set declares as its event time"
+        )
+    cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
+    ends = [
+        int(np.searchsorted(times, times[cut] - gap_ms, side="right")) if gap_ms and cut < n else cut for cut in cuts
+    ]
+    parts = Split(order[: ends[0]], order[cuts[0] : max(cuts[0], ends[1])], order[cuts[1] :])
+    for name, rows in parts._asdict().items():
+        if not len(rows) and gap_ms:
+            raise TrainingError(
+                f"not enough matured labels: with a label delay of {gap_ms / DAY_MS:g} days nothing of the {n} rows is "
+                f"left for {name}; give a longer history"
+            )
+        if not len(rows):
+            raise TrainingError(
+                f"the {n} rows lie at too few points of time to be split in order: nothing is left for {name}; "
+                "give a history that spans more time"
+            )
+    return parts
+
+
+def expanding_folds(
+    event_time_ms: npt.NDArray[np.int64],
+    folds: int,
+    *,
+    validation_share: float = VALIDATION_SHARE,
+    gap_ms: int = 0,
+) -> list[Split]:
+    """Time-series cross-validation: what came next is the test of all that came before, and grows into it.
+
+    The rows are cut into `folds` + 1 stretches of time; each but the first is tested on once, and the rows before it
+    are split into train and validation. event_time_ms: shape (n,), in any order. gap_ms: as for `split_by_time`.
+    Raises TrainingError when the times leave a part empty.
+
+    >>> [[part.tolist() for part in fold] for fold in expanding_folds(np.arange(9), 2, validation_share=0.34)]
+    [[[0, 1], [2], [3, 4, 5]], [[0, 1, 2, 3], [4, 5], [6, 7, 8]]]
+    """
+    order = np.argsort(event_time_ms, kind="stable")
+    times = event_time_ms[order]
+    cuts = [_start_of_instant(times, round(len(times) * k / (folds + 1))) for k in range(1, folds + 2)]
+    found = []
+    for begin, end in pairwise(cuts):
+        share = (end - begin) / end if end else 0.0
+        parts = split_by_time(
+            times[:end], validation_share=validation_share * (1 - share), test_share=share, gap_ms=gap_ms
+        )
+        found.append(Split(*(order[rows] for rows in parts)))
+    return found
+
+
+def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:
+    """The nearest place at or around `place` where a new instant begins."""
+    if place >= len(times):
+        return len(times)
+    before = int(np.searchsorted(times, times[place], side="left"))
+    after = int(np.searchsorted(times, times[place], side="right"))
+    return before if place - before <= after - place else after
+
+
+def require_both_classes(split: Split, fraud: npt.NDArray[np.float64]) -> None:
+    """Raise TrainingError when a part holds only fraud or only legitimate rows.
+
+    fraud: shape (n,), 0 or 1, indexed by the split's rows.
+    """
+    for name, rows in split._asdict().items():
+        n_fraud = int(fraud[rows].sum())
+        if n_fraud in (0, len(rows)):
+            raise TrainingError(
+                f"split by time, {name} holds {n_fraud} frauds in {len(rows)} rows: both classes are needed in each "
+                "part; give a longer history"
+            )

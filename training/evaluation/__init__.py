@@ -1,0 +1,1 @@
+"""Metrics with intervals, the skill gate, the backtest, and comparison of versions."""

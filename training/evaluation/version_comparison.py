@@ -1,0 +1,116 @@
+"""One model version beside another: which scores better on the same rows, and what became of the inputs between."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from monitoring.counting.bins import bins_of_profile
+from monitoring.counting.monitored_model import MonitoredModel
+from scoring.bundle.manifest import Manifest
+from scoring.features import featurize
+from training.data.history import History
+from training.evaluation.backtest import BacktestWindow
+from training.evaluation.bootstrap import Interval, paired_difference
+from training.evaluation.distribution_shift import DistributionShift, shift
+from training.evaluation.evaluation import MIN_PER_CLASS
+from training.evaluation.metrics import Floats, measure, rank
+
+COMPARED_METRICS = ("roc_auc", "average_precision", "brier")
+
+
+class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of two versions on the same rows; the difference is this one's less the other's."""
+
+    metric: str
+    this: float
+    other: float
+    difference: Interval
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two versions by paired bootstrap on the rows of a window whose label is known."""
+
+    version: int
+    other: int
+    n: int
+    frauds: int
+    metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows, and then a reason
+    reason: str | None = None
+
+
+class InputShift(msgspec.Struct, frozen=True, kw_only=True):
+    """How one input of the training rows lies against an older version's training rows, in the older one's bins."""
+
+    name: str
+    shift: DistributionShift
+    ordered: bool  # whether its KS means something
+    missing_before: float  # share
+    missing_now: float
+
+
+def compare(this: MonitoredModel, other: MonitoredModel, history: History, window: BacktestWindow) -> Comparison:
+    """Compare two versions on a window's rows, each with its own encoding."""
+    rows = window.all_rows[~np.isnan(history.fraud[window.all_rows])]
+    labels, columns = history.fraud[rows], history.columns_at(rows)
+    frauds = int(labels.sum())
+    enough = min(frauds, len(rows) - frauds) >= MIN_PER_CLASS
+    return Comparison(
+        version=this.version,
+        other=other.version,
+        n=len(rows),
+        frauds=frauds,
+        metrics=_compared(labels, *(m.score(featurize(m.encoding, columns)) for m in (this, other))) if enough else (),
+        reason=None
+        if enough
+        else f"{frauds} frauds among {len(rows)} rows with a known label; {MIN_PER_CLASS} of each are needed",
+    )
+
+
+def _compared(labels: Floats, a: Floats, b: Floats) -> tuple[MetricComparison, ...]:
+    of_a, of_b = (measure(rank(labels, scores), names=COMPARED_METRICS) for scores in (a, b))
+    return tuple(
+        MetricComparison(
+            metric=name,
+            this=float(of_a[name][0]),
+            other=float(of_b[name][0]),
+            difference=paired_difference(labels, a, b, name),
+        )
+        for name in COMPARED_METRICS
+    )
+
+
+def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tuple[InputShift, ...]:
+    """The rows a version learned from, counted in the bins of an older version; largest PSI first.
+
+    history: of the file the version was trained on; rows outside its training time are left out.
+    Empty when no row lies in that time.
+    """
+    times = history.event_time_ms
+    rows = np.flatnonzero((times >= manifest.trained_from_ms) & (times <= manifest.trained_until_ms))
+    if not len(rows):
+        return ()
+    columns = history.columns_at(rows)
+    codes = featurize(previous.features, columns)
+    profiles = {p.name: p for p in previous.profile}
+    found = []
+    for j, feature in enumerate(previous.features):
+        ordered = feature.kind != "category"
+        bins = bins_of_profile(profiles[feature.name], feature)
+        values = columns[feature.name] if ordered else codes[:, j]
+        current = np.bincount(bins.encode(values), minlength=len(bins.reference))
+        found.append(
+            InputShift(
+                name=feature.name,
+                shift=shift(bins, current),
+                ordered=ordered,
+                missing_before=profiles[feature.name].missing / previous.rows,
+                missing_now=float(current[-1]) / len(rows),
+            )
+        )
+    return tuple(sorted(found, key=lambda f: -f.shift.psi))
+
+
+def utc_minute(ms: int) -> str:
+    """An instant to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"

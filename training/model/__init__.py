@@ -1,0 +1,1 @@
+"""Fitting, search, calibration, operating points, and the reproduction of a run."""

@@ -1,0 +1,81 @@
+"""What is normal, learnt from the history of a model: the reference that its live traffic is held against."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from monitoring.counting.bins import NOT_COUNTED, Codes, FrozenBins
+from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_scored
+from monitoring.counting.reference_profile import ALERT, SCORE
+from monitoring.drift.baseline import HOUR_MS, calibrate
+from monitoring.drift.reference import DriftReference
+from scoring.bundle.manifest import Manifest
+from scoring.decision import outcome_codes
+
+HOURS_AT_ONCE = 200  # a histogram of fine codes an hour is large
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
+
+
+def fit_baseline(
+    manifest: Manifest,
+    booster: xgb.Booster,
+    columns: Mapping[str, npt.NDArray[Any]],
+    matrix: Matrix,
+    scores: Floats,
+    event_times_ms: Ints,
+    held_out: npt.NDArray[np.bool_],
+    rejected: int,
+) -> DriftReference:
+    """Learn from rows in the order of their time.
+
+    columns: cleaned, each of shape (n,); matrix: the same rows featurized; scores, event_times_ms and held_out: shape
+    (n,). held_out: rows the trees were not fitted to: only their scores are like those to come. rejected: how many rows
+    could not be scored; nobody knows when they came, so they are spread evenly.
+    """
+    bins = counted_bins(manifest)
+    outcomes = outcome_codes(scores, manifest.points)
+    codes = encode_scored(bins, manifest, columns, matrix, scores, outcomes)
+    for name in (SCORE, ALERT):
+        codes[~held_out, bins.names.index(name)] = NOT_COUNTED
+    places = np.linspace(0, len(codes) - 1, rejected).astype(np.intp)
+    codes = np.concatenate([codes, encode_dead_letters(bins, rejected)])
+    hours, groups = np.unique(np.append(event_times_ms, event_times_ms[places]) // HOUR_MS, return_inverse=True)
+    return DriftReference(
+        bins=bins,
+        calibration=calibrate(_hourly(bins, codes, groups, len(hours)), hours, bins.occupied),
+        importance=_importance(booster, bins),
+        correlation=_correlation(manifest, bins, matrix[held_out], scores[held_out], outcomes[held_out]),
+    )
+
+
+def _hourly(bins: FrozenBins, codes: Codes, groups: Codes, n_hours: int) -> Ints:
+    found = np.zeros((n_hours, len(bins.names), bins.n_bins), dtype=np.int64)
+    for start in range(0, n_hours, HOURS_AT_ONCE):
+        stop = min(n_hours, start + HOURS_AT_ONCE)
+        mine = (groups >= start) & (groups < stop)
+        found[start:stop] = bins.binned(bins.count(codes[mine], groups[mine] - start, stop - start))
+    return found
+
+
+def _importance(booster: xgb.Booster, bins: FrozenBins) -> Floats:
+    gain = booster.get_score(importance_type="total_gain")
+    total = sum(gain.values()) or 1.0
+    return np.array([gain.get(name, 0.0) / total for name in bins.names])
+
+
+def _correlation(manifest: Manifest, bins: FrozenBins, matrix: Matrix, scores: Floats, outcomes: Codes) -> Floats:
+    """Pearson's, of numbers, score and alert; a category's codes have no order, and a constant has no correlation."""
+    columns = np.full((len(bins.names), len(matrix)), np.nan)
+    for j, f in enumerate(manifest.features):
+        if f.kind != "category":
+            columns[j] = matrix[:, j]
+    columns[bins.names.index(SCORE)] = scores
+    columns[bins.names.index(ALERT)] = outcomes > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.corrcoef(columns))

@@ -1,0 +1,1 @@
+"""The model registry: versions, their transitions, and promotion."""

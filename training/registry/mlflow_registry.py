@@ -1,0 +1,291 @@
+"""MLflow, as training knows it: runs, model versions and the aliases `champion` and
+`challenger`. No other file of training imports it.
+
+How a version lies in MLflow:
+
+* its run's artifact folder ``bundle/`` holds ``model.ubj``, ``manifest.json`` and ``baseline.json``. Whoever knows
+  the tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
+  that proxies artifacts answers just as a local folder does;
+* ``evaluation/`` holds metrics.json and the figures;
+* its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
+  signature and input example, for generic tools. Its input is the matrix that `scoring.features.featurize` makes.
+
+What a version becomes, and that it is written down, stands in `training.registry.version_transitions`, which speaks
+through `mlflow_client`.
+"""
+
+import logging
+import os
+import shlex
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+from typing import Any
+
+import mlflow.environment_variables as mlflow_env
+import mlflow.xgboost
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException as MlflowException  # also for those who use `mlflow_client`
+from mlflow.models import ModelSignature
+from mlflow.telemetry import set_telemetry_client
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from schemas.configuration.registry_config import lend_to_mlflow
+from schemas.configuration.settings import Settings
+from schemas.errors import ConfigError, ModelUnavailableError
+from schemas.files.private_files import narrow_state, private_folder
+from schemas.promotion_log import Registration
+from schemas.security.actor import os_actor
+from schemas.security.sanitizer import without_credentials
+from scoring.bundle.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
+from training.registry import transition_log
+from training.registry.model_versions import aliased, ensure_registered_model
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+BUNDLE = "bundle"
+EVALUATION = "evaluation"
+GENERIC = "model"
+REPORT = "report.pdf"  # at the root of a run's artifacts
+TAG = "tamiz."
+SQLITE = "sqlite:///"
+# MLflow lets its S3 client's errors through as they are.
+STORE_ERRORS = (MlflowException, OSError, BotoCoreError, ClientError, Boto3Error)
+
+
+def register(
+    settings: Settings,
+    bundle: Path,
+    *,
+    report: Path,
+    metrics: Mapping[str, float],
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+) -> int:
+    """Log a run with the bundle in it and make it the model's next version; the version's number.
+
+    The bundle's digest is written into the log of promotions, and no move of the version holds with another bundle.
+
+    bundle: folder with model.ubj and manifest.json, already checked. report: folder with measures and figures, logged
+    as `evaluation/`. tags: put on run and version, as `tamiz.NAME`, with the bundle's digest.
+    Raises ModelUnavailableError when the registry cannot be reached or refuses.
+    """
+    manifest = read_manifest(bundle)
+    sha256 = bundle_digest(bundle)
+    marks = {TAG + name: value for name, value in {**tags, "bundle_sha256": sha256}.items()}
+    with mlflow_client(settings) as client:
+        run = client.create_run(_experiment(client, settings), tags=marks)
+        run_id = run.info.run_id
+        try:
+            client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, int(time() * 1000), 0) for name, value in metrics.items()],
+                params=[Param(name, str(value)) for name, value in params.items()],
+                tags=[RunTag("mlflow.source.name", "tamiz train"), RunTag("mlflow.user", os_actor())],
+            )
+            client.log_artifacts(run_id, str(bundle), BUNDLE)
+            client.log_artifacts(run_id, str(report), EVALUATION)
+            with tempfile.TemporaryDirectory() as scratch:
+                generic = Path(scratch) / GENERIC
+                _save_generic(generic, bundle / MODEL_FILE, manifest)
+                client.log_artifacts(run_id, str(generic), GENERIC)
+            ensure_registered_model(client, settings.model_name)
+            version = client.create_model_version(
+                settings.model_name, source=f"{run.info.artifact_uri}/{GENERIC}", run_id=run_id, tags=marks
+            )
+            registered = Registration(version=int(version.version), bundle_sha256=sha256)
+            transition_log.append(client, settings.model_name, registration=registered)
+        except BaseException:
+            client.set_terminated(run_id, status="FAILED")
+            raise
+        client.set_terminated(run_id)
+    return int(version.version)
+
+
+def champion(settings: Settings) -> int | None:
+    """The version that is champion, or None."""
+    with mlflow_client(settings) as client:
+        return aliased(client, settings.model_name, CHAMPION)
+
+
+def challenger(settings: Settings) -> int | None:
+    """The version that is challenger, or None."""
+    with mlflow_client(settings) as client:
+        return aliased(client, settings.model_name, CHALLENGER)
+
+
+def attach(settings: Settings, version: int, path: Path) -> None:
+    """Log a file to the run that a version came from, at its artifacts' root.
+
+    Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
+    """
+    with mlflow_client(settings) as client:
+        client.log_artifact(client.get_model_version(settings.model_name, str(version)).run_id, str(path))
+
+
+def run_of(settings: Settings, version: int) -> str:
+    """The id of the run that a version came from.
+
+    Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
+    """
+    with mlflow_client(settings) as client:
+        return str(client.get_model_version(settings.model_name, str(version)).run_id)
+
+
+def version_tags(settings: Settings, version: int) -> dict[str, str]:
+    """Our tags of a version, without `tamiz.`.
+
+    Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
+    """
+    with mlflow_client(settings) as client:
+        tags = client.get_model_version(settings.model_name, str(version)).tags
+    return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
+
+
+def artifact(settings: Settings, run_id: str, name: str) -> bytes:
+    """What a file of a run holds.
+
+    Raises ModelUnavailableError when there is no such run or file, or the registry cannot be reached.
+    """
+    with mlflow_client(settings) as client, tempfile.TemporaryDirectory() as scratch:
+        return _fetched(client, settings, run_id, name, Path(scratch)).read_bytes()
+
+
+def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
+    """Fetch a version's bundle into a folder; the folder that holds its two files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with mlflow_client(settings) as client:
+        run_id = client.get_model_version(settings.model_name, str(version)).run_id
+        return _fetched(client, settings, run_id, BUNDLE, folder)
+
+
+def _fetched(client: MlflowClient, settings: Settings, run_id: str, name: str, folder: Path) -> Path:
+    # From where the run keeps it, not by `runs:/`: that way MLflow hides what went wrong.
+    uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=settings.tracking_uri))
+
+
+def ensure_reachable(settings: Settings) -> None:
+    """Create the local store where there is none yet, or find the server: better before an hour of training than after.
+
+    Raises ModelUnavailableError.
+    """
+    with mlflow_client(settings) as client:
+        _experiment(client, settings)
+
+
+def ui_command(settings: Settings) -> str:
+    """Where people look at runs and versions: a command to run for the local store, or the server's address.
+
+    >>> ui_command(Settings(mlflow_tracking_uri="http://registry:5000"))
+    'http://registry:5000'
+    """
+    uri = settings.tracking_uri
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(without_credentials(uri))}"
+
+
+@contextmanager
+def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
+    """An MLflow client, with what goes wrong beneath it told in one line of ours."""
+    uri = settings.tracking_uri
+    lend_to_mlflow(settings, os.environ)
+    _calm_mlflow()
+    try:
+        yield _mlflow_client(uri, settings.state_dir)
+    except STORE_ERRORS as error:
+        first = without_credentials((str(error) or repr(error)).splitlines()[0])[:500]
+        raise ModelUnavailableError(
+            without_credentials(
+                f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI), its credentials "
+                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN, TAMIZ_MLFLOW_CAFILE), or the server there"
+            )
+        ) from error
+
+
+def _mlflow_client(uri: str, state_dir: Path) -> MlflowClient:
+    if not uri.startswith(SQLITE):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    path = Path(uri.removeprefix(SQLITE))
+    private_folder(path.parent)
+    # MLflow's clients create and migrate a new store when first asked, and two at once break each other's migrations.
+    with FileLock(path.with_suffix(".lock")):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+    if path.parent.resolve() == state_dir.resolve():  # another folder's files and their rights are its owner's
+        narrow_state(state_dir)
+    return client
+
+
+def _calm_mlflow() -> None:
+    """Keep MLflow from reporting usage to its makers, from chatting, and from waiting minutes for a server."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow_env.MLFLOW_DISABLE_TELEMETRY.set(True)
+    set_telemetry_client()
+    mlflow_env.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    mlflow_env.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # stdout is for what `--json` promises
+    for variable, value in (
+        (mlflow_env.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 2),
+        (mlflow_env.MLFLOW_HTTP_REQUEST_TIMEOUT, 30),
+    ):
+        if not variable.is_set():
+            variable.set(value)
+
+
+def _experiment(client: MlflowClient, settings: Settings) -> str:
+    """The experiment named as the model, made when absent.
+
+    Raises ConfigError when it keeps its artifacts elsewhere than `artifact_root` says: MLflow cannot move them.
+    """
+    root = None if settings.artifact_root is None else settings.artifact_root.rstrip("/")
+    if (found := client.get_experiment_by_name(settings.model_name)) is not None:
+        if root is not None and found.artifact_location.rstrip("/") != root:
+            raise ConfigError(
+                f"artifact_root is {root}, and the registry {settings.registry_name} keeps what belongs to "
+                f"{settings.model_name!r} in {found.artifact_location}: set artifact_root to that, or name another "
+                f"model"
+            )
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; a bare SQLite file would put them into the working directory.
+    if root is None and settings.tracking_uri.startswith(SQLITE):
+        root = (settings.state_dir.resolve() / "artifacts").as_uri()
+    try:
+        return str(client.create_experiment(settings.model_name, artifact_location=root))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(settings.model_name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)  # somebody was a moment earlier
+
+
+def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
+    golden = np.array([g.features for g in manifest.golden], dtype=np.float32)
+    example: Any = pd.DataFrame(golden, columns=list(manifest.names))
+    with warnings.catch_warnings():
+        # Of MLflow's own doing: its classes for chat models when first imported, and how it compares column names.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated", category=DeprecationWarning)
+        mlflow.xgboost.save_model(
+            xgb.Booster(model_file=trees),
+            folder,
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.float, name) for name in manifest.names]),
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,))]),
+            ),
+            input_example=example,
+            model_format="ubj",
+            # Named here, else MLflow starts a process that loads the model to see what it imports.
+            pip_requirements=[f"xgboost=={xgb.__version__}"],
+        )

@@ -1,0 +1,36 @@
+"""Versions of a registered model, as MLflow's client gives them."""
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException as MlflowException  # also for those who write to the log
+
+from schemas.configuration.registry_config import named
+
+
+def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
+    """The version that an alias names, or None."""
+    try:
+        return int(client.get_model_version_by_alias(model, alias).version)
+    except MlflowException as error:
+        # MLflow says "invalid parameter" of an alias that a known model does not have.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def all_versions(client: MlflowClient, model: str) -> list[tuple[int, int, dict[str, str]]]:
+    """Number, time of registration (ms) and tags of every version."""
+    found, token = [], None
+    while True:
+        page = client.search_model_versions(named(model), page_token=token, order_by=["version_number ASC"])
+        found += [(int(v.version), int(v.creation_timestamp), dict(v.tags)) for v in page]
+        if not (token := page.token):
+            return found
+
+
+def ensure_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:
+    """Make a registered model unless there is one."""
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,116 @@
+"""A drift report for people: each feature's two distributions side by side, as a picture or as one closed HTML page."""
+
+from io import StringIO
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from monitoring.drift.drift_report import DriftComparison, DriftPeriod, FeatureDrift, change_summary
+from schemas.errors import ConfigError
+from schemas.files.atomic_write import atomic_write
+from schemas.security.sanitizer import html_text
+from training.reports.figures import FRAUD, GOOD, GUESS, label
+
+COLUMNS = 3
+MAX_LABEL_LENGTH, MAX_TITLE_LENGTH = 14, 40  # characters
+KINDS = (".png", ".html")
+STYLE = (
+    "body{font:15px/1.4 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:1rem 0}"
+    "td,th{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child{text-align:left}.moved{font-weight:bold;color:#B34700}svg{max-width:100%;height:auto}"
+)
+
+
+def require_plottable(path: Path) -> None:
+    """Refuse, before any work, a name that says neither kind. Raises ConfigError."""
+    if path.suffix.lower() not in KINDS:
+        raise ConfigError(f"--output {path}: wanted a name that ends in {' or '.join(KINDS)}")
+
+
+def write_drift(path: Path, comparison: DriftComparison) -> None:
+    """Draw the last period to a .png, or every period to an .html that fetches nothing; whole, or not at all."""
+    require_plottable(path)
+    with atomic_write(path) as scratch:
+        if path.suffix.lower() == ".png":
+            draw_period(comparison, comparison.periods[-1]).savefig(scratch, dpi=110, format="png")
+        else:
+            scratch.write_text(page(comparison), encoding="utf-8")
+
+
+def draw_period(comparison: DriftComparison, period: DriftPeriod) -> Figure:
+    """Every feature's bins, expected and seen; those that surely moved have a red title."""
+    rows = -(-len(period.features) // COLUMNS)
+    figure = Figure(figsize=(4.4 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        f"{label(comparison.model)} version {comparison.model_version}: what it learned from (grey) and "
+        f"{label(period.name)} (blue)"
+    )
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes, feature in zip(panels, period.features, strict=False):
+        places = range(len(feature.labels))
+        axes.bar([i - 0.2 for i in places], feature.reference or [0.0] * len(places), 0.4, color=GUESS)
+        axes.bar([i + 0.2 for i in places], feature.current or [0.0] * len(places), 0.4, color=GOOD)
+        ticks = [label(text, MAX_LABEL_LENGTH) for text in feature.labels]
+        axes.set_xticks(places, ticks, rotation=60, ha="right", fontsize=7)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        s = feature.statistics
+        named = f"{label(s.feature, MAX_TITLE_LENGTH)}   PSI {_number(s.psi)}"
+        axes.set_title(named, fontsize=10, color=FRAUD if s.exceeds else "black", loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(period.features) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def page(comparison: DriftComparison) -> str:
+    """One closed HTML page."""
+    title = html_text(f"Drift of {comparison.source} against {comparison.model} version {comparison.model_version}")
+    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
+    parts.append(f"<h1>{title}</h1>")
+    for period in reversed(comparison.periods):
+        svg = StringIO()
+        draw_period(comparison, period).savefig(svg, format="svg")
+        drawn = svg.getvalue()
+        parts.append(f"<h2>{html_text(period.name)}</h2><p>{html_text(change_summary(period))}.</p>{_table(period)}")
+        parts.append(drawn[drawn.index("<svg") :])  # without the declarations that a file of its own has
+    return "\n".join([*parts, "</html>"])
+
+
+def _table(period: DriftPeriod) -> str:
+    heads = (
+        "feature",
+        "rows",
+        "PSI / CSI",
+        "corrected",
+        "surely",
+        "tolerated",
+        "decile PSI",
+        "KL",
+        "JS",
+        "KS",
+        "p of KS",
+    )
+    rows = "".join(
+        f"<tr{' class=moved' if f.statistics.exceeds else ''}>"
+        + "".join(f"<td>{html_text(c)}</td>" for c in cells(f))
+        + "</tr>"
+        for f in period.features
+    )
+    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
+
+
+def cells(feature: FeatureDrift) -> tuple[str, ...]:
+    """A feature's row: name, rows, PSI, corrected, lower bound, tolerance, decile PSI, KL, JS, KS, its p-value."""
+    s = feature.statistics
+    numbers = (
+        s.psi, s.psi_corrected, s.psi_lower_bound, feature.tolerance, s.psi_decile, s.kl, s.js, s.ks, s.ks_p_value
+    )  # fmt: skip
+    return s.feature, f"{s.rows:,}", *(_number(x) for x in numbers)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

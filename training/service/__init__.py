@@ -1,0 +1,1 @@
+"""Answers retraining requests, each training in a child process."""
