@@ -22,12 +22,14 @@ def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, R
             unfit[row] = _not_whole(row, record, max_payload_bytes)
         elif key is not None and len(key) > MAX_KEY_BYTES:
             size = key.size if isinstance(key, Partial) else len(key)
-            wanted = f"a record key of at most {MAX_KEY_BYTES} bytes"
-            unfit[row] = _whole_record(row, "key-too-large", f"a record key of {size} bytes", wanted)
+            expected = f"a record key of at most {MAX_KEY_BYTES} bytes"
+            unfit[row] = _whole_record(
+                row, code="key-too-large", value=f"a record key of {size} bytes", expected=expected
+            )
         elif (missing := left_out(record.headers)) > 0:
-            wanted = f"at most {MAX_HEADERS} record headers, of at most {MAX_HEADER_BYTES} bytes together"
+            expected = f"at most {MAX_HEADERS} record headers, of at most {MAX_HEADER_BYTES} bytes together"
             value = f"a record with headers of which {missing} are not read"
-            unfit[row] = _whole_record(row, "headers-too-large", value, wanted)
+            unfit[row] = _whole_record(row, code="headers-too-large", value=value, expected=expected)
         elif record.headers and (sent := sent_id(record.headers)) and readable_id(sent) is None:
             unfit[row] = Rejection(
                 row=row,
@@ -42,12 +44,16 @@ def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, R
 def _not_whole(row: int, record: Any, max_payload_bytes: int) -> Rejection:
     value = record.value
     if isinstance(value, Partial):
-        return _whole_record(row, "too-large", f"{value.size} bytes", f"at most {max_payload_bytes} bytes")
+        return _whole_record(
+            row, code="too-large", value=f"{value.size} bytes", expected=f"at most {max_payload_bytes} bytes"
+        )
     seen = value.reason
     if value.last_offset > record.offset:
         seen += f"; so it is with all up to offset {value.last_offset}, of which this is the only dead letter"
-    return _whole_record(row, "unreadable", seen, "a record that can be decoded; it is still in its topic")
+    return _whole_record(
+        row, code="unreadable", value=seen, expected="a record that can be decoded; it is still in its topic"
+    )
 
 
-def _whole_record(row: int, code: str, value: str, wanted: str) -> Rejection:
-    return Rejection(row=row, code=code, field=None, value=value, expected=wanted)
+def _whole_record(row: int, *, code: str, value: str, expected: str) -> Rejection:
+    return Rejection(row=row, code=code, field=None, value=value, expected=expected)
