@@ -16,7 +16,7 @@ from uuid import uuid4
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from schemas.configuration.settings import Settings, load
+from schemas.configuration.settings import Settings, as_environment, load
 from schemas.topics import table
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
@@ -118,9 +118,7 @@ class ConsumedCounts:
 def environment(settings: Settings) -> dict[str, str]:
     """The settings for a child, and nothing of ours else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
-    values = {f: getattr(settings, f) for f in settings.__struct_fields__}
-    told = {f"TAMIZ_{name.upper()}": str(value) for name, value in values.items() if value is not None}
-    return kept | told | ONE_THREAD
+    return kept | as_environment(settings) | ONE_THREAD
 
 
 @contextlib.contextmanager

@@ -16,16 +16,33 @@ import pytest
 import yaml
 
 from docs.generate import FOLDER, reference
+from monitoring.alerting.retrain_policy import DAY_MS, RetrainPolicy
+from monitoring.performance.rolling_metrics import PerformancePolicy
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
 from tamiz.doctor.topic_checks import NEEDED
 from tests.helpers.documents.doc_runner import PAGES, ROOT, Block, DocRunner, blocks, environment
 from tests.helpers.services.worker_process import free_port, wait_for
+from training.data.holdout import BACKTEST_DAYS
 
 DOCS = ROOT / "docs"
 FOLLOWED = ("tutorial.md", "produce.md", "consume.md", "subscribe.md", "data-set.md", "approve.md", "respond.md")
 # In README and elsewhere: what `make` does is what runs these tests, and the signature's check stands alone.
 ALONE = {"README.md": ("make ",), "notifications.md": ("import hashlib",)}
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.language not in ("", "text")]  # those are drawings
+
+
+# Numbers that pages repeat: file -> the words, with the constant of the code in them.
+REPEATED = [
+    ("docs/drift.md", f"at most once in {RetrainPolicy().cool_off_ms // DAY_MS} days"),
+    ("docs/respond.md", f"at most once in {RetrainPolicy().cool_off_ms // DAY_MS} days"),
+    ("docs/approve.md", f"the same last {BACKTEST_DAYS} days"),
+    ("docs/glossary.md", f"the last {BACKTEST_DAYS} days of a history"),
+    (
+        "docs/reference/settings.md",
+        f"at most {PerformancePolicy().remembered:,} decisions and "
+        f"{PerformancePolicy().remembered + PerformancePolicy().early:,} labels",
+    ),
+]
 
 
 def section(page: str, heading: str) -> str:
@@ -40,6 +57,11 @@ def first_column(text: str) -> list[str]:
 def test_a_block_is_run_or_says_that_it_is_an_illustration(block: Block) -> None:
     alone = block.code.startswith(ALONE.get(block.page, ()) or "\0")
     assert block.illustration or block.page in FOLLOWED or alone
+
+
+@pytest.mark.parametrize(("page", "words"), REPEATED, ids=[page for page, _ in REPEATED])
+def test_a_number_that_a_page_repeats_is_the_code_s(page: str, words: str) -> None:
+    assert words in " ".join((ROOT / page).read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", "\n".join(b.code for b in BLOCKS), re.M))))

@@ -8,9 +8,7 @@ import numpy.typing as npt
 
 from schemas.errors import TrainingError
 from scoring.input.cleaning import DAY_MS
-
-VALIDATION_SHARE = 0.15
-TEST_SHARE = 0.15
+from training.data.holdout import TEST_SHARE, VALIDATION_SHARE
 
 Rows = npt.NDArray[np.intp]
 

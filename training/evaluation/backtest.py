@@ -23,12 +23,12 @@ from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from scoring.input.cleaning import clean_columns
 from training.data.history import History, read_columns, sha256_of
+from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.metrics import Floats
 from training.model.operating_points import NEVER, wilson
 
-DAYS = 7
 DAY_MS = 86_400_000
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -113,7 +113,7 @@ class BacktestWindow(NamedTuple):
         return np.concatenate(self.rows)
 
 
-def last_days(event_time_ms: npt.NDArray[np.int64], days: int = DAYS) -> BacktestWindow:
+def last_days(event_time_ms: npt.NDArray[np.int64], days: int = BACKTEST_DAYS) -> BacktestWindow:
     """The last whole UTC days; the last one is that of the last event.
 
     event_time_ms: shape (n,), in any order.
@@ -164,7 +164,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
     )
 
 
-def backtest(model: MonitoredModel, dataset: Dataset, history: History, days: int = DAYS) -> Backtest:
+def backtest(model: MonitoredModel, dataset: Dataset, history: History, days: int = BACKTEST_DAYS) -> Backtest:
     """Score the last days of a history, each day on its own, as the worker would have.
 
     history: labels may be nan (not known yet).

@@ -105,7 +105,7 @@ def search(
 
 
 def draw(config: FitConfig, rng: np.random.Generator) -> FitConfig:
-    """A candidate: tree shape, regularisation and sampling at random; weights and resampling in half of them.
+    """A candidate: tree shape, regularisation and sampling at random, weights in half of them, resampling in a third.
 
     Numbers that span decades are drawn on the scale of their logarithm, and all are short to write down.
     """

@@ -14,8 +14,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import TrainingError
 from schemas.json_codec import decode
 from training.data.history import History
-from training.data.time_split import TEST_SHARE, VALIDATION_SHARE
-from training.evaluation.backtest import DAYS
+from training.data.holdout import BACKTEST_DAYS, TEST_SHARE, VALIDATION_SHARE
 from training.model.fit import FitConfig
 from training.model.operating_points import PointPolicy
 from training.model.provenance import git_commit, tamiz_version
@@ -62,7 +61,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what a model becomes, given the rows."""
 
     label_delay_days: int = 0
-    backtest_days: int = DAYS
+    backtest_days: int = BACKTEST_DAYS
     validation_share: float = VALIDATION_SHARE
     test_share: float = TEST_SHARE
     fit: FitConfig = FitConfig()  # seed and threads among it

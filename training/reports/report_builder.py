@@ -13,6 +13,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from scoring.features import featurize
 from training.data.history import History
+from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.backtest import Backtest, backtest, last_days, read_rows
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.skill_gate import GateResult, evaluate_skill
@@ -36,7 +37,7 @@ def report_version(
     now: datetime,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Contents:
-    """Write the report of a version, the champion without one, as judged on the last 7 days of a file.
+    """Write the report of a version, the champion without one, as judged on the last days of a file (`BACKTEST_DAYS`).
 
     now: in UTC. Raises TrainingError when the file cannot be read or is too short, ModelUnavailableError and
     ModelIncompatibleError as the registry and the bundle do.
@@ -75,7 +76,7 @@ def report_version(
         history,
         tested,
         evaluation=tested.evaluation,
-        evaluated_on=f"the last 7 days of {path.name}{learned}",
+        evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{learned}",
         gate=evaluate_skill(tested.evaluation),
         status="champion" if champion == model.version else f"not champion (that is {champion or 'nobody'})",
         comparison=compare(model, other, history, window) if other is not None and comparable else None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from training.data.holdout import BACKTEST_DAYS
 
 if TYPE_CHECKING:
     from tamiz.terminal import Terminal
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(
+        help=f"Score the last {BACKTEST_DAYS} days of FILE day by day: drift of the score, alerts, and their worth."
+    )
     def backtest(
         file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet, labels where known.")],
         version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
-        days: Annotated[int, typer.Option(help="How many whole UTC days, the last event's day included.", min=1)] = 7,
+        days: Annotated[
+            int, typer.Option(help="How many whole UTC days, the last event's day included.", min=1)
+        ] = BACKTEST_DAYS,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: the whole record, on stdout.")] = False,
         output: Annotated[
             Path | None, typer.Option("--output", "-o", help="Folder for backtest.json and the figures.")
         ] = None,
     ) -> None:
-        """Score the last 7 days of FILE day by day: drift of the score, alerts, and what they were worth."""
         import msgspec
 
         from tamiz.terminal import Terminal, say_json

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from training.data.holdout import BACKTEST_DAYS, TEST_SHARE, VALIDATION_SHARE
 
 if TYPE_CHECKING:
     from tamiz.terminal import Terminal
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
     from training.model.reproduction import ReproductionTarget
     from training.train_result import ProgressCallback, TrainResult
 
+HELP = f"""Train a model on FILE, or on what Kafka keeps, and register it in MLflow; champion if it proves itself.
+
+The last {BACKTEST_DAYS} days are put away for `tamiz backtest`. The rest is split by event
+time: the model learns from the oldest {1 - VALIDATION_SHARE - TEST_SHARE:.0%}, its operating points are
+chosen on the next {VALIDATION_SHARE:.0%}, and it is judged on the last {TEST_SHARE:.0%}.
+"""
 ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(help=HELP)
     def train(
         file: Annotated[
             Path | None, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)
@@ -52,11 +59,6 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
     ) -> None:
-        """Train a model on FILE, or on what Kafka keeps, and register it in MLflow; champion if it proves itself.
-
-        The last seven days are put away for `tamiz backtest`. The rest is split by event time: the model learns from
-        the oldest 70 %, its operating points are chosen on the next 15 %, and it is judged on the last 15 %.
-        """
         from tamiz.terminal import Terminal, say_json, warn
 
         if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:

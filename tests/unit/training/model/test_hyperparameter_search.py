@@ -58,6 +58,13 @@ def test_the_same_seed_draws_the_same_candidates_and_another_others() -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(c), type=FitConfig) == c for c in drawn[0])
 
 
+def test_half_of_the_candidates_weight_fraud_and_a_third_resample() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw(FitConfig(), rng) for _ in range(3_000)]
+    assert np.mean([c.scale_pos_weight != 1 for c in drawn]) == pytest.approx(1 / 2, abs=0.03)
+    assert np.mean([c.resampling != "none" for c in drawn]) == pytest.approx(1 / 3, abs=0.03)
+
+
 def test_a_past_too_short_for_folds_keeps_the_settings_and_says_why() -> None:
     history = month()
     few = np.flatnonzero(history.fraud == 0)
