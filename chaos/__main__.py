@@ -35,7 +35,9 @@ def main() -> int:
         default="storm",
         help="storm, matrix, scenarios, one of their names, fuzz, fuzz-payloads or fuzz-control",
     )
-    parser.add_argument("--guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other")
+    parser.add_argument(
+        "--processing-guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other"
+    )
     faults = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
     for name in ("transactions", *faults):
         parser.add_argument(f"--{name}", type=int, default=20_000 if name == "transactions" else 1)
