@@ -7,13 +7,11 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from schemas.records import Decision
 from schemas.security.sanitizer import json_line as safe_json
 from schemas.security.sanitizer import terminal
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_reader import ConsumedRecord
-
-COLOURS = {"approve": "green", "review": "yellow", "decline": "red"}
+from tamiz.services.record_summary import summarize
 
 
 def json_line(record: ConsumedRecord) -> bytes:
@@ -37,16 +35,16 @@ def json_line(record: ConsumedRecord) -> bytes:
     return safe_json(msgspec.json.encode(line).decode()).encode()
 
 
-def pretty(record: ConsumedRecord) -> Text:
-    """One line of coloured text."""
+def pretty(record: ConsumedRecord, role: str) -> Text:
+    """One line of coloured text. role: the topic's, as `schemas.topics.table` has it."""
     start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:
         return start + _pretty_dead_letter(about)
-    try:
-        return start + _pretty_decision(msgspec.json.decode(record.value or b"", type=Decision))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return start + Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
+    line = summarize(role, record.value)
+    if line is None:  # not what the topic holds: as it is
+        line = Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
+    return start + line
 
 
 def _shown(raw: bytes) -> str:
@@ -66,15 +64,6 @@ def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
         (f"{terminal(about.field or 'payload')} ", "bold"),
         f"is {terminal(about.value)}, wanted {terminal(about.expected)} ",
         (f"(from {terminal(about.origin)})", "dim"),
-    )
-
-
-def _pretty_decision(decision: Decision) -> Text:
-    return Text.assemble(
-        (f"{decision.outcome:<8}", f"bold {COLOURS[decision.outcome]}"),
-        f"{decision.score:.4f} {terminal(decision.transaction_id)} ",
-        (f"{terminal(decision.model)} v{decision.model_version} ", "dim"),
-        (terminal("; ".join(reason.text for reason in decision.reasons)), "italic"),
     )
 
 

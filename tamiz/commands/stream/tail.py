@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
         topic: Annotated[str, typer.Argument(help="decisions, dead-letters, drift-alerts, transactions, ...")],
         from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Not only what comes now.")] = False,
         limit: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object a line.")] = False,
     ) -> None:
-        """Show a topic's records as they come, until Ctrl-C. Nothing is committed: watching changes nothing."""
+        """Print one readable line for each record of a topic, until Ctrl-C. Nothing is committed."""
         from schemas.topics import table
         from stream_app.kafka.topic_reader import assigned
         from tamiz.services.record_format import json_line, pretty
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
                         sys.stdout.buffer.write(json_line(record) + b"\n")
                         sys.stdout.flush()
                     else:
-                        console.print(pretty(record))
+                        console.print(pretty(record, topic))
         except KeyboardInterrupt:
             return
         except BrokenPipeError:

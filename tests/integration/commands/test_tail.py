@@ -71,7 +71,7 @@ def test_a_decision_is_shown_by_its_outcome():
         model_version=3,
         event_time_ms=0,
     )
-    line = pretty(TailedRecord(value=msgspec.json.encode(decision)))
+    line = pretty(TailedRecord(value=msgspec.json.encode(decision)), "decisions")
     assert line.plain == "13:00:00 decisions-1-5 decline 0.9100 transactions-1-5 card v3 monto is 950"
     assert any("red" in str(span.style) for span in line.spans)
 
@@ -79,17 +79,17 @@ def test_a_decision_is_shown_by_its_outcome():
 def test_a_dead_letter_is_shown_by_its_reason_and_origin():
     rejection = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
     headers = dead_letters.headers(rejection, TailedRecord(topic="transactions"), group="g", transaction_id="t")
-    line = pretty(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)))
+    line = pretty(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)), "dead-letters")
     assert line.plain == ("13:00:00 dead-letters-1-5 bad-number monto is mil, wanted a number (from transactions-1-5)")
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"plain", None, b"[1]", b'{"outcome":"maybe"}', b'{"outcome":[]}'])
 def test_whatever_else_stands_there_is_shown_as_text(value):
-    assert pretty(TailedRecord(value=value)).plain.startswith("13:00:00 decisions-1-5 7 ")
+    assert pretty(TailedRecord(value=value), "decisions").plain.startswith("13:00:00 decisions-1-5 7 ")
 
 
 def test_nothing_in_a_payload_steers_the_terminal():
-    assert pretty(TailedRecord(value=b"a\x1b[2Jb")).plain.endswith("7 a\\x1b[2Jb")
+    assert pretty(TailedRecord(value=b"a\x1b[2Jb"), "decisions").plain.endswith("7 a\\x1b[2Jb")
 
 
 def test_an_unknown_topic_is_named_with_those_there_are():

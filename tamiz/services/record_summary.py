@@ -1,0 +1,166 @@
+"""One readable line for each record of each topic, for `tamiz tail`. Pure."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.text import Text
+
+from schemas.records import (
+    Decision,
+    DriftAlert,
+    DriftReport,
+    Label,
+    ModelEvent,
+    PaneSnapshot,
+    Redrive,
+    RetrainRequest,
+)
+from schemas.security.sanitizer import terminal
+
+COLOURS = {
+    "approve": "green",
+    "review": "yellow",
+    "decline": "red",
+    "critical": "red",
+    "warning": "yellow",
+    "closed": "green",
+    "promoted": "green",
+    "training-failed": "red",
+    "rolled-back": "yellow",
+    "awaiting-approval": "yellow",
+}
+MAX_FEATURES = 3  # of a drift report, the strongest first
+
+
+class RecordSummary(NamedTuple):
+    """How the records of one topic are read and put in words."""
+
+    record: type
+    line: Callable[[Any], Text]
+
+
+def summarize(role: str, value: bytes | None) -> Text | None:
+    """The line of a record's value; None where the value is not what its topic holds.
+
+    role: the topic's, as `schemas.topics.table` has it.
+    """
+    try:
+        if role == "transactions":
+            fields = msgspec.json.decode(value or b"", type=dict[str, Any])
+            return Text(terminal(", ".join(f"{name} {_plain(field)}" for name, field in fields.items())))
+        if role not in SUMMARIES:
+            return None
+        of = SUMMARIES[role]
+        return of.line(msgspec.json.decode(value or b"", type=of.record))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _decision(r: Decision) -> Text:
+    return Text.assemble(
+        (f"{r.outcome:<8}", f"bold {COLOURS[r.outcome]}"),
+        f"{r.score:.4f} {terminal(r.transaction_id)} ",
+        _model(r.model, r.model_version),
+        (terminal("; ".join(reason.text for reason in r.reasons)), "italic"),
+    )
+
+
+def _label(r: Label) -> Text:
+    word = Text("fraud", "bold red") if r.fraud else Text("no fraud", "bold green")
+    return Text.assemble(f"{terminal(r.transaction_id)} is ", word, f", reported {_time(r.reported_at_ms)}")
+
+
+def _redrive(r: Redrive) -> Text:
+    return Text(
+        f"{terminal(r.transaction_id)} was sent back from {terminal(r.dead_letter)} at {_time(r.redriven_at_ms)}; "
+        f"it was consumed at {terminal(r.consumed_from)}"
+    )
+
+
+def _pane(r: PaneSnapshot) -> Text:
+    rows = sum(pane.rows for pane in r.panes)
+    kind = "open minutes" if r.open else "closed minutes"
+    return Text.assemble(
+        _model(r.model, r.model_version),
+        f"partition {r.partition}: {len(r.panes)} {kind} with {rows:,} transactions, up to offset {r.last_offset}, "
+        f"watermark {_time(r.watermark_ms)}, {r.late:,} late",
+    )
+
+
+def _report(r: DriftReport) -> Text:
+    exceeding = sorted(
+        (
+            (f.feature, w.window, f.psi or 0.0, f.psi_lower_bound or 0.0)
+            for w in r.windows
+            for f in w.features
+            if f.exceeds
+        ),
+        key=lambda found: (-found[3], found[0]),
+    )
+    moved: dict[str, str] = {}
+    for feature, window, psi, _ in exceeding:
+        moved.setdefault(feature, f"{feature} PSI {psi:.3f} within {window}")
+    words = "; ".join(list(moved.values())[:MAX_FEATURES]) or "no feature exceeds its tolerance"
+    more = f"; {len(moved) - MAX_FEATURES} more" if len(moved) > MAX_FEATURES else ""
+    return Text.assemble(
+        _model(r.model, r.model_version),
+        f"up to {_time(r.until_ms)}: ",
+        (terminal(words + more), "bold red" if moved else ""),
+        f"; open incidents {len(r.incidents)}, late {r.late:,}, lost {r.lost:,}",
+    )
+
+
+def _alert(r: DriftAlert) -> Text:
+    colour = COLOURS["closed" if r.change == "closed" else r.severity]
+    line = Text.assemble(
+        (f"{r.severity} {r.kind} incident {r.change}", f"bold {colour}"),
+        f" at {_time(r.happened_at_ms)} ",
+        _model(r.model, r.model_version),
+        terminal(r.summary),
+    )
+    if r.examples:
+        line.append(terminal(f" (for example {', '.join(r.examples)})"), "dim")
+    return line
+
+
+def _request(r: RetrainRequest) -> Text:
+    return Text.assemble(
+        ("retraining requested ", "bold"),
+        _model(r.model, r.model_version),
+        terminal(f"{r.cause}: {r.reason} (by {r.by or 'the monitor'}; "),
+        terminal(f"transactions from {_time(r.from_ms)} to {_time(r.until_ms)}; {r.correlation_id})"),
+    )
+
+
+def _event(r: ModelEvent) -> Text:
+    return Text.assemble(
+        (f"{r.change} ", f"bold {COLOURS.get(r.change, '')}".strip()),
+        _model(r.model, r.model_version),
+        terminal(f"{r.reason} (by {r.by}, {_time(r.happened_at_ms)})"),
+    )
+
+
+SUMMARIES = {
+    "decisions": RecordSummary(Decision, _decision),
+    "labels": RecordSummary(Label, _label),
+    "redrives": RecordSummary(Redrive, _redrive),
+    "drift-panes": RecordSummary(PaneSnapshot, _pane),
+    "drift-reports": RecordSummary(DriftReport, _report),
+    "drift-alerts": RecordSummary(DriftAlert, _alert),
+    "retrain-requests": RecordSummary(RetrainRequest, _request),
+    "model-events": RecordSummary(ModelEvent, _event),
+}
+
+
+def _model(name: str, version: int | None) -> tuple[str, str]:
+    return terminal(name if version is None else f"{name} v{version}") + " ", "dim"
+
+
+def _plain(field: object) -> str:
+    return field if isinstance(field, str) else msgspec.json.encode(field).decode()
+
+
+def _time(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%d %H:%M}"  # records bound their times

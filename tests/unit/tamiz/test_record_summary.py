@@ -1,0 +1,155 @@
+"""Each topic's records are printed as one readable line."""
+
+import msgspec
+import pytest
+
+from schemas.configuration.settings import load
+from schemas.records import (
+    DriftAlert,
+    DriftReport,
+    DriftStatistics,
+    DriftWindow,
+    Label,
+    ModelEvent,
+    PaneCounts,
+    PaneSnapshot,
+    Redrive,
+    RetrainRequest,
+)
+from schemas.topics import table
+from tamiz.services.record_summary import SUMMARIES, summarize
+
+NOON_MS = 1_577_880_000_000  # 2020-01-01 12:00
+
+LABEL = Label(transaction_id="t-1", fraud=True, reported_at_ms=NOON_MS)
+REDRIVE = Redrive(
+    transaction_id="t-1", dead_letter="dead-letters-0-3@abc", consumed_from="transactions-0-9", redriven_at_ms=NOON_MS
+)
+PANE = PaneCounts(start_ms=NOON_MS, rows=600, first_offset=0, last_offset=599, codes=b"", counts=b"")
+PANES = PaneSnapshot(
+    model="card",
+    model_version=3,
+    layout="l",
+    partition=2,
+    last_offset=1_199,
+    watermark_ms=NOON_MS,
+    late=4,
+    open=False,
+    panes=(PANE, PANE),
+)
+STILL = DriftStatistics(
+    feature="hour", rows=900, psi=0.01, psi_corrected=0.0, psi_decile=0.01, psi_lower_bound=0.0, kl=0.0, js=0.0,
+    ks=0.01, ks_p_value=0.9, enough_rows=True, exceeds=False,
+)  # fmt: skip
+MOVED = msgspec.structs.replace(STILL, feature="monto", psi=0.25, psi_lower_bound=0.2, exceeds=True)
+REPORT = DriftReport(
+    model="card",
+    model_version=3,
+    until_ms=NOON_MS,
+    late=1,
+    lost=0,
+    windows=(
+        DriftWindow(window="15 m", rows=900, features=(STILL, msgspec.structs.replace(MOVED, psi_lower_bound=0.1))),
+        DriftWindow(window="24 h", rows=900, features=(STILL, MOVED)),
+    ),
+    incidents=("card-3-monto-0",),
+    adwin=False,
+    suspected_attack=False,
+)
+ALERT = DriftAlert(
+    incident_id="card-3-monto-0",
+    change="opened",
+    kind="shift",
+    severity="critical",
+    model="card",
+    model_version=3,
+    features=("monto",),
+    summary="monto moved",
+    opened_at_ms=NOON_MS,
+    happened_at_ms=NOON_MS,
+    evidence=(),
+    examples=("t-1", "t-2"),
+)
+REQUEST = RetrainRequest(
+    correlation_id="c-1",
+    model="card",
+    model_version=3,
+    cause="input-drift",
+    features=("monto",),
+    reason="monto moved",
+    from_ms=NOON_MS - 86_400_000,
+    until_ms=NOON_MS,
+    requested_at_ms=NOON_MS,
+)
+EVENT = ModelEvent(
+    model="card", model_version=4, change="promoted", reason="AUC .91 over .88", by="ana", happened_at_ms=NOON_MS
+)
+
+
+@pytest.mark.parametrize(
+    ("role", "record", "line"),
+    [
+        ("transactions", {"ID_USER": 7, "monto": "950,00", "ok": None}, "ID_USER 7, monto 950,00, ok null"),
+        ("labels", LABEL, "t-1 is fraud, reported 2020-01-01 12:00"),
+        (
+            "redrives",
+            REDRIVE,
+            "t-1 was sent back from dead-letters-0-3@abc at 2020-01-01 12:00; it was consumed at transactions-0-9",
+        ),
+        (
+            "drift-panes",
+            PANES,
+            "card v3 partition 2: 2 closed minutes with 1,200 transactions, up to offset 1199, watermark 2020-01-01 "
+            "12:00, 4 late",
+        ),
+        (
+            "drift-reports",
+            REPORT,
+            "card v3 up to 2020-01-01 12:00: monto PSI 0.250 within 24 h; open incidents 1, late 1, lost 0",
+        ),
+        (
+            "drift-alerts",
+            ALERT,
+            "critical shift incident opened at 2020-01-01 12:00 card v3 monto moved (for example t-1, t-2)",
+        ),
+        (
+            "retrain-requests",
+            REQUEST,
+            "retraining requested card v3 input-drift: monto moved (by the monitor; transactions from 2019-12-31 12:00 "
+            "to 2020-01-01 12:00; c-1)",
+        ),
+        ("model-events", EVENT, "promoted card v4 AUC .91 over .88 (by ana, 2020-01-01 12:00)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_a_record_is_one_readable_line(role: str, record: object, line: str) -> None:
+    found = summarize(role, msgspec.json.encode(record))
+    assert found is not None
+    assert found.plain == line
+
+
+def test_every_topic_of_json_records_has_its_line() -> None:
+    own = {"transactions", "dead-letters"}  # a producer's fields, and a reason in headers
+    assert set(SUMMARIES) == {t.role for t in table(load({}))} - own
+
+
+@pytest.mark.parametrize("role", ["transactions", *SUMMARIES])
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[1]", b'{"model":1}', b'{"a":' * 2_000])
+def test_what_its_topic_does_not_hold_has_no_line(role: str, value: bytes | None) -> None:
+    found = summarize(role, value)
+    assert found is None or role == "transactions"
+
+
+def test_a_record_of_another_program_may_lack_what_a_line_names() -> None:
+    bare = msgspec.structs.replace(MOVED, psi=None, psi_lower_bound=None)
+    report = msgspec.structs.replace(REPORT, windows=(DriftWindow(window="1 h", rows=0, features=(bare,)),))
+    found = summarize("drift-reports", msgspec.json.encode(report))
+    assert found is not None
+    assert "monto PSI 0.000 within 1 h" in found.plain
+
+
+def test_no_text_of_a_record_steers_the_terminal() -> None:
+    alert = msgspec.structs.replace(ALERT, summary="a\x1b[2Jb\nc", model="m\r", examples=("\u202e",))
+    found = summarize("drift-alerts", msgspec.json.encode(alert))
+    assert found is not None
+    assert found.plain.isprintable()
