@@ -9,10 +9,11 @@ import numpy as np
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import panes_of
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, PaneSnapshot
+from schemas.time_units import MINUTE_MS
 from schemas.transaction_ids import transaction_id
 from stream_app.decisions import dead_letters
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle

@@ -14,14 +14,15 @@ from kafka import KafkaProducer
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import to_records
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Label
+from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
 from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.simulation.simulator import Traffic, simulate
 
 PARTITIONS = 2
 ROWS_A_DAY = 690

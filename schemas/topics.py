@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from schemas.configuration.settings import Settings
+from schemas.time_units import DAY_MS
 
-DAY_MS = 86_400_000
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record, uncompressed, as our programs send it
 
 

@@ -20,9 +20,9 @@ from monitoring.counting.reference_profile import reference_profile
 from monitoring.drift.reference import write_reference
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.time_units import DAY_MS
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize, fit_encoding
-from scoring.input.cleaning import DAY_MS
 from scoring.model import Matrix
 from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitoring.counting.bins import Codes, FrozenBins, number_bins
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.windows import MergedPanes
 from monitoring.drift.baseline import Baseline, calibrate
 from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.drift.evidence import collect_evidence
+from schemas.time_units import MINUTE_MS
 
 FEATURES = 20
 PARTITIONS = 8

@@ -14,10 +14,11 @@ import msgspec
 from chaos.fuzz.raw_batches import RawRecord
 from schemas.json_codec import decode
 from schemas.records import Decision, DriftAlert, DriftReport, Label, ModelEvent, PaneSnapshot, RetrainRequest
+from schemas.time_units import DAY_MS, HOUR_MS
 from stream_app.kafka.plausibility import impossibility
 
 Json = dict[str, Any]
-HOUR_MS, YEAR_MS = 3_600_000, 365 * 86_400_000
+YEAR_MS = 365 * DAY_MS
 NUMBERS = (-1, 0, 1, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 2**70, -(2**63), -(2**70), 0.5, 1e300, -1e300)
 TIMES = (-62_135_596_800_001, 253_402_300_799_999, 253_402_300_800_000, 7_258_118_399_999)
 TEXTS = (

@@ -39,6 +39,7 @@ from schemas.records import (
     Rejection,
     RetrainRequest,
 )
+from schemas.time_units import DAY_MS
 from schemas.topics import table
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.decisions import dead_letters
@@ -57,7 +58,6 @@ from tamiz.notifications.delivery_loop import group as notifier_group
 from tamiz.notifications.notifier import serve as serve_notifier
 from tamiz.services.history_reader import read_kafka_history
 from tamiz.services.retrainer_service import serve as serve_retrainer
-from tamiz.simulation.simulator import DAY_MS
 
 BATCH_RECORDS, BATCH_BYTES = 250, 600_000
 DEADLINE_S = 600.0

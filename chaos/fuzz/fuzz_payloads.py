@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 
 from monitoring.counting.monitored_model import MonitoredModel
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
+from schemas.time_units import MINUTE_MS
 from stream_app.decisions.handler import HandlerPolicy, handle_carefully
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate

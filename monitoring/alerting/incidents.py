@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.drift.evidence import FeatureEvidence
-
-HOUR_MS = 3_600_000
+from schemas.time_units import DAY_MS, HOUR_MS
 
 Severity = Literal["warning", "critical"]
 Kind = Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
@@ -31,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 class AlertPolicy:
     """When to speak."""
 
-    cooldown_ms: int = 24 * HOUR_MS  # of a feature, from when its incident opened
+    cooldown_ms: int = DAY_MS  # of a feature, from when its incident opened
     clear_after_ms: int = 6 * HOUR_MS  # beside the day that `standing` looks back on
     together: float = 0.6  # absolute correlation from which features share an incident
     critical_psi: float = 0.25  # lower bound from which an incident is critical

@@ -11,9 +11,7 @@ from typing import Literal
 from monitoring.alerting.incidents import Incident
 from monitoring.drift.evidence import FeatureEvidence
 from schemas.records import RetrainRequest
-
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
+from schemas.time_units import DAY_MS, HOUR_MS
 
 
 @dataclass(frozen=True, kw_only=True)

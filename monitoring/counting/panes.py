@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.counting.bins import Codes, FrozenBins, Ints
-from monitoring.counting.watermark import MINUTE_MS, NEVER, Advance, Watermark, advance, of_old_cursor
+from monitoring.counting.watermark import NEVER, Advance, Watermark, advance, of_old_cursor
+from schemas.time_units import MINUTE_MS
 
-__all__ = ["MINUTE_MS", "NEVER", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
+__all__ = ["NEVER", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
 
 MAX_HELD_MINUTES = 16  # ahead of the watermark; beyond them the furthest is dropped, and its rows counted as dropped
 

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.counting.bins import Ints
+from schemas.time_units import HOUR_MS, MINUTE_MS
 
-MINUTE_MS = 60_000
-REACH_MS = 6 * 3_600_000  # below the watermark where a jump ends: rows of sparse traffic may still be held there
+REACH_MS = 6 * HOUR_MS  # below the watermark where a jump ends: rows of sparse traffic may still be held there
 NEVER = -1  # before any event time, and before any offset
 WINDOW_ROWS = 8
 CONFIRMING_ROWS = 5  # of the window

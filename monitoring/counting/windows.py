@@ -21,10 +21,11 @@ import numpy as np
 from monitoring.counting.bins import FrozenBins, Ints
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_buffer import PaneBuffer
-from monitoring.counting.panes import MINUTE_MS, NEVER, Cursor, Pane
+from monitoring.counting.panes import NEVER, Cursor, Pane
 from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
-MAX_WINDOW_MS = 168 * 60 * MINUTE_MS
+MAX_WINDOW_MS = 7 * DAY_MS
 MAX_BUFFERED_BYTES = 128 * 1024 * 1024  # of panes whose minutes wait for a partition
 MAX_REFUSED = 10_000  # panes remembered, so that a snapshot that is published again is not counted as lost again
 
@@ -43,7 +44,7 @@ WINDOWS = (
     Window(name="1 h", cell_ms=MINUTE_MS, cells=60),
     Window(name="6 h", cell_ms=5 * MINUTE_MS, cells=72),
     Window(name="24 h", cell_ms=5 * MINUTE_MS, cells=288),
-    Window(name="7 d", cell_ms=60 * MINUTE_MS, cells=168),
+    Window(name="7 d", cell_ms=HOUR_MS, cells=168),
 )
 
 
@@ -59,7 +60,7 @@ class ClosedMinute:
     @property
     def hour_of_week(self) -> int:
         """0 for Monday 0 h UTC."""
-        return int(hour_of_week(self.start_ms // (60 * MINUTE_MS)))
+        return int(hour_of_week(self.start_ms // HOUR_MS))
 
 
 class MergedPanes:
@@ -204,7 +205,7 @@ class MergedPanes:
     def _slide_in(self, start_ms: int, counts: Ints, rows: int, incomplete: int = 0) -> None:
         values = np.zeros(self._bins.n_codes + HOURS_OF_WEEK + 1, dtype=np.int64)
         values[: self._bins.n_codes] = counts
-        values[self._bins.n_codes + int(hour_of_week(start_ms // (60 * MINUTE_MS)))] = rows
+        values[self._bins.n_codes + int(hour_of_week(start_ms // HOUR_MS))] = rows
         values[-1] = incomplete
         for total in self._sums:  # before a ring's cell is used anew, what it held must have left
             total.slide(start_ms)
@@ -215,7 +216,7 @@ class MergedPanes:
 
     def _forget(self) -> None:
         """Keep panes an hour, should a snapshot grow after its minute closed, and offsets as far as windows reach."""
-        hour, week = self._closed_ms - 60 * MINUTE_MS, self._closed_ms - MAX_WINDOW_MS
+        hour, week = self._closed_ms - HOUR_MS, self._closed_ms - MAX_WINDOW_MS
         old = [k for k, v in self._merged.items() if k[0] < hour and (isinstance(v, Pane) or k[0] < week)]
         for key in old:
             kept = self._merged.pop(key)

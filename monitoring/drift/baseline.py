@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-HOUR_MS = 3_600_000
 HOURS_OF_WEEK = 168
 MIN_TOLERANCE = 0.005  # nats an event: what no one would call drift
 DAYS_FACTOR = 23.0  # chi-squared with one degree exceeds 23 times its mean once in 600,000 days

@@ -18,8 +18,7 @@ from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.drift_report import PeriodCounts
 from schemas.errors import ConfigError
 from schemas.records import PaneCounts, PaneSnapshot
-
-HOUR_MS = 3_600_000
+from schemas.time_units import HOUR_MS
 
 Calendar = Literal["day", "week", "month"]
 

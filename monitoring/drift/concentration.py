@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitoring.counting.windows import WINDOWS
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
-MINUTE_MS = 60_000
-FINE_MS, COARSE_MS, DAY_MS = 5 * MINUTE_MS, 60 * MINUTE_MS, 24 * 60 * MINUTE_MS
+FINE_MS, COARSE_MS = 5 * MINUTE_MS, HOUR_MS
 MAX_BUCKETS = {FINE_MS: 320, COARSE_MS: 200}  # a little over a day, and over a week
 MAX_CARDS = 128  # counted in a bucket; a card with more than 1/129 of its rows is among them
 MIN_BUCKET_ROWS = 10  # fewer say nothing of what is usual

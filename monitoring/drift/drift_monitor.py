@@ -18,7 +18,7 @@ from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, co
 from monitoring.alerting.retrain_policy import RetrainPolicy, RetrainState, evaluate_policy
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_codec import cursor_of, panes_of
-from monitoring.counting.panes import MINUTE_MS, NEVER
+from monitoring.counting.panes import NEVER
 from monitoring.counting.reference_profile import ALERT, SCORE
 from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
 from monitoring.drift.concentration import NO_BURST
@@ -29,17 +29,18 @@ from monitoring.drift.evidence import FeatureEvidence, collect_evidence
 from monitoring.drift.few_cards import bounds_without, explained_by, few_cards_finding
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftAlert, DriftEvidence, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
 WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
 HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")
-RETENTION_MS = 24 * 60 * MINUTE_MS  # how long after a burst what it left in the windows is explained by it
+RETENTION_MS = DAY_MS  # how long after a burst what it left in the windows is explained by it
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftMonitorPolicy:
     """How often is looked and when is spoken."""
 
-    max_ahead_ms: int = 2 * 60 * MINUTE_MS  # of a pane or cursor: event time after its own publication
+    max_ahead_ms: int = 2 * HOUR_MS  # of a pane or cursor: event time after its own publication
     max_incomplete: float = 0.05  # share of a window's minutes that may lack a partition for it to be judged
     every_ms: int = 5 * MINUTE_MS  # an evaluation at least this far from the last, or where the e-CUSUM alarms
     detector: DetectorPolicy = field(default_factory=DetectorPolicy)

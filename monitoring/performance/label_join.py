@@ -11,8 +11,9 @@ import heapq
 from collections import OrderedDict
 from itertools import count
 
-from monitoring.performance.rolling_metrics import DAY_MS, PerformancePolicy, RollingPerformance, performance_sentence
+from monitoring.performance.rolling_metrics import PerformancePolicy, RollingPerformance, performance_sentence
 from schemas.records import Decision, Label, LabelledDay, PerformanceReport
+from schemas.time_units import DAY_MS
 
 VERSIONS = 4  # measured at once; that of which nothing came for longest is forgotten
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 
 from monitoring.drift.concentration import Burst, Concentration
 from schemas.records import Decision
+from schemas.time_units import DAY_MS
 
 MAX_REMEMBERED = 5_000
 EXAMPLES = 5
-FLAGGED_MS = 86_400_000  # how far back, in event time, concentration is looked for
+FLAGGED_MS = DAY_MS  # how far back, in event time, concentration is looked for
 MIN_FLAGGED = 20
 FEW_CARDS = 5
 FEW_CARDS_SHARE = 0.5  # of the flagged transactions

@@ -11,7 +11,6 @@ from river import metrics
 from river.utils import Rolling
 from scipy.stats import chi2, norm
 
-DAY_MS = 86_400_000
 DAYS = 35  # of transactions, told day by day
 
 

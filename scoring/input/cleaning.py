@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset, Field, MappingEntry
 from schemas.records import Rejection
+from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.input import value_parsing
 from scoring.input.decoding import decode_payloads
 from scoring.input.record_times import RecordTimes, from_the_future
 from scoring.input.time_parsing import times
 from scoring.input.value_parsing import Fault, Faults
-
-DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

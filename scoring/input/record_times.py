@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.time_units import MINUTE_MS
 from scoring.input.value_parsing import Fault, Faults
 
-MINUTE_MS = 60_000
 NO_TIMESTAMP = -1  # Kafka's own, of a record that has none
 # Kafka's first release. A record time before it is no time: -1, a zero, or seconds in the place of milliseconds.
 MIN_RECORD_TIME_MS = 1_293_840_000_000  # 2011-01-01

@@ -16,9 +16,9 @@ from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.detector import DetectorPolicy
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftReport, DriftStatistics, DriftWindow, PaneCounts, PaneSnapshot
+from schemas.time_units import HOUR_MS
 from stream_app.dashboard.messages import FeatureSnapshot, HeatMap, HeatRow, Histogram
 
-HOUR_MS = 3_600_000
 HOURS = 14 * 24
 MAX_FEATURE_NAME = 200  # characters
 COLUMNS = 48

@@ -14,6 +14,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError
 from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
 from schemas.security.sanitizer import without_credentials
+from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.dashboard.latency_sampler import LatencySampler
 from stream_app.dashboard.live_state import LiveState
@@ -30,7 +31,6 @@ END_OFFSETS_INTERVAL_MS = 5_000  # how often the broker is asked for the ends, w
 REQUEST_TIMEOUT_MS = 5_000
 RECONNECT_DELAY_S = 3
 MAX_LAG_RECORDS = 20_000  # decisions of one partition; beyond that they are counted and not read
-DAY_MS = 86_400_000
 LAST = {"decisions": 500, "dead-letters": 500, "drift-reports": 2_000, "drift-alerts": 2_000, "model-events": 1_000}
 
 

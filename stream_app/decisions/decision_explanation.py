@@ -8,9 +8,9 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.json_codec import decode
 from schemas.records import Decision
+from schemas.time_units import MINUTE_MS
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
-from scoring.input.record_times import MINUTE_MS
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids

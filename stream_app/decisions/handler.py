@@ -17,6 +17,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NEVER
 from schemas.dataset.declaration import Dataset
 from schemas.records import Decision, Rejection
+from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
 from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.admission import unfit_records
@@ -83,7 +84,7 @@ class HandlerPolicy(NamedTuple):
     counting: bool  # whether what was scored is coded, to be counted for drift
     max_letter_bytes: int = 4 * 1024 * 1024  # of a dead letter, as its topic takes it
     topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
-    max_event_time_ahead_ms: int = 3_600_000  # of the record's own time; further ahead is a dead letter
+    max_event_time_ahead_ms: int = HOUR_MS  # of the record's own time; further ahead is a dead letter
 
 
 def handle(

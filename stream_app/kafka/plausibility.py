@@ -10,9 +10,8 @@ from functools import singledispatch
 import msgspec
 
 from schemas.records import Decision, DriftAlert, DriftReport, Label, ModelEvent, PaneSnapshot, RetrainRequest
+from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
-
-MINUTE_MS = 60_000
 
 
 def latest_time_ms(written_ms: int, now_ms: int, max_ahead_ms: int) -> int:

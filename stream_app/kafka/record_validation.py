@@ -15,6 +15,7 @@ import msgspec
 from schemas.configuration.settings import Settings
 from schemas.json_codec import decode
 from schemas.security.sanitizer import printable
+from schemas.time_units import MINUTE_MS
 from stream_app.kafka.plausibility import impossibility, latest_time_ms
 from stream_app.kafka.topic_reader import ConsumedRecord
 
@@ -22,7 +23,6 @@ LOG_INTERVAL_S = 10.0
 LOG_LINES = 5
 SUMMARY_INTERVAL_S = 300.0
 MAX_REASON_LENGTH = 300  # characters of what the log says of a record
-MINUTE_MS = 60_000
 
 T = TypeVar("T", bound=msgspec.Struct)
 

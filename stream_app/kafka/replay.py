@@ -18,6 +18,7 @@ from kafka.partitioner import DefaultPartitioner
 from schemas.dataset.declaration import Dataset
 from schemas.errors import BrokerError, TamizError
 from schemas.files.rejected_rows import holds_rejected_rows, own_fields
+from schemas.time_units import DAY_MS
 from scoring.input.cleaning import clean_payloads
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config, require_broker
 from stream_app.kafka.topic_admin import admin
@@ -181,7 +182,7 @@ def kept_ms(bootstrap: str, topic: str) -> int:
         )
     entry = described["topic"][topic]["retention.ms"]
     kept = int(entry["value"])
-    return kept if kept >= 0 else 1_000 * 365 * 86_400_000
+    return kept if kept >= 0 else 1_000 * 365 * DAY_MS
 
 
 def show_progress(messages: Iterable[Message], total: int | None, *, quiet: bool) -> Iterable[Message]:

@@ -22,7 +22,6 @@ from typing import Any
 from kafka import KafkaProducer, TopicPartition
 
 from monitoring.alerting.retrain_policy import RetrainPolicy
-from monitoring.counting.panes import MINUTE_MS
 from monitoring.drift.context import AlertContext
 from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
 from monitoring.drift.reference import load_reference
@@ -30,6 +29,7 @@ from monitoring.performance.rolling_metrics import PerformancePolicy
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.records import PaneSnapshot
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, ConsumedRecord, has_more_partitions
@@ -41,7 +41,6 @@ from stream_app.monitor.outbox import Outbox
 from stream_app.worker.champion_cache import ChampionCache
 
 log = logging.getLogger("tamiz.monitor")
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MAX_WINDOW_MS = 8 * DAY_MS  # seven days, and what came late
 MAX_BUFFERED_RECORDS = 500  # snapshots of one partition, read ahead of the others
 # A poll must take all that is fetched: what kafka-python 3.0 has handed out by halves when its partition is paused, it

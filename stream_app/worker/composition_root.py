@@ -14,11 +14,11 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 from mode import Service
 
-from monitoring.counting.panes import MINUTE_MS
 from schemas.configuration.kafka_config import Access
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError, ModelIncompatibleError
+from schemas.time_units import MINUTE_MS
 from schemas.topics import MAX_RECORD_BYTES, kept_bytes
 from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
 from stream_app.kafka import faust_transport

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.json_codec import decode
 from schemas.records import PaneSnapshot
+from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -26,7 +27,7 @@ FIRST_LOOKBACK_RECORDS = 200
 MAX_UNNAMED_LOOKBACK_RECORDS = 20_000  # offsets from the end, for a version that the newest cursor does not name
 MAX_NAMED_LOOKBACK_RECORDS = 1_000_000  # for those that it names
 # A version whose watermark lies further behind the newest one's has no minute left that rows could still fall into.
-MAX_BEHIND_MS = 2 * 86_400_000
+MAX_BEHIND_MS = 2 * DAY_MS
 
 Cursors = dict[int, dict[int, PaneSnapshot]]  # by input partition, by model version
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from monitoring.counting.counted_features import encode_dead_letters, encode_scored
 from monitoring.counting.monitored_model import MonitoredModel
-from monitoring.drift.baseline import HOUR_MS, HOURS_OF_WEEK, hour_of_week
+from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.drift_report import PeriodCounts
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
+from schemas.time_units import HOUR_MS
 from scoring.decision import outcome_codes
 from scoring.features import featurize
 from scoring.input.cleaning import clean_columns

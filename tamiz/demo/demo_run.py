@@ -21,6 +21,7 @@ from rich.text import Text
 from schemas.configuration.settings import Settings
 from schemas.errors import TamizError
 from schemas.records import Decision
+from schemas.time_units import DAY_MS
 from schemas.topics import table
 from schemas.transaction_ids import place
 from stream_app.decisions import dead_letters
@@ -30,7 +31,7 @@ from stream_app.kafka.topic_admin import create_topics, topic_ids
 from tamiz.demo.demo_drift import DAYS, ROWS_A_DAY, DemoStep, changed_customers, follow, hurried
 from tamiz.demo.demo_services import ready, running, wait_for_takeover
 from tamiz.simulation.payload_formats import payloads, write
-from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.simulation.simulator import Traffic, simulate
 from tamiz.terminal import Terminal
 from training.pipeline import train
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from schemas.configuration.settings import Settings
-from schemas.topics import DAY_MS, Topic, table
+from schemas.time_units import DAY_MS
+from schemas.topics import Topic, table
 from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, TopicFacts, Unknown
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Label
-from scoring.input.cleaning import DAY_MS
-from scoring.input.record_times import MINUTE_MS
+from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.time_units import DAY_MS
 
 Array = npt.NDArray[Any]
 Columns = Mapping[str, Array]
@@ -173,7 +174,7 @@ def read_drift(text: str, *, start_ms: int, days: int) -> InjectedDrift:
         raise ConfigError(f"drift {text!r}: strength {strength!r} is not a number") from None
     try:
         if when.endswith("%"):
-            at_ms = start_ms + int(float(when[:-1]) / 100 * days * 86_400_000)
+            at_ms = start_ms + int(float(when[:-1]) / 100 * days * DAY_MS)
         else:
             moment = datetime.fromisoformat(when)
             at_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

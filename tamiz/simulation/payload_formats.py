@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from schemas.errors import ConfigError
+from schemas.time_units import DAY_MS
 from tamiz.simulation.drift_injection import Array, Columns
 from tamiz.simulation.invalid_payloads import break_some
-from tamiz.simulation.simulator import DAY_MS, Simulated, Traffic, streams
+from tamiz.simulation.simulator import Simulated, Traffic, streams
 
 FIELDS = (
     *("ID_USER", "genero", "monto", "fecha", "hora", "dispositivo", "establecimiento", "ciudad", "tipo_tc"),

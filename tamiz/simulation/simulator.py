@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.time_units import DAY_MS
 from tamiz.simulation.drift_injection import MIN_MONTO, Array, Columns, InjectedDrift, drifted
 
-DAY_MS = 86_400_000
 JANUARY_2_MS = 1_577_923_200_000  # 2020-01-02T00:00Z: the real file runs from the 2nd to the 30th of January
 SPELLINGS = ("original", "plain", "json", "mixed")
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from schemas.configuration.settings import load
-from schemas.topics import DAY_MS, table
+from schemas.time_units import DAY_MS, HOUR_MS
+from schemas.topics import table
 from tests.helpers.documents.command_lines import parse
 from tests.helpers.documents.manifests import API, containers, in_shell, pod_spec, render
 
@@ -144,4 +145,4 @@ def test_a_month_can_be_reported_after_its_end() -> None:
     objects = render(DEPLOY / "kubernetes/base")
     (monthly,) = [o["spec"] for o in objects if o["metadata"]["name"] == "drift-monthly"]
     late_ms = 1000 * (monthly["startingDeadlineSeconds"] + monthly["jobTemplate"]["spec"]["activeDeadlineSeconds"])
-    assert int(panes.config["retention.ms"]) > 31 * DAY_MS + 3 * 3_600_000 + late_ms
+    assert int(panes.config["retention.ms"]) > 31 * DAY_MS + 3 * HOUR_MS + late_ms

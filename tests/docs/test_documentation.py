@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from docs.generate import FOLDER, reference
-from monitoring.alerting.retrain_policy import DAY_MS, RetrainPolicy
+from monitoring.alerting.retrain_policy import RetrainPolicy
 from monitoring.performance.rolling_metrics import PerformancePolicy
+from schemas.time_units import DAY_MS
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
 from tamiz.doctor.topic_checks import NEEDED
 from tests.helpers.documents.doc_runner import PAGES, ROOT, Block, DocRunner, blocks, environment

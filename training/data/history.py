@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
-from scoring.input.cleaning import DAY_MS, Cleaned, clean_columns
+from schemas.time_units import DAY_MS
+from scoring.input.cleaning import Cleaned, clean_columns
 from training.data.file_reader import RawColumns, read_chunks, require_columns
 
 MIN_ROWS = 200

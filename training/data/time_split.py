@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import TrainingError
-from scoring.input.cleaning import DAY_MS
+from schemas.time_units import DAY_MS
 from training.data.holdout import TEST_SHARE, VALIDATION_SHARE
 
 Rows = npt.NDArray[np.intp]

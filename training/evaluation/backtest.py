@@ -18,6 +18,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import SCORE
 from schemas.dataset.declaration import Dataset
 from schemas.errors import ConfigError, TrainingError
+from schemas.time_units import DAY_MS
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
@@ -29,7 +30,6 @@ from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.metrics import Floats
 from training.model.operating_points import NEVER, wilson
 
-DAY_MS = 86_400_000
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_ROWS_FOR_PSI = 300  # below, PSI above 0.2 is ordinary luck (DRIFT: at 50 rows it is 44 % of all draws)

@@ -10,8 +10,9 @@ import xgboost as xgb
 from monitoring.counting.bins import NOT_COUNTED, Codes, FrozenBins
 from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_scored
 from monitoring.counting.reference_profile import ALERT, SCORE
-from monitoring.drift.baseline import HOUR_MS, calibrate
+from monitoring.drift.baseline import calibrate
 from monitoring.drift.reference import DriftReference
+from schemas.time_units import HOUR_MS
 from scoring.bundle.manifest import Manifest
 from scoring.decision import outcome_codes
 

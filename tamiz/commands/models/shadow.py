@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from schemas.time_units import MINUTE_MS
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
         from schemas.dataset.declaration import load_dataset
         from schemas.errors import ModelUnavailableError
         from scoring.input.cleaning import clean_payloads
-        from scoring.input.record_times import MINUTE_MS, RecordTimes
+        from scoring.input.record_times import RecordTimes
         from stream_app.kafka.topic_reader import assigned
         from stream_app.worker.champion_cache import ChampionCache
         from tamiz.terminal import Terminal, say_json

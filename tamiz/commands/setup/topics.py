@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.configuration import settings as config
-from schemas.topics import DAY_MS
+from schemas.time_units import DAY_MS
 
 
 def kept(config: Mapping[str, str]) -> str:

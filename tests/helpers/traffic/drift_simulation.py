@@ -9,16 +9,17 @@ import numpy as np
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import to_records
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from monitoring.drift.context import AlertContext
 from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
 from monitoring.drift.reference import DriftReference
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, DriftAlert, PaneSnapshot, RetrainRequest
+from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.decisions.handler import HandlerPolicy, handle
 from tamiz.simulation.drift_injection import KINDS, InjectedDrift
 from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.simulation.simulator import Traffic, simulate
 
 PARTITIONS = 4
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS

@@ -9,20 +9,20 @@ import numpy as np
 
 from monitoring.counting.bins import FrozenBins, number_bins, share_bins
 from monitoring.counting.pane_codec import to_records
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.reference_profile import ALERT
 from monitoring.drift.baseline import calibrate
 from monitoring.drift.context import AlertContext
 from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
 from monitoring.drift.reference import DriftReference
 from schemas.records import Decision
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
-HOUR_MS, DAY_MS = 60 * MINUTE_MS, 24 * 60 * MINUTE_MS
 INPUTS = 20
 BY_CARD = 10  # of the inputs: constant for a card
 CARDS = 2_000
 ROWS_A_MINUTE = 10
-GRACE_MS, IDLE_MS = 10 * MINUTE_MS, 60 * MINUTE_MS
+GRACE_MS, IDLE_MS = 10 * MINUTE_MS, HOUR_MS
 START_MS = 1_800_000_000_000 // DAY_MS * DAY_MS
 TIMEOUT_MS = 5 * MINUTE_MS
 POLICY = DriftMonitorPolicy(every_ms=15 * MINUTE_MS)

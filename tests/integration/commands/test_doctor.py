@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, as_environment, load
 from schemas.files.private_files import is_private_secret
+from schemas.time_units import DAY_MS
 from schemas.topics import table
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.offsets.offset_validation import metadata
@@ -44,7 +45,6 @@ from training.registry import mlflow_registry, version_transitions
 NOW_MS = 1_800_000_000_000
 ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
 SETTINGS = load({})
-DAY_MS = 86_400_000
 replace = msgspec.structs.replace
 
 

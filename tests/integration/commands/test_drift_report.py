@@ -21,6 +21,7 @@ from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError, ConfigError
 from schemas.records import PaneSnapshot
+from schemas.time_units import DAY_MS
 from schemas.topics import table
 from scoring.bundle.manifest import BASELINE_FILE
 from stream_app.decisions.handler import handle
@@ -30,7 +31,7 @@ from tamiz.batch.file_counter import count_file
 from tamiz.commands.stream.drift import _show as show
 from tamiz.main import app
 from tamiz.simulation.payload_formats import payloads, write
-from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
 from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, POLICY, ROWS_A_DAY, SimulatedRecord, traffic
 from tests.unit.schemas.test_sanitizer import HOSTILE, acts

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import BrokerError, TamizError
+from schemas.time_units import DAY_MS
 from schemas.topics import Topic
 from stream_app.kafka.replay import (
     Message,
@@ -25,7 +26,6 @@ from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.main import app
 
-DAY_MS = 86_400_000
 EVENT_MS = 1_578_229_200_000  # 2020-01-05T13:00Z
 ROW = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
 

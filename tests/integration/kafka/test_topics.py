@@ -11,7 +11,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError
-from schemas.topics import DAY_MS, Topic, table
+from schemas.time_units import DAY_MS
+from schemas.topics import Topic, table
 from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import environment, settings_of_its_own

@@ -17,6 +17,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import TrainingError
 from schemas.record_parts import LeftOut, Partial, Unreadable
 from schemas.records import Label
+from schemas.time_units import DAY_MS
 from schemas.topics import table
 from scoring.input.cleaning import clean_payloads
 from stream_app.kafka.topic_admin import create_topics
@@ -30,7 +31,6 @@ from training.data.history import History, read_history
 from training.data.topic_history import StreamedHistory
 
 DATASET = load_dataset("card_transactions")
-DAY_MS = 86_400_000
 FIRST_MS = 1_577_836_800_000  # 2020-01-01
 
 

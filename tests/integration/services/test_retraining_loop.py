@@ -11,9 +11,10 @@ from kafka import KafkaProducer
 from monitoring.drift.reference import load_reference
 from schemas.configuration.settings import Settings
 from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot, RetrainRequest
+from schemas.time_units import DAY_MS
 from tamiz.simulation.drift_injection import InjectedDrift
 from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import DAY_MS, Traffic, simulate
+from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import read_topic, running, running_worker, settings_of_its_own, wait_for
 from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, ROWS_A_DAY

@@ -19,11 +19,12 @@ from pyarrow import parquet
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import panes_of
-from monitoring.counting.panes import MINUTE_MS, PartitionPanes
+from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.records import PaneSnapshot
+from schemas.time_units import MINUTE_MS
 from stream_app.decisions import dead_letters
 from stream_app.decisions.decision_explanation import explain
 from stream_app.decisions.handler import HandlerPolicy, handle

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pytest
 
 from schemas.dataset.declaration import load_dataset
+from schemas.time_units import HOUR_MS
 from scoring.input.cleaning import Cleaned, clean_payloads
 from scoring.input.record_times import MIN_RECORD_TIME_MS, NO_TIMESTAMP, RecordTimes
 from tests.helpers.traffic.invalid_payloads import payload
 
 DATASET = load_dataset("card_transactions")
-HOUR_MS = 3_600_000
 WRITTEN_MS = 1_767_268_800_000  # 2026-01-01 12:00 UTC
 
 

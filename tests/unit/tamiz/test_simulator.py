@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import ConfigError
+from schemas.time_units import DAY_MS
 from scoring.input.cleaning import Cleaned, clean_payloads
 from stream_app.kafka.replay import read_payloads
 from tamiz.simulation import simulator
@@ -16,7 +17,7 @@ from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Simulated, Traffic, attainable_auc, simulate
 
 OF_HOLDER = ("genero", "ciudad", "linea_tc", "interes_tc", "is_prime")
-HALF = Traffic(rows=1).start_ms + 14 * simulator.DAY_MS
+HALF = Traffic(rows=1).start_ms + 14 * DAY_MS
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_whole_numbers_are_uniform_over_their_range(plain, field, values):
 
 
 def test_events_come_in_order_and_evenly_over_the_days(plain):
-    days = (plain.event_time_ms - Traffic(rows=1).start_ms) // simulator.DAY_MS
+    days = (plain.event_time_ms - Traffic(rows=1).start_ms) // DAY_MS
     assert (np.diff(plain.event_time_ms) >= 0).all()
     assert stats.chisquare(np.bincount(days, minlength=29)).pvalue > 0.001
 

@@ -19,6 +19,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TrainingError
+from schemas.time_units import DAY_MS
 from scoring.features import featurize
 from scoring.input.cleaning import clean_payloads
 from tamiz.main import app, run
@@ -34,7 +35,6 @@ HEADER = [
     *("ID_USER", "genero", "monto", "fecha", "hora", "dispositivo", "establecimiento", "ciudad", "tipo_tc"),
     *("linea_tc", "interes_tc", "status_txn", "is_prime", "dcto", "cashback", "fraude"),
 ]
-DAY_MS = 86_400_000
 Row = dict[str, str]
 
 

@@ -6,18 +6,12 @@ Times are hours; bounds and tolerances are PSI.
 import numpy as np
 import pytest
 
-from monitoring.alerting.incidents import (
-    HOUR_MS,
-    AlertPolicy,
-    Change,
-    IncidentState,
-    correlated_groups,
-    update_incidents,
-)
+from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, correlated_groups, update_incidents
 from monitoring.counting.bins import FrozenBins, number_bins, share_bins
 from monitoring.drift.baseline import calibrate
 from monitoring.drift.detector import DetectorPolicy, window_statistics
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
+from schemas.time_units import HOUR_MS
 
 GROUPS = {"monto": "monto", "cashback": "monto", "hour": "hour"}
 

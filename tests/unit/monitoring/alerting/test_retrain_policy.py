@@ -2,9 +2,10 @@
 
 import pytest
 
-from monitoring.alerting.incidents import HOUR_MS, Incident
+from monitoring.alerting.incidents import Incident
 from monitoring.alerting.retrain_policy import RetrainRequest, RetrainState, evaluate_policy
 from monitoring.drift.evidence import FeatureEvidence
+from schemas.time_units import HOUR_MS
 
 DAY = 24
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from monitoring.counting.merged_watermark import MergedWatermark
-from monitoring.counting.panes import MINUTE_MS, NEVER, Cursor
-from tests.helpers.traffic.pane_traffic import DAY_MS, HOUR_MS, IDLE_MS, POLICY, START_MS, TIMEOUT_MS, Stream, calm
+from monitoring.counting.panes import NEVER, Cursor
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
+from tests.helpers.traffic.pane_traffic import IDLE_MS, POLICY, START_MS, TIMEOUT_MS, Stream, calm
 
 YEAR_2099_MS = 4_070_908_800_000
 SHIFT_MS = START_MS + 12 * HOUR_MS
@@ -129,7 +130,7 @@ def test_a_partition_a_day_apart_delays_no_alert_and_is_shown(hours: int) -> Non
     assert [features for _, features, _ in apart.opened] == [("x10",)]
     assert SHIFT_MS < wanted <= found < SHIFT_MS + 4 * HOUR_MS
     assert apart.found[-1].report.skewed == (3,)
-    assert abs(apart.found[-1].report.skew_ms - 24 * HOUR_MS) < HOUR_MS
+    assert abs(apart.found[-1].report.skew_ms - DAY_MS) < HOUR_MS
     assert plain.found[-1].report.skewed == ()
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from monitoring.counting.bins import FrozenBins, share_bins
 from monitoring.counting.pane_codec import cursor_of, held_of, panes_of, to_records
-from monitoring.counting.panes import MAX_HELD_MINUTES, MINUTE_MS, NEVER, Pane, PartitionPanes
+from monitoring.counting.panes import MAX_HELD_MINUTES, NEVER, Pane, PartitionPanes
 from schemas.records import PaneSnapshot
+from schemas.time_units import MINUTE_MS
 
 BINS = FrozenBins([share_bins("alert", 90, 10)])
 GRACE_MS = 10 * MINUTE_MS

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from monitoring.counting.bins import FrozenBins, share_bins
 from monitoring.counting.pane_codec import cursor_of, panes_of, to_records
-from monitoring.counting.panes import MINUTE_MS, NEVER, Cursor, Pane, PartitionCounts, PartitionPanes
+from monitoring.counting.panes import NEVER, Cursor, Pane, PartitionCounts, PartitionPanes
 from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
 from monitoring.drift.baseline import hour_of_week
 from schemas.records import PaneSnapshot
+from schemas.time_units import HOUR_MS, MINUTE_MS
 
 BINS = FrozenBins([share_bins("alert", 90, 10), share_bins("prime", 50, 50)])
 GRACE_MS = MINUTE_MS
@@ -290,7 +291,7 @@ def test_where_too_much_waits_the_oldest_minute_is_closed_as_incomplete_until_it
 
 
 def test_where_too_much_waits_far_ahead_it_is_given_up_and_its_minutes_are_incomplete() -> None:
-    merger = MergedPanes(BINS, range(3), GRACE_MS, idle_ms=60 * MINUTE_MS, max_bytes=2_000)
+    merger = MergedPanes(BINS, range(3), GRACE_MS, idle_ms=HOUR_MS, max_bytes=2_000)
     for p in (0, 1):
         slide(merger, 0, partition=p)
     for minute in range(1000, 1010):

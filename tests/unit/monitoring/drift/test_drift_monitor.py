@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from monitoring.alerting.retrain_policy import HOUR_MS
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.drift.drift_monitor import DriftEvaluation
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
+from schemas.time_units import DAY_MS, HOUR_MS
 from tests.helpers.traffic.drift_simulation import (
     ROWS_A_DAY,
     SHIFT_DAY,
@@ -56,7 +56,7 @@ def test_a_shifted_amount_is_heard_within_a_day_as_one_incident_with_its_followe
     opened = [a for a in alerts_of(shifted) if a.change == "opened"]
     assert (opened[0].features, opened[0].kind) == (("monto",), "shift")
     assert {f for a in opened[1:] for f in a.features} <= {"dcto"}, "a share of the amount, too: nothing else moved"
-    assert SHIFT_MS < opened[0].happened_at_ms < SHIFT_MS + 24 * HOUR_MS
+    assert SHIFT_MS < opened[0].happened_at_ms < SHIFT_MS + DAY_MS
     assert opened[0].incident_id == f"m-1-monto-{opened[0].opened_at_ms}"
     assert {a.incident_id for a in alerts_of(shifted) if "cashback" in a.features} == {opened[0].incident_id}
 
@@ -79,7 +79,7 @@ def test_a_shift_that_lasts_asks_for_one_training(shifted: list[DriftEvaluation]
     assert alerts_of(shifted)[0].incident_id in request.incidents
     assert {"monto", "cashback"} <= set(request.features)
     assert request.requested_at_ms >= SHIFT_MS + 6 * HOUR_MS
-    assert request.until_ms - request.from_ms == 90 * 24 * HOUR_MS
+    assert request.until_ms - request.from_ms == 90 * DAY_MS
 
 
 @pytest.mark.parametrize("kind", ["missing", "lost-decimals", "new-category"])

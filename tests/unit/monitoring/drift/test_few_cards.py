@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from monitoring.alerting.incidents import AlertPolicy
-from tests.helpers.traffic.pane_traffic import HOUR_MS, MINUTE_MS, POLICY, START_MS, Stream, calm, with_burst
+from schemas.time_units import HOUR_MS, MINUTE_MS
+from tests.helpers.traffic.pane_traffic import POLICY, START_MS, Stream, calm, with_burst
 
 BURST_MS = START_MS + 12 * HOUR_MS
 END_MS = START_MS + 18 * HOUR_MS

@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from monitoring.alerting.retrain_policy import RetrainState, evaluate_policy
 from monitoring.drift.context import AlertContext
 from monitoring.performance.label_join import LabelJoin
-from monitoring.performance.rolling_metrics import DAY_MS, PerformancePolicy, claimed_roc_auc
+from monitoring.performance.rolling_metrics import PerformancePolicy, claimed_roc_auc
 from schemas.records import Decision, Label
+from schemas.time_units import DAY_MS
 
 POLICY = PerformancePolicy(maturity_ms=2 * DAY_MS, window=4000)
 LATER = 100 * DAY_MS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from monitoring.counting.monitored_model import MonitoredModel
-from monitoring.counting.panes import MINUTE_MS
 from schemas.records import PaneSnapshot
+from schemas.time_units import MINUTE_MS
 from stream_app.decisions.handler import CountedCodes
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.pane_cursors import Cursors

@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import TrainingError
+from schemas.time_units import HOUR_MS
 from training.data.time_split import Split, require_both_classes, split_by_time
 
 # time     0 ──────────────── 70 % ─────── 85 % ─────── 100 %
 # part     train              | validation | test
 #          rows of one instant stay on one side of a bar
-HOUR_MS = 3_600_000
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=300))
 def test_no_row_of_a_part_is_as_late_as_any_of_the_next(hours: list[int]) -> None:
-    times = np.array(hours, dtype=np.int64) * 3_600_000
+    times = np.array(hours, dtype=np.int64) * HOUR_MS
     try:
         train, validation, test = split_by_time(times)
     except TrainingError:

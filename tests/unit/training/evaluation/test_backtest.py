@@ -11,15 +11,14 @@ from typer.testing import CliRunner
 
 from monitoring.counting.bins import number_bins
 from schemas.errors import ConfigError, TrainingError
+from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, learned, month
-from training.evaluation.backtest import DAY_MS, Backtest, backtest, last_days, read_rows
+from training.evaluation.backtest import Backtest, backtest, last_days, read_rows
 from training.evaluation.distribution_shift import binned_quantiles, shift
 from training.reports.backtest_figures import draw_backtest
 from training.reports.figures import write_figures
-
-HOUR_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from schemas.time_units import HOUR_MS
 from scoring.features import featurize, fit_encoding
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
 from training.data.history import History
@@ -14,7 +15,6 @@ from training.model.probability_calibration import calibrate_probabilities
 from training.model.resampling import resample
 
 STUMPS = FitConfig(max_depth=1, rounds=2)
-HOUR_MS = 3_600_000
 
 
 def searched(history: History, config: FitConfig, trials: int) -> SearchResult:

@@ -1,0 +1,5 @@
+"""Units of time in milliseconds, as event times, windows and retentions are counted."""
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
