@@ -1,1 +1,1 @@
-"""Exploratory data analysis of a labelled history."""
+"""Exploratory data analysis (EDA) of a labelled history: fraud rates, associations and the HTML report."""

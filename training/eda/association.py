@@ -1,7 +1,7 @@
-"""How strongly two columns hang together, with an interval for each, and how surprising that is when many are asked.
+"""Measures of association between two columns, with confidence intervals, tests and Holm's correction.
 
-Intervals are of 95 % and take rows as independent: where one card holder has many, columns that belong to the holder
-(a city, a credit line) vary more than they say.
+Intervals are at 95 % and assume independent rows. Where one card holder has many rows, intervals of columns that belong
+to the holder (a city, a credit line) are too narrow.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, ncx2, norm, pearsonr
 
 CONFIDENCE = 0.95
-MIN_EXPECTED = 5  # Cochran's rule: below it in any cell the chi-squared distribution is no good guide
-DRAWS = 10_000
-ROUNDING = 1e-12  # a column that varies by less, as a share of its size, does not vary
+MIN_EXPECTED_COUNT = 5  # per cell, Cochran's rule: below it the chi-squared approximation is poor
+N_RANDOM_TABLES = 10_000  # of the permutation test that replaces the approximation
+MIN_RELATIVE_RANGE = 1e-12  # a column whose range is a smaller share of its largest value counts as constant
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
 class Strength(NamedTuple):
-    """A measure of association, the bounds of its interval and the p-value of there being none."""
+    """A measure of association, its confidence interval and the p-value under independence."""
 
     value: float
     low: float
@@ -31,32 +31,34 @@ class Strength(NamedTuple):
 
 
 def correlation(a: Floats, b: Floats) -> Strength | None:
-    """Pearson's r of two columns, shape (n,), over the rows where both are known; Fisher's z interval.
+    """Pearson's r of two columns with Fisher's z interval, over the rows where both have a value.
 
-    None when fewer than 4 rows are left or a column does not vary.
-    Source: Fisher (1921), On the "probable error" of a coefficient of correlation.
+    a, b: shape (n,), nan where missing. Returns None when fewer than 4 rows remain or a column is constant.
+    Source: Fisher (1921), On the "probable error" of a coefficient of correlation; r and p-value by
+    `scipy.stats.pearsonr`.
 
     >>> correlation(np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2, 3, 5, 4])).value
     0.9
     """
     known = ~(np.isnan(a) | np.isnan(b))
-    # Within float32, squares stay within float64: an amount of 1e300 may come, see `scoring.features`.
+    # Clipped to float32's range, so that squares do not overflow float64: amounts such as 1e300 are accepted input.
     x, y = (np.clip(column[known], -3e38, 3e38) for column in (a, b))
-    if len(x) < 4 or any(np.ptp(column) <= ROUNDING * np.abs(column).max() for column in (x, y)):
+    if len(x) < 4 or any(np.ptp(column) <= MIN_RELATIVE_RANGE * np.abs(column).max() for column in (x, y)):
         return None
     found = pearsonr(x / np.abs(x).max(), y / np.abs(y).max())
     r = float(found.statistic)
-    reach = norm.ppf((1 + CONFIDENCE) / 2) / np.sqrt(len(x) - 3)
-    # 1 - r is 0 for two columns that say the same; the largest float below 1 keeps arctanh finite.
-    low, high = np.tanh(np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)) + np.array([-reach, reach]))
+    margin = norm.ppf((1 + CONFIDENCE) / 2) / np.sqrt(len(x) - 3)
+    # r is 1 for two equal columns; the clip keeps arctanh finite.
+    low, high = np.tanh(np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)) + np.array([-margin, margin]))
     return Strength(round(r, 12), float(low), float(high), float(found.pvalue))
 
 
 def cramers_v(table: Counts) -> Strength | None:
-    """Bias-corrected Cramér's V of a contingency table, shape (r, c): 0 unrelated, 1 when one tells the other.
+    """Bias-corrected Cramér's V of a contingency table: 0 for independence, 1 when one column determines the other.
 
-    The interval inverts the noncentral chi-squared distribution; its lower bound is 0 where chance would do as well.
-    None when a side has fewer than two levels that occur.
+    table: counts, shape (r, c). The interval inverts the noncentral chi-squared distribution; its lower bound is 0
+    where the table does not differ significantly from independence.
+    Returns None when fewer than two rows or columns have counts.
     Sources: Bergsma (2013), A bias-correction for Cramér's V and Tschuprow's T; Smithson (2003), Confidence Intervals.
 
     >>> cramers_v(np.array([[50, 50], [50, 50]])).value, round(cramers_v(np.array([[100, 0], [0, 100]])).value, 6)
@@ -73,35 +75,40 @@ def cramers_v(table: Counts) -> Strength | None:
     value = np.sqrt(excess / max(min(rows, columns) - 1, 1e-12))
     tail = (1 - CONFIDENCE) / 2
     low, high = (np.sqrt(_noncentrality(statistic, degrees, p) / (n * (min(r, c) - 1))) for p in (1 - tail, tail))
-    return Strength(min(float(value), 1.0), min(float(low), 1.0), min(float(high), 1.0), independence(table))
+    return Strength(min(float(value), 1.0), min(float(low), 1.0), min(float(high), 1.0), independence_p_value(table))
 
 
-def independence(table: Counts, seed: int = 0) -> float:
-    """The p-value of Pearson's chi-squared test on a contingency table, shape (r, c), whose margins are all positive.
+def independence_p_value(table: Counts, seed: int = 0) -> float:
+    """The p-value of Pearson's chi-squared test of independence.
 
-    Where a cell expects fewer than 5 and one side has two levels, it is found by drawing 10,000 tables with the same
-    margins. Raises ValueError for a table without two levels on each side.
+    table: counts, shape (r, c), every row and column sum positive. When a cell's expected count is below
+    `MIN_EXPECTED_COUNT` and one side has two levels, the p-value comes from `N_RANDOM_TABLES` random tables with the
+    same row and column sums.
+    Raises ValueError when a side has fewer than two levels.
 
-    >>> round(independence(np.array([[30, 70], [50, 50]])), 4), independence(np.array([[1, 3], [2, 3]])) > 0.5
+    >>> table = np.array([[30, 70], [50, 50]])
+    >>> round(independence_p_value(table), 4), independence_p_value(np.array([[1, 3], [2, 3]])) > 0.5
     (0.0039, True)
     """
     if min(table.shape) < 2:
-        raise ValueError(f"a table of shape {table.shape} has nothing to be independent of")
+        raise ValueError(f"table has shape {table.shape}; a test of independence needs at least (2, 2)")
     statistic = _chi_squared(table)
-    if _expected(table).min() >= MIN_EXPECTED or min(table.shape) > 2:
+    if _expected(table).min() >= MIN_EXPECTED_COUNT or min(table.shape) > 2:
         return float(chi2.sf(statistic, (table.shape[0] - 1) * (table.shape[1] - 1)))
     two = table if table.shape[1] == 2 else table.T
     levels, hits = two.sum(axis=1), int(two[:, 1].sum())
-    drawn = np.random.default_rng(seed).multivariate_hypergeometric(levels, hits, size=DRAWS, method="marginals")
+    rng = np.random.default_rng(seed)
+    random_hits = rng.multivariate_hypergeometric(levels, hits, size=N_RANDOM_TABLES, method="marginals")
     expected = levels * hits / levels.sum()
-    # With the margins fixed, a cell's two squares are proportional: the column of hits orders the tables as all do.
-    spread, seen = (((h - expected) ** 2 / expected).sum(axis=-1) for h in (drawn, two[:, 1]))
-    return float((1 + np.sum(spread >= seen * (1 - 1e-9))) / (1 + DRAWS))
+    # With fixed margins, the squares of a row's two cells are proportional: one column is enough to order the tables.
+    random, observed = (((h - expected) ** 2 / expected).sum(axis=-1) for h in (random_hits, two[:, 1]))
+    return float((1 + np.sum(random >= observed * (1 - 1e-9))) / (1 + N_RANDOM_TABLES))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """What each p-value is worth when all of them were looked at: the chance of even one false alarm is bounded.
+    """Adjust p-values for multiple tests, so that the chance of one or more false positives stays bounded.
 
+    Returns the adjusted p-values in the given order.
     Source: Holm (1979), A simple sequentially rejective multiple test procedure.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
@@ -124,7 +131,7 @@ def _chi_squared(table: Counts) -> float:
 
 
 def _noncentrality(statistic: float, degrees: int, p: float) -> float:
-    """The noncentrality under which a statistic so small has probability p; 0 when none is small enough."""
+    """The noncentrality at which the distribution function at `statistic` equals p; 0 when there is none."""
     if chi2.cdf(statistic, degrees) <= p:
         return 0.0
     top = 2 * statistic + 10 * degrees + 100

@@ -1,6 +1,7 @@
-"""What a labelled history says, each number with its interval, so that nobody reads noise as signal.
+"""EDA findings: fraud rate per feature level and associations between columns, each with its confidence interval.
 
-Nothing here knows a column by name: the declaration says which there are and of what kind.
+Intervals and corrected p-values keep readers from taking noise for signal. Column names and kinds come from the data
+set's declaration only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,12 @@ import numpy.typing as npt
 from schemas.dataset.declaration import Dataset
 from scoring.input.cleaning import is_missing
 from training.data.history import History
-from training.eda.association import Strength, correlation, cramers_v, holm, independence
+from training.eda.association import Strength, correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import Cut, Levels, discretize
 from training.model.operating_points import wilson
 
-ALPHA = 0.05
-NOTABLE = 0.1  # an association weaker than this is not worth a sentence, however certain
+ALPHA = 0.05  # significance level of adjusted p-values
+MIN_STRENGTH = 0.1  # a significant association weaker than this gets no sentence of its own
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -28,7 +29,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """Fraud among some rows, with Wilson's 95 % interval."""
+    """Fraud rate of the rows at one level, with Wilson's 95 % interval."""
 
     level: str
     rows: int
@@ -38,18 +39,18 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
-class RatesOf(msgspec.Struct, frozen=True, kw_only=True):
-    """Fraud at each level of one feature."""
+class FeatureRates(msgspec.Struct, frozen=True, kw_only=True):
+    """Fraud rate at each level of one feature."""
 
     feature: str
     cut: Cut  # how the feature was cut into levels
     rates: tuple[Rate, ...]
-    p_value: float  # of rates so different, were fraud independent of the feature
-    p_adjusted: float  # the same after Holm's correction for all features
+    p_value: float  # chi-squared test of independence between fraud and the feature
+    p_adjusted: float  # after Holm's correction for all features
 
 
 class Association(msgspec.Struct, frozen=True, kw_only=True):
-    """How strongly two columns hang together, with its 95 % interval."""
+    """Strength of the association between two columns, with its 95 % interval."""
 
     a: str
     b: str
@@ -62,7 +63,7 @@ class Association(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """The summary of a history."""
+    """All findings about one history."""
 
     dataset: str
     file: str
@@ -70,16 +71,16 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # in the file
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int
-    fraud: Rate  # of all rows that are accepted and labelled
-    missing: dict[str, float]  # feature -> share of rows without a value, where there are any
+    fraud: Rate  # of all accepted and labelled rows
+    missing: dict[str, float]  # feature -> share of rows without a value, features without gaps left out
     constant: dict[str, str]  # feature -> its only value
-    rates: tuple[RatesOf, ...]  # in the declaration's order
-    associations: tuple[Association, ...]  # by measure, strongest first
-    summaries: tuple[str, ...]
+    rates: tuple[FeatureRates, ...]  # in the declaration's order
+    associations: tuple[Association, ...]  # grouped by measure, strongest first
+    summaries: tuple[str, ...]  # one sentence per finding
 
 
 def compute_findings(history: History, dataset: Dataset) -> Findings:
-    """Compute the findings of a history that has both classes."""
+    """Compute the findings of a history. The history must hold fraud and legitimate rows."""
     columns = {f.name: history.columns[f.name] for f in dataset.features}
     levels = {f.name: discretize(columns[f.name], f.kind) for f in dataset.features}
     constant = {name: cut.names[0] for name, cut in levels.items() if len(cut.names) == 1}
@@ -99,23 +100,23 @@ def compute_findings(history: History, dataset: Dataset) -> Findings:
         constant=constant,
         rates=_rates(varying, history.fraud),
         associations=(
-            *_associated({**numbers, label: history.fraud}, correlation, "Pearson's r"),
-            *_associated({**categories, label: history.fraud.astype(np.int64)}, _crossed, "Cramér's V"),
+            *_associations({**numbers, label: history.fraud}, correlation, "Pearson's r"),
+            *_associations({**categories, label: history.fraud.astype(np.int64)}, _cramers_v_of_codes, "Cramér's V"),
         ),
         summaries=(),
     )
     return msgspec.structs.replace(found, summaries=tuple(_summaries(found)))
 
 
-def _rates(levels: Mapping[str, Levels], fraud: Floats) -> tuple[RatesOf, ...]:
+def _rates(levels: Mapping[str, Levels], fraud: Floats) -> tuple[FeatureRates, ...]:
     counted = []
     for cut in levels.values():
         rows = np.bincount(cut.codes)
         frauds = np.bincount(cut.codes, fraud).astype(np.int64)
-        counted.append((rows, frauds, independence(np.column_stack([rows - frauds, frauds]))))
+        counted.append((rows, frauds, independence_p_value(np.column_stack([rows - frauds, frauds]))))
     adjusted = holm([p for *_, p in counted])
     return tuple(
-        RatesOf(
+        FeatureRates(
             feature=name,
             cut=cut.cut,
             rates=tuple(_rate(*level) for level in zip(cut.names, rows.tolist(), frauds.tolist(), strict=True)),
@@ -131,17 +132,17 @@ def _rate(level: str, rows: int, frauds: int) -> Rate:
     return Rate(level=level, rows=rows, frauds=frauds, rate=frauds / rows, low=float(low[0]), high=float(high[0]))
 
 
-def _crossed(a: Ints, b: Ints) -> Strength | None:
+def _cramers_v_of_codes(a: Ints, b: Ints) -> Strength | None:
     width = int(b.max()) + 1
     return cramers_v(np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width))
 
 
-def _associated(
-    columns: Mapping[str, npt.NDArray[Any]], measured: Callable[[Any, Any], Strength | None], measure: Measure
+def _associations(
+    columns: Mapping[str, npt.NDArray[Any]], strength: Callable[[Any, Any], Strength | None], measure: Measure
 ) -> list[Association]:
     """Every pair for which the measure is defined, strongest first."""
     strengths = [
-        (a, b, found) for a, b in combinations(columns, 2) if (found := measured(columns[a], columns[b])) is not None
+        (a, b, found) for a, b in combinations(columns, 2) if (found := strength(columns[a], columns[b])) is not None
     ]
     adjusted = holm([found.p_value for *_, found in strengths])
     pairs = [
@@ -152,64 +153,66 @@ def _associated(
 
 
 def _summaries(found: Findings) -> Iterator[str]:
-    yield f"{found.fraud.rows:,} labelled transactions, {found.fraud.frauds:,} of them fraud: {interval(found.fraud)}."
+    total = found.fraud
+    yield f"{total.rows:,} labelled transactions, {total.frauds:,} of them fraud: {format_rate(total)}."
     for of in found.rates:
         if of.cut == "zero or not":
-            yield _carried(of, found.fraud.rows)
-    telling = [of for of in found.rates if of.p_adjusted < ALPHA]
-    for of in telling:
-        least, most = (choose(of.rates, key=lambda r: r.rate) for choose in (min, max))
+            yield _nonzero_summary(of, found.fraud.rows)
+    significant = [of for of in found.rates if of.p_adjusted < ALPHA]
+    for of in significant:
+        low, high = (choose(of.rates, key=lambda r: r.rate) for choose in (min, max))
         yield (
-            f"Fraud differs with {of.feature}: {interval(most)} at {most.level}, {interval(least)} at {least.level} "
-            f"({shown_p(of.p_adjusted)} after Holm's correction for {len(found.rates)} features)."
+            f"The fraud rate differs by {of.feature}: {format_rate(high)} at {high.level}, {format_rate(low)} at "
+            f"{low.level} ({format_p_value(of.p_adjusted)} after Holm's correction for {len(found.rates)} features)."
         )
-    if found.rates and not telling:
-        least_p = min(found.rates, key=lambda of: of.p_value)
+    if found.rates and not significant:
+        least = min(found.rates, key=lambda of: of.p_value)
         yield (
-            f"No feature's fraud rates can be told from noise: of {len(found.rates)} tests the least likely chance is "
-            f"{shown_p(least_p.p_value)} ({least_p.feature}), {shown_p(least_p.p_adjusted)} after Holm's correction."
+            f"No feature's fraud rate differs significantly between its levels: the smallest p-value of "
+            f"{len(found.rates)} tests is {format_p_value(least.p_value)} ({least.feature}), "
+            f"{format_p_value(least.p_adjusted)} after Holm's correction."
         )
     for measure in MEASURES:
         pairs = [pair for pair in found.associations if pair.measure == measure]
-        certain = [pair for pair in pairs if pair.p_adjusted < ALPHA]
-        strong = [pair for pair in certain if abs(pair.value) >= NOTABLE]
+        significant_pairs = [pair for pair in pairs if pair.p_adjusted < ALPHA]
+        strong = [pair for pair in significant_pairs if abs(pair.value) >= MIN_STRENGTH]
         for pair in strong:
             yield (
-                f"{pair.a} and {pair.b} go together: {measure} {pair.value:.2f} ({pair.low:.2f} to {pair.high:.2f})."
+                f"{pair.a} and {pair.b} are associated: {measure} {pair.value:.2f} ({pair.low:.2f} to {pair.high:.2f})."
             )
         if len(pairs) > len(strong):
             yield (
                 f"{'The other ' if strong else ''}{len(pairs) - len(strong)} pairs by {measure}: "
-                f"{len(pairs) - len(certain)} not to be told from noise, "
-                f"{len(certain) - len(strong)} certain but below {NOTABLE:g}."
+                f"{len(pairs) - len(significant_pairs)} not significant, "
+                f"{len(significant_pairs) - len(strong)} significant but weaker than {MIN_STRENGTH:g}."
             )
     for name, value in found.constant.items():
-        yield f"{name} is {value} throughout: it says nothing."
+        yield f"{name} is constant ({value}): it carries no information."
 
 
-def _carried(of: RatesOf, rows: int) -> str:
-    """How many carry an amount that most do not (a discount, say), and the fraud with and without it."""
-    zero, present = (next(rate for rate in of.rates if rate.level == level) for level in ("zero", "not zero"))
-    share = _rate("", rows, present.rows)
+def _nonzero_summary(of: FeatureRates, rows: int) -> str:
+    """Share of rows with a nonzero amount (a discount, for example), and the fraud rate with and without it."""
+    zero, nonzero = (next(rate for rate in of.rates if rate.level == level) for level in ("zero", "not zero"))
+    share = _rate("", rows, nonzero.rows)
     return (
-        f"{interval(share)} of the transactions carry {of.feature}: fraud {interval(present)} with it, "
-        f"{interval(zero)} without."
+        f"{of.feature} is not zero in {format_rate(share)} of the transactions: fraud rate {format_rate(nonzero)} "
+        f"there, {format_rate(zero)} where it is zero."
     )
 
 
-def interval(rate: Rate) -> str:
-    """A rate for people.
+def format_rate(rate: Rate) -> str:
+    """Format a rate and its interval.
 
-    >>> interval(Rate(level="all", rows=100, frauds=3, rate=0.03, low=0.0103, high=0.0845))
+    >>> format_rate(Rate(level="all", rows=100, frauds=3, rate=0.03, low=0.0103, high=0.0845))
     '3.00 % (1.03 to 8.45 %)'
     """
     return f"{rate.rate * 100:.2f} % ({rate.low * 100:.2f} to {rate.high * 100:.2f} %)"
 
 
-def shown_p(p: float) -> str:
-    """A p-value for people.
+def format_p_value(p: float) -> str:
+    """Format a p-value.
 
-    >>> shown_p(0.0312), shown_p(1e-9)
+    >>> format_p_value(0.0312), format_p_value(1e-9)
     ('p = 0.031', 'p < 0.001')
     """
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"

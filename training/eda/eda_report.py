@@ -1,7 +1,7 @@
-"""The exploratory report: findings in words and tables, and below them SweetViz's page on every column.
+"""The EDA report: one HTML file with the findings and, below them, SweetViz's page on every column.
 
-SweetViz (2.3.3 is the first that starts with today's setuptools) draws and associates; it states no uncertainty, which
-is what the findings are for. One HTML file, nothing fetched from anywhere.
+SweetViz states no uncertainty; the findings add it. The page loads nothing from the network. SweetViz 2.3.3 is the
+first version that works with current setuptools.
 """
 
 import html
@@ -19,11 +19,11 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.security.sanitizer import drawn_html_text, html_text
 from training.data.history import History
-from training.eda.eda_findings import Association, Findings, RatesOf, interval, shown_p
+from training.eda.eda_findings import Association, FeatureRates, Findings, format_p_value, format_rate
 
-MAX_ROWS = 100_000  # SweetViz looks at a sample of a larger history; the findings look at all rows
-SEED = 0
-STRONGEST = 10  # associations of each measure in the table
+MAX_SAMPLE_ROWS = 100_000  # SweetViz gets a sample of a larger history; the findings use all rows
+SAMPLE_SEED = 0
+MAX_ASSOCIATIONS = 10  # per measure, in the table
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -42,14 +42,14 @@ iframe {{ border: 0; border-top: 1px solid #999; width: 100%; height: 100vh }}
 """
 
 
-def write_report(path: Path, history: History, dataset: Dataset, found: Findings) -> None:
-    """Write the report as one HTML file.
+def write_eda_report(path: Path, history: History, dataset: Dataset, found: Findings) -> None:
+    """Write the findings and SweetViz's page as one HTML file.
 
     Raises TrainingError when the file cannot be written.
     """
-    title = f"{found.file}: what the data say"
+    title = f"Exploratory data analysis: {found.file}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # before the drawing, which takes its time
+        path.parent.mkdir(parents=True, exist_ok=True)  # fail before the drawing, which takes seconds to minutes
         page = PAGE.format(
             title=html_text(title),
             findings=findings_html(found, title),
@@ -57,52 +57,55 @@ def write_report(path: Path, history: History, dataset: Dataset, found: Findings
         )
         path.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise TrainingError(
+            f"{path}: cannot be written: {error.strerror or error}; name another path with --output"
+        ) from None
 
 
 def findings_html(found: Findings, title: str) -> str:
-    """The findings as a part of a page; whatever comes from the file is escaped."""
+    """The findings as an HTML fragment; all text from the file is escaped."""
     summaries = "".join(f"<li>{html_text(s)}</li>" for s in found.summaries)
     rejected = ", ".join(f"{n:,} {code}" for code, n in found.rejected.items()) or "none"
     source = (
         f"{found.rows:,} rows of data set {found.dataset}, SHA-256 {found.sha256[:12]}…; rejected: {rejected}; "
-        f"without a label: {found.unlabelled:,}. Intervals are of 95 %. They take rows as independent; where one key "
-        "has many rows, what belongs to the key varies more than they say."
+        f"without a label: {found.unlabelled:,}. Intervals are at 95 % and assume independent rows: where one key has "
+        "many rows, intervals of columns that belong to the key are too narrow."
     )
     missing = [(name, f"{share:.1%}") for name, share in found.missing.items()]
     return "\n".join(
         [
             f"<h1>{html_text(title)}</h1><ul>{summaries}</ul><p><small>{html_text(source)}</small></p>",
-            "<h2>Fraud by feature</h2>",
+            "<h2>Fraud rate by feature</h2>",
             _table(("feature", "level", "rows", "fraud", "rate", "p", "p after Holm"), _rate_rows(found.rates)),
-            "<h2>What goes together</h2>",
+            "<h2>Associations</h2>",
             _table(("pair", "measure", "value", "interval", "p after Holm"), _association_rows(found)),
-            *(["<h2>Missing</h2>", _table(("feature", "share of rows"), missing)] if missing else []),
+            *(["<h2>Missing values</h2>", _table(("feature", "share of rows"), missing)] if missing else []),
             "<h2>Every column</h2>",
-            f"<p>By SweetViz{_sampled(found)}; columns of one value are left out.</p>",
+            f"<p>By SweetViz{_sample_note(found)}; constant columns are left out.</p>",
         ]
     )
 
 
-def strongest(found: Findings, most: int = STRONGEST) -> list[Association]:
-    """The strongest associations of each measure."""
+def strongest_associations(found: Findings, limit: int = MAX_ASSOCIATIONS) -> list[Association]:
+    """The strongest associations of each measure, at most `limit` per measure."""
     by_measure: dict[str, list[Association]] = {}
     for pair in found.associations:
         by_measure.setdefault(pair.measure, []).append(pair)
-    return [pair for pairs in by_measure.values() for pair in pairs[:most]]
+    return [pair for pairs in by_measure.values() for pair in pairs[:limit]]
 
 
-def _rate_rows(rates: tuple[RatesOf, ...]) -> Iterator[tuple[str, ...]]:
+def _rate_rows(rates: tuple[FeatureRates, ...]) -> Iterator[tuple[str, ...]]:
     for of in rates:
         for i, rate in enumerate(of.rates):
-            tests = (shown_p(of.p_value)[2:], shown_p(of.p_adjusted)[2:]) if i == 0 else ("", "")
-            yield of.feature if i == 0 else "", rate.level, f"{rate.rows:,}", f"{rate.frauds:,}", interval(rate), *tests
+            feature = of.feature if i == 0 else ""
+            p_values = [format_p_value(p)[2:] if i == 0 else "" for p in (of.p_value, of.p_adjusted)]
+            yield feature, rate.level, f"{rate.rows:,}", f"{rate.frauds:,}", format_rate(rate), *p_values
 
 
 def _association_rows(found: Findings) -> Iterator[tuple[str, ...]]:
-    for pair in strongest(found):
-        reach = f"{pair.low:.3f} to {pair.high:.3f}"
-        yield f"{pair.a}, {pair.b}", pair.measure, f"{pair.value:.3f}", reach, shown_p(pair.p_adjusted)[2:]
+    for pair in strongest_associations(found):
+        interval = f"{pair.low:.3f} to {pair.high:.3f}"
+        yield f"{pair.a}, {pair.b}", pair.measure, f"{pair.value:.3f}", interval, format_p_value(pair.p_adjusted)[2:]
 
 
 def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, str]]) -> str:
@@ -111,17 +114,17 @@ def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _sampled(found: Findings) -> str:
-    return f", on {MAX_ROWS:,} rows drawn at random" if found.fraud.rows > MAX_ROWS else ""
+def _sample_note(found: Findings) -> str:
+    return f", on a random sample of {MAX_SAMPLE_ROWS:,} rows" if found.fraud.rows > MAX_SAMPLE_ROWS else ""
 
 
 def _frame(history: History, dataset: Dataset, found: Findings) -> pd.DataFrame:
     rows = np.arange(len(history.fraud))
-    if len(rows) > MAX_ROWS:
-        rows = np.sort(np.random.default_rng(SEED).choice(rows, MAX_ROWS, replace=False))
+    if len(rows) > MAX_SAMPLE_ROWS:
+        rows = np.sort(np.random.default_rng(SAMPLE_SEED).choice(rows, MAX_SAMPLE_ROWS, replace=False))
     columns = history.columns_at(rows)
-    # SweetViz writes names and values into its page as they are; and of a column of one value it says that every
-    # category tells it (an uncertainty coefficient of 1).
+    # SweetViz does not escape names and values, so they are escaped here. It also gives a constant column an
+    # association of 1 with every category (the uncertainty coefficient), so constant columns are left out.
     frame = pd.DataFrame(
         {
             drawn_html_text(f.name): [None if v is None else drawn_html_text(v) for v in columns[f.name]]
@@ -136,9 +139,9 @@ def _frame(history: History, dataset: Dataset, found: Findings) -> pd.DataFrame:
 
 
 def _sweetviz(frame: pd.DataFrame, label: str) -> str:
-    """SweetViz's page with its association analysis: minutes for a hundred columns, half a minute for twenty."""
+    """SweetViz's page with its association analysis: about 30 s for 20 columns, minutes for 100."""
     with _quiet_plots(), tempfile.TemporaryDirectory(prefix="tamiz-eda-") as folder:
-        import sweetviz  # heavy, and only for this
+        import sweetviz  # imported here: it is slow to import and only this command needs it
 
         sweetviz.config_parser.set("General", "default_verbosity", "off")
         report = sweetviz.analyze([frame, "transactions"], target_feat=drawn_html_text(label), pairwise_analysis="on")
@@ -149,7 +152,7 @@ def _sweetviz(frame: pd.DataFrame, label: str) -> str:
 
 @contextmanager
 def _quiet_plots() -> Iterator[None]:
-    """No window, no trace in Matplotlib's settings, and silence about what SweetViz cannot help."""
+    """Draw without a display, restore Matplotlib's settings afterwards, and hide warnings that SweetViz causes."""
     import matplotlib
 
     fonts = logging.getLogger("matplotlib.font_manager")
@@ -159,7 +162,7 @@ def _quiet_plots() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         warnings.filterwarnings("ignore", message="The inplace keyword in", category=DeprecationWarning)
         matplotlib.use("Agg")
-        fonts.setLevel(logging.ERROR)  # its Roboto has no normal weight, said once a plot
+        fonts.setLevel(logging.ERROR)  # SweetViz's Roboto has no normal weight: one warning per plot
         try:
             yield
         finally:

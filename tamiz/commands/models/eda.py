@@ -29,14 +29,14 @@ def register(app: typer.Typer) -> None:
             from schemas.dataset.declaration import load_dataset
             from training.data.history import read_history
             from training.eda.eda_findings import compute_findings
-            from training.eda.eda_report import write_report
+            from training.eda.eda_report import write_eda_report
 
             dataset = load_dataset(settings.dataset)
             history = read_history(file, dataset)
             status.update("counting …")
             found = compute_findings(history, dataset)
             status.update("drawing …")
-            write_report(output, history, dataset, found)
+            write_eda_report(output, history, dataset, found)
         if as_json:
             say_json(found)
         else:
@@ -49,30 +49,32 @@ def _show(console: "Terminal", found: "Findings") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from training.eda.eda_findings import shown_p
-    from training.eda.eda_report import strongest
+    from training.eda.eda_findings import format_p_value
+    from training.eda.eda_report import strongest_associations
 
     for summary in found.summaries:
         console.print(f"• {summary}")
-    rates = Table(title="Fraud by feature, 95 % intervals; p of each alone", title_justify="left", box=box.SIMPLE)
+    rates = Table(
+        title="Fraud rate by feature, 95 % intervals, p-values unadjusted", title_justify="left", box=box.SIMPLE
+    )
     for head in ("feature", "level", "rows", "fraud", "rate", "interval"):
         rates.add_column(head, justify="left" if head in ("feature", "level") else "right")
     for of in found.rates:
-        first = [Text(of.feature), Text(shown_p(of.p_value), "dim"), *[Text()] * len(of.rates)]
+        first = [Text(of.feature), Text(format_p_value(of.p_value), "dim"), *[Text()] * len(of.rates)]
         for i, rate in enumerate(of.rates):
             counts = f"{rate.rows:,}", f"{rate.frauds:,}", f"{rate.rate:.2%}", f"{rate.low:.2%} to {rate.high:.2%}"
             rates.add_row(first[i], rate.level, *counts, end_section=i == len(of.rates) - 1)
     rates.collapse_padding, rates.pad_edge = True, False
     console.print(rates)
-    pairs = Table(title="What goes together, 95 % intervals", title_justify="left", box=box.SIMPLE)
+    pairs = Table(title="Associations, 95 % intervals", title_justify="left", box=box.SIMPLE)
     for head in ("pair", "measure", "value", "interval", "after Holm"):
         pairs.add_column(head, justify="left" if head in ("pair", "measure") else "right")
-    for pair in strongest(found, 5):
+    for pair in strongest_associations(found, 5):
         pairs.add_row(
             f"{pair.a}, {pair.b}",
             pair.measure,
             f"{pair.value:.2f}",
             f"{pair.low:.2f} to {pair.high:.2f}",
-            shown_p(pair.p_adjusted),
+            format_p_value(pair.p_adjusted),
         )
     console.print(pairs)

@@ -1,4 +1,4 @@
-"""What `tamiz eda` finds, and that it neither sees signal in noise nor lets a file write into its page."""
+"""EDA: findings against known counts and scipy, no signal found in noise, and no markup from the file in the page."""
 
 import json
 import re
@@ -18,10 +18,10 @@ from scoring.input.cleaning import clean_columns
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
 from training.data.history import History, read_history
-from training.eda.association import correlation, cramers_v, holm, independence
+from training.eda.association import correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import discretize
-from training.eda.eda_findings import Findings, RatesOf, compute_findings
-from training.eda.eda_report import write_report
+from training.eda.eda_findings import FeatureRates, Findings, compute_findings
+from training.eda.eda_report import write_eda_report
 
 OTHER_DECLARATION = """
 name = "cheques"
@@ -47,13 +47,13 @@ kind = "number"
 
 
 @pytest.fixture(scope="module")
-def of_the_real_file(real_csv: Path) -> Findings:
+def real_findings(real_csv: Path) -> Findings:
     return compute_findings(read_history(real_csv, card_dataset()), card_dataset())
 
 
 @pytest.fixture(scope="module")
 def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]:
-    """A data set that no code has heard of: thirty towns, a hostile name, a number that is always missing."""
+    """A data set that no code refers to: thirty towns, hostile names, a number that is always missing."""
     path = tmp_path_factory.mktemp("cheques") / "cheques.toml"
     path.write_text(OTHER_DECLARATION)
     dataset = load_dataset(str(path))
@@ -87,54 +87,54 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
     )
 
 
-def rates(found: Findings, feature: str) -> RatesOf:
+def feature_rates(found: Findings, feature: str) -> FeatureRates:
     return next(of for of in found.rates if of.feature == feature)
 
 
 def counts(found: Findings, feature: str) -> dict[str, tuple[int, int]]:
-    return {rate.level: (rate.rows, rate.frauds) for rate in rates(found, feature).rates}
+    return {rate.level: (rate.rows, rate.frauds) for rate in feature_rates(found, feature).rates}
 
 
-def test_the_real_files_counts_are_those_that_are_known(of_the_real_file: Findings) -> None:
-    found = of_the_real_file
+def test_the_real_files_counts_are_those_that_are_known(real_findings: Findings) -> None:
+    found = real_findings
     assert (found.rows, found.fraud.rows, found.fraud.frauds, found.rejected) == (26_975, 26_975, 810, {})
     assert counts(found, "tipo_tc") == {"Física": (18_903, 579), "Virtual": (8_072, 231)}
-    assert [round(rate.rate, 2) for rate in rates(found, "tipo_tc").rates] == [0.03, 0.03]
+    assert [round(rate.rate, 2) for rate in feature_rates(found, "tipo_tc").rates] == [0.03, 0.03]
     assert counts(found, "is_prime") == {"false": (23_416, 710), "true": (3_559, 100)}
     discount = counts(found, "dcto")
     assert discount == {"zero": (18_814, 572), "not zero": (8_161, 238)}
     assert round(discount["not zero"][0] / found.rows, 2) == 0.30
-    assert rates(found, "dcto").cut == "zero or not"
-    assert rates(found, "cashback").cut == "quarter"
-    carried = "30.25 % (29.71 to 30.80 %) of the transactions carry dcto: fraud 2.92 % (2.57 to 3.30 %) with it"
-    assert any(carried in summary for summary in found.summaries)
+    assert feature_rates(found, "dcto").cut == "zero or not"
+    assert feature_rates(found, "cashback").cut == "quarter"
+    sentence = "dcto is not zero in 30.25 % (29.71 to 30.80 %) of the transactions: fraud rate 2.92 % (2.57 to 3.30 %)"
+    assert any(sentence in summary for summary in found.summaries)
     assert found.constant == {"device_model": "2020"}
     assert sum(rows for rows, _ in counts(found, "genero").values()) == 26_975
     assert counts(found, "genero")["MISSING"][0] == 2_730
 
 
-def test_cashback_goes_with_the_amount_and_the_interval_is_narrow(of_the_real_file: Findings) -> None:
-    strongest = of_the_real_file.associations[0]
+def test_cashback_correlates_with_the_amount_and_the_interval_is_narrow(real_findings: Findings) -> None:
+    strongest = real_findings.associations[0]
     assert {strongest.a, strongest.b} == {"cashback", "monto"}
     assert (strongest.measure, round(strongest.value, 2)) == ("Pearson's r", 0.81)
     assert 0.80 < strongest.low < strongest.value < strongest.high < 0.83
 
 
-def test_nothing_in_the_real_file_tells_fraud_from_noise_and_a_sentence_says_so(of_the_real_file: Findings) -> None:
-    assert all(of.p_adjusted > 0.5 for of in of_the_real_file.rates)
-    assert sum("told from noise: of 15 tests" in s for s in of_the_real_file.summaries) == 1
-    assert not any("Fraud differs" in s for s in of_the_real_file.summaries)
-    with_fraud = [pair for pair in of_the_real_file.associations if "fraude" in (pair.a, pair.b)]
+def test_no_feature_of_the_real_file_is_significant_and_a_sentence_says_so(real_findings: Findings) -> None:
+    assert all(of.p_adjusted > 0.5 for of in real_findings.rates)
+    assert sum("smallest p-value of 15 tests" in s for s in real_findings.summaries) == 1
+    assert not any("The fraud rate differs" in s for s in real_findings.summaries)
+    with_fraud = [pair for pair in real_findings.associations if "fraude" in (pair.a, pair.b)]
     assert with_fraud
     assert all(pair.p_adjusted > 0.5 for pair in with_fraud)
 
 
 def test_a_planted_signal_is_found_and_what_was_not_planted_is_not() -> None:
     found = compute_findings(month(rows=12_000, signal=True), card_dataset())
-    telling = {of.feature for of in found.rates if of.p_adjusted < 0.05}
-    assert {"monto", "tipo_tc", "hour"} <= telling
-    assert telling.isdisjoint({"genero", "ciudad", "status_txn", "day_of_week"})
-    assert any(s.startswith("Fraud differs with tipo_tc") and "at Virtual" in s for s in found.summaries)
+    significant = {of.feature for of in found.rates if of.p_adjusted < 0.05}
+    assert {"monto", "tipo_tc", "hour"} <= significant
+    assert significant.isdisjoint({"genero", "ciudad", "status_txn", "day_of_week"})
+    assert any(s.startswith("The fraud rate differs by tipo_tc") and "at Virtual" in s for s in found.summaries)
     assert not any("No feature's" in s for s in found.summaries)
 
 
@@ -147,16 +147,16 @@ def test_another_declaration_needs_no_code(cheques: tuple[Dataset, History]) -> 
         "signed": "boolean",
         "day_of_week": "value",
     }
-    assert len(rates(found, "town").rates) == 21
-    assert rates(found, "town").rates[-1].level == "OTHER"
+    assert len(feature_rates(found, "town").rates) == 21
+    assert feature_rates(found, "town").rates[-1].level == "OTHER"
     assert found.constant == {"ink": "MISSING"}
     assert found.missing == {"ink": 1.0}
     assert [of.feature for of in found.rates if of.p_adjusted < 0.05] == ["weight"]
     assert all(sum(rate.rows for rate in of.rates) == 3000 for of in found.rates)
 
 
-class Outside(HTMLParser):
-    """Collects what a browser would fetch."""
+class FetchCollector(HTMLParser):
+    """Collects the addresses that a browser would fetch, the number of scripts, and the inner page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,18 +172,18 @@ class Outside(HTMLParser):
         self.fetched += [link for link in links if link and not link.startswith("data:")]
 
 
-def parsed(page: str) -> Outside:
-    found = Outside()
+def parsed(page: str) -> FetchCollector:
+    found = FetchCollector()
     found.feed(page)
     return found
 
 
-def test_the_report_is_one_file_that_fetches_nothing_and_obeys_no_name_in_the_data(
+def test_the_report_is_one_file_that_fetches_nothing_and_escapes_names_in_the_data(
     cheques: tuple[Dataset, History], tmp_path: Path
 ) -> None:
     dataset, history = cheques
     before = {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
-    write_report(tmp_path / "new" / "report.html", history, dataset, compute_findings(history, dataset))
+    write_eda_report(tmp_path / "new" / "report.html", history, dataset, compute_findings(history, dataset))
     page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
     assert {name: matplotlib.rcParams[name] for name in before} == before
     outer = parsed(page)
@@ -204,10 +204,10 @@ def test_a_report_that_cannot_be_written_is_one_line(cheques: tuple[Dataset, His
     dataset, history = cheques
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written"):
-        write_report(tmp_path / "file" / "report.html", history, dataset, compute_findings(history, dataset))
+        write_eda_report(tmp_path / "file" / "report.html", history, dataset, compute_findings(history, dataset))
 
 
-def test_the_command_writes_the_page_and_says_the_findings_to_machines_and_people(
+def test_the_command_writes_the_page_and_prints_the_findings_as_json_or_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declaration, file, page = tmp_path / "cheques.toml", tmp_path / "history.csv", tmp_path / "eda.html"
@@ -220,7 +220,7 @@ def test_the_command_writes_the_page_and_says_the_findings_to_machines_and_peopl
     assert said["summaries"]
     assert page.stat().st_size > 100_000
     shown = CliRunner().invoke(app, ["eda", str(file), "-o", str(page)]).stdout
-    assert "Fraud by feature" in shown
+    assert "Fraud rate by feature" in shown
     assert "eda.html" in shown
 
 
@@ -248,7 +248,7 @@ def test_a_correlation_that_is_not_defined_is_none(a: list[float], b: list[float
     assert correlation(np.array(a), np.array(b)) is None
 
 
-def test_two_columns_that_say_the_same_even_of_vast_numbers_correlate_fully() -> None:
+def test_two_equal_columns_even_of_vast_numbers_correlate_fully() -> None:
     vast = np.array([1e300, 2.0, -1e300, 4.0, 5.0])
     found = correlation(vast, vast)
     assert found is not None
@@ -259,14 +259,14 @@ def test_two_columns_that_say_the_same_even_of_vast_numbers_correlate_fully() ->
 @pytest.mark.parametrize("table", [[[30, 70], [50, 50]], [[20, 30, 40], [35, 25, 30], [9, 9, 9]]])
 def test_independence_is_scipys_chi_squared_test_where_that_holds(table: Any) -> None:
     counted = np.array(table)
-    assert independence(counted) == pytest.approx(stats.chi2_contingency(counted, correction=False).pvalue)
+    assert independence_p_value(counted) == pytest.approx(stats.chi2_contingency(counted, correction=False).pvalue)
 
 
 @pytest.mark.parametrize("table", [[[40, 1], [30, 6]], [[100, 3], [10, 2]]])
 def test_where_few_are_expected_independence_agrees_with_fishers_exact_test(table: Any) -> None:
     counted = np.array(table)
-    assert independence(counted) == pytest.approx(stats.fisher_exact(counted).pvalue, abs=0.02)
-    assert independence(counted.T) == pytest.approx(stats.fisher_exact(counted).pvalue, abs=0.02)
+    assert independence_p_value(counted) == pytest.approx(stats.fisher_exact(counted).pvalue, abs=0.02)
+    assert independence_p_value(counted.T) == pytest.approx(stats.fisher_exact(counted).pvalue, abs=0.02)
 
 
 def test_the_interval_of_cramers_v_covers_the_truth_and_zero_when_there_is_none() -> None:
@@ -293,7 +293,7 @@ def test_holm_keeps_order_and_stays_a_probability() -> None:
 
 
 def test_noise_seldom_becomes_a_finding() -> None:
-    """Thirty histories of pure noise: Holm at .05 leaves a false finding in about one of twenty."""
+    """Thirty histories of pure noise: Holm's correction at 0.05 leaves a false positive in about one of twenty."""
     rng = np.random.default_rng(2)
     base = month(rows=3_000, signal=False)
     alarms = 0
