@@ -37,9 +37,9 @@ from training.model.probability_calibration import ProbabilityCalibration, calib
 from training.model.reproduction import CONFIG_FILE, Environment, ReproductionTarget, RunConfig, TrainingPlan, source_of
 from training.registry import mlflow_registry
 from training.registry.promotion import compete
-from training.reports.figures import draw_all, write_figures
-from training.reports.model_report import write_report
-from training.reports.report_builder import gather
+from training.reports.figures import draw_evaluation, write_figures
+from training.reports.model_report import write_model_report
+from training.reports.report_builder import report_contents
 from training.train_result import ProgressCallback, TrainResult
 
 SEARCH = "search.json"  # beside the measures
@@ -205,7 +205,7 @@ def train(
 
         if report:
             stage("writing the report")
-            contents = gather(
+            contents = report_contents(
                 model,
                 other,
                 history,
@@ -219,7 +219,7 @@ def train(
                 figures=figures,
                 now=datetime.now(UTC),
             )
-            write_report(Path(scratch) / mlflow_registry.REPORT, contents)
+            write_model_report(Path(scratch) / mlflow_registry.REPORT, contents)
             mlflow_registry.attach(settings, version, Path(scratch) / mlflow_registry.REPORT)
 
     parts = {"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)}
@@ -261,7 +261,7 @@ def _write_evaluation(
     fraud: npt.NDArray[np.float64],
 ) -> dict[str, Figure]:
     some = matrix[:: max(1, len(matrix) // EXPLAINED_ROWS)]
-    figures = draw_all(
+    figures = draw_evaluation(
         fraud,
         model.score(matrix),
         evaluation,

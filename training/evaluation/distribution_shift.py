@@ -1,4 +1,4 @@
-"""Two distributions counted in the same bins, one frozen in training: how far apart, and how far by luck alone."""
+"""PSI and KS between a feature's training reference and current rows, counted in the same bins."""
 
 from collections.abc import Sequence
 
@@ -16,20 +16,20 @@ Counts = npt.NDArray[np.int64]
 
 
 class DistributionShift(msgspec.Struct, frozen=True, kw_only=True):
-    """How far current rows lie from the reference."""
+    """Distance between current rows and the reference."""
 
     psi: float  # nats
-    psi_by_luck: float  # what PSI comes to on average without any drift, rows being independent
-    p_value: float  # of a PSI so large without drift
-    ks: float  # largest distance of the two cumulative shares at a bin's edge: never above the exact one
+    expected_psi: float  # mean PSI without drift, for independent rows
+    p_value: float  # of a PSI at least so large without drift
+    ks: float  # largest distance of the cumulative shares at the bins' edges: a lower bound of the exact KS
 
 
 def shift(feature: FeatureBins, current: Counts) -> DistributionShift:
     """PSI and KS of current rows against a feature's reference.
 
-    current: rows by code, shape (n_codes,), MISSING last, at least one.
-    KS is read from the fine codes, missing rows left out; for categories it is that of the order their codes have and
-    should not be read. Without drift PSI is (1/n + 1/m)·chi-squared(B - 1), see `monitoring.statistics.psi`.
+    current: row counts by code, shape (n_codes,), MISSING last; at least one row.
+    KS is computed on the fine codes without missing rows. For categories it depends on the order of the codes and has
+    no meaning. Without drift, PSI is distributed as (1/n + 1/m)·chi-squared(B - 1), see `monitoring.statistics.psi`.
     """
     present = feature.reference[:-1], current[:-1]
     r = feature.reference_bins
@@ -38,17 +38,18 @@ def shift(feature: FeatureBins, current: Counts) -> DistributionShift:
     degrees, rows = int(degrees_of_freedom(r, c)), float(effective_rows(r, c))
     return DistributionShift(
         psi=psi,
-        psi_by_luck=degrees / rows,
+        expected_psi=degrees / rows,
         p_value=float(chi2.sf(psi * rows, degrees)) if degrees else 1.0,
         ks=float(ks_statistic(*present)) if all(p.any() for p in present) else 0.0,
     )
 
 
 def binned_quantiles(edges: Sequence[float], counts: Sequence[int], levels: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles read from counts between edges: exact at an edge, within a bin as if the values were normal there,
-    for they thin out towards their ends; an open bin gives its edge.
+    """Quantiles from binned counts.
 
-    edges: n_bins - 1, ascending. counts: n_bins. levels: in (0, 1). Without edges there is nothing to tell: ().
+    Exact at an edge; within a bin, interpolated on the normal scale, because densities fall towards the tails; in an
+    open bin, the bin's edge.
+    edges: n_bins - 1, ascending. counts: n_bins. levels: in (0, 1). Returns () when there are no edges.
 
     >>> [round(q, 3) for q in binned_quantiles((0.0, 1.0), (10, 80, 10), (0.01, 0.1, 0.5, 0.99))]
     [0.0, 0.0, 0.5, 1.0]

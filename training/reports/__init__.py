@@ -1,1 +1,1 @@
-"""Figures, and the PDF report of a model version."""
+"""Figures and reports for people: model report (PDF), drift report, backtest figures."""

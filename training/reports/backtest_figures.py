@@ -1,4 +1,4 @@
-"""Figures of a backtest: how each day's scores, alerts and their worth lay against training."""
+"""Figures of a backtest: percentiles and drift of the score, alerts, and precision and recall, by day."""
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -6,63 +6,63 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from training.evaluation.backtest import SHIFTED_PSI, Backtest
-from training.reports.figures import ACCENT, FRAUD, GOOD, GUESS
+from training.reports.figures import ACCENT, FRAUD, LEGITIMATE, NEUTRAL
 
 
-def draw_backtest(tested: Backtest) -> dict[str, Figure]:
-    """Every figure of a backtest, by file name without ending. Days without rows stay empty."""
+def draw_backtest(backtest: Backtest) -> dict[str, Figure]:
+    """All figures of a backtest, by file name without extension. Days without rows stay empty."""
     return {
-        "backtest_percentiles": percentiles(tested),
-        "backtest_drift": drift(tested),
-        "backtest_alerts": alerts(tested),
-        "backtest_worth": worth(tested),
+        "backtest_percentiles": percentiles(backtest),
+        "backtest_drift": drift(backtest),
+        "backtest_alerts": alerts(backtest),
+        "backtest_precision_recall": precision_and_recall(backtest),
     }
 
 
-def percentiles(tested: Backtest) -> Figure:
-    """Percentiles of the score, day by day, with those of training as dashed lines."""
-    figure, axes = _canvas("Percentiles of the score by day", "Score (probability of fraud)", tested)
-    filled = [(at, day.percentiles) for at, day in enumerate(tested.days) if day.percentiles is not None]
-    colours = ("#BDD7E7", "#6BAED6", GOOD, "#6BAED6", "#E69F00", FRAUD)
-    for k, level in enumerate(tested.levels):
+def percentiles(backtest: Backtest) -> Figure:
+    """Percentiles of the score by day, with the training percentiles as dashed lines."""
+    figure, axes = _canvas("Percentiles of the score by day", "Score (probability of fraud)", backtest)
+    filled = [(at, day.percentiles) for at, day in enumerate(backtest.days) if day.percentiles is not None]
+    colours = ("#BDD7E7", "#6BAED6", LEGITIMATE, "#6BAED6", "#E69F00", FRAUD)
+    for k, level in enumerate(backtest.levels):
         axes.plot(
             [at for at, _ in filled], [p[k] for _, p in filled], marker="o", ms=4, color=colours[k % len(colours)],
             label=f"{level} %",
         )  # fmt: skip
-        if tested.reference:
-            axes.axhline(tested.reference[k], color=colours[k % len(colours)], ls="--", lw=0.9)
-    axes.plot([], [], color=GUESS, ls="--", lw=0.9, label="training")
+        if backtest.reference:
+            axes.axhline(backtest.reference[k], color=colours[k % len(colours)], ls="--", lw=0.9)
+    axes.plot([], [], color=NEUTRAL, ls="--", lw=0.9, label="training")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
     return figure
 
 
-def drift(tested: Backtest) -> Figure:
-    """PSI and KS of each day's scores against training, with what PSI comes to by luck."""
-    figure, axes = _canvas("Drift of the score by day", "Distance from training", tested)
-    filled = [(at, day.shift) for at, day in enumerate(tested.days) if day.shift is not None]
-    axes.bar([at - 0.2 for at, _ in filled], [s.psi for _, s in filled], 0.4, color=GOOD, label="PSI")
+def drift(backtest: Backtest) -> Figure:
+    """PSI and KS of each day's scores against training, with the PSI expected without drift."""
+    figure, axes = _canvas("Drift of the score by day", "Distance from training", backtest)
+    filled = [(at, day.shift) for at, day in enumerate(backtest.days) if day.shift is not None]
+    axes.bar([at - 0.2 for at, _ in filled], [s.psi for _, s in filled], 0.4, color=LEGITIMATE, label="PSI")
     axes.bar([at + 0.2 for at, _ in filled], [s.ks for _, s in filled], 0.4, color="#E69F00", label="KS distance")
     axes.plot(
-        [at - 0.2 for at, _ in filled], [s.psi_by_luck for _, s in filled], "_", ms=16, mew=2, color="black",
-        label="PSI by luck alone, on average",
+        [at - 0.2 for at, _ in filled], [s.expected_psi for _, s in filled], "_", ms=16, mew=2, color="black",
+        label="PSI expected without drift",
     )  # fmt: skip
-    axes.axhline(SHIFTED_PSI, color=GUESS, ls="--", lw=1, label=f"PSI called a shift ({SHIFTED_PSI:g})")
+    axes.axhline(SHIFTED_PSI, color=NEUTRAL, ls="--", lw=1, label=f"threshold of a shift (PSI {SHIFTED_PSI:g})")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def alerts(tested: Backtest) -> Figure:
-    """Share of each day's rows at or above the operating points and the fixed thresholds."""
-    figure, axes = _canvas("Alerts by day", "Share of the day's transactions (%)", tested)
-    filled = [(at, day) for at, day in enumerate(tested.days) if day.n]
-    names = [a.at for a in tested.whole.alerts]
+def alerts(backtest: Backtest) -> Figure:
+    """Share of each day's rows at or above each operating point and fixed threshold."""
+    figure, axes = _canvas("Alerts by day", "Share of the day's transactions (%)", backtest)
+    filled = [(at, day) for at, day in enumerate(backtest.days) if day.n]
+    names = [a.at for a in backtest.whole.alerts]
     for name in sorted(names, key=lambda n: (n not in ("review", "decline"), n)):
         chosen = name in ("review", "decline")
-        colour = {"review": GOOD, "decline": FRAUD}.get(name, GUESS)
+        colour = {"review": LEGITIMATE, "decline": FRAUD}.get(name, NEUTRAL)
         axes.plot(
             [at for at, _ in filled], [d.at(name).alerts / d.n for _, d in filled], marker="o", ms=5 if chosen else 3,
             color=colour, lw=1.8 if chosen else 0.8, ls="-" if chosen else ":",
-            label=_point(name, tested) if chosen else f"from {name}: {tested.whole.at(name).alerts:,} in all",
+            label=_point(name, backtest) if chosen else f"from {name}: {backtest.whole.at(name).alerts:,} in total",
         )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes.set_ylim(bottom=0)
@@ -70,12 +70,12 @@ def alerts(tested: Backtest) -> Figure:
     return figure
 
 
-def worth(tested: Backtest) -> Figure:
-    """Realised precision and recall at the review point, with 95 % intervals, and the base rate."""
-    figure, axes = _canvas("Precision and recall at the review point", "Share (%)", tested)
-    days = [(at, day.at("review")) for at, day in enumerate(tested.days)]
+def precision_and_recall(backtest: Backtest) -> Figure:
+    """Precision and recall at the review point by day, with 95 % intervals and the base rate."""
+    figure, axes = _canvas("Precision and recall at the review point", "Share (%)", backtest)
+    days = [(at, day.at("review")) for at, day in enumerate(backtest.days)]
     highest = 0.0
-    for name, offset, colour in (("precision", -0.1, GOOD), ("recall", 0.1, ACCENT)):
+    for name, offset, colour in (("precision", -0.1, LEGITIMATE), ("recall", 0.1, ACCENT)):
         known = [(at, share) for at, alert in days if (share := getattr(alert, name)) is not None]
         if known:
             highest = max(highest, *(s.high for _, s in known))
@@ -84,26 +84,26 @@ def worth(tested: Backtest) -> Figure:
                 yerr=[[s.value - s.low for _, s in known], [s.high - s.value for _, s in known]],
                 label=f"{name}, 95 % interval",
             )  # fmt: skip
-    if (rate := tested.evaluation.base_rate) is not None:
-        axes.axhline(rate, color=GUESS, ls="--", label=f"guessing: base rate {rate:.2%}")
+    if (rate := backtest.evaluation.base_rate) is not None:
+        axes.axhline(rate, color=NEUTRAL, ls="--", label=f"random score: base rate {rate:.2%}")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.set_ylim(0, min(1.02, 1.2 * max(highest, tested.evaluation.base_rate or 0.0, 0.05)))
+    axes.set_ylim(0, min(1.02, 1.2 * max(highest, backtest.evaluation.base_rate or 0.0, 0.05)))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def _point(name: str, tested: Backtest) -> str:
-    point = getattr(tested.points, name)
+def _point(name: str, backtest: Backtest) -> str:
+    point = getattr(backtest.points, name)
     return f"{name}: never" if point > 1 else f"{name} from {point:.4f}"
 
 
-def _canvas(title: str, y: str, tested: Backtest) -> tuple[Figure, Axes]:
+def _canvas(title: str, y: str, backtest: Backtest) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set(title=f"{title}, version {tested.version}", ylabel=y, xlim=(-0.5, len(tested.days) - 0.5))
+    axes.set(title=f"{title}, version {backtest.version}", ylabel=y, xlim=(-0.5, len(backtest.days) - 0.5))
     axes.set_xticks(
-        range(len(tested.days)), [f"{d.name[5:]}\n{f'n = {d.n:,}' if d.n else 'no rows'}" for d in tested.days]
+        range(len(backtest.days)), [f"{d.name[5:]}\n{f'n = {d.n:,}' if d.n else 'no rows'}" for d in backtest.days]
     )
     axes.grid(color="#E5E5E5")
     axes.set_axisbelow(True)

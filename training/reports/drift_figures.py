@@ -1,4 +1,4 @@
-"""A drift report for people: each feature's two distributions side by side, as a picture or as one closed HTML page."""
+"""The drift report: each feature's reference and current distribution, as a PNG or a self-contained HTML page."""
 
 from io import StringIO
 from pathlib import Path
@@ -11,11 +11,11 @@ from monitoring.drift.drift_report import DriftComparison, DriftPeriod, FeatureD
 from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
 from schemas.security.sanitizer import html_text
-from training.reports.figures import FRAUD, GOOD, GUESS, label
+from training.reports.figures import FRAUD, LEGITIMATE, NEUTRAL, label
 
 COLUMNS = 3
 MAX_LABEL_LENGTH, MAX_TITLE_LENGTH = 14, 40  # characters
-KINDS = (".png", ".html")
+FORMATS = (".png", ".html")
 STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:1rem 0}"
@@ -24,50 +24,53 @@ STYLE = (
 )
 
 
-def require_plottable(path: Path) -> None:
-    """Refuse, before any work, a name that says neither kind. Raises ConfigError."""
-    if path.suffix.lower() not in KINDS:
-        raise ConfigError(f"--output {path}: wanted a name that ends in {' or '.join(KINDS)}")
+def require_report_format(path: Path) -> None:
+    """Check a file name before the work starts. Raises ConfigError when it ends in none of `FORMATS`."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--output {path}: the name must end in {' or '.join(FORMATS)}")
 
 
-def write_drift(path: Path, comparison: DriftComparison) -> None:
-    """Draw the last period to a .png, or every period to an .html that fetches nothing; whole, or not at all."""
-    require_plottable(path)
+def write_drift_report(path: Path, comparison: DriftComparison) -> None:
+    """Write the last period to a .png, or every period to an .html that loads nothing. The write is atomic.
+
+    Raises ConfigError as `require_report_format` does.
+    """
+    require_report_format(path)
     with atomic_write(path) as scratch:
         if path.suffix.lower() == ".png":
             draw_period(comparison, comparison.periods[-1]).savefig(scratch, dpi=110, format="png")
         else:
-            scratch.write_text(page(comparison), encoding="utf-8")
+            scratch.write_text(html_page(comparison), encoding="utf-8")
 
 
 def draw_period(comparison: DriftComparison, period: DriftPeriod) -> Figure:
-    """Every feature's bins, expected and seen; those that surely moved have a red title."""
+    """One panel per feature: shares by bin, reference and current. A coloured title marks significant drift."""
     rows = -(-len(period.features) // COLUMNS)
     figure = Figure(figsize=(4.4 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"{label(comparison.model)} version {comparison.model_version}: what it learned from (grey) and "
+        f"{label(comparison.model)} version {comparison.model_version}: training reference (grey) and "
         f"{label(period.name)} (blue)"
     )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes, feature in zip(panels, period.features, strict=False):
         places = range(len(feature.labels))
-        axes.bar([i - 0.2 for i in places], feature.reference or [0.0] * len(places), 0.4, color=GUESS)
-        axes.bar([i + 0.2 for i in places], feature.current or [0.0] * len(places), 0.4, color=GOOD)
+        axes.bar([i - 0.2 for i in places], feature.reference or [0.0] * len(places), 0.4, color=NEUTRAL)
+        axes.bar([i + 0.2 for i in places], feature.current or [0.0] * len(places), 0.4, color=LEGITIMATE)
         ticks = [label(text, MAX_LABEL_LENGTH) for text in feature.labels]
         axes.set_xticks(places, ticks, rotation=60, ha="right", fontsize=7)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         s = feature.statistics
-        named = f"{label(s.feature, MAX_TITLE_LENGTH)}   PSI {_number(s.psi)}"
-        axes.set_title(named, fontsize=10, color=FRAUD if s.exceeds else "black", loc="left")
+        title = f"{label(s.feature, MAX_TITLE_LENGTH)}   PSI {_number(s.psi)}"
+        axes.set_title(title, fontsize=10, color=FRAUD if s.exceeds else "black", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(period.features) :]:
         axes.set_axis_off()
     return figure
 
 
-def page(comparison: DriftComparison) -> str:
-    """One closed HTML page."""
+def html_page(comparison: DriftComparison) -> str:
+    """The drift report as one self-contained HTML page, newest period first."""
     title = html_text(f"Drift of {comparison.source} against {comparison.model} version {comparison.model_version}")
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
     parts.append(f"<h1>{title}</h1>")
@@ -76,7 +79,7 @@ def page(comparison: DriftComparison) -> str:
         draw_period(comparison, period).savefig(svg, format="svg")
         drawn = svg.getvalue()
         parts.append(f"<h2>{html_text(period.name)}</h2><p>{html_text(change_summary(period))}.</p>{_table(period)}")
-        parts.append(drawn[drawn.index("<svg") :])  # without the declarations that a file of its own has
+        parts.append(drawn[drawn.index("<svg") :])  # without the XML declaration, which HTML does not allow
     return "\n".join([*parts, "</html>"])
 
 
@@ -86,8 +89,8 @@ def _table(period: DriftPeriod) -> str:
         "rows",
         "PSI / CSI",
         "corrected",
-        "surely",
-        "tolerated",
+        "lower bound",
+        "tolerance",
         "decile PSI",
         "KL",
         "JS",
@@ -104,7 +107,7 @@ def _table(period: DriftPeriod) -> str:
 
 
 def cells(feature: FeatureDrift) -> tuple[str, ...]:
-    """A feature's row: name, rows, PSI, corrected, lower bound, tolerance, decile PSI, KL, JS, KS, its p-value."""
+    """One feature as table cells, in the order of the table's heads."""
     s = feature.statistics
     numbers = (
         s.psi, s.psi_corrected, s.psi_lower_bound, feature.tolerance, s.psi_decile, s.kl, s.js, s.ks, s.ks_p_value

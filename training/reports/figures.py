@@ -1,6 +1,6 @@
-"""Figures of one evaluation, for people: drawn on Agg without pyplot, so nothing is global and no screen is needed.
+"""Figures of one evaluation, drawn on Agg without pyplot: no global state and no display.
 
-Colours are Okabe and Ito's, which stay apart for colour-blind eyes; orange is fraud, blue is good, grey is guessing.
+Colours are Okabe and Ito's, safe for colour-blind readers: orange is fraud, blue is legitimate, grey is a random score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ from training.evaluation.evaluation import Confusion, Evaluation, Metric
 from training.evaluation.metrics import Floats, Ranked, Tally, rank
 from training.model.operating_points import wilson
 
-FRAUD, GOOD, GUESS, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"
-CLASSES = ("good", "fraud")
-MAX_BARS = 15  # features shown; the rest say little and hide the others
+FRAUD, LEGITIMATE, NEUTRAL, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"
+CLASSES = ("legitimate", "fraud")
+MAX_FEATURES = 15  # in the figures of contributions, strongest first
 
 
-def draw_all(
+def draw_evaluation(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
     evaluation: Evaluation,
@@ -37,11 +37,11 @@ def draw_all(
     values: npt.ArrayLike | None = None,
     names: Sequence[str] = (),
 ) -> dict[str, Figure]:
-    """Every figure that these rows allow, by file name without ending.
+    """All figures of an evaluation, by file name without extension.
 
-    labels: shape (n,), nan not known yet, left out. scores: shape (n,). evaluation: of the same rows.
-    contributions, values, names: as for `beeswarm`; without them the two figures of contributions are left out.
-    Figures that need fraud and good ones are left out where either is absent.
+    labels: shape (n,), 0 or 1; rows with nan (label not known) are left out. scores: shape (n,). evaluation: of the
+    same rows. contributions, values, names: as for `beeswarm`; without them the two figures of contributions are left
+    out. Figures that need both classes are left out when one is absent.
     """
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     known = ~np.isnan(y)
@@ -64,7 +64,7 @@ def draw_all(
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure], *, dpi: int = 120) -> list[Path]:
-    """Write each figure as ``NAME.png`` into a folder, made if need be; the paths in the order drawn."""
+    """Write each figure as ``NAME.png`` into a folder, created if missing. Returns the paths in the figures' order."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
@@ -73,54 +73,55 @@ def write_figures(folder: Path, figures: Mapping[str, Figure], *, dpi: int = 120
 
 
 def roc(ranked: Ranked, evaluation: Evaluation) -> Figure:
-    """ROC curve with a pointwise bootstrap band, against guessing."""
+    """ROC curve with a pointwise bootstrap band and the diagonal of a random score."""
     tally = Tally(ranked, np.ones((1, ranked.n)))
     rates = np.linspace(0, 1, 201)
     low, high = roc_band(ranked, rates, seed=evaluation.seed, confidence=evaluation.confidence)
     figure, axes = _canvas(6, 5.6, f"ROC curve on {_rows(evaluation)}", "False positive rate (%)", "Recall (%)")
     axes.fill_between(
-        rates, low, high, color=GOOD, alpha=0.2, lw=0, label=f"{evaluation.confidence:.0%} band, pointwise"
+        rates, low, high, color=LEGITIMATE, alpha=0.2, lw=0, label=f"{evaluation.confidence:.0%} band, pointwise"
     )
     tpr, fpr = tally.true_positives[0], tally.false_positives[0]
     axes.plot(
-        fpr / fpr[-1], tpr / tpr[-1], color=GOOD, label=f"model: AUC {_with_interval(evaluation.metric('roc_auc'))}"
+        fpr / fpr[-1],
+        tpr / tpr[-1],
+        color=LEGITIMATE,
+        label=f"model: AUC {_with_interval(evaluation.metric('roc_auc'))}",
     )
-    axes.plot([0, 1], [0, 1], color=GUESS, ls="--", label="guessing: AUC 0.500")
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, ls="--", label="random score: AUC 0.500")
     axes.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal")
     axes.legend(loc="lower right")
     return _percent(figure, axes)
 
 
 def precision_recall(ranked: Ranked, evaluation: Evaluation) -> Figure:
-    """Precision against recall, with the base rate that guessing gets."""
+    """Precision-recall curve with the base rate, which is the precision of a random score."""
     tally = Tally(ranked, np.ones((1, ranked.n)))
     tp, alerts = tally.true_positives[0, 1:], tally.true_positives[0, 1:] + tally.false_positives[0, 1:]
     base = float(ranked.fraud.mean())
     figure, axes = _canvas(7, 5, f"Precision and recall on {_rows(evaluation)}", "Recall (%)", "Precision (%)")
     axes.step(
-        np.append(0, tp / tp[-1]), np.append(tp[0] / alerts[0], tp / alerts), where="pre", color=GOOD,
+        np.append(0, tp / tp[-1]), np.append(tp[0] / alerts[0], tp / alerts), where="pre", color=LEGITIMATE,
         label=f"model: average precision {_with_interval(evaluation.metric('average_precision'))}",
     )  # fmt: skip
-    axes.axhline(base, color=GUESS, ls="--", label=f"guessing: base rate {base:.2%}")
-    settled = alerts >= 10  # precision of the first few alerts is 0 or 1 and would set the scale
-    top = max(float((tp / alerts)[settled].max(initial=0)), base)
+    axes.axhline(base, color=NEUTRAL, ls="--", label=f"random score: base rate {base:.2%}")
+    stable = alerts >= 10  # the precision of the first few alerts is 0 or 1 and would set the scale
+    top = max(float((tp / alerts)[stable].max(initial=0)), base)
     axes.set(xlim=(0, 1), ylim=(0, min(1.02, 1.6 * top)))
     axes.legend(loc="upper right")
     return _percent(figure, axes)
 
 
 def confusion(counts: Confusion, title: str) -> Figure:
-    """The four counts, shaded by their share of the true class."""
+    """Confusion matrix; each cell is shaded by its share of the true class."""
     cells = np.array(
         [[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]],
         dtype=np.float64,
     )
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
-    figure, axes = _canvas(
-        5.6, 4.6, f"{title}\n(alert from a score of {counts.threshold:.4f})", "Model says", "Truth is"
-    )
+    figure, axes = _canvas(5.6, 4.6, f"{title}\n(alert from a score of {counts.threshold:.4f})", "Predicted", "Actual")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = (("passed rightly", "alerted wrongly"), ("missed", "caught"))
+    names = (("true negatives", "false positives"), ("false negatives", "true positives"))
     for (row, column), count in np.ndenumerate(cells):
         axes.text(
             column, row, f"{count:,.0f}\n{names[row][column]}\n{shares[row, column]:.1%} of {CLASSES[row]}",
@@ -133,14 +134,14 @@ def confusion(counts: Confusion, title: str) -> Figure:
 
 
 def score_distribution(labels: Floats, scores: Floats, points: OperatingPoints) -> Figure:
-    """How the scores of fraud and good ones lie, each class summing to 100 %, with the operating points."""
+    """Score histograms of fraud and legitimate rows, each summing to 100 %, with the operating points."""
     figure, axes = _canvas(
-        7.5, 4.6, "Scores by class", "Score (probability of fraud)", "Share of the class (%), log scale"
+        7.5, 4.6, "Score distribution by class", "Score (probability of fraud)", "Share of the class (%), log scale"
     )
-    reach = [p for p in (points.review, points.decline) if p <= 1]
-    top = min(1.0, 1.05 * max([float(scores.max()), *reach]))
+    reachable = [p for p in (points.review, points.decline) if p <= 1]
+    top = min(1.0, 1.05 * max([float(scores.max()), *reachable]))
     edges = np.linspace(0, max(top, 1e-6), 51).tolist()
-    for name, colour, rows in (("good", GOOD, labels == 0), ("fraud", FRAUD, labels == 1)):
+    for name, colour, rows in (("legitimate", LEGITIMATE, labels == 0), ("fraud", FRAUD, labels == 1)):
         if rows.any():
             share = np.full(int(rows.sum()), 1 / rows.sum())
             axes.hist(scores[rows], edges, weights=share, color=colour, alpha=0.25)
@@ -159,7 +160,10 @@ def score_distribution(labels: Floats, scores: Floats, points: OperatingPoints) 
 
 
 def calibration(labels: Floats, scores: Floats, bins: int = 10) -> Figure:
-    """Observed fraud against predicted, in bins of equally many rows, with Wilson's 95 % intervals."""
+    """Reliability diagram: observed fraud rate against mean score, in bins of equal size, with Wilson's 95 % intervals.
+
+    labels, scores: shape (n,), n at least 1.
+    """
     groups = [g for g in np.array_split(np.argsort(scores, kind="stable"), bins) if g.size]
     predicted = np.array([scores[g].mean() for g in groups])
     frauds = np.array([labels[g].sum() for g in groups])
@@ -167,13 +171,13 @@ def calibration(labels: Floats, scores: Floats, bins: int = 10) -> Figure:
     low, high = wilson(frauds, sizes)
     observed = frauds / sizes
     figure, axes = _canvas(
-        6, 5.6, "Calibration: is a score a probability?", "Mean score of the bin (%)", "Observed fraud (%)"
+        6, 5.6, "Calibration: score against observed fraud", "Mean score of the bin (%)", "Observed fraud (%)"
     )
     top = 1.08 * max(float(predicted.max()), float(high.max()))
-    axes.plot([0, top], [0, top], color=GUESS, ls="--", label="perfect")
+    axes.plot([0, top], [0, top], color=NEUTRAL, ls="--", label="perfect calibration")
     axes.errorbar(
-        predicted, observed, yerr=np.clip([observed - low, high - observed], 0, None), fmt="o", color=GOOD, capsize=3,
-        label=f"{len(groups)} bins of about {sizes.mean():,.0f} rows, 95 % Wilson interval",
+        predicted, observed, yerr=np.clip([observed - low, high - observed], 0, None), fmt="o", color=LEGITIMATE,
+        capsize=3, label=f"{len(groups)} bins of about {sizes.mean():,.0f} rows, 95 % Wilson interval",
     )  # fmt: skip
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     axes.legend(loc="upper left")
@@ -181,7 +185,7 @@ def calibration(labels: Floats, scores: Floats, bins: int = 10) -> Figure:
 
 
 def threshold_table(evaluation: Evaluation) -> Figure:
-    """The table over thresholds, as a figure for reports."""
+    """Alerts, precision, recall and cost by threshold, as a table in a figure."""
     heads = ("threshold", "alerts", "precision", "recall", "F1", "F2", "false positive\nrate", "cost")
     texts = [
         [f"{r.threshold:.2f}", f"{r.alerts:,}", *map(_share, (r.precision, r.recall)), *map(_plain, (r.f1, r.f2)),
@@ -192,7 +196,7 @@ def threshold_table(evaluation: Evaluation) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set_title(f"What each threshold would do on {_rows(evaluation)}\n(cost: every alert reviewed, none declined)")
+    axes.set_title(f"Results by threshold on {_rows(evaluation)}\n(cost: every alert reviewed, none declined)")
     table = axes.table(texts, colLabels=heads, cellLoc="right", bbox=Bbox.unit())
     table.auto_set_font_size(False)
     table.set_fontsize(9)
@@ -204,10 +208,11 @@ def threshold_table(evaluation: Evaluation) -> Figure:
 
 
 def beeswarm(contributions: npt.ArrayLike, values: npt.ArrayLike, names: Sequence[str]) -> Figure:
-    """How each value of each feature moved the score: one dot a row, strongest feature on top.
+    """SHAP beeswarm: one dot per row and feature at its contribution, coloured by value, strongest feature on top.
 
     contributions: shape (n, k + 1), XGBoost's `pred_contribs`, in log-odds, the bias last.
-    values: shape (n, k), nan grey. names: k of them. Raises ValueError when shapes differ.
+    values: shape (n, k), nan drawn grey. names: k of them. Raises ValueError when shapes do not match.
+    Source: Lundberg & Lee (2017), A Unified Approach to Interpreting Model Predictions.
     """
     parts, order = _strongest(contributions, names)
     matrix = np.asarray(values, dtype=np.float64)
@@ -216,8 +221,8 @@ def beeswarm(contributions: npt.ArrayLike, values: npt.ArrayLike, names: Sequenc
     figure, axes = _canvas(
         8,
         1.6 + 0.36 * len(order),
-        "What moved the scores (SHAP values)",
-        "Contribution (log-odds; right speaks for fraud)",
+        "SHAP values by feature",
+        "Contribution (log-odds; positive raises the score)",
         "",
     )
     shown = np.unique(np.linspace(0, len(parts) - 1, 2000).astype(int)) if len(parts) > 2000 else np.arange(len(parts))
@@ -227,7 +232,7 @@ def beeswarm(contributions: npt.ArrayLike, values: npt.ArrayLike, names: Sequenc
         finite = np.isfinite(v)
         level = _levels(v[finite])
         y = height + _spread(x)
-        axes.scatter(x[~finite], y[~finite], s=5, color=GUESS, lw=0)
+        axes.scatter(x[~finite], y[~finite], s=5, color=NEUTRAL, lw=0)
         dots = axes.scatter(x[finite], y[finite], s=5, c=level, cmap="cividis", vmin=0, vmax=1, lw=0)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_yticks(range(len(order)), [label(names[at]) for at in order[::-1]])
@@ -244,9 +249,9 @@ def importance(contributions: npt.ArrayLike, names: Sequence[str]) -> Figure:
     parts, order = _strongest(contributions, names)
     strength = np.abs(parts).mean(axis=0)[order[::-1]]
     figure, axes = _canvas(
-        7, 1.4 + 0.32 * len(order), "Importance of the features", "Mean absolute contribution (log-odds)", ""
+        7, 1.4 + 0.32 * len(order), "Feature importance", "Mean absolute contribution (log-odds)", ""
     )
-    bars = axes.barh(range(len(order)), strength, color=GOOD)
+    bars = axes.barh(range(len(order)), strength, color=LEGITIMATE)
     axes.set_yticks(range(len(order)), [label(names[at]) for at in order[::-1]])
     axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.margins(x=0.12)
@@ -254,10 +259,10 @@ def importance(contributions: npt.ArrayLike, names: Sequence[str]) -> Figure:
     return figure
 
 
-def label(text: str, longest: int = MAX_LABEL_LENGTH) -> str:
-    """A text that others wrote, as a figure's own: literally, and what the type has no glyph for as an escape."""
+def label(text: str, max_length: int = MAX_LABEL_LENGTH) -> str:
+    """External text as a figure label: no markup, at most `max_length` characters, missing glyphs as escapes."""
     known = _glyphs()
-    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in plot_text(text, longest))
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in plot_text(text, max_length))
 
 
 @cache
@@ -269,20 +274,20 @@ def _strongest(contributions: npt.ArrayLike, names: Sequence[str]) -> tuple[Floa
     matrix = np.asarray(contributions, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[1] != len(names) + 1 or not matrix.shape[0]:
         raise ValueError(f"contributions must have shape (n, {len(names) + 1}), n > 0, not {matrix.shape}")
-    order = np.argsort(-np.abs(matrix[:, :-1]).mean(axis=0), kind="stable")[:MAX_BARS]
+    order = np.argsort(-np.abs(matrix[:, :-1]).mean(axis=0), kind="stable")[:MAX_FEATURES]
     return matrix[:, :-1], [int(at) for at in order]
 
 
 def _levels(values: Floats) -> Floats:
-    """Ranks spread over [0, 1], equal values alike: a colour each, however skewed the feature."""
+    """Mid-ranks scaled to [0, 1], so that a skewed feature uses the whole colour scale."""
     ordered = np.sort(values)
     middle = np.searchsorted(ordered, values, side="left") + np.searchsorted(ordered, values, side="right")
-    reach = np.ptp(middle) if middle.size else 0
-    return (middle - middle.min()) / reach if reach else np.full(values.shape, 0.5)
+    width = np.ptp(middle) if middle.size else 0
+    return (middle - middle.min()) / width if width else np.full(values.shape, 0.5)
 
 
 def _spread(x: Floats, bins: int = 100) -> Floats:
-    """Vertical offsets in ±0.4 that keep dots of like contribution apart, wider where there are more."""
+    """Vertical offsets in ±0.4 that separate dots with similar contributions."""
     width = max(float(np.ptp(x)), 1e-12) / bins
     column = ((x - x.min()) / width).astype(int)
     order = np.argsort(column, kind="stable")

@@ -1,4 +1,4 @@
-"""How a report looks: type, tables, figures and page footers on A4. It knows no model and no metric."""
+"""PDF layout with reportlab: paragraphs, tables, figures and page footers on A4. Independent of models and metrics."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -23,7 +23,7 @@ WIDTH = A4[0] - 2 * MARGIN
 INK, MUTED, RULE, HEAD = (colors.HexColor(c) for c in ("#1A1A1A", "#5A5A5A", "#D0D5DA", "#E8EEF4"))
 TONES = {"good": "#DDF0E6", "bad": "#FBE3D6", "open": "#F1F1F1"}
 DPI = 150
-MAX_HEAD_LENGTH, MAX_LINE_LENGTH = 80, 200  # characters; a row of a table cannot be split over pages
+MAX_HEAD_LENGTH, MAX_LINE_LENGTH = 80, 200  # characters; limited, because reportlab cannot split a row over pages
 
 BODY = ParagraphStyle("body", fontName=PLAIN, fontSize=9, leading=13, textColor=INK, spaceAfter=4)
 SMALL = ParagraphStyle("small", BODY, fontSize=7.5, leading=10, textColor=MUTED)
@@ -38,22 +38,22 @@ Flow = list[Any]
 
 
 def title(words: str) -> Any:
-    """The report's name."""
+    """The report's title."""
     return _line(words, TITLE)
 
 
 def text(words: str, *, small: bool = False) -> Any:
-    """A paragraph; the words are taken literally, whatever markup they hold."""
+    """A paragraph; markup in the words is escaped."""
     return Paragraph(pdf_text(words), SMALL if small else BODY)
 
 
 def section(head: str, first: Sequence[Any], rest: Sequence[Any] = ()) -> Flow:
-    """A headed section; the head never stands alone at the foot of a page."""
+    """A section with a heading, kept on one page with the flowables of `first`."""
     return [KeepTogether([_line(head, SECTION), *first]), *rest]
 
 
 def callout(head: str, words: str, tone: str) -> Any:
-    """A shaded box for what must not be missed. tone: good, bad or open."""
+    """A shaded box for important text. tone: a key of `TONES`."""
     inside = [_line(head, ParagraphStyle("callout", BODY, fontName=BOLD, fontSize=10.5)), text(words)]
     box = Table([[inside]], colWidths=[WIDTH])
     box.setStyle(
@@ -64,14 +64,16 @@ def callout(head: str, words: str, tone: str) -> Any:
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Any:
-    """Names and what they are, one a line."""
+    """A table of names and values, one pair per line."""
     rows = [[_line(a, CELL_HEAD), Paragraph(pdf_text(b), CELL)] for a, b in pairs]
     return _ruled(Table(rows, colWidths=[38 * mm, WIDTH - 38 * mm]))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, shares: Sequence[float], words: int = 1) -> Any:
-    """Rows under heads that repeat on every page. shares: of the width. words: how many columns from the left are text,
-    the others being numbers, set right.
+    """A table whose heads repeat on every page.
+
+    shares: relative column widths. words: number of text columns, from the left; the other columns hold numbers and
+    are right-aligned.
     """
     cells = [
         [_line(h[:MAX_HEAD_LENGTH], CELL_HEAD if i < words else NUMBER_HEAD) for i, h in enumerate(heads)],
@@ -83,7 +85,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, shares: Sequen
 
 
 def pictures(figures: Sequence[Figure], columns: int, share: float = 1.0) -> Flow:
-    """Figures side by side, each as wide as its column; all columns together take a share of the width."""
+    """Figures in a grid of equal columns. share: of the page width that all columns together take."""
     width = WIDTH * share / columns
     images = [_image(figure, width - 2 * mm) for figure in figures]
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
@@ -96,12 +98,15 @@ def pictures(figures: Sequence[Figure], columns: int, share: float = 1.0) -> Flo
 
 
 def gap(points: float = 6) -> Any:
-    """Empty space."""
+    """Vertical space."""
     return Spacer(1, points)
 
 
 def write_pdf(path: Path, flow: Flow, *, name: str, footer: str) -> None:
-    """Lay the flow out over pages and write the file, without the time: the same flow gives the same bytes."""
+    """Write the flowables to a PDF without timestamps, so that the same flowables give the same bytes.
+
+    Raises OSError when the file cannot be written.
+    """
 
     def foot(canvas: Any, document: Any) -> None:
         canvas.setFont(PLAIN, 7)
@@ -118,8 +123,9 @@ def write_pdf(path: Path, flow: Flow, *, name: str, footer: str) -> None:
 
 
 def register_fonts() -> None:
-    """Make the type known, before any text is set: DejaVu comes with matplotlib, knows ≥ and β, and is embedded by the
-    glyphs that are used.
+    """Register matplotlib's DejaVu fonts with reportlab; call it before any text is laid out.
+
+    DejaVu has glyphs such as ≥ and β. The PDF embeds only the glyphs it uses.
     """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     for name in (PLAIN, BOLD):
@@ -138,11 +144,11 @@ def _image(figure: Figure, width: float) -> Any:
     return Image(picture, width=width, height=width * h / w)
 
 
-def _ruled(made: Any) -> Any:
-    made.setStyle(
+def _ruled(table: Any) -> Any:
+    table.setStyle(
         TableStyle([("LINEBELOW", (0, 0), (-1, -1), 0.4, RULE), ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
                     ("TOPPADDING", (0, 0), (-1, -1), 2), ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
                     ("LEFTPADDING", (0, 0), (-1, -1), 4), ("RIGHTPADDING", (0, 0), (-1, -1), 4)])
     )  # fmt: skip
-    made.hAlign = "LEFT"
-    return made
+    table.hAlign = "LEFT"
+    return table

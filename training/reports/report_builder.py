@@ -1,4 +1,4 @@
-"""From a version and the history it is judged on to its report: gather, draw, write."""
+"""Builds the report of a registered version: load the model, backtest it, draw the figures, write the PDF."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -21,10 +21,10 @@ from training.evaluation.version_comparison import Comparison, compare, input_sh
 from training.registry import version_transitions
 from training.registry.model_loader import registered_model
 from training.reports.backtest_figures import draw_backtest
-from training.reports.figures import draw_all
-from training.reports.model_report import Contents, write_report
+from training.reports.figures import draw_evaluation
+from training.reports.model_report import ReportContents, write_model_report
 
-MAX_EXPLAINED_ROWS = 2000  # rows whose contributions are drawn
+MAX_EXPLAINED_ROWS = 2000  # rows whose contributions the figures show
 
 
 def report_version(
@@ -35,31 +35,34 @@ def report_version(
     output: Path,
     *,
     now: datetime,
-    stage: Callable[[str], None] = lambda name: None,
-) -> Contents:
-    """Write the report of a version, the champion without one, as judged on the last days of a file (`BACKTEST_DAYS`).
+    progress: Callable[[str], None] = lambda step: None,
+) -> ReportContents:
+    """Write the report of a version, evaluated on the last `BACKTEST_DAYS` days of a file; returns its contents.
 
-    now: in UTC. Raises TrainingError when the file cannot be read or is too short, ModelUnavailableError and
-    ModelIncompatibleError as the registry and the bundle do.
+    version: None for the champion. path: CSV or Parquet. output: the PDF. now: in UTC. progress: called with the name
+    of each step.
+    Raises TrainingError when the file cannot be read or is too short, or the PDF cannot be written;
+    ModelUnavailableError when the registry cannot be reached or has no such version; ModelIncompatibleError when this
+    Tamiz cannot load the bundle.
     """
-    stage("fetching the model")
+    progress("fetching the model")
     model = registered_model(settings, version)
     champion = version_transitions.champion(settings)
-    stage("reading and cleaning")
+    progress("reading and cleaning")
     history = read_rows(path, dataset)
-    stage("backtesting")
+    progress("backtesting")
     tested = backtest(model, dataset, history)
     window = last_days(history.event_time_ms)
     columns, labels = history.columns_at(window.all_rows), history.fraud[window.all_rows]
     matrix = featurize(model.encoding, columns)
 
-    # The champion itself, and the first version, have no other to stand beside but the one before.
+    # Compare with the champion; the champion itself is compared with the version before it.
     previous = model.version - 1 if champion in (None, model.version) else champion
     other = registered_model(settings, previous) if previous else None
-    stage("drawing")
+    progress("drawing")
     explained = np.unique(np.linspace(0, len(matrix) - 1, min(len(matrix), MAX_EXPLAINED_ROWS)).astype(int))
     contributions = model.contributions(matrix[explained])
-    figures = draw_all(
+    figures = draw_evaluation(
         labels,
         model.score(matrix),
         tested.evaluation,
@@ -67,10 +70,10 @@ def report_version(
         values=matrix[explained],
         names=model.manifest.names,
     )
-    del figures["confusion_f2"]  # the manifest keeps no F2 point: it would be the review point's again
-    learned = f", of which {tested.learned_rows:,} lie in the time it was trained on" if tested.learned_rows else ""
+    del figures["confusion_f2"]  # the manifest has no F2 threshold: this figure would repeat the review point's
+    learned = f", of which {tested.learned_rows:,} lie in the training period" if tested.learned_rows else ""
     comparable = other is not None and other.manifest.dataset == dataset.name
-    contents = gather(
+    contents = report_contents(
         model,
         other if comparable else None,
         history,
@@ -78,21 +81,21 @@ def report_version(
         evaluation=tested.evaluation,
         evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{learned}",
         gate=evaluate_skill(tested.evaluation),
-        status="champion" if champion == model.version else f"not champion (that is {champion or 'nobody'})",
+        status="champion" if champion == model.version else f"not champion (champion: {champion or 'none'})",
         comparison=compare(model, other, history, window) if other is not None and comparable else None,
         promotion_decision=_promotion_decision(settings, model.version),
         figures=figures,
         now=now,
     )
-    stage("writing")
+    progress("writing")
     try:
-        write_report(output, contents)
+        write_model_report(output, contents)
     except OSError as error:
-        raise TrainingError(f"{output}: {error.strerror or error}; name another place with --output") from None
+        raise TrainingError(f"{output}: {error.strerror or error}; name another path with --output") from None
     return contents
 
 
-def gather(
+def report_contents(
     model: MonitoredModel,
     other: MonitoredModel | None,
     history: History,
@@ -106,12 +109,12 @@ def gather(
     promotion_decision: str | None,
     figures: Mapping[str, Figure],
     now: datetime,
-) -> Contents:
-    """What the report of a model tells, from the records that judged it.
+) -> ReportContents:
+    """The contents of a model's report, from the records of its evaluation.
 
-    other: the version it stands beside. history: of the file it was trained on, or is looked at on. now: in UTC.
+    other: the version that it is compared with. history: of the file it was trained or backtested on. now: in UTC.
     """
-    return Contents(
+    return ReportContents(
         version=model.version,
         manifest=model.manifest,
         status=status,
@@ -124,7 +127,7 @@ def gather(
         gate=gate,
         written_at=f"{now:%Y-%m-%d %H:%M}",
         figures={**figures, **draw_backtest(tested)},
-        tested=tested,
+        backtest=tested,
         comparison=comparison,
         promotion_decision=promotion_decision,
         previous_version=other.version if other is not None else None,
@@ -133,5 +136,5 @@ def gather(
 
 
 def _promotion_decision(settings: Settings, version: int) -> str | None:
-    made = [m for m in version_transitions.history(settings) if m.version == version]
-    return f"{made[-1].change} by {made[-1].by}: {made[-1].reason}" if made else None
+    transitions = [t for t in version_transitions.history(settings) if t.version == version]
+    return f"{transitions[-1].change} by {transitions[-1].by}: {transitions[-1].reason}" if transitions else None

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
                 file,
                 output,
                 now=datetime.now(UTC),
-                stage=lambda name: status.update(f"{name} …"),
+                progress=lambda name: status.update(f"{name} …"),
             )
         say(done.gate.summary)
         say(str(output))

@@ -56,9 +56,9 @@ def register(app: typer.Typer) -> None:
         if period and file:
             raise ConfigError(f"--period {period} goes with --granularity; a file is compared whole")
         if output:
-            from training.reports.drift_figures import require_plottable
+            from training.reports.drift_figures import require_report_format
 
-            require_plottable(output)
+            require_report_format(output)
         settings = config.load()
         with Terminal(stderr=True).status("fetching the model …") as status:
             compared = (
@@ -68,9 +68,9 @@ def register(app: typer.Typer) -> None:
             )
             if output:
                 status.update("drawing …")
-                from training.reports.drift_figures import write_drift
+                from training.reports.drift_figures import write_drift_report
 
-                write_drift(output, compared)
+                write_drift_report(output, compared)
         if as_json:
             say_json(compared)
         else:

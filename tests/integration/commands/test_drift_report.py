@@ -36,7 +36,7 @@ from tests.conftest import Kafka
 from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, POLICY, ROWS_A_DAY, SimulatedRecord, traffic
 from tests.unit.schemas.test_sanitizer import HOSTILE, acts
 from training.registry.mlflow_registry import download_bundle
-from training.reports.drift_figures import write_drift
+from training.reports.drift_figures import write_drift_report
 
 Champion = tuple[MonitoredModel, DriftReference]
 
@@ -216,7 +216,7 @@ def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
     period = msgspec.structs.replace(period, name=HOSTILE["mathtext"], features=features)
     found = msgspec.structs.replace(found, periods=(period,))
     for name in ("drift.png", "drift.html"):
-        write_drift(tmp_path / name, found)
+        write_drift_report(tmp_path / name, found)
         assert (tmp_path / name).stat().st_size > 10_000
     written = (tmp_path / "drift.html").read_text(encoding="utf-8")
     assert written.count("<script") == 0

@@ -1,4 +1,4 @@
-"""Figures carry the numbers of the evaluation, are files a viewer can open, and touch no global state."""
+"""Figures of an evaluation: their text has the evaluation's numbers, the files open, no global state changes."""
 
 import sys
 
@@ -10,10 +10,10 @@ from numpy.random import default_rng
 from scoring.decision import OperatingPoints
 from training.evaluation.evaluation import evaluate
 from training.reports.figures import (
-    MAX_BARS,
+    MAX_FEATURES,
     beeswarm,
     confusion,
-    draw_all,
+    draw_evaluation,
     importance,
     score_distribution,
     write_figures,
@@ -23,7 +23,7 @@ POINTS = OperatingPoints(review=0.06, decline=1.01)
 NAMES = [f"feature {i}" for i in range(20)]
 
 
-def drawn(n=800, seed=0):
+def labels_and_scores(n=800, seed=0):
     rng = default_rng(seed)
     labels = (rng.random(n) < 0.1).astype(float)
     return labels, 1 / (1 + np.exp(-(rng.normal(size=n) + labels - 3)))
@@ -31,14 +31,14 @@ def drawn(n=800, seed=0):
 
 def figures_of(labels, scores, **more):
     evaluation = evaluate(labels, scores, points=POINTS, f2_threshold=0.05, resamples=50)
-    return evaluation, draw_all(labels, scores, evaluation, **more)
+    return evaluation, draw_evaluation(labels, scores, evaluation, **more)
 
 
 def texts(figure):
     return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
-def contributed(n=800):
+def contributions_and_values(n=800):
     rng = default_rng(1)
     values = rng.normal(size=(n, 20))
     values[::7, 0] = np.nan
@@ -48,8 +48,8 @@ def contributed(n=800):
 
 
 def test_every_figure_is_written_as_a_picture(tmp_path):
-    contributions, values = contributed()
-    _, figures = figures_of(*drawn(), contributions=contributions, values=values, names=NAMES)
+    contributions, values = contributions_and_values()
+    _, figures = figures_of(*labels_and_scores(), contributions=contributions, values=values, names=NAMES)
     paths = write_figures(tmp_path / "figures", figures)
     assert [path.stem for path in paths] == [
         "roc", "precision_recall", "score_distribution", "calibration", "confusion_review", "confusion_f2",
@@ -62,12 +62,12 @@ def test_every_figure_is_written_as_a_picture(tmp_path):
 
 
 def test_no_figure_is_left_in_pyplot():
-    figures_of(*drawn())
+    figures_of(*labels_and_scores())
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
 def test_axes_and_titles_say_what_they_show():
-    _, figures = figures_of(*drawn())
+    _, figures = figures_of(*labels_and_scores())
     for name in ("roc", "precision_recall", "score_distribution", "calibration"):
         axes = figures[name].axes[0]
         assert axes.get_title(), name
@@ -77,21 +77,21 @@ def test_axes_and_titles_say_what_they_show():
 
 
 def test_the_legends_hold_the_intervals_and_the_base_rate():
-    evaluation, figures = figures_of(*drawn())
+    evaluation, figures = figures_of(*labels_and_scores())
     auc = evaluation.metric("roc_auc")
     assert f"AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in texts(figures["roc"])
     assert f"base rate {evaluation.base_rate:.2%}" in texts(figures["precision_recall"])
 
 
 def test_the_confusion_matrix_shows_its_counts():
-    evaluation, _ = figures_of(*drawn())
+    evaluation, _ = figures_of(*labels_and_scores())
     shown = texts(confusion(evaluation.at_review, "Confusion"))
     for count in (evaluation.at_review.true_positives, evaluation.at_review.true_negatives):
         assert f"{count:,}" in shown
 
 
-def test_a_point_that_is_never_reached_is_said_and_not_drawn():
-    labels, scores = drawn()
+def test_a_point_above_every_score_is_labelled_never():
+    labels, scores = labels_and_scores()
     figure = score_distribution(labels, scores, POINTS)
     assert "decline: never" in texts(figure)
     assert figure.axes[0].get_yscale() == "log"
@@ -114,16 +114,16 @@ def test_degenerate_rows_give_the_figures_they_allow(labels, scores, tmp_path):
     assert all(path.stat().st_size > 1000 for path in write_figures(tmp_path, figures, dpi=40))
 
 
-def test_the_strongest_features_stand_on_top():
-    contributions, values = contributed()
+def test_the_strongest_features_are_on_top():
+    contributions, values = contributions_and_values()
     labels = [text.get_text() for text in importance(contributions, NAMES).axes[0].get_yticklabels()]
-    assert len(labels) == MAX_BARS
+    assert len(labels) == MAX_FEATURES
     assert labels[-1] == "feature 0"
     assert beeswarm(contributions, values, NAMES).axes[0].get_yticklabels()[-1].get_text() == "feature 0"
 
 
 def test_contributions_of_another_shape_are_refused():
-    contributions, values = contributed()
+    contributions, values = contributions_and_values()
     with pytest.raises(ValueError, match=r"contributions must have shape \(n, 20\)"):
         importance(contributions, NAMES[:-1])
     with pytest.raises(ValueError, match=r"values must have shape"):

@@ -1,4 +1,4 @@
-"""The PDF report says what the records say, for every reader of PDF."""
+"""The PDF report of a model version: its text matches the records, and any PDF reader can extract it."""
 
 import re
 from dataclasses import replace
@@ -18,12 +18,12 @@ from training.evaluation.evaluation import evaluate
 from training.evaluation.skill_gate import evaluate_skill
 from training.evaluation.version_comparison import compare, input_shifts
 from training.reports.backtest_figures import draw_backtest
-from training.reports.figures import draw_all
-from training.reports.model_report import METRIC_WORDS, Contents, metric_cells, period_cells, write_report
+from training.reports.figures import draw_evaluation
+from training.reports.model_report import METRIC_WORDS, ReportContents, metric_cells, period_cells, write_model_report
 
 
 def text_of(path):
-    """All words of a PDF, separated by single spaces: lines break where the layout wants."""
+    """All words of a PDF, separated by single spaces, because line breaks depend on the layout."""
     return " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
 
 
@@ -40,16 +40,16 @@ def contents(models):
     window = last_days(history.event_time_ms)
     labels, columns = history.fraud[window.all_rows], history.columns_at(window.all_rows)
     matrix = featurize(this.encoding, columns)
-    figures = draw_all(
+    figures = draw_evaluation(
         labels, this.score(matrix), tested.evaluation,
         contributions=this.contributions(matrix[:300]), values=matrix[:300], names=this.manifest.names,
     )  # fmt: skip
-    return Contents(
+    return ReportContents(
         version=3, manifest=this.manifest, status="challenger", file="month <&> after.csv", rows=history.rows,
         rejected={"bad-number": 12}, unlabelled=7, evaluation=tested.evaluation, evaluated_on="the last 7 days",
         gate=evaluate_skill(tested.evaluation), written_at="2026-11-23 17:40",
         figures={**figures, **draw_backtest(tested)},
-        tested=tested, comparison=compare(this, other, history, window), previous_version=2,
+        backtest=tested, comparison=compare(this, other, history, window), previous_version=2,
         shifts=input_shifts(this.manifest, other.manifest, history),
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def contents(models):
 @pytest.fixture(scope="module")
 def pdf(contents, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "made" / "report.pdf"
-    write_report(path, contents)
+    write_model_report(path, contents)
     return path
 
 
@@ -66,7 +66,7 @@ def words(pdf):
     return text_of(pdf)
 
 
-def test_every_metric_stands_there_with_its_interval(words, contents):
+def test_every_metric_is_printed_with_its_interval(words, contents):
     for metric in contents.evaluation.metrics:
         value, interval = metric_cells(metric)
         assert f"{metric.value:.4f}" == value
@@ -74,9 +74,9 @@ def test_every_metric_stands_there_with_its_interval(words, contents):
         assert re.search(rf"{re.escape(title)} .{{0,120}}?{re.escape(value)} {re.escape(interval)}", words), title
 
 
-def test_the_verdicts_stand_there_whole(words, contents):
+def test_the_summaries_of_gate_and_backtest_are_printed_whole(words, contents):
     assert contents.gate.summary in words
-    assert contents.tested.verdict in words
+    assert contents.backtest.verdict in words
 
 
 def test_the_data_are_named_by_count_time_and_hash(words, contents):
@@ -87,11 +87,11 @@ def test_the_data_are_named_by_count_time_and_hash(words, contents):
     assert "month <&> after.csv: 12,000 rows, 12 rejected; 12 bad-number, 7 unlabelled" in words
 
 
-def test_the_operating_points_and_their_counts_stand_there(words, contents):
+def test_the_operating_points_are_printed_with_their_counts(words, contents):
     points, review = contents.manifest.points, contents.evaluation.at_review
     assert f"review from {points.review:.4f}" in words
     assert f"decline from {points.decline:.4f}" in words
-    assert f"{review.true_positives:,} frauds caught, {review.false_positives:,} good ones stopped" in words
+    assert f"{review.true_positives:,} frauds caught, {review.false_positives:,} false alerts" in words
 
 
 def test_every_threshold_has_its_line(words, contents):
@@ -100,8 +100,8 @@ def test_every_threshold_has_its_line(words, contents):
 
 
 def test_every_day_of_the_backtest_has_its_line(words, contents):
-    for period in (*contents.tested.days, contents.tested.whole):
-        assert " ".join(period_cells(period, len(contents.tested.levels))) in words
+    for period in (*contents.backtest.days, contents.backtest.whole):
+        assert " ".join(period_cells(period, len(contents.backtest.levels))) in words
 
 
 def test_the_comparison_has_both_versions_and_the_difference(words, contents):
@@ -115,23 +115,23 @@ def test_the_comparison_has_both_versions_and_the_difference(words, contents):
 def test_the_drift_of_every_input_has_its_line(words, contents):
     assert {s.name for s in contents.shifts} == set(contents.manifest.names)
     for s in contents.shifts:
-        assert f"{s.name} {s.shift.psi:.4f} {s.shift.psi_by_luck:.4f}" in words
+        assert f"{s.name} {s.shift.psi:.4f} {s.shift.expected_psi:.4f}" in words
 
 
 def test_all_pictures_are_in_the_file(pdf, contents):
     pictures = sum(len(page.images) for page in PdfReader(pdf).pages)
-    assert pictures == len(contents.figures) - 1  # the threshold table is set as text
+    assert pictures == len(contents.figures) - 1  # the threshold table is text
 
 
 def test_the_same_records_give_the_same_bytes(contents, tmp_path):
-    records = replace(contents, figures={})  # matplotlib moves some figures by a hair when it draws them again
+    records = replace(contents, figures={})  # matplotlib draws some figures with tiny differences each time
     for name in ("one.pdf", "two.pdf"):
-        write_report(tmp_path / name, records)
+        write_model_report(tmp_path / name, records)
     assert sha256_of(tmp_path / "one.pdf") == sha256_of(tmp_path / "two.pdf")
 
 
 def test_a_report_without_backtest_champion_or_figures_says_so(contents, tmp_path):
-    bare = Contents(
+    bare = ReportContents(
         **{
             name: getattr(contents, name)
             for name in (
@@ -140,50 +140,50 @@ def test_a_report_without_backtest_champion_or_figures_says_so(contents, tmp_pat
             )
         }
     )  # fmt: skip
-    write_report(tmp_path / "bare.pdf", bare)
+    write_model_report(tmp_path / "bare.pdf", bare)
     words = text_of(tmp_path / "bare.pdf")
-    assert "no other version it was compared with" in words
-    assert "no earlier version's profile" in words
-    assert "None was made for this report" in words
+    assert "No other version was available" in words
+    assert "no earlier version to compare with" in words
+    assert "This report has no backtest" in words
 
 
-def test_metrics_that_cannot_be_had_give_their_reason(contents, tmp_path):
+def test_undefined_metrics_give_their_reason(contents, tmp_path):
     few = evaluate(np.zeros(30), np.full(30, 0.1), points=contents.manifest.points, f2_threshold=0.5)
     manifest = msgspec.structs.replace(contents.manifest, forced=True)
-    write_report(
+    write_model_report(
         tmp_path / "few.pdf",
-        Contents(
+        ReportContents(
             version=3, manifest=manifest, status="champion", file="few.csv", rows=30, rejected={}, unlabelled=0,
             evaluation=few, evaluated_on="30 rows", gate=evaluate_skill(few), written_at="2026-11-23 17:40",
         ),
     )  # fmt: skip
     words = text_of(tmp_path / "few.pdf")
     assert "0 fraud rows with a known label, 20 are needed" in words
-    assert "against the skill gate" in words
+    assert "failed the skill gate" in words
 
 
-def test_an_input_that_moved_has_the_largest_psi(models):
+def test_an_input_that_drifted_has_the_largest_psi(models):
     this, other = models
     history = month()
-    dearer = history._replace(columns={**history.columns, "monto": history.columns["monto"] * 1.5})
-    assert input_shifts(this.manifest, other.manifest, dearer)[0].name == "monto"
+    drifted = history._replace(columns={**history.columns, "monto": history.columns["monto"] * 1.5})
+    assert input_shifts(this.manifest, other.manifest, drifted)[0].name == "monto"
     same = input_shifts(this.manifest, this.manifest, history)
     assert max(s.shift.psi for s in same) < 1e-12
     assert max(abs(s.missing_now - s.missing_before) for s in same) == 0
 
 
-def test_a_version_beside_itself_differs_by_nothing(models):
+def test_a_version_compared_with_itself_has_no_difference(models):
     history = month()
-    told = compare(models[0], models[0], history, last_days(history.event_time_ms))
-    assert [m.difference for m in told.metrics] == [(0, 0, 0)] * 3
+    comparison = compare(models[0], models[0], history, last_days(history.event_time_ms))
+    assert [m.difference for m in comparison.metrics] == [(0, 0, 0)] * 3
 
 
-def test_too_few_frauds_leave_two_versions_untold(models):
+def test_too_few_frauds_leave_a_comparison_without_metrics(models):
     history = month()
     unknown = history._replace(fraud=np.where(history.fraud == 1, np.nan, 0.0))
-    told = compare(*models, unknown, last_days(history.event_time_ms))
-    assert told.metrics == ()
-    assert "0 frauds among" in told.reason
+    comparison = compare(*models, unknown, last_days(history.event_time_ms))
+    assert comparison.metrics == ()
+    assert "0 frauds among" in comparison.reason
 
 
 def test_the_command_reports_the_champion_on_the_real_file(real_csv, trained, tmp_path, monkeypatch):
@@ -192,5 +192,5 @@ def test_the_command_reports_the_champion_on_the_real_file(real_csv, trained, tm
     done = CliRunner().invoke(app, ["report", str(real_csv), "-o", str(path)])
     assert done.exit_code == 0, done.output
     words = text_of(path)
-    assert "No skill is shown: this model must not decide" in words
+    assert "The model has no proven skill and must not decide" in words
     assert "From 2020-01-24 to 2020-01-30" in words
