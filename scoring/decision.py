@@ -5,9 +5,9 @@ from hashlib import sha1
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import ModelIncompatibleError
+from scoring.arrays import Floats, Indices
 
 NEVER = 1.01  # a threshold above every probability
 OUTCOMES = ("approve", "review", "decline")
@@ -30,7 +30,7 @@ class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-def outcome_codes(scores: npt.NDArray[np.float64], points: OperatingPoints) -> npt.NDArray[np.intp]:
+def outcome_codes(scores: Floats, points: OperatingPoints) -> Indices:
     """Indices into `OUTCOMES`, shape (n,), for scores of shape (n,).
 
     >>> outcome_codes(np.array([0.1, 0.5, 0.9]), OperatingPoints(review=0.5, decline=0.9)).tolist()

@@ -1,13 +1,13 @@
 """Why a score is what it is: the inputs that speak loudest for fraud."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.records import Reason
+from scoring.arrays import Array, Columns, Matrix
 from scoring.bundle.manifest import FeatureEncoding
 
 STRONGEST = 3
@@ -15,9 +15,9 @@ STRONGEST = 3
 
 def strongest_reasons(
     features: Sequence[FeatureEncoding],
-    contributions: npt.NDArray[np.floating[Any]],
-    columns: Mapping[str, npt.NDArray[Any]],
-    rows: npt.NDArray[np.integer[Any]],
+    contributions: Matrix,
+    columns: Columns,
+    rows: Array,
 ) -> list[tuple[Reason, ...]]:
     """For each row, its at most three inputs that raise the score most, strongest first.
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import ModelIncompatibleError
+from scoring.arrays import Columns, Floats, Matrix, Objects
 from scoring.bundle.manifest import FeatureEncoding
-from scoring.input.cleaning import Columns
 
 OTHER, MISSING = "OTHER", "MISSING"  # levels every category has, after its own
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -27,7 +26,7 @@ def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tu
     )
 
 
-def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> npt.NDArray[np.float32]:
+def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
     """The matrix, shape (n, n_features), C-contiguous.
 
     A missing number or boolean is the training mean; a category is its code, OTHER the number of levels, MISSING that
@@ -57,12 +56,12 @@ def level_names(encoding: FeatureEncoding) -> tuple[str, ...]:
     return (*encoding.levels, OTHER, MISSING)
 
 
-def _levels(column: npt.NDArray[np.object_], max_levels: int) -> tuple[str, ...]:
+def _levels(column: Objects, max_levels: int) -> tuple[str, ...]:
     names, counts = np.unique([v for v in column.tolist() if v is not None], return_counts=True)
     order = np.argsort(-counts, kind="stable")  # np.unique sorts by name, so ties stay in that order
     return tuple(str(name) for name in names[order[:max_levels]])
 
 
-def _mean(column: npt.NDArray[np.float64]) -> float:
+def _mean(column: Floats) -> float:
     known = column[~np.isnan(column)]
     return float(known.mean()) if len(known) else 0.0

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import xgboost as xgb
 
 from schemas.errors import ModelIncompatibleError
+from scoring.arrays import Floats, Matrix
 from scoring.bundle.bundle_trial import try_trees
 from scoring.bundle.bundle_validation import check_manifest
 from scoring.bundle.manifest import BASELINE_FILE, MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
@@ -17,8 +17,6 @@ from scoring.bundle.manifest import BASELINE_FILE, MANIFEST_FILE, MODEL_FILE, Fe
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_BYTES = {MANIFEST_FILE: 64 * 1024 * 1024, MODEL_FILE: MAX_FILE_BYTES, BASELINE_FILE: 64 * 1024 * 1024}
 GOLDEN_TOLERANCE = 1e-6
-
-Matrix = npt.NDArray[np.float32]
 
 
 def feature_types(encoding: Sequence[FeatureEncoding]) -> list[str]:
@@ -70,13 +68,13 @@ class ScoringModel:
         """How the columns of the matrix are made."""
         return self.manifest.features
 
-    def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+    def score(self, matrix: Matrix) -> Floats:
         """Probability of fraud, shape (n,), for the matrix that `featurize` makes, float32 of shape (n, n_features)."""
         if not len(matrix):
             return np.empty(0)
         return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
 
-    def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+    def contributions(self, matrix: Matrix) -> Matrix:
         """Each input's part in the margin, shape (n, n_features + 1), log-odds, the bias last; rows sum to the margin.
 
         Source: exact TreeSHAP; Lundberg et al. (2020), From local explanations to global understanding with explainable

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.records import Reason
+from scoring.arrays import Floats, Indices, Matrix
 from scoring.decision import outcome_codes
 from scoring.explanations import strongest_reasons
 from scoring.features import featurize
@@ -16,9 +16,9 @@ from scoring.model import ScoringModel
 class ScoredRows(NamedTuple):
     """What a model says of the n accepted rows of a cleaned batch."""
 
-    matrix: npt.NDArray[np.float32]  # shape (n, n_features)
-    scores: npt.NDArray[np.float64]  # shape (n,), in [0, 1]
-    outcomes: npt.NDArray[np.intp]  # shape (n,), places in `scoring.decision.OUTCOMES`
+    matrix: Matrix  # shape (n, n_features)
+    scores: Floats  # shape (n,), in [0, 1]
+    outcomes: Indices  # shape (n,), places in `scoring.decision.OUTCOMES`
     reasons: list[tuple[Reason, ...]]  # of the rows that are not approved, in their order
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from monitoring.counting.monitored_model import MonitoredModel
@@ -21,9 +20,9 @@ from monitoring.drift.reference import write_reference
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.time_units import DAY_MS
+from scoring.arrays import Floats, Matrix
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize, fit_encoding
-from scoring.model import Matrix
 from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time
 from training.evaluation.backtest import backtest, last_days
@@ -258,7 +257,7 @@ def _write_evaluation(
     points: ChosenPoints,
     model: MonitoredModel,
     matrix: Matrix,
-    fraud: npt.NDArray[np.float64],
+    fraud: Floats,
 ) -> dict[str, Figure]:
     some = matrix[:: max(1, len(matrix) // EXPLAINED_ROWS)]
     figures = draw_evaluation(

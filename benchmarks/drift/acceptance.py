@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from benchmarks.drift.drift_traffic import SHIFTS, Floats, InjectedShift
+from benchmarks.drift.drift_traffic import SHIFTS, InjectedShift
+from scoring.arrays import Floats
 
 MAX_FALSE_ALERTS = 0.5  # of 20 features in 30 days
 MIN_MONTHS = 10

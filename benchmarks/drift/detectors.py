@@ -3,16 +3,13 @@
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.drift.drift_traffic import Ints
 from monitoring.drift.baseline import Baseline, hour_of_week
 from monitoring.drift.detector import DetectorPolicy, ECusum, window_alarms
+from scoring.arrays import Flags, Ints
 
 FEATURES = 20  # of one system, over which budgets are shared
 WINDOW_MINUTES = (15, 60, 360, 1440, 10_080)
-
-Flags = npt.NDArray[np.bool_]
 
 
 class BenchmarkMonitor(Protocol):

@@ -9,15 +9,15 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 from river.drift import ADWIN, KSWIN
 
 from benchmarks.drift.acceptance import Awake, Quiet
 from benchmarks.drift.detectors import FEATURES
-from benchmarks.drift.drift_traffic import DAY, Habit, InjectedShift, Inputs, Ints, panes, shifted, stream, values
+from benchmarks.drift.drift_traffic import DAY, Habit, InjectedShift, Inputs, panes, shifted, stream, values
 from monitoring.drift.detector import DetectorPolicy
 from monitoring.statistics.ks import ks_p_value, ks_statistic
 from monitoring.statistics.psi import effective_rows, population_stability_index
+from scoring.arrays import Flags, Floats, Ints
 
 HOUR = 60
 MONTH_DAYS = 30
@@ -35,7 +35,7 @@ class Detector:
     def __init__(self, name: str, make: Callable[[], ADWIN | KSWIN], days: float, calm: int, after: int) -> None:
         self.name, self.make, self.days, self.calm, self.after = name, make, days, calm, after
 
-    def alarms(self, found: npt.NDArray[np.float64]) -> list[int]:
+    def alarms(self, found: Floats) -> list[int]:
         """At which values it alarms."""
         detector, rung = self.make(), []
         for i, value in enumerate(found.tolist()):
@@ -105,7 +105,7 @@ def rivals_shift(seed: int, shift: InjectedShift) -> list[Awake]:
     return found
 
 
-def _rules(inputs: Inputs, known: tuple[Ints, Ints], window: Ints) -> dict[str, npt.NDArray[np.bool_]]:
+def _rules(inputs: Inputs, known: tuple[Ints, Ints], window: Ints) -> dict[str, Flags]:
     """What each rule says of each input. known: as `_references` gives it; window: shape (n_inputs, n_codes)."""
     codes, bins = known
     present = _present(inputs, window)

@@ -24,7 +24,8 @@ from benchmarks.drift.acceptance import Awake, Quiet, failures, too_short
 from benchmarks.drift.detectors import FEATURES, AlwaysFire, BenchmarkMonitor, NeverFire, Tamiz
 from benchmarks.drift.drift_baselines import MONTH_DAYS, RULE_DAYS, rivals_quiet, rivals_shift
 from benchmarks.drift.drift_costs import Costs, measure_costs, one_worker_equals_eight
-from benchmarks.drift.drift_traffic import HABITS, SHIFTS, Habit, InjectedShift, Inputs, Ints, panes, reference, shifted
+from benchmarks.drift.drift_traffic import HABITS, SHIFTS, Habit, InjectedShift, Inputs, panes, reference, shifted
+from scoring.arrays import Ints
 
 OURS = "tamiz"
 CONTROLS: dict[str, Callable[[], BenchmarkMonitor]] = {"always-fire": AlwaysFire, "never-fire": NeverFire}

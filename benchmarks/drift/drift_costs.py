@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitoring.counting.bins import Codes, FrozenBins, number_bins
+from monitoring.counting.bins import FrozenBins, number_bins
 from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.windows import MergedPanes
 from monitoring.drift.baseline import Baseline, calibrate
 from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.drift.evidence import collect_evidence
 from schemas.time_units import MINUTE_MS
+from scoring.arrays import Indices
 
 FEATURES = 20
 PARTITIONS = 8
@@ -77,11 +78,11 @@ def _calibration(bins: FrozenBins) -> Baseline:
     return calibrate(bins.reference[None], np.zeros(1, dtype=np.int64))
 
 
-def _codes(rng: np.random.Generator, bins: FrozenBins, n: int) -> Codes:
+def _codes(rng: np.random.Generator, bins: FrozenBins, n: int) -> Indices:
     return bins.encode({name: rng.normal(0.02, 1, n) for name in bins.names})
 
 
-def _rows(rng: np.random.Generator, bins: FrozenBins) -> list[tuple[Codes, np.ndarray]]:
+def _rows(rng: np.random.Generator, bins: FrozenBins) -> list[tuple[Indices, np.ndarray]]:
     """Codes and event times of each partition: two hours, out of order by up to a minute and a half."""
     return [
         (
@@ -93,7 +94,7 @@ def _rows(rng: np.random.Generator, bins: FrozenBins) -> list[tuple[Codes, np.nd
 
 
 def _merged(
-    bins: FrozenBins, rows: list[tuple[Codes, np.ndarray]], workers: int, seed: int
+    bins: FrozenBins, rows: list[tuple[Indices, np.ndarray]], workers: int, seed: int
 ) -> tuple[MergedPanes, list[tuple[int, bytes]]]:
     """The merger after all rows, shared by so many workers that batch and publish as chance has it."""
     rng = np.random.default_rng(seed)

@@ -8,20 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import norm
 
 from monitoring.counting.bins import FeatureBins, number_bins
 from monitoring.drift.baseline import Baseline, calibrate
+from scoring.arrays import Floats, Ints
 
 EVENTS_A_MINUTE = 60
 MISSING = 0.01
 REFERENCE_DAYS = 28
 REFERENCE_ROWS = 100_000  # values from which edges are frozen
 DAY = 1440
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

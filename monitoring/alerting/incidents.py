@@ -15,15 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.drift.evidence import FeatureEvidence
 from schemas.time_units import DAY_MS, HOUR_MS
+from scoring.arrays import Floats
 
 Severity = Literal["warning", "critical"]
 Kind = Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

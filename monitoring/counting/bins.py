@@ -6,24 +6,20 @@ detector read those. MISSING is the last code and always a bin of its own.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.reference_profile import MASS_POINT_SHARE, QUANTILES, profile_numbers
+from scoring.arrays import Array, Columns, Flags, Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureEncoding, FeatureProfile
 
 DECILES = tuple(i / 10 for i in range(1, 10))
 MIN_EXPECTED_SHARE = 50  # reference events in a bin; below it chi-squared is a poor guide
 NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
-
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +28,9 @@ class FeatureBins:
 
     name: str
     kind: str  # "number" or "category"
-    edges: npt.NDArray[
-        np.float64
-    ]  # number: code i holds edges[i-1] <= x < edges[i], the outermost open; category: none
+    edges: Floats  # number: code i holds edges[i-1] <= x < edges[i], the outermost open; category: none
     reference: Ints  # shape (n_codes,), the reference's events by code; MISSING last
-    bin_of_code: Codes  # shape (n_codes,); MISSING has the last bin to itself
+    bin_of_code: Indices  # shape (n_codes,); MISSING has the last bin to itself
     labels: tuple[str, ...]  # of the bins, for people
 
     @property
@@ -45,7 +39,7 @@ class FeatureBins:
         return len(self.labels)
 
     @cached_property
-    def decile_of_code(self) -> Codes:
+    def decile_of_code(self) -> Indices:
         """The reference's decile of each code, for the classic recipe; MISSING last, a category's bins as they are."""
         if self.kind == "category":
             return self.bin_of_code
@@ -58,7 +52,7 @@ class FeatureBins:
         """The reference's events by bin, shape (n_bins,)."""
         return np.bincount(self.bin_of_code, weights=self.reference, minlength=self.n_bins).astype(np.int64)
 
-    def encode(self, values: npt.NDArray[Any]) -> Codes:
+    def encode(self, values: Array) -> Indices:
         """Code of each value, shape (n,).
 
         A number: float64, NaN where missing. A category: the code that `featurize` gave it, whole, of any dtype.
@@ -70,7 +64,7 @@ class FeatureBins:
         return codes
 
 
-def number_bins(name: str, values: npt.NDArray[np.float64]) -> FeatureBins:
+def number_bins(name: str, values: Floats) -> FeatureBins:
     """Codes and bins of a number, frozen on its reference values; shape (n,), NaN where missing."""
     return bins_of_profile(profile_numbers(name, values), None)
 
@@ -113,7 +107,7 @@ class FrozenBins:
     def __init__(self, features: Sequence[FeatureBins]) -> None:
         self.features = tuple(features)
         self.names = tuple(f.name for f in features)
-        self.offsets: Codes = np.cumsum([0, *(len(f.reference) for f in features)])
+        self.offsets: Indices = np.cumsum([0, *(len(f.reference) for f in features)])
         self.n_codes = int(self.offsets[-1])
         self.n_bins = max(f.n_bins for f in features)
 
@@ -126,13 +120,13 @@ class FrozenBins:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def occupied(self) -> npt.NDArray[np.bool_]:
+    def occupied(self) -> Flags:
         """Which places of a padded (n_features, n_bins) array are bins."""
         widths = np.array([f.n_bins for f in self.features])
         return np.arange(self.n_bins) < widths[:, None]
 
     @cached_property
-    def missing(self) -> Codes:
+    def missing(self) -> Indices:
         """Place of MISSING among each feature's bins, shape (n_features,)."""
         return np.array([f.n_bins - 1 for f in self.features])
 
@@ -141,14 +135,14 @@ class FrozenBins:
         """The reference's events, shape (n_features, n_bins), zero where there is no bin."""
         return self.binned(self.reference_codes)
 
-    def encode(self, columns: Mapping[str, npt.NDArray[Any]]) -> Codes:
+    def encode(self, columns: Columns) -> Indices:
         """Codes of a batch, shape (n_rows, n_features): numbers by value, categories by the code `featurize` made.
 
         columns: one array a feature, each of shape (n_rows,).
         """
         return np.stack([f.encode(np.asarray(columns[f.name])) for f in self.features], axis=1)
 
-    def count(self, codes: Codes, groups: Codes | None = None, n_groups: int = 1) -> Ints:
+    def count(self, codes: Indices, groups: Indices | None = None, n_groups: int = 1) -> Ints:
         """Histograms of coded rows, shape (n_groups, n_codes); NOT_COUNTED is left out.
 
         codes: shape (n_rows, n_features); groups: the histogram each row belongs to, shape (n_rows,).
@@ -184,7 +178,7 @@ class FrozenBins:
 class _Grouping:
     """Sums codes into groups, each feature's beside the others', padded to one width."""
 
-    def __init__(self, group_of_code: Sequence[Codes]) -> None:
+    def __init__(self, group_of_code: Sequence[Indices]) -> None:
         self.shape = len(group_of_code), 1 + max(int(g.max()) for g in group_of_code)
         places = np.concatenate([i * self.shape[1] + g for i, g in enumerate(group_of_code)])
         self.order = np.argsort(places, kind="stable")
@@ -207,7 +201,7 @@ def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureB
     return FeatureBins(profile.name, "category", np.empty(0), counts, bin_of_code, (*labels, "other", "missing"))
 
 
-def _bin_starts(edges: npt.NDArray[np.float64], counts: Ints) -> Codes:
+def _bin_starts(edges: Floats, counts: Ints) -> Indices:
     """First code of each bin, ascending, 0 among them."""
     n = counts.sum()
     if not len(edges) or not n:
@@ -219,7 +213,7 @@ def _bin_starts(edges: npt.NDArray[np.float64], counts: Ints) -> Codes:
     return _merged(starts, np.add.reduceat(counts, starts), np.isin(starts, points))
 
 
-def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Codes:
+def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Indices:
     """0, and the first code at or after each quantile, as near as the codes' edges let it be."""
     if len(counts) == 1 or not counts.any():
         return np.zeros(1, dtype=np.intp)
@@ -227,7 +221,7 @@ def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Codes:
     return np.unique(np.append(np.abs(below[:, None] - np.array(quantiles)).argmin(axis=0) + 1, 0))
 
 
-def _merged(starts: Codes, sizes: Ints, alone: npt.NDArray[np.bool_]) -> Codes:
+def _merged(starts: Indices, sizes: Ints, alone: Flags) -> Indices:
     """Starts of bins after the emptiest has joined the emptier of its neighbours, until each expects enough.
 
     alone: mass points, which nothing joins: a refund among zero discounts must not be counted as a zero. What stands
@@ -246,7 +240,7 @@ def _merged(starts: Codes, sizes: Ints, alone: npt.NDArray[np.bool_]) -> Codes:
         starts, sizes, alone = np.delete(starts, gone), np.delete(sizes, gone), np.delete(alone, gone)
 
 
-def _interval(edges: npt.NDArray[np.float64], start: int, stop: int) -> str:
+def _interval(edges: Floats, start: int, stop: int) -> str:
     low = edges[start - 1] if start else -np.inf
     high = edges[stop - 1] if stop <= len(edges) else np.inf
     if np.nextafter(low, np.inf) == high:

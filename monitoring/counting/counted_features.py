@@ -3,15 +3,12 @@
 The same bins and the same coding serve training, which counts the reference, and the workers, which count what comes.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from monitoring.counting.bins import NOT_COUNTED, Codes, FrozenBins, bins_of_profile, share_bins
+from monitoring.counting.bins import NOT_COUNTED, FrozenBins, bins_of_profile, share_bins
 from monitoring.counting.reference_profile import ALERT, DEAD_LETTER, SCORE
 from schemas.errors import ModelIncompatibleError
+from scoring.arrays import Array, Columns, Floats, Indices, Matrix
 from scoring.bundle.manifest import Manifest
 
 SHARES = (ALERT, DEAD_LETTER)  # happen or do not
@@ -47,24 +44,24 @@ def counted_bins(manifest: Manifest) -> FrozenBins:
 def encode_scored(
     bins: FrozenBins,
     manifest: Manifest,
-    columns: Mapping[str, npt.NDArray[Any]],
-    matrix: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float64],
-    outcomes: npt.NDArray[np.intp],
-) -> Codes:
+    columns: Columns,
+    matrix: Matrix,
+    scores: Floats,
+    outcomes: Indices,
+) -> Indices:
     """Codes of scored transactions, shape (n, n_features of the layout).
 
     columns: cleaned, where missing numbers are still visible; matrix: the same rows featurized; scores and outcomes:
     shape (n,), outcomes as `outcome_codes` gives them.
     """
-    values: dict[str, npt.NDArray[Any]] = {
+    values: dict[str, Array] = {
         f.name: matrix[:, j] if f.kind == "category" else columns[f.name] for j, f in enumerate(manifest.features)
     }
     values |= {SCORE: scores, ALERT: outcomes > 0, DEAD_LETTER: np.zeros(len(scores))}
     return bins.encode(values)
 
 
-def encode_dead_letters(bins: FrozenBins, n: int) -> Codes:
+def encode_dead_letters(bins: FrozenBins, n: int) -> Indices:
     """Codes of n transactions that could not be scored: they count as dead letters and in nothing else."""
     codes = np.full((n, len(bins.features)), NOT_COUNTED, dtype=np.intp)
     codes[:, bins.names.index(DEAD_LETTER)] = 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.counting.bins import Ints
 from monitoring.counting.panes import Pane
+from scoring.arrays import Ints
 
 PANE_BYTES = 400  # of a pane without counts, about
 
@@ -15,7 +15,7 @@ PANE_BYTES = 400  # of a pane without counts, about
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Held:
     codes: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int64]
+    counts: Ints
     pane: Pane  # its counts left out
 
     @property

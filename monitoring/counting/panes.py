@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from monitoring.counting.bins import Codes, FrozenBins, Ints
+from monitoring.counting.bins import FrozenBins
 from monitoring.counting.watermark import NEVER, Advance, Watermark, advance, of_old_cursor
 from schemas.time_units import MINUTE_MS
+from scoring.arrays import Flags, Indices, Ints
 
 __all__ = ["NEVER", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
 
@@ -97,7 +97,7 @@ class PartitionPanes:
         found._panes = {p.start_ms: p for p in panes if p.layout == bins.digest}
         return found
 
-    def observe(self, codes: Codes, event_times_ms: Ints, offsets: Ints) -> None:
+    def observe(self, codes: Indices, event_times_ms: Ints, offsets: Ints) -> None:
         """Count rows in offset order; repeats are passed over.
 
         codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,). A row without an event time (NEVER)
@@ -136,9 +136,9 @@ class PartitionPanes:
         closed = [start for start in sorted(self._panes) if state.is_closed(start, grace_ms)]
         self._closed += [self._panes.pop(start) for start in closed]
 
-    def _kept(self, step: Advance) -> npt.NDArray[np.bool_]:
+    def _kept(self, step: Advance) -> Flags:
         """Which rows are counted: those neither late nor without any time, nor dropped for being too many ahead."""
-        kept: npt.NDArray[np.bool_] = ~step.late & (step.times_ms != NEVER)
+        kept: Flags = ~step.late & (step.times_ms != NEVER)
         starts = step.times_ms // MINUTE_MS * MINUTE_MS
         ahead = np.flatnonzero(kept & (starts >= step.ahead_from_ms))
         state, grace_ms = self.cursor.state, self._grace_ms
@@ -158,7 +158,7 @@ class PartitionPanes:
                 self.cursor = replace(self.cursor, dropped=self.cursor.dropped + dropped)
         return kept
 
-    def _count(self, codes: Codes, times_ms: Ints, offsets: Ints) -> None:
+    def _count(self, codes: Indices, times_ms: Ints, offsets: Ints) -> None:
         minutes, groups = np.unique(times_ms // MINUTE_MS * MINUTE_MS, return_inverse=True)
         if not len(minutes):
             return

@@ -4,12 +4,11 @@ Bins are frozen here, on the reference, and never moved by what comes later (DRI
 single outlier hide any shift).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from scoring.arrays import Array, Columns, Floats, Ints, Matrix
 from scoring.bundle.manifest import FeatureEncoding, FeatureProfile
 
 QUANTILES = (0.001, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 0.999)
@@ -18,7 +17,7 @@ FINE_CODES = 250  # so many that KS can be told from their counts
 SCORE, ALERT, DEAD_LETTER = "score", "alert", "dead-letter"  # what is watched beside the inputs
 
 
-def reference_edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def reference_edges(values: Floats) -> tuple[float, ...]:
     """Where to cut numbers into bins: ascending, distinct; bin i holds edges[i-1] <= x < edges[i].
 
     values: shape (n,), NaN where missing. Edges are reference quantiles that occur in the data; a value that holds at
@@ -40,7 +39,7 @@ def reference_edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return tuple((edges + 0.0).tolist())  # + 0.0: -0.0 and 0.0 are one edge, written one way
 
 
-def fine_edges(values: npt.NDArray[np.float64], n_codes: int = FINE_CODES) -> tuple[float, ...]:
+def fine_edges(values: Floats, n_codes: int = FINE_CODES) -> tuple[float, ...]:
     """`reference_edges` and, between them, the reference's quantiles at every n_codes-th part.
 
     >>> len(fine_edges(np.arange(10_000.0)))
@@ -53,7 +52,7 @@ def fine_edges(values: npt.NDArray[np.float64], n_codes: int = FINE_CODES) -> tu
     return tuple(np.union1d(reference_edges(values), quantiles + 0.0).tolist())
 
 
-def count_numbers(values: npt.NDArray[np.float64], edges: Sequence[float]) -> npt.NDArray[np.int64]:
+def count_numbers(values: Floats, edges: Sequence[float]) -> Ints:
     """How many values lie in each bin of `edges`, shape (n_edges + 1,); the outermost are open, NaN not counted.
 
     >>> count_numbers(np.array([-1.0, 0.0, 0.5, 1.0, 9.0, np.nan]), (0.0, 1.0)).tolist()
@@ -64,7 +63,7 @@ def count_numbers(values: npt.NDArray[np.float64], edges: Sequence[float]) -> np
     return np.bincount(codes, minlength=len(edges) + 1)
 
 
-def profile_numbers(name: str, values: npt.NDArray[np.float64]) -> FeatureProfile:
+def profile_numbers(name: str, values: Floats) -> FeatureProfile:
     """Profile of a number, a boolean as 0 and 1, or the score; counts and missing together are as many as the rows."""
     edges = fine_edges(values)
     counts = count_numbers(values, edges)
@@ -73,7 +72,7 @@ def profile_numbers(name: str, values: npt.NDArray[np.float64]) -> FeatureProfil
     )
 
 
-def profile_codes(name: str, codes: npt.NDArray[Any], n_levels: int) -> FeatureProfile:
+def profile_codes(name: str, codes: Array, n_levels: int) -> FeatureProfile:
     """Profile of a category by code: its n levels, then OTHER, then MISSING, which `missing` repeats.
 
     codes: shape (n,), whole numbers 0 .. n_levels + 1 as `featurize` makes them. The counts sum to the rows.
@@ -87,9 +86,9 @@ def profile_codes(name: str, codes: npt.NDArray[Any], n_levels: int) -> FeatureP
 
 def reference_profile(
     encoding: Sequence[FeatureEncoding],
-    columns: Mapping[str, npt.NDArray[Any]],
-    matrix: npt.NDArray[np.float32],
-    held_out_scores: npt.NDArray[np.float64],
+    columns: Columns,
+    matrix: Matrix,
+    held_out_scores: Floats,
     *,
     review: float,
     rejected: int,

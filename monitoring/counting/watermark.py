@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from monitoring.counting.bins import Ints
 from schemas.time_units import HOUR_MS, MINUTE_MS
+from scoring.arrays import Flags, Ints
 
 REACH_MS = 6 * HOUR_MS  # below the watermark where a jump ends: rows of sparse traffic may still be held there
 NEVER = -1  # before any event time, and before any offset
@@ -73,7 +72,7 @@ class Advance(NamedTuple):
     n: int  # rows gone through
     state: Watermark  # after them
     times_ms: Ints  # shape (n,): a row without an event time has that of the watermark; NEVER before there is one
-    late: npt.NDArray[np.bool_]  # shape (n,): its minute was closed
+    late: Flags  # shape (n,): its minute was closed
     ahead_from_ms: Ints  # shape (n,): after the row, as `Watermark.ahead_from_ms`
 
 

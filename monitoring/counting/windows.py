@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitoring.counting.bins import FrozenBins, Ints
+from monitoring.counting.bins import FrozenBins
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_buffer import PaneBuffer
 from monitoring.counting.panes import NEVER, Cursor, Pane
 from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
+from scoring.arrays import Ints
 
 MAX_WINDOW_MS = 7 * DAY_MS
 MAX_BUFFERED_BYTES = 128 * 1024 * 1024  # of panes whose minutes wait for a partition

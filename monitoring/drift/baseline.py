@@ -5,18 +5,17 @@ then on the whole reference, as far as the evidence does not carry further.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from scoring.arrays import Array, Flags, Floats, Ints
 
 HOURS_OF_WEEK = 168
 MIN_TOLERANCE = 0.005  # nats an event: what no one would call drift
 DAYS_FACTOR = 23.0  # chi-squared with one degree exceeds 23 times its mean once in 600,000 days
 REFERENCE_FACTOR = 3.0  # the reference itself is only a sample
 MIN_REPEATS = 30  # hours beyond the first of each kind, before the kind's own mean may stand for it
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,7 +29,7 @@ class Baseline:
     dispersion: Floats  # shape (n_features,), phi: 1 when events come singly, k when they come k alike at a time
     tolerance: Floats  # shape (n_features,), delta: nats an event by which a day may differ and nothing be wrong
 
-    def expected(self, rows_by_hour: npt.NDArray[np.int64]) -> Floats:
+    def expected(self, rows_by_hour: Ints) -> Floats:
         """Events expected in each bin, shape (..., n_features, n_bins), of windows whose rows came at these hours.
 
         rows_by_hour: shape (..., 168).
@@ -39,7 +38,7 @@ class Baseline:
         return np.asarray(flat.reshape(*rows_by_hour.shape[:-1], *self.shares.shape[1:]))
 
 
-def hour_of_week(hours: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def hour_of_week(hours: npt.ArrayLike) -> Ints:
     """0 for Monday 0 h UTC to 167, of whole hours since the epoch, which was a Thursday.
 
     >>> hour_of_week([0, 4 * 24]).tolist()
@@ -48,9 +47,7 @@ def hour_of_week(hours: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return (np.asarray(hours, dtype=np.int64) + 72) % HOURS_OF_WEEK
 
 
-def calibrate(
-    counts: npt.NDArray[np.int64], hours: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_] | None = None
-) -> Baseline:
+def calibrate(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Baseline:
     """Learn what is normal from the reference's hourly panes.
 
     counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), each once.
@@ -76,15 +73,13 @@ def calibrate(
     return Baseline(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
 
 
-def pearson(counts: npt.NDArray[np.int64], shares: Floats) -> Floats:
+def pearson(counts: Ints, shares: Floats) -> Floats:
     """Pearson's X squared of counts against shares, over the last axis; a bin without a share has no part."""
     expected = counts.sum(axis=-1, keepdims=True) * shares
     return np.asarray(np.where(expected > 0, (counts - expected) ** 2 / np.where(expected > 0, expected, 1), 0).sum(-1))
 
 
-def _dispersion(
-    counts: npt.NDArray[np.int64], kinds: tuple[npt.NDArray[np.int64], ...], bins: npt.NDArray[np.int64]
-) -> Floats:
+def _dispersion(counts: Ints, kinds: tuple[Ints, ...], bins: Ints) -> Floats:
     """Phi: how far hours of one kind differ, against what single events would do; by the finest kind with repeats.
 
     Source: McCullagh & Nelder (1989), Generalized Linear Models, 4.5: X squared over its degrees of freedom.
@@ -101,13 +96,13 @@ def _dispersion(
 
 
 def _shrunk(
-    counts: npt.NDArray[np.int64],
-    kind: npt.NDArray[np.int64],
+    counts: Ints,
+    kind: Ints,
     groups: int,
     parents: Floats,
     parents_noise: Floats,
     dispersion: Floats,
-    bins: npt.NDArray[np.int64],
+    bins: Ints,
 ) -> tuple[Floats, Floats]:
     """Shares by kind of hour, drawn to their parents' as far as chance explains the gap; and one over their worth.
 
@@ -129,11 +124,11 @@ def _shrunk(
 
 
 def _between_days(
-    counts: npt.NDArray[np.int64],
-    hours: npt.NDArray[np.int64],
+    counts: Ints,
+    hours: Ints,
     shares: Floats,
     dispersion: Floats,
-    bins: npt.NDArray[np.int64],
+    bins: Ints,
 ) -> Floats:
     """Mean KL of the days from what their hours let expect, nats an event, less what chance alone makes of it."""
     days, place = np.unique(hours // 24, return_inverse=True)
@@ -147,7 +142,7 @@ def _between_days(
     return np.asarray(np.maximum((divergence - chance).mean(axis=0) - 2 * error, 0.0))
 
 
-def _summed(values: npt.NDArray[Any], kind: npt.NDArray[np.int64], groups: int) -> npt.NDArray[Any]:
+def _summed(values: Array, kind: Ints, groups: int) -> Array:
     sums = np.zeros((groups, *values.shape[1:]), dtype=np.int64 if values.dtype == bool else values.dtype)
     np.add.at(sums, kind, values)
     return sums

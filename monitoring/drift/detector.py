@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.bins import FrozenBins
 from monitoring.drift.baseline import Baseline
@@ -25,9 +24,7 @@ from monitoring.statistics.psi import (
     psi_exceeds,
     psi_lower_bound,
 )
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from scoring.arrays import Flags, Floats, Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ class ECusum:
         self.expected = np.zeros(shape)
         self.log_evidence = np.zeros(shape[:2])  # ln M of each half-life
 
-    def step(self, counts: npt.NDArray[np.int64], hour_of_week: int) -> Flags:
+    def step(self, counts: Ints, hour_of_week: int) -> Flags:
         """Take in one closed pane; which features alarm, shape (n_features,). An alarm starts its feature anew.
 
         counts: shape (n_features, n_bins); every pane once, in the order of their times.
@@ -107,7 +104,7 @@ class ECusum:
 class WindowStatistics:
     """What the sliding windows say; every array has shape (n_windows, n_features)."""
 
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     psi: Floats
     psi_corrected: Floats
     psi_decile: Floats  # the classic recipe, for comparison with other tools
@@ -121,7 +118,7 @@ class WindowStatistics:
 
 
 def window_alarms(
-    counts: npt.NDArray[np.int64],
+    counts: Ints,
     expected: Floats,
     calibration: Baseline,
     policy: DetectorPolicy,
@@ -152,8 +149,8 @@ def window_alarms(
 
 def window_statistics(
     bins: FrozenBins,
-    counts: npt.NDArray[np.int64],
-    rows_by_hour: npt.NDArray[np.int64],
+    counts: Ints,
+    rows_by_hour: Ints,
     calibration: Baseline,
     policy: DetectorPolicy,
 ) -> WindowStatistics:
@@ -196,7 +193,7 @@ def window_statistics(
 
 
 def lower_bounds_without(
-    counts: npt.NDArray[np.int64],
+    counts: Ints,
     expected: Floats,
     shares: Floats,
     calibration: Baseline,
@@ -236,14 +233,14 @@ def _reference_counts(expected: Floats, rows: Floats) -> Floats:
     return np.asarray(expected / expected.sum(axis=-1, keepdims=True) * rows[..., None])
 
 
-def _decile_psi(bins: FrozenBins, counts: npt.NDArray[np.int64]) -> Floats:
+def _decile_psi(bins: FrozenBins, counts: Ints) -> Floats:
     current, reference = bins.deciles(counts), bins.deciles(bins.reference_codes)
     some = current.sum(axis=-1, keepdims=True) > 0
     psi = classic_psi(np.where(reference.sum(axis=-1, keepdims=True) > 0, reference, 1), np.where(some, current, 1))
     return np.where(some[..., 0], psi, np.nan)
 
 
-def _ks(bins: FrozenBins, counts: npt.NDArray[np.int64], calibration: Baseline) -> tuple[Floats, Floats]:
+def _ks(bins: FrozenBins, counts: Ints, calibration: Baseline) -> tuple[Floats, Floats]:
     """D and its p-value against the whole reference, missing values left out."""
     statistic = np.full((len(counts), len(bins.features)), np.nan)
     p_value = statistic.copy()

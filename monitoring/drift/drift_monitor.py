@@ -23,13 +23,14 @@ from monitoring.counting.reference_profile import ALERT, SCORE
 from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
 from monitoring.drift.concentration import NO_BURST
 from monitoring.drift.context import AlertContext
-from monitoring.drift.detector import DetectorPolicy, ECusum, Flags, Floats, WindowStatistics, window_statistics
+from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.drift.drift_report import statistics_records
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
 from monitoring.drift.few_cards import bounds_without, explained_by, few_cards_finding
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftAlert, DriftEvidence, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
+from scoring.arrays import Flags, Floats
 
 WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
 HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")

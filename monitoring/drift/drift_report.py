@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.counting.bins import Ints
 from monitoring.counting.reference_profile import SCORE
 from monitoring.drift.detector import DetectorPolicy, WindowStatistics, window_statistics
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftStatistics
+from scoring.arrays import Ints
 
 ERROR = 0.05  # chance that any feature of any period is said to have moved when none has
 

@@ -9,10 +9,9 @@ from monitoring.counting.bins import FrozenBins
 from monitoring.counting.reference_profile import ALERT
 from monitoring.counting.windows import WINDOWS
 from monitoring.drift.detector import WindowStatistics
+from scoring.arrays import Flags, Floats, Ints
 
 SUSTAINED_WINDOWS = [next(i for i, w in enumerate(WINDOWS) if w.name == name) for name in ("24 h", "7 d")]
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +63,11 @@ class FeatureEvidence:
 def collect_evidence(
     bins: FrozenBins,
     statistics: WindowStatistics,
-    counts: npt.NDArray[np.int64],
+    counts: Ints,
     expected: Floats,
     tolerances: Floats,
     importance: Floats,
-    alarmed: npt.NDArray[np.bool_],
+    alarmed: Flags,
     window: str | None = None,
 ) -> list[FeatureEvidence]:
     """Evidence of every feature with rows, in one window or, where that is None, each feature's loudest.

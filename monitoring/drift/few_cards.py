@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from monitoring.alerting.incidents import FewCards
-from monitoring.counting.bins import Ints
 from monitoring.counting.windows import WINDOWS
 from monitoring.drift.concentration import Burst
-from monitoring.drift.detector import DetectorPolicy, Flags, Floats, WindowStatistics, lower_bounds_without
+from monitoring.drift.detector import DetectorPolicy, WindowStatistics, lower_bounds_without
 from monitoring.drift.reference import DriftReference
+from scoring.arrays import Flags, Floats, Ints
 
 MIN_EXPLAINED_SHARE = 0.005  # of a window's rows; fewer move no statistic beyond its tolerance
 

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.bins import FrozenBins
 from monitoring.counting.counted_features import counted_bins
 from monitoring.drift.baseline import HOURS_OF_WEEK, Baseline
 from schemas.errors import ModelIncompatibleError
 from schemas.json_codec import decode
+from scoring.arrays import Floats
 from scoring.bundle.manifest import BASELINE_FILE, BaselineRecord, read_manifest
 
-Floats = npt.NDArray[np.float64]
 REMEDY = "train the model again with `tamiz train`"
 
 

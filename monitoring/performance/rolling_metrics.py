@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from river import metrics
 from river.utils import Rolling
 from scipy.stats import chi2, norm
+
+from scoring.arrays import Floats
 
 DAYS = 35  # of transactions, told day by day
 
@@ -89,7 +90,7 @@ class RollingPerformance:
         )
 
 
-def claimed_roc_auc(scores: npt.NDArray[np.float64]) -> float | None:
+def claimed_roc_auc(scores: Floats) -> float | None:
     """ROC AUC that scores promise: expected pairs in order over expected pairs, were each score true; ties count half.
 
     scores: shape (n,), probabilities. None where they promise only one class.

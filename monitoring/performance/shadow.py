@@ -2,7 +2,6 @@
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.monitored_model import MonitoredModel
 from scoring.decision import OUTCOMES, outcome_codes
@@ -10,8 +9,6 @@ from scoring.features import featurize
 from scoring.input.cleaning import Cleaned
 
 CELLS = 20  # of the scores' histograms, equal, over [0, 1]
-
-Scores = npt.NDArray[np.float64]
 
 
 class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):

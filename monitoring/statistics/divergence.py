@@ -5,10 +5,11 @@ Counts over the last axis, bins and smoothing as for PSI: a bin empty on both si
 
 import numpy as np
 
-from monitoring.statistics.psi import Counts, Floats, occupied_bins, smoothed_shares
+from monitoring.statistics.psi import occupied_bins, smoothed_shares
+from scoring.arrays import Array, Floats
 
 
-def kullback_leibler(reference: Counts, current: Counts, *, pseudo_count: float = 0.5) -> Floats:
+def kullback_leibler(reference: Array, current: Array, *, pseudo_count: float = 0.5) -> Floats:
     """KL(reference || current): nats lost per event by taking the current distribution for the reference.
 
     reference, current: shape (..., n_bins), counts. Returns shape (...), not symmetric, zero when equal.
@@ -23,7 +24,7 @@ def kullback_leibler(reference: Counts, current: Counts, *, pseudo_count: float 
     return _relative_entropy(r, c)
 
 
-def jensen_shannon(reference: Counts, current: Counts, *, pseudo_count: float = 0.5) -> Floats:
+def jensen_shannon(reference: Array, current: Array, *, pseudo_count: float = 0.5) -> Floats:
     """Mean KL of the two to their midpoint: symmetric, from 0 to ln 2; a divergence, its root is the distance.
 
     reference, current: shape (..., n_bins), counts. Returns shape (...).

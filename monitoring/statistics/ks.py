@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import kolmogorov
 
-from monitoring.statistics.psi import Counts, Floats
+from scoring.arrays import Array, Floats
 
 
-def ks_statistic(reference: Counts, current: Counts) -> Floats:
+def ks_statistic(reference: Array, current: Array) -> Floats:
     """Two-sample D, in [0, 1], shape (...).
 
     reference, current: shape (..., n_codes), counts over codes in the values' order, about 250 of them for the exact D

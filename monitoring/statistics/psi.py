@@ -8,21 +8,18 @@ Source: Yurdakul (2018), Statistical Properties of the Population Stability Inde
 PSI ~ (1/n + 1/m) chi2(B - 1), times the dispersion when events come in clusters.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 from scipy.stats import ncx2
 
-Counts = npt.NDArray[Any]  # whole numbers, or expected ones
-Floats = npt.NDArray[np.float64]
+from scoring.arrays import Array, Flags, Floats, Ints
 
 EMPTY_SHARE = 1e-4  # what the classic recipe takes for an empty bin's share
 MIN_EFFECTIVE_ROWS = 300  # below it "PSI > 0.2" rings 44 % of the time with nothing wrong, so PSI gets no label
 
 
-def occupied_bins(reference: Counts, current: Counts) -> npt.NDArray[np.bool_]:
+def occupied_bins(reference: Array, current: Array) -> Flags:
     """Which bins hold anything on either side; shape as the two broadcast together.
 
     Raises ValueError when the two differ in their number of bins or one of them holds nothing.
@@ -35,7 +32,7 @@ def occupied_bins(reference: Counts, current: Counts) -> npt.NDArray[np.bool_]:
     return (reference > 0) | (current > 0)
 
 
-def smoothed_shares(counts: Counts, occupied: npt.NDArray[np.bool_], pseudo_count: float = 0.5) -> Floats:
+def smoothed_shares(counts: Array, occupied: Flags, pseudo_count: float = 0.5) -> Floats:
     """(count + 1/2) / (n + B/2) over the occupied bins, zero elsewhere; sums to one over the last axis.
 
     Source: Krichevsky & Trofimov (1981), The Performance of Universal Encoding.
@@ -47,7 +44,7 @@ def smoothed_shares(counts: Counts, occupied: npt.NDArray[np.bool_], pseudo_coun
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
-def population_stability_index(reference: Counts, current: Counts, *, pseudo_count: float = 0.5) -> Floats:
+def population_stability_index(reference: Array, current: Array, *, pseudo_count: float = 0.5) -> Floats:
     """How far two binned distributions lie apart: 0 when equal, symmetric, in nats.
 
     reference, current: shape (..., n_bins), counts over the *reference's* bins, the outermost open; missing is a bin.
@@ -63,7 +60,7 @@ def population_stability_index(reference: Counts, current: Counts, *, pseudo_cou
     return np.asarray(((c - r) * _log_ratio(c, r)).sum(axis=-1))
 
 
-def classic_psi(reference: Counts, current: Counts) -> Floats:
+def classic_psi(reference: Array, current: Array) -> Floats:
     """PSI as most tools compute it: raw shares, an empty bin's share put at 1e-4 and nothing normalised again.
 
     Shapes and errors as for `population_stability_index`. Reported beside it, on deciles, for comparison with others.
@@ -77,7 +74,7 @@ def classic_psi(reference: Counts, current: Counts) -> Floats:
     return np.asarray(((c - r) * _log_ratio(c, r)).sum(axis=-1))
 
 
-def bias_corrected_psi(reference: Counts, current: Counts, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
+def bias_corrected_psi(reference: Array, current: Array, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
     """PSI less its mean under no drift, dispersion (B - 1)(1/n + 1/m); about zero, also below, when nothing moved.
 
     Shapes and errors as for `population_stability_index`; dispersion: 1 or more, one number or shape (...).
@@ -86,12 +83,12 @@ def bias_corrected_psi(reference: Counts, current: Counts, *, dispersion: npt.Ar
     return np.asarray(population_stability_index(reference, current) - degrees / rows)
 
 
-def degrees_of_freedom(reference: Counts, current: Counts) -> npt.NDArray[np.int64]:
+def degrees_of_freedom(reference: Array, current: Array) -> Ints:
     """B - 1 with B the bins occupied on either side, shape (...)."""
     return np.asarray(occupied_bins(reference, current).sum(axis=-1) - 1)
 
 
-def effective_rows(reference: Counts, current: Counts, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
+def effective_rows(reference: Array, current: Array, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
     """1 / ((1/n + 1/m) dispersion), shape (...): PSI times this is chi-squared under no drift."""
     n, m = (np.asarray(x).sum(axis=-1, dtype=np.float64) for x in (reference, current))
     return np.asarray(1 / ((1 / n + 1 / m) * np.asarray(dispersion, dtype=np.float64)))
@@ -99,7 +96,7 @@ def effective_rows(reference: Counts, current: Counts, *, dispersion: npt.ArrayL
 
 def psi_exceeds(
     psi: npt.ArrayLike, degrees: npt.ArrayLike, rows: npt.ArrayLike, alpha: float, tolerance: npt.ArrayLike
-) -> npt.NDArray[np.bool_]:
+) -> Flags:
     """Whether the lower confidence bound of PSI is above `tolerance`, with error `alpha`; the arguments broadcast.
 
     degrees: B - 1; rows: as `effective_rows` gives them.

@@ -8,29 +8,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset, Field, MappingEntry
 from schemas.records import Rejection
 from schemas.time_units import DAY_MS, HOUR_MS
+from scoring.arrays import Array, Columns, Flags, Floats, Ints
 from scoring.input import value_parsing
 from scoring.input.decoding import decode_payloads
 from scoring.input.record_times import RecordTimes, from_the_future
 from scoring.input.time_parsing import times
 from scoring.input.value_parsing import Fault, Faults
 
-Columns = Mapping[str, npt.NDArray[Any]]
-
 
 class Cleaned(NamedTuple):
     """A batch, cleaned. All arrays but the rejections have one element an accepted row."""
 
     n: int  # rows that came in
-    rows: npt.NDArray[np.int64]  # shape (m,): places of the accepted rows, ascending
+    rows: Ints  # shape (m,): places of the accepted rows, ascending
     columns: Columns  # number, boolean: float64, NaN missing; category: object, None missing
-    event_time_ms: npt.NDArray[np.int64]
+    event_time_ms: Ints
     transaction_ids: list[str | None]
-    labels: npt.NDArray[np.float64] | None  # NaN unknown; None when no row brought one
+    labels: Floats | None  # NaN unknown; None when no row brought one
     rejections: list[Rejection]  # by row, at most one a row
 
 
@@ -66,7 +64,7 @@ def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> Cle
 def _clean(
     dataset: Dataset,
     raw: Mapping[str, Sequence[Any]],
-    rows: npt.NDArray[np.int64],
+    rows: Ints,
     n: int,
     rejections: list[Rejection],
     record_times: RecordTimes | None = None,
@@ -81,7 +79,7 @@ def _clean(
     event_time_ms = _event_times(dataset, raw, note)
     if record_times is not None:
         note(dataset.event_time.date, from_the_future(event_time_ms, raw[dataset.event_time.date], record_times))
-    columns: dict[str, npt.NDArray[Any]] = {}
+    columns: dict[str, Array] = {}
     for field in dataset.fields:
         _parse_field(dataset, field, raw[field.name], columns, note)
     ids = _transaction_ids(dataset, raw, len(rows), note)
@@ -118,7 +116,7 @@ def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) ->
     note(dataset.key, found)
 
 
-def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> npt.NDArray[np.int64]:
+def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Ints:
     time, missing = dataset.event_time, frozenset(dataset.missing)
     found, faults = times(raw[time.date], time.formats, missing)
     note(time.date, faults)
@@ -135,9 +133,7 @@ def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) 
     return np.where(usable, event_time_ms + np.where(usable, hours, 0).astype(np.int64) * HOUR_MS, event_time_ms)
 
 
-def _parse_field(
-    dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, npt.NDArray[Any]], note: Any
-) -> None:
+def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, Array], note: Any) -> None:
     everywhere = frozenset(dataset.missing)
     if field.kind != "mapping":
         columns[field.name], faults = _parse(field, values, everywhere)
@@ -157,16 +153,14 @@ def _parse_field(
         note(f"{field.name}.{entry.key}", faults)
 
 
-def _parse(
-    field: Field | MappingEntry, values: Sequence[Any], everywhere: frozenset[str]
-) -> tuple[npt.NDArray[Any], Faults]:
+def _parse(field: Field | MappingEntry, values: Sequence[Any], everywhere: frozenset[str]) -> tuple[Array, Faults]:
     missing = everywhere | frozenset(field.missing)
     if field.kind == "number":
         return value_parsing.numbers(values, missing, field.min, field.max)
     return (value_parsing.booleans if field.kind == "boolean" else value_parsing.categories)(values, missing)
 
 
-def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def is_missing(column: Array) -> Flags:
     """Where a cleaned column, shape (n,), has no value."""
     if column.dtype == object:
         return np.fromiter((v is None for v in column), dtype=bool, count=len(column))
@@ -192,7 +186,7 @@ def _transaction_ids(dataset: Dataset, raw: Mapping[str, Sequence[Any]], n: int,
     return ids
 
 
-def _labels(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> npt.NDArray[np.float64] | None:
+def _labels(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Floats | None:
     if dataset.label is None or all(value is None for value in raw[dataset.label]):
         return None
     labels, faults = value_parsing.booleans(raw[dataset.label], frozenset(dataset.missing))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.time_units import MINUTE_MS
+from scoring.arrays import Ints
 from scoring.input.value_parsing import Fault, Faults
 
 NO_TIMESTAMP = -1  # Kafka's own, of a record that has none
@@ -22,11 +22,11 @@ MIN_RECORD_TIME_MS = 1_293_840_000_000  # 2011-01-01
 class RecordTimes(NamedTuple):
     """When the records of a batch were written."""
 
-    ms: Sequence[int] | npt.NDArray[np.int64]  # of each record; NO_TIMESTAMP where it has none
+    ms: Sequence[int] | Ints  # of each record; NO_TIMESTAMP where it has none
     max_ahead_ms: int  # an event time further ahead of its record's is refused
 
 
-def from_the_future(event_times_ms: npt.NDArray[np.int64], raw: Sequence[Any], records: RecordTimes) -> Faults:
+def from_the_future(event_times_ms: Ints, raw: Sequence[Any], records: RecordTimes) -> Faults:
     """Which event times lie too far ahead of their record's own.
 
     event_times_ms, raw, records.ms: one element a row. A record time before `MIN_RECORD_TIME_MS` refutes nothing;

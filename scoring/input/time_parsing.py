@@ -5,16 +5,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from scoring.arrays import Flags, Ints
 from scoring.input.value_parsing import CACHE_SIZE, MAX_TEXT_LENGTH, Fault, Faults, Raw, distinct_texts
 
 
 class Times(NamedTuple):
     """Event times before the hour is added."""
 
-    day_ms: npt.NDArray[np.int64]  # shape (n,): midnight UTC, or the instant itself where `complete`
-    complete: npt.NDArray[np.bool_]  # shape (n,): the text had a time of day, so no hour is wanted
+    day_ms: Ints  # shape (n,): midnight UTC, or the instant itself where `complete`
+    complete: Flags  # shape (n,): the text had a time of day, so no hour is wanted
 
 
 def times(values: Raw, formats: tuple[str, ...], missing: frozenset[str]) -> tuple[Times, Faults]:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
+
+from scoring.arrays import Floats, Objects
 
 MAX_TEXT_LENGTH = 200
 MAX_MAPPING_LENGTH = 1_000
@@ -31,8 +32,6 @@ _MAPPING = re.compile(rf"\{{\s*+(?:{_UNCAPTURED}(?:\s*+[;,]\s*+{_UNCAPTURED})*+)
 _TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
 Raw = Sequence[Any]
-Floats = npt.NDArray[np.float64]
-Objects = npt.NDArray[np.object_]
 
 
 class Fault(NamedTuple):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.pane_codec import panes_of
 from monitoring.counting.panes import Pane
@@ -17,6 +16,7 @@ from monitoring.drift.detector import DetectorPolicy
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftReport, DriftStatistics, DriftWindow, PaneCounts, PaneSnapshot
 from schemas.time_units import HOUR_MS
+from scoring.arrays import Ints
 from stream_app.dashboard.messages import FeatureSnapshot, HeatMap, HeatRow, Histogram
 
 HOURS = 14 * 24
@@ -139,9 +139,7 @@ class PsiHeatmap:
             ),
         )
 
-    def _summed(
-        self, reference: DriftReference, report: DriftReport, from_ms: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _summed(self, reference: DriftReference, report: DriftReport, from_ms: int) -> tuple[Ints, Ints]:
         """Counts by code, shape (n_codes,), and rows by hour of week, shape (168,), from `from_ms` up to the report."""
         counts = np.zeros(reference.bins.n_codes, dtype=np.int64)
         by_hour = np.zeros(HOURS_OF_WEEK, dtype=np.int64)

@@ -9,9 +9,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from monitoring.counting.bins import Codes
 from monitoring.counting.counted_features import encode_dead_letters, encode_scored
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NEVER
@@ -19,6 +17,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.records import Decision, Rejection
 from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
+from scoring.arrays import Indices, Ints
 from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.admission import unfit_records
 from scoring.input.cleaning import Cleaned, clean_payloads
@@ -59,8 +58,8 @@ class OutgoingRecord(NamedTuple):
 class CountedCodes(NamedTuple):
     """A batch as drift is counted, a row a record."""
 
-    codes: Codes  # shape (n, n_features of the model's layout)
-    event_times_ms: npt.NDArray[np.int64]  # shape (n,); NEVER for a dead letter
+    codes: Indices  # shape (n, n_features of the model's layout)
+    event_times_ms: Ints  # shape (n,); NEVER for a dead letter
 
 
 class HandlerResult(NamedTuple):
@@ -257,7 +256,7 @@ def _trace_headers(incoming: Headers, cuts: Counter[str]) -> list[tuple[str, byt
     return list(kept.items())
 
 
-def _rfc3339(times_ms: npt.NDArray[np.int64]) -> list[bytes]:
+def _rfc3339(times_ms: Ints) -> list[bytes]:
     written: list[bytes] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S").tolist()
     return written
 

@@ -4,19 +4,16 @@ Some kinds change the *world* (what people buy, who attacks, what fraud looks li
 follows from them move along. Others change only what is *seen* of it (a broken pipeline): the truth stays as it was.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
-
-Array = npt.NDArray[Any]
-Columns = Mapping[str, Array]
+from scoring.arrays import Array, Columns
 
 NEW_CATEGORY = "Gasolinera"
 ATTACKED_CARDS = 5

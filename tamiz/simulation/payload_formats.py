@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
-from tamiz.simulation.drift_injection import Array, Columns
+from scoring.arrays import Array, Columns
 from tamiz.simulation.invalid_payloads import break_some
 from tamiz.simulation.simulator import Simulated, Traffic, streams
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
-from tamiz.simulation.drift_injection import MIN_MONTO, Array, Columns, InjectedDrift, drifted
+from scoring.arrays import Array, Columns, Flags, Floats, Ints
+from tamiz.simulation.drift_injection import MIN_MONTO, InjectedDrift, drifted
 
 JANUARY_2_MS = 1_577_923_200_000  # 2020-01-02T00:00Z: the real file runs from the 2nd to the 30th of January
 SPELLINGS = ("original", "plain", "json", "mixed")
@@ -93,9 +93,9 @@ class Simulated:
     """
 
     columns: Columns
-    event_time_ms: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.bool_]
-    probability: npt.NDArray[np.float64]
+    event_time_ms: Ints
+    labels: Flags
+    probability: Floats
 
 
 def simulate(traffic: Traffic) -> Simulated:
@@ -162,7 +162,7 @@ def _transactions(traffic: Traffic, holders: Columns, seed: np.random.SeedSequen
     }
 
 
-def _who(n: int, weight: Array, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _who(n: int, weight: Array, rng: np.random.Generator) -> Ints:
     # Everybody once, the rest by exponential weights: transactions per card holder are geometric, as in the real file.
     everybody = rng.permutation(len(weight))[:n]
     more = rng.choice(len(weight), n - len(everybody), p=weight / weight.sum())
@@ -181,7 +181,7 @@ def _with_derived_amounts(columns: Columns) -> Columns:
     return {**columns, "dcto": dcto, "cashback": np.round((monto - dcto) * rate, 7)}
 
 
-def fraud_probability(columns: Columns) -> npt.NDArray[np.float64]:
+def fraud_probability(columns: Columns) -> Floats:
     """The planted signal: a logistic model with one interaction, 3 % fraud over the undrifted rules.
 
     `concept` in [0, 1] turns it and leaves those 3 %: at ½ every coefficient is 0, at 1 each has the opposite sign.
@@ -201,7 +201,7 @@ def fraud_probability(columns: Columns) -> npt.NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-turned)), dtype=np.float64)
 
 
-def attainable_auc(probability: npt.NDArray[np.float64]) -> float:
+def attainable_auc(probability: Floats) -> float:
     """The ROC AUC that nobody can beat in expectation: that of the true probability itself.
 
     probability: shape (n,), in [0, 1]; every row counts p as fraud and 1 - p as none.

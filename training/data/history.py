@@ -2,16 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
+from scoring.arrays import Array, Columns, Floats, Indices, Ints
 from scoring.input.cleaning import Cleaned, clean_columns
 from training.data.file_reader import RawColumns, read_chunks, require_columns
 
@@ -27,13 +26,13 @@ class History(NamedTuple):
     rows: int  # that came in
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int  # or labelled too lately for the label to be final
-    columns: Mapping[str, npt.NDArray[Any]]  # cleaned, each of shape (n,)
-    event_time_ms: npt.NDArray[np.int64]  # (n,)
-    fraud: npt.NDArray[np.float64]  # (n,), 0 or 1
+    columns: Columns  # cleaned, each of shape (n,)
+    event_time_ms: Ints  # (n,)
+    fraud: Floats  # (n,), 0 or 1
     from_ms: int | None = None  # event times that a topic was asked for, the first included, the last not
     until_ms: int | None = None
 
-    def columns_at(self, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
+    def columns_at(self, rows: Indices) -> dict[str, Array]:
         """The columns of these rows only."""
         return {name: values[rows] for name, values in self.columns.items()}
 

@@ -4,25 +4,23 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
+from scoring.arrays import Floats, Indices, Ints
 from training.data.holdout import TEST_SHARE, VALIDATION_SHARE
-
-Rows = npt.NDArray[np.intp]
 
 
 class Split(NamedTuple):
     """Row indices of each part, each in order of event time; every row is in one, or in the gap before the next."""
 
-    train: Rows
-    validation: Rows
-    test: Rows
+    train: Indices
+    validation: Indices
+    test: Indices
 
 
 def split_by_time(
-    event_time_ms: npt.NDArray[np.int64],
+    event_time_ms: Ints,
     *,
     validation_share: float = VALIDATION_SHARE,
     test_share: float = TEST_SHARE,
@@ -65,7 +63,7 @@ def split_by_time(
 
 
 def expanding_folds(
-    event_time_ms: npt.NDArray[np.int64],
+    event_time_ms: Ints,
     folds: int,
     *,
     validation_share: float = VALIDATION_SHARE,
@@ -93,7 +91,7 @@ def expanding_folds(
     return found
 
 
-def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:
+def _start_of_instant(times: Ints, place: int) -> int:
     """The nearest place at or around `place` where a new instant begins."""
     if place >= len(times):
         return len(times)
@@ -102,7 +100,7 @@ def _start_of_instant(times: npt.NDArray[np.int64], place: int) -> int:
     return before if place - before <= after - place else after
 
 
-def require_both_classes(split: Split, fraud: npt.NDArray[np.float64]) -> None:
+def require_both_classes(split: Split, fraud: Floats) -> None:
     """Raise TrainingError when a part holds only fraud or only legitimate rows.
 
     fraud: shape (n,), 0 or 1, indexed by the split's rows.

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.records import Label, Rejection
 from schemas.transaction_ids import RecordPlace, transaction_id
+from scoring.arrays import Floats, Indices
 from scoring.input.admission import unfit_records
 from scoring.input.cleaning import Cleaned, clean_payloads
 from scoring.input.record_times import RecordTimes
@@ -164,7 +164,7 @@ class StreamedHistory:
         return found._replace(from_ms=self._asked[0], until_ms=self._asked[1])
 
 
-def _rows(cleaned: Cleaned, rows: npt.NDArray[np.intp]) -> Cleaned:
+def _rows(cleaned: Cleaned, rows: Indices) -> Cleaned:
     return cleaned._replace(
         rows=cleaned.rows[rows],
         columns={name: values[rows] for name, values in cleaned.columns.items()},
@@ -173,7 +173,7 @@ def _rows(cleaned: Cleaned, rows: npt.NDArray[np.intp]) -> Cleaned:
     )
 
 
-def _labels(cleaned: Cleaned) -> npt.NDArray[np.float64]:
+def _labels(cleaned: Cleaned) -> Floats:
     return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
 
 

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import chi2, ncx2, norm, pearsonr
+
+from scoring.arrays import Floats, Ints
 
 CONFIDENCE = 0.95
 MIN_EXPECTED_COUNT = 5  # per cell, Cochran's rule: below it the chi-squared approximation is poor
 N_RANDOM_TABLES = 10_000  # of the permutation test that replaces the approximation
 MIN_RELATIVE_RANGE = 1e-12  # a column whose range is a smaller share of its largest value counts as constant
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 
 class Strength(NamedTuple):
@@ -53,7 +51,7 @@ def correlation(a: Floats, b: Floats) -> Strength | None:
     return Strength(round(r, 12), float(low), float(high), float(found.pvalue))
 
 
-def cramers_v(table: Counts) -> Strength | None:
+def cramers_v(table: Ints) -> Strength | None:
     """Bias-corrected Cramér's V of a contingency table: 0 for independence, 1 when one column determines the other.
 
     table: counts, shape (r, c). The interval inverts the noncentral chi-squared distribution; its lower bound is 0
@@ -78,7 +76,7 @@ def cramers_v(table: Counts) -> Strength | None:
     return Strength(min(float(value), 1.0), min(float(low), 1.0), min(float(high), 1.0), independence_p_value(table))
 
 
-def independence_p_value(table: Counts, seed: int = 0) -> float:
+def independence_p_value(table: Ints, seed: int = 0) -> float:
     """The p-value of Pearson's chi-squared test of independence.
 
     table: counts, shape (r, c), every row and column sum positive. When a cell's expected count is below
@@ -121,11 +119,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _expected(table: Counts) -> Floats:
+def _expected(table: Ints) -> Floats:
     return np.asarray(np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum(), dtype=np.float64)
 
 
-def _chi_squared(table: Counts) -> float:
+def _chi_squared(table: Ints) -> float:
     expected = _expected(table)
     return float(((table - expected) ** 2 / expected).sum())
 

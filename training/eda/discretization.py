@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Kind
+from scoring.arrays import Array, Floats, Ints
 from scoring.features import MISSING, OTHER
 from scoring.input.cleaning import is_missing
 
@@ -16,7 +16,6 @@ MAX_DISTINCT_VALUES = 10  # a number with at most so many distinct values has on
 ZERO_SHARE_RANGE = (0.05, 0.95)  # a number whose share of zeros lies in this range is cut into "zero" and "not zero"
 
 Cut = Literal["category", "boolean", "zero or not", "value", "quarter"]
-Ints = npt.NDArray[np.int64]
 
 
 class Levels(NamedTuple):
@@ -27,7 +26,7 @@ class Levels(NamedTuple):
     codes: Ints  # shape (n,), indices into `names`
 
 
-def discretize(column: npt.NDArray[Any], kind: Kind) -> Levels:
+def discretize(column: Array, kind: Kind) -> Levels:
     """Cut a cleaned column into levels.
 
     column: shape (n,), n at least 1. kind: as the data set declares it.
@@ -48,7 +47,7 @@ def discretize(column: npt.NDArray[Any], kind: Kind) -> Levels:
     return _without_empty_levels(cut, [*names, MISSING], all_codes)
 
 
-def _category_levels(known: npt.NDArray[Any]) -> tuple[Cut, list[str], Ints]:
+def _category_levels(known: Array) -> tuple[Cut, list[str], Ints]:
     found, codes = np.unique(known.astype(str), return_inverse=True)
     order = np.argsort(-np.bincount(codes, minlength=len(found)), kind="stable")
     place = np.empty(len(found), dtype=np.int64)
@@ -59,7 +58,7 @@ def _category_levels(known: npt.NDArray[Any]) -> tuple[Cut, list[str], Ints]:
     return "category", names, place[codes]
 
 
-def _number_levels(known: npt.NDArray[np.float64]) -> tuple[Cut, list[str], Ints]:
+def _number_levels(known: Floats) -> tuple[Cut, list[str], Ints]:
     values, codes = np.unique(known, return_inverse=True)
     if len(values) <= MAX_DISTINCT_VALUES:
         return "value", [format_number(v) for v in values.tolist()], codes

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
+from scoring.arrays import Columns, Floats, Ints
 from scoring.input.cleaning import is_missing
 from training.data.history import History
 from training.eda.association import Strength, correlation, cramers_v, holm, independence_p_value
@@ -22,8 +22,6 @@ from training.model.operating_points import wilson
 ALPHA = 0.05  # significance level of adjusted p-values
 MIN_STRENGTH = 0.1  # a significant association weaker than this gets no sentence of its own
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Measure = Literal["Pearson's r", "Cramér's V"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
@@ -138,7 +136,7 @@ def _cramers_v_of_codes(a: Ints, b: Ints) -> Strength | None:
 
 
 def _associations(
-    columns: Mapping[str, npt.NDArray[Any]], strength: Callable[[Any, Any], Strength | None], measure: Measure
+    columns: Columns, strength: Callable[[Any, Any], Strength | None], measure: Measure
 ) -> list[Association]:
     """Every pair for which the measure is defined, strongest first."""
     strengths = [

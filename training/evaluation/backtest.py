@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from monitoring.counting.bins import bins_of_profile
 from monitoring.counting.monitored_model import MonitoredModel
@@ -19,6 +18,7 @@ from monitoring.counting.reference_profile import SCORE
 from schemas.dataset.declaration import Dataset
 from schemas.errors import ConfigError, TrainingError
 from schemas.time_units import DAY_MS
+from scoring.arrays import Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
@@ -27,7 +27,6 @@ from training.data.history import History, read_columns, sha256_of
 from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
-from training.evaluation.metrics import Floats
 from training.model.operating_points import NEVER, wilson
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
@@ -105,15 +104,15 @@ class BacktestWindow(NamedTuple):
     """Whole UTC days, by their edges, and the rows that lie in each."""
 
     edges_ms: tuple[int, ...]  # n_days + 1
-    rows: tuple[npt.NDArray[np.intp], ...]  # one array a day, in order of event time
+    rows: tuple[Indices, ...]  # one array a day, in order of event time
 
     @property
-    def all_rows(self) -> npt.NDArray[np.intp]:
+    def all_rows(self) -> Indices:
         """The rows of every day, in order of event time."""
         return np.concatenate(self.rows)
 
 
-def last_days(event_time_ms: npt.NDArray[np.int64], days: int = BACKTEST_DAYS) -> BacktestWindow:
+def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
     """The last whole UTC days; the last one is that of the last event.
 
     event_time_ms: shape (n,), in any order.

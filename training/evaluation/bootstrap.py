@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
-from training.evaluation.metrics import METRICS, CostMatrix, Floats, Ranked, Tally, measure, rank
+from training.evaluation.metrics import METRICS, CostMatrix, Ranked, Tally, measure, rank
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

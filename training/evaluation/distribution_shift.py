@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import chi2
 
 from monitoring.counting.bins import FeatureBins
 from monitoring.statistics.ks import ks_statistic
 from monitoring.statistics.psi import degrees_of_freedom, effective_rows, population_stability_index
-
-Counts = npt.NDArray[np.int64]
+from scoring.arrays import Ints
 
 
 class DistributionShift(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +22,7 @@ class DistributionShift(msgspec.Struct, frozen=True, kw_only=True):
     ks: float  # largest distance of the cumulative shares at the bins' edges: a lower bound of the exact KS
 
 
-def shift(feature: FeatureBins, current: Counts) -> DistributionShift:
+def shift(feature: FeatureBins, current: Ints) -> DistributionShift:
     """PSI and KS of current rows against a feature's reference.
 
     current: row counts by code, shape (n_codes,), MISSING last; at least one row.

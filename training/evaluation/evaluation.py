@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
 from training.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bounds, replicate
-from training.evaluation.metrics import METRICS, CostMatrix, Floats, Ranked, f_beta, losses, measure, rank
+from training.evaluation.metrics import METRICS, CostMatrix, Ranked, f_beta, losses, measure, rank
 
 MIN_PER_CLASS = 20  # below, a bootstrap of the rarer class repeats the same few rows, and its interval is fiction
 THRESHOLDS = (*(round(0.40 + 0.05 * i, 2) for i in range(12)), 0.97)

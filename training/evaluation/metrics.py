@@ -12,9 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from scoring.arrays import Floats, Indices
 from scoring.decision import OperatingPoints
-
-Floats = npt.NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
 
@@ -38,10 +37,10 @@ class CostMatrix(msgspec.Struct, frozen=True, kw_only=True):
 class Ranked:
     """Labelled rows sorted by score, highest first. Made by `rank`; every array has shape (n,) but `ends`."""
 
-    order: npt.NDArray[np.intp]  # rank -> row
+    order: Indices  # rank -> row
     scores: Floats
     fraud: Floats  # 0 or 1
-    ends: npt.NDArray[np.intp]  # the last rank of every group of equal scores, shape (n_groups,)
+    ends: Indices  # the last rank of every group of equal scores, shape (n_groups,)
     points: OperatingPoints | None
     cost: Floats | None  # what each row costs under `points`
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from monitoring.counting.bins import bins_of_profile
 from monitoring.counting.monitored_model import MonitoredModel
+from scoring.arrays import Floats
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize
 from training.data.history import History
@@ -14,7 +15,7 @@ from training.evaluation.backtest import BacktestWindow
 from training.evaluation.bootstrap import Interval, paired_difference
 from training.evaluation.distribution_shift import DistributionShift, shift
 from training.evaluation.evaluation import MIN_PER_CLASS
-from training.evaluation.metrics import Floats, measure, rank
+from training.evaluation.metrics import measure, rank
 
 COMPARED_METRICS = ("roc_auc", "average_precision", "brier")
 

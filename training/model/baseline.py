@@ -1,36 +1,29 @@
 """What is normal, learnt from the history of a model: the reference that its live traffic is held against."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import xgboost as xgb
 
-from monitoring.counting.bins import NOT_COUNTED, Codes, FrozenBins
+from monitoring.counting.bins import NOT_COUNTED, FrozenBins
 from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_scored
 from monitoring.counting.reference_profile import ALERT, SCORE
 from monitoring.drift.baseline import calibrate
 from monitoring.drift.reference import DriftReference
 from schemas.time_units import HOUR_MS
+from scoring.arrays import Columns, Flags, Floats, Indices, Ints, Matrix
 from scoring.bundle.manifest import Manifest
 from scoring.decision import outcome_codes
 
 HOURS_AT_ONCE = 200  # a histogram of fine codes an hour is large
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Matrix = npt.NDArray[np.float32]
-
 
 def fit_baseline(
     manifest: Manifest,
     booster: xgb.Booster,
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Columns,
     matrix: Matrix,
     scores: Floats,
     event_times_ms: Ints,
-    held_out: npt.NDArray[np.bool_],
+    held_out: Flags,
     rejected: int,
 ) -> DriftReference:
     """Learn from rows in the order of their time.
@@ -55,7 +48,7 @@ def fit_baseline(
     )
 
 
-def _hourly(bins: FrozenBins, codes: Codes, groups: Codes, n_hours: int) -> Ints:
+def _hourly(bins: FrozenBins, codes: Indices, groups: Indices, n_hours: int) -> Ints:
     found = np.zeros((n_hours, len(bins.names), bins.n_bins), dtype=np.int64)
     for start in range(0, n_hours, HOURS_AT_ONCE):
         stop = min(n_hours, start + HOURS_AT_ONCE)
@@ -70,7 +63,7 @@ def _importance(booster: xgb.Booster, bins: FrozenBins) -> Floats:
     return np.array([gain.get(name, 0.0) / total for name in bins.names])
 
 
-def _correlation(manifest: Manifest, bins: FrozenBins, matrix: Matrix, scores: Floats, outcomes: Codes) -> Floats:
+def _correlation(manifest: Manifest, bins: FrozenBins, matrix: Matrix, scores: Floats, outcomes: Indices) -> Floats:
     """Pearson's, of numbers, score and alert; a category's codes have no order, and a constant has no correlation."""
     columns = np.full((len(bins.names), len(matrix)), np.nan)
     for j, f in enumerate(manifest.features):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import xgboost as xgb
 
 from monitoring.counting.monitored_model import MonitoredModel
+from scoring.arrays import Floats, Matrix
 from scoring.bundle.bundle_trial import remember
 from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
-from scoring.model import Matrix, feature_types
+from scoring.model import feature_types
 from training.model.resampling import Resampling, resample
 
 GOLDEN_ROWS = 32
@@ -41,7 +41,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Rows to learn from: matrix float32 (n, n_features), fraud float64 (n,) of 0 and 1."""
 
     matrix: Matrix
-    fraud: npt.NDArray[np.float64]
+    fraud: Floats
 
 
 def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], config: FitConfig) -> xgb.Booster:
@@ -51,7 +51,7 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
     """
     names, types = [f.name for f in encoding], feature_types(encoding)
 
-    def rows(matrix: Matrix, fraud: npt.NDArray[np.float64], weight: float = 1.0) -> xgb.DMatrix:
+    def rows(matrix: Matrix, fraud: Floats, weight: float = 1.0) -> xgb.DMatrix:
         return xgb.DMatrix(
             matrix,
             label=fraud,
@@ -81,7 +81,7 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
     return booster[: booster.best_iteration + 1]
 
 
-def odds(fraud: npt.NDArray[np.float64]) -> float:
+def odds(fraud: Floats) -> float:
     """Frauds for each good row.
 
     >>> odds(np.array([1.0, 0.0, 0.0, 0.0, 0.0]))
@@ -90,12 +90,12 @@ def odds(fraud: npt.NDArray[np.float64]) -> float:
     return float(fraud.sum() / (1 - fraud).sum())
 
 
-def predict(booster: xgb.Booster, matrix: Matrix) -> npt.NDArray[np.float64]:
+def predict(booster: xgb.Booster, matrix: Matrix) -> Floats:
     """Probability of fraud, shape (n,), computed as `MonitoredModel.score` does."""
     return np.asarray(booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
 
 
-def golden_rows(encoding: Sequence[FeatureEncoding], matrix: Matrix, scores: npt.NDArray[np.float64]) -> Matrix:
+def golden_rows(encoding: Sequence[FeatureEncoding], matrix: Matrix, scores: Floats) -> Matrix:
     """Rows whose scores a loaded bundle must repeat, shape (at most 34, n_features).
 
     32 lie evenly from the lowest score to the highest; in two more every category is unseen, and every category is

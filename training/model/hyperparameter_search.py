@@ -5,21 +5,20 @@ on the backtest's week. The best of many looks good by luck alone; it takes the 
 its gain is sure beyond that luck.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
+from scoring.arrays import Columns, Floats, Ints, Matrix
 from scoring.bundle.manifest import FeatureEncoding
 from scoring.features import featurize, fit_encoding
-from scoring.model import Matrix
 from training.data.time_split import expanding_folds, require_both_classes
 from training.evaluation.bootstrap import CONFIDENCE, Interval, bounds, resample_weights
-from training.evaluation.metrics import Floats, Ranked, measure, rank
+from training.evaluation.metrics import Ranked, measure, rank
 from training.model.fit import FitConfig, Part, fit, predict
 
 FOLDS = 4
@@ -63,9 +62,9 @@ class Fold(NamedTuple):
 
 def search(
     dataset: Dataset,
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Columns,
     fraud: Floats,
-    event_time_ms: npt.NDArray[np.int64],
+    event_time_ms: Ints,
     *,
     trials: int,
     config: FitConfig,
@@ -131,9 +130,9 @@ def draw(config: FitConfig, rng: np.random.Generator) -> FitConfig:
 
 def _folds(
     dataset: Dataset,
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Columns,
     fraud: Floats,
-    event_time_ms: npt.NDArray[np.int64],
+    event_time_ms: Ints,
     gap_ms: int,
 ) -> list[Fold]:
     found = []

@@ -13,9 +13,10 @@ from scipy.stats import norm
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError
+from scoring.arrays import Floats
 from scoring.decision import NEVER as NEVER
 from scoring.decision import OperatingPoints
-from training.evaluation.metrics import CostMatrix, Floats, Ranked, f_beta, losses, rank
+from training.evaluation.metrics import CostMatrix, Ranked, f_beta, losses, rank
 
 REVIEW_BUDGET = 0.02
 DECLINE_BUDGET = 0.002

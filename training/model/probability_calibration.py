@@ -23,7 +23,7 @@ import xgboost as xgb
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from training.evaluation.metrics import Floats
+from scoring.arrays import Floats
 from training.model.fit import Part
 
 MIN_ERRORS = 2.0  # standard errors by which the log loss must fall on rows that the sigmoid has not seen

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+
+from scoring.arrays import Floats, Matrix
 
 Resampling = Literal["none", "down", "smote"]
-Matrix = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 NEIGHBOURS = 5  # of a fraud, between which and it new ones are made
 

@@ -17,10 +17,11 @@ from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
 from schemas.security.sanitizer import MAX_LABEL_LENGTH, plot_text
+from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
 from training.evaluation.bootstrap import roc_band
 from training.evaluation.evaluation import Confusion, Evaluation, Metric
-from training.evaluation.metrics import Floats, Ranked, Tally, rank
+from training.evaluation.metrics import Ranked, Tally, rank
 from training.model.operating_points import wilson
 
 FRAUD, LEGITIMATE, NEUTRAL, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"

@@ -4,11 +4,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import xgboost as xgb
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import reference_profile
+from scoring.arrays import Floats, Matrix
 from scoring.bundle.manifest import FeatureEncoding, Manifest
 from scoring.decision import OperatingPoints
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
@@ -21,7 +21,7 @@ OTHER, MISSING = 8.0, 9.0
 
 
 @cache
-def history() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+def history() -> tuple[Matrix, Floats]:
     """4,000 rows: matrix and fraud. OTHER and MISSING do not occur."""
     rng = np.random.default_rng(7)
     amount, city = rng.normal(size=4000), rng.integers(0, 8, 4000)
@@ -36,7 +36,7 @@ def small_booster(config: FitConfig | None = None) -> xgb.Booster:
     return fit(learned, chosen, ENCODING, config or FitConfig())
 
 
-def manifest_of(matrix: npt.NDArray[np.float32], booster: xgb.Booster) -> Manifest:
+def manifest_of(matrix: Matrix, booster: xgb.Booster) -> Manifest:
     scores = predict(booster, matrix)
     return Manifest(
         model="small",

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from monitoring.counting.monitored_model import MonitoredModel
-from scoring.model import Matrix
+from scoring.arrays import Matrix
 from tests.helpers.bundles.small_bundle import ENCODING, history, manifest_of, small_booster
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
 from training.model.probability_calibration import calibrate_probabilities, fit_sigmoid, into_the_leaves
