@@ -124,7 +124,7 @@ def records() -> str:
 
 def commands() -> str:
     """Every command, its arguments and options."""
-    parts = ["# Commands\n\nAs `tamiz COMMAND --help` tells them. " + _errors()]
+    parts = ["# Commands\n\nThe same texts as `tamiz COMMAND --help`. " + _errors()]
     for name, command in _leaves(typer.main.get_command(app), "tamiz"):
         about = inspect.cleandoc(command.help or "")
         context = command.context_class(command, info_name=name)
@@ -314,7 +314,7 @@ def _configured(topic: Topic) -> dict[str, Any]:
 def _errors() -> str:
     tree = (errors.__doc__ or "").split("::", 1)[1]
     return (
-        "What was done wrong ends a command with one line and exit code 2:\n\n```text\n"
+        "An error ends a command with one line on standard error and exit code 2:\n\n```text\n"
         + inspect.cleandoc(tree)
         + "\n```\n"
     )

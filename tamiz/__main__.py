@@ -1,4 +1,4 @@
-"""`python -m tamiz` is `tamiz`."""
+"""Makes `python -m tamiz` run the command `tamiz`."""
 
 from tamiz.main import run
 

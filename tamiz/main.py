@@ -1,4 +1,4 @@
-"""The command `tamiz`: one sub-command a file in `tamiz/commands/`."""
+"""The command `tamiz`: imports and registers every module of `tamiz/commands/`."""
 
 import importlib
 import io
@@ -17,32 +17,48 @@ app = typer.Typer(name="tamiz", no_args_is_help=True, add_completion=False, pret
 
 @app.callback()
 def about() -> None:
-    """Tamiz scores card transactions for fraud as they happen.
+    """Tamiz scores card transactions for fraud as they arrive on Kafka.
 
-    A first round: `tamiz broker` in one terminal; then `tamiz topics create`, `tamiz simulate`, `tamiz train`,
-    `tamiz worker`; and `tamiz tail decisions`. Or all of it at once: `tamiz demo`.
+    Workers read `transactions` and write one decision for each. A monitor
+    detects drift, a retrainer trains new models, a dashboard shows both.
+
+    Everything at once, on a temporary broker:
+
+        tamiz demo
+
+    Step by step (broker and worker in terminals of their own):
+
+        tamiz broker
+        tamiz topics create
+        tamiz simulate --rows 30000 --signal --output history.csv
+        tamiz train history.csv
+        tamiz worker
+        tamiz simulate --rows 1000 --signal --produce
+        tamiz tail decisions --from-beginning
+
+    Read on: docs/tutorial.md, and `tamiz COMMAND --help`.
     """
 
 
-def _command(module: pkgutil.ModuleInfo) -> str:
+def _command_name(module: pkgutil.ModuleInfo) -> str:
     return module.name.rpartition(".")[2]
 
 
-for found in sorted(pkgutil.walk_packages(commands.__path__, "tamiz.commands."), key=_command):
-    if not found.ispkg:
-        importlib.import_module(found.name).register(app)
+for module_info in sorted(pkgutil.walk_packages(commands.__path__, "tamiz.commands."), key=_command_name):
+    if not module_info.ispkg:
+        importlib.import_module(module_info.name).register(app)
 
 
 def run() -> None:
-    """Run the command line; our own errors end it with one readable line and exit code 2."""
+    """Run the command line. A `TamizError` ends it with one line on standard error and exit code 2."""
     from schemas.security.standard_error import guard_standard_error
     from tamiz.terminal import say_error
 
-    os.umask(UMASK)  # what we and our children make, others cannot read
+    os.umask(UMASK)  # files of this process and its children are private to the user
     guard_standard_error()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that has no UTF-8 ends no command
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
     try:
         app()
     except TamizError as error:

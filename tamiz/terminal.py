@@ -1,7 +1,7 @@
-"""What commands write on a terminal: texts that others wrote act on none of it, whatever they hold.
+"""Terminal output that is safe for untrusted text: control characters are escaped, credentials in URLs are masked.
 
-Ids, levels, reasons and error texts reach these functions as they are; markup is off, so that a style is said by a
-`rich.text.Text` or by `style=`, never within a text. Users and passwords in addresses are masked.
+Ids, category levels, reasons and error texts come from outside and are passed in unescaped. Markup is off: set a style
+with `rich.text.Text` or `style=`, never within a string.
 """
 
 from collections.abc import Iterable
@@ -18,25 +18,25 @@ from schemas.security.standard_error import write_error
 
 
 class Terminal(Console):
-    """A console of rich without markup, emoji codes and highlighting, that writes printable characters only.
+    """A `rich.Console` without markup, emoji codes and highlighting. Writes printable characters only.
 
-    A string is one line: a line feed within it is written as an escape.
+    A string is one line: a line feed within it is escaped.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as a line, before it is laid out."""
+        """Escape a string before rich lays it out."""
         return super().render_str(sanitizer.terminal(sanitizer.without_credentials(text)), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is written in the end, also of the texts that do not pass `render_str`."""
+        """Escape every segment before it is written, including texts that do not pass through `render_str`."""
         if (
             isinstance(renderable, Text)
-            and (shown := sanitizer.without_credentials(renderable.plain)) != renderable.plain
+            and (masked := sanitizer.without_credentials(renderable.plain)) != renderable.plain
         ):
-            renderable = Text(shown, renderable.style, justify=renderable.justify, end=renderable.end)
+            renderable = Text(masked, renderable.style, justify=renderable.justify, end=renderable.end)
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable() or segment.text == "\n":
                 yield segment
@@ -45,27 +45,27 @@ class Terminal(Console):
                 yield Segment("\n".join(map(sanitizer.terminal, lines)), segment.style)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """A line that is gone at the end."""
+        """A status line that disappears at the end."""
         return super().status(Text(status) if isinstance(status, str) else status, **options)
 
 
 def say(text: str) -> None:
-    """One line on standard output, however long."""
+    """Write one line to standard output, without wrapping."""
     print(sanitizer.terminal(sanitizer.without_credentials(text)))
 
 
 def warn(text: str) -> None:
-    """One yellow line on standard error, however long."""
+    """Write one yellow line to standard error, without wrapping."""
     Terminal(stderr=True).print(text, style="yellow", soft_wrap=True)
 
 
 def say_json(record: object, *, indent: int = 2) -> None:
-    """A record on standard output, for machines; it may be read on a terminal all the same. indent: -1 for one line."""
-    values = msgspec.json.decode(msgspec.json.encode(record))  # built-in ones, also where a part is encoded already
+    """Write a record as JSON to standard output, escaped for terminals. indent: spaces per level; -1 for one line."""
+    values = msgspec.json.decode(msgspec.json.encode(record))  # resolves msgspec.Raw parts, too
     encoded = msgspec.json.format(msgspec.json.encode(sanitizer.masked(values)), indent=indent)
     print(sanitizer.json_line(encoded.decode()))
 
 
 def say_error(error: BaseException) -> None:
-    """An error of ours on standard error: its first line, and others indented below."""
+    """Write an error to standard error: its first line, further lines indented below."""
     write_error(f"tamiz: {error}")

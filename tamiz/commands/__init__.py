@@ -1,1 +1,1 @@
-"""One sub-command a file; each has `register(app)`."""
+"""The sub-commands of `tamiz`: one module each, with a function `register(app)`."""

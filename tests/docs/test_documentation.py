@@ -126,7 +126,7 @@ def test_a_person_decides_over_a_second_version(reader: DocRunner) -> None:
     (history,) = [block for block in blocks("tutorial.md") if "tamiz train" in block.code]
     reader.run(history._replace(code="tamiz train history.csv\n"))
     told = "".join(out for _, out in reader.follow("approve.md"))
-    assert "version 2 is champion; before it, version 1" in told
+    assert "version 2 is champion; previous champion: version 1" in told
     assert "version 1 is champion again" in told
     assert "version 2 is rejected" in told
     assert (reader.folder / "report.pdf").read_bytes().startswith(b"%PDF")

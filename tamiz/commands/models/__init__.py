@@ -1,1 +1,1 @@
-"""Commands on models and labelled history."""
+"""Commands for models and labelled history."""

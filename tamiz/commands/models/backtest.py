@@ -1,4 +1,4 @@
-"""`tamiz backtest`: the last days of a history, scored day by day as they came."""
+"""`tamiz backtest`: score the last days of a history, day by day."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,22 +12,30 @@ if TYPE_CHECKING:
     from tamiz.terminal import Terminal
     from training.evaluation.backtest import Backtest, BacktestPeriod, Share
 
+HELP = f"""Score the last days of FILE day by day: score drift, alerts, precision and recall.
+
+Training holds the last {BACKTEST_DAYS} days of a history out, so that they
+can be scored here as if they arrived now.
+
+    tamiz backtest history.csv --output backtest/
+
+Read on: docs/approve.md.
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(
-        help=f"Score the last {BACKTEST_DAYS} days of FILE day by day: drift of the score, alerts, and their worth."
-    )
+    @app.command(help=HELP)
     def backtest(
-        file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet, labels where known.")],
-        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
+        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet; labels are optional.")],
+        version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         days: Annotated[
-            int, typer.Option(help="How many whole UTC days, the last event's day included.", min=1)
+            int, typer.Option(help="Number of UTC days to score, up to the day of the last event.", min=1)
         ] = BACKTEST_DAYS,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: the whole record, on stdout.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the full result as JSON.")] = False,
         output: Annotated[
-            Path | None, typer.Option("--output", "-o", help="Folder for backtest.json and the figures.")
+            Path | None, typer.Option("--output", "-o", help="Write backtest.json and the figures to this folder.")
         ] = None,
     ) -> None:
         import msgspec
@@ -57,10 +65,10 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(msgspec.Raw(record))
         else:
-            _show(Terminal(), tested)
+            _print_tables(Terminal(), tested)
 
 
-def _show(console: "Terminal", tested: "Backtest") -> None:
+def _print_tables(console: "Terminal", tested: "Backtest") -> None:
     from rich import box
     from rich.table import Table
 
@@ -72,7 +80,7 @@ def _show(console: "Terminal", tested: "Backtest") -> None:
         scores.add_column(head, justify="left" if head == "day" else "right", min_width=10 if head == "day" else None)
     reference = [f"{p:.4f}" for p in tested.reference] or ["–"] * len(tested.levels)
     scores.add_row("training", f"{tested.reference_rows:,}", *reference, "", "", end_section=True)
-    worth = Table(title="What reached the operating points", title_justify="left", box=box.SIMPLE)
+    worth = Table(title="Alerts at the operating points", title_justify="left", box=box.SIMPLE)
     for head in ("day", "fraud", "alerts ≥ review", "≥ decline", "precision", "recall"):
         worth.add_column(head, justify="left" if head == "day" else "right")
     for at, period in enumerate((*tested.days, tested.whole)):
@@ -81,8 +89,8 @@ def _show(console: "Terminal", tested: "Backtest") -> None:
         worth.add_row(*_worth_cells(period), end_section=last_day)
     console.print(scores)
     console.print(worth)
-    whole = Table(title=f"Alerts by threshold, {tested.whole.name} together", title_justify="left")
-    for head in ("from score", "alerts", "caught", "precision", "recall"):
+    whole = Table(title=f"Alerts by threshold, all of {tested.whole.name}", title_justify="left")
+    for head in ("threshold", "alerts", "frauds caught", "precision", "recall"):
         whole.add_column(head, justify="right")
     for alerts in tested.whole.alerts:
         name = alerts.at if alerts.at[0].isdigit() else f"{alerts.at} {alerts.threshold:.4f}"

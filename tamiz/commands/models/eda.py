@@ -1,4 +1,4 @@
-"""`tamiz eda`: what a labelled history says before anything is learned from it."""
+"""`tamiz eda`: exploratory data analysis of a labelled history."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def eda(
-        file: Annotated[Path, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)],
-        output: Annotated[Path, typer.Option("--output", "-o", help="The HTML to write.")] = Path("eda.html"),
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: the findings, on stdout.")] = False,
+        file: Annotated[Path, typer.Argument(help="Labelled history as CSV or Parquet.", show_default=False)],
+        output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("eda.html"),
+        as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     ) -> None:
-        """Explore FILE: fraud by feature and associations, each with its interval, and an HTML report."""
+        """Explore FILE before training: fraud rate by feature, associations, an HTML report.
+
+        Every rate and association has a 95 % confidence interval.
+
+            tamiz eda history.csv --output eda.html
+
+        Read on: docs/data-set.md.
+        """
         from tamiz.terminal import Terminal, say, say_json
 
         settings = config.load()
@@ -40,11 +47,11 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(found)
         else:
-            _show(Terminal(), found)
-            say(str(output))
+            _print_tables(Terminal(), found)
+            say(f"report: {output}")
 
 
-def _show(console: "Terminal", found: "Findings") -> None:
+def _print_tables(console: "Terminal", found: "Findings") -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""`tamiz models`: which versions there are, who decides, and how that came about."""
+"""`tamiz models`: list model versions, their history, and promote, reject or roll back one."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -12,19 +12,26 @@ if TYPE_CHECKING:
     from schemas.promotion_log import VersionTransition
     from training.registry.version_transitions import Version
 
-Json = Annotated[bool, typer.Option("--json", help="For machines: the records, on stdout.")]
-Why = Annotated[str, typer.Option(help="Why; it is kept for good.", metavar="WHY")]
+Json = Annotated[bool, typer.Option("--json", help="Print the records as JSON.")]
+Reason = Annotated[str, typer.Option(help="Reason, kept in the history.", metavar="REASON")]
 Number = Annotated[int, typer.Argument(help="Model version.", min=1, show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    models = typer.Typer(no_args_is_help=True, help="See and move model versions: champion, challenger, history.")
+    models = typer.Typer(no_args_is_help=True, help="List, promote, reject and roll back model versions.")
     app.add_typer(models, name="models")
 
     @models.command("list")
     def list_(as_json: Json = False) -> None:
-        """Show every registered version, newest first: what it is now, what the gate said, and its last move."""
+        """List the registered versions, newest first: status, last transition, skill gate.
+
+        Example:
+
+            tamiz models list
+
+        Read on: docs/approve.md.
+        """
         from tamiz.terminal import say_json, warn
         from training.registry.version_transitions import alias_disagreement, versions
 
@@ -33,48 +40,77 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(found)
         else:
-            _show_versions(found)
-        if (why := alias_disagreement(settings)) is not None:
-            warn(f"{why}; the next move sets the alias, `tamiz models promote VERSION --reason WHY` at once")
+            _print_versions(found)
+        if (problem := alias_disagreement(settings)) is not None:
+            warn(f"{problem}; `tamiz models promote VERSION --reason REASON` sets the alias again")
 
     @models.command()
     def history(as_json: Json = False) -> None:
-        """Show every move of a version, oldest first: who, when, why, and on what evidence."""
+        """List every promotion, rejection and rollback, oldest first: who, when, why, evidence.
+
+        Example:
+
+            tamiz models history
+
+        Read on: docs/approve.md.
+        """
         from tamiz.terminal import say_json
         from training.registry import version_transitions
 
-        made = version_transitions.history(config.load())
+        transitions = version_transitions.history(config.load())
         if as_json:
-            say_json(made)
+            say_json(transitions)
         else:
-            _show_moves(made)
+            _print_history(transitions)
 
     @models.command()
-    def promote(version: Number, reason: Why, as_json: Json = False) -> None:
-        """Make VERSION champion by a person's word, also what waits for approval; it must have shown skill."""
+    def promote(version: Number, reason: Reason, as_json: Json = False) -> None:
+        """Make VERSION the champion. It must have passed the skill gate.
+
+        Also approves a version that waits for approval. Workers switch to it
+        without a restart.
+
+            tamiz models promote 2 --reason "better recall on the backtest"
+
+        Read on: docs/approve.md.
+        """
         from training.registry.promotion import promote_by_hand
 
         settings = config.load()
-        _tell(settings, promote_by_hand(settings, version, reason), as_json)
+        _publish_and_print(settings, promote_by_hand(settings, version, reason), as_json)
 
     @models.command()
-    def reject(version: Number, reason: Why, as_json: Json = False) -> None:
-        """Mark VERSION as refused; it is challenger no more."""
+    def reject(version: Number, reason: Reason, as_json: Json = False) -> None:
+        """Reject VERSION. It is no longer the challenger.
+
+        Example:
+
+            tamiz models reject 2 --reason "flags too many foreign payments"
+
+        Read on: docs/approve.md.
+        """
         from training.registry import version_transitions
 
         settings = config.load()
-        _tell(settings, version_transitions.reject(settings, version, reason), as_json)
+        _publish_and_print(settings, version_transitions.reject(settings, version, reason), as_json)
 
     @models.command()
-    def rollback(reason: Why, as_json: Json = False) -> None:
-        """Make the champion before this one champion again."""
+    def rollback(reason: Reason, as_json: Json = False) -> None:
+        """Make the previous champion the champion again.
+
+        Example:
+
+            tamiz models rollback --reason "complaints since this morning"
+
+        Read on: docs/approve.md.
+        """
         from training.registry import version_transitions
 
         settings = config.load()
-        _tell(settings, version_transitions.rollback(settings, reason), as_json)
+        _publish_and_print(settings, version_transitions.rollback(settings, reason), as_json)
 
 
-def _tell(settings: "Settings", move: "VersionTransition", as_json: bool) -> None:
+def _publish_and_print(settings: "Settings", move: "VersionTransition", as_json: bool) -> None:
     from tamiz.services.event_publisher import publish_event
     from tamiz.terminal import say, say_json, warn
 
@@ -82,24 +118,24 @@ def _tell(settings: "Settings", move: "VersionTransition", as_json: bool) -> Non
     if as_json:
         say_json(move)
     else:
-        before = "nobody" if move.previous is None else f"version {move.previous}"
-        was = {
-            "promoted": f"is champion; before it, {before}",
-            "rolled-back": f"is champion again; {before} is not any more",
-            "rejected": f"is rejected; champion is {before}",
+        previous = "none" if move.previous is None else f"version {move.previous}"
+        outcome = {
+            "promoted": f"is champion; previous champion: {previous}",
+            "rolled-back": f"is champion again; previous champion: {previous}",
+            "rejected": f"is rejected; champion: {previous}",
         }
-        say(f"{settings.model_name} version {move.version} {was[move.change]}")
+        say(f"{settings.model_name} version {move.version} {outcome[move.change]}")
     if warning:
         warn(warning)
 
 
-def _show_versions(found: "list[Version]") -> None:
+def _print_versions(found: "list[Version]") -> None:
     from rich.table import Table
 
     from tamiz.terminal import Terminal
 
     table = Table()
-    for head in ("version", "is", "last move", "when (UTC)", "skill gate"):
+    for head in ("version", "status", "last transition", "when (UTC)", "skill gate"):
         table.add_column(head, justify="right" if head == "version" else "left", no_wrap=head != "skill gate")
     for v in found:
         move = f"{v.last.change} by {v.last.by}" if v.last else "registered"
@@ -107,26 +143,27 @@ def _show_versions(found: "list[Version]") -> None:
         gate = (v.verdict or "–") + (f"; forced: {v.forced}" if v.forced else "")
         style = {"champion": "bold", "rejected": "dim"}.get(v.status)
         table.add_row(str(v.version), v.status, move, _minute(when), gate, style=style)
-    Terminal().print(table if found else "no version is registered yet; `tamiz train FILE` makes one")
+    Terminal().print(table if found else "no version is registered yet; `tamiz train FILE` registers one")
 
 
-def _show_moves(made: "list[VersionTransition]") -> None:
+def _print_history(transitions: "list[VersionTransition]") -> None:
     from rich.padding import Padding
     from rich.text import Text
 
     from tamiz.terminal import Terminal
 
     console = Terminal()
-    for m in made:
-        before = "" if m.previous is None else f"; champion until then: version {m.previous}"
-        loop = f"; {m.correlation_id}" if m.correlation_id else ""
-        moved = (f"version {m.version} {m.change}", "bold")
-        console.print(Text.assemble(f"{_minute(m.at)} UTC  ", moved, f" by {m.by}{before}{loop}"))
-        for text in dict.fromkeys((m.reason, m.evidence)):
+    for transition in transitions:
+        previous = "" if transition.previous is None else f"; previous champion: version {transition.previous}"
+        correlation = f"; {transition.correlation_id}" if transition.correlation_id else ""
+        change = (f"version {transition.version} {transition.change}", "bold")
+        by = f" by {transition.by}{previous}{correlation}"
+        console.print(Text.assemble(f"{_minute(transition.at)} UTC  ", change, by))
+        for text in dict.fromkeys((transition.reason, transition.evidence)):
             if text:
                 console.print(Padding(text, (0, 0, 0, 4)))
-    if not made:
-        console.print("nothing has moved yet")
+    if not transitions:
+        console.print("no version was promoted or rejected yet")
 
 
 def _minute(at: str) -> str:

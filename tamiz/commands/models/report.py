@@ -1,4 +1,4 @@
-"""`tamiz report`: a PDF of one model version, for the person who answers for it."""
+"""`tamiz report`: write the PDF report of one model version."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,19 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def report(
-        file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet, labels where known.")],
-        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
-        output: Annotated[Path, typer.Option("--output", "-o", help="The PDF to write.")] = Path("report.pdf"),
+        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet; labels are optional.")],
+        version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
+        output: Annotated[Path, typer.Option("--output", "-o", help="PDF to write.")] = Path("report.pdf"),
     ) -> None:
-        """Write a PDF of a version: its data, measures, figures, operating points, backtest, and what changed."""
+        """Write a PDF report of a model version, for risk officers and auditors.
+
+        It holds the training data, metrics with intervals, figures, operating
+        points, a backtest on FILE, and a comparison with the champion.
+
+            tamiz report history.csv --version 2 --output report.pdf
+
+        Read on: docs/approve.md.
+        """
         from datetime import UTC, datetime
 
         from tamiz.terminal import Terminal, say
@@ -37,4 +45,4 @@ def register(app: typer.Typer) -> None:
                 progress=lambda name: status.update(f"{name} …"),
             )
         say(done.gate.summary)
-        say(str(output))
+        say(f"report: {output}")

@@ -1,4 +1,4 @@
-"""`tamiz retrain`: a person asks for a training."""
+"""`tamiz retrain`: publish a retraining request by hand."""
 
 from typing import Annotated
 
@@ -12,9 +12,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def retrain(
-        reason: Annotated[str, typer.Option(help="Why; it is kept for good.", metavar="WHY")],
+        reason: Annotated[str, typer.Option(help="Reason, kept in the history.", metavar="REASON")],
     ) -> None:
-        """Ask the retrainer for a training on all transactions and labels that Kafka keeps."""
+        """Request a training on all transactions and labels that Kafka retains.
+
+        Publishes one record to `retrain-requests`; a running `tamiz retrainer`
+        trains. Follow the result with `tamiz tail model-events`.
+
+            tamiz retrain --reason "new season"
+
+        Read on: docs/approve.md.
+        """
         import time
 
         from schemas.errors import ModelUnavailableError
@@ -27,8 +35,7 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         if (champion := version_transitions.champion(settings)) is None:
             raise ModelUnavailableError(
-                f"the model {settings.model_name!r} has no champion that could be trained anew; `tamiz train FILE` "
-                f"makes one"
+                f"model_name: {settings.model_name!r} has no champion to retrain; `tamiz train FILE` makes one"
             )
         now_ms = int(time.time() * 1000)
         request = RetrainRequest(
@@ -39,9 +46,9 @@ def register(app: typer.Typer) -> None:
             features=(),
             reason=reason,
             from_ms=0,
-            until_ms=MAX_TIME_MS,  # event time is the producers'
+            until_ms=MAX_TIME_MS,  # producers set event times, which may lie ahead of this clock
             requested_at_ms=now_ms,
             by=os_actor(),
         )
         publish(settings, settings.retrain_requests_topic, [request])
-        say(f"asked for, as {request.correlation_id}; what comes of it: tamiz tail model-events")
+        say(f"requested as {request.correlation_id}; follow it with: tamiz tail model-events")

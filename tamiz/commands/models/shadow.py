@@ -1,4 +1,4 @@
-"""`tamiz shadow`: what the challenger would say of the live traffic."""
+"""`tamiz shadow`: score live traffic with the champion and a challenger, and compare."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -20,16 +20,21 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def shadow(
         version: Annotated[
-            int | None, typer.Option(help="Version to try; unset, the registry's challenger.", min=1)
+            int | None, typer.Option(help="Version to compare. Default: the registry's challenger.", min=1)
         ] = None,
-        limit: Annotated[int | None, typer.Option(help="Stop after so many transactions.", min=1)] = None,
-        from_beginning: Annotated[bool, typer.Option(help="Take what is on the topic already, too.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, at the end.")] = False,
+        limit: Annotated[int | None, typer.Option(help="Stop after this many transactions.", min=1)] = None,
+        from_beginning: Annotated[bool, typer.Option(help="Also read what the topic already holds.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON at the end.")] = False,
     ) -> None:
         """Score live transactions with the champion and a challenger, and show where they agree.
 
-        It reads `transactions` beside the workers, costs them nothing and decides nothing. Ctrl-C ends it with the
-        report.
+        Reads `transactions` outside the workers' consumer group: it commits
+        nothing, publishes nothing and does not slow the workers. Ctrl-C ends it
+        and leaves the report on the screen.
+
+            tamiz shadow --version 2 --limit 10000
+
+        Read on: docs/approve.md.
         """
         import contextlib
 
@@ -53,7 +58,7 @@ def register(app: typer.Typer) -> None:
         challenger = version or mlflow_registry.challenger(settings)
         if challenger is None:
             raise ModelUnavailableError(f"{settings.model_name} has no challenger; name a version with --version")
-        beside = Shadow(store.current, store.at_version(challenger))
+        comparison = Shadow(store.current, store.at_version(challenger))
         with (
             assigned(
                 settings.bootstrap,
@@ -61,7 +66,7 @@ def register(app: typer.Typer) -> None:
                 from_beginning=from_beginning,
                 keep_bytes=settings.max_payload_bytes,
             ) as consumer,
-            Live(_shown(beside.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
+            Live(_format_report(comparison.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
             contextlib.suppress(KeyboardInterrupt),
         ):
             left = limit if limit is not None else sys.maxsize
@@ -69,7 +74,7 @@ def register(app: typer.Typer) -> None:
                 records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
                 if records:
                     left -= len(records)
-                    beside.take(
+                    comparison.take(
                         clean_payloads(
                             dataset,
                             [r.value for r in records],
@@ -77,19 +82,19 @@ def register(app: typer.Typer) -> None:
                             record_times=RecordTimes([r.timestamp for r in records], ahead_ms),
                         )
                     )
-                    live.update(_shown(beside.report()))
+                    live.update(_format_report(comparison.report()))
         if as_json:
-            say_json(beside.report(), indent=-1)
+            say_json(comparison.report(), indent=-1)
 
 
-def _shown(report: "ShadowReport") -> "Group":
+def _format_report(report: "ShadowReport") -> "Group":
     from rich.console import Group
     from rich.table import Table
 
     from monitoring.performance.shadow import CELLS
     from scoring.decision import OUTCOMES
 
-    agreement = "" if report.agreement is None else f", the same outcome for {report.agreement:.2%}"
+    agreement = "" if report.agreement is None else f", same outcome for {report.agreement:.2%}"
     outcomes = Table(
         f"champion {report.champion} ╲ challenger {report.challenger}",
         *OUTCOMES,

@@ -1,4 +1,4 @@
-"""`tamiz train`: from labelled history to the champion."""
+"""`tamiz train`: train a model on labelled history and register it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from training.model.reproduction import ReproductionTarget
     from training.train_result import ProgressCallback, TrainResult
 
-HELP = f"""Train a model on FILE, or on what Kafka keeps, and register it in MLflow; champion if it proves itself.
+HELP = f"""Train a model on FILE or on Kafka's topics, and register it in MLflow.
 
-The last {BACKTEST_DAYS} days are put away for `tamiz backtest`. The rest is split by event
-time: the model learns from the oldest {1 - VALIDATION_SHARE - TEST_SHARE:.0%}, its operating points are
-chosen on the next {VALIDATION_SHARE:.0%}, and it is judged on the last {TEST_SHARE:.0%}.
+It becomes champion if it shows skill and beats the champion, else
+challenger. The last {BACKTEST_DAYS} days are held out for `tamiz backtest`. The rest
+is split by event time: the oldest {1 - VALIDATION_SHARE - TEST_SHARE:.0%} train the model, the next {VALIDATION_SHARE:.0%} set
+its operating points, the last {TEST_SHARE:.0%} test it.
+
+    tamiz train history.csv
+    tamiz train --from-kafka --from 2026-10-01
+
+Read on: docs/tutorial.md, docs/data-set.md.
 """
 ISO = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
@@ -32,43 +38,47 @@ def register(app: typer.Typer) -> None:
     @app.command(help=HELP)
     def train(
         file: Annotated[
-            Path | None, typer.Argument(help="Labelled history: CSV or Parquet.", show_default=False)
+            Path | None, typer.Argument(help="Labelled history as CSV or Parquet.", show_default=False)
         ] = None,
         from_kafka: Annotated[
-            bool, typer.Option("--from-kafka", help="Learn from the topics instead: transactions and their labels.")
+            bool, typer.Option("--from-kafka", help="Train on the topics `transactions` and `labels` instead of FILE.")
         ] = False,
         since: Annotated[
             datetime | None,
-            typer.Option("--from", formats=ISO, metavar="DATE", help="With --from-kafka: first event time, UTC."),
+            typer.Option("--from", formats=ISO, metavar="DATE", help="With --from-kafka: first event time (UTC)."),
         ] = None,
         until: Annotated[
             datetime | None,
-            typer.Option("--until", formats=ISO, metavar="DATE", help="With --from-kafka: event times before, UTC."),
+            typer.Option("--until", formats=ISO, metavar="DATE", help="With --from-kafka: end, exclusive (UTC)."),
         ] = None,
         trials: Annotated[
             int,
-            typer.Option(min=0, metavar="N", help="Try N other settings of the trees; adopted if surely better."),
+            typer.Option(
+                min=0,
+                metavar="N",
+                help="Try N other hyperparameter sets; one is adopted only if it is significantly better.",
+            ),
         ] = 0,
         reproduce: Annotated[
             str | None,
-            typer.Option(metavar="RUN_ID", help="Make a run again, bit for bit; FILE only if its file has moved."),
+            typer.Option(metavar="RUN_ID", help="Repeat this MLflow run bit for bit. Name FILE if its file has moved."),
         ] = None,
         force: Annotated[
             str | None,
-            typer.Option(metavar="REASON", help="Make it champion without proof; the reason is kept."),
+            typer.Option(metavar="REASON", help="Promote without passing the gates; the reason is kept."),
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: what was done, on stdout.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
         from tamiz.terminal import Terminal, say_json, warn
 
         if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:
-            raise typer.BadParameter("name a FILE to learn from, or say --from-kafka, or --reproduce; one of them")
+            raise typer.BadParameter("give exactly one of FILE, --from-kafka and --reproduce")
         if (since or until) and not from_kafka:
-            raise typer.BadParameter("--from and --until go with --from-kafka")
+            raise typer.BadParameter("--from and --until need --from-kafka")
         if trials and reproduce is not None:
-            raise typer.BadParameter("--trials tries other settings than those that --reproduce makes again")
+            raise typer.BadParameter("--trials and --reproduce exclude each other")
         settings = config.load()
-        with _shown(Terminal(stderr=True)) as stage:
+        with _progress_line(Terminal(stderr=True)) as stage:
             from tamiz.services.event_publisher import publish_event
             from training.pipeline import train as run
 
@@ -86,7 +96,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(done)
         else:
-            _show(Terminal(), done)
+            _print_table(Terminal(), done)
         if warning:
             warn(warning)
         if done.reproduction and not done.reproduction.same:
@@ -127,8 +137,8 @@ def _ms(time: datetime | None) -> int | None:
 
 
 @contextmanager
-def _shown(console: "Terminal") -> Iterator["ProgressCallback"]:
-    """What training does, on one line that is gone at the end; with a bar where it counts."""
+def _progress_line(console: "Terminal") -> Iterator["ProgressCallback"]:
+    """Show the current step of a training on one line, with a bar where its size is known. Removed at the end."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
@@ -142,13 +152,13 @@ def _shown(console: "Terminal") -> Iterator["ProgressCallback"]:
         yield stage
 
 
-def _show(console: "Terminal", done: "TrainResult") -> None:
+def _print_table(console: "Terminal", done: "TrainResult") -> None:
     from rich.table import Table
 
-    standing = "champion" if done.champion else "challenger"
+    status = "champion" if done.champion else "challenger"
     if done.champion and done.promotion_decision.status != "promoted":
-        standing += ", by force"
-    table = Table(title=f"{done.model} version {done.version} is {standing}", show_header=False, title_justify="left")
+        status += ", forced"
+    table = Table(title=f"{done.model} version {done.version} is {status}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     rejected = sum(done.rejected.values())
@@ -156,28 +166,29 @@ def _show(console: "Terminal", done: "TrainResult") -> None:
     table.add_row(
         "rows", f"{done.rows:,}; {rejected:,} rejected{f' ({why})' if why else ''}; {done.unlabelled:,} unlabelled"
     )
-    table.add_row("split by time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
-    table.add_row("fraud in training", f"{done.base_rate:.2%}")
+    table.add_row("split by event time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
+    table.add_row("fraud rate in training", f"{done.base_rate:.2%}")
     if done.search:
         table.add_row("search", done.search)
     table.add_row("trees", str(done.trees))
-    table.add_row("probabilities", done.probability_calibration.summary)
+    table.add_row("calibration", done.probability_calibration.summary)
     chance = {"roc_auc": 0.5, "average_precision": done.evaluation.base_rate}
     for name, guessing in chance.items():
         metric = done.evaluation.metric(name)
         if metric.value is None or guessing is None:
-            shown = metric.reason or "not known"
+            text = metric.reason or "not known"
         else:
-            shown = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} ({guessing:.3f} is guessing)"
-        table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), shown)
+            text = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} (guessing: {guessing:.3f})"
+        table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), text)
     table.add_row("operating points", done.points_why)
-    table.add_row("verdict", done.verdict.summary)
+    table.add_row("skill gate", done.verdict.summary)
     if done.promotion_decision.summary != done.verdict.summary:
-        table.add_row("beside the champion", done.promotion_decision.summary)
-    table.add_row("champion before", "none" if done.previous_champion is None else f"version {done.previous_champion}")
-    table.add_row("run", done.run_id)
+        table.add_row("against the champion", done.promotion_decision.summary)
+    previous = "none" if done.previous_champion is None else f"version {done.previous_champion}"
+    table.add_row("previous champion", previous)
+    table.add_row("MLflow run", done.run_id)
     if done.reproduction:
-        table.add_row("made again", done.reproduction.summary)
-    table.add_row("took", f"{done.seconds:.1f} s")
+        table.add_row("reproduction", done.reproduction.summary)
+    table.add_row("duration", f"{done.seconds:.1f} s")
     console.print(table)
-    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True)  # whole, to be copied
+    console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True)  # on one line, so that it can be copied

@@ -1,1 +1,1 @@
-"""Commands that run until they are stopped."""
+"""Commands that run a service until SIGTERM or Ctrl-C."""

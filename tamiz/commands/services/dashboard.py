@@ -1,4 +1,4 @@
-"""`tamiz dashboard`: the live page."""
+"""`tamiz dashboard`: serve the live web page."""
 
 import typer
 
@@ -10,11 +10,15 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def dashboard() -> None:
-        """Serve the live page on WEB_HOST and DASHBOARD_PORT: rates, latency, drift, incidents, decisions, approvals.
+        """Serve the live page: rates, latency, drift, incidents, decisions, approvals.
 
-        It only reads topics, so the workers do not feel it. Runs until SIGTERM or Ctrl-C. Health: /livez.
+        Listens on `web_host` and `dashboard_port`. Reads topics only, so it does
+        not slow the workers. Runs until SIGTERM or Ctrl-C. Health: /livez.
+
+            tamiz dashboard
+
+        Read on: docs/tutorial.md, docs/approve.md.
         """
-
         from stream_app.dashboard.main import serve
         from stream_app.lifecycle.logging_setup import start_logging
         from tamiz.services.approval import registry

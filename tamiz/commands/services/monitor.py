@@ -1,4 +1,4 @@
-"""`tamiz monitor`: watch for drift."""
+"""`tamiz monitor`: detect drift in what the workers count."""
 
 import typer
 
@@ -10,10 +10,16 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def monitor() -> None:
-        """Evaluate what the workers count: `drift-panes` in; `drift-reports`, `drift-alerts`, `retrain-requests` out.
+        """Detect drift: read `drift-panes`, write reports, alerts and retraining requests.
 
-        Start one beside any number of workers. Runs until SIGTERM or Ctrl-C. It keeps nothing: at its start it reads
-        the panes of the last eight days again, and says nothing twice.
+        Start exactly one for any number of workers. It keeps no state on disk: at
+        its start it reads the panes of the last eight days again and publishes
+        nothing twice. Runs until SIGTERM or Ctrl-C. Health: /livez and /readyz;
+        metrics: /metrics.
+
+            tamiz monitor
+
+        Read on: docs/drift.md.
         """
         import logging
         import threading
@@ -29,11 +35,11 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         start_logging(settings)
         over = threading.Event()
-        stop_on_signals(over, StopDeadline(settings, "what is not published is evaluated again at the next start"))
+        stop_on_signals(over, StopDeadline(settings, "unpublished results are evaluated again at the next start"))
         store = ChampionCache(settings, load_dataset(settings.dataset))
         store.open()
         log = logging.getLogger("tamiz.monitor")
         metrics = MonitorMetrics()
-        watching = Monitor(settings, store, metrics)
-        with MonitorServer(settings, metrics, watching.alive, watching.readiness):
-            watching.run(over, ready=lambda: log.info("everything so far is read; watching"))
+        drift_monitor = Monitor(settings, store, metrics)
+        with MonitorServer(settings, metrics, drift_monitor.alive, drift_monitor.readiness):
+            drift_monitor.run(over, ready=lambda: log.info("caught up with drift-panes; monitoring"))

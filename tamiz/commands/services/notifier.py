@@ -1,4 +1,4 @@
-"""`tamiz notifier`: tell people."""
+"""`tamiz notifier`: send alerts and model events to people."""
 
 from typing import Annotated
 
@@ -16,9 +16,15 @@ def register(app: typer.Typer) -> None:
 
     @notifier.callback(invoke_without_command=True)
     def run(context: typer.Context) -> None:
-        """Tell people of `drift-alerts` and `model-events`: Slack, mail, a signed webhook, whichever are set.
+        """Send drift alerts and model events to people, on every channel that is configured.
 
-        Start one. Runs until SIGTERM or Ctrl-C; what it has told it does not tell again when it starts the next time.
+        Start exactly one. Delivered notifications are not sent again after a
+        restart. Runs until SIGTERM or Ctrl-C.
+
+            tamiz notifier
+            tamiz notifier test
+
+        Read on: docs/notifications.md.
         """
         if context.invoked_subcommand is not None:
             return
@@ -32,13 +38,20 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()
-        stop_on_signals(stop, StopDeadline(settings, "what was not delivered is told at the next start"))
+        stop_on_signals(stop, StopDeadline(settings, "undelivered notifications are sent at the next start"))
         log = logging.getLogger("tamiz.notifier")
-        serve(settings, stop, ready=lambda: log.info("telling what comes from now on"))
+        serve(settings, stop, ready=lambda: log.info("ready; sending new notifications"))
 
     @notifier.command()
-    def test(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-        """Send one test notification to every receiver that is set, once; exit code 1 when one did not take it."""
+    def test(as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False) -> None:
+        """Send one test notification to every configured channel. Exit code 1 if one fails.
+
+        Example:
+
+            tamiz notifier test
+
+        Read on: docs/notifications.md.
+        """
         import threading
         import time
 
@@ -55,19 +68,19 @@ def register(app: typer.Typer) -> None:
             change="test",
             severity="info",
             title=f"{settings.model_name}: a test",
-            text="Whoever reads this is told of alerts and of model versions.",
+            text="This channel receives drift alerts and model events.",
             model=settings.model_name,
             model_version=None,
             happened_at_ms=now_ms,
         )
         found = channels(settings, lambda notice: None)
         if not found:
-            raise ConfigError("there is nobody to tell; set slack_webhook, smtp_host or webhook_url")
+            raise ConfigError("no notification channel is configured; set slack_webhook, smtp_host or webhook_url")
         never = threading.Event()
         deliveries = [d for r in found if (d := deliver(r, notice, NO_RETRY, never)) is not None]
         if as_json:
             rows = [
-                {"receiver": d.receiver.name, "at": d.receiver.where, "told": not d.problem, "problem": d.problem}
+                {"receiver": d.receiver.name, "at": d.receiver.where, "delivered": not d.problem, "problem": d.problem}
                 for d in deliveries
             ]
             say_json(rows, indent=-1)
@@ -75,10 +88,10 @@ def register(app: typer.Typer) -> None:
             from rich.table import Table
             from rich.text import Text
 
-            table = Table("receiver", "at", "told from", "what became of it")
+            table = Table("receiver", "at", "minimum severity", "result")
             for d in deliveries:
-                became = Text(d.problem, "red") if d.problem else Text("told", "green")
-                table.add_row(d.receiver.name, d.receiver.where, d.receiver.min_severity, became)
+                result = Text(d.problem, "red") if d.problem else Text("delivered", "green")
+                table.add_row(d.receiver.name, d.receiver.where, d.receiver.min_severity, result)
             Terminal().print(table)
         if any(d.problem for d in deliveries):
             raise typer.Exit(1)

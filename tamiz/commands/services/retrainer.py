@@ -1,4 +1,4 @@
-"""`tamiz retrainer`: train when drift asks for it."""
+"""`tamiz retrainer`: train a new model for each retraining request."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +15,18 @@ def register(app: typer.Typer) -> None:
     def retrainer(
         history: Annotated[
             Path | None,
-            typer.Option(help="Train on this labelled file, not on what Kafka keeps: CSV or Parquet.", exists=True),
+            typer.Option(help="Train on this labelled CSV or Parquet file instead of Kafka's topics.", exists=True),
         ] = None,
     ) -> None:
-        """Answer `retrain-requests`: train, register, compare, promote or ask for approval; tell `model-events`.
+        """Train a new model for each request on `retrain-requests`, then promote it or ask for approval.
 
-        Each request is trained for once, in a process of its own; a failed training is told, and tried again.
-        Runs until SIGTERM or Ctrl-C; a training that is under way is then ended, and begun again at the next start.
+        Each request is trained once, in a child process with a time limit. A
+        failed training is reported on `model-events` and tried again. Runs until
+        SIGTERM or Ctrl-C; an interrupted training starts again at the next start.
+
+            tamiz retrainer
+
+        Read on: docs/approve.md, docs/drift.md.
         """
         import threading
 
@@ -32,5 +37,5 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()
-        stop_on_signals(stop, StopDeadline(settings, "a training that was under way begins again at the next start"))
+        stop_on_signals(stop, StopDeadline(settings, "an interrupted training starts again at the next start"))
         serve(settings, history, stop)

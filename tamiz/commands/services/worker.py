@@ -1,4 +1,4 @@
-"""`tamiz worker`: decide what comes in."""
+"""`tamiz worker`: score transactions and publish decisions."""
 
 import typer
 
@@ -10,10 +10,15 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def worker() -> None:
-        """Score transactions as they come: `transactions` in, `decisions` and `dead-letters` out.
+        """Score `transactions` with the champion; write `decisions` and `dead-letters`.
 
-        Runs until SIGTERM or Ctrl-C; what it has consumed by then is decided and committed. Start as many as the topic
-        has partitions. Health: /livez and /readyz; metrics: /metrics.
+        Start up to as many workers as the topic has partitions. Runs until
+        SIGTERM or Ctrl-C; transactions consumed by then are decided and
+        committed. Health: /livez and /readyz; metrics: /metrics.
+
+            tamiz worker
+
+        Read on: docs/guarantees.md, docs/scaling.md.
         """
         from stream_app.worker.composition_root import run
 

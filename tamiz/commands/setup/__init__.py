@@ -1,1 +1,1 @@
-"""Commands that set up and check an installation."""
+"""Commands to set up and check an installation."""

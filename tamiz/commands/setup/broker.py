@@ -1,4 +1,4 @@
-"""`tamiz broker`: a real Kafka for development, in the foreground."""
+"""`tamiz broker`: run a single-node Apache Kafka for development."""
 
 import signal
 import threading
@@ -17,14 +17,19 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def broker(
-        port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 9092,
+        port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.", min=0, max=65535)] = 9092,
         data_dir: Annotated[
-            Path | None, typer.Option(help="Keep its records here; without it they are gone when it stops.")
+            Path | None, typer.Option(help="Keep records in this folder. Default: deleted when the broker stops.")
         ] = None,
     ) -> None:
-        """Run a real Apache Kafka, one node, until Ctrl-C.
+        """Run a single-node Apache Kafka for development, until Ctrl-C.
 
-        Its jars come from Maven Central once. With TAMIZ_BOOTSTRAP_SERVERS set, that cluster is used and none started.
+        Downloads Kafka's jars from Maven Central the first time. Starts nothing
+        if TAMIZ_BOOTSTRAP_SERVERS names a cluster.
+
+            tamiz broker --data-dir kafka-data
+
+        Read on: docs/tutorial.md.
         """
         from schemas.errors import BrokerError
         from tamiz.dev_broker.embedded_broker import EmbeddedBroker
@@ -33,17 +38,17 @@ def register(app: typer.Typer) -> None:
 
         settings = config.load()
         if settings.bootstrap_servers:
-            say(f"TAMIZ_BOOTSTRAP_SERVERS is set: Kafka is {settings.bootstrap_servers}; none is started here")
+            say(f"bootstrap_servers is set to {settings.bootstrap_servers}; no broker is started")
             return
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        class_path()  # the first time it fetches, and shows how far it is
-        with Terminal(stderr=True).status("Apache Kafka is starting"):
+        class_path()  # downloads the first time, with a progress bar of its own
+        with Terminal(stderr=True).status("starting Apache Kafka"):
             embedded = EmbeddedBroker(port, data_dir)
         with embedded:
             print(f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS={embedded.bootstrap_servers}", flush=True)
-            print("Ctrl-C stops it", flush=True)
+            print("press Ctrl-C to stop", flush=True)
             while not stopped.wait(POLL_INTERVAL_S):
                 if not embedded.is_running:
-                    raise BrokerError(f"Kafka ended by itself; its log ends:\n{embedded.end_of_log()}")
+                    raise BrokerError(f"Kafka stopped unexpectedly; the end of its log:\n{embedded.end_of_log()}")

@@ -1,4 +1,4 @@
-"""`tamiz demo`: everything end to end, and a summary."""
+"""`tamiz demo`: run everything end to end and print a summary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,17 +17,26 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def demo(
-        rows: Annotated[int, typer.Option(help="Transactions to send.", min=1)] = 20_000,
+        rows: Annotated[int, typer.Option(help="Number of transactions to send.", min=1)] = 20_000,
         rate: Annotated[float, typer.Option(help="Transactions per second.", min=1)] = 1_000,
         json_file: Annotated[
-            Path | None, typer.Option("--json", help="Write the summary here, for machines.", metavar="FILE")
+            Path | None, typer.Option("--json", help="Write the summary to this file as JSON.", metavar="FILE")
         ] = None,
     ) -> None:
-        """See all of it: a champion is trained, decides traffic with broken payloads in it, and then customers change.
+        """Run everything end to end: train, score, detect drift, retrain, swap the model.
 
-        The drift is noticed, a new version is trained, proves itself and takes over while the worker runs.
-        Runs on an embedded broker, or on topics of its own where TAMIZ_BOOTSTRAP_SERVERS names a cluster. The registry
-        and the worker's log stay in STATE_DIR/demo; nothing is left running.
+        Trains a champion and scores traffic that includes invalid payloads. Then
+        the simulated customers change: the monitor detects the drift, the
+        retrainer trains a better version, and the worker switches to it while it
+        runs.
+
+        Uses a temporary broker, or topics of its own on the cluster that
+        TAMIZ_BOOTSTRAP_SERVERS names. Leaves the model registry and the worker's
+        log in `state_dir`/demo, and no process.
+
+            tamiz demo --rows 20000 --rate 1000
+
+        Read on: docs/tutorial.md.
         """
         import uuid
         from contextlib import ExitStack
@@ -61,26 +70,26 @@ def register(app: typer.Typer) -> None:
             summary = run(its_own, folder, rows, rate, console)
         if json_file is not None:
             json_file.write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
-        _show(console, summary)
+        _print_table(console, summary)
 
 
-def _show(console: "Terminal", summary: "Summary") -> None:
+def _print_table(console: "Terminal", summary: "Summary") -> None:
     from rich.table import Table
 
-    shown = Table(title="What came of it", show_header=False, title_justify="left")
-    shown.add_column(style="bold")
-    shown.add_column()
-    shown.add_row("transactions in", f"{summary.transactions:,}, the first of them at {summary.rate_per_s:,.0f}/s")
+    table = Table(title="Summary", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("transactions sent", f"{summary.transactions:,}, the first of them at {summary.rate_per_s:,.0f}/s")
     for outcome in ("approve", "review", "decline"):
-        shown.add_row(outcome, f"{summary.outcomes.get(outcome, 0):,}")
-    why = ", ".join(f"{n} {code}" for code, n in summary.dead_letter_codes.items())
-    shown.add_row("dead letters", f"{summary.dead_letters:,} ({why})" if why else "0")
-    shown.add_row("sent to decided", f"p50 {summary.latency.p50_ms} ms, p99 {summary.latency.p99_ms} ms")
+        table.add_row(outcome, f"{summary.outcomes.get(outcome, 0):,}")
+    codes = ", ".join(f"{n} {code}" for code, n in summary.dead_letter_codes.items())
+    table.add_row("dead letters", f"{summary.dead_letters:,} ({codes})" if codes else "0")
+    table.add_row("latency, send to decision", f"p50 {summary.latency.p50_ms} ms, p99 {summary.latency.p99_ms} ms")
     forced = ", forced" if summary.forced else ""
-    shown.add_row("champion at last", f"{summary.model} version {summary.model_version}{forced}")
+    table.add_row("champion at the end", f"{summary.model} version {summary.model_version}{forced}")
     for step in summary.story:
-        shown.add_row(f"at {step.after_s} s", f"{step.step}")
-    shown.add_row("took", f"{summary.seconds} s")
-    console.print(shown)
-    console.print("The model, its run and its measures, in MLflow's pages:")
+        table.add_row(f"at {step.after_s} s", f"{step.step}")
+    table.add_row("duration", f"{summary.seconds} s")
+    console.print(table)
+    console.print("To see the model, its run and its metrics in MLflow:")
     console.print(f"  {summary.mlflow_ui}", soft_wrap=True)

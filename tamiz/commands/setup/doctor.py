@@ -1,4 +1,4 @@
-"""`tamiz doctor`: what would bite, line by line."""
+"""`tamiz doctor`: check cluster, registry and machine for problems."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,30 +17,35 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def doctor(
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of findings.")] = False,
-        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out what is well.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out checks that passed.")] = False,
     ) -> None:
-        """Inspect the cluster, the registry and this machine, and say what would bite; nothing is changed.
+        """Check the Kafka cluster, the registry and this machine for problems. Changes nothing.
 
-        The exit code is 1 where there is a problem, 0 with warnings only.
+        Each finding names what was seen and what to do. The exit code is 1 if
+        there is a problem, 0 if there are only warnings.
+
+            tamiz doctor --quiet
+
+        Read on: docs/deployment.md.
         """
         from tamiz.doctor.examination import examine
         from tamiz.doctor.fact_collection import gather
         from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
-        with Terminal(stderr=True).status("asking …") as status:
+        with Terminal(stderr=True).status("checking …") as status:
             found = examine(settings, gather(settings, status.update))
-        shown = [finding for finding in found if not (quiet and finding.status == "ok")]
+        listed = [finding for finding in found if not (quiet and finding.status == "ok")]
         if as_json:
-            say_json(shown)
+            say_json(listed)
         else:
-            _show(shown)
+            _print_table(listed)
         if any(finding.status == "problem" for finding in found):
             raise typer.Exit(1)
 
 
-def _show(found: "list[Finding]") -> None:
+def _print_table(found: "list[Finding]") -> None:
     from collections import Counter
 
     from rich import box
@@ -50,10 +55,10 @@ def _show(found: "list[Finding]") -> None:
     from tamiz.doctor.check_result import folded
     from tamiz.terminal import Terminal, say
 
-    table = Table("", "check", "of", "seen", "what to do", box=box.SIMPLE)
+    table = Table("", "check", "subject", "seen", "what to do", box=box.SIMPLE)
     for finding in folded(found):
         status = Text(finding.status, COLOURS[finding.status], no_wrap=True)
         table.add_row(status, finding.check, finding.subject, finding.seen, finding.remedy)
     Terminal().print(table)
     counts = Counter[str](finding.status for finding in found)
-    say(", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status]) or "nothing to say")
+    say(", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status]) or "no findings")

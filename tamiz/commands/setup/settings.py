@@ -1,4 +1,4 @@
-"""`tamiz settings`: what can be set, and what is."""
+"""`tamiz settings`: list every setting with its current value."""
 
 from typing import Annotated
 
@@ -13,11 +13,16 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def settings(
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: name -> value.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the values as one JSON object.")] = False,
     ) -> None:
-        """List every setting: its value here, its default and what it means.
+        """List every setting: its current value, its default and its meaning.
 
-        Set one as TAMIZ_NAME in the environment, or as `name` in tamiz.toml; the environment wins.
+        Set one as TAMIZ_NAME in the environment, or as `name` in tamiz.toml; the
+        environment takes precedence. Values that differ from the default are bold.
+
+            tamiz settings
+
+        Read on: docs/reference/settings.md.
         """
         from rich.table import Table
         from rich.text import Text
@@ -31,8 +36,8 @@ def register(app: typer.Typer) -> None:
         table = Table("setting", "value", "default", "meaning", title="Settings")
         for name, default, about in config.describe():
             value = getattr(now, name)
-            shown = Text(str(_plain(value)), "bold" if value != default else "")
-            table.add_row(name, shown, str(_plain(default)), about)
+            text = Text(str(_plain(value)), "bold" if value != default else "")
+            table.add_row(name, text, str(_plain(default)), about)
         Terminal().print(table)
 
 

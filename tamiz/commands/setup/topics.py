@@ -1,4 +1,4 @@
-"""`tamiz topics`: the table of topics, made and shown."""
+"""`tamiz topics`: create and list the topics that Tamiz uses."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -9,49 +9,65 @@ from schemas.configuration import settings as config
 from schemas.time_units import DAY_MS
 
 
-def kept(config: Mapping[str, str]) -> str:
-    """How long a topic with this configuration keeps its records.
+def format_retention(config: Mapping[str, str]) -> str:
+    """How long a topic with this configuration retains its records.
 
-    >>> kept({"retention.ms": "604800000"}), kept({"cleanup.policy": "compact"}), kept({})
-    ('7 days', 'the last of each key', "as the cluster's default")
+    >>> format_retention({"retention.ms": "604800000"})
+    '7 days'
+    >>> format_retention({"cleanup.policy": "compact"}), format_retention({})
+    ('compacted: last record per key', 'cluster default')
     """
     if config.get("cleanup.policy") == "compact":
-        return "the last of each key"
+        return "compacted: last record per key"
     if "retention.ms" not in config:
-        return "as the cluster's default"
+        return "cluster default"
     return f"{int(config['retention.ms']) / DAY_MS:g} days"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    topics = typer.Typer(no_args_is_help=True, help="Make and list the topics that Tamiz uses.")
+    topics = typer.Typer(no_args_is_help=True, help="Create and list the topics that Tamiz uses.")
     app.add_typer(topics, name="topics")
 
     @topics.command()
     def create() -> None:
-        """Make the topics that are not there yet; those that are stay as they are."""
+        """Create the topics that are missing. Existing topics are not changed.
+
+        Example:
+
+            tamiz topics create
+
+        Read on: docs/reference/topics.md.
+        """
         from schemas.topics import table
         from stream_app.kafka.topic_admin import create_topics, partition_counts
         from tamiz.terminal import say
 
         settings = config.load()
         wanted = table(settings)
-        made = create_topics(settings.bootstrap, wanted, settings.replication_factor)
+        created = create_topics(settings.bootstrap, wanted, settings.replication_factor)
         counts = partition_counts(settings.bootstrap, [t.name for t in wanted])
         for topic in wanted:
-            there = counts.get(topic.name, 0)
-            if topic.name in made:
-                say(f"{topic.name}: made")
-            elif there == topic.partitions:
-                say(f"{topic.name}: was there")
+            partitions = counts.get(topic.name, 0)
+            if topic.name in created:
+                say(f"{topic.name}: created")
+            elif partitions == topic.partitions:
+                say(f"{topic.name}: exists")
             else:
-                say(f"{topic.name}: was there, left as it is: partitions {there}, by these settings {topic.partitions}")
+                say(f"{topic.name}: exists, unchanged; partitions: {partitions}, by the settings: {topic.partitions}")
 
     @topics.command("list")
     def list_(
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of objects.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the topics as JSON.")] = False,
     ) -> None:
-        """Show every topic: what travels there, how it is keyed, how many partitions the cluster gives it."""
+        """List every topic: its record type, key, retention, and partitions on the cluster.
+
+        Example:
+
+            tamiz topics list
+
+        Read on: docs/reference/topics.md.
+        """
         from rich.table import Table
         from rich.text import Text
 
@@ -77,9 +93,9 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(rows)
             return
-        columns = ("role", "topic", "partitions", "key", "record", "direction", "kept")
-        shown = Table(*columns, title=f"Topics on {settings.bootstrap}")
+        columns = ("role", "topic", "partitions", "key", "record", "direction", "retention")
+        listing = Table(*columns, title=f"Topics on {settings.bootstrap}")
         for t in topics:
             partitions = Text(str(counts[t.name])) if t.name in counts else Text("missing", "red")
-            shown.add_row(t.role, t.name, partitions, t.key, t.record, t.direction, kept(t.config))
-        Terminal().print(shown)
+            listing.add_row(t.role, t.name, partitions, t.key, t.record, t.direction, format_retention(t.config))
+        Terminal().print(listing)

@@ -1,4 +1,4 @@
-"""`tamiz users`: who may use the pages."""
+"""`tamiz users`: manage who may use the web pages."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +9,13 @@ from schemas.configuration import settings as config
 if TYPE_CHECKING:
     from pathlib import Path
 
-Name = Annotated[str, typer.Argument(help="Of a person or a program.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of a person or a program.", show_default=False)]
 Roles = Annotated[
     list[str],
     typer.Option(
         "--role",
-        help="read: see the live page. approve: also approve and reject models. scrape: read /metrics. Repeatable.",
+        help="read: see the live page. approve: also approve and reject models. scrape: read /metrics. "
+        "May be repeated.",
         metavar="read|approve|scrape",
         show_default=False,
     ),
@@ -23,23 +24,37 @@ Roles = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    users = typer.Typer(no_args_is_help=True, help="Who may use the pages: WEB_USERS_FILE, a line for each.")
+    users = typer.Typer(no_args_is_help=True, help="Manage the users of the web pages (`web_users_file`).")
     app.add_typer(users, name="users")
 
     @users.command()
     def add(name: Name, role: Roles) -> None:
-        """Add a user and print their new token, once, on standard output. The file keeps its hash alone."""
+        """Add a user and print the new access token. Only its hash is stored.
+
+        Example:
+
+            tamiz users add alice --role read --role approve
+
+        Read on: docs/deployment.md.
+        """
         import sys
 
         from tamiz.services.user_file import add_user
 
         path = _file()
         print(add_user(path, name, role))
-        print(f"{path}: {name} was added. The token is shown only this once.", file=sys.stderr)
+        print(f"{path}: {name} was added; the token is not shown again", file=sys.stderr)
 
     @users.command()
     def remove(name: Name) -> None:
-        """Remove a user; their token and their sessions end within a second."""
+        """Remove a user. Their token and sessions become invalid within a second.
+
+        Example:
+
+            tamiz users remove alice
+
+        Read on: docs/deployment.md.
+        """
         from tamiz.services.user_file import remove_user
 
         path = _file()
@@ -48,7 +63,14 @@ def register(app: typer.Typer) -> None:
 
     @users.command("list")
     def list_() -> None:
-        """Show users and roles; no token and no hash."""
+        """List users and their roles, without tokens or hashes.
+
+        Example:
+
+            tamiz users list
+
+        Read on: docs/deployment.md.
+        """
         from tamiz.services.user_file import users_of
 
         for user in users_of(_file()):
@@ -60,5 +82,5 @@ def _file() -> "Path":
 
     path = config.load().web_users_file
     if path is None:
-        raise ConfigError("web_users_file (TAMIZ_WEB_USERS_FILE) is not set; name the file that holds the users")
+        raise ConfigError("web_users_file (TAMIZ_WEB_USERS_FILE) is not set; set it to the path of the users' file")
     return path

@@ -1,4 +1,4 @@
-"""`tamiz drift`: what came, against what a model learned from; a file, or the stream by calendar."""
+"""`tamiz drift`: compare a file, or the stream by day, week or month, with a model's training data."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Calendar(StrEnum):
-    """Over what the stream's panes are added up."""
+    """Calendar period over which panes are summed."""
 
     day = "day"
     week = "week"
@@ -29,32 +29,41 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def drift(
-        file: Annotated[Path | None, typer.Argument(help="Transactions: CSV or Parquet.", show_default=False)] = None,
+        file: Annotated[Path | None, typer.Argument(help="Transactions as CSV or Parquet.", show_default=False)] = None,
         granularity: Annotated[
-            Calendar | None, typer.Option(help="Instead of a file: what the workers counted, by day, week or month.")
+            Calendar | None, typer.Option(help="Compare the stream instead of FILE, summed by day, week or month.")
         ] = None,
         period: Annotated[
             str | None,
             typer.Option(
-                help="With --granularity, the last period to look at: 2026-11-23, 2026-W47 or 2026-11. "
-                "Without it, the last that is over.",
+                help="With --granularity: last period to include, as 2026-11-23, 2026-W47 or 2026-11. "
+                "Default: the last complete one.",
                 show_default=False,
             ),
         ] = None,
-        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: everything, on stdout.")] = False,
+        version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print all statistics as JSON.")] = False,
         output: Annotated[
             Path | None,
-            typer.Option("--output", "-o", help="Draw both distributions: .png (the last period) or .html."),
+            typer.Option("--output", "-o", help="Plot both distributions: .png (last period) or .html (all)."),
         ] = None,
     ) -> None:
-        """Hold FILE, or the stream by --granularity, against what a model learned from: PSI, CSI, KL, JS and KS."""
+        """Compare FILE, or the stream, with a model's training data: PSI, CSI, KL, JS, KS.
+
+        A file is compared as a whole. The stream is compared by UTC calendar, from
+        what the workers counted on `drift-panes`.
+
+            tamiz drift recent.csv --output drift.html
+            tamiz drift --granularity week
+
+        Read on: docs/drift.md.
+        """
         from tamiz.terminal import Terminal, say_json
 
         if (file is None) == (granularity is None):
-            raise ConfigError("say what to compare: FILE, or --granularity day, week or month (one of the two)")
+            raise ConfigError("give exactly one of FILE and --granularity day, week or month")
         if period and file:
-            raise ConfigError(f"--period {period} goes with --granularity; a file is compared whole")
+            raise ConfigError(f"--period {period} needs --granularity; a file is compared as a whole")
         if output:
             from training.reports.drift_figures import require_report_format
 
@@ -74,7 +83,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(compared)
         else:
-            _show(compared)
+            print_table(compared)
 
 
 def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callable[[str], None]") -> "DriftComparison":
@@ -111,7 +120,8 @@ def _of_stream(
     return compare(reference, periods, model=settings.model_name, model_version=model.version, source=source)
 
 
-def _show(compared: "DriftComparison") -> None:
+def print_table(compared: "DriftComparison") -> None:
+    """Print the last period as a table, after one summary line per period."""
     from rich import box
     from rich.table import Table
 
@@ -127,15 +137,16 @@ def _show(compared: "DriftComparison") -> None:
         title=f"{last.name}, {last.rows:,} rows, against {compared.model} version {compared.model_version}",
         title_justify="left",
         box=box.SIMPLE,
-        caption="PSI of an input is CSI; surely: its lower bound; moved: that bound is above what is tolerated",
+        caption="PSI of an input is its CSI. low: lower confidence bound of the PSI. limit: tolerated PSI. "
+        "drift: low exceeds limit",
         caption_justify="left",
     )
-    # What fits a terminal of 80 columns; --json and --output have the rest.
-    for head in ("feature", "PSI", "surely", "tolerated", "KL", "KS", "p of KS", ""):
+    # Only what fits 80 columns; --json and --output have the rest.
+    for head in ("feature", "PSI", "low", "limit", "KL", "KS", "p of KS", ""):
         table.add_column(head, justify="left" if head == "feature" else "right")
     for feature in last.features:
-        name, _, psi, _, surely, tolerated, _, kl, _, ks, p = cells(feature)
-        moved = feature.statistics.exceeds
-        row = name, psi, surely, tolerated, kl, ks, p, "moved" if moved else ""
-        table.add_row(*row, style="red" if moved else None)
+        name, _, psi, _, low, limit, _, kl, _, ks, p = cells(feature)
+        exceeds = feature.statistics.exceeds
+        row = name, psi, low, limit, kl, ks, p, "drift" if exceeds else ""
+        table.add_row(*row, style="red" if exceeds else None)
     console.print(table)

@@ -1,4 +1,4 @@
-"""`tamiz explain`: why one transaction was decided as it was."""
+"""`tamiz explain`: find one decision and reproduce it."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +16,18 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def explain(
         named: Annotated[
-            str, typer.Argument(metavar="ID", help="The decision's id, or its transaction's.", show_default=False)
+            str, typer.Argument(metavar="ID", help="Id of a decision or of a transaction.", show_default=False)
         ],
-        as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
     ) -> None:
-        """Find a decision and its transaction, and make it again with the model version that made it.
+        """Find a decision and its transaction, and reproduce it with the same model version.
 
-        Says whether score and reasons come out the same, bit for bit; if not, the exit code is 1.
+        Prints the payload, score, threshold and reasons. The exit code is 1 if the
+        reproduced decision differs in any bit.
+
+            tamiz explain transactions-0-4711
+
+        Read on: docs/respond.md.
         """
         from stream_app.decisions.decision_explanation import explain as find
         from tamiz.terminal import say_json
@@ -31,26 +36,26 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(explanation, indent=-1)
         else:
-            _show(explanation)
+            _print_table(explanation)
         raise typer.Exit(0 if explanation.reproduced else 1)
 
 
-def _show(explanation: "Explanation") -> None:
+def _print_table(explanation: "Explanation") -> None:
     from rich.table import Table
     from rich.text import Text
 
     from tamiz.terminal import Terminal
 
     decision = explanation.decision
-    shown = Table(title=f"Decision {decision.decision_id}", show_header=False, title_justify="left")
-    shown.add_column(style="bold")
-    shown.add_column()
-    shown.add_row("transaction", f"{decision.transaction_id}, at {explanation.origin}")
-    shown.add_row("payload", explanation.transaction)
-    shown.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, from {decision.threshold:.6f}")
-    shown.add_row("model", f"{decision.model} version {decision.model_version}")
+    table = Table(title=f"Decision {decision.decision_id}", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("transaction", f"{decision.transaction_id}, at {explanation.origin}")
+    table.add_row("payload", explanation.transaction)
+    table.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, threshold {decision.threshold:.6f}")
+    table.add_row("model", f"{decision.model} version {decision.model_version}")
     for number, reason in enumerate(decision.reasons, 1):
-        shown.add_row(f"reason {number}", reason.text)
-    same = Text("the same, bit for bit")
-    shown.add_row("made again", same if explanation.reproduced else Text(str(explanation.again), "red"))
-    Terminal().print(shown)
+        table.add_row(f"reason {number}", reason.text)
+    same = Text("identical, bit for bit")
+    table.add_row("reproduced", same if explanation.reproduced else Text(str(explanation.again), "red"))
+    Terminal().print(table)

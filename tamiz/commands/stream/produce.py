@@ -1,4 +1,4 @@
-"""`tamiz produce`: replay a file."""
+"""`tamiz produce`: send a file's transactions to the topic."""
 
 import time
 from itertools import islice
@@ -16,17 +16,23 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def produce(
         file: Annotated[
-            Path, typer.Argument(exists=True, dir_okay=False, help="A .csv as the data set declares it, or JSON lines.")
+            Path,
+            typer.Argument(exists=True, dir_okay=False, help=".csv with the declared columns, else JSON lines."),
         ],
-        rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second; else at full speed.")] = None,
-        limit: Annotated[int | None, typer.Option(min=1, help="Send only the first so many.")] = None,
-        topic: Annotated[str | None, typer.Option(help="Another topic than the one for transactions.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="The closing summary for machines.")] = False,
+        rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second. Default: no limit.")] = None,
+        limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many records.")] = None,
+        topic: Annotated[str | None, typer.Option(help="Topic to send to. Default: `transactions_topic`.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     ) -> None:
-        """Send a file's transactions to the topic, each keyed by its card holder and stamped with its event time.
+        """Send a file's transactions to the topic, keyed by card holder, with their event times.
 
-        An event that is older than the topic's retention is stamped with the time of sending: the broker would soon
-        delete it otherwise. Its payload still says when it happened.
+        An event older than the topic's retention gets the current time as its
+        record timestamp, or the broker would delete it at once. Its payload keeps
+        the event time.
+
+            tamiz produce history.csv --rate 1000
+
+        Read on: docs/produce.md.
         """
         from schemas.dataset.declaration import load_dataset
         from stream_app.kafka.replay import connected, kept_ms, plan, read_payloads, send, show_progress

@@ -1,4 +1,4 @@
-"""`tamiz redrive`: dead letters back to the transactions."""
+"""`tamiz redrive`: send corrected dead letters back to `transactions`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,18 +14,24 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def redrive(
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent back.")] = False,
-        limit: Annotated[int | None, typer.Option(min=1, help="Send back at most so many.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")] = False,
+        limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many records.")] = None,
         replace: Annotated[
             list[str] | None,
-            typer.Option(metavar="TRANSACTION_ID=FILE", help="Send this file instead of the payload; may be repeated."),
+            typer.Option(metavar="TRANSACTION_ID=FILE", help="Send FILE instead of the payload. May be repeated."),
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
-        """Send dead letters back once they are mended, never twice.
+        """Send dead letters back to `transactions` once they can be scored, never twice.
 
-        Mended is what the data set's declaration, which may have been corrected, now accepts, or what you replace. The
-        others stay where they are.
+        A dead letter is sent back if the data set's declaration now accepts it,
+        or with the payload that --replace gives. The others stay on
+        `dead-letters`.
+
+            tamiz redrive --dry-run
+            tamiz redrive --replace shop-4711=corrected.json
+
+        Read on: docs/respond.md, docs/produce.md.
         """
         from schemas.dataset.declaration import load_dataset
         from stream_app.redrive.redrive import redrive as send_back
@@ -46,25 +52,25 @@ def register(app: typer.Typer) -> None:
 
         console = Terminal()
         console.print(
-            f"{result.sent_back:,} {'would go' if dry_run else 'sent'} back to {settings.transactions_topic}; "
-            f"{result.went_before:,} went back before; {sum(result.broken.values()):,} still broken"
+            f"{result.sent_back:,} {'would be sent' if dry_run else 'sent'} back to {settings.transactions_topic}; "
+            f"{result.went_before:,} already sent before; {sum(result.broken.values()):,} still invalid"
         )
         for count, what in (
-            (sum(result.refused.values()), "could not be sent: the broker or its client refused them"),
-            (result.originals_gone, "were cut when they were written, and their originals are no longer there"),
-            (result.headers_lost, "of those sent back lack headers that were cut, for the original is gone"),
-            (result.unreadable, "records are no dead letters of ours: they do not say their origin"),
-            (result.unusable_redrives, f"records of {settings.redrives_topic} are none of ours and were passed over"),
+            (sum(result.refused.values()), "not sent: the broker or its client refused them"),
+            (result.originals_gone, "not sent: truncated dead letters whose original transaction is deleted"),
+            (result.headers_lost, "sent without truncated headers, because the original transaction is deleted"),
+            (result.unreadable, "skipped: records on dead-letters that do not name their origin"),
+            (result.unusable_redrives, f"skipped: records on {settings.redrives_topic} that Tamiz did not write"),
         ):
             if count:
                 console.print(f"{count:,} {what}")
         for transaction in result.not_found:
-            console.print(f"nothing to replace: no dead letter of {transaction[:200]}")
+            console.print(f"--replace {transaction[:200]}: no dead letter has this transaction id")
         counts = result.broken | result.refused
         if result.originals_gone:
             counts |= {"original-gone": result.originals_gone}
         if counts:
-            table = Table("not sent back", "count", "for example")
+            table = Table("not sent, by code", "count", "example")
             for code, count in sorted(counts.items(), key=lambda pair: -pair[1]):
                 table.add_row(code, f"{count:,}", result.examples[code][:400])
             console.print(table)
@@ -75,4 +81,4 @@ def _replacement(text: str) -> tuple[str, bytes]:
     try:
         return transaction, Path(file).read_bytes()
     except OSError as error:
-        raise ConfigError(f"--replace {text!r}: wanted TRANSACTION_ID=FILE: {error}") from None
+        raise ConfigError(f"--replace {text!r}: expected TRANSACTION_ID=FILE: {error}") from None

@@ -1,4 +1,4 @@
-"""`tamiz score`: a file of transactions to a file of decisions."""
+"""`tamiz score`: score a file of transactions in batch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,15 +16,25 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def score(
-        file: Annotated[Path, typer.Argument(help="Transactions: CSV or Parquet.", show_default=False)],
+        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet.", show_default=False)],
         output: Annotated[
             Path,
-            typer.Option("--output", "-o", help="The decisions: .csv or .parquet; NAME.rejected.csv stands beside."),
+            typer.Option(
+                "--output", "-o", help="Decisions to write, .csv or .parquet; rejected rows go to NAME.rejected.csv."
+            ),
         ],
-        version: Annotated[int | None, typer.Option(help="Model version; without it, the champion.", min=1)] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: the summary, on stdout.")] = False,
+        version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     ) -> None:
-        """Decide every row of FILE as a worker would, in memory that does not grow with it."""
+        """Score every row of FILE as a worker would, in constant memory.
+
+        Uses no broker. Rows that cannot be scored go to a second file with the
+        reason.
+
+            tamiz score history.csv --output decisions.csv
+
+        Read on: docs/data-set.md.
+        """
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         from schemas.dataset.declaration import load_dataset
@@ -45,15 +55,15 @@ def register(app: typer.Typer) -> None:
         if as_json:
             say_json(scored)
         else:
-            _show(scored)
+            _print_summary(scored)
 
 
-def _show(scored: "BatchResult") -> None:
+def _print_summary(scored: "BatchResult") -> None:
     from tamiz.terminal import say
 
     outcomes = ", ".join(f"{name} {count:,}" for name, count in scored.outcomes.items())
-    say(f"{scored.rows:,} rows by {scored.model} version {scored.model_version}: {outcomes}")
+    say(f"{scored.rows:,} rows scored with {scored.model} version {scored.model_version}: {outcomes}")
     say(f"decisions: {scored.decisions_file}")
     if scored.rejected_file:
         codes = ", ".join(f"{code} {count:,}" for code, count in scored.rejections.items())
-        say(f"rejected: {scored.rejected:,} rows ({codes}) in {scored.rejected_file}; mend and score them again")
+        say(f"rejected: {scored.rejected:,} rows ({codes}) in {scored.rejected_file}; correct and score them again")

@@ -1,4 +1,4 @@
-"""`tamiz simulate`: synthetic transactions, to a file or to the topic."""
+"""`tamiz simulate`: write synthetic transactions to a file or to the topic."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,36 +14,44 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def simulate(
-        rows: Annotated[int, typer.Option(min=1, help="How many transactions.")],
-        seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+        rows: Annotated[int, typer.Option(min=1, help="Number of transactions.")],
+        seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same bytes.")] = 0,
         output: Annotated[
-            Path | None, typer.Option(help="Write here: .csv, or JSON lines under any other name.")
+            Path | None, typer.Option(help="File to write: CSV if its name ends in .csv, else JSON lines.")
         ] = None,
-        produce: Annotated[bool, typer.Option("--produce", help="Send them to the transactions topic.")] = False,
+        produce: Annotated[bool, typer.Option("--produce", help="Send them to the topic `transactions`.")] = False,
         rate: Annotated[float | None, typer.Option(min=0.001, help="With --produce: transactions per second.")] = None,
-        signal: Annotated[bool, typer.Option("--signal", help="Fraud can be learned; else labels are noise.")] = False,
+        signal: Annotated[
+            bool, typer.Option("--signal", help="Make fraud predictable. Default: labels are random.")
+        ] = False,
         drift: Annotated[
             list[str] | None,
             typer.Option(
                 metavar="KIND[:FEATURE][*STRENGTH]@WHEN",
-                help="Plant a drift from WHEN on, a date or a percentage of the period; may be repeated. Kinds: "
+                help="Inject a drift from WHEN on: a date, or a percentage of the period. May be repeated. Kinds: "
                 "mean-shift, new-category, virtual-share, attack, concept, missing, lost-decimals.",
             ),
         ] = None,
         payload_format: Annotated[
-            str, typer.Option("--format", help="How values are written: original, plain, json or mixed.")
+            str, typer.Option("--format", help="Format of the values: original, plain, json or mixed.")
         ] = "original",
         invalid_share: Annotated[
-            float, typer.Option(min=0, max=1, help="Share of payloads that cannot be scored.")
+            float, typer.Option(min=0, max=1, help="Share of payloads that cannot be scored, in [0, 1].")
         ] = 0.0,
-        users: Annotated[int, typer.Option(min=1, help="How many card holders.")] = 4000,
-        start: Annotated[str, typer.Option(help="The first day, as 2020-01-02.")] = "2020-01-02",
-        days: Annotated[int, typer.Option(min=1, help="Over how many days they spread.")] = 29,
-        as_json: Annotated[bool, typer.Option("--json", help="The closing summary for machines.")] = False,
+        users: Annotated[int, typer.Option(min=1, help="Number of card holders.")] = 4000,
+        start: Annotated[str, typer.Option(help="First day, as YYYY-MM-DD.")] = "2020-01-02",
+        days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 29,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     ) -> None:
-        """Simulate card transactions by the rules of the real data set, in its messy formats.
+        """Generate synthetic card transactions, to a file or to the topic.
 
-        With --signal the summary says which ROC AUC no model can beat.
+        They follow the distributions of the real data set, in its inconsistent
+        formats. With --signal the summary gives the best attainable ROC AUC.
+
+            tamiz simulate --rows 30000 --signal --output history.csv
+            tamiz simulate --rows 10000 --drift mean-shift:monto*0.5@50% --produce
+
+        Read on: docs/tutorial.md.
         """
         from stream_app.kafka.replay import Message, connected, send, show_progress
         from tamiz.simulation.drift_injection import read_drift
@@ -52,7 +60,7 @@ def register(app: typer.Typer) -> None:
         from tamiz.terminal import say, say_json
 
         if (output is None) != produce:
-            raise ConfigError("say where they go: --output FILE or --produce (one of the two)")
+            raise ConfigError("give exactly one of --output FILE and --produce")
         start_ms = _day_ms(start)
         traffic = Traffic(
             rows=rows,
@@ -97,5 +105,5 @@ def _day_ms(text: str) -> int:
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise ConfigError(f"--start {text!r}: wanted a day as 2020-01-02") from None
+        raise ConfigError(f"--start {text!r}: expected a day as YYYY-MM-DD") from None
     return int(day.timestamp() * 1000)

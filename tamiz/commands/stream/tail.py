@@ -1,4 +1,4 @@
-"""`tamiz tail`: watch a topic."""
+"""`tamiz tail`: print a topic's records as they arrive."""
 
 import os
 import signal
@@ -19,11 +19,21 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def tail(
         topic: Annotated[str, typer.Argument(help="decisions, dead-letters, drift-alerts, transactions, ...")],
-        from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Not only what comes now.")] = False,
-        limit: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object a line.")] = False,
+        from_beginning: Annotated[
+            bool, typer.Option("--from-beginning", help="Also print what the topic already holds.")
+        ] = False,
+        limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     ) -> None:
-        """Print one readable line for each record of a topic, until Ctrl-C. Nothing is committed."""
+        """Print a topic's records as they arrive, until Ctrl-C. Commits no offsets.
+
+        Example:
+
+            tamiz tail decisions
+            tamiz tail drift-alerts --from-beginning --limit 1 --json
+
+        Read on: docs/consume.md, docs/reference/topics.md.
+        """
         from schemas.topics import table
         from stream_app.kafka.topic_reader import assigned
         from tamiz.services.record_format import json_line, pretty
@@ -32,12 +42,12 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         names = {t.role: t.name for t in table(settings)}
         if topic not in names:
-            raise ConfigError(f"there is no topic called {topic!r}; there are {', '.join(names)}")
+            raise ConfigError(f"topic {topic!r} does not exist; choose one of {', '.join(names)}")
         console = Terminal(soft_wrap=True)
         over = threading.Event()
         try:
             with assigned(settings.bootstrap, names[topic], from_beginning=from_beginning) as consumer:
-                # A KeyboardInterrupt in the midst of the client's own work would leave it half done, and noisy.
+                # A KeyboardInterrupt inside the client would leave it in an undefined state and print a traceback.
                 signal.signal(signal.SIGINT, lambda *_: over.set())
                 for record in _records(consumer, limit, over):
                     if as_json:
@@ -48,18 +58,18 @@ def register(app: typer.Typer) -> None:
         except KeyboardInterrupt:
             return
         except BrokenPipeError:
-            # Whoever read our lines has gone; Python would complain again when it flushes at exit.
+            # The reader of our output has exited. Python would raise again when it flushes standard output at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _records(consumer: Any, limit: int | None, over: threading.Event) -> Iterator[Any]:
-    shown = 0
+    printed = 0
     while not over.is_set():
         for records in consumer.poll(timeout_ms=500).values():
             for record in records:
                 if over.is_set():
                     return
                 yield record
-                shown += 1
-                if shown == limit:
+                printed += 1
+                if printed == limit:
                     return

@@ -28,7 +28,7 @@ from stream_app.decisions.handler import handle
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.monitor.pane_history import read_periods
 from tamiz.batch.file_counter import count_file
-from tamiz.commands.stream.drift import _show as show
+from tamiz.commands.stream.drift import print_table
 from tamiz.main import app
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
@@ -223,16 +223,16 @@ def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
     assert acts(written) == []
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        show(found)
+        print_table(found)
     assert acts(out.getvalue()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "FILE, or --granularity"),
-        (["x.csv", "--granularity", "day"], "FILE, or --granularity"),
-        (["x.csv", "--period", "2026-11"], "--period 2026-11 goes with --granularity"),
+        ([], "FILE and --granularity"),
+        (["x.csv", "--granularity", "day"], "FILE and --granularity"),
+        (["x.csv", "--period", "2026-11"], "--period 2026-11 needs --granularity"),
         (["x.csv", "-o", "x.pdf"], ".png or .html"),
         (["x.csv", "--version", "99"], "99"),
     ],

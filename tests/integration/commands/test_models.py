@@ -68,7 +68,7 @@ def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(set
     assert "is champion already" in str(twice.exception)
     told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
     assert told.exit_code == 0
-    assert "version 2 is champion; before it, version 1" in told.stdout
+    assert "version 2 is champion; previous champion: version 1" in told.stdout
     assert len(told.stderr.splitlines()) == 1
     assert NOBODY in told.stderr
     assert mlflow_registry.champion(settings) == 2
@@ -98,7 +98,7 @@ def test_machines_read_versions_history_and_moves(settings: Settings) -> None:
 def test_a_model_that_was_never_trained_has_no_versions(tmp_path: Path) -> None:
     empty = runner(Settings(state_dir=tmp_path, model_name="small"))
     assert "no version is registered yet" in empty.invoke(app, ["models", "list"]).stdout
-    assert "nothing has moved yet" in empty.invoke(app, ["models", "history"]).stdout
+    assert "no version was promoted or rejected yet" in empty.invoke(app, ["models", "history"]).stdout
 
 
 @pytest.mark.kafka

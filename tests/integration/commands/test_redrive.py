@@ -346,7 +346,7 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
     again = CliRunner().invoke(app, ["redrive", "--replace", f"nobody[/nope]={__file__}"])
     assert again.exit_code == 0, again.output
     assert "0 sent back" in again.output
-    assert "6 went back before" in again.output
+    assert "6 already sent before" in again.output
     assert "nobody[/nope]" in again.output
     assert "\x1b" not in again.output
 

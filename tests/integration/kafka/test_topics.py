@@ -76,9 +76,9 @@ def test_more_replicas_than_the_cluster_has_brokers_are_refused_with_the_topics_
 def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> None:
     changed = msgspec.structs.replace(settings, partitions=4, transactions_topic=settings.transactions_topic + "-more")
     said = tamiz(changed, "topics", "create").splitlines()
-    assert f"{changed.transactions_topic}: made" in said
-    assert f"{changed.decisions_topic}: was there, left as it is: partitions 3, by these settings 4" in said
-    assert f"{changed.redrives_topic}: was there" in said
+    assert f"{changed.transactions_topic}: created" in said
+    assert f"{changed.decisions_topic}: exists, unchanged; partitions: 3, by the settings: 4" in said
+    assert f"{changed.redrives_topic}: exists" in said
 
 
 def test_the_list_is_for_machines_too(settings: Settings) -> None:
@@ -93,4 +93,4 @@ def test_the_list_says_which_topics_are_missing_and_how_long_each_is_kept(settin
     lines = {line.split()[1]: line for line in tamiz(missing, "topics", "list").splitlines() if line.startswith("│")}
     assert "missing" in lines["decisions"]
     assert f"{settings.retrain_lookback_days} days" in lines["transactions"]
-    assert "the last of each key" in lines["redrives"]
+    assert "compacted: last record per key" in lines["redrives"]

@@ -280,7 +280,7 @@ def test_the_command_ends_when_asked_and_logs_what_it_tells_but_no_secret(
     town.slack.usually = 403
     settings = msgspec.structs.replace(settings, log_level="DEBUG", mail_min_severity="critical")
     with running("notifier", settings, tmp_path) as log:
-        wait_for(lambda: b"telling what comes" in log.read_bytes(), 120, log.read_text)
+        wait_for(lambda: b"ready; sending new notifications" in log.read_bytes(), 120, log.read_text)
         send(settings, change(EVENT, "training-failed", None))
         wait_for(lambda: b"slack (127.0.0.1" in log.read_bytes() and town.told()[1] == 1, 120, log.read_text)
     text = log.read_text()

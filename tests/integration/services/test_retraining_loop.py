@@ -127,7 +127,7 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     assert len({d.transaction_id for d in decisions}) == len(decisions) == len(pairs), "none lost, none decided twice"
 
     with running("monitor", settings, tmp_path) as again:
-        wait_for(lambda: "everything so far is read" in again.read_text(), 60, again.read_text)
+        wait_for(lambda: "caught up with drift-panes" in again.read_text(), 60, again.read_text)
     # The one of the fixture goes on beside it: what is new, either may say; what was said is not said again.
     said = [
         (a.incident_id, a.change, a.happened_at_ms) for a in read(settings, settings.drift_alerts_topic, DriftAlert)

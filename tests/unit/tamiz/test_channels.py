@@ -224,12 +224,12 @@ def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, mo
         tried = CliRunner().invoke(app, ["notifier", "test", "--json"])
         table = CliRunner().invoke(app, ["notifier", "test"])
     assert (tried.exit_code, table.exit_code) == (1, 1)
-    assert [(d["receiver"], d["told"]) for d in msgspec.json.decode(tried.stdout)] == [
+    assert [(d["receiver"], d["delivered"]) for d in msgspec.json.decode(tried.stdout)] == [
         ("slack", True),
         ("mail", True),
         ("webhook", False),
     ]
     assert (len(web.requests), len(server.mails)) == (3, 3)
     assert "Connection refused" in tried.stdout
-    assert "told" in table.stdout
+    assert "delivered" in table.stdout
     assert SECRET not in tried.output + table.output
