@@ -74,7 +74,7 @@ def _print_tables(console: "Terminal", found: "Findings") -> None:
     rates.collapse_padding, rates.pad_edge = True, False
     console.print(rates)
     pairs = Table(title="Associations, 95 % intervals", title_justify="left", box=box.SIMPLE)
-    for head in ("pair", "measure", "value", "interval", "after Holm"):
+    for head in ("pair", "measure", "value", "interval", "p (Holm)"):
         pairs.add_column(head, justify="left" if head in ("pair", "measure") else "right")
     for pair in strongest_associations(found, 5):
         pairs.add_row(

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from training.model.reproduction import ReproductionTarget
     from training.train_result import ProgressCallback, TrainResult
 
+TRAINING_SHARE = 1 - VALIDATION_SHARE - TEST_SHARE
 HELP = f"""Train a model on FILE or on Kafka's topics, and register it in MLflow.
 
 It becomes champion if it shows skill and beats the champion, else
 challenger. The last {BACKTEST_DAYS} days are held out for `tamiz backtest`. The rest
-is split by event time: the oldest {1 - VALIDATION_SHARE - TEST_SHARE:.0%} train the model, the next {VALIDATION_SHARE:.0%} set
+is split by event time: the oldest {TRAINING_SHARE:.0%} train the model, the next {VALIDATION_SHARE:.0%} set
 its operating points, the last {TEST_SHARE:.0%} test it.
 
     tamiz train history.csv
