@@ -16,7 +16,8 @@ from uuid import uuid4
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from schemas.configuration.settings import Settings, as_environment, load
+from schemas.configuration.child_environment import child_environment
+from schemas.configuration.settings import Settings, load
 from schemas.topics import table
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
@@ -116,9 +117,8 @@ class ConsumedCounts:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The settings for a child, and nothing of ours else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
-    return kept | as_environment(settings) | ONE_THREAD
+    """The environment of a child with these settings, on one thread."""
+    return child_environment(settings) | ONE_THREAD
 
 
 @contextlib.contextmanager

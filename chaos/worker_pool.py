@@ -1,7 +1,6 @@
 """Workers as processes, and the supervisor that every one of them is to have: what ends is started again."""
 
 import contextlib
-import os
 import resource
 import signal
 import subprocess
@@ -12,16 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.configuration.settings import Settings, as_environment
+from schemas.configuration.child_environment import child_environment
+from schemas.configuration.settings import Settings
 
 POLL_INTERVAL_S = 0.2
 STOP_TIMEOUT_S = 60.0
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings as a child's environment, and nothing of ours else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
-    return kept | as_environment(settings)
 
 
 @dataclass
@@ -131,7 +125,10 @@ class Fleet:
         command = ["-m", "chaos.worker", *dying] if dying else ["-m", "tamiz", "worker"]
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, *command], env=environment(self.settings), stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, *command],
+                env=child_environment(self.settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
 
     def _signal(self, number: int, signal_number: int) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from schemas.configuration.kafka_config import Access, ClusterAddress, Mechanism, Protocol, Secret
+from schemas.configuration.kafka_config import Access, ClusterAddress, Mechanism, Protocol, Secret, check_access
 from schemas.configuration.notification_settings import check_receivers
 from schemas.configuration.registry_config import VARIABLES, settle_access
 from schemas.errors import ConfigError
@@ -277,7 +277,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         except msgspec.ValidationError as error:
             shown = "***" if name in SECRETS else without_credentials(repr(value))
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
-    _check_access(values)
+    check_access(values)
     settle_access(values)
     check_receivers(values)
     page_names(values.get("web_hosts"))
@@ -294,32 +294,6 @@ def _nearest(name: str, known: Collection[str]) -> str:
     # The value is not repeated: it may be a secret under a mistyped name.
     found = difflib.get_close_matches(name.lower(), known, n=1)
     return (f"did you mean {found[0]}? " if found else "") + "`tamiz settings` lists them"
-
-
-def _check_access(values: Mapping[str, Any]) -> None:
-    protocol = values.get("security_protocol", "PLAINTEXT")
-    sasl = [name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if name in values]
-    ssl = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if name in values]
-    if protocol.startswith("SASL") and len(sasl) < 3:
-        raise ConfigError(f"security_protocol {protocol} needs sasl_mechanism, sasl_username and sasl_password")
-    if sasl and not protocol.startswith("SASL"):
-        raise ConfigError(f"{sasl[0]} is set, and security_protocol {protocol} does not use it; did you mean SASL_SSL?")
-    if ssl and not protocol.endswith("SSL"):
-        raise ConfigError(f"{ssl[0]} is set, and security_protocol {protocol} does not use it; did you mean SSL?")
-    if ("ssl_certfile" in values) != ("ssl_keyfile" in values):
-        raise ConfigError(f"{ssl[-1]} is set alone; ssl_certfile and ssl_keyfile go together")
-    if missing := [f"{name} = {values[name]}" for name in ssl if not values[name].is_file()]:
-        raise ConfigError(f"{missing[0]}: there is no such file")
-
-
-def as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as a child process is to find them in its environment; secrets with their text."""
-    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
-    return {
-        f"TAMIZ_{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
 
 
 def java_home(environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -20,9 +20,9 @@ from stream_app.dashboard.latency_sampler import LatencySampler
 from stream_app.dashboard.live_state import LiveState
 from stream_app.dashboard.psi_heatmap import PsiHeatmap
 from stream_app.decisions import dead_letters
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader, require_broker
 from stream_app.kafka.record_validation import RecordIntake
-from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, ConsumedRecord, has_more_partitions
+from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
 
 log = logging.getLogger("tamiz.dashboard")
 
@@ -183,16 +183,7 @@ class TopicFollower(threading.Thread):
 
 
 def _consumer(settings: Settings, **changes: Any) -> Any:
-    return RecordConsumer(
-        **client_config(settings.bootstrap),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-        auto_offset_reset="latest",
-        bootstrap_timeout_ms=15_000,
-        **changes,
-    )
+    return reader(settings.bootstrap, auto_offset_reset="latest", bootstrap_timeout_ms=15_000, **changes)
 
 
 def _now_ms() -> int:

@@ -27,6 +27,7 @@ from stream_app.kafka.record_stream import Budget
 # Of what is produced in volume. On decisions: a ninth of the bytes for less than a microsecond of CPU a record
 # (`python -m benchmarks.components.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
 COMPRESSION = "zstd"
+METADATA_MAX_AGE_MS = 30_000  # of readers that run on: partitions that are added are found within that time
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
@@ -83,6 +84,38 @@ def client_config(bootstrap: str) -> dict[str, Any]:
         "sasl_plain_password": access.password.reveal() if access.password else None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def reader(bootstrap: str, **options: Any) -> RecordConsumer:
+    """A consumer without a group: it commits nothing and sees only what is committed.
+
+    options: more of `RecordConsumer`'s.
+    """
+    return RecordConsumer(
+        **client_config(bootstrap),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+        **options,
+    )
+
+
+def committing_reader(bootstrap: str, group: str) -> RecordConsumer:
+    """A consumer that commits for a group and is assigned by hand; where it committed nothing it begins at the start.
+
+    Not a member of the group: one that works for long without a poll would be removed from it.
+    """
+    return RecordConsumer(
+        **client_config(bootstrap),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # also where records were deleted before they were read
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+        bootstrap_timeout_ms=15_000,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+    )
 
 
 @functools.cache

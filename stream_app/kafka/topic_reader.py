@@ -8,10 +8,8 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.kafka.record_batches import KEEP_BYTES
-
-METADATA_MAX_AGE_MS = 30_000  # of readers that run on: partitions that are added are found within that time
 
 
 class ConsumedRecord(Protocol):
@@ -34,12 +32,8 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
     Raises BrokerError when nobody answers or there is no such topic.
     """
     with require_broker(bootstrap):
-        consumer = RecordConsumer(
-            **client_config(bootstrap),
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
+        consumer = reader(
+            bootstrap,
             keep_bytes=keep_bytes,
             max_poll_records=2_000,
             fetch_max_wait_ms=100,

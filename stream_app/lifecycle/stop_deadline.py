@@ -52,12 +52,13 @@ class StopDeadline:
             self._end(EXIT_CODE)
 
 
-def stop_on_signals(stop: threading.Event, deadline: StopDeadline) -> None:
-    """On SIGTERM and SIGINT: set the event and begin the deadline. Call it from the main thread."""
+def stop_on_signals(stop: threading.Event, deadline: StopDeadline | None = None) -> None:
+    """On SIGTERM and SIGINT: set the event and begin the deadline, if there is one. Call it from the main thread."""
 
     def asked(*_: object) -> None:
         stop.set()
-        deadline.begin()
+        if deadline is not None:
+            deadline.begin()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)

@@ -31,8 +31,8 @@ from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.records import PaneSnapshot
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.topics import MAX_RECORD_BYTES
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
-from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, ConsumedRecord, has_more_partitions
+from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, client_config, reader, require_broker
+from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
 from stream_app.monitor.input_progress import InputProgress
 from stream_app.monitor.monitor_intake import KnownVersions, MonitorIntake, TransactionEnds, newest
 from stream_app.monitor.monitor_metrics import MonitorMetrics
@@ -111,12 +111,8 @@ class Monitor:
         s = self._settings
         load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
         with require_broker(s.bootstrap):
-            consumer = RecordConsumer(
-                **client_config(s.bootstrap),
-                group_id=None,
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
+            consumer = reader(
+                s.bootstrap,
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=8 * 1024 * 1024,
                 max_poll_records=WHOLE,

@@ -13,7 +13,7 @@ from schemas.configuration.settings import Settings
 from schemas.transaction_ids import TOPIC_ID_HEADER
 from stream_app.decisions import dead_letters
 from stream_app.decisions.handler import GROUP_HEADER, OFFSET_HEADER
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.offsets.offset_validation import Answered
 
 BATCHES_LOOKED_BACK = 5  # largest batches, from the end of an output's partition
@@ -63,15 +63,8 @@ def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, lis
     looked_back = BATCHES_LOOKED_BACK * settings.batch_max_records
     found: dict[int, list[LastAnswer]] = {p: [] for p in partitions}
     with require_broker(settings.bootstrap):
-        consumer = RecordConsumer(
-            **client_config(settings.bootstrap),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            fetch_max_wait_ms=50,
-            bootstrap_timeout_ms=15_000,
+        consumer = reader(
+            settings.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50, bootstrap_timeout_ms=15_000
         )
     try:
         places = [TopicPartition(topic, p) for topic in outputs for p in partitions]

@@ -7,7 +7,6 @@ digest that the history names for it, tried in a child process, and only then na
 """
 
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.errors import ModelIncompatibleError, ModelUnavailableError
+from schemas.files.atomic_write import atomic_write
 from schemas.json_codec import decode
 from schemas.log_chain import START, Head
 from schemas.promotion_log import Standing, objection
@@ -150,7 +150,8 @@ class ChampionCache:
         self._model, self._sha256, self._recorded = model, sha256, version == standing.champion
         try:
             pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
-            _write_atomically(self._folder / "champion.json", msgspec.json.encode(pointer))
+            with atomic_write(self._folder / "champion.json") as scratch:
+                scratch.write_bytes(msgspec.json.encode(pointer))
         except OSError as error:  # a full disk; it serves all the same, and only a start without a registry misses it
             log.warning("version %d is not kept as the one to start with: %s", version, error)
         log.info("%s version %d decides from now on", self._settings.model_name, version)
@@ -278,9 +279,3 @@ class ChampionCache:
         except (OSError, msgspec.MsgspecError):
             return None
         return kept if (self._folder / str(kept.version)).is_dir() else None
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    scratch = path.with_suffix(".new")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)

@@ -1,6 +1,5 @@
 """Tamiz' own services beside the demo, each a process of its own."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.configuration.settings import Settings, as_environment
+from schemas.configuration.child_environment import child_environment
+from schemas.configuration.settings import Settings
 from schemas.errors import TamizError
 from schemas.json_codec import decode
 from stream_app.web.health_server import Readiness
@@ -30,11 +30,12 @@ def ready(command: str, page: str, settings: Settings, log: Path) -> Iterator["s
 @contextmanager
 def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A `tamiz COMMAND` in a process of its own, gone on exit."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
-    environ |= as_environment(settings)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tamiz", command], env=environ, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "tamiz", command],
+            env=child_environment(settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield process

@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
 
 from monitoring.alerting.notification_formats import Notification
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError, ModelUnavailableError
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
-from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, partitions_of
+from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
+from stream_app.kafka.topic_reader import partitions_of
+from stream_app.lifecycle.reconnect import reconnect
 from tamiz.notifications.channels import ReportLoader, channels
 from tamiz.notifications.delivery_loop import Notifier, group
 from tamiz.notifications.retry import DEFAULT_RETRIES, RetryPolicy
 
 log = logging.getLogger("tamiz.notifier")
 
-RECONNECT_DELAY_S = 5  # before a broker that went away is looked for again
 MAX_LETTER_BYTES = 2 * 1024 * 1024  # bytes, as the topic takes them
 
 
@@ -41,20 +40,14 @@ def serve(
     if not found:
         log.warning("nobody is set to be told; set slack_webhook, smtp_host or webhook_url. Until then this log tells")
     notifier = Notifier(settings, found, stop, patience)
-    started = False
-    while not stop.is_set():
-        try:
-            with clients(settings) as (consumer, producer, partitions):
-                notifier.begin(consumer, partitions)
-                if not started:
-                    ready()
-                started = True
-                notifier.run(producer)
-        except (BrokerError, KafkaError) as error:
-            if not started:
-                raise BrokerError(str(error)) from None
-            log.warning("%s; trying again in %d s", error, RECONNECT_DELAY_S)
-            stop.wait(RECONNECT_DELAY_S)
+
+    def session(connected: Callable[[], None]) -> None:
+        with clients(settings) as (consumer, producer, partitions):
+            notifier.begin(consumer, partitions)
+            connected()
+            notifier.run(producer)
+
+    reconnect(session, stop, log, ready)
     notifier.log_summary()
 
 
@@ -84,16 +77,7 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
     """
     with contextlib.ExitStack() as stack, require_broker(settings.bootstrap):
         # Assigned by hand: who waits for a receiver must not be thrown out of a group meanwhile.
-        consumer = RecordConsumer(
-            **client_config(settings.bootstrap),
-            group_id=group(settings),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # where records were deleted before they were told
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=15_000,
-            metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        )
+        consumer = committing_reader(settings.bootstrap, group(settings))
         stack.callback(consumer.close)
         producer = KafkaProducer(
             **client_config(settings.bootstrap),

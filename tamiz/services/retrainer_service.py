@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,16 @@ from schemas.errors import BrokerError
 from schemas.records import ModelEvent, RetrainRequest
 from schemas.security.actor import MAX_LENGTH
 from schemas.security.sanitizer import printable
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
+from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
 from stream_app.kafka.record_validation import RecordIntake
-from stream_app.kafka.topic_reader import METADATA_MAX_AGE_MS, has_more_partitions, partitions_of, read_to_end
+from stream_app.kafka.topic_reader import has_more_partitions, partitions_of, read_to_end
+from stream_app.lifecycle.reconnect import RECONNECT_DELAY_S, reconnect
 from training.service.retrainer import Progress, Retrainer
 from training.service.training_process import BY
 
 log = logging.getLogger("tamiz.retrainer")
 
 TIMEOUT_S = 30  # for the broker to take an event
-RECONNECT_DELAY_S = 5  # before a broker that went away is looked for again
 POLL_MS = 500
 POLL_RECORDS = 100
 
@@ -36,33 +36,30 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
 
     Raises BrokerError when there is none, or a topic is missing, at the start.
     """
-    started = False
     intake = RecordIntake(settings, log, what="no request that can be answered, and is passed over")
     past = RecordIntake(settings, log)
-    while not stop.is_set():
+
+    def session(connected: Callable[[], None]) -> None:
         past.log_summary()
-        try:
-            with _clients(settings) as (consumer, producer):
-                progress = Progress(_past(settings, past))
-                if not started:
-                    log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
-                started = True
-                publish = _publisher(settings, producer)
-                retrainer = Retrainer(
-                    settings,
-                    publish,
-                    progress,
-                    stop=stop,
-                    training=train_for,
-                    history=history,
-                    past=lambda: _past(settings, past),
-                )
-                answer_all(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
-        except (BrokerError, KafkaError) as error:
-            if not started:
-                raise BrokerError(str(error)) from None
-            log.warning("%s; trying again in %d s", error, RECONNECT_DELAY_S)
-            stop.wait(RECONNECT_DELAY_S)
+        with _clients(settings) as (consumer, producer):
+            progress = Progress(_past(settings, past))
+            connected()
+            publish = _publisher(settings, producer)
+            retrainer = Retrainer(
+                settings,
+                publish,
+                progress,
+                stop=stop,
+                training=train_for,
+                history=history,
+                past=lambda: _past(settings, past),
+            )
+            answer_all(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
+
+    def ready() -> None:
+        log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
+
+    reconnect(session, stop, log, ready)
     intake.log_summary(at_once=True)
     past.log_summary(at_once=True)
 
@@ -161,16 +158,7 @@ def _past(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
 def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
     with contextlib.ExitStack() as stack, require_broker(settings.bootstrap):
         # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
-        consumer = RecordConsumer(
-            **client_config(settings.bootstrap),
-            group_id=f"{settings.consumer_group}-retrainer",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=15_000,
-            metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        )
+        consumer = committing_reader(settings.bootstrap, f"{settings.consumer_group}-retrainer")
         stack.callback(consumer.close)
         producer = KafkaProducer(
             **client_config(settings.bootstrap),

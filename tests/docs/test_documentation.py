@@ -19,10 +19,10 @@ from docs.generate import FOLDER, reference
 from monitoring.alerting.retrain_policy import RetrainPolicy
 from monitoring.performance.rolling_metrics import PerformancePolicy
 from schemas.time_units import DAY_MS
-from tamiz.dev_broker.embedded_broker import EmbeddedBroker
+from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.doctor.topic_checks import NEEDED
 from tests.helpers.documents.doc_runner import PAGES, ROOT, Block, DocRunner, blocks, environment
-from tests.helpers.services.worker_process import free_port, wait_for
+from tests.helpers.services.worker_process import wait_for
 from training.data.holdout import BACKTEST_DAYS
 
 DOCS = ROOT / "docs"

@@ -1,6 +1,5 @@
 """`tamiz broker`: run a single-node Apache Kafka for development."""
 
-import signal
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +31,7 @@ def register(app: typer.Typer) -> None:
         Read on: docs/tutorial.md.
         """
         from schemas.errors import BrokerError
+        from stream_app.lifecycle.stop_deadline import stop_on_signals
         from tamiz.dev_broker.embedded_broker import EmbeddedBroker
         from tamiz.dev_broker.kafka_download import class_path
         from tamiz.terminal import Terminal, say
@@ -41,8 +41,7 @@ def register(app: typer.Typer) -> None:
             say(f"bootstrap_servers is set to {settings.bootstrap_servers}; no broker is started")
             return
         stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
+        stop_on_signals(stopped)
         class_path()  # downloads the first time, with a progress bar of its own
         with Terminal(stderr=True).status("starting Apache Kafka"):
             embedded = EmbeddedBroker(port, data_dir)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.configuration.child_environment import without_settings
+
 ROOT = Path(__file__).parent.parent.parent.parent
 PAGES = {
     "README.md": ROOT / "README.md",
@@ -112,7 +114,7 @@ class DocRunner:
 
 def environment(bootstrap: str, ports: Mapping[str, int]) -> dict[str, str]:
     """A reader's, with the project's commands on the path, a Kafka that runs and ports that are free."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
+    kept = without_settings()
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     set_ports = {f"TAMIZ_{name.upper()}": str(port) for name, port in ports.items()}
     return kept | {"PATH": path, "TAMIZ_BOOTSTRAP_SERVERS": bootstrap} | set_ports

@@ -19,12 +19,13 @@ from kafka import KafkaProducer
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.drift.reference import load_reference
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.records import Decision, PaneSnapshot, Reason
 from stream_app.decisions.handler import handle
 from stream_app.kafka.kafka_clients import client_config
 from tamiz.services.user_file import add_user
-from tests.helpers.services.worker_process import environment, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import settings_of_its_own, wait_for
 from tests.helpers.traffic.drift_simulation import PARTITIONS, POLICY, ROWS_A_DAY, records_of, traffic, watched
 from training.registry import mlflow_registry, version_transitions
 from training.registry.mlflow_registry import REPORT
@@ -156,7 +157,7 @@ def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[Wo
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamiz", "dashboard"],
-            env=environment(settings),
+            env=child_environment(settings),
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.services.worker_process import free_port
+from tamiz.dev_broker.embedded_broker import free_port
 
 
 @contextlib.contextmanager

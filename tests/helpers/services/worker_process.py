@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +18,11 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import NewPartitions
 
-from schemas.configuration.settings import Settings, as_environment, load
+from schemas.configuration.child_environment import child_environment
+from schemas.configuration.settings import Settings, load
 from schemas.topics import table
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
+from tamiz.dev_broker.embedded_broker import free_port
 
 
 @dataclass
@@ -61,12 +61,6 @@ class WorkerProcess:
         return self.log.read_text()[-6000:]
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings as a child's environment, and nothing of ours else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
-    return kept | as_environment(settings)
-
-
 @contextlib.contextmanager
 def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
     """A `tamiz COMMAND` beside the worker, as a process; its log. Ends it, which must succeed."""
@@ -74,7 +68,7 @@ def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamiz", command],
-            env=environment(settings),
+            env=child_environment(settings),
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
@@ -100,7 +94,7 @@ def running_worker(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamiz", "worker"],
-            env=environment(settings) | dict(extra or {}),
+            env=child_environment(settings) | dict(extra or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
@@ -179,9 +173,3 @@ def wait_for(condition: Any, seconds: float, explain: Any = str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {explain()}"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

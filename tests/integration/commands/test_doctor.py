@@ -16,8 +16,9 @@ from kafka.admin import NewTopic
 from kafka.structs import OffsetAndMetadata
 from typer.testing import CliRunner
 
+from schemas.configuration.child_environment import as_environment
 from schemas.configuration.kafka_config import Secret
-from schemas.configuration.settings import Settings, as_environment, load
+from schemas.configuration.settings import Settings, load
 from schemas.files.private_files import is_private_secret
 from schemas.time_units import DAY_MS
 from schemas.topics import table

@@ -12,7 +12,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 from typer.testing import CliRunner
 
-from schemas.configuration.settings import Settings, as_environment, load
+from schemas.configuration.child_environment import as_environment
+from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import BrokerError
 from schemas.records import Redrive, Rejection

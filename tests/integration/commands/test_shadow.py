@@ -10,11 +10,12 @@ from kafka import KafkaProducer
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.performance.shadow import Shadow
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from scoring.input.cleaning import clean_payloads
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import environment, settings_of_its_own
+from tests.helpers.services.worker_process import settings_of_its_own
 from tests.helpers.traffic.scored_fixtures import learned, month
 
 DATASET = load_dataset("card_transactions")
@@ -63,7 +64,7 @@ def test_the_command_compares_what_is_on_the_topic(
     producer.close()
     command = [sys.executable, "-m", "tamiz", "shadow", "--json", "--from-beginning", "--limit", "500"]
     done, refused = (
-        subprocess.run(c, env=environment(settings), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        subprocess.run(c, env=child_environment(settings), cwd=tmp_path, capture_output=True, text=True, timeout=120)
         for c in ([*command, "--version", "1"], command)
     )
     assert done.returncode == 0, done.stderr

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
 from stream_app.lifecycle.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
-from tests.helpers.services.worker_process import environment, running_worker, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import running_worker, settings_of_its_own, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
 
 NOWHERE = Secret("http://127.0.0.1:9/")  # a channel, so that the notifier has one
@@ -58,7 +59,7 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(tra
             services = [
                 subprocess.Popen(
                     [sys.executable, "-m", "tamiz", command],
-                    env=environment(
+                    env=child_environment(
                         msgspec.structs.replace(made, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
                     ),
                     stdout=subprocess.DEVNULL,

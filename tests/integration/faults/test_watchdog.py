@@ -10,12 +10,13 @@ import pytest
 from kafka import KafkaProducer
 from prometheus_client import generate_latest
 
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError, ModelUnavailableError
 from stream_app.lifecycle.watchdog import Backlog, StallDetector, Watchdog, backlogs, retry_until
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import environment, settings_of_its_own
+from tests.helpers.services.worker_process import settings_of_its_own
 
 HANGING = """
 import time
@@ -48,7 +49,7 @@ def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
     producer.close()
     assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(0, 1)}
     done = subprocess.run(
-        [sys.executable, "-c", HANGING], env=environment(settings), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", HANGING], env=child_environment(settings), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 70, done.stderr
     assert "transactions wait (partition 1 at 0)" in done.stderr

@@ -23,8 +23,9 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from schemas.configuration.child_environment import as_environment
 from schemas.configuration.kafka_config import Secret
-from schemas.configuration.settings import Settings, as_environment, load
+from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError, ConfigError
 from schemas.topics import table
 from stream_app.kafka.kafka_clients import client_config

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError
 from schemas.time_units import DAY_MS
 from schemas.topics import Topic, table
 from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import environment, settings_of_its_own
+from tests.helpers.services.worker_process import settings_of_its_own
 
 pytestmark = pytest.mark.kafka
 
@@ -27,7 +28,7 @@ def settings(kafka: Kafka, tmp_path: Path) -> Settings:
 
 def tamiz(settings: Settings, *arguments: str) -> str:
     command = [sys.executable, "-m", "tamiz", *arguments]
-    environ = environment(settings) | {"COLUMNS": "300"}
+    environ = child_environment(settings) | {"COLUMNS": "300"}
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
 
 

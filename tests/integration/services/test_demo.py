@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.configuration.child_environment import child_environment
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import environment, settings_of_its_own
+from tests.helpers.services.worker_process import settings_of_its_own
 
 
 @pytest.mark.kafka
@@ -17,7 +18,7 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
     out = tmp_path / "summary.json"
     done = subprocess.run(
         [sys.executable, "-m", "tamiz", "demo", "--rows", "600", "--rate", "300", "--json", str(out)],
-        env=environment(settings),
+        env=child_environment(settings),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -12,13 +12,14 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from platformdirs import user_cache_path
 
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import load
 from schemas.errors import BrokerError
 from schemas.topics import Topic
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, broker_or_embedded, free_port
 from tamiz.dev_broker.kafka_download import PINNED, bundled_java, class_path, find_java
-from tests.helpers.services.worker_process import environment, wait_for
+from tests.helpers.services.worker_process import wait_for
 
 pytestmark = pytest.mark.kafka
 
@@ -148,7 +149,7 @@ def test_a_program_that_is_killed_leaves_neither_broker_nor_folder() -> None:
 def test_the_command_runs_until_a_signal_and_ends_what_it_started(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "tamiz", "broker", "--port", str(port), "--data-dir", str(tmp_path / "kafka")]
-    bare = environment(load({}))
+    bare = child_environment(load({}))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare, umask=0) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"Kafka is ready: export TAMIZ_BOOTSTRAP_SERVERS=127.0.0.1:{port}\n"

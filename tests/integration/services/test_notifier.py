@@ -19,8 +19,8 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import BrokerError
 from schemas.records import DriftAlert, ModelEvent
 from stream_app.decisions import dead_letters
+from stream_app.kafka import kafka_clients
 from stream_app.redrive.redrive import redrive
-from tamiz.notifications import notifier as notifying_module
 from tamiz.notifications.channels import channels
 from tamiz.notifications.delivery_loop import Notifier
 from tamiz.notifications.notifier import clients, serve
@@ -143,7 +143,7 @@ def reported(settings: Settings, tmp_path: Path) -> Settings:
 def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_starts(
     reported: Settings, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifying_module, "METADATA_MAX_AGE_MS", 500)
+    monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
     settings = reported
     send(settings, ALERT, change(EVENT, "retained"))  # before there was a notifier: old news
     with notifying(settings), onlooker(settings) as committed:

@@ -17,8 +17,10 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.records import ModelEvent, RetrainRequest
+from stream_app.kafka import kafka_clients
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.services import retrainer_service
@@ -28,7 +30,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
 from tests.helpers.bundles.failing_trainings import dies, hangs, leaves_a_line, needs_its_file
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.services.worker_process import add_partition, environment, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import add_partition, settings_of_its_own, wait_for
 from tests.helpers.traffic.scored_fixtures import learned, month
 from training.registry import mlflow_registry, request_claims, version_transitions
 from training.service.retrainer import Progress, Retrainer
@@ -280,7 +282,7 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
     )
     send(*poison, asked, asked)
     service = subprocess.Popen(
-        [sys.executable, "-m", "tamiz", "retrainer"], env=environment(world), stderr=subprocess.PIPE
+        [sys.executable, "-m", "tamiz", "retrainer"], env=child_environment(world), stderr=subprocess.PIPE
     )
     try:
         with onlooker(world) as committed:
@@ -314,7 +316,7 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
 def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(retrainer_service, "METADATA_MAX_AGE_MS", 500)
+    monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
     settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
     topic, stop = settings.retrain_requests_topic, threading.Event()
     service = threading.Thread(target=serve, args=(settings, None, stop))

@@ -20,6 +20,7 @@ from pyarrow import parquet
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import panes_of
 from monitoring.counting.panes import PartitionPanes
+from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
@@ -32,7 +33,7 @@ from stream_app.kafka.topic_admin import topic_ids
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.batch.batch_scoring import score_file
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import environment, read_topic, running_worker, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import read_topic, running_worker, settings_of_its_own, wait_for
 from tests.helpers.traffic.invalid_payloads import BROKEN, payload
 from training.pipeline import train
 from training.registry import mlflow_registry
@@ -278,7 +279,7 @@ def test_what_a_worker_cannot_start_with_is_one_readable_line(
     wrong = msgspec.structs.replace(settings, startup_timeout_seconds=0, **changes)
     done = subprocess.run(
         [sys.executable, "-m", "tamiz", "worker"],
-        env=environment(wrong),
+        env=child_environment(wrong),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 """The registry: real MLflow on SQLite in a folder of the test's own."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import ModelUnavailableError
 from scoring.bundle.manifest import bundle_digest
 from stream_app.worker.champion_cache import ChampionCache
+from tamiz.dev_broker.embedded_broker import free_port
 from tests.helpers.bundles.small_bundle import history, small_bundle
 from tests.helpers.services.certificates import authority_and
 from tests.helpers.services.mlflow_server import basic, guard, mlflow_server
@@ -145,15 +145,8 @@ def test_an_unknown_model_has_no_champion_and_no_history(settings: Settings) -> 
     assert version_transitions.history(other) == []
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path, free_port: int) -> None:
-    away = Settings(state_dir=tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{free_port}")
+def test_a_registry_that_nobody_serves_is_told_in_one_line(tmp_path: Path) -> None:
+    away = Settings(state_dir=tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ModelUnavailableError, match="MLFLOW_TRACKING_URI") as told:
         mlflow_registry.ensure_reachable(away)
     assert "\n" not in str(told.value)

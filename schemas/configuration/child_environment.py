@@ -1,0 +1,28 @@
+"""The environment of a child process: the parent's settings, and no other settings."""
+
+import os
+from collections.abc import Mapping
+
+from schemas.configuration.kafka_config import Secret
+from schemas.configuration.registry_config import VARIABLES
+from schemas.configuration.settings import Settings
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables of the environment; secrets with their text."""
+    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {
+        f"TAMIZ_{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a child that is to run with these settings."""
+    return without_settings() | as_environment(settings)
+
+
+def without_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment without the variables that `settings.load` reads."""
+    return {k: v for k, v in environ.items() if not k.startswith("TAMIZ_") and k not in VARIABLES}

@@ -1,0 +1,40 @@
+"""Reconnect: a service that has started waits for a broker that goes away, and connects anew."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from kafka.errors import KafkaError
+
+from schemas.errors import BrokerError
+
+RECONNECT_DELAY_S = 5
+
+
+def reconnect(
+    session: Callable[[Callable[[], None]], None],
+    stop: threading.Event,
+    log: logging.Logger,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run one session after another until `stop` is set; when the broker goes away, wait before the next.
+
+    session: connects, calls its argument once connected, and works until `stop` is set. ready: called once, when the
+    first session is connected. Raises BrokerError when the first session cannot connect.
+    """
+    started = False
+
+    def connected() -> None:
+        nonlocal started
+        if not started:
+            ready()
+        started = True
+
+    while not stop.is_set():
+        try:
+            session(connected)
+        except (BrokerError, KafkaError) as error:
+            if not started:
+                raise BrokerError(str(error)) from None
+            log.warning("%s; trying again in %d s", error, RECONNECT_DELAY_S)
+            stop.wait(RECONNECT_DELAY_S)
