@@ -38,7 +38,7 @@ SECRETS = frozenset(
 
 
 def about(text: str) -> Meta:
-    """A setting's line in the README's table."""
+    """A setting's line in `docs/reference/settings.md`."""
     return Meta(description=text)
 
 

@@ -1,6 +1,7 @@
 """The documentation is true: its blocks run, its tables name what there is, and its reference is the code's own."""
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from kafka import KafkaConsumer, TopicPartition
 
 from docs.generate import FOLDER, reference
 from monitoring.alerting.retrain_policy import RetrainPolicy
@@ -27,8 +29,9 @@ from training.data.holdout import BACKTEST_DAYS
 
 DOCS = ROOT / "docs"
 FOLLOWED = ("tutorial.md", "produce.md", "consume.md", "subscribe.md", "data-set.md", "approve.md", "respond.md")
-# In README and elsewhere: what `make` does is what runs these tests, and the signature's check stands alone.
-ALONE = {"README.md": ("make ",), "notifications.md": ("import hashlib",)}
+# README's commands are the tutorial's (test_readme.py), and its JSON is looked up on the topics.
+# The signature check is a function without a call.
+ALONE = {"notifications.md": ("import hashlib",)}
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.language not in ("", "text")]  # those are drawings
 
 
@@ -57,17 +60,12 @@ def first_column(text: str) -> list[str]:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_is_run_or_says_that_it_is_an_illustration(block: Block) -> None:
     alone = block.code.startswith(ALONE.get(block.page, ()) or "\0")
-    assert block.illustration or block.page in FOLLOWED or alone
+    assert block.illustration or block.page in (*FOLLOWED, "README.md") or alone
 
 
 @pytest.mark.parametrize(("page", "words"), REPEATED, ids=[page for page, _ in REPEATED])
 def test_a_number_that_a_page_repeats_is_the_code_s(page: str, words: str) -> None:
     assert words in " ".join((ROOT / page).read_text(encoding="utf-8").split())
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", "\n".join(b.code for b in BLOCKS), re.M))))
-def test_every_make_target_that_a_block_calls_exists(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.M)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +97,45 @@ def test_the_tutorial_leads_to_an_alert_on_the_page(reader: DocRunner) -> None:
     (moved,) = [i for i in state(reader)["incidents"] if "monto" in i["features"]]
     assert moved["kind"] == "shift"
     assert "cashback" in moved["features"], "what follows the amount joins its incident"
+
+
+@pytest.mark.kafka
+def test_the_tutorial_printed_what_the_readme_shows(reader: DocRunner) -> None:
+    printed = {comparable(line) for line in reader.transcript}
+    shown = [line for block in blocks("README.md") if block.language == "text" for line in block.code.splitlines()]
+    assert len(shown) > 5
+    assert [line for line in shown if comparable(line) not in printed] == []
+
+
+def comparable(line: str) -> str:
+    """A line without what differs from run to run: times, topic ids, and which decision is read first."""
+    if re.match(r"\d\d:\d\d:\d\d decisions-", line):
+        line = re.sub(r"-\d+-\d+|\d\d:\d\d:\d\d|approve|review|decline|0\.\d+|@[\w-]{8}", "*", line)
+    return line.strip()
+
+
+@pytest.mark.kafka
+def test_the_readmes_decision_is_the_one_for_its_transaction(reader: DocRunner) -> None:
+    sent, decided = (json.loads(block.code) for block in blocks("README.md") if block.language == "json")
+    offset = int(re.fullmatch(r"transactions-0-(\d+)@.{8}", decided["transaction_id"])[1])  # type: ignore[index]
+    assert record_at(reader, "transactions", offset) == sent
+    made = record_at(reader, "decisions", offset)  # as nothing before it was a dead letter
+    assert set(made) == set(decided)
+    for field in ("outcome", "model", "model_version", "event_time_ms"):
+        assert made[field] == decided[field]
+    assert made["score"] == pytest.approx(decided["score"], rel=1e-4)
+    assert [reason["text"] for reason in made["reasons"]] == [reason["text"] for reason in decided["reasons"]]
+
+
+def record_at(reader: DocRunner, topic: str, offset: int) -> dict[str, Any]:
+    """The record of partition 0 at an offset."""
+    partition = TopicPartition(topic, 0)
+    with contextlib.closing(KafkaConsumer(bootstrap_servers=reader.bootstrap, enable_auto_commit=False)) as consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, offset)
+        record = next(iter(consumer))
+        assert record.offset == offset
+        return dict(json.loads(record.value))
 
 
 @pytest.mark.kafka
@@ -169,14 +206,6 @@ def test_every_alert_of_prometheus_has_its_line_for_whoever_is_called() -> None:
     rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
     named = re.findall(r"`(Tamiz\w+)`", " ".join(first_column(section("respond.md", "Prometheus' alerts"))))
     assert sorted(named) == sorted(rule["alert"] for group in rules["groups"] for rule in group["rules"])
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_a_page_names_exists(page: str) -> None:
-    text = PAGES[page].read_text(encoding="utf-8")
-    folders = "schemas|training|monitoring|stream_app|tamiz|tests|docs|benchmarks|chaos|deploy"
-    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", text))
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def tables(page: str) -> Iterator[list[list[str]]]:

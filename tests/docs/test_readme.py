@@ -1,66 +1,80 @@
-"""The README is true: what its tables name exists, and what exists stands there."""
+"""README and the other documents: short, in a known form, and every path, link and command in them exists."""
 
 import re
 from pathlib import Path
 
 import pytest
-import typer
 
-from schemas.configuration.settings import describe, load
-from schemas.topics import table
-from tamiz.main import app
+from tests.helpers.documents.doc_runner import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def rows_under(heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, without its head."""
-    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+DOCUMENTS = {
+    **PAGES,
+    **{name: ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")},
+    **{f"reference/{path.name}": path for path in sorted((ROOT / "docs/reference").glob("*.md"))},
+}
+FOLDERS = "schemas|scoring|training|monitoring|stream_app|tamiz|tests|docs|benchmarks|chaos|deploy"
+PACKAGES = ("schemas", "scoring", "monitoring", "training", "stream_app", "tamiz")
+MAX_README_LINES = 180
 
 
-def test_every_setting_stands_in_the_readme_with_its_default_and_meaning() -> None:
-    written = {row[0]: (row[1], row[2].replace("`", "")) for row in rows_under("Settings")}
-    real = {
-        name: ("" if default is None else str(default), about.replace("`", "")) for name, default, about in describe()
+def text_of(page: str) -> str:
+    return DOCUMENTS[page].read_text(encoding="utf-8")
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert text_of("README.md").count("\n") <= MAX_README_LINES
+
+
+def test_every_command_of_the_readme_is_one_of_the_tutorial_which_is_run() -> None:
+    run = {line for block in blocks("tutorial.md") if block.language == "sh" for line in block.code.splitlines()}
+    lines = [line for block in blocks("README.md") if block.language == "sh" for line in block.code.splitlines()]
+    assert len(lines) > 5
+    assert [line for line in lines if line not in run and not line.startswith("make ")] == []
+
+
+def test_the_code_map_has_every_module_and_no_other() -> None:
+    code_map = text_of("architecture.md").split("\n## Code map\n", 1)[1]
+    named = {
+        package + name
+        for package, table in re.findall(r"^### (\w+)(.*?)(?=^### |\Z)", code_map, re.M | re.S)
+        if package in PACKAGES
+        for name in re.findall(r"^\| `(/?[\w/.]+)` \|", table.replace("| `", "| `/"), re.M)
     }
-    assert written == real
+    folders = tuple(name for name in named if name.endswith("/"))
+    modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("[!_]*.py")}
+    folders = tuple(name for name in named if name.endswith("/"))
+    assert {module for module in modules - named if not module.startswith(folders)} == set(), (
+        "add to docs/architecture.md"
+    )
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
-def test_every_topic_stands_in_the_readme() -> None:
-    written = [row[:4] for row in rows_under("Topics")]
-    assert written == [[t.name, t.key, t.record, t.direction] for t in table(load({}))]
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_every_make_target_that_a_page_names_exists(page: str) -> None:
+    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text_of(page), re.M))
+    assert [target for target in sorted(named) if not re.search(rf"^{target}:.*## ", targets, re.M)] == []
 
 
-def test_every_command_stands_in_the_readme() -> None:
-    group = typer.main.get_command(app)
-    names: set[str] = set()
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
-        names |= {f"tamiz {name} {sub}" for sub in inner or ()}
-        if not inner or command.invoke_without_command:
-            names.add(f"tamiz {name}")
-    written = {
-        " ".join(word for word in row[0].split() if re.fullmatch(r"[a-z-]+", word)) for row in rows_under("Commands")
-    }
-    assert written == names
-
-
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)`", README + CONTRIBUTING))))
-def test_every_make_target_it_names_exists(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.M)
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
-def test_every_file_it_names_exists(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    folders = "schemas|training|monitoring|stream_app|tamiz|tests|docs|benchmarks|chaos|deploy"
-    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
-    named |= set(re.findall(r"\]\(((?!http|#)[\w./-]+)(?:#[\w-]+)?\)", text))
-    assert named
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    named = set(re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text_of(page)))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S)
+    links = re.findall(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)|(?:src|href)=\"(?!https?:)([\w./-]+)\"", text)
+    broken = []
+    for target, anchor, source in links:
+        file = (DOCUMENTS[page].parent / (target or source)) if target or source else DOCUMENTS[page]
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append((target or source, anchor))
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as mkdocs and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}

@@ -62,6 +62,7 @@ class DocRunner:
     bootstrap: str
     environment: Mapping[str, str]
     terminals: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)  # lines that the blocks have printed
 
     def follow(self, page: str) -> Iterator[tuple[Block, str]]:
         """Run a page's blocks in their order; each with what it printed."""
@@ -86,6 +87,7 @@ class DocRunner:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=150, check=False
         )
         assert done.returncode == 0, f"{block}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        self.transcript += done.stdout.splitlines()
         return done.stdout
 
     def start(self, block: Block, script: str) -> str:
@@ -117,4 +119,4 @@ def environment(bootstrap: str, ports: Mapping[str, int]) -> dict[str, str]:
     kept = without_settings()
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     set_ports = {f"TAMIZ_{name.upper()}": str(port) for name, port in ports.items()}
-    return kept | {"PATH": path, "TAMIZ_BOOTSTRAP_SERVERS": bootstrap} | set_ports
+    return kept | {"PATH": path, "COLUMNS": "100", "TAMIZ_BOOTSTRAP_SERVERS": bootstrap} | set_ports
