@@ -138,9 +138,9 @@ def commands() -> str:
 def metrics() -> str:
     """Every metric of a worker's page and of the monitor's."""
     worker, monitor = WorkerMetrics(), MonitorMetrics()
-    worker.show_lag({0: 0})
+    worker.set_lag({0: 0})
     worker.dead_letters.labels("not-json")
-    monitor.passed_over.labels("drift-panes")
+    monitor.records_skipped.labels("drift-panes")
     return (
         "# Metrics\n\nOn each worker's `/metrics`, in Prometheus' format: times in seconds, sizes in bytes. The alert "
         "rules of `deploy/prometheus/alerts.yml`\nand the dashboard of `deploy/grafana/` read them.\n\n"

@@ -142,7 +142,7 @@ class _Run:
         redriven = self._check_commands()
         passed = {
             sample.labels["topic"]: int(sample.value)
-            for metric in self._metrics.passed_over.collect()
+            for metric in self._metrics.records_skipped.collect()
             for sample in metric.samples
             if sample.name.endswith("_total")
         }
@@ -338,7 +338,7 @@ class _Run:
         deadline = since + DEADLINE_S
         while time.monotonic() - since < QUIET_S and time.monotonic() < deadline:
             now = reader.feed.passed_over + sum(
-                int(sample.value) for m in self._metrics.passed_over.collect() for sample in m.samples
+                int(sample.value) for m in self._metrics.records_skipped.collect() for sample in m.samples
             )
             if now != seen:
                 seen, since = now, time.monotonic()

@@ -24,7 +24,7 @@ from stream_app.dashboard.registry_poller import Registry, RegistryPoller, Versi
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.web.http_server import Handler, application, names_us, read_form, refusal, runner, shown
-from stream_app.web.web_auth import ANYBODY, Authenticator, wrong_tokens
+from stream_app.web.web_auth import ANYBODY, Authenticator, authentication_failures
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
@@ -45,7 +45,7 @@ class Dashboard:
         self._reader = TopicFollower(settings)
         self._auth = auth
         self._metric_registry = CollectorRegistry()
-        auth.on_failure = wrong_tokens(self._metric_registry).inc
+        auth.on_failure = authentication_failures(self._metric_registry).inc
         self._sessions = Sessions(auth)
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
         self._known = RegistryPoller(registry, settings.registry_poll_seconds)

@@ -141,7 +141,7 @@ class MonitorIntake:
         self._ends = ends
         self._held: deque[tuple[float, ConsumedRecord, PaneSnapshot]] = deque()  # with when it was read, oldest first
         self._held_bytes = 0
-        self.records = RecordIntake(settings, log, lambda topic: metrics.passed_over.labels(topic).inc())
+        self.records = RecordIntake(settings, log, lambda topic: metrics.records_skipped.labels(topic).inc())
 
     def decision(self, record: ConsumedRecord) -> Decision | None:
         """A decision of our model."""

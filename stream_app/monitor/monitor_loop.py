@@ -86,7 +86,7 @@ class Monitor:
         self._outbox = Outbox(
             partial(_producer, settings),
             last_topic=settings.drift_reports_topic,
-            on_refused=lambda topic: self._metrics.refused.labels(topic).inc(),
+            on_refused=lambda topic: self._metrics.publish_failures.labels(topic).inc(),
             on_waiting=self._metrics.unpublished.set,
         )
 
@@ -266,7 +266,7 @@ class Monitor:
         for evaluation in evaluations:
             self._tell(evaluation)
         if self._ready:
-            self._metrics.late.inc(max(0, watch.late - late))
+            self._metrics.late_transactions.inc(max(0, watch.late - late))
             self._metrics.lost.inc(max(0, watch.lost - lost))
             self._metrics.incomplete.inc(watch.incomplete - incomplete)
 

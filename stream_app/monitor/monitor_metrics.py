@@ -1,51 +1,53 @@
-"""What the monitor counts, by Prometheus' conventions; scraped beside the workers' metrics."""
+"""Prometheus metrics of the monitor."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
-from stream_app.web.web_auth import wrong_tokens
+from stream_app.web.web_auth import authentication_failures
 
 
 class MonitorMetrics:
-    """The monitor's metrics. Counters start when the history is read, so that a restart counts nothing twice."""
+    """The metrics of the monitor. Counters start once the history is replayed, so a restart counts nothing twice."""
 
     def __init__(self) -> None:
-        # A time stamp for every series says nothing that the scraper does not know.
+        # `_created` series double the page's size, and the scraper knows the start time already.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = r = CollectorRegistry()
         ProcessCollector(registry=r)  # CPU seconds, resident memory, open files
-        self.passed_over = Counter(
-            "tamiz_monitor_passed_over", "Records that the monitor could not use", ["topic"], registry=r
+        self.records_skipped = Counter(
+            "tamiz_monitor_records_skipped", "Invalid records skipped by the monitor", ["topic"], registry=r
         )
-        self.refused = Counter(
-            "tamiz_monitor_refused_records",
-            "Failed attempts to publish an alert, a request or a report; each is tried again",
+        self.publish_failures = Counter(
+            "tamiz_monitor_publish_failures",
+            "Failed attempts to publish an alert, a request or a report; each is retried",
             ["topic"],
             registry=r,
         )
         self.unpublished = Gauge(
-            "tamiz_monitor_unpublished_records", "Alerts, requests and reports that wait to be published", registry=r
+            "tamiz_monitor_unpublished_records", "Alerts, requests and reports waiting to be published", registry=r
         )
-        self.wrong_tokens = wrong_tokens(r)
-        self.evaluations = Counter("tamiz_drift_evaluations", "Evaluations of drift", registry=r)
+        self.authentication_failures = authentication_failures(r)
+        self.evaluations = Counter("tamiz_drift_evaluations", "Drift evaluations", registry=r)
         self.evaluated_until = Gauge(
             "tamiz_drift_evaluated_until_seconds", "Event time of the last evaluation", registry=r
         )
-        self.late = Counter("tamiz_drift_late_rows", "Transactions that came after their minute had closed", registry=r)
+        self.late_transactions = Counter(
+            "tamiz_drift_late_rows", "Transactions that workers saw after their pane had closed", registry=r
+        )
         self.lost = Counter(
             "tamiz_drift_lost_rows",
-            "Transactions whose counts came too late for the windows, or are dated in the future",
+            "Transactions whose panes arrived too late for the windows, or are dated in the future",
             registry=r,
         )
         self.incomplete = Counter(
             "tamiz_drift_incomplete_minutes",
-            "Minutes that closed before every partition that contributes had; they are not judged",
+            "Minutes not evaluated because they closed before every contributing partition had reported",
             registry=r,
         )
         self.skew = Gauge(
-            "tamiz_drift_skew_seconds", "Event time between the first and the last partition that moves", registry=r
+            "tamiz_drift_skew_seconds", "Event time between the slowest and the fastest active partition", registry=r
         )
         self.skewed = Gauge(
             "tamiz_drift_skewed_partitions",
-            "Partitions further from the others than idle_partition_timeout_minutes, or dated in the future",
+            "Partitions further from the others in event time than idle_partition_timeout_minutes, or in the future",
             registry=r,
         )

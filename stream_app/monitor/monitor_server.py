@@ -43,7 +43,7 @@ class MonitorServer:
         """
         self._settings = settings
         auth = authenticator(settings)
-        auth.on_failure = metrics.wrong_tokens.inc
+        auth.on_failure = metrics.authentication_failures.inc
         self._pages = HealthServer(alive=alive, readiness=readiness, registry=metrics.registry, auth=auth)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="monitor-pages", daemon=True)

@@ -222,7 +222,7 @@ class PartitionPositions:
     def keep(self, partitions: set[TP]) -> None:
         """Forget what was found of every other partition: they are read elsewhere."""
         self._judged = {tp: judged for tp, judged in self._judged.items() if tp in partitions}
-        self._metrics.partitions_held.set(len(self.held))
+        self._metrics.partitions_paused.set(len(self.held))
 
     def _answered(self, answers: Sequence[LastAnswer], log: Log) -> Answered | None:
         return answered_until(
@@ -250,7 +250,7 @@ class PartitionPositions:
     def _note(self, tp: TP, judged: Judged) -> None:
         known, start = self._judged.get(tp), judged.start
         self._judged[tp] = judged
-        self._metrics.partitions_held.set(len(self.held))
+        self._metrics.partitions_paused.set(len(self.held))
         if start.fault is None or (known is not None and known == judged and start.held):
             return
         self._metrics.offset_faults.labels(start.fault).inc()
@@ -273,7 +273,7 @@ class PartitionPositions:
 
     def _look_for_open_transactions(self) -> None:
         ends = self._cluster.stable_ends(sorted(self._judged)) if self._judged else {}
-        self._metrics.open_transactions.set(sum(end - stable for stable, end in ends.values()))
+        self._metrics.records_behind_open_kafka_transactions.set(sum(end - stable for stable, end in ends.values()))
         for tp, stable, waiting in self._open.observe(time.monotonic(), ends):
             log.error(
                 "%s-%d: %d records wait behind a transaction that a producer left open at offset %d: find and abort it "

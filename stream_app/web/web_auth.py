@@ -154,9 +154,9 @@ class Authenticator:
         return Client(address, protocol.strip().lower() == "https")
 
 
-def wrong_tokens(registry: CollectorRegistry) -> Counter:
-    """The counter that every program with pages exports; for `Authenticator.on_failure`."""
-    return Counter("tamiz_wrong_tokens", "Requests with a token that is no user's", registry=registry)
+def authentication_failures(registry: CollectorRegistry) -> Counter:
+    """Register the counter of requests with an invalid token, for `Authenticator.on_failure`."""
+    return Counter("tamiz_authentication_failures", "Requests with an invalid token", registry=registry)
 
 
 def authenticator(settings: Settings) -> Authenticator:

@@ -196,12 +196,12 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self._watch = Watchdog(
             self._backlogs,
             settings.stall_timeout_seconds,
-            self._show_lag,
+            self._set_lag,
             exit_at_once,
             progress=scorer.progress,
             failed=metrics.watchdog_failures.inc,
         )
-        auth.on_failure = metrics.wrong_tokens.inc
+        auth.on_failure = metrics.authentication_failures.inc
         self._pages = HealthServer(
             alive=lambda: scorer.failed is None,
             readiness=self.readiness,
@@ -239,7 +239,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _hear_of_promotions(self) -> None:
-        moves = listen_for_promotions(self._settings, lambda topic: self._metrics.passed_over.labels(topic).inc())
+        moves = listen_for_promotions(self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc())
         async with contextlib.aclosing(moves):
             async for event in moves:
                 log.info("version %s was %s: asking the registry now", event.model_version, event.change)
@@ -263,7 +263,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             except (RegistryAwayError, ModelIncompatibleError) as error:
                 self._show_registry()
                 self._metrics.registry_failures.inc()
-                self._metrics.bundles_refused.inc(isinstance(error, ModelIncompatibleError))
+                self._metrics.bundles_rejected.inc(isinstance(error, ModelIncompatibleError))
                 log.warning("version %d goes on deciding: %s", self._store.current.version, error)
 
     def readiness(self) -> Readiness:
@@ -296,8 +296,8 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         reading = [p for p in self._partitions() if p not in held]  # what is held does not move, and says so itself
         return backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, reading)
 
-    def _show_lag(self, seen: Mapping[int, Backlog]) -> None:
-        self._metrics.show_lag({partition: backlog.lag for partition, backlog in seen.items()})
+    def _set_lag(self, seen: Mapping[int, Backlog]) -> None:
+        self._metrics.set_lag({partition: backlog.lag for partition, backlog in seen.items()})
 
     def _show_model(self) -> None:
         model = self._store.current
@@ -306,7 +306,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     def _show_registry(self) -> None:
         self._metrics.champion_unrecorded.set(not self._store.recorded)
-        self._metrics.registry_disagrees.set(self._store.disagreement is not None)
+        self._metrics.registry_alias_mismatch.set(self._store.disagreement is not None)
 
 
 def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:

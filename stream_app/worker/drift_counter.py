@@ -78,7 +78,7 @@ class DriftCounter:
                 panes = [*panes_of(left, model.bins), *held_of(left, model.bins)]
                 return PartitionPanes.restore(model.bins, cursor_of(left), panes, self._grace_ms)
             except ValueError as error:  # not of our making
-                self._metrics.cursors_refused.labels("damaged").inc()
+                self._metrics.cursors_rejected.labels("damaged").inc()
                 log.warning("partition %d is counted anew: %s", partition, error)
         return PartitionPanes(model.bins, partition, self._grace_ms)
 
@@ -130,10 +130,10 @@ class DriftCounter:
 
     def _measure(self, before: Cursor, counted: PartitionCounts) -> None:
         cursor, metrics = counted.cursor, self._metrics
-        metrics.late.inc(cursor.late - before.late)
-        metrics.dropped_ahead.inc(cursor.dropped - before.dropped)
+        metrics.late_transactions.inc(cursor.late - before.late)
+        metrics.dropped_transactions.inc(cursor.dropped - before.dropped)
         self._held[cursor.partition] = sum(pane.rows for pane in counted.held)
-        metrics.held_ahead.set(sum(self._held.values()))
+        metrics.buffered_transactions.set(sum(self._held.values()))
         if cursor.resets > before.resets:
             metrics.watermark_resets.inc(cursor.resets - before.resets)
             log.warning(

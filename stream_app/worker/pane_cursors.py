@@ -105,7 +105,7 @@ class CursorReader:
             if searched[place] > begins[place] and (
                 unfound := _named(found[place.partition]) - found[place.partition].keys()
             ):
-                self._metrics.cursors_refused.labels("unfound").inc()
+                self._metrics.cursors_rejected.labels("unfound").inc()
                 log.warning(
                     "%s-%d: the newest cursor names %d versions of which there is none in the last %d offsets",
                     *place,
@@ -125,7 +125,7 @@ class CursorReader:
         else:
             into[cursor.model_version] = cursor
             return
-        self._metrics.cursors_refused.labels(reason).inc()
+        self._metrics.cursors_rejected.labels(reason).inc()
         log.warning(
             "%s-%d-%d: the cursor of version %d at offset %d %s; it is passed over",
             record.topic,

@@ -249,8 +249,8 @@ class WorkerLoop:
     def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:
         metrics = self._metrics
         metrics.batch_records.observe(len(records))
-        metrics.handling.observe(handling_s)
-        metrics.producing.observe(producing_s)
+        metrics.batch_scoring.observe(handling_s)
+        metrics.batch_publishing.observe(producing_s)
         sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # a producer may send none, or nonsense
         if sent_ms:
             metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
@@ -259,9 +259,9 @@ class WorkerLoop:
         for rejection in handled.rejections:
             metrics.dead_letters.labels(rejection.code).inc()
         if any(rejection.code == "unreadable" for rejection in handled.rejections):
-            metrics.unlettered.inc(sum(last_offset(r) - r.offset for r in records))
+            metrics.records_without_dead_letter.inc(sum(last_offset(r) - r.offset for r in records))
         for part, count in handled.cuts.items():
-            metrics.cuts.labels(part).inc(count)
+            metrics.truncated_parts.labels(part).inc(count)
         if handled.conflicts:
             first = handled.conflicts[0]
             metrics.id_conflicts.inc(len(handled.conflicts))

@@ -90,7 +90,7 @@ def lines(worker: WorkerProcess, settings: Settings, partition: int) -> list[str
 
 
 def held(worker: WorkerProcess) -> float:
-    return float(re.findall(r"^tamiz_partitions_held ([0-9.]+)$", worker.get("/metrics")[1], re.M)[0])
+    return float(re.findall(r"^tamiz_partitions_paused ([0-9.]+)$", worker.get("/metrics")[1], re.M)[0])
 
 
 def decisions(settings: Settings) -> list[Any]:

@@ -108,8 +108,8 @@ def test_no_record_that_a_broker_accepts_stops_a_worker(settings: Settings, tmp_
         # A batch is decompressed in parts: what is no payload is never whole in memory.
         assert psutil.Process(worker.process.pid).memory_info().rss - before < 150 * MB
         cut = worker.get("/metrics")[1]
-        assert 'tamiz_cut_parts_total{part="trace"} 2.0' in cut
-        assert 'tamiz_cut_parts_total{part="key"} 1.0' in cut
+        assert 'tamiz_truncated_parts_total{part="trace"} 2.0' in cut
+        assert 'tamiz_truncated_parts_total{part="key"} 1.0' in cut
         if guarantee == "exactly-once":
             return
         # A limit that is lowered while it runs: a restart reads the new one.

@@ -78,8 +78,8 @@ def test_a_start_gives_up_when_its_time_is_over() -> None:
 
 def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> None:
     metrics = WorkerMetrics()
-    metrics.show_lag({0: 5, 1: 0})
-    metrics.show_lag({1: 7, 2: 0})
+    metrics.set_lag({0: 5, 1: 0})
+    metrics.set_lag({1: 7, 2: 0})
     told = [line for line in generate_latest(metrics.registry).decode().splitlines() if line.startswith("tamiz_lag")]
     assert told == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
 

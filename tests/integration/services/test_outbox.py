@@ -65,7 +65,7 @@ def test_a_refused_alert_keeps_its_report_back_until_it_is_published(
 
     monitor._tell(DriftEvaluation(report=REPORT, alerts=(FULL_BATCH_SIZE, ALERT), request=None))
     assert published() == (["i-7"], [])
-    refused, waiting = "tamiz_monitor_refused_records_total", "tamiz_monitor_unpublished_records"
+    refused, waiting = "tamiz_monitor_publish_failures_total", "tamiz_monitor_unpublished_records"
     assert (counted(refused, settings.drift_alerts_topic), counted(waiting)) == (1, 2)
 
     later = msgspec.structs.replace(ALERT, incident_id="later")

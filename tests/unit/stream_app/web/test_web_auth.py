@@ -136,7 +136,7 @@ def test_wrong_tokens_are_throttled_and_logged_and_lock_nobody_out(
     assert answers == [401] * ADDRESS_BURST + [429] * 5
     form = ask(servers.dashboard, "POST", "/signin", None, b"token=forged%0a2026-11-27+INFO+ana+signed+in", **attacker)
     shown = ask(servers.dashboard, "GET", "/metrics", servers.tokens["prometheus"]).body
-    assert f"tamiz_wrong_tokens_total {ADDRESS_BURST + 6}.0".encode() in shown
+    assert f"tamiz_authentication_failures_total {ADDRESS_BURST + 6}.0".encode() in shown
     assert (form.status, form.headers["retry-after"]) == (429, "10")
     assert ask(servers.dashboard, "GET", "/state", "x" * 43, X_Forwarded_For="203.0.113.10").status == 401
     for headers in (attacker, {}):

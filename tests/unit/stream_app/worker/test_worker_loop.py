@@ -136,4 +136,4 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
     snapshots = [msgspec.json.decode(pane.value or b"", type=PaneSnapshot) for pane in panes]
     assert {s.partition: s.last_offset for s in snapshots if s.open} == {0: 41, 1: 8}
     # 6 to 41: lost behind the one that is a dead letter.
-    assert metrics.registry.get_sample_value("tamiz_unlettered_records_total") == 36
+    assert metrics.registry.get_sample_value("tamiz_records_without_dead_letter_total") == 36
