@@ -244,12 +244,18 @@ def transaction_schema(dataset: Dataset) -> dict[str, Any]:
 
 
 def comments(record: type) -> dict[str, str]:
-    """What the comments beside a record's fields say of them: that is where their meaning is written."""
+    """Meaning of each field of a record, by field name: the comment on its line, else the one above it."""
     meanings: dict[str, str] = {}
     name = None
+    above: list[str] = []
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(record)).readline):
         if token.type == tokenize.NAME and token.line.startswith(f"    {token.string}:"):
             name = token.string
+            if above:
+                meanings[name] = " ".join(above)
+            above = []
+        elif token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
+            above.append(token.string.lstrip("# "))
         elif token.type == tokenize.COMMENT and name and token.line.lstrip().startswith(f"{name}:"):
             meanings[name] = token.string.lstrip("# ")
     return meanings

@@ -1,7 +1,7 @@
-"""Records on the wire, all JSON. Field order is the order on the wire.
+"""Records on Kafka topics, encoded as JSON. The order of fields is their order in the JSON.
 
-The types carry the bounds: a value beyond them is refused when the record is decoded, by every reader alike. What
-several fields say together, and against the time of their record, is `stream_app.kafka.plausibility`.
+The types state the bounds: decoding rejects a value outside them, in every reader. `stream_app.kafka.plausibility`
+checks conditions between fields, and between fields and the record's timestamp.
 """
 
 from typing import Annotated, Literal
@@ -9,218 +9,219 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-MAX_OFFSET = 2**63 - 1  # Kafka's own
+MAX_OFFSET = 2**63 - 1  # Kafka's offsets are int64
 MAX_INT = 2**31 - 1
-# The years from 1000 to 2200: transactions are from 1970 on (`scoring.input.time_parsing`), and what is asked for may
-# begin before.
+# The years 1000 to 2200. Transactions date from 1970 on (`scoring.input.time_parsing`); a requested period may begin
+# earlier.
 MIN_TIME_MS, MAX_TIME_MS = -30_610_224_000_000, 7_258_118_400_000
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Partition = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Version = Annotated[int, Meta(ge=0, le=MAX_INT)]  # of a registered model
-TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]  # since 1970
-Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]  # sums of some still fit into 64 bits
+TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]  # since 1970, UTC
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]  # a sum of a few counts still fits into 64 bits
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(max_length=500)]  # of a model, a feature, a layout, a window
 Id = Annotated[str, Meta(max_length=1_000)]
 Text = Annotated[str, Meta(max_length=100_000)]  # for people
 
 Outcome = Literal["approve", "review", "decline"]
-Severity = Literal["info", "warning", "critical"]  # of what people are told
+Severity = Literal["info", "warning", "critical"]  # of a notification
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a transaction was not simply approved: one input's part in its score."""
+    """The contribution of one input to the score of a transaction that was not approved."""
 
-    feature: Name
-    value: Name | float | None  # as it was scored, before imputation; null where it was missing
-    contribution: float  # to the margin, in log-odds; positive speaks for fraud
-    text: Annotated[str, Meta(max_length=2_000)]
+    feature: Name  # name of the input
+    value: Name | float | None  # cleaned value, before imputation; null: missing
+    contribution: float  # to the margin, in log-odds; a positive value raises the fraud score
+    text: Annotated[str, Meta(max_length=2_000)]  # the reason in one sentence
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker says of one transaction.
+    """The outcome for one transaction.
 
-    It holds nothing that changes when the same transaction meets the same model again; when it was made is the record's
-    Kafka timestamp.
+    It is a function of the transaction and the model version: scoring the transaction again gives an equal record. The
+    time of the decision is the timestamp of the Kafka record.
     """
 
-    decision_id: Id  # UUIDv5 of the transaction id: a redelivery gives the same, whichever model scores it
-    transaction_id: Id  # the declared field, else a header, else its place, topic-partition-offset@topic id
+    decision_id: Id  # UUIDv5 of the transaction id; the same after a redelivery, with any model version
+    transaction_id: Id  # from the declared field, else from a header, else topic-partition-offset@topic id
     score: Probability  # probability of fraud, in [0, 1]
     outcome: Outcome
     threshold: Probability  # the lowest score that gives this outcome
     reasons: Annotated[tuple[Reason, ...], Meta(max_length=10)] = ()  # strongest first; empty for an approval
-    model: Name
+    model: Name  # name of the registered model
     model_version: Version
-    event_time_ms: TimeMs  # set by the producer; windows follow this clock
+    event_time_ms: TimeMs  # time of the transaction, set by the producer; windows use it
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """Why a payload cannot be scored. A value, not an exception."""
 
-    row: int  # the payload's place in its batch
-    code: str  # stable, kebab-case, few: metrics are labelled with it
+    row: int  # position of the payload in its batch
+    code: str  # stable, kebab-case; a label of metrics, so there are few codes
     field: str | None  # None: the payload as a whole
-    value: str  # what was seen, shortened to 100 characters
-    expected: str  # what would have been accepted
+    value: str  # the value found, cut to 100 characters
+    expected: str  # which values are accepted
 
 
 class Redrive(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter went back to the transactions."""
+    """One dead letter was sent back to the transactions topic."""
 
     transaction_id: Id
-    dead_letter: Id  # its place, topic-partition-offset@topic id
-    consumed_from: Id  # place of the transaction that the dead letter is about
+    dead_letter: Id  # position of the dead letter, topic-partition-offset@topic id
+    consumed_from: Id  # position of the rejected transaction, in the same form
     redriven_at_ms: TimeMs
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction turned out to be, days to months later."""
+    """Confirmed outcome of a transaction: fraud or not. Known days to months after the transaction."""
 
-    transaction_id: Id  # as its decision has it
-    fraud: bool
-    reported_at_ms: TimeMs
+    transaction_id: Id  # `Decision.transaction_id`
+    fraud: bool  # true: the transaction was fraud
+    reported_at_ms: TimeMs  # when the outcome was reported
 
 
 class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """One minute of one input partition, counted; a later one of the same minute and partition replaces it.
+    """Counts of one minute of one input partition. A later record of the same minute and partition replaces it.
 
-    `codes` and `counts` are little-endian uint32 arrays of one length: the codes that occur, ascending, and how often.
+    `codes` and `counts` are little-endian uint32 arrays of equal length: the codes that occur, ascending, and the
+    number of times each occurs.
     """
 
-    start_ms: TimeMs
-    rows: Count
+    start_ms: TimeMs  # start of the minute, event time
+    rows: Count  # number of transactions
     first_offset: Offset
     last_offset: Offset
-    codes: bytes  # base64 on the wire
+    codes: bytes  # base64 in JSON
     counts: bytes
 
 
 class WatermarkState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a watermark is computed from; `monitoring.counting.watermark` says how."""
+    """State that the watermark of a partition is computed from; see `monitoring.counting.watermark`."""
 
-    confirmed_ms: TimeMs
-    recent_ms: tuple[TimeMs, ...]  # the last event times
+    confirmed_ms: TimeMs  # 5th latest of the last 8 event times; never decreases
+    recent_ms: tuple[TimeMs, ...]  # event times of the latest rows
     since_ms: TimeMs  # minutes from here to the watermark are closed
-    closed: tuple[tuple[TimeMs, TimeMs], ...]  # other ranges of closed minutes: the first, and the one after the last
-    gap_ms: tuple[TimeMs, ...]  # event times of late rows where no minute was ever closed
-    resets: Count  # how often the watermark fell back
+    closed: tuple[tuple[TimeMs, TimeMs], ...]  # other ranges of closed minutes: [start of the first, end of the last)
+    gap_ms: tuple[TimeMs, ...]  # event times of late rows in minutes that were never closed
+    resets: Count  # number of times the watermark was set back
 
 
 class VersionMark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far another model version counted a partition."""
+    """Watermark up to which another model version counted a partition."""
 
     model_version: Version
     watermark_ms: TimeMs
 
 
 class PaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one partition is counted, and panes of it: those just closed, or those still open."""
+    """Counting progress of one input partition, with its newly closed panes or with its open ones."""
 
     model: Name
     model_version: Version
-    layout: Name  # digest of the codes that were counted
-    partition: Partition
-    last_offset: Annotated[int, Meta(ge=-1, le=MAX_OFFSET)]
+    layout: Name  # digest of the feature bins that were counted
+    partition: Partition  # of the transactions topic
+    last_offset: Annotated[int, Meta(ge=-1, le=MAX_OFFSET)]  # last transaction counted; -1: none
     watermark_ms: TimeMs
-    late: Count
-    open: bool  # whether its minutes may still grow; then this is the cursor, from which another worker goes on
+    late: Count  # transactions that arrived after their minute had closed, in total
+    open: bool  # true: the panes may still grow, and the record is the cursor from which another worker continues
     panes: tuple[PaneCounts, ...]
-    # Of the cursor alone; a cursor from before they were there lacks them.
-    held: tuple[PaneCounts, ...] = ()  # minutes far ahead of the watermark; not to be evaluated yet
-    dropped: Count = 0  # rows that were held and had to give way, so far
+    # The fields below are set in a cursor only; cursors of earlier versions lack them.
+    held: tuple[PaneCounts, ...] = ()  # minutes far ahead of the watermark, not evaluated yet
+    dropped: Count = 0  # rows of held minutes that were discarded for lack of space, in total
     state: WatermarkState | None = None
-    others: tuple[VersionMark, ...] | None = None  # versions that counted the partition before, the last first
-    topic_id: Name = ""  # incarnation of the input topic that the offsets are of; empty where it is not known
+    others: tuple[VersionMark, ...] | None = None  # other versions that counted the partition earlier, latest first
+    topic_id: Name = ""  # Kafka's id of the input topic that the offsets belong to; empty: unknown
 
 
 class DriftStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What one window says of one feature; null where it says nothing, as KS of a category does."""
+    """Drift statistics of one feature in one window; null where a statistic is undefined, as KS is for a category."""
 
     feature: Name
-    rows: Count
-    psi: float | None  # CSI where the feature is an input; nats
-    psi_corrected: float | None  # less its mean under no drift
-    psi_decile: float | None  # the classic recipe, for comparison with other tools
-    psi_lower_bound: float | None  # the population moved by at least this much
-    kl: float | None  # of reference || current, nats
-    js: float | None  # nats
-    ks: float | None
+    rows: Count  # number of transactions in the window
+    psi: float | None  # population stability index against the reference, in nats; of an input also called CSI
+    psi_corrected: float | None  # PSI minus its expected value without drift
+    psi_decile: float | None  # PSI over the reference's deciles, for comparison with other tools
+    psi_lower_bound: float | None  # lower confidence bound of the PSI
+    kl: float | None  # Kullback-Leibler divergence of reference from current, in nats
+    js: float | None  # Jensen-Shannon divergence, in nats
+    ks: float | None  # two-sample Kolmogorov-Smirnov statistic
     ks_p_value: float | None
-    enough_rows: bool  # enough rows for the PSI to mean something
-    exceeds: bool  # the bound is above the tolerance
+    enough_rows: bool  # whether the window has enough rows for a meaningful PSI
+    exceeds: bool  # whether the lower bound exceeds the tolerance
 
 
 class DriftWindow(msgspec.Struct, frozen=True, kw_only=True):
     """One sliding window at one evaluation."""
 
-    window: Name
-    rows: Count
+    window: Name  # name of the window, such as `1h`
+    rows: Count  # number of transactions
     features: tuple[DriftStatistics, ...]
-    incomplete: int = 0  # minutes of it that lack a partition; above a twentieth, the window is not judged
+    incomplete: int = 0  # minutes that lack a partition; above 5 % of the window, it is not evaluated
 
 
 class LabelledDay(msgspec.Struct, frozen=True, kw_only=True):
     """Transactions of one UTC day whose labels are final."""
 
-    day_ms: TimeMs
-    rows: Count
+    day_ms: TimeMs  # start of the day
+    rows: Count  # number of transactions
     frauds: Count
-    expected_frauds: float  # by the sum of the scores
+    expected_frauds: float  # sum of the scores
 
 
 class PerformanceReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What matured labels say of a model version; measures are of its last ones, null where they say nothing."""
+    """Performance of a model version on final labels. Metrics cover its latest transactions; null: undefined."""
 
-    matured: int  # decisions old enough for their labels to be final, so far
-    labelled: int  # of them, so far
-    rows: int  # in the window that is measured
-    frauds: int
-    expected_frauds: float
+    matured: int  # decisions older than the label delay, in total
+    labelled: int  # matured decisions with a reported label, in total
+    rows: int  # transactions in the window of the metrics
+    frauds: int  # in the window
+    expected_frauds: float  # sum of the scores in the window
     roc_auc: float | None
-    claimed_roc_auc: float | None  # were every score the probability that it says it is
+    claimed_roc_auc: float | None  # expected ROC AUC if every score were the true probability of fraud
     average_precision: float | None
-    recall: float | None  # of what the operating points flag
-    label_delay_ms: int | None  # median
-    days: tuple[LabelledDay, ...]  # by the transaction's date
-    unknown_labels: int  # whose decision was not seen, so far
-    revised_labels: int  # that contradict one that was counted, so far
-    alarm: str | None  # why to train again
+    recall: float | None  # share of the frauds that were reviewed or declined
+    label_delay_ms: int | None  # median time from transaction to label
+    days: tuple[LabelledDay, ...]  # by date of the transaction
+    unknown_labels: int  # labels without a known decision, in total
+    revised_labels: int  # labels that contradict an earlier label of the transaction, in total
+    alarm: str | None  # reason to retrain; null: performance is as expected
 
 
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation: every window, every feature."""
+    """One drift evaluation: every window, every feature."""
 
     model: Name
     model_version: Version
-    until_ms: TimeMs  # event time up to which everything is counted
-    late: int  # transactions that came after their minute had closed, so far
-    lost: int  # transactions whose counts came too late to be merged or are dated in the future, so far
+    until_ms: TimeMs  # event time up to which all transactions are counted
+    late: int  # transactions that arrived after their minute had closed, in total
+    lost: int  # transactions whose counts arrived too late or are dated in the future, in total
     windows: tuple[DriftWindow, ...]
-    incidents: tuple[str, ...]  # ids of the open ones
-    adwin: bool  # river's ADWIN on the mean score since the last report, beside ours: reported, never acted on
-    performance: PerformanceReport | None = None  # what matured labels say of the version
-    suspected_attack: bool  # alert rate and the score's tail up, from few cards
-    incomplete: int = 0  # minutes that closed before every partition that contributes had, so far; they are not judged
-    skew_ms: int = 0  # event time between the first and the last of the partitions that move
-    skewed: tuple[int, ...] = ()  # partitions further from the others than `idle_partition_timeout_minutes`
-    burst_share: float = 0.0  # of the last hour's transactions, what few cards sent beyond their usual share
+    incidents: tuple[str, ...]  # ids of the open incidents
+    adwin: bool  # whether ADWIN (river) on the mean score fired since the last report; informational
+    performance: PerformanceReport | None = None  # performance on final labels
+    suspected_attack: bool  # whether few cards raised both the alert rate and the upper tail of the scores
+    incomplete: int = 0  # minutes that closed without a partition that contributes to them, in total; not evaluated
+    skew_ms: int = 0  # event time between the watermarks of the first and the last active partition
+    skewed: tuple[int, ...] = ()  # partitions that differ from the others by more than `idle_partition_timeout_minutes`
+    burst_share: float = 0.0  # share of the last hour's transactions that few cards sent beyond their usual share
 
 
 class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What an alert says of one feature, with both distributions so that a subscriber can draw them."""
+    """Drift of one feature in an alert, with both distributions, so that a subscriber can draw them."""
 
     feature: Name
     window: Name
-    psi: float
-    psi_lower_bound: float
-    tolerance: float
+    psi: float  # in nats
+    psi_lower_bound: float  # lower confidence bound of the PSI
+    tolerance: float  # PSI that the lower bound must exceed for an alert
     importance: float  # share of the model's gain, in [0, 1]
-    share: float  # of the change of all features together, in [0, 1]
+    share: float  # contribution to the change of all features, in [0, 1]
     labels: tuple[str, ...]  # of the bins
-    reference: tuple[float, ...]  # share of each bin, expected at these hours
-    current: tuple[float, ...]
+    reference: tuple[float, ...]  # share of each bin, expected for the hours of the window
+    current: tuple[float, ...]  # share of each bin in the window
 
 
 class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,55 +229,55 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
 
     incident_id: Id
     change: Literal["opened", "grew", "closed"]
-    kind: Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
+    # shift: the population changed; data: the pipeline changed; burst: few cards; attack: few cards with high scores
+    kind: Literal["shift", "data", "burst", "attack"]
     severity: Literal["warning", "critical"]
     model: Name
     model_version: Version
-    features: tuple[str, ...]  # the loudest first
-    summary: Text  # for people
-    opened_at_ms: TimeMs  # event time
+    features: tuple[str, ...]  # strongest drift first
+    summary: Text  # for people, in plain text
+    opened_at_ms: TimeMs  # event time at which the incident opened
     happened_at_ms: TimeMs  # event time of this change
     evidence: tuple[DriftEvidence, ...]
-    examples: tuple[str, ...]  # ids of a few transactions of the bin that grew most
+    examples: tuple[str, ...]  # ids of a few transactions in the bin that grew most
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Train again on what came in, and why."""
+    """A request to train a new model on recent transactions, with its reason."""
 
-    correlation_id: (
-        Id  # runs through request, training, promotion and swap; the same when the same panes are read again
-    )
+    # Shared by request, training, promotion and swap; the same when the same panes are read again.
+    correlation_id: Id
     model: Name
-    model_version: Version  # that drifted
+    model_version: Version  # version that drifted
     cause: Literal["performance", "score-drift", "input-drift", "by-hand"]
-    features: tuple[str, ...]
-    incidents: tuple[str, ...] = ()  # open when it was asked for: what the loop began with
-    reason: Text
-    from_ms: TimeMs  # event times of the transactions to train on
+    features: tuple[str, ...]  # features that drifted
+    incidents: tuple[str, ...] = ()  # ids of the incidents that were open
+    reason: Text  # for people
+    from_ms: TimeMs  # period of the transactions to train on, by event time
     until_ms: TimeMs
     requested_at_ms: TimeMs
-    by: Name | None = None  # the person who asked, as `schemas.security.actor` writes it; None: the monitor
+    by: Name | None = None  # the person who requested it, in the form of `schemas.security.actor`; null: the monitor
 
 
 ModelChange = Literal[
     "training-started",
     "training-failed",
     "registered",
-    "awaiting-approval",  # better by proof, waits for a person
+    "awaiting-approval",  # the challenger beat the champion and waits for a person
     "promoted",
-    "retained",  # the champion stays: the challenger did not prove itself
+    "retained",  # the champion stays: the challenger did not beat it
     "rejected",  # by a person
     "rolled-back",
 ]
 
 
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a model version."""
+    """A change of a model version's status, or the start or failure of a training."""
 
     model: Name
-    model_version: Version | None  # None: a training that made none
+    model_version: Version | None  # null: the training produced no version
     change: ModelChange
-    reason: Text
-    by: Name
+    reason: Text  # for people
+    by: Name  # the person or program that made the change
     happened_at_ms: TimeMs
-    correlation_id: Id | None = None  # of the request that led here
+    correlation_id: Id | None = None  # of the retrain request that led to the change

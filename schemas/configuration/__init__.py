@@ -1,1 +1,1 @@
-"""Settings of all programs, and the connections that follow from them."""
+"""Settings of all programs, and the Kafka, registry and notification configuration derived from them."""

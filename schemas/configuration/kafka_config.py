@@ -1,4 +1,4 @@
-"""A Kafka cluster's address, and how to be let in: one value, so that no client can be made with half of it."""
+"""Address and security settings of a Kafka cluster, as one value, so that no client is created without either."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,7 +12,7 @@ Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 class Secret:
-    """A text that shows itself only when asked by name: not in logs, `repr`, errors or tables.
+    """A secret text: masked in logs, `repr`, errors and tables; `reveal()` returns it.
 
     >>> password = Secret("hola")
     >>> f"{password} {password!r}", password.reveal()
@@ -25,7 +25,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the secret in plain text."""
         return self._text
 
     def __str__(self) -> str:
@@ -42,19 +42,19 @@ class Secret:
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """How to be let in. Certificates and keys are paths of PEM files."""
+    """Security settings of a Kafka connection. Certificates and keys are paths of PEM files."""
 
     protocol: Protocol = "PLAINTEXT"
     mechanism: Mechanism | None = None
     username: str | None = None
     password: Secret | None = None
-    cafile: str | None = None  # None: the machine's own authorities
-    certfile: str | None = None  # with `keyfile`: who we are, to a cluster that asks (mTLS)
+    cafile: str | None = None  # None: the system's certificate authorities
+    certfile: str | None = None  # with `keyfile`: the client certificate, for mutual TLS
     keyfile: str | None = None
 
 
 class ClusterAddress(str):
-    """`host:port[,host:port]`, with the way in.
+    """Bootstrap servers, `host:port[,host:port]`, with the security settings of the connection.
 
     >>> ClusterAddress("a:1,b:2", Access(protocol="SSL")).split(","), ClusterAddress("a:1", Access()).access.protocol
     (['a:1', 'b:2'], 'PLAINTEXT')
@@ -63,7 +63,7 @@ class ClusterAddress(str):
     access: Access
 
     def __new__(cls, servers: str, access: Access) -> "ClusterAddress":
-        """servers: as Kafka's clients write them."""
+        """servers: comma-separated, in the form of `bootstrap.servers`."""
         made = super().__new__(cls, servers)
         made.access = access
         return made

@@ -1,4 +1,4 @@
-"""Who is told of alerts: which settings go together. Pure."""
+"""Validation of the notification settings: which of them require each other. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -14,43 +14,43 @@ _OF_MAIL = ("mail_from", "mail_to", "smtp_username", "smtp_password")
 
 
 def check_receivers(values: Mapping[str, Any]) -> None:
-    """Raise ConfigError, naming the setting and the remedy, where a receiver is set by halves; no secret is shown.
+    """Raise ConfigError, with the setting and the remedy, if a channel is incomplete or insecure. Shows no secret.
 
-    values: the settings that are set.
+    values: the settings that have a value, by name.
     """
     for name in ("slack_webhook", "webhook_url"):
         if name in values and not _is_url(values[name].reveal()):
             raise ConfigError(
-                f"{name} is *** and no URL; wanted http(s)://host[:port]/path, without a user's name in it"
+                f"{name} is *** and not a URL; expected http(s)://host[:port]/path, without a user name in it"
             )
         if name in values and urlsplit(values[name].reveal()).scheme == "http":
             _check_plaintext(values, name, str(urlsplit(values[name].reveal()).hostname), "use https")
     if ("webhook_url" in values) != ("webhook_secret" in values):
-        raise ConfigError("webhook_url and webhook_secret go together: what is sent is signed; set both or neither")
+        raise ConfigError("webhook_url and webhook_secret go together: requests are signed; set both or neither")
     if "smtp_host" not in values:
         if alone := [name for name in _OF_MAIL if name in values]:
-            raise ConfigError(f"{alone[0]} is set, and smtp_host is not; name the server that takes the mail")
+            raise ConfigError(f"{alone[0]} is set without smtp_host; set smtp_host to the mail server")
         return
     if missing := [name for name in ("mail_from", "mail_to") if name not in values]:
-        raise ConfigError(f"smtp_host is set, and {missing[0]} is not; mail needs a sender and its receivers")
+        raise ConfigError(f"smtp_host is set without {missing[0]}; set mail_from and mail_to")
     for name in ("mail_from", "mail_to"):
         addresses = values[name].split(",") if name == "mail_to" else [values[name]]
         if bad := [a for a in addresses if a.count("@") != 1 or not _ADDRESS.fullmatch(a.strip())]:
-            raise ConfigError(f"{name}: {bad[0]!r} is no address; wanted somebody@example.org in ASCII")
+            raise ConfigError(f"{name}: {bad[0]!r} is not a mail address; expected somebody@example.org in ASCII")
     if ("smtp_username" in values) != ("smtp_password" in values):
         raise ConfigError("smtp_username and smtp_password go together; set both or neither")
     if "smtp_username" in values and values.get("smtp_security") == "none":
-        raise ConfigError("smtp_security none would show smtp_password to the network; set starttls or tls")
+        raise ConfigError("smtp_security none would send smtp_password unencrypted; set starttls or tls")
     if values.get("smtp_security") == "none":
         _check_plaintext(values, "smtp_security", values["smtp_host"], "set starttls or tls")
 
 
 def _check_plaintext(values: Mapping[str, Any], name: str, host: str, remedy: str) -> None:
-    # A webhook's address is a password by itself, and what is sent names cards' features and models.
+    # A webhook's URL is a credential, and alerts name features of cards and models.
     if not is_loopback(host) and not values.get(PLAINTEXT, False):
         raise ConfigError(
-            f"{name} would send alerts unencrypted to another machine: {remedy}, or set {PLAINTEXT} to true where "
-            "the network is your own"
+            f"{name} would send alerts unencrypted to another machine: {remedy}, or set {PLAINTEXT} to true if the "
+            "network is private"
         )
 
 
@@ -59,7 +59,7 @@ def _is_url(text: str) -> bool:
         return False
     try:
         url = urlsplit(text)
-        url.port  # noqa: B018  raises where it is none
+        url.port  # noqa: B018  raises ValueError if it is invalid
     except ValueError:
         return False
     return url.scheme in ("http", "https") and bool(url.hostname) and url.username is None

@@ -1,4 +1,4 @@
-"""How MLflow lets us in: the settings, checked, and as MLflow's own clients read them from the environment."""
+"""Credentials of the MLflow server: checks of the settings, and MLflow's own environment variables for them."""
 
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from schemas.configuration.settings import Settings
 
-# MLflow's own names for what is a setting of ours, too.
+# Environment variables of MLflow, and the settings that have the same meaning.
 VARIABLES = {
     "MLFLOW_TRACKING_URI": "mlflow_tracking_uri",
     "MLFLOW_TRACKING_USERNAME": "mlflow_username",
@@ -20,10 +20,10 @@ VARIABLES = {
 }
 
 
-def settle_access(values: dict[str, Any]) -> None:
-    """Take user and password out of the server's address, so that nothing that prints the address can show them.
+def resolve_credentials(values: dict[str, Any]) -> None:
+    """Move user and password from the server's URL to their settings, so that printing the URL shows neither.
 
-    values: settings by name, converted. Raises ConfigError when they contradict each other.
+    values: converted settings by name; changed in place. Raises ConfigError if the settings contradict each other.
     """
     uri = values.get("mlflow_tracking_uri") or ""
     remote = uri.startswith(("http://", "https://"))
@@ -33,27 +33,27 @@ def settle_access(values: dict[str, Any]) -> None:
             host = parts.netloc.rpartition("@")[2]
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
         except ValueError as error:
-            raise ConfigError(f"mlflow_tracking_uri (TAMIZ_MLFLOW_TRACKING_URI) is no address: {error}") from None
+            raise ConfigError(f"mlflow_tracking_uri (TAMIZ_MLFLOW_TRACKING_URI) is not a URL: {error}") from None
         if host != parts.netloc:
             values["mlflow_tracking_uri"] = parts._replace(netloc=host).geturl()
             if "mlflow_username" not in values and "mlflow_token" not in values:
                 values["mlflow_username"], values["mlflow_password"] = user, Secret(password)
     if not remote:
-        return  # MLflow's variables may be there for something else
+        return  # MLflow's variables may be set for another program
     if ("mlflow_username" in values) != ("mlflow_password" in values):
         raise ConfigError("mlflow_username and mlflow_password go together: set both, or mlflow_token alone")
     if "mlflow_token" in values and "mlflow_username" in values:
-        raise ConfigError("mlflow_token and mlflow_username are both set: MLflow takes one of them")
+        raise ConfigError("mlflow_token and mlflow_username are both set: MLflow accepts one of them; unset the other")
     cafile = values.get("mlflow_cafile")
     if cafile is not None and not cafile.is_file():
-        raise ConfigError(f"mlflow_cafile = {cafile}: there is no such file")
+        raise ConfigError(f"mlflow_cafile = {cafile}: no such file; set the path of a PEM file")
 
 
-def lend_to_mlflow(settings: "Settings", environ: MutableMapping[str, str]) -> None:
-    """Put the credentials where MLflow's clients look for them, and nothing else of that kind."""
+def export_credentials(settings: "Settings", environ: MutableMapping[str, str]) -> None:
+    """Set MLflow's environment variables from the settings; unset those without a value."""
     for variable, name in VARIABLES.items():
         value = getattr(settings, name)
-        if name == "mlflow_tracking_uri":  # clients are given it
+        if name == "mlflow_tracking_uri":  # clients receive it as an argument
             continue
         if value is None:
             environ.pop(variable, None)
@@ -61,15 +61,17 @@ def lend_to_mlflow(settings: "Settings", environ: MutableMapping[str, str]) -> N
             environ[variable] = value.reveal() if isinstance(value, Secret) else str(value)
 
 
-def named(name: str) -> str:
-    """A filter of MLflow for one registered model.
+def model_filter(name: str) -> str:
+    """MLflow filter expression that selects one registered model by its name.
 
-    Raises ConfigError when the name has both kinds of quotes, which no filter of MLflow can hold.
+    Raises ConfigError if the name has both kinds of quotes, which MLflow's filters cannot express.
 
-    >>> print(named("o'brien"))
+    >>> print(model_filter("o'brien"))
     name = "o'brien"
     """
     if "'" in name and '"' in name:
-        raise ConfigError(f"model is {name!r}: MLflow finds no name with both kinds of quotes; use another name")
+        raise ConfigError(
+            f"model_name is {name!r}: MLflow cannot search for a name with both kinds of quotes; use another name"
+        )
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"

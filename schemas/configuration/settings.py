@@ -1,9 +1,9 @@
-"""The one reader of the environment and of `tamiz.toml`.
+"""Settings, read from the environment and from `tamiz.toml`. No other module reads either.
 
-A setting called ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file; the
-environment wins.
-The file is ``tamiz.toml`` in the working directory, or the one that ``TAMIZ_CONFIG`` names.
-``MLFLOW_TRACKING_URI`` and the credentials beside it are read as MLflow's own clients read them.
+The setting ``web_port`` is ``TAMIZ_WEB_PORT`` in the environment and ``web_port`` in the file. The environment has
+precedence over the file.
+The file is ``tamiz.toml`` in the working directory, or the file that ``TAMIZ_CONFIG`` names.
+MLflow's own variables (``MLFLOW_TRACKING_URI`` and its credentials) are read, too.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from schemas.configuration.kafka_config import Access, ClusterAddress, Mechanism, Protocol, Secret, check_access
 from schemas.configuration.notification_settings import check_receivers
-from schemas.configuration.registry_config import VARIABLES, settle_access
+from schemas.configuration.registry_config import VARIABLES, resolve_credentials
 from schemas.errors import ConfigError
 from schemas.records import Severity
 from schemas.security.hosts import networks, page_names
@@ -43,194 +43,253 @@ def about(text: str) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one installation of Tamiz is set up. Frozen; made by `load`."""
+    """All settings of one installation; created by `load`."""
 
     bootstrap_servers: Annotated[
         Name | None,
-        about("Kafka to use, `host:port[,host:port]`; unset: `127.0.0.1:9092`, where `tamiz broker` listens"),
+        about("Kafka brokers, `host:port[,host:port]`; unset: `127.0.0.1:9092`, the address of `tamiz broker`"),
     ] = None
     security_protocol: Annotated[
-        Protocol, about("how Kafka is spoken to: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`")
+        Protocol, about("protocol of the Kafka connection: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`")
     ] = "PLAINTEXT"
-    sasl_mechanism: Annotated[Mechanism | None, about("with SASL: `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`")] = None
-    sasl_username: Annotated[Name | None, about("with SASL: who we are")] = None
-    sasl_password: Annotated[Secret | None, about("with SASL: the password; never shown")] = None
-    ssl_cafile: Annotated[
-        Path | None, about("with SSL: PEM file of the authorities to trust; unset: the machine's own")
+    sasl_mechanism: Annotated[
+        Mechanism | None, about("SASL mechanism: `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`")
     ] = None
-    ssl_certfile: Annotated[Path | None, about("with SSL: PEM file of our certificate, for a cluster that asks")] = None
-    ssl_keyfile: Annotated[Path | None, about("with SSL: PEM file of its key")] = None
-    partitions: Annotated[Positive, about("partitions of each topic that `tamiz topics create` makes")] = 4
-    replication_factor: Annotated[Positive, about("replicas of each topic it makes")] = 1
+    sasl_username: Annotated[Name | None, about("SASL user name")] = None
+    sasl_password: Annotated[Secret | None, about("SASL password; never shown")] = None
+    ssl_cafile: Annotated[
+        Path | None,
+        about(
+            "PEM file of the certificate authorities that Kafka's certificate is checked against; unset: the system's"
+        ),
+    ] = None
+    ssl_certfile: Annotated[
+        Path | None, about("PEM file of the client certificate, for a cluster that uses mutual TLS")
+    ] = None
+    ssl_keyfile: Annotated[Path | None, about("PEM file of the key of `ssl_certfile`")] = None
+    partitions: Annotated[Positive, about("number of partitions of each topic that `tamiz topics create` creates")] = 4
+    replication_factor: Annotated[
+        Positive, about("number of replicas of each topic that `tamiz topics create` creates")
+    ] = 1
     consumer_group: Annotated[Name, about("consumer group of the workers")] = "tamiz"
-    transactions_topic: Annotated[Name, about("where transactions come in")] = "transactions"
-    decisions_topic: Annotated[Name, about("where decisions go out")] = "decisions"
-    dead_letters_topic: Annotated[Name, about("where payloads go that cannot be scored")] = "dead-letters"
-    redrives_topic: Annotated[Name, about("which dead letters were sent back (compacted)")] = "redrives"
-    labels_topic: Annotated[Name, about("where labels come in: what transactions turned out to be")] = "labels"
-    drift_panes_topic: Annotated[Name, about("what workers counted, minute by minute")] = "drift-panes"
-    drift_reports_topic: Annotated[Name, about("where every evaluation of drift goes out")] = "drift-reports"
-    drift_alerts_topic: Annotated[Name, about("where drift alerts go out")] = "drift-alerts"
-    retrain_requests_topic: Annotated[Name, about("where retraining is asked for")] = "retrain-requests"
-    model_events_topic: Annotated[Name, about("what became of each model version")] = "model-events"
+    transactions_topic: Annotated[Name, about("input topic: transactions")] = "transactions"
+    decisions_topic: Annotated[Name, about("output topic: one decision per transaction")] = "decisions"
+    dead_letters_topic: Annotated[Name, about("output topic: payloads that cannot be scored")] = "dead-letters"
+    redrives_topic: Annotated[
+        Name, about("internal topic: dead letters that were sent back to the transactions (compacted)")
+    ] = "redrives"
+    labels_topic: Annotated[Name, about("input topic: confirmed outcomes (fraud or not) of transactions")] = "labels"
+    drift_panes_topic: Annotated[
+        Name, about("internal topic: counts per minute and partition, written by the workers")
+    ] = "drift-panes"
+    drift_reports_topic: Annotated[Name, about("output topic: each drift evaluation")] = "drift-reports"
+    drift_alerts_topic: Annotated[Name, about("output topic: drift alerts")] = "drift-alerts"
+    retrain_requests_topic: Annotated[Name, about("output topic: requests for retraining")] = "retrain-requests"
+    model_events_topic: Annotated[
+        Name, about("output topic: events of model versions (registered, promoted, rejected …)")
+    ] = "model-events"
     dataset: Annotated[
-        Name, about("the declared data set: a name that ships with Tamiz, or the path of a TOML file")
+        Name, about("declaration of the data set: the name of one that ships with Tamiz, or the path of a TOML file")
     ] = "card_transactions"
-    model_name: Annotated[Name, about("the registered model's name")] = "card-transactions"
-    state_dir: Annotated[Path, about("folder for the local registry, cached models and worker state")] = Path(".tamiz")
+    model_name: Annotated[Name, about("name of the registered model")] = "card-transactions"
+    state_dir: Annotated[Path, about("folder of the local registry, the cached bundles and the worker state")] = Path(
+        ".tamiz"
+    )
     mlflow_tracking_uri: Annotated[
         Name | None,
-        about("MLflow's tracking and registry server (`MLFLOW_TRACKING_URI` works too); unset: SQLite in `state_dir`"),
+        about("MLflow tracking and registry server (also `MLFLOW_TRACKING_URI`); unset: SQLite in `state_dir`"),
     ] = None
     mlflow_username: Annotated[
-        Name | None, about("user for a server that asks (`MLFLOW_TRACKING_USERNAME` works too)")
+        Name | None, about("user name for basic authentication at MLflow (also `MLFLOW_TRACKING_USERNAME`)")
     ] = None
     mlflow_password: Annotated[
-        Secret | None, about("with `mlflow_username`: the password (`MLFLOW_TRACKING_PASSWORD`); never shown")
+        Secret | None, about("password of `mlflow_username` (also `MLFLOW_TRACKING_PASSWORD`); never shown")
     ] = None
     mlflow_token: Annotated[
-        Secret | None, about("bearer token instead of both (`MLFLOW_TRACKING_TOKEN`); never shown")
+        Secret | None,
+        about("bearer token for MLflow, instead of user and password (also `MLFLOW_TRACKING_TOKEN`); never shown"),
     ] = None
     mlflow_cafile: Annotated[
         Path | None,
-        about("with `https`: PEM file of the authorities to trust (`MLFLOW_TRACKING_SERVER_CERT_PATH`)"),
+        about(
+            "PEM file of the certificate authorities that MLflow's certificate is checked against (also "
+            "`MLFLOW_TRACKING_SERVER_CERT_PATH`)"
+        ),
     ] = None
     artifact_root: Annotated[
         Name | None,
-        about("with SQLite: where models and reports are kept, e.g. `s3://BUCKET/FOLDER`; unset: in `state_dir`"),
+        about("with SQLite: location of models and reports, e.g. `s3://BUCKET/FOLDER`; unset: in `state_dir`"),
     ] = None
     promotion: Annotated[
         Literal["automatic", "approval"],
-        about("who makes a proven challenger champion: `automatic`, or a person's `approval`"),
+        about("`automatic`: a challenger that beats the champion is promoted; `approval`: it waits for a person"),
     ] = "automatic"
     promotion_margin: Annotated[
-        Share, about("a challenger's ROC AUC must surely exceed the champion's by more than this")
+        Share, about("minimum lead in ROC AUC, at the lower confidence bound, of a challenger over the champion")
     ] = 0.0
     unrecorded_champion: Annotated[
         Literal["refuse", "serve"],
-        about("a champion that no promotion made: `refuse` it, and the history's decides, or `serve` it"),
+        about(
+            "when the alias `champion` differs from the promotion history: `refuse` the alias and use the "
+            "history's champion, or `serve` the alias"
+        ),
     ] = "refuse"
     threshold_policy: Annotated[
         Literal["budget", "f2", "cost", "fixed"],
-        about("how training chooses when to review and to decline: by alert `budget`, `f2`, `cost`, or as `fixed`"),
+        about(
+            "how training sets the review and decline thresholds: by alert `budget`, maximum `f2`, minimum "
+            "`cost`, or `fixed`"
+        ),
     ] = "budget"
-    review_budget: Annotated[Share, about("`budget`: share of transactions that people or machines may stop")] = 0.02
-    decline_budget: Annotated[Share, about("`budget`: share of transactions that may be declined")] = 0.002
-    review_threshold: Annotated[Share, about("`fixed`: score from which a person looks")] = 0.5
-    decline_threshold: Annotated[Share, about("`fixed`: score from which it is declined")] = 0.9
-    cost_missed_fraud_share: Annotated[Cost, about("`cost` of a missed fraud, as a share of its amount")] = 1.0
-    cost_missed_fraud: Annotated[Cost, about("`cost` of a missed fraud, besides")] = 15.0
-    cost_review: Annotated[Cost, about("`cost` of a review")] = 5.0
-    cost_wrong_decline: Annotated[Cost, about("`cost` of a good transaction declined")] = 50.0
+    review_budget: Annotated[Share, about("`budget`: maximum share of transactions that are reviewed or declined")] = (
+        0.02
+    )
+    decline_budget: Annotated[Share, about("`budget`: maximum share of transactions that are declined")] = 0.002
+    review_threshold: Annotated[Share, about("`fixed`: minimum score for review")] = 0.5
+    decline_threshold: Annotated[Share, about("`fixed`: minimum score for decline")] = 0.9
+    cost_missed_fraud_share: Annotated[Cost, about("`cost`: cost of a missed fraud, as a share of its amount")] = 1.0
+    cost_missed_fraud: Annotated[Cost, about("`cost`: fixed cost of a missed fraud, added to its share")] = 15.0
+    cost_review: Annotated[Cost, about("`cost`: cost of a review")] = 5.0
+    cost_wrong_decline: Annotated[Cost, about("`cost`: cost of declining a legitimate transaction")] = 50.0
     label_delay_days: Annotated[
-        Natural, about("how long after a transaction its label is final; training and test lie so far apart")
+        Natural, about("days until a transaction's label is final; also the gap between training and test period")
     ] = 0
-    registry_poll_seconds: Annotated[Positive, about("how often a worker asks the registry who is champion")] = 15
+    registry_poll_seconds: Annotated[
+        Positive, about("interval at which a worker asks the registry for the champion")
+    ] = 15
     processing_guarantee: Annotated[
         Literal["at-least-once", "exactly-once"],
-        about("what a crash may do to decisions: repeat some, or nothing (docs/guarantees.md)"),
+        about("after a crash, decisions may repeat (`at-least-once`) or not (`exactly-once`); see docs/guarantees.md"),
     ] = "at-least-once"
     offset_reset: Annotated[
         OffsetReset,
         about(
-            "where a partition goes on whose offset does not fit the log (truncated, deleted by retention, made anew): "
-            "`stop` holds it for a person, `skip-and-count`, or `from-beginning` (docs/guarantees.md)"
+            "when the offset of a partition does not fit the log (truncated, expired, topic recreated): `stop` "
+            "the partition until a person acts, `skip-and-count`, or `from-beginning`; see docs/guarantees.md"
         ),
     ] = "stop"
-    batch_max_records: Annotated[Positive, about("most transactions scored at once")] = 2000
-    max_payload_bytes: Annotated[Positive, about("a larger payload is a dead letter")] = 65_536
+    batch_max_records: Annotated[Positive, about("maximum number of transactions per batch")] = 2000
+    max_payload_bytes: Annotated[Positive, about("maximum size of a payload; a larger one becomes a dead letter")] = (
+        65_536
+    )
     max_event_time_ahead_minutes: Annotated[
-        Positive, about("an event time further ahead of its record's own time is a dead letter, `from-the-future`")
+        Positive,
+        about(
+            "maximum lead of the event time over the record's timestamp; beyond it the transaction becomes a "
+            "dead letter, `from-the-future`"
+        ),
     ] = 60
-    drift_counting: Annotated[bool, about("whether workers count what they score, for drift to be seen")] = True
+    drift_counting: Annotated[bool, about("whether workers count transactions for drift detection")] = True
     allowed_lateness_minutes: Annotated[
-        Positive, about("how long after its minute has passed, in event time, a transaction is still counted")
+        Positive,
+        about(
+            "allowed lateness: a minute closes when the watermark has passed its end by this much, in event "
+            "time; later transactions are scored but not counted"
+        ),
     ] = 10
     idle_partition_timeout_minutes: Annotated[
         Positive,
         about(
-            "skew between partitions that is tolerated, in event time; one that trails by more and has nothing left to "
-            "count is not waited for"
+            "stop waiting for a partition whose watermark lags the furthest partition by more than this, in "
+            "event time, and that has nothing left to count"
         ),
     ] = 60
     drift_lookback_days: Annotated[
         Positive,
-        about("how far back the monitor reads at its start, but at most 200,000 decisions and 250,000 labels"),
+        about(
+            "how far back the monitor reads decisions and labels at start, up to 200,000 decisions and 250,000 labels"
+        ),
     ] = 7
     retrain_sustained_hours: Annotated[
-        Positive, about("how long drift must last, in event time, before retraining is asked for")
+        Positive, about("how long drift must last, in event time, before the monitor requests retraining")
     ] = 6
     retrain_lookback_days: Annotated[
         Positive,
-        about("days of transactions that a request for retraining asks to read; `tamiz topics create` keeps so many"),
+        about(
+            "days of transactions used for retraining; also the retention that `tamiz topics create` sets for "
+            "transactions and labels (7 days at least)"
+        ),
     ] = 90
-    retrain_attempts: Annotated[Positive, about("how often the retrainer tries to answer one request")] = 4
+    retrain_attempts: Annotated[Positive, about("maximum number of attempts to answer one retrain request")] = 4
     retrain_backoff_seconds: Annotated[
-        Positive, about("how long it waits after a first failure; twice as long after each further one")
+        Positive, about("delay before the second attempt; doubles with each further one")
     ] = 60
-    retrain_timeout_seconds: Annotated[Positive, about("how long one training may take")] = 3600
+    retrain_timeout_seconds: Annotated[Positive, about("maximum duration of one training")] = 3600
     drain_timeout_seconds: Annotated[
         Positive,
-        about("how long a stopping worker may take to decide what it has consumed; 10 s later every program is ended"),
+        about(
+            "time limit for a stopping worker to finish the transactions it has consumed; every program exits "
+            "10 s after it at the latest"
+        ),
     ] = 25
     startup_timeout_seconds: Annotated[
-        Natural, about("how long a starting worker waits for broker and champion; 0: not at all")
+        Natural, about("how long a starting worker waits for the broker and the champion; 0: does not wait")
     ] = 60
     stall_timeout_seconds: Annotated[
-        Positive, about("a worker that decides nothing for so long while transactions wait ends, to be started again")
+        Positive,
+        about(
+            "watchdog: a worker that commits no offset while transactions wait reports not-ready after half this "
+            "time and exits after all of it"
+        ),
     ] = 120
     slack_webhook: Annotated[
-        Secret | None, about("URL of a Slack-compatible incoming webhook to tell of alerts; never shown")
+        Secret | None, about("URL of a Slack-compatible incoming webhook for alerts; never shown")
     ] = None
-    slack_min_severity: Annotated[Severity, about("least severity it is told: `info`, `warning` or `critical`")] = (
-        "info"
-    )
+    slack_min_severity: Annotated[
+        Severity, about("minimum severity sent to Slack: `info`, `warning` or `critical`")
+    ] = "info"
     webhook_url: Annotated[
-        Secret | None, about("URL that is told of alerts in signed JSON (docs/notifications.md); never shown")
+        Secret | None, about("URL of a webhook for alerts as signed JSON (docs/notifications.md); never shown")
     ] = None
-    webhook_secret: Annotated[Secret | None, about("with `webhook_url`: key of the signature; never shown")] = None
+    webhook_secret: Annotated[Secret | None, about("key that signs the webhook's requests; never shown")] = None
     webhook_format: Annotated[
-        Literal["tamiz", "opsgenie"], about("shape of that JSON: `tamiz`, or an alert for `opsgenie`")
+        Literal["tamiz", "opsgenie"], about("JSON format of the webhook: `tamiz`, or an alert for `opsgenie`")
     ] = "tamiz"
-    webhook_min_severity: Annotated[Severity, about("least severity it is told")] = "info"
-    smtp_host: Annotated[Name | None, about("mail server that takes our mail of alerts")] = None
-    smtp_port: Annotated[Port, about("its port; with `tls` mostly 465")] = 587
+    webhook_min_severity: Annotated[Severity, about("minimum severity sent to the webhook")] = "info"
+    smtp_host: Annotated[Name | None, about("mail server for alerts by mail")] = None
+    smtp_port: Annotated[Port, about("port of the mail server; usually 465 with `tls`")] = 587
     smtp_security: Annotated[
-        Literal["none", "starttls", "tls"], about("how it is spoken to: `starttls`, `tls` from the start, or `none`")
+        Literal["none", "starttls", "tls"], about("encryption of the SMTP connection: `starttls`, `tls` or `none`")
     ] = "starttls"
-    smtp_username: Annotated[Name | None, about("who we are to it, where it asks")] = None
-    smtp_password: Annotated[Secret | None, about("with `smtp_username`: the password; never shown")] = None
-    mail_from: Annotated[Name | None, about("with `smtp_host`: sender of the mail")] = None
-    mail_to: Annotated[Name | None, about("with `smtp_host`: who gets it, `address[,address]`")] = None
-    mail_min_severity: Annotated[Severity, about("least severity they are told")] = "info"
+    smtp_username: Annotated[Name | None, about("user name at the mail server, if it requires one")] = None
+    smtp_password: Annotated[Secret | None, about("password of `smtp_username`; never shown")] = None
+    mail_from: Annotated[Name | None, about("sender address of alerts by mail")] = None
+    mail_to: Annotated[Name | None, about("recipients of alerts by mail, `address[,address]`")] = None
+    mail_min_severity: Annotated[Severity, about("minimum severity sent by mail")] = "info"
     allow_plaintext_channels: Annotated[
-        bool, about("whether webhooks by `http` and mail without TLS may leave this machine")
+        bool, about("allow webhooks over `http` and mail without TLS to other machines")
     ] = False
-    web_host: Annotated[Name, about("address of all pages: health and metrics, the live page")] = "127.0.0.1"
-    web_port: Annotated[Port, about("port of a worker's pages; 0 takes a free one")] = 6066
-    dashboard_port: Annotated[Port, about("port of the live page; 0 takes a free one")] = 6067
-    monitor_port: Annotated[Port, about("port of the monitor's health and metrics; 0 takes a free one")] = 6068
+    web_host: Annotated[Name, about("address that health, metrics and the dashboard listen on")] = "127.0.0.1"
+    web_port: Annotated[Port, about("port of a worker's health and metrics; 0: any free port")] = 6066
+    dashboard_port: Annotated[Port, about("port of the dashboard; 0: any free port")] = 6067
+    monitor_port: Annotated[Port, about("port of the monitor's health and metrics; 0: any free port")] = 6068
     web_users_file: Annotated[
         Path | None,
-        about("file of the pages' users, their roles and hashed tokens (`tamiz users add`); needed beyond loopback"),
+        about(
+            "file of web users, their roles and hashed tokens (`tamiz users add`); required unless `web_host` "
+            "is a loopback address"
+        ),
     ] = None
     web_hosts: Annotated[
-        Name | None, about("names that the live page goes by besides loopback's, `name[,name]`, without port")
+        Name | None, about("host names of the dashboard other than loopback, `name[,name]`, without port")
     ] = None
     web_trusted_proxies: Annotated[
         Name | None,
-        about("addresses or networks, comma-separated, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed"),
+        about(
+            "addresses or networks of trusted reverse proxies, comma-separated; only their `X-Forwarded-For` "
+            "and `X-Forwarded-Proto` are used"
+        ),
     ] = None
     log_level: Annotated[
         Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")], about("`DEBUG`, `INFO`, `WARNING` or `ERROR`")
     ] = "INFO"
-    log_format: Annotated[Literal["text", "json"], about("a log of lines for people, or of one JSON object a line")] = (
+    log_format: Annotated[Literal["text", "json"], about("log format: `text`, or `json` with one object per line")] = (
         "text"
     )
 
     @property
     def bootstrap(self) -> ClusterAddress:
-        """The brokers to speak to, the default filled in, and how to be let in."""
+        """Bootstrap servers, with the default applied, and the security settings of the connection."""
         access = Access(
             protocol=self.security_protocol,
             mechanism=self.sasl_mechanism,
@@ -244,20 +303,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def tracking_uri(self) -> str:
-        """The registry to speak to, the default filled in."""
+        """URI of the registry, with the default applied."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.state_dir.resolve() / 'mlflow.db'}"
 
     @property
     def registry_name(self) -> str:
-        """The registry's address for people, without credentials."""
+        """URI of the registry for messages, without credentials."""
         return without_credentials(self.tracking_uri)
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings.
+    """Read and check the settings.
 
-    environ: the environment, ``TAMIZ_*`` and MLflow's own variables are looked at.
-    Raises ConfigError naming the setting, the value and the remedy.
+    environ: environment variables; ``TAMIZ_*`` and MLflow's own are read.
+    Raises ConfigError, which names the setting, the value and the remedy.
     """
     values = _from_file(environ)
     fields = {f.name: f for f in msgspec.structs.fields(Settings)}
@@ -267,43 +326,43 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             continue
         name = variable.removeprefix("TAMIZ_").lower()
         if name not in fields:
-            raise ConfigError(f"{variable}: there is no such setting; {_nearest(name, fields)}")
+            raise ConfigError(f"{variable}: no such setting; {_nearest(name, fields)}")
         values[name] = text
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{name} in tamiz.toml: there is no such setting; {_nearest(name, fields)}")
+            raise ConfigError(f"{name} in tamiz.toml: no such setting; {_nearest(name, fields)}")
         try:
             values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
             shown = "***" if name in SECRETS else without_credentials(repr(value))
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     check_access(values)
-    settle_access(values)
+    resolve_credentials(values)
     check_receivers(values)
     page_names(values.get("web_hosts"))
     networks(values.get("web_trusted_proxies"))
     if "artifact_root" in values and not values.get("mlflow_tracking_uri", "sqlite:").startswith("sqlite:"):
         raise ConfigError(
-            f"artifact_root is {values['artifact_root']!r}, and the server of mlflow_tracking_uri decides "
-            "itself where artifacts are kept (its --artifacts-destination): leave artifact_root unset"
+            f"artifact_root is {values['artifact_root']!r}, but the MLflow server of mlflow_tracking_uri has its own "
+            "location for artifacts (--artifacts-destination): unset artifact_root"
         )
     return Settings(**values)
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    # The value is not repeated: it may be a secret under a mistyped name.
+    # The message does not show the value: it may be a secret under a misspelt name.
     found = difflib.get_close_matches(name.lower(), known, n=1)
     return (f"did you mean {found[0]}? " if found else "") + "`tamiz settings` lists them"
 
 
 def java_home(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The Java that the machine's own variable `JAVA_HOME` names; the embedded broker looks there first."""
+    """Java installation named by `JAVA_HOME`, or None; the embedded broker tries it first."""
     home = environ.get("JAVA_HOME")
     return Path(home) if home else None
 
 
 def describe() -> list[tuple[str, Any, str]]:
-    """Name, default and meaning of every setting, in the order they stand."""
+    """Name, default and help text of every setting, in order of declaration."""
     hints = get_type_hints(Settings, include_extras=True)
     return [
         (f.name, f.default, next(m.description for m in reversed(hints[f.name].__metadata__) if m.description))
@@ -314,7 +373,7 @@ def describe() -> list[tuple[str, Any, str]]:
 def _from_text(type_: type, value: Any) -> Any:
     if type_ in (Path, Secret) and isinstance(value, str):
         return type_(value)
-    raise TypeError(f"wanted a text, not {type(value).__name__}")
+    raise TypeError(f"expected a string, not {type(value).__name__}")
 
 
 def _text(path: Path | None) -> str | None:
@@ -326,7 +385,7 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     path = Path(named or "tamiz.toml")
     if not path.is_file():
         if named:
-            raise ConfigError(f"TAMIZ_CONFIG={named!r}: there is no such file")
+            raise ConfigError(f"TAMIZ_CONFIG={named!r}: no such file; set the path of a TOML file or unset it")
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

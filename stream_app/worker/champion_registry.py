@@ -14,7 +14,7 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
-from schemas.configuration.registry_config import lend_to_mlflow, named
+from schemas.configuration.registry_config import export_credentials, model_filter
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
@@ -54,7 +54,7 @@ class ChampionRegistry:
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
         MLFLOW_DISABLE_TELEMETRY.set(True)
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a log is not a terminal
-        lend_to_mlflow(settings, os.environ)
+        export_credentials(settings, os.environ)
         self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     @property
@@ -95,7 +95,7 @@ class ChampionRegistry:
     def versions(self) -> set[int]:
         """Numbers of the registered versions."""
         try:
-            return {int(v.version) for v in self._client.search_model_versions(named(self._model))}
+            return {int(v.version) for v in self._client.search_model_versions(model_filter(self._model))}
         except (MlflowException, OSError) as error:
             raise RegistryAwayError(first_line(error)) from error
 
@@ -152,7 +152,9 @@ class ChampionRegistry:
             head = START
         found, token = [], None
         while True:
-            page = self._client.search_model_versions(named(name), page_token=token, order_by=["version_number ASC"])
+            page = self._client.search_model_versions(
+                model_filter(name), page_token=token, order_by=["version_number ASC"]
+            )
             found += [(int(v.version), dict(v.tags)) for v in page]
             if not (token := page.token):
                 break

@@ -41,7 +41,7 @@ from mlflow.models import ModelSignature
 from mlflow.telemetry import set_telemetry_client
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from schemas.configuration.registry_config import lend_to_mlflow
+from schemas.configuration.registry_config import export_credentials
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError, ModelUnavailableError
 from schemas.files.private_files import narrow_state, private_folder
@@ -199,7 +199,7 @@ def ui_command(settings: Settings) -> str:
 def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
     """An MLflow client, with what goes wrong beneath it told in one line of ours."""
     uri = settings.tracking_uri
-    lend_to_mlflow(settings, os.environ)
+    export_credentials(settings, os.environ)
     _calm_mlflow()
     try:
         yield _mlflow_client(uri, settings.state_dir)

@@ -3,7 +3,7 @@
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException as MlflowException  # also for those who write to the log
 
-from schemas.configuration.registry_config import named
+from schemas.configuration.registry_config import model_filter
 
 
 def aliased(client: MlflowClient, model: str, alias: str) -> int | None:
@@ -21,7 +21,7 @@ def all_versions(client: MlflowClient, model: str) -> list[tuple[int, int, dict[
     """Number, time of registration (ms) and tags of every version."""
     found, token = [], None
     while True:
-        page = client.search_model_versions(named(model), page_token=token, order_by=["version_number ASC"])
+        page = client.search_model_versions(model_filter(model), page_token=token, order_by=["version_number ASC"])
         found += [(int(v.version), int(v.creation_timestamp), dict(v.tags)) for v in page]
         if not (token := page.token):
             return found
