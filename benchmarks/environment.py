@@ -55,7 +55,7 @@ class BenchmarkEnvironment:
             web_port=free_port(),
             **changes,
         )
-        create_topics(self.bootstrap, table(settings), 1)
+        create_topics(self.bootstrap, topic_table(settings), 1)
         return settings
 
     def simulated(self, rows: int, seed: int = 1) -> Path:

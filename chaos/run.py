@@ -17,7 +17,7 @@ from chaos.input_log import Feeding
 from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offsets
 from chaos.worker_pool import Fleet, wait_until
 from schemas.configuration.settings import OffsetReset, Settings
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions
 
@@ -149,7 +149,7 @@ def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
         web_port=0,
         **names,
     )
-    create_topics(bootstrap, table(changed), 1)
+    create_topics(bootstrap, topic_table(changed), 1)
     return changed
 
 

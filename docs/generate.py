@@ -23,7 +23,7 @@ from schemas import errors
 from schemas import records as events
 from schemas.configuration.settings import describe, load
 from schemas.dataset.declaration import Dataset, load_dataset
-from schemas.topics import Topic, table
+from schemas.topics import Topic, topic_table
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tamiz.main import app
@@ -84,7 +84,7 @@ def topics() -> str:
     """Every topic, and how `tamiz topics create` makes it."""
     rows = [
         (f"`{t.role}`", t.key, t.record, t.direction, str(t.partitions), ", ".join(f"`{k}={v}`" for k, v in kept(t)))
-        for t in table(load({}))
+        for t in topic_table(load({}))
     ]
     head = ("topic", "key", "record", "direction", "partitions", "made with")
     return (
@@ -105,7 +105,7 @@ def records() -> str:
         "# Records\n\nAll are JSON objects. Times are milliseconds since 1970 in UTC; readers should pass over fields "
         "they do not know.\nFor programs: [records.schema.json](records.schema.json), JSON Schema 2020-12.\n"
     ]
-    of = {t.record: t.role for t in table(load({}))}
+    of = {t.record: t.role for t in topic_table(load({}))}
     for record in _with_parts(WIRE):
         told = inspect.getdoc(record) or ""
         where = f" On `{of[record.__name__]}`." if record.__name__ in of else ""
@@ -179,7 +179,7 @@ def asyncapi() -> dict[str, Any]:
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}
-    for topic in table(settings):
+    for topic in topic_table(settings):
         message: dict[str, Any] = {"name": topic.role, "summary": topic.record, "contentType": "application/json"}
         if topic.record in known:
             message["payload"] = {"$ref": f"#/components/schemas/{topic.record}"}

@@ -1,1 +1,1 @@
-"""The kernel: what two programs must agree on bit for bit."""
+"""What programs must agree on: records, topics, settings, ids, the declaration of the data set, security rules."""

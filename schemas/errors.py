@@ -1,6 +1,6 @@
-"""Every error raised on purpose.
+"""Errors that end a command with one line.
 
-What the outside sends never raises: it becomes a `Rejection`. What we did wrong raises one of these::
+Invalid input from outside does not raise: it becomes a `Rejection`. A fault of the installation raises one of these::
 
     TamizError
     ├── ConfigError         a setting is missing or malformed; names the setting, the value and the remedy
@@ -13,7 +13,7 @@ What the outside sends never raises: it becomes a `Rejection`. What we did wrong
 
 
 class TamizError(Exception):
-    """Ends a command with its text as one readable line."""
+    """Base class. The command line prints the message as one line and exits with code 2."""
 
 
 class ConfigError(TamizError):

@@ -1,27 +1,27 @@
-"""Reading JSON that stands on a topic or in a file, whoever wrote it there."""
+"""Decoding of JSON records from topics and files."""
 
 from typing import TypeVar
 
 import msgspec
 
-from schemas.record_parts import Partial
+from schemas.record_parts import TruncatedBytes
 
 T = TypeVar("T")
 
 
 def decode(value: bytes | None, type_: type[T]) -> T:
-    """A JSON record of a type.
+    """Decode a JSON record.
 
-    Raises msgspec.DecodeError whatever is wrong with it: msgspec itself lets other errors out where a text is no UTF-8
-    and where the nesting is too deep, and one such record would stop whoever reads it.
+    Raises msgspec.DecodeError for any invalid input. msgspec itself raises other errors for invalid UTF-8 and for deep
+    nesting; a reader that does not expect those would crash on such a record.
 
     >>> decode(b'{"a": "\\xff"}', dict)
     Traceback (most recent call last):
     ...
     msgspec.DecodeError: a text in it is not UTF-8
     """
-    if isinstance(value, Partial):
-        raise msgspec.DecodeError(f"it is of {value.size} bytes; at most {len(value)} are read")
+    if isinstance(value, TruncatedBytes):
+        raise msgspec.DecodeError(f"it has {value.size} bytes; at most {len(value)} are read")
     try:
         return msgspec.json.decode(value or b"", type=type_)
     except UnicodeDecodeError:

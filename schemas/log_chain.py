@@ -1,10 +1,10 @@
-"""The chain of a log: each entry names the entry before it, so that an edit or a deletion is found on reading.
+"""Hash chain of a log: each entry names its predecessor, so that a reader detects an edit or a deletion.
 
-    1 <- 2 <- 3 <- 4      every arrow: number and SHA-256 of the entry before
-         2 <- 3'          written at the same time as 3, and later in order: it does not hold
+    1 <- 2 <- 3 <- 4      each arrow: number and SHA-256 of the preceding entry
+         2 <- 3'          written at the same time as 3, and later in order: invalid
 
-A chain alone does not show what happens to its last entries. So the log's head is remembered elsewhere, too: in a tag
-of the log's registered model, and by every program that has read it.
+A chain alone does not protect its last entries. So the head of the log is also stored elsewhere: in a tag of the log's
+registered model, and by every program that has read the log.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from schemas.json_codec import decode
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry by number and content."""
+    """Number and SHA-256 of an entry."""
 
     number: int = 0
     sha256: str = ""
@@ -26,22 +26,22 @@ START = Head()  # before the first entry
 
 
 def entry_sha256(number: int, text: str) -> str:
-    """What an entry is known by. text: as its tag holds it."""
+    """SHA-256 of an entry's number and text, in lower-case hexadecimal. text: the value of its tag."""
     return hashlib.sha256(f"{number}\n{text}".encode(errors="surrogatepass")).hexdigest()
 
 
-def damages(digests: Mapping[int, str], after: Mapping[int, Head], heads: Iterable[Head] = ()) -> dict[int, str]:
-    """What was edited or deleted: by number of the first entry that it befell, a line.
+def find_damage(digests: Mapping[int, str], after: Mapping[int, Head], heads: Iterable[Head] = ()) -> dict[int, str]:
+    """Edits and deletions: one line each, by number of the first affected entry.
 
-    digests: of the entries that are there, by number, ascending. after: what an entry names as the one before.
-    heads: entries that were the last one at some time.
+    digests: SHA-256 of the present entries by number, ascending. after: the predecessor that each entry names.
+    heads: remembered entries, each the last one at some time.
 
     >>> chain = {2: Head(number=1, sha256="a"), 3: Head(number=2, sha256="b")}
-    >>> damages({1: "a", 2: "b", 3: "c"}, chain)
+    >>> find_damage({1: "a", 2: "b", 3: "c"}, chain)
     {}
-    >>> damages({1: "a", 3: "c"}, chain)
+    >>> find_damage({1: "a", 3: "c"}, chain)
     {2: 'entry 2 is missing'}
-    >>> damages({1: "x", 2: "b"}, chain, [Head(number=4, sha256="d")])
+    >>> find_damage({1: "x", 2: "b"}, chain, [Head(number=4, sha256="d")])
     {1: 'entry 1 was changed after it was written (it is x now)', 3: 'entries 3 to 4 are missing'}
     """
     found: dict[int, str] = {}
@@ -61,12 +61,12 @@ def damages(digests: Mapping[int, str], after: Mapping[int, Head], heads: Iterab
 
 
 def fingerprint(found: Mapping[int, str]) -> str:
-    """What damages are known by, as a person accepts them."""
+    """SHA-256 of a set of damages; a person who accepts them signs this value."""
     return hashlib.sha256("\n".join(found.values()).encode()).hexdigest()
 
 
 def read_head(text: str | None) -> Head:
-    """A head as a tag holds it; START where it holds none, or something else."""
+    """Decode a head from a tag's value; START if there is none or it is invalid."""
     try:
         return decode((text or "").encode(), Head)
     except msgspec.DecodeError:

@@ -1,20 +1,20 @@
-"""The history of a model's promotions: an append-only log in the registry, and what follows from reading it.
+"""Promotion history of a model: an append-only log in the registry, and the state that replaying it gives.
 
-Each entry has a number that the registry gives out once, so every reader sees the same entries in the same order. An
-entry states what it rests on; whether it holds is decided by replaying the log, never by who wrote last:
+The registry assigns each entry a unique number, so every reader sees the same entries in the same order. An entry
+states its preconditions. Replaying the log decides whether an entry is valid; the last writer does not win:
 
-    1  promote 2                              holds: champion 2
-    2  promote 3, compared with champion 2    holds: champion 3
-    3  promote 4, compared with champion 2    refused: the champion is 3 by now
+    1  promote 2                              valid: champion 2
+    2  promote 3, compared with champion 2    valid: champion 3
+    3  promote 4, compared with champion 2    invalid: the champion is 3 already
 
-Each entry names the entry before it by number and SHA-256 (`schemas.log_chain`). Two writers that append at once both
-name the same one: the first holds, the other appends again. So an entry is a compare-and-set on the log's position,
-and one that is edited or deleted later is found.
+Each entry names its predecessor by number and SHA-256 (`schemas.log_chain`). If two writers append at the same time,
+both name the same predecessor: the first entry is valid, and the other writer appends again. An entry is thus a
+compare-and-set on the end of the log, and a later edit or deletion is detected.
 
-The first entry about a version names the SHA-256 of its bundle, as it was registered. No move holds with another.
+The first entry of a version states the SHA-256 of its bundle. A transition with another SHA-256 is invalid.
 
-The registry's aliases follow from the log. An alias that says something else was set by somebody else, or its writer
-died between the two; `Standing.champion` is what counts.
+The registry's aliases are derived from the log. An alias can differ because another program set it, or because its
+writer crashed between the two writes; `LogState.champion` is authoritative.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,37 +24,37 @@ from typing import Literal
 import msgspec
 
 from schemas.json_codec import decode
-from schemas.log_chain import START, Head, damages, entry_sha256, fingerprint
+from schemas.log_chain import START, Head, entry_sha256, find_damage, fingerprint
 from schemas.records import ModelEvent
 
-SUFFIX = ".tamiz-history"  # of the registered model that holds a model's log: each of its versions is an entry
+SUFFIX = ".tamiz-history"  # of the registered model that holds the log; each of its versions is an entry
 ENTRY_TAG = "tamiz.entry"
-HEAD_TAG = "tamiz.head"  # of the registered model: the log's last entry, so that its loss is found
+HEAD_TAG = "tamiz.head"  # of the registered model: the last entry, so that its deletion is detected
 MAX_TEXT_LENGTH = 1000  # characters of a reason or of evidence
 MAX_NAME_LENGTH = 200  # characters of a name
-OVERTAKEN = "another entry was written at the same time, and came first"
-MAX_TAG_BYTES = 4800  # of a tag's value: MLflow's own tables hold 5,000 characters
+CONFLICT_REASON = "another entry was written at the same time, and came first"
+MAX_TAG_BYTES = 4800  # of a tag's value; MLflow's tables hold 5,000 characters
 
 Change = Literal["promoted", "retained", "awaiting-approval", "rejected", "rolled-back"]
-CROWNING = frozenset({"promoted", "rolled-back"})
+PROMOTING_CHANGES = frozenset({"promoted", "rolled-back"})
 OUTCOMES_OF_TRAINING = frozenset({"promoted", "retained", "awaiting-approval"})
 
 
 class VersionTransition(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of what a version is."""
+    """A change of the status of a version."""
 
-    change: Change  # what happened to `version`; by "rolled-back" it is champion again
+    change: Change  # new status of `version`; after "rolled-back" it is champion again
     version: int
-    previous: int | None  # who was champion until then; None: nobody
+    previous: int | None  # the champion before the change; None: there was none
     reason: str
-    evidence: str | None  # what it rests on: the verdict of gate and comparison, in a sentence
-    by: str  # as `schemas.security.actor` writes it
+    evidence: str | None  # result of gate and comparison, in one sentence
+    by: str  # who made the change, in the form of `schemas.security.actor`
     at: str  # ISO 8601, UTC
-    correlation_id: str | None = None  # of the retraining that led here
-    bundle_sha256: str | None = None  # of the bundle that the version had then
+    correlation_id: str | None = None  # of the retrain request that led to the change
+    bundle_sha256: str | None = None  # of the version's bundle at that time
 
     def event(self, model: str) -> ModelEvent:
-        """The move as `model-events` tells it."""
+        """Return the transition as a record for `model-events`."""
         return ModelEvent(
             model=model,
             model_version=self.version,
@@ -67,65 +67,65 @@ class VersionTransition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """A version as it was registered."""
+    """The registration of a version."""
 
     version: int
-    bundle_sha256: str  # of the bundle that was trained and judged
+    bundle_sha256: str  # of the bundle that was trained and evaluated
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A retrainer's claim to answer one request."""
+    """A retrainer's claim on one request, so that no second retrainer answers it."""
 
     correlation_id: str
-    holder: str
-    after: int | None  # number of the claim it takes over; None: there was none
+    holder: str  # id of the retrainer
+    after: int | None  # number of the expired claim that it replaces; None: there was none
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What one number of the log holds: a registration, a move or a claim."""
+    """One entry of the log: a registration, a transition or a claim."""
 
-    id: str  # the writer's own: an append that is repeated after a lost answer counts once
+    id: str  # chosen by the writer; an append that is repeated after a lost response counts once
     move: VersionTransition | None = None
-    compared: bool = False  # the move holds only while `move.previous` is champion
-    answers: int | None = None  # number of the version's last move that this one rests on; 0: it had none
+    compared: bool = False  # the transition is valid only while `move.previous` is champion
+    answers: int | None = None  # number of the version's last transition that this one follows; 0: it had none
     claim: Claim | None = None
     registration: Registration | None = None
-    after: Head = START  # the entry before
-    accepts: str | None = None  # fingerprint of the damages that a person saw and accepted with this move
+    after: Head = START  # the preceding entry
+    accepts: str | None = None  # fingerprint of the damage that a person accepted with this transition
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log comes to."""
+class LogState(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of replaying the log."""
 
-    last: int = 0  # number of its last entry; 0: there is none
+    last: int = 0  # number of the last entry; 0: the log is empty
     champion: int | None = None
     challenger: int | None = None
-    held: Mapping[int, VersionTransition] = {}  # the moves that hold, by number, `previous` as it was
-    refused: Mapping[int, str] = {}  # entries that do not hold, by number, and why
-    claims: Mapping[str, int] = {}  # by loop: number of the claim that holds
-    digests: Mapping[int, str] = {}  # by version: SHA-256 of its bundle, by its first entry
-    numbers: Mapping[str, int] = {}  # by an entry's id: the number that counts
+    held: Mapping[int, VersionTransition] = {}  # valid transitions by number, `previous` being the champion then
+    refused: Mapping[int, str] = {}  # invalid entries by number, with the reason
+    claims: Mapping[str, int] = {}  # by correlation id: number of the valid claim
+    digests: Mapping[int, str] = {}  # by version: SHA-256 of its bundle, from its first entry
+    numbers: Mapping[str, int] = {}  # by id of an entry: its number
     head: Head = START  # the last entry
-    damage: str | None = None  # in one line: entries that were edited or deleted, unless a person accepted that
-    fingerprint: str | None = None  # of all damages; None: there are none
+    damage: str | None = None  # edited or deleted entries, in one line, unless a person accepted them
+    fingerprint: str | None = None  # of all damage; None: there is none
 
     @property
     def moves(self) -> tuple[VersionTransition, ...]:
-        """The moves that hold, oldest first."""
+        """Valid transitions, oldest first."""
         return tuple(self.held.values())
 
     def last_move(self, version: int) -> int:
-        """Number of a version's last move that holds; 0: it has none."""
+        """Number of the last valid transition of a version; 0: it has none."""
         return max((number for number, move in self.held.items() if move.version == version), default=0)
 
     @property
     def promotion(self) -> VersionTransition | None:
-        """The move that made the champion champion."""
-        return next((m for m in self.moves[::-1] if m.change in CROWNING), None)
+        """The transition that made the current champion, or None."""
+        return next((m for m in self.moves[::-1] if m.change in PROMOTING_CHANGES), None)
 
 
 def log_name(model: str) -> str:
-    """The registered model that holds a model's log.
+    """Name of the registered model that holds the promotion log of a model.
 
     >>> log_name("card-transactions")
     'card-transactions.tamiz-history'
@@ -133,11 +133,11 @@ def log_name(model: str) -> str:
     return model + SUFFIX
 
 
-def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Head] = ()) -> Standing:
-    """What a log comes to.
+def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Head] = ()) -> LogState:
+    """Read the log, check its chain and replay it.
 
-    found: number and tags of each version of its registered model, in any order. heads: remembered entries,
-    each the log's last at some time.
+    found: number and tags of each version of the log's registered model, in any order. heads: earlier last entries
+    of the log, as other places remember them.
     """
     raw = {number: tags.get(ENTRY_TAG, "") for number, tags in sorted(found, key=lambda pair: pair[0])}
     digests = {number: entry_sha256(number, text) for number, text in raw.items()}
@@ -148,16 +148,16 @@ def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Hea
         try:
             entry = decode(text.encode(), LogEntry)
         except msgspec.DecodeError as error:
-            entries[number] = f"it is no entry of a history: {error}"
+            entries[number] = f"it is not an entry of a promotion history: {error}"
         else:
             if entry.after.number >= number:
-                entries[number] = "it names an entry that is not before it"
+                entries[number] = "it names a predecessor that is not before it"
             else:
                 after[number] = entry.after
-                entries[number] = OVERTAKEN if entry.after.number < before else entry
+                entries[number] = CONFLICT_REASON if entry.after.number < before else entry
         before = number
     standing = replay(entries.items())
-    found_damages = damages(digests, after, heads)
+    found_damages = find_damage(digests, after, heads)
     kept = dict(found_damages)
     for number in standing.held:
         holding = entries[number]
@@ -170,7 +170,7 @@ def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Hea
         more = f", and {len(kept) - 1} more" if len(kept) > 1 else ""
         damage = f"the history of promotions was tampered with: {next(iter(kept.values()))}{more}"
     last = max(digests, default=0)
-    # As it was remembered, where somebody has edited it: the next entry names it so, and the edit stays visible.
+    # If the last entry was edited, the next entry names its original SHA-256, so that the edit stays detectable.
     remembered = next((head for head in heads if head.number == last), None)
     head = remembered or (Head(number=last, sha256=digests[last]) if last else START)
     return msgspec.structs.replace(
@@ -178,8 +178,10 @@ def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Hea
     )
 
 
-def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> Standing:
-    """What a log comes to. entries: by number, ascending; a text instead of an entry says why it is none.
+def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> LogState:
+    """State after all entries.
+
+    entries: by number, ascending; a string in place of an entry is the reason why it is invalid.
 
     >>> first = VersionTransition(change="promoted", version=1, previous=None, reason="", evidence=None, by="a", at="")
     >>> replay([(1, LogEntry(id="x", move=first)), (2, LogEntry(id="x", move=first))]).refused
@@ -195,7 +197,7 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> Standing:
     last = 0
     for number, entry in entries:
         last = number
-        so_far = Standing(champion=champion, held=held, claims=claims, digests=digests, numbers=numbers)
+        so_far = LogState(champion=champion, held=held, claims=claims, digests=digests, numbers=numbers)
         why = entry if isinstance(entry, str) else _refusal(entry, so_far)
         if why is not None or isinstance(entry, str):
             refused[number] = str(why)
@@ -209,13 +211,13 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> Standing:
             if move.bundle_sha256 is not None:
                 digests.setdefault(move.version, move.bundle_sha256)
             held[number] = msgspec.structs.replace(move, previous=champion)
-            if move.change in CROWNING:
+            if move.change in PROMOTING_CHANGES:
                 champion = move.version
             if move.change in ("retained", "awaiting-approval"):
                 challenger = move.version
             elif challenger == move.version:
                 challenger = None
-    return Standing(
+    return LogState(
         last=last,
         champion=champion,
         challenger=challenger,
@@ -227,7 +229,7 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> Standing:
     )
 
 
-def _refusal(entry: LogEntry, now: Standing) -> str | None:
+def _refusal(entry: LogEntry, now: LogState) -> str | None:
     move, claim, registration = entry.move, entry.claim, entry.registration
     if entry.id in now.numbers:
         return "it repeats an earlier entry"
@@ -238,16 +240,16 @@ def _refusal(entry: LogEntry, now: Standing) -> str | None:
     return None if move is None else _refusal_of_move(move, entry, now)
 
 
-def _refusal_of_move(move: VersionTransition, entry: LogEntry, now: Standing) -> str | None:
+def _refusal_of_move(move: VersionTransition, entry: LogEntry, now: LogState) -> str | None:
     if entry.compared and now.champion != move.previous:
         current, then = (f"version {v}" if v is not None else "nobody" for v in (now.champion, move.previous))
-        return f"the champion is {current} by now and was {then} when it was compared"
+        return f"the champion is now {current}; it was {then} at the comparison"
     if entry.answers is not None and entry.answers != (last := now.last_move(move.version)):
         made = now.held.get(last)
         by = f"{made.change} by {made.by}" if made else "moved"
         return f"version {move.version} was {by} a moment earlier"
     if move.change == "rejected" and now.champion == move.version:
-        return f"version {move.version} is champion by now and cannot be rejected"
+        return f"version {move.version} is now champion and cannot be rejected"
     judged = now.digests.get(move.version)
     if move.change != "rejected" and move.bundle_sha256 is not None and judged not in (None, move.bundle_sha256):
         return _exchanged(move.version, move.bundle_sha256, str(judged))
@@ -262,20 +264,20 @@ def _refusal_of_move(move: VersionTransition, entry: LogEntry, now: Standing) ->
 
 def _exchanged(version: int, sha256: str, judged: str) -> str:
     return (
-        f"the bundle of version {version} has the SHA-256 {sha256[:12]}…, and {judged[:12]}… was judged: it was "
-        "exchanged or damaged"
+        f"the bundle of version {version} has SHA-256 {sha256[:12]}…, but {judged[:12]}… was evaluated: the bundle was "
+        "replaced or damaged"
     )
 
 
-def objection(standing: Standing, alias: int | None) -> str | None:
-    """In one line, why the registry is not to be trusted as it is: damage of the history, or an alias that differs."""
+def objection(standing: LogState, alias: int | None) -> str | None:
+    """Why the registry is not trusted, in one line: a damaged history, or an alias that differs from it; else None."""
     return standing.damage or disagreement(standing, alias)
 
 
-def disagreement(standing: Standing, alias: int | None) -> str | None:
-    """In one line, how the registry's alias `champion` differs from the history; None when it does not.
+def disagreement(standing: LogState, alias: int | None) -> str | None:
+    """How the registry's alias `champion` differs from the history, in one line; None if it does not.
 
-    >>> disagreement(Standing(champion=2), 3)
+    >>> disagreement(LogState(champion=2), 3)
     "the registry's champion is version 3, its history of promotions ends with version 2"
     """
     if alias == standing.champion:
@@ -287,7 +289,7 @@ def disagreement(standing: Standing, alias: int | None) -> str | None:
 
 
 def encode_entry(entry: LogEntry) -> str:
-    """An entry as its tag holds it: texts are shortened until it fits.
+    """Encode an entry for its tag; texts are shortened until the entry fits.
 
     >>> long = VersionTransition(change="promoted", version=1, previous=None, reason="\\x01" * 9000, evidence=None,
     ...     by="a", at="")

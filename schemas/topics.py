@@ -1,18 +1,18 @@
-"""The table of topics: what travels where, how it is keyed and how long it is kept."""
+"""The table of topics: record, key, partitions and retention of each."""
 
 from dataclasses import dataclass, field
 
 from schemas.configuration.settings import Settings
 from schemas.time_units import DAY_MS
 
-MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record, uncompressed, as our programs send it
+MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record that our programs send, uncompressed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
     """One row of the table."""
 
-    role: str  # what the code calls it, whatever its name is on this cluster
+    role: str  # the topic's name in the code; `name` is its name in the cluster
     name: str
     key: str
     record: str
@@ -21,8 +21,11 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def kept_bytes(settings: Settings) -> dict[str, int]:
-    """By topic, how long a value a reader must keep whole; of a topic that is not here, a value is well below 1 MB."""
+def max_value_bytes(settings: Settings) -> dict[str, int]:
+    """Maximum size of a record value that a reader must keep whole, in bytes, by topic.
+
+    Values on topics that are not listed are well below 1 MB.
+    """
     return {
         settings.transactions_topic: settings.max_payload_bytes,
         settings.dead_letters_topic: MAX_RECORD_BYTES,
@@ -30,14 +33,14 @@ def kept_bytes(settings: Settings) -> dict[str, int]:
     }
 
 
-def table(settings: Settings) -> list[Topic]:
-    """Every topic this installation uses, under the names its settings give them."""
+def topic_table(settings: Settings) -> list[Topic]:
+    """Every topic of the installation, with the names that the settings give."""
     n = settings.partitions
-    # With fewer copies than two in step, `acks=all` would promise what one disk can break.
+    # With a single in-sync replica, `acks=all` acknowledges records that the loss of one disk destroys.
     safe = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
     a_week, a_month = (safe | {"retention.ms": str(days * DAY_MS)} for days in (7, 30))
-    # A training reads so far back: its last week is set aside, so a week's retention would leave it nothing.
-    to_learn_from = safe | {"retention.ms": str(max(7, settings.retrain_lookback_days) * DAY_MS)}
+    # Training reads this far back. It reserves the last week for testing, so a week's retention would leave no rows.
+    training_history = safe | {"retention.ms": str(max(7, settings.retrain_lookback_days) * DAY_MS)}
     return [
         Topic(
             role="transactions",
@@ -46,7 +49,7 @@ def table(settings: Settings) -> list[Topic]:
             record="the producer's own JSON",
             direction="in",
             partitions=n,
-            config=to_learn_from,
+            config=training_history,
         ),
         Topic(
             role="decisions",
@@ -61,10 +64,10 @@ def table(settings: Settings) -> list[Topic]:
             role="dead-letters",
             name=settings.dead_letters_topic,
             key="as its transaction",
-            record="the payload untouched, reason and origin in headers",
+            record="the payload unchanged; reason and origin in headers",
             direction="out",
             partitions=n,
-            # A payload that just fitted into `transactions` must still fit with its reasons beside it.
+            # A payload of the maximum size of `transactions` must fit together with the headers that state the reason.
             config=a_month | {"max.message.bytes": str(2 * 1024 * 1024)},
         ),
         Topic(
@@ -83,7 +86,7 @@ def table(settings: Settings) -> list[Topic]:
             record="Label",
             direction="in",
             partitions=n,
-            config=to_learn_from,
+            config=training_history,
         ),
         Topic(
             role="drift-panes",
@@ -92,7 +95,7 @@ def table(settings: Settings) -> list[Topic]:
             record="PaneSnapshot",
             direction="internal",
             partitions=n,
-            # A month's report reads them all; of a partition's cursor only the last matters.
+            # A monthly report reads all panes; of the cursors only the last one of each partition is needed.
             config=safe
             | {
                 "cleanup.policy": "compact,delete",

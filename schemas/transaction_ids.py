@@ -1,16 +1,16 @@
-"""What a transaction is called: the same in its decision, its label and the history that is learned from."""
+"""Transaction ids: the same id in the decision, the label and the training history."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 TRANSACTION_ID_HEADER = "tamiz-transaction-id"
-TOPIC_ID_HEADER = "tamiz-topic-id"  # the incarnation of the topic that an offset belongs to, whole
-SHORT_ID_LENGTH = 8  # characters of a topic id in a place: 48 bits
-MAX_ID_LENGTH = 400  # characters of an id in a header; a place, which redrive sends as one, has at most 290
+TOPIC_ID_HEADER = "tamiz-topic-id"  # Kafka's id of the topic that an offset belongs to, in full
+SHORT_ID_LENGTH = 8  # characters of a topic id in a record position: 48 bits
+MAX_ID_LENGTH = 400  # characters of an id in a header; a record position, which redrive sends as an id, has up to 290
 
 
 class RecordPlace(Protocol):
-    """A consumed record: aiokafka's and kafka-python's both look like this."""
+    """A consumed record, of aiokafka or of kafka-python."""
 
     topic: str
     partition: int
@@ -19,9 +19,9 @@ class RecordPlace(Protocol):
 
 
 def place(topic: str, partition: int, offset: int, topic_id: str) -> str:
-    """Where a record is, for good: an offset means nothing without the incarnation of its topic.
+    """Position of a record, unique even if its topic is deleted and created again.
 
-    topic_id: as Kafka writes it, 22 characters; empty where the broker gives none (before Kafka 2.8).
+    topic_id: Kafka's topic id, 22 characters; empty if the broker has none (before Kafka 2.8).
 
     >>> place("transactions", 0, 17, "hT2xNq8vR1iQz5aYb0cDeg")
     'transactions-0-17@hT2xNq8v'
@@ -33,10 +33,10 @@ def place(topic: str, partition: int, offset: int, topic_id: str) -> str:
 
 
 def transaction_id(record: RecordPlace, topic_id: str) -> str:
-    """What a transaction is called when its payload does not say: its header, else its place.
+    """Id of a transaction whose payload has none: from the record's header, else the record's position.
 
-    topic_id: of the record's topic, as in `place`. A topic that is deleted and made anew counts its offsets from zero
-    again: without its id, new transactions would have the ids of old ones.
+    topic_id: of the record's topic, as in `place`. The offsets of a topic that is created again start at zero: without
+    the topic id, new transactions would have the ids of old ones.
     """
     if (sent := sent_id(record.headers)) and (readable := readable_id(sent)):
         return readable
@@ -44,7 +44,7 @@ def transaction_id(record: RecordPlace, topic_id: str) -> str:
 
 
 def sent_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
-    """The id in a record's headers as its producer sent it, or None when it sent none or an empty one."""
+    """Transaction id in a record's headers, as sent by the producer; None if there is none or it is empty."""
     for name, value in headers:
         if name == TRANSACTION_ID_HEADER and value:
             return value
@@ -52,10 +52,10 @@ def sent_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
 
 
 def readable_id(sent: bytes) -> str | None:
-    r"""An id in a header as text, or None when it is no id: not UTF-8, not printable or longer than `MAX_ID_LENGTH`.
+    r"""Decode an id from a header; None if it is not UTF-8, not printable or longer than `MAX_ID_LENGTH`.
 
-    It goes into decisions, headers and the screens of people: it is bounded, and needs no escapes. Two ids that are not
-    UTF-8 would become one text.
+    Ids are written to decisions, headers and terminals, so they are bounded and need no escapes. Invalid UTF-8 is not
+    replaced, because two different ids could become equal.
 
     >>> readable_id(b"pay-17"), readable_id(b"\xff"), readable_id(b"a\nb"), readable_id(b"x" * 401)
     ('pay-17', None, None, None)

@@ -62,7 +62,7 @@ def warn(text: str) -> None:
 def say_json(record: object, *, indent: int = 2) -> None:
     """Write a record as JSON to standard output, escaped for terminals. indent: spaces per level; -1 for one line."""
     values = msgspec.json.decode(msgspec.json.encode(record))  # resolves msgspec.Raw parts, too
-    encoded = msgspec.json.format(msgspec.json.encode(sanitizer.masked(values)), indent=indent)
+    encoded = msgspec.json.format(msgspec.json.encode(sanitizer.mask_values(values)), indent=indent)
     print(sanitizer.json_line(encoded.decode()))
 
 

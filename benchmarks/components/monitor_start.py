@@ -17,7 +17,7 @@ from chaos.fuzz.raw_batches import RawProducer, RawRecord, encode_batch
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, Label, Reason
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.monitor import monitor_loop
 from stream_app.worker.champion_cache import ChampionCache
@@ -39,7 +39,7 @@ def main() -> None:
         settings = msgspec.structs.replace(
             load({}), bootstrap_servers=broker.bootstrap_servers, state_dir=Path(folder), partitions=4
         )
-        create_topics(settings.bootstrap, table(settings), 1)
+        create_topics(settings.bootstrap, topic_table(settings), 1)
         traffic = Traffic(rows=8_000, seed=1, signal=True)
         write(traffic, simulate(traffic), Path(folder) / "history.csv")
         train(settings, Path(folder) / "history.csv", force="a benchmark needs a champion")

@@ -40,7 +40,7 @@ from schemas.records import (
     RetrainRequest,
 )
 from schemas.time_units import DAY_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.decisions import dead_letters
 from stream_app.decisions.decision_explanation import explain
@@ -202,7 +202,7 @@ class _Run:
 
     @property
     def _single(self) -> set[str]:
-        return {t.name for t in table(self._s) if t.partitions == 1}
+        return {t.name for t in topic_table(self._s) if t.partitions == 1}
 
     def _letters(self) -> Iterator[RawRecord]:
         """Dead letters: their headers and values changed."""
@@ -468,5 +468,5 @@ def _with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
         label_delay_days=0,
         **names,
     )
-    create_topics(bootstrap, table(made), 1)
+    create_topics(bootstrap, topic_table(made), 1)
     return made

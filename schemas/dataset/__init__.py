@@ -1,1 +1,1 @@
-"""The declaration of a data set, and the declarations that ship with Tamiz."""
+"""Declarations of data sets: the reader, and the TOML files that ship with Tamiz."""

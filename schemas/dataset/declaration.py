@@ -1,7 +1,6 @@
-"""A data set, declared: its fields and how they are spelled, its key, event time, label and features.
+"""Declaration of a data set: fields and their formats, key, event time, label and features.
 
-A declaration is a TOML file (`schemas/dataset/` holds those that ship with Tamiz). Nothing outside it knows a column
-by name.
+A declaration is a TOML file; `schemas/dataset/` contains those that ship with Tamiz. No other code names a column.
 """
 
 import tomllib
@@ -15,27 +14,26 @@ import msgspec
 from schemas.errors import SchemaError
 
 Kind = Literal["number", "boolean", "category"]
-DERIVED: dict[str, Kind] = {"hour": "number", "day_of_week": "number"}  # made from the event time
+DERIVED: dict[str, Kind] = {"hour": "number", "day_of_week": "number"}  # computed from the event time
 
 
 class CsvForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the data set's CSV files are written."""
+    """Format of the data set's CSV files."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
 
 
 class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the event time stands: a date and an hour, or a time stamp in the date's field. Without a zone it is
-    UTC."""
+    """Fields of the event time: a date and an hour, or a timestamp in the date field. UTC unless it states a zone."""
 
     date: str
-    formats: tuple[str, ...]  # `datetime.strptime`'s; ISO 8601 is read besides
+    formats: tuple[str, ...]  # for `datetime.strptime`; ISO 8601 is always accepted
     hour: str | None = None
 
 
 class MappingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One value inside a mapping field, which becomes a column of its own."""
+    """One entry of a mapping field; becomes a column."""
 
     name: str
     key: str
@@ -50,7 +48,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: str
     kind: Literal["number", "boolean", "category", "mapping"]
-    required: bool = False  # a required one that is missing rejects its row; an optional one is imputed
+    required: bool = False  # a missing required field rejects the row; a missing optional one is imputed
     missing: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
@@ -58,20 +56,20 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the matrix."""
+    """One column of the feature matrix."""
 
     name: str
     kind: Kind
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A data set's TOML file."""
+    """Content of the TOML file."""
 
     name: str
     key: str
     transaction_id: str | None = None
     label: str | None = None
-    amount: str | None = None  # the number that costs are weighed by
+    amount: str | None = None  # field whose number the costs of training are weighted by
     missing: tuple[str, ...] = ("",)
     features: tuple[str, ...]
     csv: CsvForm = CsvForm()
@@ -80,7 +78,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Dataset:
-    """A declaration that has been checked; made by `load_dataset`."""
+    """A valid declaration; created by `load_dataset`."""
 
     def __init__(self, declaration: Declaration) -> None:
         self.name = declaration.name
@@ -97,14 +95,14 @@ class Dataset:
 
     @cached_property
     def field_names(self) -> tuple[str, ...]:
-        """Every name that is looked for in a payload."""
+        """Names of all fields that are read from a payload."""
         time = self.event_time
         roles = (self.key, self.transaction_id, self.label, time.date, time.hour)
         return tuple(dict.fromkeys([*(r for r in roles if r), *(f.name for f in self.fields)]))
 
 
 def column_kinds(declaration: Declaration) -> dict[str, Kind]:
-    """The kind of every column that cleaning makes, by name."""
+    """Kind of every column that cleaning produces, by name."""
     kinds: dict[str, Kind] = dict(DERIVED)
     for f in declaration.fields:
         if f.kind == "mapping":
@@ -115,20 +113,20 @@ def column_kinds(declaration: Declaration) -> dict[str, Kind]:
 
 
 def load_dataset(name_or_path: str) -> Dataset:
-    """Read a declaration: one that ships with Tamiz by its name, or any TOML file by its path.
+    """Read a declaration: by name if it ships with Tamiz, or from a TOML file by its path.
 
-    Raises SchemaError naming the file and the field when it is absent, malformed or contradicts itself.
+    Raises SchemaError, which names the file and the field, if it is missing, malformed or inconsistent.
     """
     if name_or_path.endswith(".toml"):
         source, path = name_or_path, Path(name_or_path)
         if not path.is_file():
-            raise SchemaError(f"{source}: there is no such declaration of a data set")
+            raise SchemaError(f"{source}: no such file; set dataset to the path of a declaration")
         content = path.read_bytes()
     else:
         shipped = resources.files("schemas.dataset") / f"{name_or_path}.toml"
         source = f"{name_or_path}.toml"
         if not name_or_path.isidentifier() or not shipped.is_file():
-            raise SchemaError(f"no data set called {name_or_path!r} ships with Tamiz; give the path of a .toml file")
+            raise SchemaError(f"no data set {name_or_path!r} ships with Tamiz; give the path of a .toml file")
         content = shipped.read_bytes()
     return Dataset(_checked(_decoded(content, source), source))
 
@@ -153,14 +151,14 @@ def _checked(declaration: Declaration, source: str) -> Declaration:
             raise wrong(name, "declared more than once")
     for f in declaration.fields:
         if (f.kind == "mapping") != bool(f.entries):
-            raise wrong(f.name, "a mapping has entries, and nothing else does")
+            raise wrong(f.name, "a mapping needs entries; other kinds must not have any")
         if len({entry.key for entry in f.entries}) < len(f.entries):
             raise wrong(f.name, "two entries read the same key")
         ranges: list[Field | MappingEntry] = [f, *f.entries]
         for ranged in ranges:
             bounded = ranged.min is not None or ranged.max is not None
             if bounded and ranged.kind != "number":
-                raise wrong(ranged.name, "only a number has min and max")
+                raise wrong(ranged.name, "only a number may have min and max")
             if ranged.min is not None and ranged.max is not None and ranged.min > ranged.max:
                 raise wrong(ranged.name, f"min {ranged.min} is above max {ranged.max}")
     if not declaration.features:
@@ -169,15 +167,17 @@ def _checked(declaration: Declaration, source: str) -> Declaration:
         if name == declaration.label:
             raise wrong(name, "the label cannot be a feature: it is not known when a transaction is scored")
         if name not in columns:
-            raise wrong(name, "listed among the features, but no field or entry makes it")
+            raise wrong(name, "listed as a feature, but no field or entry has this name")
         if declaration.features.count(name) > 1:
             raise wrong(name, "listed twice among the features")
     if declaration.amount is not None and column_kinds(declaration).get(declaration.amount) != "number":
-        raise wrong(declaration.amount, "the amount must be one of the numbers among the fields")
+        raise wrong(declaration.amount, "the amount must be a field of kind number")
     if not declaration.event_time.formats:
         raise wrong(declaration.event_time.date, "the event time needs at least one format")
     taken = {f.name for f in declaration.fields}
     for role in (declaration.label, declaration.event_time.date, declaration.transaction_id):
         if role in taken:
-            raise wrong(str(role), "label, date and transaction id are declared by their role, not among the fields")
+            raise wrong(
+                str(role), "label, date and transaction id are declared by role and must not be among the fields"
+            )
     return declaration

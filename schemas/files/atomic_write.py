@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes: write to a temporary file, then rename."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from schemas.files.private_files import private_file
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A file to write beside this one, which takes its place at the end; nothing is left of it after an error.
+    """Context manager: yields a temporary path in the same folder and renames it to `path` at the end.
 
-    Only its owner may read it.
+    After an error, `path` is unchanged and the temporary file is removed. Only the owner may read the file.
     """
     scratch = path.with_name(path.name + ".part")
     private_file(scratch)

@@ -1,7 +1,7 @@
-"""Files and folders that only their owner may read: the registry, bundles, worker state, the broker's records.
+"""Permissions of files and folders that only the owner may read: registry, bundles, worker state, broker records.
 
-`tamiz` sets its umask to `UMASK`, so that neither it nor its children make anything that others can read. What older
-versions or other programs made is narrowed here, where it is ours by name.
+`tamiz` sets its umask to `UMASK`, so that neither it nor its children create files that others can read.
+`narrow_state` restricts files in the state folder that older versions or other programs created.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ from pathlib import Path
 
 UMASK = 0o077
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# Within the state folder, made by Tamiz. The folder itself may be anything that a person named: it is never changed.
+# Created by Tamiz within the state folder. The state folder itself may be any folder, so its rights are not changed.
 _OURS = ("mlflow.db", "mlflow.lock", "models", "artifacts", "faust", "demo", "notifier")
 
 
 def is_private(path: Path) -> bool:
-    """Whether only the owner may enter, read or write; a path that is not there is."""
+    """Whether group and others have no rights; true for a path that does not exist."""
     try:
         return not stat.S_IMODE(path.stat().st_mode) & _OF_OTHERS
     except FileNotFoundError:
@@ -24,10 +24,10 @@ def is_private(path: Path) -> bool:
 
 
 def is_private_secret(path: Path) -> bool:
-    """Whether only the owner may read a file, or its group where the platform mounts secrets so.
+    """Whether only the owner may read a file, or its group if the platform mounts secrets that way.
 
-    Kubernetes mounts a secret read-only, or as root's and readable by the pod's group (`fsGroup`): no `chmod` changes
-    that, and the group is this program's own.
+    Kubernetes mounts a secret read-only, or owned by root and readable by the pod's group (`fsGroup`). `chmod` cannot
+    change that, and the group is that of this process.
     """
     if is_private(path):
         return True
@@ -40,25 +40,25 @@ def is_private_secret(path: Path) -> bool:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter, parents included; one that is there stays as it is."""
+    """Create a folder, and its parents, that only the owner may enter; an existing folder is not changed."""
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def private_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, in the place of what was there. Follows no link."""
+    """Create an empty file that only the owner may read; replaces an existing file. Does not follow links."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def narrow_state(state_dir: Path) -> list[Path]:
-    """Take the rights of others from what Tamiz keeps in its state folder; what was changed."""
+    """Remove the rights of group and others from Tamiz' files in the state folder; returns the changed paths."""
     changed = []
     for path in (state_dir / name for name in _OURS):
         if is_private(path) or path.is_symlink():
             continue
-        with contextlib.suppress(OSError):  # another user's, as on a shared volume
+        with contextlib.suppress(OSError):  # owned by another user, as on a shared volume
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OF_OTHERS)
             changed.append(path)
     return changed

@@ -1,4 +1,4 @@
-"""A file of rejected rows, which `tamiz score` writes and reads again once it is corrected. Pure."""
+"""Format of the file of rejected rows. `tamiz score` writes it, and reads it again after corrections. Pure."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ COLUMNS = ("rejected_row", "rejected_code", "rejected_field", "rejected_value", 
 
 
 def holds_rejected_rows(header: Sequence[str]) -> bool:
-    """Whether a CSV file with this header is one; then each of its cells was written by `csv_cell`."""
+    """Whether a CSV file with this header is a file of rejected rows; then `csv_cell` wrote each of its cells."""
     return set(COLUMNS) <= set(header)
 
 
 def own_fields(cells: Sequence[str]) -> list[str]:
-    """The fields of a line as they were before `csv_cell` wrote them.
+    """Original fields of a line, with the effect of `csv_cell` undone.
 
     >>> own_fields(["'=1+1", "-7.25"])
     ['=1+1', '-7.25']

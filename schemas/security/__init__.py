@@ -1,1 +1,1 @@
-"""Who acts, from which host, and how texts and tokens are made safe."""
+"""Identity of users, hosts and networks, hashed tokens, and escaping of untrusted text."""

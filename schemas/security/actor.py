@@ -1,7 +1,7 @@
-"""Who did something, as every history entry names them.
+"""Identity of the person behind an action, as recorded in the promotion history.
 
-`os:USER@HOST`: somebody at a command line, by the process' user id. `web:USER`: somebody signed in on the live page.
-`web:anonymous`: somebody on a page on loopback that asks nobody who they are.
+`os:USER@HOST`: user of a command line, by the user id of the process. `web:USER`: user signed in on the dashboard.
+`web:anonymous`: user of a dashboard on loopback that requires no sign-in.
 """
 
 import os
@@ -15,20 +15,20 @@ _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def os_actor() -> str:
-    """The user of this process and this host.
+    """User of this process, and host name, as `os:USER@HOST`.
 
-    By the kernel's user id: `LOGNAME` and `USER`, which `getpass` reads first, are whatever a caller writes into them.
+    Uses the kernel's user id, because a caller can set `LOGNAME` and `USER`, which `getpass` reads first.
     """
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # a container's user without a name
+    except KeyError:  # a container may run under a user id without a name
         name = str(uid)
     return f"os:{_plain(name)}@{_plain(socket.gethostname())}"[:MAX_LENGTH]
 
 
 def web_actor(user: str) -> str:
-    """A user of the live page, by the name in the users file.
+    """User of the dashboard, by the name in the users file.
 
     >>> web_actor("ana")
     'web:ana'

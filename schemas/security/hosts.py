@@ -1,4 +1,4 @@
-"""Hosts and networks: which is this machine, which names a page goes by, whose word on a client is believed. Pure."""
+"""Host names and networks: loopback addresses, host names of the dashboard, trusted proxies. Pure."""
 
 import ipaddress
 import re
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name; no name is looked up.
+    """Whether a host is a loopback address or `localhost`. Resolves no name.
 
     >>> [is_loopback(host) for host in ("localhost", "127.9.0.1", "::1", "0.0.0.0", "127.0.0.1.example.org")]
     [True, True, True, False, False]
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_name(header: str) -> str | None:
-    """The name in a Host header, in lower case, without its port; None where it is no such header.
+    """Name in a Host header, in lower case, without port; None if the header is malformed.
 
     >>> host_name("Localhost:6067"), host_name("[::1]:6067"), host_name("localhost:6067/@evil.example")
     ('localhost', '::1', None)
@@ -36,19 +36,21 @@ def host_name(header: str) -> str | None:
 
 
 def page_names(text: str | None) -> frozenset[str]:
-    """The names in a comma-separated setting, in lower case. Raises ConfigError for what is no host name or address.
+    """Names in the setting `web_hosts`, in lower case. Raises ConfigError for an entry that is not a host name.
 
     >>> sorted(page_names("Tamiz.example.org, 10.1.2.3"))
     ['10.1.2.3', 'tamiz.example.org']
     """
     names = [name.strip() for name in text.split(",")] if text else []
     if bad := [name for name in names if not _NAME.fullmatch(name)]:
-        raise ConfigError(f"web_hosts: {bad[0]!r} is no host name; wanted names without port, say tamiz.example.org")
+        raise ConfigError(
+            f"web_hosts: {bad[0]!r} is not a host name; expected names without port, such as tamiz.example.org"
+        )
     return frozenset(name.lower() for name in names)
 
 
 def networks(text: str | None) -> tuple[Network, ...]:
-    """The networks in a comma-separated setting. Raises ConfigError for what is neither address nor network.
+    """Networks in the setting `web_trusted_proxies`. Raises ConfigError for an entry that is not an address or network.
 
     >>> networks("10.0.0.0/8, ::1")
     (IPv4Network('10.0.0.0/8'), IPv6Network('::1/128'))
@@ -59,13 +61,13 @@ def networks(text: str | None) -> tuple[Network, ...]:
             found.append(ipaddress.ip_network(part.strip()))
         except ValueError:
             raise ConfigError(
-                f"web_trusted_proxies: {part.strip()!r} is neither an address nor a network; wanted 10.0.0.0/8 or ::1"
+                f"web_trusted_proxies: {part.strip()!r} is not an address or network; expected e.g. 10.0.0.0/8 or ::1"
             ) from None
     return tuple(found)
 
 
 def address_of(text: str) -> Address | None:
-    """The IP address that a text is, an IPv4 one that is wrapped in IPv6 unwrapped; None where it is none."""
+    """Parse an IP address; an IPv4-mapped IPv6 address becomes IPv4. None if it is not an address."""
     try:
         address = ipaddress.ip_address(text.strip()[:45])
     except ValueError:
@@ -74,5 +76,5 @@ def address_of(text: str) -> Address | None:
 
 
 def is_among(address: Address | None, trusted: Iterable[Network]) -> bool:
-    """Whether an address lies in one of the networks."""
+    """Whether an address belongs to one of the networks."""
     return address is not None and any(address in network for network in trusted)

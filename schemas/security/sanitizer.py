@@ -1,13 +1,13 @@
-r"""Text that others wrote, made safe for each kind of output. Pure.
+r"""Escaping of untrusted text, one function per kind of output. Pure.
 
-Ids, levels, reasons, keys and headers come from whoever may produce to a topic. Each output has characters that act: an
-escape sequence moves the cursor of a terminal, a line feed starts a log line, `$` starts a formula in a figure, `=` one
-in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `printable` is beneath all of them.
+Any producer of a topic chooses the ids, category levels, reasons, keys and headers. Each output gives some characters
+a meaning: an escape sequence moves a terminal's cursor, a line feed starts a log line, `$` starts a formula in a
+figure, `=` one in a spreadsheet, `<` a tag, `@` a mention. All functions build on `printable`.
 
-| output | function | what it makes harmless |
+| output | function | what it escapes |
 |---|---|---|
 | terminal, markup off | `terminal` | control characters, ANSI escapes, bidirectional overrides, line feeds |
-| log, and errors on standard error | `log_line`, `indented` | the same; a second line never starts at the margin |
+| log, and errors on standard error | `log_line`, `indent_lines` | the same; a second line never starts at the margin |
 | JSON on a terminal or in a log | `json_line` | what JSON leaves unescaped: DEL, C1 controls, bidirectional overrides |
 | CSV | `csv_cell`, `csv_value` reads it | formulas of spreadsheets |
 | figures of matplotlib | `plot_text` | mathtext between two `$` |
@@ -15,7 +15,7 @@ in a spreadsheet, `<` a tag, `@` a mention. One function for each output; `print
 | PDF paragraphs of reportlab | `pdf_text` | its XML, and texts longer than a page |
 | chat | `chat_text` | mentions, links, markup of Slack and Mattermost |
 | mail headers | `mail_header` | a second header |
-| anything that may hold an address | `without_credentials`, `masked` | users, passwords and tokens in URLs |
+| anything that may hold an address | `without_credentials`, `mask_values` | users, passwords and tokens in URLs |
 | labels of metrics, keys of state | `KnownNames` | a number of names that grows with the input |
 """
 
@@ -24,19 +24,19 @@ import re
 from typing import Any
 from xml.sax.saxutils import escape
 
-OTHER = "other"  # stands for every name beyond a limit
+OTHER = "other"  # replaces every name beyond the limit
 MAX_NAME_LENGTH = 64  # characters, of a metric's label or a key of state
-MAX_CELL_LENGTH = 2_000  # characters, of a paragraph in a PDF: a table's cell cannot be split over pages
+MAX_CELL_LENGTH = 2_000  # characters, of a paragraph in a PDF: a table cell cannot be split over pages
 MAX_LABEL_LENGTH = 80  # characters, of a text in a figure
 ZERO_WIDTH_SPACE = "\u200b"
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
-# A spreadsheet takes a cell for a formula by its first character; it skips white space, and knows the wide forms too.
+# A spreadsheet recognises a formula by its first character. It skips white space and accepts full-width characters.
 _FORMULA = re.compile(r"[\s\0]*[=+\-@|%＝＋－＠]|[\t\r\n\0]")
-# A program that splits at another separator than the file's sees a cell begin after it.
+# A program that splits at another separator than the file's finds the start of a cell after it.
 _FORMULA_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)(?=[=+\-@＝＋－＠])")
 _GUARDED_WITHIN = re.compile(r"([;,\t\n\r] *\"?'*)'(?=[=+\-@＝＋－＠])")
-# A user with a colon before what is no port: a password follows, whatever characters it has.
+# A colon that no port number follows: the text after it is a password, with any characters.
 _PASSWORD_FOLLOWS = re.compile(r"[^\s/?#:@\[]*:(?!\d{1,5}(?:[/?#\s:,;.)\]}'\"]|$))")
 _DIGITS_THEN_AT = re.compile(r"[^\s/?#:@\[]*:\d{1,5}\s+[^\s@]*@")  # a password with a space after digits, not a port
 _WORD = re.compile(r"\S*")
@@ -52,10 +52,10 @@ _UNSAFE_IN_JSON = re.compile(
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    r"""One line of printable characters: all others as escapes; cut to `longest` characters, the last being `…`.
+    r"""One line of printable characters; others become escapes. Cut to `longest` characters, the last being `…`.
 
-    Not printable are control characters, line separators, bidirectional overrides, zero-width characters, lone
-    surrogates and spaces other than the space.
+    Control characters, line separators, bidirectional overrides, zero-width characters, lone surrogates and spaces
+    other than U+0020 are not printable.
 
     >>> printable("a\x1b[2J\nb\u202e\x85")
     'a\\x1b[2J\\nb\\u202e\\x85'
@@ -70,10 +70,10 @@ def printable(text: str, longest: int | None = None) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """A text with users and passwords in addresses, secrets in their queries, and HTTP's credentials masked.
+    """Mask users and passwords in URLs, secrets in their queries, and HTTP authorization headers.
 
-    A password need not be encoded: it may hold `/`, `@`, `#` and spaces. Where it is unclear what ends it, more is
-    masked rather than less. Give it a text before it is cut or escaped: what is cut has no `@` any more.
+    A password need not be encoded: it may contain `/`, `@`, `#` and spaces. If its end is ambiguous, the function masks
+    more rather than less. Call it before truncating or escaping: a truncated URL may have lost its `@`.
 
     >>> without_credentials("postgresql://ml:p@ss@db/mlflow?password=x: refused; proxy http://u:p@proxy:3128")
     'postgresql://***@db/mlflow?password=***: refused; proxy http://***@proxy:3128'
@@ -87,24 +87,25 @@ def without_credentials(text: str) -> str:
     return _AUTHORIZATION.sub(r"\1***", text)
 
 
-def masked(value: Any) -> Any:
-    """Built-in values with every text in them `without_credentials`: masked before they are encoded as JSON, or what a
-    mask takes away may be a part of the JSON itself.
+def mask_values(value: Any) -> Any:
+    """Apply `without_credentials` to every string in nested built-in values.
 
-    >>> masked({"uri": ["http://u:p/w@h", 1]})
+    Call it before encoding as JSON: masking the encoded text could remove parts of the JSON syntax.
+
+    >>> mask_values({"uri": ["http://u:p/w@h", 1]})
     {'uri': ['http://***@h', 1]}
     """
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, dict):
-        return {masked(key): masked(found) for key, found in value.items()}
+        return {mask_values(key): mask_values(found) for key, found in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(found) for found in value]
+        return [mask_values(found) for found in value]
     return value
 
 
 def terminal(text: str, longest: int | None = None) -> str:
-    """For a terminal on which markup is off, as on the consoles of `tamiz/terminal.py`: one printable line."""
+    """For a terminal without markup, such as the consoles of `tamiz/terminal.py`: one printable line."""
     return printable(text, longest)
 
 
@@ -113,17 +114,17 @@ def log_line(text: str) -> str:
     return printable(text)
 
 
-def indented(text: str) -> str:
-    r"""For what has several lines, such as a traceback: printable lines, each but the first indented.
+def indent_lines(text: str) -> str:
+    r"""For multi-line text, such as a traceback: printable lines, all but the first indented.
 
-    >>> indented("Error: x\n2026-11-27 00:00:00,000 INFO forged\x1b[0m")
+    >>> indent_lines("Error: x\n2026-11-27 00:00:00,000 INFO forged\x1b[0m")
     'Error: x\n  2026-11-27 00:00:00,000 INFO forged\\x1b[0m'
     """
     return "\n  ".join(printable(line.replace("\t", "    ")) for line in text.split("\n"))
 
 
 def json_line(encoded: str) -> str:
-    r"""JSON that was encoded already, with what acts on a terminal written as `\uXXXX`: equal JSON.
+    r"""Escape characters that control a terminal in encoded JSON, as `\uXXXX`. The result is equal JSON.
 
     >>> json_line('{"id":"\x9b2J\u202e"}')
     '{"id":"\\u009b2J\\u202e"}'
@@ -132,10 +133,9 @@ def json_line(encoded: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """For a cell of a CSV file: what a spreadsheet would take for a formula gets an apostrophe before it.
+    """For a cell of a CSV file: puts an apostrophe before text that a spreadsheet would read as a formula.
 
-    So does what follows a comma, a semicolon, a tab or the end of a line within the cell. Numbers stay as they are.
-    `csv_value` gives the text back.
+    Also after a comma, semicolon, tab or line end within the cell. Numbers are unchanged. `csv_value` is the inverse.
 
     >>> csv_cell("=HYPERLINK(A1)"), csv_cell("-12.50"), csv_cell("'=x"), csv_cell("a;=x")
     ("'=HYPERLINK(A1)", '-12.50', "''=x", "a;'=x")
@@ -145,7 +145,7 @@ def csv_cell(text: str) -> str:
 
 
 def csv_value(cell: str) -> str:
-    """The text of a cell that `csv_cell` wrote.
+    """Original text of a cell that `csv_cell` wrote.
 
     >>> csv_value("'=HYPERLINK(A1)"), csv_value("-12.50"), csv_value("''=x"), csv_value("a;'=x")
     ('=HYPERLINK(A1)', '-12.50', "'=x", 'a;=x')
@@ -155,7 +155,7 @@ def csv_value(cell: str) -> str:
 
 
 def plot_text(text: str, longest: int = MAX_LABEL_LENGTH) -> str:
-    r"""For a text in a figure: matplotlib draws it literally, also `$`.
+    r"""For text in a figure: escapes `$`, so that matplotlib draws the text literally.
 
     >>> plot_text(r"$\frac{$")
     '\\$\\frac{\\$'
@@ -173,7 +173,7 @@ def html_text(text: str) -> str:
 
 
 def drawn_html_text(text: str) -> str:
-    """For what goes both into HTML and into figures, as SweetViz does with the names and values of a table.
+    """For text that is written to HTML and drawn in figures, as SweetViz does with names and values of a table.
 
     >>> drawn_html_text(r"$\\frac{$ <b>")
     '&#36;\\\\frac{&#36; &lt;b&gt;'
@@ -191,9 +191,9 @@ def pdf_text(text: str, longest: int = MAX_CELL_LENGTH) -> str:
 
 
 def chat_text(text: str) -> str:
-    r"""For a message of Slack or Mattermost: a code span, in which neither mention nor link nor markup acts.
+    r"""For a message of Slack or Mattermost: a code span, in which mentions, links and markup have no effect.
 
-    A zero-width space goes into what either takes for a mention or a link, for receivers that look into code spans too.
+    A zero-width space breaks mentions and links, for receivers that interpret them inside code spans, too.
 
     >>> chat_text("<!channel> `x`")
     "`&lt;!channel&gt; 'x'`"
@@ -207,7 +207,7 @@ def chat_text(text: str) -> str:
 
 
 def mail_header(text: str, longest: int = 200) -> str:
-    r"""For the text of a mail's header: one line.
+    r"""For the text of a mail header: one line.
 
     >>> mail_header("x\r\nBcc: eve@example.org")
     'x\\r\\nBcc: eve@example.org'
@@ -216,7 +216,7 @@ def mail_header(text: str, longest: int = 200) -> str:
 
 
 class KnownNames:
-    """Names that the input brings, limited in number and length: the first `limit` are known, all others `other`.
+    """Bounds the number and length of names from the input: keeps the first `limit` names, others become `other`.
 
     For labels of metrics and keys of state, whose memory grows with each new name.
 
@@ -230,7 +230,7 @@ class KnownNames:
         self._known: set[str] = set()
 
     def name(self, text: str) -> str:
-        """The name to count under."""
+        """Return the name under which to count `text`."""
         name = printable(text, MAX_NAME_LENGTH)
         if name not in self._known:
             if len(self._known) >= self._limit:
@@ -240,7 +240,7 @@ class KnownNames:
 
 
 def _without_user_info(line: str) -> str:
-    """One line, each address in it without user and password. Takes time in proportion to the line's length."""
+    """Mask user and password in each URL of a line. Linear in the length of the line."""
     shown: list[str] = []
     at, last = 0, line.rfind("@")
     while 0 <= (found := line.find("://", at)) < last:
@@ -253,14 +253,14 @@ def _without_user_info(line: str) -> str:
 
 
 def _end_of_user_info(line: str, begin: int, last: int) -> int:
-    """Where the `@` is that ends user and password of the address whose authority begins at `begin`; else `begin`."""
-    if line.startswith("/", begin):  # a path, as of a file or of SQLite
+    """Index of the `@` that ends user and password of the URL whose authority starts at `begin`; else `begin`."""
+    if line.startswith("/", begin):  # a path, as in file:/// or sqlite:///
         return begin
-    end = line.find("://", begin)  # of the next address
+    end = line.find("://", begin)  # of the next URL
     end = len(line) if end < 0 else end
     password = _PASSWORD_FOLLOWS.match(line, begin) is not None
     if (cut := line.rfind("@", begin, end)) < 0:
-        # A password may hold `://` as well.
+        # A password may contain `://`.
         return line.index("@", begin) if password and begin <= last else begin
     if password or _DIGITS_THEN_AT.match(line, begin):
         return cut

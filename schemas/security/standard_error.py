@@ -1,7 +1,7 @@
-"""Standard error: what Python itself writes there, as safe as what we write.
+"""Escaping of what Python itself writes to standard error.
 
-Python prints an exception that nothing caught, in each thread and in a finalizer, a warning, and what libraries log
-before a log is set up. Their texts hold what others wrote, and addresses with passwords.
+Python prints uncaught exceptions of threads and finalizers, warnings, and messages that libraries log before logging is
+configured. Their texts may contain untrusted input and URLs with passwords.
 """
 
 import logging
@@ -12,27 +12,27 @@ import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
-from schemas.security.sanitizer import indented, log_line, without_credentials
+from schemas.security.sanitizer import indent_lines, log_line, without_credentials
 
 
 class TextLines(logging.Formatter):
-    """A line a record, and its traceback indented below."""
+    """One line per log record, with the traceback indented below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
-        """The record's line."""
+        """Format the record's line."""
         return log_line(without_credentials(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """The traceback."""
-        return "  " + indented(without_credentials(super().formatException(ei)))
+        """Format the traceback."""
+        return "  " + indent_lines(without_credentials(super().formatException(ei)))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """The stack that `stack_info` asks for."""
-        return "  " + indented(without_credentials(super().formatStack(stack_info)))
+        """Format the stack of `stack_info`."""
+        return "  " + indent_lines(without_credentials(super().formatStack(stack_info)))
 
 
 def guard_standard_error() -> None:
-    """From now on, in all threads of this process, what Python writes there is printable and holds no credentials."""
+    """Install hooks in this process: Python's own output to standard error becomes printable, without credentials."""
     sys.excepthook = _write_traceback
     threading.excepthook = _write_threads_traceback
     sys.unraisablehook = _write_unraisable
@@ -42,8 +42,8 @@ def guard_standard_error() -> None:
 
 
 def write_error(text: str) -> None:
-    """Write a text of one or several lines; the others are indented below the first."""
-    print(indented(without_credentials(text.rstrip())), file=sys.stderr)
+    """Write text of one or more lines to standard error; lines after the first are indented."""
+    print(indent_lines(without_credentials(text.rstrip())), file=sys.stderr)
 
 
 def _write_traceback(

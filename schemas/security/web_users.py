@@ -1,11 +1,11 @@
-"""Users of the pages: names, roles and hashed tokens, one line each. Pure.
+"""Users of the web pages: names, roles and hashed tokens, one user per line of a file. Pure.
 
     # name   roles          salted hash
     ana      approve        sha256:SALT:DIGEST
 
-A token is 32 random bytes that Tamiz itself makes. So it cannot be guessed, whatever a guess costs: one SHA-256 over
-salt and token keeps a stolen file from signing anybody in, and a request stays cheap to check. A slow function
-(scrypt, argon2) protects passwords that people choose, and would let a stranger's wrong tokens occupy the server.
+Tamiz generates each token from 32 random bytes, so it cannot be guessed. One SHA-256 over salt and token is enough to
+make a stolen file useless, and a request is cheap to check. A slow hash (scrypt, argon2) protects passwords that people
+choose; here it would only let an attacker load the server with wrong tokens.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ import msgspec
 
 Role = Literal["read", "approve", "scrape"]
 ROLES: tuple[Role, ...] = get_args(Role)
-MIN_TOKEN_LENGTH = 32  # characters; a shorter one never signs in, whatever hash a file holds
+MIN_TOKEN_LENGTH = 32  # characters; a shorter token is refused, even if its hash is in the file
 MAX_TOKEN_LENGTH = 256
-MAX_USERS = 500  # each wrong token is hashed once for each
+MAX_USERS = 500  # a wrong token costs one hash per user
 _SALT_BYTES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})", re.ASCII)
-_RESERVED = frozenset({"anonymous"})  # as history names somebody who was not asked
+_RESERVED = frozenset({"anonymous"})  # names a user who did not sign in (`schemas.security.actor`)
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody, or a program, that may use the pages."""
+    """A person or program with access to the web pages."""
 
     name: str
     roles: frozenset[Role]
@@ -37,7 +37,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes  # SHA-256 of salt and token
 
     def may(self, role: Role) -> bool:
-        """Whether the user has a role. Whoever may approve may read, too.
+        """Whether the user has a role; `approve` includes `read`.
 
         >>> [new_user("ana", ["approve"])[0].may(role) for role in ("read", "approve", "scrape")]
         [True, True, False]
@@ -45,7 +45,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         return role in self.roles or (role == "read" and "approve" in self.roles)
 
     def has_token(self, token: bytes) -> bool:
-        """Whether the token is this user's; compared in constant time."""
+        """Whether the token belongs to this user; compares in constant time."""
         matches = hmac.compare_digest(hashlib.sha256(self.salt + token).digest(), self.digest)
         return MIN_TOKEN_LENGTH <= len(token) <= MAX_TOKEN_LENGTH and matches
 
@@ -56,14 +56,14 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_user(name: str, roles: Iterable[Role]) -> tuple[User, str]:
-    """A user with a new token, and the token, which nothing keeps."""
+    """Create a user with a new token; returns the user and the token, which is not stored."""
     token, salt = secrets.token_urlsafe(32), secrets.token_bytes(_SALT_BYTES)
     digest = hashlib.sha256(salt + token.encode()).digest()
     return User(name=name, roles=frozenset(roles), salt=salt, digest=digest), token
 
 
 def is_user_name(name: str) -> bool:
-    """Whether a user may be called so.
+    """Whether a name is valid for a user.
 
     >>> [is_user_name(name) for name in ("ana", "ana@bank.example", "", "ana maria", "anonymous")]
     [True, True, False, False, False]
@@ -72,13 +72,13 @@ def is_user_name(name: str) -> bool:
 
 
 def read_users(text: str) -> tuple[tuple[User, ...], tuple[str, ...]]:
-    """The users of a file's text, and for each line that is none what is wrong with it; the line itself is not shown.
+    """Users in a file's text, and one message per invalid line; messages do not show the line.
 
     >>> user, _ = new_user("ana", ["read"])
     >>> read_users(user.line()) == ((user,), ())
     True
     >>> read_users("ana read")
-    ((), ('line 1: wanted NAME ROLE[,ROLE] sha256:SALT:DIGEST',))
+    ((), ('line 1: expected NAME ROLE[,ROLE] sha256:SALT:DIGEST',))
     """
     users: dict[str, User] = {}
     wrong: list[str] = []
@@ -90,7 +90,7 @@ def read_users(text: str) -> tuple[tuple[User, ...], tuple[str, ...]]:
         if isinstance(found, str):
             wrong.append(f"line {number}: {found}")
         elif found.name in users:
-            wrong.append(f"line {number}: the name of another line")
+            wrong.append(f"line {number}: the name occurs in an earlier line")
         elif len(users) == MAX_USERS:
             wrong.append(f"line {number}: more than {MAX_USERS} users")
         else:
@@ -100,13 +100,13 @@ def read_users(text: str) -> tuple[tuple[User, ...], tuple[str, ...]]:
 
 def _user(words: list[str]) -> User | str:
     if len(words) != 3:
-        return "wanted NAME ROLE[,ROLE] sha256:SALT:DIGEST"
+        return "expected NAME ROLE[,ROLE] sha256:SALT:DIGEST"
     name, named, hashed = words
     roles = frozenset(role for role in ROLES if role in named.split(","))
     if not is_user_name(name):
-        return "the name may hold letters, digits, and . _ @ - after the first"
+        return "the name may contain letters, digits and, after the first character, . _ @ -"
     if not roles or len(roles) != len(named.split(",")):
-        return f"the roles are {', '.join(ROLES)}, separated by commas"
+        return f"expected roles among {', '.join(ROLES)}, separated by commas"
     if (parts := _HASH.fullmatch(hashed)) is None:
-        return "no hash as `tamiz users add` writes it"
+        return "no hash of the form that `tamiz users add` writes"
     return User(name=name, roles=roles, salt=bytes.fromhex(parts[1]), digest=bytes.fromhex(parts[2]))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.record_parts import Partial, Unreadable, left_out
+from schemas.record_parts import TruncatedBytes, Unreadable, omitted_headers
 from schemas.records import Rejection
 from schemas.transaction_ids import MAX_ID_LENGTH, TRANSACTION_ID_HEADER, readable_id, sent_id
 
@@ -18,15 +18,15 @@ def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, R
     unfit = {}
     for row, record in enumerate(records):
         key, kind = record.key, type(record.value)
-        if kind is Unreadable or kind is Partial:
+        if kind is Unreadable or kind is TruncatedBytes:
             unfit[row] = _not_whole(row, record, max_payload_bytes)
         elif key is not None and len(key) > MAX_KEY_BYTES:
-            size = key.size if isinstance(key, Partial) else len(key)
+            size = key.size if isinstance(key, TruncatedBytes) else len(key)
             expected = f"a record key of at most {MAX_KEY_BYTES} bytes"
             unfit[row] = _whole_record(
                 row, code="key-too-large", value=f"a record key of {size} bytes", expected=expected
             )
-        elif (missing := left_out(record.headers)) > 0:
+        elif (missing := omitted_headers(record.headers)) > 0:
             expected = f"at most {MAX_HEADERS} record headers, of at most {MAX_HEADER_BYTES} bytes together"
             value = f"a record with headers of which {missing} are not read"
             unfit[row] = _whole_record(row, code="headers-too-large", value=value, expected=expected)
@@ -43,7 +43,7 @@ def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, R
 
 def _not_whole(row: int, record: Any, max_payload_bytes: int) -> Rejection:
     value = record.value
-    if isinstance(value, Partial):
+    if isinstance(value, TruncatedBytes):
         return _whole_record(
             row, code="too-large", value=f"{value.size} bytes", expected=f"at most {max_payload_bytes} bytes"
         )

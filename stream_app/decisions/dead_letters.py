@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
-from schemas.record_parts import CUT_HEADERS_HEADER, Partial, left_out
+from schemas.record_parts import CUT_HEADERS_HEADER, TruncatedBytes, omitted_headers
 from schemas.records import Rejection
 from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
 from scoring.input.admission import MAX_KEY_BYTES
@@ -132,7 +132,7 @@ def fitted(
     kept_value = value if value is None or len(value) <= room else value[:room]
     cut_key = _cut(key, kept_key, CUT_KEY_BYTES_HEADER, CUT_KEY_SHA256_HEADER)
     cut_value = _cut(value, kept_value, CUT_VALUE_BYTES_HEADER, CUT_VALUE_SHA256_HEADER)
-    missing = len(given) - len(forwarded) + left_out(incoming)
+    missing = len(given) - len(forwarded) + omitted_headers(incoming)
     said = [*cut_value, *cut_key, *([(CUT_HEADERS_HEADER, b"%d" % missing)] if missing else [])]
     names = ("value", "key", "headers")
     cuts = tuple(name for name, cut in zip(names, (cut_value, cut_key, missing), strict=True) if cut)
@@ -140,7 +140,7 @@ def fitted(
 
 
 def _cut(whole: bytes | None, kept: bytes | None, size_header: str, digest_header: str) -> list[tuple[str, bytes]]:
-    if isinstance(whole, Partial):  # cut when it was read
+    if isinstance(whole, TruncatedBytes):  # cut when it was read
         return [(size_header, b"%d" % whole.size), (digest_header, whole.sha256.encode())]
     if whole is None or kept is None or len(kept) == len(whole):
         return []

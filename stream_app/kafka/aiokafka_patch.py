@@ -39,7 +39,7 @@ def install(keep_bytes: Mapping[str, int]) -> None:
     """Make every consumer of aiokafka that is started from now on get past any record.
 
     keep_bytes: of a value, by topic, where it is more than `KEEP_BYTES`; a longer one is cut
-    (`schemas.record_parts.Partial`).
+    (`schemas.record_parts.TruncatedBytes`).
     """
     _PartitionRecords.keep_bytes = keep_bytes
     fetcher.MemoryRecords = _FetchedBatches

@@ -60,7 +60,7 @@ class LegacyBatch:
             ]
         except Exception as error:
             reason = f"the record cannot be read: {error or type(error).__name__}"
-            found = [BatchRecord(self.base_offset, -1, 0, None, Unreadable.because(reason, self.base_offset), [])]
+            found = [BatchRecord(self.base_offset, -1, 0, None, Unreadable.with_reason(reason, self.base_offset), [])]
         self._source.budget.spend(sum(len(r.value or b"") + RECORD_BYTES for r in found))
         return iter([r for r in found if r.offset >= self._source.first_offset])
 

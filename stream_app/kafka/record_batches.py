@@ -7,8 +7,8 @@ decoder reads each batch, decompressed within bounds; what it cannot read, or wh
 record.
 
 * A header name that is not UTF-8 is read with escapes (`\\xff`).
-* Of a record with too many headers, or too large ones, the first are kept; a `LeftOut` says how many are not.
-* A key or value of more than `keep_bytes` is a `Partial`: its beginning, its size and its SHA-256.
+* Of a record with too many headers, or too large ones, the first are kept; an `OmittedHeaders` says how many are not.
+* A key or value of more than `keep_bytes` is a `TruncatedBytes`: its beginning, its size and its SHA-256.
 * A record that cannot be read (its parts contradict its length) has an `Unreadable` value, and so has each record of a
   batch that cannot be read (damaged, of an unknown codec, of more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`); after
   `MAX_UNREADABLE` of a batch one more speaks for the rest.
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from schemas.record_parts import Partial, Unreadable
+from schemas.record_parts import TruncatedBytes, Unreadable
 from scoring.input.admission import MAX_HEADERS
 from stream_app.kafka.decompression import CODEC, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
 from stream_app.kafka.legacy_batches import LegacyBatch
@@ -223,7 +223,7 @@ class RecordBatch:
                     record.timestamp,
                     record.timestamp_type,
                     record.key,
-                    Partial.cut(record.value, keep),
+                    TruncatedBytes.cut(record.value, keep),
                     record.headers,
                 )
             else:
@@ -277,7 +277,7 @@ class RecordBatch:
         if not least <= offset <= self.last_offset:
             offset = least
         if fault:
-            value, headers = Unreadable.because(f"the record cannot be read: {fault}", offset), []
+            value, headers = Unreadable.with_reason(f"the record cannot be read: {fault}", offset), []
         return BatchRecord(offset, self._time(time_delta), self._own.timestamp_type, key, value, headers, None, length)
 
     def _time(self, delta: int) -> int:
@@ -294,7 +294,7 @@ class RecordBatch:
             last = each if each < apart else self.last_offset
             time = int(self._own.max_timestamp)
             self._source.budget.spend(RECORD_BYTES)
-            yield BatchRecord(each, time, self._own.timestamp_type, None, Unreadable.because(reason, last), [])
+            yield BatchRecord(each, time, self._own.timestamp_type, None, Unreadable.with_reason(reason, last), [])
 
 
 def _size(record: BatchRecord) -> int:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from schemas.record_parts import LeftOut, Partial
+from schemas.record_parts import OmittedHeaders, TruncatedBytes
 from scoring.input.admission import MAX_HEADER_BYTES, MAX_HEADERS
 from stream_app.kafka.decompression import CHUNK_BYTES, UnreadableBatchError
 
@@ -105,12 +105,12 @@ class RecordStream:
         kept = self.take(keep_bytes)
         digest = hashlib.sha256(kept)
         self.pass_over(size - keep_bytes, digest.update)
-        return Partial.of(kept, size, digest.hexdigest())
+        return TruncatedBytes.of(kept, size, digest.hexdigest())
 
     def headers(self, end: int) -> Headers:
         """The headers up to the record's end: the first `MAX_HEADERS`, as far as they fit into `MAX_HEADER_BYTES`.
 
-        What is beyond that is not read; then a `LeftOut` is the last one.
+        What is beyond that is not read; then an `OmittedHeaders` is the last one.
         """
         count = self.varint()
         if not 0 <= count <= end - self.position:
@@ -126,7 +126,7 @@ class RecordStream:
                 break
             found.append(((name or b"").decode("utf-8", "backslashreplace"), value))
         if len(found) < count:
-            found.append(LeftOut.of(count - len(found)))
+            found.append(OmittedHeaders.of(count - len(found)))
             self.pass_over(end - self.position)
         return found
 

@@ -28,7 +28,7 @@ class ConsumedRecord(Protocol):
 def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: int = KEEP_BYTES) -> Iterator[Any]:
     """A consumer of all of a topic's partitions, at their beginning or their end; closed afterwards.
 
-    keep_bytes: of a value, here and below; a longer one is cut (`schemas.record_parts.Partial`).
+    keep_bytes: of a value, here and below; a longer one is cut (`schemas.record_parts.TruncatedBytes`).
     Raises BrokerError when nobody answers or there is no such topic.
     """
     with require_broker(bootstrap):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from schemas.configuration.settings import Settings
-from schemas.security.sanitizer import json_line, log_line, masked
+from schemas.security.sanitizer import json_line, log_line, mask_values
 from schemas.security.standard_error import TextLines
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -41,9 +41,9 @@ class JsonLines(logging.Formatter):
 
 def _encoded(shown: dict[str, Any]) -> str:
     try:
-        return msgspec.json.encode(masked(msgspec.to_builtins(shown, enc_hook=repr))).decode()
+        return msgspec.json.encode(mask_values(msgspec.to_builtins(shown, enc_hook=repr))).decode()
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):  # a lone surrogate; a key that is no text
-        plain = masked({str(name): v if isinstance(v, str) else str(v) for name, v in shown.items()})
+        plain = mask_values({str(name): v if isinstance(v, str) else str(v) for name, v in shown.items()})
         return msgspec.json.encode({log_line(name): log_line(v) for name, v in plain.items()}).decode()
 
 

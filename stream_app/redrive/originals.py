@@ -14,7 +14,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
-from schemas.record_parts import CUT_HEADERS_HEADER, Partial
+from schemas.record_parts import CUT_HEADERS_HEADER, TruncatedBytes
 from stream_app.decisions.dead_letters import (
     CUT_KEY_SHA256_HEADER,
     CUT_VALUE_BYTES_HEADER,
@@ -55,7 +55,7 @@ def cut_of(headers: Iterable[tuple[str, bytes | None]]) -> Cut | None:
 
 def matches(original: ConsumedRecord, cut: Cut) -> bool:
     """Whether a record is the original of what was cut."""
-    if isinstance(original.value, Partial) or isinstance(original.key, Partial):
+    if isinstance(original.value, TruncatedBytes) or isinstance(original.key, TruncatedBytes):
         return False  # too large for us to have it whole
     return (cut.value_sha256 is None or _sha256(original.value) == cut.value_sha256) and (
         cut.key_sha256 is None or _sha256(original.key) == cut.key_sha256

@@ -16,7 +16,7 @@ import msgspec
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.json_codec import decode
-from schemas.record_parts import left_out
+from schemas.record_parts import omitted_headers
 from schemas.records import Redrive, Rejection
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.decisions import dead_letters
@@ -156,7 +156,7 @@ class Redriving:
             return None
         original = self._originals.fetch(letter.about, cut)
         if original is not None:
-            if not left_out(original.headers):
+            if not omitted_headers(original.headers):
                 return letter._replace(key=original.key, value=original.value, headers=original.headers)
             self._headers_lost += 1  # the original has more than anybody reads; the letter has the first of them
             return letter._replace(key=original.key, value=original.value)

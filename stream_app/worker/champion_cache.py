@@ -20,7 +20,7 @@ from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.files.atomic_write import atomic_write
 from schemas.json_codec import decode
 from schemas.log_chain import START, Head
-from schemas.promotion_log import Standing, objection
+from schemas.promotion_log import LogState, objection
 from scoring.bundle.manifest import bundle_digest, check_digest, read_manifest
 from stream_app.worker.champion_registry import ChampionRegistry, Registered, first_line
 from stream_app.worker.champion_registry import RegistryAwayError as RegistryAwayError
@@ -143,7 +143,7 @@ class ChampionCache:
         self._refused = None
         return True
 
-    def _take_over(self, registered: Registered, standing: Standing) -> None:
+    def _take_over(self, registered: Registered, standing: LogState) -> None:
         version = registered.version
         folder, sha256 = self._checked(registered, standing)
         model = self._load(folder, version)
@@ -191,7 +191,7 @@ class ChampionCache:
         names = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
         return {int(name) for name in names if name.isascii() and name.isdigit()}
 
-    def _wanted(self) -> tuple[int | None, Standing]:
+    def _wanted(self) -> tuple[int | None, LogState]:
         """The version that is to decide, by the history and the setting; and the history."""
         alias, standing = self._registry.ask()
         if (why := objection(standing, alias)) is not None:
@@ -204,7 +204,7 @@ class ChampionCache:
         serves_any = self._settings.unrecorded_champion == "serve"
         return (alias if serves_any and alias is not None else standing.champion), standing
 
-    def _checked(self, registered: Registered, standing: Standing) -> tuple[Path, str]:
+    def _checked(self, registered: Registered, standing: LogState) -> tuple[Path, str]:
         """Where a version's bundle lies and its SHA-256, downloaded where there is none yet that fits the history.
 
         Raises ModelIncompatibleError when registry, history and bundle do not say the same of it; RegistryAwayError.

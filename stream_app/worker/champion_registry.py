@@ -19,7 +19,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
 from schemas.log_chain import START, Head, read_head
-from schemas.promotion_log import HEAD_TAG, Standing, log_name, read_log
+from schemas.promotion_log import HEAD_TAG, LogState, log_name, read_log
 from schemas.security.sanitizer import without_credentials
 from scoring.model import MAX_BYTES
 
@@ -47,7 +47,7 @@ class ChampionRegistry:
         self._model = settings.model_name
         self._uri = settings.tracking_uri
         self._state_dir = settings.state_dir
-        self._standing = Standing()
+        self._standing = LogState()
         self._head = START  # the last entry of the history that was seen; a program that starts again is given it
         # MLflow's own patience (minutes) would keep a worker from saying what it waits for.
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
@@ -58,7 +58,7 @@ class ChampionRegistry:
         self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> LogState:
         """What the history came to when it was last read."""
         return self._standing
 
@@ -66,19 +66,19 @@ class ChampionRegistry:
         """Hold the history to an entry that it had when the caller last read it."""
         self._head = head
 
-    def ask(self) -> tuple[int | None, Standing]:
+    def ask(self) -> tuple[int | None, LogState]:
         """The version that the alias `champion` names, and what the history of promotions comes to."""
         if self._is_unmade():
-            return None, Standing()
+            return None, LogState()
         try:
             return self._alias(), self._history()
         except (MlflowException, OSError) as error:
             raise RegistryAwayError(first_line(error)) from error
 
-    def history(self) -> Standing:
+    def history(self) -> LogState:
         """What the history of promotions comes to."""
         if self._is_unmade():
-            return Standing()
+            return LogState()
         try:
             return self._history()
         except (MlflowException, OSError) as error:
@@ -141,7 +141,7 @@ class ChampionRegistry:
                 return None
             raise
 
-    def _history(self) -> Standing:
+    def _history(self) -> LogState:
         """Read as a whole each time, for an entry may have been edited or deleted since."""
         name = log_name(self._model)
         try:

@@ -19,7 +19,7 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError, ModelIncompatibleError
 from schemas.time_units import MINUTE_MS
-from schemas.topics import MAX_RECORD_BYTES, kept_bytes
+from schemas.topics import MAX_RECORD_BYTES, max_value_bytes
 from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
 from stream_app.kafka import faust_transport
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config, tls
@@ -63,7 +63,7 @@ class ConsumerGroup:
 
 def make_app(settings: Settings) -> faust.App:
     """A Faust app on the record-batch transport, with nothing on it yet."""
-    faust_transport.install(kept_bytes(settings))
+    faust_transport.install(max_value_bytes(settings))
     return faust.App(
         settings.consumer_group,
         broker=";".join(f"{faust_transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),

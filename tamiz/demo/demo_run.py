@@ -22,7 +22,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import TamizError
 from schemas.records import Decision
 from schemas.time_units import DAY_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from schemas.transaction_ids import place
 from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
@@ -156,7 +156,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
     folder: for the training file, the registry and the worker's log; kept, so that the MLflow UI can be looked at.
     """
     started = time.monotonic()
-    create_topics(settings.bootstrap, table(settings), settings.replication_factor)
+    create_topics(settings.bootstrap, topic_table(settings), settings.replication_factor)
     with console.status("simulating a labelled history, and training on it"):
         write(HISTORY, simulate(HISTORY), folder / "history.csv")
         first = msgspec.structs.replace(settings, promotion="automatic")  # somebody must decide before anybody approves

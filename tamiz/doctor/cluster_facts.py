@@ -13,7 +13,7 @@ from kafka.errors import CoordinatorNotAvailableError, KafkaError
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError
 from schemas.security.sanitizer import printable, without_credentials
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import admin, described
 from stream_app.offsets.offset_validation import read_metadata
 from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, Unknown
@@ -33,7 +33,7 @@ def cluster_facts(settings: Settings) -> ClusterFacts | Unknown:
 
 
 def _gathered(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
-    names = [t.name for t in table(settings)]
+    names = [t.name for t in topic_table(settings)]
     brokers = _asked(lambda: client.describe_cluster()["brokers"])
     topics = _topics(client, names)
     partitions = topics[settings.transactions_topic].partitions if settings.transactions_topic in topics else 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from schemas.configuration.settings import Settings
 from schemas.time_units import DAY_MS
-from schemas.topics import Topic, table
+from schemas.topics import Topic, topic_table
 from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, TopicFacts, Unknown
 
@@ -35,7 +35,7 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
 
 def topics_exist(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Every topic of the table is there."""
-    absent = [t.name for t in table(settings) if t.name not in cluster.topics]
+    absent = [t.name for t in topic_table(settings) if t.name not in cluster.topics]
     if absent:
         yield problem(
             "topics", f"not there, or not ours to see: {', '.join(absent)}", "`tamiz topics create`, or DESCRIBE rights"
@@ -218,7 +218,7 @@ def compression(settings: Settings, cluster: ClusterFacts, codecs: Mapping[str, 
 
 
 def _there(settings: Settings, cluster: ClusterFacts) -> Iterator[tuple[Topic, TopicFacts]]:
-    for topic in table(settings):
+    for topic in topic_table(settings):
         if (facts := cluster.topics.get(topic.name)) is not None:
             yield topic, facts
 

@@ -36,7 +36,7 @@ def json_line(record: ConsumedRecord) -> bytes:
 
 
 def pretty(record: ConsumedRecord, role: str) -> Text:
-    """One line of coloured text. role: the topic's, as `schemas.topics.table` has it."""
+    """One line of coloured text. role: the topic's, as `schemas.topics.topic_table` has it."""
     start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:

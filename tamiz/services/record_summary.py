@@ -44,7 +44,7 @@ class RecordSummary(NamedTuple):
 def summarize(role: str, value: bytes | None) -> Text | None:
     """The line of a record's value; None where the value is not what its topic holds.
 
-    role: the topic's, as `schemas.topics.table` has it.
+    role: the topic's, as `schemas.topics.topic_table` has it.
     """
     try:
         if role == "transactions":

@@ -15,7 +15,7 @@ import yaml
 
 from schemas.configuration.settings import load
 from schemas.time_units import DAY_MS, HOUR_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from tests.helpers.documents.command_lines import parse
 from tests.helpers.documents.manifests import API, containers, in_shell, pod_spec, render
 
@@ -141,7 +141,7 @@ def test_airflow_starts_the_pod_that_kubernetes_would() -> None:
 
 def test_a_month_can_be_reported_after_its_end() -> None:
     """The longest month, and as late as a job may begin, is still in the topic."""
-    (panes,) = [t for t in table(load({})) if t.role == "drift-panes"]
+    (panes,) = [t for t in topic_table(load({})) if t.role == "drift-panes"]
     objects = render(DEPLOY / "kubernetes/base")
     (monthly,) = [o["spec"] for o in objects if o["metadata"]["name"] == "drift-monthly"]
     late_ms = 1000 * (monthly["startingDeadlineSeconds"] + monthly["jobTemplate"]["spec"]["activeDeadlineSeconds"])

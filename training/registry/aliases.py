@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from schemas.configuration.settings import Settings
-from schemas.promotion_log import Standing, VersionTransition, disagreement
+from schemas.promotion_log import LogState, VersionTransition, disagreement
 from training.registry import transition_log
 from training.registry.bundle_verification import TransitionRefusedError, verified_digest
 from training.registry.mlflow_registry import CHALLENGER, CHAMPION, TAG
@@ -40,7 +40,7 @@ def reconcile(client: Any, settings: Settings) -> None:
         set_aliases(client, name)
 
 
-def _write_down(client: Any, settings: Settings, alias: int, now: Standing) -> None:
+def _write_down(client: Any, settings: Settings, alias: int, now: LogState) -> None:
     tag = client.get_model_version(settings.model_name, str(alias)).tags.get(TAG + "bundle_sha256")
     try:
         move = VersionTransition(
@@ -58,7 +58,7 @@ def _write_down(client: Any, settings: Settings, alias: int, now: Standing) -> N
         log.warning("version %d is not written down as promoted: %s", alias, error)
 
 
-def set_aliases(client: Any, name: str) -> Standing:
+def set_aliases(client: Any, name: str) -> LogState:
     """Make the aliases say what the log says, and return what it comes to.
 
     Whoever sets an alias reads the log again afterwards: so the last to set one has set what the log ends with.

@@ -17,13 +17,13 @@ import msgspec
 from schemas.errors import ModelUnavailableError
 from schemas.log_chain import START, Head, read_head
 from schemas.promotion_log import (
+    CONFLICT_REASON,
     ENTRY_TAG,
     HEAD_TAG,
-    OVERTAKEN,
     Claim,
     LogEntry,
+    LogState,
     Registration,
-    Standing,
     VersionTransition,
     encode_entry,
     log_name,
@@ -43,7 +43,7 @@ class LogMovedError(ModelUnavailableError):
     """The log does not end where the entry was to be appended: somebody else has written meanwhile."""
 
 
-def read(client: Any, model: str) -> Standing:
+def read(client: Any, model: str) -> LogState:
     """What the model's log comes to; empty when there is none."""
     head = _head(client, log_name(model))  # before the entries, which may grow in between
     return read_log(((number, tags) for number, _, tags in all_versions(client, log_name(model))), [head])
@@ -86,7 +86,7 @@ def append(
         now = read(client, model)
         if entry.id in now.numbers:
             number = now.numbers[entry.id]  # MLflow's client may have written it twice
-        elif now.refused.get(number) == OVERTAKEN:
+        elif now.refused.get(number) == CONFLICT_REASON:
             continue
         head = msgspec.json.encode(now.head).decode()
         when_unlocked(lambda head=head: client.set_registered_model_tag(name, HEAD_TAG, head))  # type: ignore[misc]

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from schemas.promotion_log import CROWNING, Change, Standing, VersionTransition, objection
+from schemas.promotion_log import PROMOTING_CHANGES, Change, LogState, VersionTransition, objection
 from schemas.security.actor import os_actor
 from training.registry import aliases, mlflow_registry, transition_log
 from training.registry.bundle_verification import (
@@ -53,7 +53,7 @@ def promote(
 
     compared_with: the champion that the judgement rests on; the move holds only while that one is champion.
     answers: number of the version's last move that it rests on (0: none); it holds only while that is the last.
-    accepts: `Standing.fingerprint` of the history's damages that a person has seen and accepts with this move.
+    accepts: `LogState.fingerprint` of the history's damages that a person has seen and accepts with this move.
     Raises TransitionRefusedError when it does not hold, or the version's bundle is not the one that was registered;
     ModelUnavailableError when there is no such version, or the registry cannot be reached.
     """
@@ -140,7 +140,7 @@ def champions(moves: Iterable[VersionTransition]) -> list[int]:
     return line
 
 
-def version_status(settings: Settings) -> Standing:
+def version_status(settings: Settings) -> LogState:
     """What the history comes to now; empty when the model was never registered."""
     with mlflow_registry.mlflow_client(settings) as client:
         return transition_log.read(client, settings.model_name)
@@ -209,7 +209,7 @@ def _enter(
         of = client.get_model_version(settings.model_name, str(version))
         aliases.reconcile(client, settings)
         now = transition_log.read(client, settings.model_name)
-        if change in CROWNING and now.damage is not None and now.fingerprint != accepts:
+        if change in PROMOTING_CHANGES and now.damage is not None and now.fingerprint != accepts:
             raise TransitionRefusedError(
                 f"{now.damage}; `tamiz models promote VERSION --reason WHY` goes on from what there is"
             )

@@ -34,13 +34,13 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/consume.md, docs/reference/topics.md.
         """
-        from schemas.topics import table
+        from schemas.topics import topic_table
         from stream_app.kafka.topic_reader import assigned
         from tamiz.services.record_format import json_line, pretty
         from tamiz.terminal import Terminal
 
         settings = config.load()
-        names = {t.role: t.name for t in table(settings)}
+        names = {t.role: t.name for t in topic_table(settings)}
         if topic not in names:
             raise ConfigError(f"topic {topic!r} does not exist; choose one of {', '.join(names)}")
         console = Terminal(soft_wrap=True)

@@ -124,7 +124,7 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
         monitor_port=0,
         **(names | changes),
     )
-    create_topics(bootstrap, table(settings), settings.replication_factor)
+    create_topics(bootstrap, topic_table(settings), settings.replication_factor)
     return settings
 
 
@@ -141,7 +141,8 @@ def make_anew(settings: Settings, topic: str) -> None:
         client.delete_topics([topic])
     wait_for(lambda: not topic_ids(settings.bootstrap, [topic]), 30)
     wait_for(
-        lambda: create_topics(settings.bootstrap, [t for t in table(settings) if t.name == topic], 1) == [topic], 30
+        lambda: create_topics(settings.bootstrap, [t for t in topic_table(settings) if t.name == topic], 1) == [topic],
+        30,
     )
     assert topic_ids(settings.bootstrap, [topic]) != before
 

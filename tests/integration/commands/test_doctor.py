@@ -21,7 +21,7 @@ from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
 from schemas.files.private_files import is_private_secret
 from schemas.time_units import DAY_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.offsets.offset_validation import metadata
 from tamiz.doctor.check_result import Finding
@@ -63,7 +63,7 @@ def healthy(settings: Settings = SETTINGS) -> Facts:
                     config={"compression.type": "producer", **t.config},
                     newest_ms=NOW_MS,
                 )
-                for t in table(settings)
+                for t in topic_table(settings)
             },
             group=GroupFacts(
                 positions={p: Position(committed=5, first=0, end=9, topic_id="i") for p in range(4)}, operations=ALL
@@ -286,7 +286,7 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, trained: 
         "dead-letters": {"max.message.bytes": "1000"},
         "labels": {"min.insync.replicas": "3"},
     }
-    topics = [t for t in table(settings) if t.role != "model-events"]
+    topics = [t for t in topic_table(settings) if t.role != "model-events"]
     create_topics(settings.bootstrap, [t for t in topics if t.role not in worse and t.role != "redrives"], 1)
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
     for t in topics:

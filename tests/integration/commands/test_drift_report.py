@@ -22,7 +22,7 @@ from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError, ConfigError
 from schemas.records import PaneSnapshot
 from schemas.time_units import DAY_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from scoring.bundle.manifest import BASELINE_FILE
 from stream_app.decisions.handler import handle
 from stream_app.kafka.topic_admin import create_topics
@@ -263,7 +263,7 @@ def test_weeks_are_read_from_the_topic_whatever_else_lies_on_it(
     monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("TAMIZ_DRIFT_PANES_TOPIC", "drift-panes-by-calendar")
     settings = load()
-    create_topics(settings.bootstrap, [t for t in table(settings) if t.role == "drift-panes"], 1)
+    create_topics(settings.bootstrap, [t for t in topic_table(settings) if t.role == "drift-panes"], 1)
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, max_request_size=4 * 1024 * 1024)
     producer.send(settings.drift_panes_topic, key=b"x", value=b"not ours")
     for key, snapshot in published:

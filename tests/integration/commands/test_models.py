@@ -15,7 +15,7 @@ from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError
 from schemas.records import ModelEvent, RetrainRequest
 from schemas.security.actor import MAX_LENGTH, os_actor
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.main import app
@@ -108,7 +108,7 @@ def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka)
     people = runner(settings, TAMIZ_MODEL_EVENTS_TOPIC=topic, TAMIZ_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
     unheard = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
     assert (unheard.exit_code, f"{topic} was not told" in unheard.stderr) == (0, True)
-    create_topics(names.bootstrap, [t for t in table(names) if t.role == "model-events"], 1)
+    create_topics(names.bootstrap, [t for t in topic_table(names) if t.role == "model-events"], 1)
     for arguments in (["rollback", "--reason", "it alerts on all"], ["reject", "2", "--reason", "never again"]):
         told = people.invoke(app, ["models", *arguments])
         assert (told.exit_code, told.stderr) == (0, "")
@@ -127,7 +127,7 @@ def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
         "TAMIZ_RETRAIN_REQUESTS_TOPIC": f"retrain-requests-{uuid.uuid4()}",
         "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
     }
-    topic = next(t for t in table(load(names)) if t.role == "retrain-requests")
+    topic = next(t for t in topic_table(load(names)) if t.role == "retrain-requests")
     create_topics(kafka.bootstrap_servers, [topic], 1)
     told = runner(settings, **names).invoke(app, ["retrain", "--reason", "a new season"])
     assert told.exit_code == 0, told.output

@@ -17,7 +17,7 @@ from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import BrokerError
 from schemas.records import Redrive, Rejection
-from schemas.topics import table
+from schemas.topics import topic_table
 from schemas.transaction_ids import TRANSACTION_ID_HEADER, transaction_id
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
@@ -105,7 +105,7 @@ def settings(kafka) -> Settings:
         }
     )
     roles = {"transactions", "dead-letters", "redrives"}
-    create_topics(here.bootstrap, [t for t in table(here) if t.role in roles], 1)
+    create_topics(here.bootstrap, [t for t in topic_table(here) if t.role in roles], 1)
     return here
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from schemas.configuration.settings import load
 from schemas.records import Decision, Reason, Rejection
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.main import app
@@ -103,7 +103,7 @@ def environ(kafka):
         "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "TAMIZ_DECISIONS_TOPIC": f"decisions-{uuid.uuid4().hex[:8]}",
     }
-    create_topics(kafka.bootstrap_servers, [t for t in table(load(environ)) if t.role == "decisions"], 1)
+    create_topics(kafka.bootstrap_servers, [t for t in topic_table(load(environ)) if t.role == "decisions"], 1)
     return environ
 
 

@@ -13,7 +13,7 @@ from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError
 from schemas.time_units import DAY_MS
-from schemas.topics import Topic, table
+from schemas.topics import Topic, topic_table
 from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import settings_of_its_own
@@ -33,24 +33,24 @@ def tamiz(settings: Settings, *arguments: str) -> str:
 
 
 def test_topics_are_made_with_the_tables_partitions_and_seen_at_once(settings: Settings) -> None:
-    wanted = {topic.name: topic.partitions for topic in table(settings)}
+    wanted = {topic.name: topic.partitions for topic in topic_table(settings)}
     assert partition_counts(settings.bootstrap, [*wanted, "not-there"]) == wanted
 
 
 def test_what_training_asks_to_read_is_kept_so_long() -> None:
     settings = load({"TAMIZ_RETRAIN_LOOKBACK_DAYS": "120"})
-    kept = {t.role: int(t.config["retention.ms"]) for t in table(settings) if "retention.ms" in t.config}
+    kept = {t.role: int(t.config["retention.ms"]) for t in topic_table(settings) if "retention.ms" in t.config}
     assert min(kept["transactions"], kept["labels"]) >= settings.retrain_lookback_days * DAY_MS
 
 
 @pytest.mark.parametrize(("replicas", "in_step"), [("1", None), ("3", "2")])
 def test_where_there_are_copies_two_of_them_must_acknowledge(replicas: str, in_step: str | None) -> None:
-    topics = table(load({"TAMIZ_REPLICATION_FACTOR": replicas}))
+    topics = topic_table(load({"TAMIZ_REPLICATION_FACTOR": replicas}))
     assert {t.config.get("min.insync.replicas") for t in topics} == {in_step}
 
 
 def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> None:
-    topics = table(settings)
+    topics = topic_table(settings)
     with admin(settings.bootstrap) as client:
         described = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in topics])
     set_there = {
@@ -64,7 +64,7 @@ def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> No
 
 def test_a_topic_that_is_there_stays_as_it_is(settings: Settings) -> None:
     again = msgspec.structs.replace(settings, partitions=9)
-    assert create_topics(again.bootstrap, table(again), 1) == []
+    assert create_topics(again.bootstrap, topic_table(again), 1) == []
     assert partition_counts(again.bootstrap, [again.transactions_topic]) == {again.transactions_topic: 3}
 
 
@@ -85,7 +85,7 @@ def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> N
 def test_the_list_is_for_machines_too(settings: Settings) -> None:
     listed = json.loads(tamiz(settings, "topics", "list", "--json"))
     assert [(row["role"], row["topic"], row["partitions"]) for row in listed] == [
-        (topic.role, topic.name, topic.partitions) for topic in table(settings)
+        (topic.role, topic.name, topic.partitions) for topic in topic_table(settings)
     ]
 
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TrainingError
-from schemas.record_parts import LeftOut, Partial, Unreadable
+from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
 from schemas.records import Label
 from schemas.time_units import DAY_MS
-from schemas.topics import table
+from schemas.topics import topic_table
 from scoring.input.cleaning import clean_payloads
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.main import app
@@ -148,7 +148,7 @@ def topics(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sett
         labels_topic=f"history-labels-{unique}",
         state_dir=tmp_path_factory.mktemp("state"),
     )
-    create_topics(settings.bootstrap, [t for t in table(settings) if t.name.endswith(unique)], 1)
+    create_topics(settings.bootstrap, [t for t in topic_table(settings) if t.name.endswith(unique)], 1)
     traffic = Traffic(rows=6_000, seed=8, signal=True)
     path = tmp_path_factory.mktemp("file") / "month.csv"
     payload_formats.write(traffic, simulate(traffic), path)
@@ -230,9 +230,9 @@ def test_what_a_worker_refuses_is_not_learned_from() -> None:
     refused = [
         good[0]._replace(partition=9, offset=0, key=b"k" * 5_000),
         good[1]._replace(partition=9, offset=1, headers=(("tamiz-transaction-id", b"\xff"),)),
-        good[2]._replace(partition=9, offset=2, headers=(LeftOut.of(7),)),  # type: ignore[arg-type]
-        good[3]._replace(partition=9, offset=3, value=Partial.cut(payload(3), 1_000)),
-        good[4]._replace(partition=9, offset=4, value=Unreadable.because("damaged", 4)),
+        good[2]._replace(partition=9, offset=2, headers=(OmittedHeaders.of(7),)),  # type: ignore[arg-type]
+        good[3]._replace(partition=9, offset=3, value=TruncatedBytes.cut(payload(3), 1_000)),
+        good[4]._replace(partition=9, offset=4, value=Unreadable.with_reason("damaged", 4)),
     ]
     found = folded([*good, *refused])
     assert len(found.fraud) == 400

@@ -16,7 +16,7 @@ from schemas.records import (
     Redrive,
     RetrainRequest,
 )
-from schemas.topics import table
+from schemas.topics import topic_table
 from tamiz.services.record_summary import SUMMARIES, summarize
 
 NOON_MS = 1_577_880_000_000  # 2020-01-01 12:00
@@ -130,7 +130,7 @@ def test_a_record_is_one_readable_line(role: str, record: object, line: str) -> 
 
 def test_every_topic_of_json_records_has_its_line() -> None:
     own = {"transactions", "dead-letters"}  # a producer's fields, and a reason in headers
-    assert set(SUMMARIES) == {t.role for t in table(load({}))} - own
+    assert set(SUMMARIES) == {t.role for t in topic_table(load({}))} - own
 
 
 @pytest.mark.parametrize("role", ["transactions", *SUMMARIES])

@@ -11,7 +11,7 @@ import pytest
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NEVER
 from schemas.dataset.declaration import load_dataset
-from schemas.record_parts import LeftOut, Partial, Unreadable
+from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
 from schemas.records import Decision
 from scoring.decision import decision_id
 from stream_app.decisions import dead_letters, handler
@@ -230,9 +230,9 @@ def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
         pytest.param({"headers": (("tamiz-transaction-id", b"x" * 401),)}, "invalid-transaction-id", id="a long id"),
         pytest.param({"headers": (("tamiz-transaction-id", b"\xff"),)}, "invalid-transaction-id", id="bytes as id"),
         pytest.param({"headers": (("tamiz-transaction-id", b"a\nb"),)}, "invalid-transaction-id", id="two lines as id"),
-        pytest.param({"value": Partial.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
-        pytest.param({"headers": [("a", b""), LeftOut.of(9)]}, "headers-too-large", id="too many headers"),
-        pytest.param({"value": Unreadable.because("it is damaged", 9)}, "unreadable", id="a damaged record"),
+        pytest.param({"value": TruncatedBytes.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
+        pytest.param({"headers": [("a", b""), OmittedHeaders.of(9)]}, "headers-too-large", id="too many headers"),
+        pytest.param({"value": Unreadable.with_reason("it is damaged", 9)}, "unreadable", id="a damaged record"),
     ],
 )
 def test_what_does_not_fit_is_a_dead_letter_that_says_so(

@@ -16,7 +16,7 @@ from kafka.record.default_records import DefaultRecordBatch as PlainRecordBatch
 from kafka.record.legacy_records import LegacyRecordBatch as PlainLegacyRecordBatch
 
 from chaos.fuzz.raw_batches import CODECS, RawRecord, encode_batch, encode_record, varint
-from schemas.record_parts import Partial, Unreadable, left_out
+from schemas.record_parts import TruncatedBytes, Unreadable, omitted_headers
 from stream_app.kafka import record_batches, record_stream
 from stream_app.kafka.decompression import chunks, pieces
 from stream_app.kafka.kafka_clients import RecordConsumer
@@ -108,10 +108,10 @@ def test_of_a_large_value_the_beginning_is_kept_and_its_neighbours_are_whole(cod
     large = b"a" * 20 * MB
     found, _ = read(encode_batch([RawRecord(b"1"), RawRecord(large, b"k"), RawRecord(b"2")], codec=codec), client)
     assert [r.value for r in found] == [b"1", large[:MB], b"2"]
-    assert isinstance(found[1].value, Partial)
+    assert isinstance(found[1].value, TruncatedBytes)
     assert (found[1].value.size, found[1].value.sha256, found[1].key) == (
         len(large),
-        Partial.cut(large, 1).sha256,
+        TruncatedBytes.cut(large, 1).sha256,
         b"k",
     )
 
@@ -210,7 +210,7 @@ def test_of_too_many_headers_the_first_are_kept_and_the_last_says_how_many_are_n
     ((record,), then) = read(bomb, client)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (record.value, len(record.headers), left_out(record.headers), then) == (b"1", 129, n - 128, 1)
+    assert (record.value, len(record.headers), omitted_headers(record.headers), then) == (b"1", 129, n - 128, 1)
     assert peak < 30 * MB
 
 

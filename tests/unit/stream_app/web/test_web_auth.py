@@ -223,7 +223,7 @@ def test_a_token_is_long_and_the_file_holds_neither_it_nor_its_plain_hash() -> N
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("ana approve", "wanted NAME"),
+        ("ana approve", "expected NAME"),
         ("ana approve secret-token-that-is-no-hash", "no hash"),
         ("ana admin sha256:" + "0" * 32 + ":" + "0" * 64, "roles"),
         ("ana read,read sha256:" + "0" * 32 + ":" + "0" * 64, "roles"),

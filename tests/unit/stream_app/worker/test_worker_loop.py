@@ -118,8 +118,8 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
     )
     good = good_payload(dataset)
     rows = {
-        TP("transactions", 0): [consumed(0, 4, good), consumed(0, 5, Unreadable.because("lz4 is damaged", 41))],
-        TP("transactions", 1): [consumed(1, 7, Unreadable.because("lz4 is damaged", 7)), consumed(1, 8, good)],
+        TP("transactions", 0): [consumed(0, 4, good), consumed(0, 5, Unreadable.with_reason("lz4 is damaged", 41))],
+        TP("transactions", 1): [consumed(1, 7, Unreadable.with_reason("lz4 is damaged", 7)), consumed(1, 8, good)],
     }
 
     async def run() -> bool:

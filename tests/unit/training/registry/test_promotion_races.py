@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from schemas.promotion_log import Claim, Standing
+from schemas.promotion_log import Claim, LogState
 from tests.helpers.bundles.registry_copy import copied_registry
 from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.services.promotion_processes import FORKS, Racer, die_before_the_alias
@@ -99,7 +99,7 @@ def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_rep
 def test_a_judgement_against_a_champion_that_is_gone_is_not_carried_out(settings: Settings) -> None:
     judged = PromotionDecision(status="promoted", summary="It is better than the champion, version 1.")
     version_transitions.promote(settings, 2, "a moment earlier")
-    with pytest.raises(TransitionRefusedError, match="the champion is version 2 by now and was version 1"):
+    with pytest.raises(TransitionRefusedError, match="the champion is now version 2; it was version 1"):
         apply_decision(settings, 3, judged, compared_with=1)
     assert mlflow_registry.champion(settings) == 2
     version_transitions.promote(settings, 3, "an answer", correlation_id="a-loop")
@@ -170,7 +170,7 @@ def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
     monkeypatch.setattr(aliases, "ALIAS_DELAY_S", 0.0)
     written_down = aliases._write_down
 
-    def overtaken(client: MlflowClient, given: Settings, alias: int, now: Standing) -> None:
+    def overtaken(client: MlflowClient, given: Settings, alias: int, now: LogState) -> None:
         transition_log.append(client, "small", claim=Claim(correlation_id="meanwhile", holder="a", after=None))
         written_down(client, given, alias, now)
 
