@@ -1,4 +1,4 @@
-"""Why a score is what it is: the inputs that speak loudest for fraud."""
+"""Explanations: the inputs that raise a score most (exact TreeSHAP)."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from schemas.records import Reason
 from scoring.arrays import Array, Columns, Matrix
 from scoring.bundle.manifest import FeatureEncoding
 
-STRONGEST = 3
+MAX_REASONS = 3
 
 
 def strongest_reasons(
@@ -19,13 +19,13 @@ def strongest_reasons(
     columns: Columns,
     rows: Array,
 ) -> list[tuple[Reason, ...]]:
-    """For each row, its at most three inputs that raise the score most, strongest first.
+    """Up to `MAX_REASONS` inputs per row that raise its score most, strongest first.
 
-    contributions: shape (len(rows), n_features + 1), log-odds, the bias last (XGBoost's `pred_contribs`, exact
-    TreeSHAP; Lundberg et al. 2020, From local explanations to global understanding with explainable AI for trees).
-    columns: the cleaned columns the rows were scored from; rows: the rows' places in them.
+    contributions: shape (len(rows), n_features + 1), in log-odds, the bias last, from `ScoringModel.contributions`.
+    columns: cleaned columns that the rows were scored from. rows: positions of the rows in the columns.
+    Source: Lundberg et al. (2020), From local explanations to global understanding with explainable AI for trees.
     """
-    ranked = np.argsort(-contributions[:, :-1], axis=1, kind="stable")[:, :STRONGEST]
+    ranked = np.argsort(-contributions[:, :-1], axis=1, kind="stable")[:, :MAX_REASONS]
     return [
         tuple(
             _reason(features[j], columns[features[j].name][row], float(contributions[i, j]))

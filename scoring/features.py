@@ -1,4 +1,4 @@
-"""Columns -> the matrix that is trained on and scored: float32, in a fixed order. The same code in both places."""
+"""Feature encoding: cleaned columns to a float32 matrix with a fixed column order, for training and scoring alike."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from schemas.errors import ModelIncompatibleError
 from scoring.arrays import Columns, Floats, Matrix, Objects
 from scoring.bundle.manifest import FeatureEncoding
 
-OTHER, MISSING = "OTHER", "MISSING"  # levels every category has, after its own
+OTHER, MISSING = "OTHER", "MISSING"  # two levels of every category, after its own
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tuple[FeatureEncoding, ...]:
-    """Learn, from training rows only, what takes a missing number's place and which levels a category has.
+    """Fit the encoding on training rows: the mean of each number, for imputation, and the levels of each category.
 
-    max_levels: the most frequent ones keep a code of their own (by frequency, then by name); the rest are OTHER.
+    max_levels: levels per category, by frequency, then by name; other levels are encoded as OTHER.
     """
     return tuple(
         FeatureEncoding(name=f.name, kind=f.kind, levels=_levels(columns[f.name], max_levels))
@@ -27,14 +27,16 @@ def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tu
 
 
 def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
-    """The matrix, shape (n, n_features), C-contiguous.
+    """Encode cleaned columns as a C-contiguous matrix, shape (n, n_features).
 
-    A missing number or boolean is the training mean; a category is its code, OTHER the number of levels, MISSING that
-    + 1. Raises ModelIncompatibleError when a feature has no column.
+    A missing number or boolean becomes the training mean. A category becomes its code: 0 .. n_levels - 1, then OTHER,
+    then MISSING. Raises ModelIncompatibleError if a feature has no column.
     """
     absent = [f.name for f in encoding if f.name not in columns]
     if absent:
-        raise ModelIncompatibleError(f"the model wants features that this data set does not make: {', '.join(absent)}")
+        raise ModelIncompatibleError(
+            f"the model needs features that the data set lacks: {', '.join(absent)}; set dataset, or train again"
+        )
     n = len(columns[encoding[0].name]) if encoding else 0
     matrix = np.empty((n, len(encoding)), dtype=np.float32)
     for j, f in enumerate(encoding):
@@ -46,19 +48,19 @@ def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
                 (codes.get(level, len(f.levels)) for level in column.tolist()), dtype=np.float32, count=n
             )
         else:
-            # Beyond float32 a number would be infinite, which XGBoost scores and yet refuses to explain or learn from.
+            # A number beyond float32 would become infinity, which XGBoost scores, but refuses to train on or explain.
             matrix[:, j] = np.clip(np.where(np.isnan(column), f.mean, column), -MAX_FLOAT32, MAX_FLOAT32)
     return matrix
 
 
 def level_names(encoding: FeatureEncoding) -> tuple[str, ...]:
-    """What the codes of a category mean, in their order."""
+    """Names of a category's codes, in order of the codes."""
     return (*encoding.levels, OTHER, MISSING)
 
 
 def _levels(column: Objects, max_levels: int) -> tuple[str, ...]:
     names, counts = np.unique([v for v in column.tolist() if v is not None], return_counts=True)
-    order = np.argsort(-counts, kind="stable")  # np.unique sorts by name, so ties stay in that order
+    order = np.argsort(-counts, kind="stable")  # np.unique sorts by name, which orders ties
     return tuple(str(name) for name in names[order[:max_levels]])
 
 

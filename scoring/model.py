@@ -1,4 +1,4 @@
-"""A bundle, loaded: the trees and their manifest, ready to score."""
+"""A loaded model version: the trees and their manifest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ GOLDEN_TOLERANCE = 1e-6
 
 
 def feature_types(encoding: Sequence[FeatureEncoding]) -> list[str]:
-    """What XGBoost calls the kinds of the columns: "q" for quantities, "c" for categories' codes."""
+    """XGBoost's feature types of the columns: "q" for quantities, "c" for category codes."""
     return ["c" if f.kind == "category" else "q" for f in encoding]
 
 
 class ScoringModel:
-    """One model version. Immutable but for XGBoost's own caches; meant to be used from one thread at a time."""
+    """One model version. Immutable except for XGBoost's caches; use it from one thread at a time."""
 
     def __init__(self, booster: xgb.Booster, manifest: Manifest, version: int) -> None:
         self._booster = booster
@@ -35,13 +35,12 @@ class ScoringModel:
 
     @classmethod
     def load(cls, folder: Path, version: int, passed: Path | None = None) -> Self:
-        """Read the bundle in a folder and check it against its own manifest, first in a child process.
+        """Load the bundle in a folder and check it against its manifest; load it in a child process first.
 
-        version: the model version it is, which a bundle does not know before it is registered.
-        passed: folder in which trees that a child process could load are remembered.
-        Raises ModelIncompatibleError when a file is absent, damaged or too large, when it holds what training never
-        writes, when trees and manifest disagree about the features, when a golden vector is not answered as written, or
-        when loading it would crash.
+        version: the model version; a bundle does not contain it, because it is created before registration.
+        passed: folder that records which trees a child process could load.
+        Raises ModelIncompatibleError if a file is missing, damaged or too large, if its content is implausible, if
+        trees and manifest have different features, if a golden vector gets another score, or if loading crashes.
         """
         check_sizes(folder)
         manifest = read_manifest(folder)
@@ -65,17 +64,19 @@ class ScoringModel:
 
     @property
     def encoding(self) -> tuple[FeatureEncoding, ...]:
-        """How the columns of the matrix are made."""
+        """Encoding of each column of the matrix."""
         return self.manifest.features
 
     def score(self, matrix: Matrix) -> Floats:
-        """Probability of fraud, shape (n,), for the matrix that `featurize` makes, float32 of shape (n, n_features)."""
+        """Probability of fraud of each row, shape (n,). matrix: from `featurize`, float32 of shape (n, n_features)."""
         if not len(matrix):
             return np.empty(0)
         return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
 
     def contributions(self, matrix: Matrix) -> Matrix:
-        """Each input's part in the margin, shape (n, n_features + 1), log-odds, the bias last; rows sum to the margin.
+        """Contribution of each input to the margin, in log-odds, the bias last, shape (n, n_features + 1).
+
+        The contributions of a row sum to its margin.
 
         Source: exact TreeSHAP; Lundberg et al. (2020), From local explanations to global understanding with explainable
         AI for trees.
@@ -87,7 +88,7 @@ class ScoringModel:
         return np.asarray(self._booster.predict(rows, pred_contribs=True), dtype=np.float32)
 
     def as_json(self) -> bytes:
-        """The trees as XGBoost's own JSON."""
+        """The trees in XGBoost's JSON format."""
         return bytes(self._booster.save_raw("json"))
 
     def _check_features(self) -> None:
@@ -95,20 +96,20 @@ class ScoringModel:
         found = self._booster.num_features(), self._booster.feature_names, self._booster.feature_types
         if found != (len(names), names, types):
             raise ModelIncompatibleError(
-                f"the trees know {found[0]} features {_pairs(found[1], found[2])}, "
-                f"the manifest {len(names)} {_pairs(names, types)}; train the model again"
+                f"the trees have {found[0]} features {_pairs(found[1], found[2])}, "
+                f"the manifest has {len(names)} {_pairs(names, types)}; train the model again"
             )
 
     def _check_golden(self) -> None:
         golden = self.manifest.golden
         if not golden:
-            raise ModelIncompatibleError("the manifest holds no golden vectors; train the model again")
+            raise ModelIncompatibleError("the manifest has no golden vectors; train the model again")
         if any(len(g.features) != len(self.manifest.names) for g in golden):
             raise ModelIncompatibleError(
-                f"a golden vector has not the {len(self.manifest.names)} features of the manifest"
+                f"a golden vector does not have the {len(self.manifest.names)} features of the manifest; train again"
             )
         scores = self.score(np.array([g.features for g in golden], dtype=np.float32))
-        # Written so that NaN, which compares as false, fails too.
+        # The negated comparison also fails NaN, for which every comparison is false.
         wrong = np.flatnonzero(~(np.abs(scores - [g.score for g in golden]) <= GOLDEN_TOLERANCE))
         if len(wrong):
             i = int(wrong[0])
@@ -119,19 +120,19 @@ class ScoringModel:
 
 
 def check_sizes(folder: Path) -> None:
-    """Raise ModelIncompatibleError when a file of a bundle is absent or too large."""
+    """Raise ModelIncompatibleError if a file of a bundle is missing or too large."""
     for name, most in MAX_BYTES.items():
         path = folder / name
         try:
             size = path.stat().st_size
         except OSError as error:
-            if name == BASELINE_FILE:  # scoring does without it
+            if name == BASELINE_FILE:  # scoring does not need it
                 continue
             raise ModelIncompatibleError(
-                f"{path}: {error.strerror}; a bundle holds {MODEL_FILE} and {MANIFEST_FILE}"
+                f"{path}: {error.strerror}; a bundle consists of {MODEL_FILE} and {MANIFEST_FILE}"
             ) from None
         if size > most:
-            raise ModelIncompatibleError(f"{path}: {size} bytes, a bundle's {name} has at most {most}")
+            raise ModelIncompatibleError(f"{path}: {size} bytes; {name} may have at most {most}")
 
 
 def _pairs(names: Sequence[str] | None, types: Sequence[str] | None) -> str:

@@ -1,4 +1,4 @@
-"""From cleaned rows to outcomes and reasons: what the stream and a batch do alike."""
+"""Scoring of cleaned rows: matrix, scores, outcomes and reasons. Used by the worker and by `tamiz score`."""
 
 from typing import NamedTuple
 
@@ -9,28 +9,28 @@ from scoring.arrays import Floats, Indices, Matrix
 from scoring.decision import outcome_codes
 from scoring.explanations import strongest_reasons
 from scoring.features import featurize
-from scoring.input.cleaning import Cleaned
+from scoring.input.cleaning import CleanedBatch
 from scoring.model import ScoringModel
 
 
 class ScoredRows(NamedTuple):
-    """What a model says of the n accepted rows of a cleaned batch."""
+    """Result for the n accepted rows of a cleaned batch."""
 
     matrix: Matrix  # shape (n, n_features)
     scores: Floats  # shape (n,), in [0, 1]
-    outcomes: Indices  # shape (n,), places in `scoring.decision.OUTCOMES`
-    reasons: list[tuple[Reason, ...]]  # of the rows that are not approved, in their order
+    outcomes: Indices  # shape (n,), indices into `scoring.decision.OUTCOMES`
+    reasons: list[tuple[Reason, ...]]  # one element per row that is not approved, in order of the rows
 
 
-def decide(model: ScoringModel, cleaned: Cleaned) -> ScoredRows:
-    """Featurize, score, decide and explain.
+def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
+    """Encode, score, decide and explain cleaned rows.
 
-    Raises ModelIncompatibleError when the model wants features that the columns do not hold.
+    Raises ModelIncompatibleError if the columns lack a feature of the model.
     """
     matrix = featurize(model.encoding, cleaned.columns)
     scores = model.score(matrix)
     outcomes = outcome_codes(scores, model.manifest.points)
-    # Contributions cost many times a score: they are computed for what is not approved, and for nothing else.
+    # Contributions cost many times as much as a score, so they are computed only for rows that are not approved.
     flagged = np.flatnonzero(outcomes)
     reasons = (
         strongest_reasons(model.manifest.features, model.contributions(matrix[flagged]), cleaned.columns, flagged)

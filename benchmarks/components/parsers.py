@@ -11,8 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from scoring.input.decoding import decode_payloads
-from scoring.input.time_parsing import times
-from scoring.input.value_parsing import MAX_MAPPING_LENGTH, MAX_TEXT_LENGTH, booleans, categories, mappings, numbers
+from scoring.input.time_parsing import parse_times
+from scoring.input.value_parsing import (
+    MAX_MAPPING_LENGTH,
+    MAX_TEXT_LENGTH,
+    parse_booleans,
+    parse_categories,
+    parse_mappings,
+    parse_numbers,
+)
 
 REPEATS = 300
 MAX_PAYLOAD_BYTES = 65_536
@@ -33,7 +40,7 @@ def payload(beginning: str, filling: str, end: str = "") -> bytes:
 
 PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]] = {
     "number": (
-        lambda values: numbers(values, NONE),
+        lambda values: parse_numbers(values, NONE),
         "608,3456335",
         {
             "digits": "1" * MAX_TEXT_LENGTH,
@@ -44,12 +51,12 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         },
     ),
     "time": (
-        lambda values: times(values, FORMATS, NONE),
+        lambda values: parse_times(values, FORMATS, NONE),
         "5/01/2020",
         {"slashes": "/" * 40, "digits": "1" * 40, "spaces": " " * MAX_TEXT_LENGTH, "a long year": "5/01/" + "2" * 35},
     ),
     "mapping": (
-        lambda values: mappings(values, ["model"], NONE),
+        lambda values: parse_mappings(values, ["model"], NONE),
         "{'model': 2020; 'device_score': 3; 'os': 'ANDROID'}",
         {
             "{ and spaces": "{" + " " * 985,
@@ -62,7 +69,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         },
     ),
     "category": (
-        lambda values: categories(values, NONE),
+        lambda values: parse_categories(values, NONE),
         "Fï¿½sica",
         {
             "broken UTF-8": "Ã" * MAX_TEXT_LENGTH,
@@ -71,7 +78,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         },
     ),
     "boolean": (
-        lambda values: booleans(values, NONE),
+        lambda values: parse_booleans(values, NONE),
         "FALSE",
         {"letters": "ß" * MAX_TEXT_LENGTH, "spaces": " " * MAX_TEXT_LENGTH},
     ),

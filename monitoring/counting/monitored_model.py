@@ -10,7 +10,7 @@ from monitoring.counting.bins import FrozenBins
 from monitoring.counting.counted_features import check_profile, counted_bins
 from monitoring.counting.reference_profile import ALERT, DEAD_LETTER, SCORE
 from monitoring.drift.reference import load_reference
-from scoring.bundle.bundle_validation import implausible
+from scoring.bundle.bundle_validation import bundle_error
 from scoring.bundle.manifest import BASELINE_FILE, Manifest
 from scoring.model import ScoringModel
 
@@ -41,10 +41,10 @@ def check_distributions(manifest: Manifest) -> None:
     """Raise ModelIncompatibleError when the profile is not one of each feature, or counts what cannot be counted."""
     profiled = [p.name for p in manifest.profile]
     if profiled != [*manifest.names, SCORE, ALERT, DEAD_LETTER]:
-        raise implausible("profile", f"of {len(profiled)} names, not of the features, {SCORE}, {ALERT}, {DEAD_LETTER}")
+        raise bundle_error("profile", f"of {len(profiled)} names, not of the features, {SCORE}, {ALERT}, {DEAD_LETTER}")
     for p in manifest.profile:
         edges = np.array(p.edges)
         if not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
-            raise implausible(f"profile.{p.name[:60]!r}.edges", "not finite and ascending")
+            raise bundle_error(f"profile.{p.name[:60]!r}.edges", "not finite and ascending")
         if not all(0 <= n < 2**53 for n in (*p.counts, p.missing)):
-            raise implausible(f"profile.{p.name[:60]!r}.counts", "a count below 0 or beyond 2^53")
+            raise bundle_error(f"profile.{p.name[:60]!r}.counts", "a count below 0 or beyond 2^53")

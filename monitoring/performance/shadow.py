@@ -6,7 +6,7 @@ import numpy as np
 from monitoring.counting.monitored_model import MonitoredModel
 from scoring.decision import OUTCOMES, outcome_codes
 from scoring.features import featurize
-from scoring.input.cleaning import Cleaned
+from scoring.input.cleaning import CleanedBatch
 
 CELLS = 20  # of the scores' histograms, equal, over [0, 1]
 
@@ -36,7 +36,7 @@ class Shadow:
         self._difference = 0.0
         self._rejected = 0
 
-    def take(self, cleaned: Cleaned) -> None:
+    def take(self, cleaned: CleanedBatch) -> None:
         """Take in a cleaned batch."""
         self._rejected += len(cleaned.rejections)
         scores = [m.score(featurize(m.encoding, cleaned.columns)) for m in self._models]

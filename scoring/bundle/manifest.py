@@ -1,8 +1,8 @@
-"""What a model carries beside its weights.
+"""Manifest of a bundle: everything that scoring needs in addition to the trees.
 
-A bundle is a folder with three files: ``model.ubj`` (XGBoost's own UBJSON), ``manifest.json`` (what scoring needs) and
-``baseline.json`` (what watching drift needs besides).
-All are data: nothing in a bundle is executed or unpickled.
+A bundle is a folder with three files: ``model.ubj`` (trees, XGBoost's UBJSON), ``manifest.json`` (encoding, operating
+points, golden vectors, profile) and ``baseline.json`` (baseline of drift detection).
+All files are data: nothing in a bundle is executed or unpickled.
 """
 
 import hashlib
@@ -21,23 +21,23 @@ FORMAT = 1
 MODEL_FILE = "model.ubj"
 MANIFEST_FILE = "manifest.json"
 BASELINE_FILE = "baseline.json"
-BUNDLE_FILES = (MODEL_FILE, MANIFEST_FILE, BASELINE_FILE)  # the last one may be absent
+BUNDLE_FILES = (MODEL_FILE, MANIFEST_FILE, BASELINE_FILE)  # the last one is optional
 
 
 class FeatureEncoding(msgspec.Struct, frozen=True, kw_only=True):
-    """How one column becomes one float32: fitted on the training rows, frozen with the model."""
+    """Encoding of one column as float32, fitted on the training rows."""
 
     name: str
     kind: Annotated[str, Meta(pattern="^(number|boolean|category)$")]
-    mean: float = 0.0  # number, boolean: takes the place of a missing one
-    levels: tuple[str, ...] = ()  # category: its codes 0 .. n-1; then OTHER = n, MISSING = n+1
+    mean: float = 0.0  # number, boolean: replaces a missing value
+    levels: tuple[str, ...] = ()  # category: levels with codes 0 .. n-1; OTHER = n, MISSING = n+1
 
 
 class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Raw material for the drift reference: how one feature lay in the training rows, the score in rows held out.
+    """Histogram of one feature over the training rows; of the score, over held-out rows. Reference for drift.
 
-    Numbers are counted between `edges` (outermost bins open: n_edges + 1 counts); categories by code, OTHER and MISSING
-    among them; `missing` counts the rows whose value was absent before imputation.
+    Numbers are counted between `edges` (outermost bins open: n_edges + 1 counts), categories by code, including OTHER
+    and MISSING. `missing` is the number of rows without a value before imputation.
     """
 
     name: str
@@ -47,54 +47,54 @@ class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GoldenVector(msgspec.Struct, frozen=True, kw_only=True):
-    """A row whose score is known: a bundle that answers otherwise is not served."""
+    """A row with its score from training. A bundle that gives another score is refused."""
 
     features: tuple[float, ...]
     score: float
 
 
 class BaselineRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is normal for a model's traffic; `monitoring.drift.baseline` says what each means."""
+    """Encoded baseline of drift detection; `monitoring.drift.baseline.Baseline` documents the values."""
 
-    layout: str  # digest of the codes it speaks of
+    layout: str  # digest of the feature bins
     features: tuple[str, ...]
     n_bins: int
-    rows: tuple[float, ...]  # one a feature, as are dispersion, tolerance and importance
+    rows: tuple[float, ...]  # one per feature, like dispersion, tolerance and importance
     dispersion: tuple[float, ...]
     tolerance: tuple[float, ...]
     importance: tuple[float, ...]
     correlation: tuple[tuple[float | None, ...], ...]
-    shares: bytes  # little-endian float32, shape (168, n_features, n_bins); base64 on the wire
+    shares: bytes  # little-endian float32, shape (168, n_features, n_bins); base64 in JSON
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything but the trees."""
+    """Content of `manifest.json`."""
 
     format: int = FORMAT
     model: str
     dataset: str
     features: tuple[FeatureEncoding, ...]  # in the matrix's column order
     points: OperatingPoints
-    profile: tuple[FeatureProfile, ...]  # one a feature, then one called "score"
+    profile: tuple[FeatureProfile, ...]  # one per feature, then "score", "alert" and "dead-letter"
     golden: tuple[GoldenVector, ...]
     rows: int
-    base_rate: float  # share of fraud among the training rows
-    trained_from_ms: int  # event times of the training rows, both ends included
+    base_rate: float  # share of frauds in the training rows
+    trained_from_ms: int  # first and last event time of the training rows
     trained_until_ms: int
     data_sha256: str
-    model_sha256: str  # of model.ubj: XGBoost's parser ends the whole process on a damaged file, so it never sees one
-    forced: bool = False
+    model_sha256: str  # of model.ubj; checked first, because XGBoost's parser can crash the process on a damaged file
+    forced: bool = False  # registered by a person although it failed the skill gate
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The features' names in column order."""
+        """Names of the features, in column order."""
         return tuple(f.name for f in self.features)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in a bundle's folder.
+    """Read the manifest in a bundle's folder.
 
-    Raises ModelIncompatibleError when it is absent, malformed or of a newer format.
+    Raises ModelIncompatibleError if it is missing, malformed or of another format version.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -103,15 +103,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelIncompatibleError(f"{path}: {error}; train the model again with `tamiz train`") from None
     if manifest.format != FORMAT:
         raise ModelIncompatibleError(
-            f"{path}: format {manifest.format}, this Tamiz reads {FORMAT}; train the model again"
+            f"{path}: format {manifest.format}, but this version of Tamiz reads {FORMAT}; train the model again"
         )
     return manifest
 
 
 def bundle_digest(folder: Path) -> str:
-    """SHA-256 of a bundle: of its files' names and contents. Files that are no part of a bundle do not count.
+    """SHA-256 of a bundle, over names and contents of its files. Other files in the folder are ignored.
 
-    Raises ModelIncompatibleError when a file cannot be read.
+    Raises ModelIncompatibleError if a file cannot be read.
     """
     digest = hashlib.sha256()
     for name in BUNDLE_FILES:
@@ -126,21 +126,22 @@ def bundle_digest(folder: Path) -> str:
 
 
 def check_digest(folder: Path, expected: Mapping[str, str | None]) -> str:
-    """A bundle's SHA-256. expected: what others say it is, by their name; None: that one does not say.
+    """Compute a bundle's SHA-256 and compare it with the expected values.
 
-    Raises ModelIncompatibleError when one of them says something else.
+    expected: digest by name of its source; None: the source states none.
+    Raises ModelIncompatibleError if a source states another digest.
     """
     sha256 = bundle_digest(folder)
     for source, wanted in expected.items():
         if wanted is not None and wanted != sha256:
             raise ModelIncompatibleError(
-                f"{folder}: the bundle's SHA-256 is {sha256[:12]}…, {source} says {wanted[:12]}…: it was exchanged or "
-                "damaged; put the artifacts back, or promote another version"
+                f"{folder}: the bundle's SHA-256 is {sha256[:12]}…, but {source} has {wanted[:12]}…: it was replaced "
+                "or damaged; restore the artifacts, or promote another version"
             )
     return sha256
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put the manifest into a bundle's folder, readable for people."""
+    """Write the manifest to a bundle's folder, as indented JSON."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     (folder / MANIFEST_FILE).write_bytes(text)

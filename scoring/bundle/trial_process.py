@@ -1,4 +1,4 @@
-"""The child process that loads a bundle first: within limits, and with nothing to lose."""
+"""Child process of the trial load: loads and checks a bundle under limits of memory and CPU time."""
 
 import contextlib
 import os
@@ -10,24 +10,24 @@ import msgspec
 import numpy as np
 
 from schemas.errors import ModelIncompatibleError, TamizError
-from scoring.bundle.bundle_trial import MAX_CPU_S, remember
+from scoring.bundle.bundle_trial import MAX_CPU_S, mark_loadable
 from scoring.bundle.bundle_validation import check_trees
 from scoring.bundle.manifest import MODEL_FILE
 from scoring.model import ScoringModel
 
-MEMORY_BYTES = 1024**3  # beyond what the imports take, and for each byte of the trees:
-MEMORY_FACTOR = 8
+MEMORY_BYTES = 1024**3  # limit in addition to the memory of the imports
+MEMORY_FACTOR = 8  # further bytes per byte of the trees
 
 
 def main(folder: str, sha256: str) -> None:
-    """Load a bundle and end with 0, or with 1 and the reason on stdout. sha256: of the trees that are meant."""
+    """Load a bundle; exit with 0, or with 1 and the reason on stdout. sha256: expected digest of the trees."""
     _limit(Path(folder) / MODEL_FILE)
-    remember(sha256)
+    mark_loadable(sha256)
     try:
         model = ScoringModel.load(Path(folder), version=0)
         if model.manifest.model_sha256 != sha256:
-            raise ModelIncompatibleError(f"{folder}: its trees changed while they were read; fetch it again")
-        inspect(model)
+            raise ModelIncompatibleError(f"{folder}: the trees changed during loading; fetch the bundle again")
+        check_model(model)
     except TamizError as error:
         print(error)
         sys.exit(1)
@@ -36,23 +36,25 @@ def main(folder: str, sha256: str) -> None:
         sys.exit(1)
 
 
-def inspect(model: ScoringModel) -> None:
-    """Look at every tree, and ask for contributions as an explanation would.
+def check_model(model: ScoringModel) -> None:
+    """Check every tree, and compute contributions as an explanation does.
 
-    Raises ModelIncompatibleError when a tree is broken or something is not a number.
+    Raises ModelIncompatibleError if a tree is invalid or a contribution is not finite.
     """
     try:
         check_trees(msgspec.json.decode(model.as_json())["learner"], len(model.manifest.features))
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise ModelIncompatibleError(f"the trees are not built as XGBoost builds them: {error!r}") from None
+        raise ModelIncompatibleError(
+            f"the trees do not have the structure of XGBoost's JSON: {error!r}; train the model again"
+        ) from None
     rows = np.array([g.features for g in model.manifest.golden], dtype=np.float32)
     if not np.isfinite(model.contributions(rows)).all():
-        raise ModelIncompatibleError("a golden vector's contributions are no numbers; train the model again")
+        raise ModelIncompatibleError("the contributions of a golden vector are not finite; train the model again")
 
 
 def _limit(trees: Path) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a limit of the machine's own may be lower
-        os.nice(10)  # the scoring loop comes first
+    with contextlib.suppress(OSError, ValueError):  # the system's limit may be lower
+        os.nice(10)  # the scoring loop has priority
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
     with contextlib.suppress(OSError, ValueError):

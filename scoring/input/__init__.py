@@ -1,1 +1,1 @@
-"""From JSON payloads to typed columns; a bad value is a fault of its row."""
+"""Decoding, parsing and cleaning: JSON payloads or file columns to typed columns; an invalid value rejects its row."""

@@ -1,4 +1,4 @@
-"""What a record must be before its payload is looked at. Pure."""
+"""Checks of a record before its payload is decoded: completeness, size of key and headers, transaction id. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from schemas.record_parts import TruncatedBytes, Unreadable, omitted_headers
 from schemas.records import Rejection
 from schemas.transaction_ids import MAX_ID_LENGTH, TRANSACTION_ID_HEADER, readable_id, sent_id
 
-MAX_KEY_BYTES = 4_096  # a longer record key makes a transaction a dead letter
-MAX_HEADERS = 128  # of a record; more of them, or more bytes, make it a dead letter
+MAX_KEY_BYTES = 4_096  # a transaction with a longer record key becomes a dead letter
+MAX_HEADERS = 128  # a record with more headers, or more bytes of them, becomes a dead letter
 MAX_HEADER_BYTES = 4 * 1024 * 1024  # of all names and values together
-SHOWN_BYTES = 25  # of a header's value, which may be escaped
+SHOWN_BYTES = 25  # of a header value in a message; escaping makes it up to four times as long
 
 
-def unfit_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, Rejection]:
-    """Records that are dead letters whatever their payload says, by their place."""
+def reject_records(records: Sequence[Any], max_payload_bytes: int) -> dict[int, Rejection]:
+    """Rejections of records that become dead letters independently of their payload, by position in `records`."""
     unfit = {}
     for row, record in enumerate(records):
         key, kind = record.key, type(record.value)
@@ -49,7 +49,7 @@ def _not_whole(row: int, record: Any, max_payload_bytes: int) -> Rejection:
         )
     seen = value.reason
     if value.last_offset > record.offset:
-        seen += f"; so it is with all up to offset {value.last_offset}, of which this is the only dead letter"
+        seen += f"; this dead letter represents all records up to offset {value.last_offset}"
     return _whole_record(
         row, code="unreadable", value=seen, expected="a record that can be decoded; it is still in its topic"
     )

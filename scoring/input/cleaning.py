@@ -1,7 +1,7 @@
-"""A batch of payloads -> columns and rejections. The one code that trains and serves.
+"""Cleaning: a batch of payloads or columns becomes typed columns and rejections. Training and serving share this code.
 
-Payloads (JSON, from Kafka) and columns (text, from a file) meet after decoding: from there on the same parsers run.
-Every row ends in exactly one of `rows` and `rejections`, and no row changes what becomes of another.
+JSON payloads from Kafka are decoded first; then the same parsers run as for the text columns of a file.
+Each row is either in `rows` or in `rejections`, and the result for a row does not depend on other rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Array, Columns, Flags, Floats, Ints
 from scoring.input import value_parsing
 from scoring.input.decoding import decode_payloads
-from scoring.input.record_times import RecordTimes, from_the_future
-from scoring.input.time_parsing import times
+from scoring.input.record_times import RecordTimes, find_future_times
+from scoring.input.time_parsing import parse_times
 from scoring.input.value_parsing import Fault, Faults
 
 
-class Cleaned(NamedTuple):
-    """A batch, cleaned. All arrays but the rejections have one element an accepted row."""
+class CleanedBatch(NamedTuple):
+    """A cleaned batch of n rows, of which m are accepted. Arrays have one element per accepted row."""
 
-    n: int  # rows that came in
-    rows: Ints  # shape (m,): places of the accepted rows, ascending
-    columns: Columns  # number, boolean: float64, NaN missing; category: object, None missing
+    n: int
+    rows: Ints  # shape (m,): positions of the accepted rows in the input, ascending
+    columns: Columns  # shape (m,) each; number, boolean: float64, NaN if missing; category: object, None if missing
     event_time_ms: Ints
     transaction_ids: list[str | None]
-    labels: Floats | None  # NaN unknown; None when no row brought one
-    rejections: list[Rejection]  # by row, at most one a row
+    labels: Floats | None  # NaN: unknown; None: no row has a label
+    rejections: list[Rejection]  # ordered by row, at most one per row
 
 
 def clean_payloads(
@@ -38,10 +38,10 @@ def clean_payloads(
     *,
     max_payload_bytes: int = 65_536,
     record_times: RecordTimes | None = None,
-) -> Cleaned:
-    """Clean JSON objects as they came from a topic. Never raises for what a payload holds.
+) -> CleanedBatch:
+    """Clean JSON payloads from a topic. Does not raise for any content of a payload.
 
-    record_times: of the payloads' records; None where there are no records, then no event time is too late.
+    record_times: timestamps of the payloads' records; None skips the check against the record's timestamp.
     """
     decoded = decode_payloads(dataset.field_names, payloads, max_payload_bytes)
     rejections = [_rejection(row, None, fault) for row, fault in decoded.faults.items()]
@@ -51,10 +51,10 @@ def clean_payloads(
     return _clean(dataset, decoded.columns, rows, len(payloads), rejections, record_times)
 
 
-def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> Cleaned:
-    """Clean raw columns of equal length, as a CSV or Parquet file gives them; columns not declared are ignored.
+def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> CleanedBatch:
+    """Clean raw columns of equal length from a CSV or Parquet file. Undeclared columns are ignored.
 
-    A row of a file has no record time: its event time may be any that can be read.
+    Rows of a file have no record timestamp, so any valid event time is accepted.
     """
     n = len(next(iter(columns.values()))) if columns else 0
     raw = {name: columns.get(name, [None] * n) for name in dataset.field_names}
@@ -68,8 +68,8 @@ def _clean(
     n: int,
     rejections: list[Rejection],
     record_times: RecordTimes | None = None,
-) -> Cleaned:
-    faults: dict[int, tuple[str, Fault]] = {}  # by place among `rows`; the first one found stands
+) -> CleanedBatch:
+    faults: dict[int, tuple[str, Fault]] = {}  # by position in `rows`; only the first fault of a row is kept
 
     def note(field: str, found: Faults) -> None:
         for i, fault in found.items():
@@ -78,7 +78,7 @@ def _clean(
     _note_keys(dataset, raw, note)
     event_time_ms = _event_times(dataset, raw, note)
     if record_times is not None:
-        note(dataset.event_time.date, from_the_future(event_time_ms, raw[dataset.event_time.date], record_times))
+        note(dataset.event_time.date, find_future_times(event_time_ms, raw[dataset.event_time.date], record_times))
     columns: dict[str, Array] = {}
     for field in dataset.fields:
         _parse_field(dataset, field, raw[field.name], columns, note)
@@ -98,7 +98,7 @@ def _clean(
         columns = {name: column[kept] for name, column in columns.items()}
         ids = [ids[i] for i in np.flatnonzero(kept).tolist()]
         labels = None if labels is None else labels[kept]
-    return Cleaned(n, rows, columns, event_time_ms, ids, labels, rejections)
+    return CleanedBatch(n, rows, columns, event_time_ms, ids, labels, rejections)
 
 
 def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> None:
@@ -107,29 +107,29 @@ def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) ->
     for i, value in enumerate(raw[dataset.key]):
         if type(value) is str:
             if value in missing:
-                found[i] = Fault("missing-field", value, "who pays: a text or a whole number")
+                found[i] = Fault("missing-field", value, "the key of the card holder: text or an integer")
             elif len(value) > value_parsing.MAX_TEXT_LENGTH:
                 found[i] = Fault("too-long", value, f"at most {value_parsing.MAX_TEXT_LENGTH} characters")
         elif type(value) is not int:
             code = "missing-field" if value is None else "wrong-type"
-            found[i] = Fault(code, value, "who pays: a text or a whole number")
+            found[i] = Fault(code, value, "the key of the card holder: text or an integer")
     note(dataset.key, found)
 
 
 def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Ints:
     time, missing = dataset.event_time, frozenset(dataset.missing)
-    found, faults = times(raw[time.date], time.formats, missing)
+    found, faults = parse_times(raw[time.date], time.formats, missing)
     note(time.date, faults)
     event_time_ms = found.day_ms
     if time.hour is None or found.complete.all():
         return event_time_ms
-    hours, faults = value_parsing.numbers(raw[time.hour], missing, 0, 23)
+    hours, faults = value_parsing.parse_numbers(raw[time.hour], missing, 0, 23)
     needed = ~found.complete
     for i in np.flatnonzero(needed & ((hours % 1 != 0) | np.isnan(hours))).tolist():
         code = "missing-field" if np.isnan(hours[i]) else "out-of-range"
         faults.setdefault(i, Fault(code, raw[time.hour][i], "a whole hour from 0 to 23"))
     note(time.hour, faults)
-    usable = needed & (hours >= 0) & (hours <= 23)  # what is out of range is a fault already, and may not fit an int
+    usable = needed & (hours >= 0) & (hours <= 23)  # other values are faults already, and may overflow an int
     return np.where(usable, event_time_ms + np.where(usable, hours, 0).astype(np.int64) * HOUR_MS, event_time_ms)
 
 
@@ -140,9 +140,9 @@ def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns:
         note(field.name, faults)
         if field.required:
             absent = np.flatnonzero(is_missing(columns[field.name])).tolist()
-            note(field.name, {i: Fault("missing-field", values[i], f"a {field.kind}; it is required") for i in absent})
+            note(field.name, {i: Fault("missing-field", values[i], f"a {field.kind} (required)") for i in absent})
         return
-    entries, faults = value_parsing.mappings(
+    entries, faults = value_parsing.parse_mappings(
         values, [e.key for e in field.entries], everywhere | frozenset(field.missing)
     )
     note(field.name, faults)
@@ -156,12 +156,13 @@ def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns:
 def _parse(field: Field | MappingEntry, values: Sequence[Any], everywhere: frozenset[str]) -> tuple[Array, Faults]:
     missing = everywhere | frozenset(field.missing)
     if field.kind == "number":
-        return value_parsing.numbers(values, missing, field.min, field.max)
-    return (value_parsing.booleans if field.kind == "boolean" else value_parsing.categories)(values, missing)
+        return value_parsing.parse_numbers(values, missing, field.min, field.max)
+    parse = value_parsing.parse_booleans if field.kind == "boolean" else value_parsing.parse_categories
+    return parse(values, missing)
 
 
 def is_missing(column: Array) -> Flags:
-    """Where a cleaned column, shape (n,), has no value."""
+    """Mask of missing values of a cleaned column, shape (n,)."""
     if column.dtype == object:
         return np.fromiter((v is None for v in column), dtype=bool, count=len(column))
     return np.asarray(np.isnan(column))
@@ -180,7 +181,7 @@ def _transaction_ids(dataset: Dataset, raw: Mapping[str, Sequence[Any]], n: int,
             kept = str(value)
         elif value is not None:
             code = "too-long" if type(value) is str else "wrong-type"
-            found[i] = Fault(code, value, f"a text of at most {value_parsing.MAX_TEXT_LENGTH} characters")
+            found[i] = Fault(code, value, f"text of at most {value_parsing.MAX_TEXT_LENGTH} characters")
         ids.append(kept)
     note(dataset.transaction_id, found)
     return ids
@@ -189,12 +190,12 @@ def _transaction_ids(dataset: Dataset, raw: Mapping[str, Sequence[Any]], n: int,
 def _labels(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Floats | None:
     if dataset.label is None or all(value is None for value in raw[dataset.label]):
         return None
-    labels, faults = value_parsing.booleans(raw[dataset.label], frozenset(dataset.missing))
+    labels, faults = value_parsing.parse_booleans(raw[dataset.label], frozenset(dataset.missing))
     note(dataset.label, faults)
     return labels
 
 
 def _rejection(row: int, field: str | None, fault: Fault) -> Rejection:
     return Rejection(
-        row=row, code=fault.code, field=field, value=value_parsing.shown(fault.value), expected=fault.expected
+        row=row, code=fault.code, field=field, value=value_parsing.format_value(fault.value), expected=fault.expected
     )

@@ -1,7 +1,7 @@
-"""JSON payloads -> raw columns. Pure; a bad payload is a `Fault` of its row and touches no other.
+"""Decoding: JSON payloads to raw columns. Pure. An invalid payload is a `Fault` of its row and does not affect others.
 
-Most payloads are flat objects of texts under declared names. Those are decoded at once into tuples; whatever else an
-object may be takes the careful path, which alone decides what is rejected. Both give the same values.
+Fast path: a flat object of strings under declared names is decoded directly into a tuple. Every other payload takes the
+general path, which alone decides about rejections. Both paths give the same values.
 """
 
 import json
@@ -16,16 +16,16 @@ from scoring.input.value_parsing import Fault
 MAX_DEPTH = 4
 
 
-class Decoded(NamedTuple):
-    """A batch of payloads, decoded."""
+class DecodedBatch(NamedTuple):
+    """A decoded batch of payloads."""
 
-    rows: list[int]  # places of the payloads that are objects, ascending
-    columns: dict[str, Sequence[Any]]  # a raw value for each of these rows; None where the object has none
-    faults: dict[int, Fault]  # by place of the payload
+    rows: list[int]  # positions of the payloads that are objects, ascending
+    columns: dict[str, Sequence[Any]]  # one raw value per row; None if the object lacks the name
+    faults: dict[int, Fault]  # by position of the payload
 
 
-def decode_payloads(names: tuple[str, ...], payloads: Sequence[bytes | None], max_payload_bytes: int) -> Decoded:
-    """Decode JSON objects and look for `names` in them. Never raises for what a payload holds."""
+def decode_payloads(names: tuple[str, ...], payloads: Sequence[bytes | None], max_payload_bytes: int) -> DecodedBatch:
+    """Decode JSON objects and extract `names` from them. Does not raise for any content of a payload."""
     rows: list[int] = []
     tuples: list[tuple[Any, ...]] = []
     faults: dict[int, Fault] = {}
@@ -40,7 +40,7 @@ def decode_payloads(names: tuple[str, ...], payloads: Sequence[bytes | None], ma
             except (msgspec.MsgspecError, ValueError):
                 pass
             else:
-                # A key that is given twice leaves quotation marks behind that nothing here accounts for.
+                # A duplicate key adds quotation marks, so the count differs.
                 if payload.count(b'"') == tokens - 4 * values.count(None):
                     rows.append(row)
                     tuples.append(values)
@@ -52,13 +52,13 @@ def decode_payloads(names: tuple[str, ...], payloads: Sequence[bytes | None], ma
         else:
             faults[row] = found  # type: ignore[assignment]
     columns = zip(*tuples, strict=True) if tuples else [()] * len(names)
-    return Decoded(rows, dict(zip(names, columns, strict=True)), faults)
+    return DecodedBatch(rows, dict(zip(names, columns, strict=True)), faults)
 
 
 @lru_cache(32)
 def _flat_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
-    """Of an object that holds nothing but texts, each under one of the names."""
-    # A default is not checked against its type: None says that the key is absent, and nothing else does.
+    """Decoder of an object whose values are all strings, under the given names."""
+    # msgspec does not check a default against its type, so None means that the key is absent.
     fields = [(f"f{i}", str, None) for i in range(len(names))]
     renamed = {f"f{i}": name for i, name in enumerate(names)}
     flat = msgspec.defstruct("Flat", fields, forbid_unknown_fields=True, gc=False, rename=renamed)
@@ -82,9 +82,9 @@ def _decoded(payload: bytes | None, decode: Any, max_payload_bytes: int) -> dict
     tokens = _tokens(found, MAX_DEPTH)
     if tokens is None:
         return Fault("too-deep", payload, f"at most {MAX_DEPTH} levels")
-    # A decoder keeps the last of two equal keys and says nothing. Every key and every text in the payload has two
-    # quotation marks that are not escaped, and what the decoder dropped had them too: equal counts mean that nothing
-    # was dropped. Only an escaped backslash makes it unclear which quotation mark is escaped.
+    # The decoder silently keeps the last of two equal keys. Every key and string in the payload has two unescaped
+    # quotation marks, including those that the decoder dropped: equal counts mean that it dropped nothing. An escaped
+    # backslash makes it ambiguous which quotation marks are escaped, so such payloads are parsed again.
     if payload.count(b'"') - payload.count(b'\\"') != 2 * tokens or b"\\\\" in payload:
         twice = _key_given_twice(payload)
         if twice is not None:
@@ -103,7 +103,7 @@ def _not_json(payload: bytes, error: Exception) -> Fault:
 
 
 def _tokens(value: dict[str, Any], depth: int) -> int | None:
-    """Keys and texts in an object, or None when it is nested deeper than `depth`."""
+    """Number of keys and strings in an object, or None if it is nested deeper than `depth`."""
     values = value.values()
     kinds = list(map(type, values))
     count = len(kinds) + kinds.count(str)
@@ -111,7 +111,7 @@ def _tokens(value: dict[str, Any], depth: int) -> int | None:
         for inner in values:
             if type(inner) is list:
                 inner = dict(enumerate(inner))
-                count -= len(inner)  # a list's places are no keys
+                count -= len(inner)  # the indices of a list are not keys
             if type(inner) is dict:
                 below = _tokens(inner, depth - 1) if depth > 1 else None
                 if below is None:

@@ -1,4 +1,4 @@
-"""Raw dates and times -> milliseconds. Pure; a bad value is a `Fault` of its row and touches no other."""
+"""Parsing of dates and times to milliseconds since 1970. Pure. An invalid value is a `Fault` of its row."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,19 +10,22 @@ from scoring.arrays import Flags, Ints
 from scoring.input.value_parsing import CACHE_SIZE, MAX_TEXT_LENGTH, Fault, Faults, Raw, distinct_texts
 
 
-class Times(NamedTuple):
-    """Event times before the hour is added."""
+class ParsedTimes(NamedTuple):
+    """Parsed event times, before the hour field is added."""
 
-    day_ms: Ints  # shape (n,): midnight UTC, or the instant itself where `complete`
-    complete: Flags  # shape (n,): the text had a time of day, so no hour is wanted
+    day_ms: Ints  # shape (n,): midnight UTC; the instant itself if `complete`
+    complete: Flags  # shape (n,): the text includes a time of day, so the hour field is not used
 
 
-def times(values: Raw, formats: tuple[str, ...], missing: frozenset[str]) -> tuple[Times, Faults]:
-    """Dates and ISO 8601 time stamps, in milliseconds since 1970."""
+def parse_times(values: Raw, formats: tuple[str, ...], missing: frozenset[str]) -> tuple[ParsedTimes, Faults]:
+    """Parse dates and ISO 8601 timestamps.
+
+    formats: for `datetime.strptime`, tried first. missing: texts that mean a missing value.
+    """
     known = distinct_texts(values, MAX_TEXT_LENGTH, lambda text: _time_of_text(text, formats, missing))
     if known is not None and Fault not in map(type, known.values()):
         days, whole = zip(*[known[value] for value in values], strict=True)
-        return Times(np.array(days, dtype=np.int64), np.array(whole, dtype=bool)), {}
+        return ParsedTimes(np.array(days, dtype=np.int64), np.array(whole, dtype=bool)), {}
     faults: Faults = {}
     day_ms, complete = [0] * len(values), [False] * len(values)
     for i, value in enumerate(values):
@@ -34,7 +37,7 @@ def times(values: Raw, formats: tuple[str, ...], missing: frozenset[str]) -> tup
             faults[i] = found
         else:
             day_ms[i], complete[i] = found  # type: ignore[misc]
-    return Times(np.array(day_ms, dtype=np.int64), np.array(complete, dtype=bool)), faults
+    return ParsedTimes(np.array(day_ms, dtype=np.int64), np.array(complete, dtype=bool)), faults
 
 
 def _not_a_time(value: Any) -> Fault:
@@ -47,7 +50,7 @@ def _time_of_text(text: str, formats: tuple[str, ...], missing: frozenset[str]) 
     stripped = text.strip()
     if stripped in missing:
         return _not_a_time(None)
-    wanted = "a date such as 5/01/2020 or 2020-01-05, or an ISO 8601 time stamp"
+    wanted = "a date such as 5/01/2020 or 2020-01-05, or an ISO 8601 timestamp"
     if not stripped.isascii() or len(stripped) > 40:
         return Fault("not-a-date", text, wanted)
     found = _parsed_time(stripped, formats)

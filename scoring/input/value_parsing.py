@@ -1,8 +1,8 @@
-"""Columns of raw values to columns of typed ones. Pure; a bad value is a `Fault` of its row and touches no other.
+"""Parsing of raw columns to typed columns. Pure. An invalid value is a `Fault` of its row and does not affect others.
 
-Raw values are what JSON gives (text, numbers, booleans, null, lists, objects) or the texts of a CSV file. Each parser
-has a fast path over the whole column and a careful one for what the fast path does not like. Every cache is bounded,
-so that a hostile stream of unique texts costs time and no memory.
+Raw values are JSON values (strings, numbers, booleans, null, lists, objects) or the strings of a CSV file. Each parser
+has a fast path for a whole column and a general path per value. All caches are bounded, so that a hostile stream of
+unique strings costs time but no memory.
 """
 
 import math
@@ -24,7 +24,7 @@ MAX_SHOWN_LENGTH = 100
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _NUMBERS = re.compile(r"[0-9.,+\-eE\n]*")
-# Possessive (`*+`): what has matched is not given back, or `{` and a thousand spaces would be tried a million times.
+# Possessive quantifiers (`*+`) do not backtrack: otherwise `{` and a thousand spaces would take a million steps.
 _PAIR = r"""(?:'(\w{1,50}+)'|"(\w{1,50}+)"|(\w{1,50}+))\s*+:\s*+(?:'([^']*+)'|"([^"]*+)"|([^'"{}\[\];,\s]++))"""
 _PAIRS = re.compile(_PAIR)
 _UNCAPTURED = re.sub(r"\((?!\?)", "(?:", _PAIR)
@@ -35,18 +35,18 @@ Raw = Sequence[Any]
 
 
 class Fault(NamedTuple):
-    """What is wrong with one value."""
+    """An invalid value: becomes the `Rejection` of its row."""
 
-    code: str
-    value: Any
-    expected: str
+    code: str  # of the rejection
+    value: Any  # the raw value
+    expected: str  # which values are accepted
 
 
 Faults = dict[int, Fault]
 
 
-def shown(value: Any) -> str:
-    """A value as people may read it, at most 100 characters. Never raises."""
+def format_value(value: Any) -> str:
+    """Format a raw value for a message, in at most `MAX_SHOWN_LENGTH` characters. Does not raise."""
     if isinstance(value, bytes):
         text = value[: 4 * MAX_SHOWN_LENGTH].decode("utf-8", "replace")
     elif isinstance(value, str):
@@ -60,7 +60,7 @@ def shown(value: Any) -> str:
 
 
 def distinct_texts(values: Raw, longest: int, parse: Callable[[str], Any]) -> dict[str, Any] | None:
-    """What each distinct text means; None where not all values are texts of at most `longest` characters."""
+    """Parse each distinct string once; None if not all values are strings of at most `longest` characters."""
     try:
         distinct = set(values)
     except TypeError:  # an object or a list
@@ -70,10 +70,13 @@ def distinct_texts(values: Raw, longest: int, parse: Callable[[str], Any]) -> di
     return {value: parse(value) for value in distinct}
 
 
-def numbers(
+def parse_numbers(
     values: Raw, missing: frozenset[str], low: float | None = None, high: float | None = None
 ) -> tuple[Floats, Faults]:
-    """float64, shape (n,), NaN where missing. One decimal separator, comma or point; no thousands separators."""
+    """Parse a column of numbers: float64, shape (n,), NaN if missing.
+
+    low, high: inclusive bounds. The decimal separator is a comma or a point; thousands separators are invalid.
+    """
     faults: Faults = {}
     parsed = _numbers_at_once(values)
     if parsed is None:
@@ -95,7 +98,7 @@ def numbers(
 def _numbers_at_once(values: Raw) -> Floats | None:
     try:
         joined = "\n".join(values)
-    except TypeError:  # not all of them are texts
+    except TypeError:  # not all of them are strings
         return None
     if max(map(len, values), default=0) > MAX_TEXT_LENGTH or not _NUMBERS.fullmatch(joined):
         return None
@@ -103,7 +106,7 @@ def _numbers_at_once(values: Raw) -> Floats | None:
         parsed = np.array(list(map(float, joined.replace(",", ".").split("\n"))))
     except ValueError:
         return None
-    # Another length: a text held a line break. Infinite: a text such as 1e999.
+    # The length differs if a string contains a line break. A number is infinite for a string such as 1e999.
     return parsed if len(parsed) == len(values) and np.isfinite(parsed).all() else None
 
 
@@ -129,8 +132,8 @@ def _number(value: Any, missing: frozenset[str]) -> float | Fault:
     return value if math.isfinite(value) else Fault("not-a-number", value, wanted)
 
 
-def booleans(values: Raw, missing: frozenset[str]) -> tuple[Floats, Faults]:
-    """float64 of 0 and 1, shape (n,), NaN where missing."""
+def parse_booleans(values: Raw, missing: frozenset[str]) -> tuple[Floats, Faults]:
+    """Parse a column of booleans: float64 of 0 and 1, shape (n,), NaN if missing."""
     known = distinct_texts(values, MAX_TEXT_LENGTH, lambda text: _truth_of_text(text, missing))
     if known is not None and None not in known.values():
         return np.array([known[value] for value in values], dtype=np.float64), {}
@@ -162,9 +165,9 @@ def _truth_of_text(text: str, missing: frozenset[str]) -> float | None:
     return math.nan if stripped in missing else _TRUTH.get(stripped.casefold())
 
 
-def categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Faults]:
-    """Objects, shape (n,): the canonical text, or None where missing."""
-    known = distinct_texts(values, MAX_TEXT_LENGTH, lambda text: canonical(text, missing))
+def parse_categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Faults]:
+    """Parse a column of category levels: canonical strings, shape (n,), None if missing."""
+    known = distinct_texts(values, MAX_TEXT_LENGTH, lambda text: canonical_level(text, missing))
     if known is not None:
         return as_objects([known[value] for value in values]), {}
     faults: Faults = {}
@@ -176,7 +179,7 @@ def categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Faults]:
                 faults[i] = Fault("too-long", value, f"at most {MAX_TEXT_LENGTH} characters")
                 keep(None)
             else:
-                keep(canonical(value, missing))
+                keep(canonical_level(value, missing))
         else:
             if value is not None:
                 faults[i] = Fault("wrong-type", value, "text")
@@ -185,20 +188,20 @@ def categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Faults]:
 
 
 @lru_cache(CACHE_SIZE)
-def canonical(text: str, missing: frozenset[str]) -> str | None:
-    """A category's text, stripped, repaired and in Unicode's NFC; None when it is a spelling of missing.
+def canonical_level(text: str, missing: frozenset[str]) -> str | None:
+    """Canonical form of a category level: stripped, repaired, in Unicode NFC; None if it means a missing value.
 
-    >>> canonical(" FÃ\\xadsica", frozenset())
+    >>> canonical_level(" FÃ\\xadsica", frozenset())
     'Física'
     """
-    text = unicodedata.normalize("NFC", repaired(text.strip()))
+    text = unicodedata.normalize("NFC", repair_encoding(text.strip()))
     return None if text in missing else text
 
 
-def repaired(text: str) -> str:
-    """Undo one round of UTF-8 read as Latin-1 or Windows-1252 and written again, where there was one.
+def repair_encoding(text: str) -> str:
+    """Repair mojibake: undo UTF-8 that was decoded as Latin-1 or Windows-1252; other text is unchanged.
 
-    >>> repaired("FÃ\\xadsica"), repaired("Física")
+    >>> repair_encoding("FÃ\\xadsica"), repair_encoding("Física")
     ('Física', 'Física')
     """
     if text.isascii():
@@ -211,8 +214,8 @@ def repaired(text: str) -> str:
     return text
 
 
-def mappings(values: Raw, keys: Sequence[str], missing: frozenset[str]) -> tuple[dict[str, list[Any]], Faults]:
-    """A raw column for each key, from objects or from texts such as `{'model': 2020; 'os': 'WEB'}`."""
+def parse_mappings(values: Raw, keys: Sequence[str], missing: frozenset[str]) -> tuple[dict[str, list[Any]], Faults]:
+    """Parse a column of mappings to one raw column per key; accepts objects and `{'model': 2020; 'os': 'WEB'}`."""
     known = distinct_texts(values, MAX_MAPPING_LENGTH, lambda text: _mapping_of_text(text, missing))
     if known is not None and Fault not in map(type, known.values()):
         return {key: [known[value].get(key) for value in values] for key in keys}, {}
@@ -256,7 +259,7 @@ def _mapping_of_text(text: str, missing: frozenset[str]) -> dict[str, str | None
 
 
 def as_objects(values: Sequence[Any]) -> Objects:
-    """A one-dimensional array of objects, whatever they are."""
+    """One-dimensional object array, also if the values are sequences."""
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column

@@ -19,8 +19,8 @@ from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
 from scoring.arrays import Indices, Ints
 from scoring.decision import OUTCOMES, decision_id, thresholds
-from scoring.input.admission import unfit_records
-from scoring.input.cleaning import Cleaned, clean_payloads
+from scoring.input.admission import reject_records
+from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import NO_TIMESTAMP, RecordTimes
 from scoring.scorer import ScoredRows, decide
 from stream_app.decisions import dead_letters
@@ -94,7 +94,7 @@ def handle(
     records: of any partitions, each partition's in offset order.
     recent: ids that were decided lately, to find those that are given twice; it notes those of this batch.
     """
-    unfit = unfit_records(records, policy.max_payload_bytes)
+    unfit = reject_records(records, policy.max_payload_bytes)
     payloads = [r.value for r in records]
     for row in unfit:
         payloads[row] = None
@@ -174,7 +174,7 @@ def _joined(parts: Sequence[HandlerResult]) -> HandlerResult:
     )
 
 
-def _code(cleaned: Cleaned, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
+def _code(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
     codes = encode_dead_letters(model.bins, cleaned.n)
     codes[cleaned.rows] = encode_scored(
         model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
@@ -186,7 +186,7 @@ def _code(cleaned: Cleaned, model: MonitoredModel, decided: ScoredRows) -> Count
 
 def _decisions(
     records: Sequence[IncomingRecord],
-    cleaned: Cleaned,
+    cleaned: CleanedBatch,
     model: MonitoredModel,
     decided: ScoredRows,
     policy: HandlerPolicy,

@@ -38,7 +38,7 @@ class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has n
     """
 
     def __init__(self, *topics: str, keep_bytes: int = KEEP_BYTES, **options: Any) -> None:
-        """keep_bytes: of a key or value, where it is more than `KEEP_BYTES`; what is longer is cut to a `TruncatedBytes`."""
+        """keep_bytes: of a key or value, if more than `KEEP_BYTES`; a longer one becomes a `TruncatedBytes`."""
         super().__init__(*topics, **options)
         budget, fetcher = Budget(FETCH_BYTES), self._fetcher
         records, append = fetcher.fetched_records, fetcher._append

@@ -25,7 +25,7 @@ from schemas.files.rejected_rows import COLUMNS as REJECTED
 from schemas.records import Rejection
 from schemas.security.sanitizer import csv_cell, printable
 from scoring.decision import OUTCOMES, decision_id, thresholds
-from scoring.input.cleaning import Cleaned, clean_columns
+from scoring.input.cleaning import CleanedBatch, clean_columns
 from scoring.scorer import decide
 from training.data.file_reader import CHUNK_ROWS, Chunk, Ragged, read_chunks, require_columns
 
@@ -114,7 +114,7 @@ def score_file(
     )
 
 
-def _decisions(chunk: Chunk, cleaned: Cleaned, model: MonitoredModel) -> tuple[pa.Table, Any]:
+def _decisions(chunk: Chunk, cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, Any]:
     decided = decide(model, cleaned)
     n = len(cleaned.rows)
     places = np.asarray(chunk.rows, dtype=np.int64)[cleaned.rows]
@@ -146,7 +146,7 @@ def _for_spreadsheets(table: pa.Table) -> pa.Table:
     return table
 
 
-def _all_rejections(chunk: Chunk, cleaned: Cleaned) -> list[tuple[Rejection, list[Any]]]:
+def _all_rejections(chunk: Chunk, cleaned: CleanedBatch) -> list[tuple[Rejection, list[Any]]]:
     """What is rejected of a chunk, by its row in the file, and the row's own fields."""
     found = [
         (msgspec.structs.replace(r, row=chunk.rows[r.row]), [values[r.row] for values in chunk.columns.values()])

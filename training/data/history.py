@@ -11,7 +11,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns, Floats, Indices, Ints
-from scoring.input.cleaning import Cleaned, clean_columns
+from scoring.input.cleaning import CleanedBatch, clean_columns
 from training.data.file_reader import RawColumns, read_chunks, require_columns
 
 MIN_ROWS = 200
@@ -82,7 +82,7 @@ def _require_label(path: Path, dataset: Dataset, raw: RawColumns) -> None:
         raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs to know what was fraud")
 
 
-def labelled(source: str, sha256: str, dataset: Dataset, cleaned: Cleaned, label_delay_ms: int) -> History:
+def labelled(source: str, sha256: str, dataset: Dataset, cleaned: CleanedBatch, label_delay_ms: int) -> History:
     """What of cleaned rows can teach; `read_history` says what its arguments mean.
 
     Raises TrainingError, in one line, when most rows are rejected or too few have a final label.

@@ -15,8 +15,8 @@ from schemas.errors import TrainingError
 from schemas.records import Label, Rejection
 from schemas.transaction_ids import RecordPlace, transaction_id
 from scoring.arrays import Floats, Indices
-from scoring.input.admission import unfit_records
-from scoring.input.cleaning import Cleaned, clean_payloads
+from scoring.input.admission import reject_records
+from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import RecordTimes
 from training.data.history import History, labelled
 
@@ -34,7 +34,7 @@ class HistoryRecord(RecordPlace, Protocol):
 class HistoryBatch(NamedTuple):
     """Transactions that can be scored, cleaned; every list has one element a row."""
 
-    cleaned: Cleaned
+    cleaned: CleanedBatch
     ids: list[str]
     places: list[tuple[int, int]]  # partition, offset
     digests: list[str]  # SHA-256 of the payloads
@@ -105,7 +105,7 @@ class StreamedHistory:
         ]
 
     def _observe(self, records: Sequence[HistoryRecord]) -> None:
-        unfit = unfit_records(records, self._max_payload_bytes)
+        unfit = reject_records(records, self._max_payload_bytes)
         cleaned = clean_payloads(
             self._dataset,
             [None if row in unfit else r.value for row, r in enumerate(records)],
@@ -164,7 +164,7 @@ class StreamedHistory:
         return found._replace(from_ms=self._asked[0], until_ms=self._asked[1])
 
 
-def _rows(cleaned: Cleaned, rows: Indices) -> Cleaned:
+def _rows(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
     return cleaned._replace(
         rows=cleaned.rows[rows],
         columns={name: values[rows] for name, values in cleaned.columns.items()},
@@ -173,7 +173,7 @@ def _rows(cleaned: Cleaned, rows: Indices) -> Cleaned:
     )
 
 
-def _labels(cleaned: Cleaned) -> Floats:
+def _labels(cleaned: CleanedBatch) -> Floats:
     return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
 
 

@@ -27,7 +27,7 @@ from training.data.history import History, read_columns, sha256_of
 from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
-from training.model.operating_points import NEVER, wilson
+from training.model.operating_points import UNREACHABLE_THRESHOLD, wilson
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -296,7 +296,7 @@ def _skill_words(evaluation: Evaluation) -> str:
 
 def _alert_words(whole: BacktestPeriod) -> str:
     review = whole.at("review")
-    if review.threshold >= NEVER:
+    if review.threshold >= UNREACHABLE_THRESHOLD:
         return "nothing is alerted, for the review point lies above every score"
     told = f"{review.alerts:,} of {whole.n:,} transactions ({review.alerts / whole.n:.1%}) reached the review point"
     if review.precision is None or review.recall is None:

@@ -10,7 +10,7 @@ import xgboost as xgb
 
 from monitoring.counting.monitored_model import MonitoredModel
 from scoring.arrays import Floats, Matrix
-from scoring.bundle.bundle_trial import remember
+from scoring.bundle.bundle_trial import mark_loadable
 from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
 from scoring.model import feature_types
 from training.model.resampling import Resampling, resample
@@ -124,6 +124,6 @@ def write_bundle(folder: Path, booster: xgb.Booster, manifest: Manifest, golden:
         for row, score in zip(golden.tolist(), predict(booster, golden).tolist(), strict=True)
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    remember(digest)  # made here: nothing hostile to try in a child process
+    mark_loadable(digest)  # made here: nothing hostile to try in a child process
     write_manifest(folder, msgspec.structs.replace(manifest, golden=vectors, model_sha256=digest))
     return MonitoredModel.load(folder, version=0)

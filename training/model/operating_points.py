@@ -14,7 +14,7 @@ from scipy.stats import norm
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError
 from scoring.arrays import Floats
-from scoring.decision import NEVER as NEVER
+from scoring.decision import UNREACHABLE_THRESHOLD as UNREACHABLE_THRESHOLD
 from scoring.decision import OperatingPoints
 from training.evaluation.metrics import CostMatrix, Ranked, f_beta, losses, rank
 
@@ -141,15 +141,15 @@ def points_by_budget(
 
 
 def f2_optimum(ranked: Ranked, max_alerts: float = 1.0) -> float:
-    """The score from which alerting gives the highest F2; the highest of several equals; NEVER without fraud.
+    """Score from which alerting gives the highest F2, the highest of equal ones; UNREACHABLE_THRESHOLD without fraud.
 
-    most_alerts: share of the rows that may be alerted; NEVER when not even the highest score fits.
+    max_alerts: share of the rows that may be alerted; UNREACHABLE_THRESHOLD when not even the highest score fits.
     """
     alerts = (ranked.ends + 1).astype(np.float64)
     tp = np.cumsum(ranked.fraud)[ranked.ends]
     allowed = (alerts <= max_alerts * ranked.n) & (tp > 0)
     if not allowed.any():
-        return NEVER
+        return UNREACHABLE_THRESHOLD
     f2 = f_beta(tp, alerts - tp, ranked.fraud.sum() - tp, 2.0)
     return float(ranked.scores[ranked.ends[np.argmax(np.where(allowed, f2, -1.0))]])
 
@@ -158,7 +158,7 @@ def _by_f2(ranked: Ranked, policy: PointPolicy) -> tuple[OperatingPoints, str]:
     review = f2_optimum(ranked, policy.max_alerts)
     alerts = (ranked.ends + 1).astype(np.float64)
     assured = wilson(np.cumsum(ranked.fraud)[ranked.ends], alerts)[0] >= policy.decline_precision
-    decline = float(ranked.scores[ranked.ends[np.flatnonzero(assured)[-1]]]) if assured.any() else NEVER
+    decline = float(ranked.scores[ranked.ends[np.flatnonzero(assured)[-1]]]) if assured.any() else UNREACHABLE_THRESHOLD
     points = OperatingPoints(review=min(review, decline), decline=decline)
     why = f"F2: review where it is highest{_cap(ranked, points.review, f2_optimum(ranked), policy)}, decline " + (
         f"where precision is above {policy.decline_precision:.0%} with confidence"
@@ -186,7 +186,7 @@ def _by_cost(ranked: Ranked, policy: PointPolicy, loss: Floats) -> tuple[Operati
     unbound = int(np.argmin(reviewing))
 
     def score(at: int) -> float:
-        return float(ranked.scores[ends[at]]) if at else NEVER
+        return float(ranked.scores[ends[at]]) if at else UNREACHABLE_THRESHOLD
 
     points = OperatingPoints(review=score(review_at), decline=score(decline_at))
     cap = _cap(ranked, points.review, score(unbound), policy)

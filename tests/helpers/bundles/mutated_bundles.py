@@ -14,7 +14,7 @@ import numpy as np
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.errors import ModelIncompatibleError
-from scoring.bundle.bundle_trial import remember
+from scoring.bundle.bundle_trial import mark_loadable
 from scoring.bundle.manifest import MANIFEST_FILE, MODEL_FILE
 from scoring.bundle.trial_process import main
 
@@ -72,7 +72,7 @@ def forked(work: object, *arguments: object) -> tuple[int, str]:
 
 def load_here(folder: Path, sha256: str) -> None:
     """What a worker does once the trees have passed."""
-    remember(sha256)
+    mark_loadable(sha256)
     try:
         model = MonitoredModel.load(folder, 1)
     except ModelIncompatibleError as error:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.dataset.declaration import load_dataset
 from scoring.features import featurize, fit_encoding
-from scoring.input.cleaning import Cleaned, clean_columns, clean_payloads, is_missing
+from scoring.input.cleaning import CleanedBatch, clean_columns, clean_payloads, is_missing
 from tests.helpers.traffic.invalid_payloads import BROKEN, GOOD, SIBLINGS, payload
 
 DATASET = load_dataset("card_transactions")
@@ -27,11 +27,11 @@ def real_rows(real_csv: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def real(real_rows: list[dict[str, str]]) -> Cleaned:
+def real(real_rows: list[dict[str, str]]) -> CleanedBatch:
     return clean_payloads(DATASET, [json.dumps(row).encode() for row in real_rows])
 
 
-def same(a: Cleaned, b: Cleaned) -> bool:
+def same(a: CleanedBatch, b: CleanedBatch) -> bool:
     """Bit for bit."""
     return (
         a.event_time_ms.tobytes() == b.event_time_ms.tobytes()
@@ -46,11 +46,11 @@ def same(a: Cleaned, b: Cleaned) -> bool:
     )
 
 
-def test_every_real_row_is_accepted(real: Cleaned) -> None:
+def test_every_real_row_is_accepted(real: CleanedBatch) -> None:
     assert (real.n, len(real.rows), real.rejections) == (26_975, 26_975, [])
 
 
-def test_the_real_columns_have_the_counts_of_the_file(real: Cleaned) -> None:
+def test_the_real_columns_have_the_counts_of_the_file(real: CleanedBatch) -> None:
     column = {name: Counter(values.tolist()) for name, values in real.columns.items() if values.dtype == object}
     assert {name: column[name][None] for name in COUNTS} == COUNTS
     assert column["tipo_tc"] == {"Física": 18_903, "Virtual": 8_072}
@@ -62,7 +62,7 @@ def test_the_real_columns_have_the_counts_of_the_file(real: Cleaned) -> None:
 
 
 def test_the_file_and_the_topic_give_the_same_columns_and_features_bit_for_bit(
-    real: Cleaned, real_rows: list[dict[str, str]]
+    real: CleanedBatch, real_rows: list[dict[str, str]]
 ) -> None:
     from_file = clean_columns(DATASET, {name: [row[name] for row in real_rows] for name in real_rows[0]})
     assert same(from_file, real)

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import HOUR_MS
-from scoring.input.cleaning import Cleaned, clean_payloads
+from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import MIN_RECORD_TIME_MS, NO_TIMESTAMP, RecordTimes
 from tests.helpers.traffic.invalid_payloads import payload
 
@@ -14,7 +14,7 @@ DATASET = load_dataset("card_transactions")
 WRITTEN_MS = 1_767_268_800_000  # 2026-01-01 12:00 UTC
 
 
-def cleaned(dates: Sequence[str], written_ms: Sequence[int], max_ahead_ms: int = HOUR_MS) -> Cleaned:
+def cleaned(dates: Sequence[str], written_ms: Sequence[int], max_ahead_ms: int = HOUR_MS) -> CleanedBatch:
     values = [payload(fecha=date) for date in dates]
     return clean_payloads(DATASET, values, record_times=RecordTimes(written_ms, max_ahead_ms))
 

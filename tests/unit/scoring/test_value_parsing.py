@@ -6,7 +6,7 @@ import re
 import pytest
 
 from scoring.input import value_parsing
-from scoring.input.value_parsing import MAX_MAPPING_LENGTH, MAX_TEXT_LENGTH, numbers
+from scoring.input.value_parsing import MAX_MAPPING_LENGTH, MAX_TEXT_LENGTH, parse_numbers
 
 # As it was before it was made possessive: quadratic, and right.
 PAIR = r"""(?:'(\w{1,50})'|"(\w{1,50})"|(\w{1,50}))\s*:\s*(?:'([^']*)'|"([^"]*)"|([^'"{}\[\];,\s]+))"""
@@ -84,5 +84,5 @@ def test_no_expression_gives_back_what_has_matched_without_a_bound(expression: r
 def test_a_number_that_is_too_long_is_refused_whatever_else_is_in_the_batch() -> None:
     too_long = "1" * (MAX_TEXT_LENGTH + 1)
     for others in ([], ["1", "2"], ["x"]):
-        _, faults = numbers([too_long, *others], frozenset())
+        _, faults = parse_numbers([too_long, *others], frozenset())
         assert faults[0].code == "not-a-number"

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
-from scoring.input.cleaning import Cleaned, clean_payloads
+from scoring.input.cleaning import CleanedBatch, clean_payloads
 from stream_app.kafka.replay import read_payloads
 from tamiz.simulation import simulator
 from tamiz.simulation.drift_injection import KINDS, MIN_MONTO, NEW_CATEGORY, SIGMA, InjectedDrift, read_drift
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_bytes(spelling):
     assert all_payloads(traffic) != all_payloads(Traffic(rows=500, seed=6, payload_format=spelling, invalid_share=0.1))
 
 
-def assert_equal(cleaned: Cleaned, simulated: Simulated) -> None:
+def assert_equal(cleaned: CleanedBatch, simulated: Simulated) -> None:
     assert cleaned.rejections == []
     for name in ("monto", "dcto", "cashback", "linea_tc", "interes_tc", "is_prime", "hour", "device_model"):
         np.testing.assert_array_equal(cleaned.columns[name], simulated.columns[name], err_msg=name)

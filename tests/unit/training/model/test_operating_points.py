@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 from scoring.decision import outcome_codes
 from training.evaluation.metrics import CostMatrix, losses, outcome_costs, rank
 from training.model.operating_points import (
-    NEVER,
+    UNREACHABLE_THRESHOLD,
     PointPolicy,
     choose_points,
     f2_optimum,
@@ -36,7 +36,7 @@ def test_the_f2_optimum_is_the_best_of_all_thresholds(rows):
     scores = np.array([score / 8 for _, score in rows])
     threshold = f2_optimum(rank(labels, scores))
     if not labels.any():
-        assert threshold == NEVER
+        assert threshold == UNREACHABLE_THRESHOLD
         return
     best = max(fbeta_score(labels, scores >= t, beta=2, zero_division=0) for t in np.unique(scores))
     assert fbeta_score(labels, scores >= threshold, beta=2) == pytest.approx(best)
@@ -61,7 +61,7 @@ def test_the_cost_policy_finds_the_cheapest_pair(rows, wrong_decline):
         return outcome_costs(labels, scores, points, costs, losses(costs, len(labels), amounts)).sum()
 
     chosen = choose_points(labels, scores, policy, amounts)
-    candidates = [*np.unique(scores), NEVER]
+    candidates = [*np.unique(scores), UNREACHABLE_THRESHOLD]
     cheapest = min(cost(r, d) for r in candidates for d in candidates if r <= d)
     assert cost(chosen.points.review, chosen.points.decline) == pytest.approx(cheapest)
 
@@ -81,7 +81,7 @@ def test_the_f2_policy_declines_where_alerts_are_mostly_fraud():
     assert chosen.points.review < chosen.points.decline < 1
     assert labels[scores >= chosen.points.decline].mean() > 0.5
     noise = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(by="f2"))
-    assert noise.points.decline == NEVER
+    assert noise.points.decline == UNREACHABLE_THRESHOLD
     assert "decline never" in noise.why
 
 
@@ -97,7 +97,7 @@ def test_the_cost_policy_declines_only_on_enough_rows():
     labels, scores = calibrated()
     chosen = choose_points(labels, scores, PointPolicy(by="cost", min_declines=15))
     assert chosen.points.review <= chosen.points.decline
-    assert chosen.points.decline == NEVER or np.sum(scores >= chosen.points.decline) >= 15
+    assert chosen.points.decline == UNREACHABLE_THRESHOLD or np.sum(scores >= chosen.points.decline) >= 15
 
 
 def test_the_budget_is_kept_also_with_ties():
@@ -112,8 +112,10 @@ def test_the_budget_is_kept_also_with_ties():
 
 
 def test_fixed_points_are_taken_as_they_are():
-    chosen = choose_points(*calibrated(), PointPolicy(by="fixed", review_threshold=0.9, decline_threshold=NEVER))
-    assert (chosen.points.review, chosen.points.decline) == (0.9, NEVER)
+    chosen = choose_points(
+        *calibrated(), PointPolicy(by="fixed", review_threshold=0.9, decline_threshold=UNREACHABLE_THRESHOLD)
+    )
+    assert (chosen.points.review, chosen.points.decline) == (0.9, UNREACHABLE_THRESHOLD)
     assert chosen.why == "Fixed: review from 0.9000, decline from 1.0100."
 
 
@@ -131,7 +133,7 @@ def test_without_fraud_the_budget_decides_and_says_so(by):
     chosen = choose_points(np.zeros(len(scores)), scores, PointPolicy(by=by))
     assert chosen.points == points_by_budget(scores)
     assert chosen.why.startswith(f"No fraud among the 4000 validation rows, so {by} cannot be weighed. Budget:")
-    assert chosen.f2_threshold == NEVER
+    assert chosen.f2_threshold == UNREACHABLE_THRESHOLD
 
 
 def test_rows_without_a_label_do_not_take_part():
