@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.simulation.payload_formats import write

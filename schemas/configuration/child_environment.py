@@ -1,4 +1,4 @@
-"""The environment of a child process: the parent's settings, and no other settings."""
+"""Environment variables of child processes: exactly the parent's settings."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from schemas.configuration.settings import Settings
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables of the environment; secrets with their text."""
+    """Environment variables that give a child process the same settings; secrets in plain text."""
     values = {name: getattr(settings, name) for name in settings.__struct_fields__}
     return {
         f"TAMIZ_{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
@@ -19,10 +19,10 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a child that is to run with these settings."""
+    """Environment of a child process that runs with these settings."""
     return without_settings() | as_environment(settings)
 
 
 def without_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment without the variables that `settings.load` reads."""
+    """Copy of the environment without the variables that `settings.load` reads."""
     return {k: v for k, v in environ.items() if not k.startswith("TAMIZ_") and k not in VARIABLES}

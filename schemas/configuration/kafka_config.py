@@ -70,17 +70,17 @@ class ClusterAddress(str):
 
 
 def check_access(values: Mapping[str, Any]) -> None:
-    """Raise ConfigError when settings of Kafka's security contradict each other or name a file that does not exist."""
+    """Raise ConfigError if Kafka's security settings contradict each other or name a file that does not exist."""
     protocol = values.get("security_protocol", "PLAINTEXT")
     sasl = [name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if name in values]
     ssl = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if name in values]
     if protocol.startswith("SASL") and len(sasl) < 3:
         raise ConfigError(f"security_protocol {protocol} needs sasl_mechanism, sasl_username and sasl_password")
     if sasl and not protocol.startswith("SASL"):
-        raise ConfigError(f"{sasl[0]} is set, and security_protocol {protocol} does not use it; did you mean SASL_SSL?")
+        raise ConfigError(f"{sasl[0]} is set, but security_protocol {protocol} does not use it; did you mean SASL_SSL?")
     if ssl and not protocol.endswith("SSL"):
-        raise ConfigError(f"{ssl[0]} is set, and security_protocol {protocol} does not use it; did you mean SSL?")
+        raise ConfigError(f"{ssl[0]} is set, but security_protocol {protocol} does not use it; did you mean SSL?")
     if ("ssl_certfile" in values) != ("ssl_keyfile" in values):
-        raise ConfigError(f"{ssl[-1]} is set alone; ssl_certfile and ssl_keyfile go together")
+        raise ConfigError(f"{ssl[-1]} is set alone; ssl_certfile and ssl_keyfile go together: set both or neither")
     if missing := [f"{name} = {values[name]}" for name in ssl if not values[name].is_file()]:
-        raise ConfigError(f"{missing[0]}: there is no such file")
+        raise ConfigError(f"{missing[0]}: no such file; set the path of a PEM file")

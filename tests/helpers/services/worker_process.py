@@ -20,7 +20,7 @@ from kafka.admin import NewPartitions
 
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
-from schemas.topics import table
+from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
 from tamiz.dev_broker.embedded_broker import free_port
 
