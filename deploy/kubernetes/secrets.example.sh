@@ -12,6 +12,9 @@ kubectl --namespace "$namespace" create secret generic tamiz-kafka \
     --from-file=password=secrets/kafka-password
 kubectl --namespace "$namespace" create secret generic tamiz-receivers \
     --from-file=slack-webhook=secrets/slack-webhook \
+    --from-file=teams-webhook=secrets/teams-webhook \
+    --from-file=opsgenie-api-key=secrets/opsgenie-api-key \
+    --from-file=pagerduty-routing-key=secrets/pagerduty-routing-key \
     --from-file=webhook-url=secrets/webhook-url \
     --from-file=webhook-secret=secrets/webhook-secret \
     --from-file=smtp-username=secrets/smtp-username \

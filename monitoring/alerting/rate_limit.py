@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from monitoring.alerting.notification_formats import RANK, Notification
+from monitoring.alerting.notification import RANK, Notification
 from schemas.json_codec import decode
 from schemas.records import Severity
 

@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from schemas.configuration.kafka_config import Secret
 from schemas.errors import ConfigError
 from schemas.security.hosts import is_loopback
 
 _ADDRESS = re.compile(r"[!-~]+@[!-~]+", re.ASCII)
 PLAINTEXT = "allow_plaintext_channels"
+URLS = ("slack_webhook", "teams_webhook", "webhook_url", "opsgenie_url", "pagerduty_url")
+_KEYS = {
+    "opsgenie_api_key": (re.compile(r"[!-~]+", re.ASCII), "the key of an API integration"),
+    "pagerduty_routing_key": (re.compile(r"[0-9A-Za-z]{32}", re.ASCII), "an integration key of 32 letters and digits"),
+}
 _OF_MAIL = ("mail_from", "mail_to", "smtp_username", "smtp_password")
 
 
@@ -18,13 +24,19 @@ def check_receivers(values: Mapping[str, Any]) -> None:
 
     values: the settings that have a value, by name.
     """
-    for name in ("slack_webhook", "webhook_url"):
-        if name in values and not _is_url(values[name].reveal()):
+    for name in URLS:
+        if name not in values:
+            continue
+        url = values[name].reveal() if isinstance(values[name], Secret) else values[name]
+        if not _is_url(url):
             raise ConfigError(
-                f"{name} is *** and not a URL; expected http(s)://host[:port]/path, without a user name in it"
+                f"{name} is {values[name]} and not a URL; expected http(s)://host[:port]/path, without a user name in it"
             )
-        if name in values and urlsplit(values[name].reveal()).scheme == "http":
-            _check_plaintext(values, name, str(urlsplit(values[name].reveal()).hostname), "use https")
+        if urlsplit(url).scheme == "http":
+            _check_plaintext(values, name, str(urlsplit(url).hostname), "use https")
+    for name, (pattern, wanted) in _KEYS.items():
+        if name in values and not pattern.fullmatch(values[name].reveal()):
+            raise ConfigError(f"{name} is ***; expected {wanted}, without blanks around it")
     if ("webhook_url" in values) != ("webhook_secret" in values):
         raise ConfigError("webhook_url and webhook_secret go together: requests are signed; set both or neither")
     if "smtp_host" not in values:

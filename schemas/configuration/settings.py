@@ -33,7 +33,7 @@ Cost = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(min_length=1)]
 SECRETS = frozenset(
     {"sasl_password", "mlflow_password", "mlflow_token", "slack_webhook", "smtp_password"}
-    | {"webhook_secret", "webhook_url"}
+    | {"webhook_secret", "webhook_url", "teams_webhook", "opsgenie_api_key", "pagerduty_routing_key"}
 )
 
 
@@ -238,13 +238,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slack_min_severity: Annotated[
         Severity, about("minimum severity sent to Slack: `info`, `warning` or `critical`")
     ] = "info"
+    teams_webhook: Annotated[Secret | None, about("URL of a workflow's webhook in Microsoft Teams; never shown")] = None
+    teams_min_severity: Annotated[Severity, about("minimum severity sent to Microsoft Teams")] = "info"
+    opsgenie_api_key: Annotated[Secret | None, about("key of an API integration in Opsgenie; never shown")] = None
+    opsgenie_url: Annotated[
+        Name, about("address of Opsgenie's API; accounts in the EU: `https://api.eu.opsgenie.com`")
+    ] = "https://api.opsgenie.com"
+    opsgenie_min_severity: Annotated[
+        Severity, about("minimum severity that creates an Opsgenie alert; every resolution closes its alert")
+    ] = "info"
+    pagerduty_routing_key: Annotated[
+        Secret | None, about("integration key of PagerDuty's Events API v2, 32 characters; never shown")
+    ] = None
+    pagerduty_url: Annotated[
+        Name, about("address of PagerDuty's Events API; accounts in the EU: `https://events.eu.pagerduty.com`")
+    ] = "https://events.pagerduty.com"
+    pagerduty_min_severity: Annotated[
+        Severity, about("minimum severity that triggers a PagerDuty alert; every resolution resolves its alert")
+    ] = "info"
     webhook_url: Annotated[
         Secret | None, about("URL of a webhook for alerts as signed JSON (docs/notifications.md); never shown")
     ] = None
     webhook_secret: Annotated[Secret | None, about("key that signs the webhook's requests; never shown")] = None
-    webhook_format: Annotated[
-        Literal["tamiz", "opsgenie"], about("JSON format of the webhook: `tamiz`, or an alert for `opsgenie`")
-    ] = "tamiz"
     webhook_min_severity: Annotated[Severity, about("minimum severity sent to the webhook")] = "info"
     smtp_host: Annotated[Name | None, about("mail server for alerts by mail")] = None
     smtp_port: Annotated[Port, about("port of the mail server; usually 465 with `tls`")] = 587

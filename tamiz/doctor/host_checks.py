@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from schemas.configuration.kafka_config import Secret
+from schemas.configuration.notification_settings import URLS
 from schemas.configuration.settings import Settings
 from schemas.security.hosts import is_loopback
 from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
@@ -47,8 +49,9 @@ def web_exposure(settings: Settings, machine: MachineFacts) -> Iterator[Finding]
 
 def receivers_exposure(settings: Settings) -> Iterator[Finding]:
     """Alerts leave this machine encrypted."""
-    for name in ("slack_webhook", "webhook_url"):
-        url = urlsplit(secret.reveal() if (secret := getattr(settings, name)) else "https:")
+    for name in URLS:
+        value = getattr(settings, name) or "https:"
+        url = urlsplit(value.reveal() if isinstance(value, Secret) else value)
         if url.scheme != "https" and not is_loopback(url.hostname or ""):
             yield problem(name, "alerts go out over plain http", "use its https address")
     if settings.smtp_host and settings.smtp_security == "none" and not is_loopback(settings.smtp_host):

@@ -18,14 +18,14 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import OffsetAndMetadata
 
-from monitoring.alerting.notification_formats import RANK, Notification, notification
+from monitoring.alerting.notification import RANK, Notification, notification
 from monitoring.alerting.rate_limit import WINDOW_S, DeliveryState, RateLimiter, digest, read_delivery_state, suppressed
 from schemas.configuration.settings import Settings
 from schemas.records import DriftAlert, ModelEvent, Rejection
 from stream_app.decisions import dead_letters
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import has_more_partitions, partitions_of
-from tamiz.notifications.channels import Channel
+from tamiz.notifications.channels.channel import Channel
 from tamiz.notifications.retry import NO_RETRY, Delivery, RetryPolicy, deliver
 
 log = logging.getLogger("tamiz.notifier")
@@ -193,7 +193,12 @@ class Notifier:
                     self._commit(partition)
 
     def _wanting(self, notice: Notification) -> list[Channel]:
-        return [r for r in self._receivers if RANK[notice.severity] >= RANK[r.min_severity]]
+        """Those that the notification is severe enough for, and those that may have an alert open for it to close."""
+        return [
+            r
+            for r in self._receivers
+            if RANK[notice.severity] >= RANK[r.min_severity] or (r.closes_alerts and notice.resolved)
+        ]
 
     def _notification(self, record: Any) -> Notification | None:
         """What a record has to say; None, and a line in the log, where it is none of ours."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
 
-from monitoring.alerting.notification_formats import Notification
+from monitoring.alerting.notification import Notification
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError, ModelUnavailableError
 from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
 from stream_app.kafka.topic_reader import partitions_of
 from stream_app.lifecycle.reconnect import reconnect
-from tamiz.notifications.channels import ReportLoader, channels
+from tamiz.notifications.channels.catalogue import SETTING_OF_EACH, channels
+from tamiz.notifications.channels.channel import ReportLoader
 from tamiz.notifications.delivery_loop import Notifier, group
 from tamiz.notifications.retry import DEFAULT_RETRIES, RetryPolicy
 
@@ -38,7 +39,7 @@ def serve(
     """
     found = channels(settings, report_of(settings))
     if not found:
-        log.warning("nobody is set to be told; set slack_webhook, smtp_host or webhook_url. Until then this log tells")
+        log.warning("no channel is set; set %s. Until then notifications are only logged", SETTING_OF_EACH)
     notifier = Notifier(settings, found, stop, patience)
 
     def session(connected: Callable[[], None]) -> None:

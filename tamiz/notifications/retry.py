@@ -5,8 +5,8 @@ import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from monitoring.alerting.notification_formats import Notification
-from tamiz.notifications.channels import Channel, PermanentDeliveryError, RetryableDeliveryError
+from monitoring.alerting.notification import Notification
+from tamiz.notifications.channels.channel import Channel, PermanentDeliveryError, RetryableDeliveryError
 
 log = logging.getLogger("tamiz.notifier")
 MAX_PROBLEM_LENGTH = 200  # characters

@@ -298,10 +298,11 @@ def test_who_is_told_comes_from_secrets_and_settings_and_the_way_there_is_open()
     objects = rendered("production")
     (container,) = containers(objects["Deployment/notifier"])
     refs = [v["name"] for v in container["env"] if v["valueFrom"]["secretKeyRef"]["name"] == "tamiz-receivers"]
-    secret = dict.fromkeys(refs, "https://hooks.example.org/T0")
+    secret = dict.fromkeys(refs, "https://hooks.example.org/T0") | {"TAMIZ_PAGERDUTY_ROUTING_KEY": "k" * 32}
     plain = {"TAMIZ_SMTP_HOST": "mail", "TAMIZ_MAIL_FROM": "tamiz@example.org", "TAMIZ_MAIL_TO": "risk@example.org"}
     told = load(environment("production", "Deployment/notifier") | secret | plain)
     assert None not in (told.slack_webhook, told.webhook_url, told.webhook_secret, told.smtp_password)
+    assert None not in (told.teams_webhook, told.opsgenie_api_key, told.pagerduty_routing_key)
     (rule,) = objects["NetworkPolicy/notifier-to-receivers"]["spec"]["egress"]
     assert {443, told.smtp_port} <= {port["port"] for port in rule["ports"]}
 

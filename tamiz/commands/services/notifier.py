@@ -55,8 +55,8 @@ def register(app: typer.Typer) -> None:
         import threading
         import time
 
-        from monitoring.alerting.notification_formats import Notification
-        from tamiz.notifications.channels import channels
+        from monitoring.alerting.notification import Notification
+        from tamiz.notifications.channels.catalogue import SETTING_OF_EACH, channels
         from tamiz.notifications.retry import NO_RETRY, deliver
         from tamiz.terminal import Terminal, say_json
 
@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
         )
         found = channels(settings, lambda notice: None)
         if not found:
-            raise ConfigError("no notification channel is configured; set slack_webhook, smtp_host or webhook_url")
+            raise ConfigError(f"no notification channel is configured; set {SETTING_OF_EACH}")
         never = threading.Event()
         deliveries = [d for r in found if (d := deliver(r, notice, NO_RETRY, never)) is not None]
         if as_json:

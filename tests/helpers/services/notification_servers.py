@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -21,10 +21,11 @@ class Request(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
 
 
 class HttpReceiver:
-    """Takes every POST; answers as it is told to, 200 when it is told nothing."""
+    """Takes every POST and PUT; answers as it is told to, else by `answer`: 200 with nothing."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -35,23 +36,36 @@ class HttpReceiver:
         class NotificationHandler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                code, headers = receiver.answers.popleft() if receiver.answers else (receiver.usually, {})
-                receiver.requests.append(Request(self.path, dict(self.headers), body))
+                request = Request(self.path, dict(self.headers), body, self.command)
+                receiver.requests.append(request)
+                if receiver.answers:
+                    (code, headers), said = receiver.answers.popleft(), b""
+                else:
+                    (code, said), headers = receiver.answer(request), {}
                 self.send_response(code)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(said)))
                 self.end_headers()
+                self.wfile.write(said)
+
+            do_PUT = do_POST  # noqa: N815
 
             def log_message(self, *args: Any) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), NotificationHandler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
+    def answer(self, request: Request) -> tuple[int, bytes]:
+        """Status and body."""
+        return self.usually, b""
+
+
+Server = TypeVar("Server", bound=HttpReceiver)
+
 
 @contextlib.contextmanager
-def http_receiver() -> Iterator[HttpReceiver]:
-    receiver = HttpReceiver()
+def serving(receiver: Server) -> Iterator[Server]:
     thread = threading.Thread(target=receiver.server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -60,6 +74,12 @@ def http_receiver() -> Iterator[HttpReceiver]:
         receiver.server.shutdown()
         thread.join()
         receiver.server.server_close()
+
+
+@contextlib.contextmanager
+def http_receiver() -> Iterator[HttpReceiver]:
+    with serving(HttpReceiver()) as receiver:
+        yield receiver
 
 
 @contextlib.contextmanager

@@ -252,6 +252,7 @@ def test_what_would_bite_is_named(change: Callable[[Facts], Facts], expected: tu
         ({"bootstrap_servers": "127.0.0.1:9092,[::1]:9092"}, None),
         ({"mlflow_tracking_uri": "http://mlflow.example:5000"}, ("the registry's connection", "warning")),
         ({"webhook_url": Secret("http://hook.example/x")}, ("webhook_url", "problem")),
+        ({"opsgenie_url": "http://opsgenie.example"}, ("opsgenie_url", "problem")),
         ({"smtp_host": "mail.example", "smtp_security": "none"}, ("smtp_security", "problem")),
         ({"processing_guarantee": "exactly-once"}, ("rights on transactional ids", "not checked")),
     ],

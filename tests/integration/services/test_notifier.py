@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from reportlab.pdfgen.canvas import Canvas
 
-from monitoring.alerting.notification_formats import Notification
+from monitoring.alerting.notification import Notification
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
@@ -21,7 +21,7 @@ from schemas.records import DriftAlert, ModelEvent
 from stream_app.decisions import dead_letters
 from stream_app.kafka import kafka_clients
 from stream_app.redrive.redrive import redrive
-from tamiz.notifications.channels import channels
+from tamiz.notifications.channels.catalogue import channels
 from tamiz.notifications.delivery_loop import Notifier
 from tamiz.notifications.notifier import clients, serve
 from tamiz.notifications.retry import RetryPolicy
@@ -29,7 +29,7 @@ from tests.conftest import Kafka
 from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.services.notification_servers import HttpReceiver, MailReceiver, http_receiver, mail_receiver, nobody
 from tests.helpers.services.worker_process import add_partition, read_topic, running, settings_of_its_own, wait_for
-from tests.unit.monitoring.alerting.test_notification_formats import ALERT, EVENT
+from tests.unit.monitoring.alerting.test_notification import ALERT, EVENT
 from tests.unit.tamiz.test_channels import SECRET, is_ours
 from training.registry import mlflow_registry
 

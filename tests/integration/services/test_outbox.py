@@ -19,7 +19,7 @@ from stream_app.monitor.outbox import Outbox
 from stream_app.worker.champion_cache import ChampionCache
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import read_topic, settings_of_its_own
-from tests.unit.monitoring.alerting.test_notification_formats import ALERT
+from tests.unit.monitoring.alerting.test_notification import ALERT
 
 REPORT = DriftReport(
     model="card-transactions",

@@ -22,12 +22,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from monitoring.alerting import notification_formats
 from schemas.security import sanitizer
 from stream_app.lifecycle.logging_setup import JsonLines, TextLines
-from tamiz.notifications.channels import message
+from tamiz.notifications.channels import slack
+from tamiz.notifications.channels.mail import message
 from tamiz.terminal import Terminal
-from tests.unit.monitoring.alerting.test_notification_formats import told
+from tests.unit.monitoring.alerting.test_notification import told
 from training.reports import pdf_layout
 from training.reports.figures import label
 
@@ -191,7 +191,7 @@ def test_a_pdf_is_written_whatever_its_paragraphs_hold(tmp_path: Path) -> None:
 
 
 def test_a_chat_message_pings_and_links_nothing(text: str) -> None:
-    body = json.loads(notification_formats.slack(told(summary=text or "x")))["text"]
+    body = json.loads(slack.message(told(summary=text or "x")))["text"]
     assert [s for s in ("<", ">", "@channel", "@all", "](", "://", "www.") if s in body] == []
     assert body.count("`") == 4
     assert body.count("\n") == 1

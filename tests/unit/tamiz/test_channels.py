@@ -10,16 +10,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from monitoring.alerting.notification_formats import Notification
+from monitoring.alerting.notification import Notification, notification
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings
 from tamiz.main import app
-from tamiz.notifications.channels import Channel, channels
+from tamiz.notifications.channels.catalogue import channels
+from tamiz.notifications.channels.channel import Channel
 from tamiz.notifications.retry import Delivery, RetryPolicy, deliver
+from tests.helpers.services.alerting_servers import OpsgenieServer, PagerDutyServer, TeamsServer
 from tests.helpers.services.certificates import authority_and
-from tests.helpers.services.notification_servers import HttpReceiver, http_receiver, mail_receiver, nobody
+from tests.helpers.services.notification_servers import HttpReceiver, http_receiver, mail_receiver, nobody, serving
+from tests.unit.monitoring.alerting.test_notification import ALERT
 
 DOCS = (Path(__file__).parent.parent.parent.parent / "docs" / "notifications.md").read_text(encoding="utf-8")
 QUICK = RetryPolicy(attempts=3, first_pause_s=0.01)
@@ -79,14 +83,103 @@ def test_a_webhook_gets_a_signed_notification_that_it_can_check(web: HttpReceive
     assert not is_ours(request.body, re.sub(r"t=\d+", "t=1580000000", signature), SECRET)
 
 
-def test_a_webhook_in_opsgenies_shape_opens_an_alert(web: HttpReceiver) -> None:
-    assert outcome(hook(web, webhook_format="opsgenie")).problem is None
-    body = msgspec.json.decode(web.requests[0].body)
-    assert {k: body[k] for k in ("message", "alias", "priority")} == {
-        "message": NOTICE.title,
-        "alias": "i-7",
-        "priority": "P1",
+def outcomes(channel: Channel, *changes: dict[str, Any]) -> list[str | None]:
+    """What becomes of the notice with each change; None where it was delivered."""
+    found = (deliver(channel, replace(NOTICE, **c), QUICK, threading.Event()) for c in changes)
+    return [d.problem for d in found if d is not None]
+
+
+OPENED: dict[str, Any] = {"change": "opened", "severity": "warning"}
+GREW: dict[str, Any] = {"change": "grew", "severity": "critical"}
+CLOSED: dict[str, Any] = {"change": "closed", "severity": "info"}
+
+
+def opsgenie(server: OpsgenieServer, key: str = OpsgenieServer.KEY) -> Channel:
+    return only(opsgenie_api_key=Secret(key), opsgenie_url=server.url)
+
+
+def test_an_incident_is_one_opsgenie_alert_that_is_raised_and_closed_with_it() -> None:
+    with serving(OpsgenieServer()) as server:
+        channel = opsgenie(server)
+        assert outcomes(channel, OPENED) == [None]
+        assert server.open == {"i-7": ("P3", 1)}
+        assert outcomes(channel, OPENED, GREW) == [None, None]
+        assert server.open == {"i-7": ("P1", 3)}
+        assert outcomes(channel, {"alias": "../i/8?x"}, CLOSED) == [None, None]
+        assert server.open == {"../i/8?x": ("P1", 1)}
+        assert outcomes(channel, {"alias": "../i/8?x", **CLOSED}, CLOSED) == [None, None]
+        assert server.open == {}
+
+
+def test_an_opsgenie_alert_keeps_to_the_limits_of_its_api() -> None:
+    long = notification(replace(ALERT, summary="x" * 50_000, model="m" * 5_000, incident_id="i" * 5_000), "a" * 500)
+    with serving(OpsgenieServer()) as server:
+        assert outcomes(opsgenie(server), {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
+
+
+def test_opsgenie_is_asked_again_only_where_that_may_help() -> None:
+    with serving(OpsgenieServer()) as server:
+        assert outcome(opsgenie(server, "another"))[1:] == ("answered 401", True)
+        for code in (403, 422):
+            server.answers.append((code, {}))
+            assert outcome(opsgenie(server))[1:] == (f"answered {code}", True)
+        server.answers.extend([(429, {"Retry-After": "0"}), (503, {})])
+        assert outcome(opsgenie(server)).problem is None
+    assert len(server.requests) == 6
+
+
+def pagerduty(server: PagerDutyServer, key: str = PagerDutyServer.KEY) -> Channel:
+    return only(pagerduty_routing_key=Secret(key), pagerduty_url=server.url)
+
+
+def test_an_incident_is_one_pagerduty_alert_that_is_triggered_and_resolved_with_it() -> None:
+    with serving(PagerDutyServer()) as server:
+        channel = pagerduty(server)
+        assert outcomes(channel, OPENED) == [None]
+        assert server.open == {"i-7": "warning"}
+        assert outcomes(channel, GREW, {"alias": "i-8", "severity": "info"}) == [None, None]
+        assert server.open == {"i-7": "critical", "i-8": "info"}
+        assert outcomes(channel, CLOSED) == [None]
+        assert server.open == {"i-8": "info"}
+    assert msgspec.json.decode(server.requests[-1].body) == {
+        "routing_key": PagerDutyServer.KEY,
+        "event_action": "resolve",
+        "dedup_key": "i-7",
     }
+
+
+def test_a_pagerduty_event_keeps_to_the_limits_of_its_api() -> None:
+    long = notification(replace(ALERT, summary="x" * 50_000, model="m" * 5_000, incident_id="i" * 5_000), "a" * 500)
+    with serving(PagerDutyServer()) as server:
+        assert outcomes(pagerduty(server), {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
+
+
+def test_pagerduty_is_asked_again_only_where_that_may_help() -> None:
+    with serving(PagerDutyServer()) as server:
+        assert outcome(pagerduty(server, "x" * 32))[1:] == ("answered 400", True)
+        server.answers.extend([(429, {}), (500, {})])
+        assert outcome(pagerduty(server)).problem is None
+    assert len(server.requests) == 4
+
+
+def test_teams_gets_a_card_in_which_no_text_is_markup() -> None:
+    nasty = {"text": "[pay](https://evil.example) <at>everybody</at> **now**"}
+    with serving(TeamsServer()) as server:
+        channel = only(teams_webhook=Secret(server.webhook))
+        assert outcomes(channel, {}, nasty) == [None, None]
+    assert server.cards[0] == [NOTICE.title, NOTICE.text, "critical, m version 1, i-7"]
+    assert server.cards[1][1] == nasty["text"]  # in a text run, which is no Markdown
+
+
+def test_the_largest_notification_fits_a_card_of_teams() -> None:
+    long = notification(replace(ALERT, summary="ñ" * 50_000, model="m" * 5_000, incident_id="i" * 5_000), "a" * 500)
+    with serving(TeamsServer()) as server:
+        channel = only(teams_webhook=Secret(server.webhook))
+        assert outcomes(channel, {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
+        server.answers.append((429, {"Retry-After": "0"}))
+        assert outcome(channel).problem is None
+        assert outcome(only(teams_webhook=Secret(server.webhook + "x")))[1:] == ("answered 401", True)
+    assert len(server.cards) == 2
 
 
 def test_what_fails_for_now_is_tried_again_and_told_once(web: HttpReceiver) -> None:
@@ -201,6 +294,10 @@ def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, cap
         found = [
             hook(web),
             only(slack_webhook=Secret(away)),
+            only(teams_webhook=Secret(away)),
+            only(opsgenie_api_key=Secret(SECRET), opsgenie_url=f"http://127.0.0.1:{port}"),
+            only(opsgenie_api_key=Secret(f"{SECRET}\n"), opsgenie_url=web.url),
+            only(pagerduty_routing_key=Secret(SECRET), pagerduty_url=f"http://127.0.0.1:{port}"),
             only(webhook_url=Secret(away), webhook_secret=Secret(SECRET)),
             only(slack_webhook=Secret(f"http://no-such-host.invalid/{SECRET}")),
             only(slack_webhook=Secret(f"http://a..b/{SECRET}")),
@@ -214,8 +311,19 @@ def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, cap
 
 
 def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mail_receiver() as server, nobody() as port:
+    with (
+        mail_receiver() as server,
+        nobody() as port,
+        serving(OpsgenieServer()) as opsgenie_server,
+        serving(PagerDutyServer()) as pagerduty_server,
+        serving(TeamsServer()) as teams_server,
+    ):
         monkeypatch.setenv("TAMIZ_SLACK_WEBHOOK", f"{web.url}/{SECRET}")
+        monkeypatch.setenv("TAMIZ_TEAMS_WEBHOOK", teams_server.webhook)
+        monkeypatch.setenv("TAMIZ_OPSGENIE_API_KEY", OpsgenieServer.KEY)
+        monkeypatch.setenv("TAMIZ_OPSGENIE_URL", opsgenie_server.url)
+        monkeypatch.setenv("TAMIZ_PAGERDUTY_ROUTING_KEY", PagerDutyServer.KEY)
+        monkeypatch.setenv("TAMIZ_PAGERDUTY_URL", pagerduty_server.url)
         for name, value in mail_settings(server.port).items():
             monkeypatch.setenv(f"TAMIZ_{name.upper()}", str(value))
         assert CliRunner().invoke(app, ["notifier", "test"]).exit_code == 0
@@ -226,10 +334,19 @@ def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, mo
     assert (tried.exit_code, table.exit_code) == (1, 1)
     assert [(d["receiver"], d["delivered"]) for d in msgspec.json.decode(tried.stdout)] == [
         ("slack", True),
+        ("teams", True),
         ("mail", True),
+        ("opsgenie", True),
+        ("pagerduty", True),
         ("webhook", False),
     ]
     assert (len(web.requests), len(server.mails)) == (3, 3)
     assert "Connection refused" in tried.stdout
     assert "delivered" in table.stdout
-    assert SECRET not in tried.output + table.output
+    assert (len(teams_server.cards), opsgenie_server.open, pagerduty_server.open) == (
+        3,
+        {"tamiz-test": ("P5", 3)},
+        {"tamiz-test": "info"},
+    )
+    shown = tried.output + table.output
+    assert [s for s in (SECRET, OpsgenieServer.KEY, PagerDutyServer.KEY) if s in shown] == []

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.alerting import notification_formats
-from monitoring.alerting.notification_formats import Notification, notification
+from monitoring.alerting.notification import Notification, notification
 from monitoring.alerting.rate_limit import (
     MAX_PER_WINDOW,
     MAX_STATE_BYTES,
@@ -24,7 +23,8 @@ from schemas.configuration.settings import SECRETS, load
 from schemas.errors import ConfigError
 from schemas.json_codec import decode
 from schemas.records import DriftAlert, ModelEvent
-from tamiz.notifications.channels import message
+from tamiz.notifications.channels import opsgenie, pagerduty, slack, teams
+from tamiz.notifications.channels.mail import message
 
 ALERT = DriftAlert(
     incident_id="i-7",
@@ -85,7 +85,7 @@ def test_whoever_must_approve_is_told_how() -> None:
 
 def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
     nasty = told(summary="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
-    text = msgspec.json.decode(notification_formats.slack(nasty))["text"]
+    text = msgspec.json.decode(slack.message(nasty))["text"]
     assert [part for part in ("<", "@all", "](", "://", "x@y", "\r") if part in text] == []
     assert text.count("`") == 4
     assert "&lt;!channel&gt; &amp; " in text
@@ -94,13 +94,22 @@ def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
     assert b"\nBcc:" not in mail.as_bytes()
 
 
-def test_an_opsgenie_alert_keeps_to_the_limits_of_its_api() -> None:
-    body = msgspec.json.decode(
-        notification_formats.opsgenie(told(summary="x" * 50_000, model="m" * 5_000, incident_id="i" * 5_000))
-    )
-    limits = {"message": 130, "alias": 512, "description": 15_000, "entity": 512, "source": 100}
-    assert {name: len(body[name]) for name in limits if len(body[name]) > limits[name]} == {}
-    assert body["priority"] == "P1"
+@pytest.mark.parametrize(
+    ("record", "changes", "resolved"),
+    [
+        pytest.param(ALERT, {}, False, id="opened"),
+        pytest.param(ALERT, {"change": "grew"}, False, id="grew"),
+        pytest.param(ALERT, {"change": "closed"}, True, id="closed"),
+        pytest.param(EVENT, {"change": "awaiting-approval"}, False, id="awaiting approval"),
+        pytest.param(EVENT, {"change": "training-failed"}, False, id="training failed"),
+        pytest.param(EVENT, {"change": "rolled-back"}, False, id="rolled back"),
+        pytest.param(EVENT, {"change": "promoted"}, True, id="promoted"),
+        pytest.param(EVENT, {"change": "rejected"}, True, id="rejected"),
+        pytest.param(EVENT, {"change": "retained"}, True, id="retained"),
+    ],
+)
+def test_what_is_over_is_resolved(record: DriftAlert | ModelEvent, changes: dict[str, Any], resolved: bool) -> None:
+    assert told(record, **changes).resolved is resolved
 
 
 ANY = st.recursive(
@@ -127,12 +136,9 @@ def test_whatever_a_record_holds_it_is_told_or_passed_over(record: dict[str, Any
         except msgspec.DecodeError:
             continue
         if found is not None:
-            bodies = (
-                notification_formats.slack(found),
-                notification_formats.opsgenie(found),
-                notification_formats.tamiz(found),
-            )
-            assert all(isinstance(msgspec.json.decode(body), dict) for body in bodies)
+            bodies = (teams.message(found), opsgenie.alert(found), pagerduty.event(found, "key"))
+            assert all(isinstance(msgspec.json.decode(msgspec.json.encode(body)), dict) for body in bodies)
+            assert isinstance(msgspec.json.decode(slack.message(found)), dict)
             assert message(found, "a@b.c", "d@e.f", None).as_bytes()
 
 
@@ -223,6 +229,11 @@ HOOK = {"TAMIZ_WEBHOOK_URL": "https://hooks.example/x?apiKey=geheim", "TAMIZ_WEB
         pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f, ana"}, ["mail_to", "' ana'"], id="no address"),
         pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f\nBcc: x@y.z"}, ["mail_to", "not a mail address"], id="a header"),
         pytest.param({"TAMIZ_MAIL_TO": "d@e.f"}, ["mail_to", "smtp_host"], id="no server"),
+        pytest.param({"TAMIZ_TEAMS_WEBHOOK": "geheim"}, ["teams_webhook", "http"], id="no URL of Teams"),
+        pytest.param({"TAMIZ_OPSGENIE_API_KEY": "geheim\n"}, ["opsgenie_api_key", "blanks"], id="a key with an end"),
+        pytest.param({"TAMIZ_OPSGENIE_URL": "http://h"}, ["opsgenie_url", "https"], id="a key in the clear"),
+        pytest.param({"TAMIZ_PAGERDUTY_URL": "events"}, ["pagerduty_url", "http"], id="no URL of PagerDuty"),
+        pytest.param({"TAMIZ_PAGERDUTY_ROUTING_KEY": "geheim"}, ["pagerduty_routing_key", "32"], id="a short key"),
         pytest.param(MAIL | {"TAMIZ_SMTP_PASSWORD": "geheim"}, ["smtp_username", "both"], id="nobody's password"),
         pytest.param(
             MAIL | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SMTP_SECURITY": "none"},
@@ -252,6 +263,7 @@ def test_what_is_whole_is_taken_and_its_secrets_are_not_shown() -> None:
     assert found.webhook_url.reveal().endswith("geheim")
     assert "geheim" not in repr(found)
     assert {"slack_webhook", "webhook_url", "webhook_secret", "smtp_password"} <= SECRETS
+    assert {"teams_webhook", "opsgenie_api_key", "pagerduty_routing_key"} <= SECRETS
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])

@@ -1,0 +1,1 @@
+"""One file for each channel of notifications; `catalogue` lists them."""

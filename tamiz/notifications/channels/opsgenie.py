@@ -1,0 +1,52 @@
+"""Opsgenie's Alert API: an alert is created under the incident's alias and closed with it."""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from monitoring.alerting.notification import Notification
+from schemas.configuration.settings import Settings
+from schemas.records import Severity
+from tamiz.notifications.channels.channel import Channel, ReportLoader
+from tamiz.notifications.channels.http_channel import HttpChannel, HttpRequest
+
+PRIORITIES: dict[Severity, str] = {"info": "P5", "warning": "P3", "critical": "P1"}
+MAX_MESSAGE_LENGTH = 130  # characters; the API's limits of the other fields are above those of a notification
+
+
+def alert(notice: Notification) -> dict[str, Any]:
+    """The body of a request to create an alert. While one of this alias is open, the API counts it and adds none."""
+    return {
+        "message": notice.title[:MAX_MESSAGE_LENGTH],
+        "alias": notice.alias,
+        "description": notice.text,
+        "priority": PRIORITIES[notice.severity],
+        "source": "tamiz",
+        "entity": notice.model,
+        "tags": [notice.change, notice.severity],
+        "details": {"id": notice.id, "model_version": str(notice.model_version or "")},
+    }
+
+
+def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
+    """The channel, where `opsgenie_api_key` is set."""
+    if not settings.opsgenie_api_key:
+        return None
+    alerts = settings.opsgenie_url.rstrip("/") + "/v2/alerts"
+    access = {"Authorization": f"GenieKey {settings.opsgenie_api_key.reveal()}"}
+
+    def requests(notice: Notification) -> list[HttpRequest]:
+        def of_alias(action: str, body: dict[str, str], method: str = "POST") -> HttpRequest:
+            url = f"{alerts}/{quote(notice.alias, safe='')}/{action}?identifierType=alias"
+            return HttpRequest(url, msgspec.json.encode(body), access, method)
+
+        if notice.resolved:
+            return [of_alias("close", {"source": "tamiz", "note": notice.text})]
+        create = HttpRequest(alerts, msgspec.json.encode(alert(notice)), access)
+        if notice.change != "grew":
+            return [create]
+        # A repeated create leaves the open alert's priority as it was.
+        return [create, of_alias("priority", {"priority": PRIORITIES[notice.severity]}, "PUT")]
+
+    return HttpChannel("opsgenie", settings.opsgenie_min_severity, alerts, requests, closes_alerts=True)
