@@ -30,7 +30,7 @@ def check_receivers(values: Mapping[str, Any]) -> None:
         url = values[name].reveal() if isinstance(values[name], Secret) else values[name]
         if not _is_url(url):
             raise ConfigError(
-                f"{name} is {values[name]} and not a URL; expected http(s)://host[:port]/path, without a user name in it"
+                f"{name} is {values[name]}, not a URL; expected http(s)://host[:port]/path, without a user name in it"
             )
         if urlsplit(url).scheme == "http":
             _check_plaintext(values, name, str(urlsplit(url).hostname), "use https")
