@@ -1,11 +1,16 @@
 # syntax=docker/dockerfile:1
-# One image for every service; the targets differ in what they start. Numeric user, nothing written outside of the state
-# folder and /tmp, so that it runs with a read-only root.
+# The worker's image for the services, the trainer's with the libraries of training, and MLflow's server. Numeric user, nothing
+# written outside of the state folder and /tmp, so that they run with a read-only root.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/tamiz
 COPY requirements-run.lock /build/
 RUN /opt/tamiz/bin/pip install --require-hashes --no-deps -r /build/requirements-run.lock
+
+# What a worker is without: MLflow's server, scikit-learn, pandas and the extra `training`.
+FROM build AS build-training
+COPY requirements-train.lock /build/
+RUN /opt/tamiz/bin/pip install --require-hashes --no-deps -r /build/requirements-train.lock
 
 FROM python:3.11-slim-bookworm AS base
 ENV PATH=/opt/tamiz/bin:$PATH \
@@ -15,7 +20,6 @@ ENV PATH=/opt/tamiz/bin:$PATH \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     TAMIZ_STATE_DIR=/var/lib/tamiz
-COPY --from=build /opt/tamiz /opt/tamiz
 COPY schemas /app/schemas
 COPY scoring /app/scoring
 COPY monitoring /app/monitoring
@@ -28,8 +32,11 @@ VOLUME /var/lib/tamiz
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "tamiz"]
 
+FROM base AS training
+COPY --from=build-training /opt/tamiz /opt/tamiz
+
 # MLflow's server, with the drivers of its database and of S3, and what its own users need; its entry is its own.
-FROM base AS registry
+FROM training AS registry
 USER 0
 COPY requirements-registry.lock /tmp/
 RUN /opt/tamiz/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /tmp/requirements-registry.lock
@@ -39,12 +46,13 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", 
 ENTRYPOINT ["mlflow", "server"]
 CMD ["--host", "0.0.0.0", "--port", "5000"]
 
-# Trains when drift asks for it. It has no pages: that it lives is its health.
-FROM base AS trainer
+# Trains when drift requires it, and draws the calendar's drift reports. It has no pages: that it lives is its health.
+FROM training AS trainer
 HEALTHCHECK NONE
 CMD ["retrainer"]
 
 FROM base AS worker
+COPY --from=build /opt/tamiz /opt/tamiz
 EXPOSE 6066
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:6066/livez', timeout=4)"]
 CMD ["worker"]

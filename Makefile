@@ -90,8 +90,10 @@ digests:  ## docker-compose.digests.yml, the images that compose pulls pinned by
 	mv docker-compose.digests.yml.part docker-compose.digests.yml
 
 lock: setup  ## resolve the dependencies of pyproject.toml anew into requirements.lock
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group dev pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 -c requirements.lock pyproject.toml -o requirements-run.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements.lock
+	printf '%s\n' mlflow scikit-learn pandas nvidia-nccl-cu12 nvidia-nccl-cu13 > .venv/training-only.txt
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra s3 --excludes .venv/training-only.txt -c requirements.lock pyproject.toml -o requirements-run.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra training --extra s3 -c requirements.lock pyproject.toml -o requirements-train.lock
 	grep -E '^(msgspec|numpy|scipy|xgboost)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group bench -c .venv/same.txt -o requirements-bench.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group airflow -o requirements-airflow.lock

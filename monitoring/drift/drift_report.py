@@ -129,6 +129,20 @@ def change_summary(period: DriftPeriod) -> str:
     return f"{period.name}: {len(period.moved)} of {len(period.features)} surely moved: {told}"
 
 
+def cells(feature: FeatureDrift) -> tuple[str, ...]:
+    """One feature as table cells: name, rows, PSI, corrected, lower bound, tolerance, decile PSI, KL, JS, KS, its p-value."""
+    s = feature.statistics
+    numbers = (
+        s.psi, s.psi_corrected, s.psi_lower_bound, feature.tolerance, s.psi_decile, s.kl, s.js, s.ks, s.ks_p_value
+    )  # fmt: skip
+    return s.feature, f"{s.rows:,}", *(format_statistic(x) for x in numbers)
+
+
+def format_statistic(value: float | None) -> str:
+    """A statistic for people, or a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
 def statistics_records(names: Sequence[str], s: WindowStatistics, w: int) -> tuple[DriftStatistics, ...]:
     """What window w says of each feature, as it goes on the wire: null where it says nothing."""
     return tuple(

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from schemas.configuration.kafka_config import Secret
 from schemas.errors import ConfigError
+from schemas.extras import missing_extra
 
 if TYPE_CHECKING:
     from schemas.configuration.settings import Settings
@@ -59,6 +60,11 @@ def export_credentials(settings: "Settings", environ: MutableMapping[str, str]) 
             environ.pop(variable, None)
         else:
             environ[variable] = value.reveal() if isinstance(value, Secret) else str(value)
+
+
+def unreadable_store(artifact_uri: str) -> str | None:
+    """One line that says which library is missing to read or write artifacts at an address, or None."""
+    return missing_extra("s3", needed_by=f"the store {artifact_uri}") if artifact_uri.startswith("s3:") else None
 
 
 def model_filter(name: str) -> str:

@@ -20,7 +20,10 @@ from schemas.errors import ModelIncompatibleError
 LOAD_TIMEOUT_S = 120
 MAX_CPU_S = 60
 SECRET_PREFIXES = ("TAMIZ_", "MLFLOW_", "AWS_")  # of environment variables that the child does not need
-CHILD = "import sys; sys.path[:] = sys.argv[3:]; from scoring.bundle.trial_process import main; main(*sys.argv[1:3])"
+CHILD = (
+    "import sys; sys.path[:] = sys.argv[3:]; from schemas import extras; extras.skip_unused_libraries(); "
+    "from scoring.bundle.trial_process import main; main(*sys.argv[1:3])"
+)
 
 _passed: set[str] = set()  # SHA-256 of trees that this process has created or a child process has loaded
 _one_at_a_time = threading.Lock()  # a child needs as much memory as this process

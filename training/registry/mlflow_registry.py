@@ -17,6 +17,7 @@ through `mlflow_client`.
 import logging
 import os
 import shlex
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,22 +27,16 @@ from time import time
 from typing import Any
 
 import mlflow.environment_variables as mlflow_env
-import mlflow.xgboost
 import numpy as np
-import pandas as pd
 import xgboost as xgb
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException as MlflowException  # also for those who use `mlflow_client`
-from mlflow.models import ModelSignature
 from mlflow.telemetry import set_telemetry_client
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from schemas.configuration.registry_config import export_credentials
+from schemas.configuration.registry_config import export_credentials, unreadable_store
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError, ModelUnavailableError
 from schemas.files.private_files import narrow_state, private_folder
@@ -60,8 +55,6 @@ GENERIC = "model"
 REPORT = "report.pdf"  # at the root of a run's artifacts
 TAG = "tamiz."
 SQLITE = "sqlite:///"
-# MLflow lets its S3 client's errors through as they are.
-STORE_ERRORS = (MlflowException, OSError, BotoCoreError, ClientError, Boto3Error)
 
 
 def register(
@@ -173,6 +166,8 @@ def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
 def _fetched(client: MlflowClient, settings: Settings, run_id: str, name: str, folder: Path) -> Path:
     # From where the run keeps it, not by `runs:/`: that way MLflow hides what went wrong.
     uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+    if missing := unreadable_store(uri):
+        raise ModelUnavailableError(missing)
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=settings.tracking_uri))
 
 
@@ -203,7 +198,7 @@ def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
     _calm_mlflow()
     try:
         yield _mlflow_client(uri, settings.state_dir)
-    except STORE_ERRORS as error:
+    except _store_errors() as error:
         first = without_credentials((str(error) or repr(error)).splitlines()[0])[:500]
         raise ModelUnavailableError(
             without_credentials(
@@ -211,6 +206,16 @@ def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
                 "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN, TAMIZ_MLFLOW_CAFILE), or the server there"
             )
         ) from error
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    """What MLflow's clients raise. Those of S3 pass through it as they are, if its library (extra `s3`) was used."""
+    if sys.modules.get("boto3") is None:
+        return (MlflowException, OSError)
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (MlflowException, OSError, BotoCoreError, ClientError, Boto3Error)
 
 
 def _mlflow_client(uri: str, state_dir: Path) -> MlflowClient:
@@ -257,10 +262,14 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
                 f"{settings.model_name!r} in {found.artifact_location}: set artifact_root to that, or name another "
                 f"model"
             )
+        if missing := unreadable_store(found.artifact_location):
+            raise ConfigError(missing)
         return str(found.experiment_id)
     # A server knows where its artifacts go; a bare SQLite file would put them into the working directory.
     if root is None and settings.tracking_uri.startswith(SQLITE):
         root = (settings.state_dir.resolve() / "artifacts").as_uri()
+    if missing := unreadable_store(root or ""):
+        raise ConfigError(missing)
     try:
         return str(client.create_experiment(settings.model_name, artifact_location=root))
     except MlflowException as error:
@@ -271,6 +280,11 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
 
 
 def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
+    import mlflow.xgboost  # with what follows, 100 MB that only a training needs
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
     golden = np.array([g.features for g in manifest.golden], dtype=np.float32)
     example: Any = pd.DataFrame(golden, columns=list(manifest.names))
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from monitoring.drift.drift_report import DriftComparison, DriftPeriod, FeatureDrift, change_summary
+from monitoring.drift.drift_report import DriftComparison, DriftPeriod, cells, change_summary, format_statistic
 from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
 from schemas.security.sanitizer import html_text
@@ -61,7 +61,7 @@ def draw_period(comparison: DriftComparison, period: DriftPeriod) -> Figure:
         axes.set_xticks(places, ticks, rotation=60, ha="right", fontsize=7)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         s = feature.statistics
-        title = f"{label(s.feature, MAX_TITLE_LENGTH)}   PSI {_number(s.psi)}"
+        title = f"{label(s.feature, MAX_TITLE_LENGTH)}   PSI {format_statistic(s.psi)}"
         axes.set_title(title, fontsize=10, color=FRAUD if s.exceeds else "black", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(period.features) :]:
@@ -104,16 +104,3 @@ def _table(period: DriftPeriod) -> str:
         for f in period.features
     )
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
-
-
-def cells(feature: FeatureDrift) -> tuple[str, ...]:
-    """One feature as table cells, in the order of the table's heads."""
-    s = feature.statistics
-    numbers = (
-        s.psi, s.psi_corrected, s.psi_lower_bound, feature.tolerance, s.psi_decile, s.kl, s.js, s.ks, s.ks_p_value
-    )  # fmt: skip
-    return s.feature, f"{s.rows:,}", *(_number(x) for x in numbers)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -40,8 +40,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         import msgspec
 
+        from schemas.extras import require_extra
         from tamiz.terminal import Terminal, say_json
 
+        if output:
+            require_extra("figures", needed_by="tamiz backtest --output")
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset

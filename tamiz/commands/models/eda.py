@@ -29,8 +29,10 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/data-set.md.
         """
+        from schemas.extras import require_extra
         from tamiz.terminal import Terminal, say, say_json
 
+        require_extra("eda", needed_by="tamiz eda")
         settings = config.load()
         with Terminal(stderr=True).status("reading …") as status:
             from schemas.dataset.declaration import load_dataset

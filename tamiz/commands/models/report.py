@@ -28,8 +28,10 @@ def register(app: typer.Typer) -> None:
         """
         from datetime import UTC, datetime
 
+        from schemas.extras import require_extra
         from tamiz.terminal import Terminal, say
 
+        require_extra("training", needed_by="tamiz report")
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset

@@ -70,6 +70,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
+        from schemas.extras import require_extra
         from tamiz.terminal import Terminal, say_json, warn
 
         if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:
@@ -78,6 +79,7 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("--from and --until need --from-kafka")
         if trials and reproduce is not None:
             raise typer.BadParameter("--trials and --reproduce exclude each other")
+        require_extra("training", needed_by="tamiz train")
         settings = config.load()
         with _progress_line(Terminal(stderr=True)) as stage:
             from tamiz.services.event_publisher import publish_event

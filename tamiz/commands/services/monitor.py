@@ -24,6 +24,9 @@ def register(app: typer.Typer) -> None:
         import logging
         import threading
 
+        from schemas.extras import skip_unused_libraries
+
+        skip_unused_libraries()
         from schemas.dataset.declaration import load_dataset
         from stream_app.lifecycle.logging_setup import start_logging
         from stream_app.lifecycle.stop_deadline import StopDeadline, stop_on_signals

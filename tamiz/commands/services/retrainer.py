@@ -30,10 +30,12 @@ def register(app: typer.Typer) -> None:
         """
         import threading
 
+        from schemas.extras import require_extra
         from stream_app.lifecycle.logging_setup import start_logging
         from stream_app.lifecycle.stop_deadline import StopDeadline, stop_on_signals
         from tamiz.services.retrainer_service import serve
 
+        require_extra("training", needed_by="tamiz retrainer")
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()

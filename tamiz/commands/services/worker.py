@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/guarantees.md, docs/scaling.md.
         """
+        from schemas.extras import skip_unused_libraries
+
+        skip_unused_libraries()
         from stream_app.worker.composition_root import run
 
         run(config.load())

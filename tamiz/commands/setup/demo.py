@@ -43,7 +43,10 @@ def register(app: typer.Typer) -> None:
 
         import msgspec
 
+        from schemas.extras import require_extra
         from schemas.files.private_files import private_folder
+
+        require_extra("training", needed_by="tamiz demo")
         from tamiz.demo.demo_run import run
         from tamiz.dev_broker.embedded_broker import broker_or_embedded, free_port
         from tamiz.terminal import Terminal

@@ -58,6 +58,7 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/drift.md.
         """
+        from schemas.extras import require_extra
         from tamiz.terminal import Terminal, say_json
 
         if (file is None) == (granularity is None):
@@ -65,6 +66,7 @@ def register(app: typer.Typer) -> None:
         if period and file:
             raise ConfigError(f"--period {period} needs --granularity; a file is compared as a whole")
         if output:
+            require_extra("figures", needed_by="tamiz drift --output")
             from training.reports.drift_figures import require_report_format
 
             require_report_format(output)
@@ -125,9 +127,8 @@ def print_table(compared: "DriftComparison") -> None:
     from rich import box
     from rich.table import Table
 
-    from monitoring.drift.drift_report import change_summary
+    from monitoring.drift.drift_report import cells, change_summary
     from tamiz.terminal import Terminal
-    from training.reports.drift_figures import cells
 
     console = Terminal()
     for period in compared.periods:

@@ -12,6 +12,24 @@ from tests.helpers.bundles.minimal_imports import StdinRecord
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
+# What the image of the worker runs. pyarrow is in it, for `tamiz score`; the worker itself does without.
+SERVICES = """
+import sys
+from schemas.extras import PACKAGES, skip_unused_libraries
+skip_unused_libraries()
+sys.modules.update(dict.fromkeys(module for modules in PACKAGES.values() for module in modules))
+import stream_app.worker.composition_root
+del sys.modules["pyarrow"]
+import stream_app.monitor.monitor_loop, stream_app.dashboard.main, tamiz.notifications.notifier
+import tamiz.services.approval, tamiz.services.retrainer_service, tamiz.batch.batch_scoring, tamiz.batch.file_counter
+"""
+
+
+def test_every_service_and_tool_of_the_workers_image_is_imported_without_the_libraries_of_training() -> None:
+    ended = subprocess.run([sys.executable, "-c", SERVICES], capture_output=True, cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+
+
 def test_a_bundle_serves_in_a_fresh_process_without_anything_of_trainings(
     champion_bundle: Path, real_payloads: list[bytes]
 ) -> None:

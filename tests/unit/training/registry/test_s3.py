@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
-from schemas.errors import ConfigError, ModelUnavailableError
+from schemas.errors import ConfigError, ModelIncompatibleError, ModelUnavailableError
 from stream_app.worker.champion_cache import ChampionCache, RegistryAwayError
 from training.registry import mlflow_registry, version_transitions
 
@@ -166,3 +167,17 @@ def test_a_disk_that_takes_nothing_leaves_the_worker_with_its_model(
     models.unlink()
     assert store.refresh()
     assert store.current.version == before + 1
+
+
+def test_a_store_on_s3_without_the_extra_is_refused_in_one_line_that_names_it(
+    served: Settings, champion_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = msgspec.structs.replace(served, state_dir=tmp_path, mlflow_tracking_uri=served.tracking_uri)
+    monkeypatch.setitem(sys.modules, "boto3", None)  # as where it is not installed
+    line = r"the store s3://tamiz/\S+ needs boto3, not installed here: pip install 'tamiz\[s3\]'"
+    with pytest.raises(ModelIncompatibleError, match=line):
+        store_of(settings).open()
+    with pytest.raises(ModelUnavailableError, match=line):
+        mlflow_registry.download_bundle(settings, 1, tmp_path)
+    with pytest.raises(ConfigError, match=line):
+        mlflow_registry.ensure_reachable(settings)
