@@ -130,7 +130,7 @@ def change_summary(period: DriftPeriod) -> str:
 
 
 def cells(feature: FeatureDrift) -> tuple[str, ...]:
-    """One feature as table cells: name, rows, PSI, corrected, lower bound, tolerance, decile PSI, KL, JS, KS, its p-value."""
+    """One feature as cells: name, rows, PSI, corrected, lower bound, tolerance, decile PSI, KL, JS, KS, its p-value."""
     s = feature.statistics
     numbers = (
         s.psi, s.psi_corrected, s.psi_lower_bound, feature.tolerance, s.psi_decile, s.kl, s.js, s.ks, s.ks_p_value
