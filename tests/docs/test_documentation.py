@@ -43,7 +43,7 @@ REPEATED = [
     ("docs/glossary.md", f"the last {BACKTEST_DAYS} days of a history"),
     (
         "docs/reference/settings.md",
-        f"at most {PerformancePolicy().remembered:,} decisions and "
+        f"up to {PerformancePolicy().remembered:,} decisions and "
         f"{PerformancePolicy().remembered + PerformancePolicy().early:,} labels",
     ),
 ]
