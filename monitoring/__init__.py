@@ -1,1 +1,1 @@
-"""Statistics and policies over what was scored; knows neither Faust nor Kafka."""
+"""Drift statistics, detection, alerting, and performance on labels. Pure: no Faust, Kafka or clock."""

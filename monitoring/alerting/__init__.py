@@ -1,1 +1,1 @@
-"""Incidents, retraining policy, and what is sent to people."""
+"""Incidents, retraining policy, notification formats and rate limits."""

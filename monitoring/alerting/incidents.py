@@ -1,13 +1,14 @@
-"""From evidence to incidents: one for each cause, opened once, closed when it is over, told in a sentence.
+"""Incidents: groups drift evidence by cause; each incident opens once, may grow, and closes when the drift is over.
 
-A fold over evaluations. A feature that alarms opens an incident, unless it or a companion already has one: features
-that move together (cashback follows monto) share it. After an incident a feature keeps silent for its cooldown. An
-incident is over when every member has stayed below half the tolerance, by its lower bound and over a day.
+A fold over evaluations. An alarm of a feature opens an incident, unless the feature or one of its correlated group has
+an open one: correlated features (cashback follows monto) share an incident. After opening one, a feature is silent for
+its cooldown. An incident closes when, for every feature, the lower bound and the 24 h statistic have stayed below half
+the tolerance.
 
-What few cards explain is one incident, whichever features move. It covers a feature only while they explain its alarm,
-and no cooldown follows: a real shift that begins beside a burst opens an incident of its own.
+Drift that few cards explain is one incident for all features. It covers a feature only while these cards explain its
+alarm, and no cooldown follows: a real shift that begins during a burst opens its own incident.
 
-Time is passed in; it is the closed minutes' own.
+Times are event times of closed minutes.
 """
 
 from collections.abc import Sequence
@@ -21,27 +22,28 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Floats
 
 Severity = Literal["warning", "critical"]
-Kind = Literal["shift", "data", "burst", "attack"]  # population, pipeline, few cards, few cards that are flagged
+# shift: the population changed; data: the pipeline changed; burst: few cards; attack: few cards with high scores
+Kind = Literal["shift", "data", "burst", "attack"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertPolicy:
-    """When to speak."""
+    """Thresholds of incidents."""
 
-    cooldown_ms: int = DAY_MS  # of a feature, from when its incident opened
-    clear_after_ms: int = 6 * HOUR_MS  # beside the day that `standing` looks back on
-    together: float = 0.6  # absolute correlation from which features share an incident
-    critical_psi: float = 0.25  # lower bound from which an incident is critical
-    data_share: float = 0.5  # share of the change in MISSING or OTHER that makes it a data incident
+    cooldown_ms: int = DAY_MS  # per feature, from the opening of its incident
+    clear_after_ms: int = 6 * HOUR_MS  # time below the limit before an incident closes
+    together: float = 0.6  # minimum absolute correlation of features that share an incident
+    critical_psi: float = 0.25  # minimum lower bound of a critical incident
+    data_share: float = 0.5  # minimum share of the change in MISSING or OTHER of a data incident
 
 
 @dataclass(frozen=True, kw_only=True)
 class Incident:
-    """Something moved, and has not come back yet."""
+    """Drift of one cause."""
 
     incident_id: int
     opened_at_ms: int
-    features: tuple[str, ...]  # by their share of the change and importance, the loudest first
+    features: tuple[str, ...]  # by PSI and importance, strongest first
     kind: Kind
     severity: Severity
     summary: str
@@ -50,13 +52,13 @@ class Incident:
 
     @property
     def by_few_cards(self) -> bool:
-        """Whether its cause is few cards."""
+        """Whether few cards cause it."""
         return self.kind in ("burst", "attack")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewCards:
-    """What is known of few cards that send much."""
+    """Finding that few cards send a large share of the traffic."""
 
     kind: Literal["burst", "attack"]
     active: bool
@@ -65,16 +67,16 @@ class FewCards:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """An incident opened, grew or closed: what `drift-alerts` carries."""
+    """A change of an incident; becomes a `DriftAlert`."""
 
     change: Literal["opened", "grew", "closed"]
     incident: Incident
-    evidence: tuple[FeatureEvidence, ...]  # of its features, in their order
+    evidence: tuple[FeatureEvidence, ...]  # of its features, in the same order
 
 
 @dataclass(frozen=True, kw_only=True)
 class IncidentState:
-    """The fold's state: which incidents are open and which features must keep silent."""
+    """State of the fold: open incidents, and the end of each feature's cooldown."""
 
     opened: tuple[Incident, ...] = ()
     silent_until_ms: dict[str, int] = field(default_factory=dict)
@@ -84,9 +86,9 @@ class IncidentState:
 def correlated_groups(
     names: Sequence[str], correlation: Floats, threshold: float = AlertPolicy.together
 ) -> dict[str, str]:
-    """Which group each feature is of: connected by absolute correlation at or above the threshold; named by its first.
+    """Group of each feature: connected components of absolute correlation >= threshold, named by their first member.
 
-    correlation: of the reference, shape (n_features, n_features); NaN, as of a constant, connects nothing.
+    correlation: of the reference, shape (n_features, n_features); NaN, as for a constant, connects nothing.
 
     >>> correlated_groups(["monto", "hour", "cashback"], np.array([[1, 0, 0.81], [0, 1, 0], [0.81, 0, 1]]))
     {'monto': 'monto', 'hour': 'hour', 'cashback': 'monto'}
@@ -106,10 +108,10 @@ def update_incidents(
     policy: AlertPolicy | None = None,
     few_cards: FewCards | None = None,
 ) -> tuple[IncidentState, tuple[Change, ...]]:
-    """Take in one evaluation: the next book, and what changed, closings first.
+    """Apply one evaluation; returns the next state and the changes, closings first.
 
-    evidence: of every feature; now_ms: end of the last closed minute; groups: as `companions` makes them; few_cards:
-    None while nothing is known of any.
+    evidence: of every feature; now_ms: end of the last closed minute; groups: from `correlated_groups`; few_cards:
+    None if no few cards send more than usual.
     """
     policy, groups = policy or AlertPolicy(), groups or {}
     known = {e.feature: e for e in evidence}
@@ -141,7 +143,7 @@ def update_incidents(
             both = list(dict.fromkeys((*old.features, *theirs)))
             worse = few_cards.kind == "attack" and old.kind == "burst"
             new = _of_few_cards(old.incident_id, old.opened_at_ms, both, known, few_cards)
-            # The cause is named already: that it moves one more feature is no news.
+            # The cause is already reported, so one more feature is not a new alert.
             still[place] = new if worse else replace(old, features=tuple(both), quiet_since_ms=None)
             if worse:
                 changes.append(_change("grew", new, known))
@@ -168,9 +170,9 @@ def update_incidents(
 
 
 def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int, policy: AlertPolicy) -> Incident:
-    """The incident an evaluation later: loud again, quiet for longer, or over."""
+    """The incident after one more evaluation: still active, quiet for longer, or closed."""
     seen = [known[f] for f in incident.features if f in known]
-    # What is surely there keeps it open, and so does what still stands: that a bound is low may only mean few rows.
+    # The 24 h statistic keeps the incident open, too, because a low bound may only mean that there are few rows.
     loud = any(e.alarmed or max(e.lower_bound, e.standing) >= e.tolerance / 2 for e in seen)
     return _aged(incident, loud, now_ms, policy)
 
@@ -214,18 +216,18 @@ def _incident(
 
 
 def summary(evidence: Sequence[FeatureEvidence], kind: Kind) -> str:
-    """What happened, for people; evidence: of the incident's features, the loudest first."""
+    """Text of an alert, one sentence. evidence: of the incident's features, strongest first."""
     first = evidence[0]
     change = np.array(first.current) - np.array(first.reference)
     place = int(np.argmax(np.where(change > 0, first.contributions, -1.0)))
     where = "values missing" if place == len(first.labels) - 1 else first.labels[place]
     moved = (
         f"{first.feature} moved: {where} went from {first.reference[place]:.1%} to {first.current[place]:.1%} "
-        f"within {first.window} (PSI {first.psi:.3f}, surely above {first.lower_bound:.3f})"
+        f"within {first.window} (PSI {first.psi:.3f}, lower bound {first.lower_bound:.3f})"
     )
     others = [e.feature for e in evidence[1:]]
     along = f"; {', '.join(others)} moved with it" if others else ""
-    advice = "; look at the pipeline before the model" if kind == "data" else ""
+    advice = "; check the data pipeline before the model" if kind == "data" else ""
     return moved + along + advice
 
 

@@ -1,8 +1,8 @@
-"""How much one receiver of notifications is told, and the count of what is held back from it. Pure.
+"""Per-channel rate limiting of notifications. Pure.
 
-Told again of the same change of the same incident within `WINDOW_S`, a receiver would learn nothing: that is held back,
-unless it got worse. So is what exceeds `MOST` notifications in that time, half of which are kept for critical ones.
-What is held back is counted in a `Mark`, which is committed with the offsets and so outlives us; a digest tells it.
+A repeat of the same incident change within `WINDOW_S` is suppressed unless its severity rose. A channel gets at most
+`MAX_PER_WINDOW` notifications in that time; half of them are reserved for critical ones. `DeliveryState` counts the
+suppressed ones; it is committed with the offsets and so survives a restart. A digest reports the counts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,26 +14,26 @@ from schemas.json_codec import decode
 from schemas.records import Severity
 
 WINDOW_S = 600.0
-MAX_PER_WINDOW = 20  # notifications to one receiver within the window
-MAX_STATE_BYTES = 3_500  # bytes; a broker keeps 4,096 beside an offset
-OTHERS = "others"  # where a mark would grow too long, incidents lose their names and keep their count
+MAX_PER_WINDOW = 20  # notifications to one channel within the window
+MAX_STATE_BYTES = 3_500  # a broker accepts 4,096 bytes of metadata per offset
+OTHERS = "others"  # alias of the sum of all incidents, if the state would exceed its maximum size
 
 Counts = dict[str, dict[Severity, int]]  # by alias
 
 
 class DeliveryState(msgspec.Struct, kw_only=True):
-    """How far a partition has been told, beside its offset."""
+    """Delivery progress of a partition, committed as metadata of its offset."""
 
-    served: list[str] = []  # receivers that are done with the record at the offset
-    held: dict[str, Counts] = {}  # by receiver
+    served: list[str] = []  # channels that have handled the record at the offset
+    held: dict[str, Counts] = {}  # suppressed notifications, by channel
 
     def suppress(self, receiver: str, notice: Notification) -> None:
-        """Count a notification that a receiver was not told."""
+        """Count a suppressed notification."""
         counts = self.held.setdefault(receiver, {}).setdefault(notice.alias, {})
         counts[notice.severity] = counts.get(notice.severity, 0) + 1
 
     def encoded(self) -> str:
-        """As JSON of at most `MAX_STATE_BYTES` bytes."""
+        """Encode as JSON of at most `MAX_STATE_BYTES` bytes."""
         text = msgspec.json.encode(self)
         if len(text) > MAX_STATE_BYTES:
             self.held = {receiver: {OTHERS: total(counts)} for receiver, counts in self.held.items()}
@@ -42,7 +42,7 @@ class DeliveryState(msgspec.Struct, kw_only=True):
 
 
 def read_delivery_state(text: str) -> DeliveryState:
-    """The mark that was committed; an empty one where another program committed something else."""
+    """Decode the committed state; an empty one if another program committed something else."""
     try:
         return decode(text.encode("utf-8", "replace"), DeliveryState)
     except msgspec.DecodeError:
@@ -50,7 +50,7 @@ def read_delivery_state(text: str) -> DeliveryState:
 
 
 def total(counts: Mapping[str, Mapping[Severity, int]]) -> dict[Severity, int]:
-    """How many there are of each severity."""
+    """Number of notifications of each severity."""
     found: dict[Severity, int] = {}
     for by_severity in counts.values():
         for severity, count in by_severity.items():
@@ -59,7 +59,7 @@ def total(counts: Mapping[str, Mapping[Severity, int]]) -> dict[Severity, int]:
 
 
 def suppressed(marks: Iterable[DeliveryState], receiver: str) -> Counts:
-    """What is held back from a receiver, of all partitions together."""
+    """Suppressed notifications of a channel, over all partitions."""
     found: Counts = {}
     for mark in marks:
         for alias, by_severity in mark.held.get(receiver, {}).items():
@@ -68,7 +68,7 @@ def suppressed(marks: Iterable[DeliveryState], receiver: str) -> Counts:
 
 
 def digest(receiver: str, counts: Counts, *, model: str, now_ms: int) -> Notification:
-    """What tells a receiver how much was held back from it, as urgent as the worst of it."""
+    """Notification with the number of suppressed ones, with the highest of their severities."""
     severities = total(counts)
     n, critical = sum(severities.values()), severities.get("critical", 0)
     listed = sorted(((sum(c.values()), alias) for alias, c in counts.items()), reverse=True)[:20]
@@ -86,14 +86,14 @@ def digest(receiver: str, counts: Counts, *, model: str, now_ms: int) -> Notific
 
 
 class RateLimiter:
-    """What one receiver was told of late: a fold. Times are in seconds, of a clock that only goes forward."""
+    """Rate limiter of one channel: a fold over notifications. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], tuple[float, int, str]] = {}  # by alias and change: when, rank, id
         self._times: list[float] = []
 
     def allow(self, notice: Notification, now_s: float) -> bool:
-        """Whether the receiver is to be told; if so, that is remembered, and said again of the same notification."""
+        """Whether to send the notification. Counts it if so; the same notification is then always allowed."""
         self._told = {what: told for what, told in self._told.items() if now_s - told[0] < WINDOW_S}
         self._times = [at_s for at_s in self._times if now_s - at_s < WINDOW_S]
         what, rank = (notice.alias, notice.change), RANK[notice.severity]

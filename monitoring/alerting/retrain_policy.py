@@ -1,7 +1,7 @@
-"""Whether to train again: a policy that mostly says no.
+"""Retraining policy: when drift or poor performance causes a retrain request.
 
-Retraining answers a population that moved, or a model that got worse. It never answers a broken pipeline, whose values
-would be learnt; and where the inputs of a few cards and the alert rate rise together, people are asked first.
+A shifted population or a worse model is a reason to retrain. A data incident is not, because the model would learn
+values of a broken pipeline; nor is a suspected attack, where a person must decide first.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from schemas.time_units import DAY_MS, HOUR_MS
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainPolicy:
-    """When drift is worth a training."""
+    """Thresholds of a retrain request."""
 
-    psi: float = 0.1  # lower bound over 24 h
-    important: float = 0.05  # importance from which a feature counts
-    important_features: int = 2  # so many of them, or the score alone
-    sustained_ms: int = 6 * HOUR_MS  # for how long without a break
-    cool_off_ms: int = 7 * DAY_MS  # at most one request in so long
+    psi: float = 0.1  # minimum lower bound of the PSI in `window`
+    important: float = 0.05  # minimum importance of a feature that counts
+    important_features: int = 2  # minimum number of such features; the score alone is enough
+    sustained_ms: int = 6 * HOUR_MS  # minimum duration without interruption
+    cool_off_ms: int = 7 * DAY_MS  # minimum time between two requests
     window: str = "24 h"
-    days: int = 90  # of transactions that a training is asked to read
+    days: int = 90  # days of transactions to train on
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainState:
-    """The fold's state."""
+    """State of the fold."""
 
     drifting_since_ms: int | None = None
     last_request_ms: int | None = None
@@ -48,10 +48,11 @@ def evaluate_policy(
     policy: RetrainPolicy | None = None,
     score: str = "score",
 ) -> tuple[RetrainState, RetrainRequest | None]:
-    """Take in one evaluation: the next watch, and a request or None.
+    """Apply one evaluation; returns the next state, and a request or None.
 
-    evidence: of the 24 h window; incidents: the open ones; performance_alarm: what matured labels say, or None;
-    suspected_attack: alert rate and the score's tail are up by few cards. Time is the closed minutes' own.
+    evidence: of the 24 h window; incidents: the open ones; performance_alarm: from final labels, or None;
+    suspected_attack: few cards raised the alert rate and the upper tail of the scores. now_ms: end of the last closed
+    minute, event time.
     """
     policy = policy or RetrainPolicy()
     moved = [e for e in evidence if e.lower_bound >= policy.psi]
@@ -71,7 +72,7 @@ def evaluate_policy(
         cause, reason = "performance", performance_alarm
     else:
         cause = "score-drift" if by_score else "input-drift"
-        reason = "; ".join(f"{e.feature}: PSI surely above {e.lower_bound:.3f} over {e.window}" for e in moved)
+        reason = "; ".join(f"{e.feature}: PSI at least {e.lower_bound:.3f} over {e.window}" for e in moved)
     request = RetrainRequest(
         correlation_id=f"{model}-{cause}-{now_ms}",
         model=model,

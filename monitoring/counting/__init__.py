@@ -1,1 +1,1 @@
-"""Counts of what was scored: bins, panes by event time, watermarks and sliding windows."""
+"""Counting of scored transactions: bins, panes by event time, watermarks and sliding windows."""

@@ -1,8 +1,8 @@
-"""Bins, frozen on the reference: what every later value of an input is counted into.
+"""Feature bins: fixed in training on the reference, and used to count every later value.
 
-Two grains in one layout. *Codes* are what panes count: up to about 250 for a number, so that KS can be told from them;
-a category's levels, OTHER, MISSING. *Bins* are codes taken together until the reference fills each: PSI, KL, JS and the
-detector read those. MISSING is the last code and always a bin of its own.
+Two levels of detail. Panes count *codes*: about 250 for a number, which is fine enough for KS; for a category its
+levels, OTHER and MISSING. *Bins* are groups of codes, each with enough reference rows: PSI, KL, JS and the detector use
+bins. MISSING is the last code and always a separate bin.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from scoring.arrays import Array, Columns, Flags, Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureEncoding, FeatureProfile
 
 DECILES = tuple(i / 10 for i in range(1, 10))
-MIN_EXPECTED_SHARE = 50  # reference events in a bin; below it chi-squared is a poor guide
-NOT_COUNTED = -1  # a row that has no part in this feature, such as the score of a dead letter
+MIN_BIN_ROWS = 50  # reference rows per bin; with fewer, the chi-squared approximation is poor
+NOT_COUNTED = -1  # code of a row that is not counted in a feature, such as the score of a dead letter
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBins:
-    """One feature's codes and bins."""
+    """Codes and bins of one feature."""
 
     name: str
     kind: str  # "number" or "category"
@@ -35,12 +35,12 @@ class FeatureBins:
 
     @property
     def n_bins(self) -> int:
-        """How many bins, MISSING among them."""
+        """Number of bins, including MISSING."""
         return len(self.labels)
 
     @cached_property
     def decile_of_code(self) -> Indices:
-        """The reference's decile of each code, for the classic recipe; MISSING last, a category's bins as they are."""
+        """Decile of each code in the reference, for the classic PSI; MISSING last. For a category: its bins."""
         if self.kind == "category":
             return self.bin_of_code
         starts = _nearest_starts(self.reference[:-1], DECILES)
@@ -49,13 +49,13 @@ class FeatureBins:
 
     @property
     def reference_bins(self) -> Ints:
-        """The reference's events by bin, shape (n_bins,)."""
+        """Reference rows by bin, shape (n_bins,)."""
         return np.bincount(self.bin_of_code, weights=self.reference, minlength=self.n_bins).astype(np.int64)
 
     def encode(self, values: Array) -> Indices:
         """Code of each value, shape (n,).
 
-        A number: float64, NaN where missing. A category: the code that `featurize` gave it, whole, of any dtype.
+        values: for a number float64, NaN if missing; for a category the codes from `featurize`, of any dtype.
         """
         if self.kind == "category":
             return values.astype(np.intp)
@@ -65,21 +65,21 @@ class FeatureBins:
 
 
 def number_bins(name: str, values: Floats) -> FeatureBins:
-    """Codes and bins of a number, frozen on its reference values; shape (n,), NaN where missing."""
+    """Codes and bins of a number from its reference values. values: shape (n,), NaN if missing."""
     return bins_of_profile(profile_numbers(name, values), None)
 
 
 def share_bins(name: str, no: int, yes: int) -> FeatureBins:
-    """Codes 0 and 1 of something that either happens or not, such as an alert or a dead letter; `no`, `yes`: events."""
+    """Codes 0 and 1 of a yes-or-no feature, such as an alert or a dead letter. no, yes: reference rows of each."""
     counts = np.array([no, yes, 0], dtype=np.int64)
     return FeatureBins(name, "category", np.empty(0), counts, np.arange(3), ("no", "yes", "missing"))
 
 
 def bins_of_profile(profile: FeatureProfile, encoding: FeatureEncoding | None) -> FeatureBins:
-    """Codes and bins of one feature of a manifest. encoding: the feature's, or None for the score.
+    """Codes and bins of one feature of a manifest. encoding: of the feature; None for the score.
 
-    Numbers: the edges nearest the quantiles of `QUANTILES` part the bins, mass points keep theirs.
-    Categories: levels that the reference does not fill go to OTHER.
+    Numbers: bins end at the edges nearest to the quantiles `QUANTILES`; each mass point has its own bin.
+    Categories: levels with fewer than `MIN_BIN_ROWS` reference rows belong to OTHER.
     """
     if encoding is not None and encoding.kind == "category":
         return _category_bins(profile, encoding.levels)
@@ -99,9 +99,9 @@ def bins_of_profile(profile: FeatureProfile, encoding: FeatureEncoding | None) -
 
 
 class FrozenBins:
-    """All features' codes side by side: a histogram of everything is one vector of `n_codes` counts.
+    """Codes of all features, concatenated: the histograms of all features are one vector of `n_codes` counts.
 
-    Histograms add up and take away as whole numbers do, so that any split of the work gives the same counts.
+    Counts are integers, so adding and subtracting histograms is exact, and any split of the work gives equal counts.
     """
 
     def __init__(self, features: Sequence[FeatureBins]) -> None:
@@ -113,7 +113,7 @@ class FrozenBins:
 
     @cached_property
     def digest(self) -> str:
-        """Tells counts over these codes from counts over others."""
+        """Digest of the codes; counts with another digest are not comparable."""
         digest = hashlib.sha256()
         for f in self.features:
             digest.update(f"{f.name}\0{f.kind}\0{len(f.reference)}\0".encode() + f.edges.tobytes())
@@ -121,31 +121,28 @@ class FrozenBins:
 
     @cached_property
     def occupied(self) -> Flags:
-        """Which places of a padded (n_features, n_bins) array are bins."""
+        """Mask of the elements of a padded (n_features, n_bins) array that are bins."""
         widths = np.array([f.n_bins for f in self.features])
         return np.arange(self.n_bins) < widths[:, None]
 
     @cached_property
     def missing(self) -> Indices:
-        """Place of MISSING among each feature's bins, shape (n_features,)."""
+        """Index of the bin MISSING of each feature, shape (n_features,)."""
         return np.array([f.n_bins - 1 for f in self.features])
 
     @cached_property
     def reference(self) -> Ints:
-        """The reference's events, shape (n_features, n_bins), zero where there is no bin."""
+        """Reference rows by bin, shape (n_features, n_bins), padded with zeros."""
         return self.binned(self.reference_codes)
 
     def encode(self, columns: Columns) -> Indices:
-        """Codes of a batch, shape (n_rows, n_features): numbers by value, categories by the code `featurize` made.
-
-        columns: one array a feature, each of shape (n_rows,).
-        """
+        """Codes of a batch, shape (n_rows, n_features). columns: one array per feature, as for `FeatureBins.encode`."""
         return np.stack([f.encode(np.asarray(columns[f.name])) for f in self.features], axis=1)
 
     def count(self, codes: Indices, groups: Indices | None = None, n_groups: int = 1) -> Ints:
-        """Histograms of coded rows, shape (n_groups, n_codes); NOT_COUNTED is left out.
+        """Histograms of encoded rows, shape (n_groups, n_codes); NOT_COUNTED is ignored.
 
-        codes: shape (n_rows, n_features); groups: the histogram each row belongs to, shape (n_rows,).
+        codes: shape (n_rows, n_features); groups: index of the histogram of each row, shape (n_rows,).
         """
         places = codes + self.offsets[:-1]
         if groups is not None:
@@ -154,16 +151,16 @@ class FrozenBins:
         return np.bincount(flat, minlength=n_groups * self.n_codes).reshape(n_groups, self.n_codes)
 
     def binned(self, counts: Ints) -> Ints:
-        """Counts by code, shape (..., n_codes), as counts by bin, shape (..., n_features, n_bins)."""
+        """Sum counts by code, shape (..., n_codes), to counts by bin, shape (..., n_features, n_bins)."""
         return self._by_bin.sum(counts)
 
     def deciles(self, counts: Ints) -> Ints:
-        """Counts by code as counts by the reference's deciles and MISSING, shape (..., n_features, n_deciles)."""
+        """Sum counts by code to counts by reference decile, and MISSING, shape (..., n_features, n_deciles)."""
         return self._by_decile.sum(counts)
 
     @cached_property
     def reference_codes(self) -> Ints:
-        """The reference's events by code, shape (n_codes,)."""
+        """Reference rows by code, shape (n_codes,)."""
         return np.concatenate([f.reference for f in self.features])
 
     @cached_property
@@ -176,7 +173,7 @@ class FrozenBins:
 
 
 class _Grouping:
-    """Sums codes into groups, each feature's beside the others', padded to one width."""
+    """Sums codes into groups per feature, padded to equal width."""
 
     def __init__(self, group_of_code: Sequence[Indices]) -> None:
         self.shape = len(group_of_code), 1 + max(int(g.max()) for g in group_of_code)
@@ -193,7 +190,7 @@ class _Grouping:
 def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureBins:
     counts = np.array(profile.counts, dtype=np.int64)
     other = len(counts) - 2
-    kept = np.flatnonzero(counts[:other] >= MIN_EXPECTED_SHARE)
+    kept = np.flatnonzero(counts[:other] >= MIN_BIN_ROWS)
     bin_of_code = np.full(len(counts), len(kept), dtype=np.intp)
     bin_of_code[kept] = np.arange(len(kept))
     bin_of_code[-1] = len(kept) + 1
@@ -202,7 +199,7 @@ def _category_bins(profile: FeatureProfile, levels: tuple[str, ...]) -> FeatureB
 
 
 def _bin_starts(edges: Floats, counts: Ints) -> Indices:
-    """First code of each bin, ascending, 0 among them."""
+    """First code of each bin, ascending, including 0."""
     n = counts.sum()
     if not len(edges) or not n:
         return np.zeros(1, dtype=np.intp)
@@ -214,7 +211,7 @@ def _bin_starts(edges: Floats, counts: Ints) -> Indices:
 
 
 def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Indices:
-    """0, and the first code at or after each quantile, as near as the codes' edges let it be."""
+    """0, and the first code after the edge nearest to each quantile."""
     if len(counts) == 1 or not counts.any():
         return np.zeros(1, dtype=np.intp)
     below = counts.cumsum()[:-1] / counts.sum()  # share under each edge
@@ -222,16 +219,16 @@ def _nearest_starts(counts: Ints, quantiles: Sequence[float]) -> Indices:
 
 
 def _merged(starts: Indices, sizes: Ints, alone: Flags) -> Indices:
-    """Starts of bins after the emptiest has joined the emptier of its neighbours, until each expects enough.
+    """Merge the smallest bin with the smaller of its neighbours, until each has `MIN_BIN_ROWS`; returns the starts.
 
-    alone: mass points, which nothing joins: a refund among zero discounts must not be counted as a zero. What stands
-    between two of them stays, however empty, as MISSING and OTHER do.
+    alone: mass points, which are never merged: a refund among zero discounts must not be counted as a zero. A bin
+    between two mass points is kept with any number of rows, like MISSING and OTHER.
     """
     while True:
         joins = ~alone[:-1] & ~alone[1:]  # between a bin and the next
-        size = np.where(np.append(joins, False) | np.insert(joins, 0, False), sizes, MIN_EXPECTED_SHARE)
+        size = np.where(np.append(joins, False) | np.insert(joins, 0, False), sizes, MIN_BIN_ROWS)
         i = int(size.argmin())
-        if size[i] >= MIN_EXPECTED_SHARE:
+        if size[i] >= MIN_BIN_ROWS:
             return starts
         left = sizes[i - 1] if i and joins[i - 1] else np.inf
         right = sizes[i + 1] if i < len(joins) and joins[i] else np.inf
@@ -245,6 +242,6 @@ def _interval(edges: Floats, start: int, stop: int) -> str:
     high = edges[stop - 1] if stop <= len(edges) else np.inf
     if np.nextafter(low, np.inf) == high:
         return f"{low:g}"
-    if start > 1 and np.nextafter(edges[start - 2], np.inf) == low:  # begins right after a mass point
+    if start > 1 and np.nextafter(edges[start - 2], np.inf) == low:  # starts directly after a mass point
         return f"({edges[start - 2]:g}, {high:g})"
     return f"{'[' if start else '('}{low:g}, {high:g})"

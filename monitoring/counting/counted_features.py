@@ -1,6 +1,6 @@
-"""What is counted of each transaction: its inputs, its score, whether it was flagged or was a dead letter.
+"""Features that are counted per transaction: inputs, score, alert (review or decline) and dead letter.
 
-The same bins and the same coding serve training, which counts the reference, and the workers, which count what comes.
+Training counts the reference and workers count live transactions with the same bins and codes.
 """
 
 import numpy as np
@@ -11,25 +11,25 @@ from schemas.errors import ModelIncompatibleError
 from scoring.arrays import Array, Columns, Floats, Indices, Matrix
 from scoring.bundle.manifest import Manifest
 
-SHARES = (ALERT, DEAD_LETTER)  # happen or do not
+SHARES = (ALERT, DEAD_LETTER)  # yes-or-no features
 
 
 def check_profile(manifest: Manifest) -> None:
-    """Raise ModelIncompatibleError when a feature's profile has not the counts that its levels or edges ask for."""
+    """Raise ModelIncompatibleError if a profile's number of counts does not match the feature's levels or edges."""
     levels = {f.name: len(f.levels) for f in manifest.features if f.kind == "category"}
     for p in manifest.profile:
-        wanted = levels[p.name] + 2 if p.name in levels else 2 if p.name in SHARES else len(p.edges) + 1
-        if len(p.counts) != wanted:
+        expected = levels[p.name] + 2 if p.name in levels else 2 if p.name in SHARES else len(p.edges) + 1
+        if len(p.counts) != expected:
             raise ModelIncompatibleError(
-                f"the manifest's profile of {p.name} has {len(p.counts)} counts, wanted {wanted}: it is damaged; "
+                f"the manifest's profile of {p.name} has {len(p.counts)} counts, expected {expected}: it is damaged; "
                 "fetch it again, or train the model again with `tamiz train`"
             )
 
 
 def counted_bins(manifest: Manifest) -> FrozenBins:
-    """The bins frozen with a model: its inputs in the matrix's order, score, alert, dead letter.
+    """Bins of a model: inputs in order of the matrix, then score, alert and dead letter.
 
-    Raises ModelIncompatibleError when the manifest's profile does not fit its features.
+    Raises ModelIncompatibleError if the manifest's profile does not match its features.
     """
     check_profile(manifest)
     encodings = {f.name: f for f in manifest.features}
@@ -49,10 +49,10 @@ def encode_scored(
     scores: Floats,
     outcomes: Indices,
 ) -> Indices:
-    """Codes of scored transactions, shape (n, n_features of the layout).
+    """Codes of scored transactions, shape (n, n_features + 3).
 
-    columns: cleaned, where missing numbers are still visible; matrix: the same rows featurized; scores and outcomes:
-    shape (n,), outcomes as `outcome_codes` gives them.
+    columns: cleaned, so that missing numbers are visible; matrix: the same rows from `featurize`; scores, outcomes:
+    shape (n,), outcomes from `outcome_codes`.
     """
     values: dict[str, Array] = {
         f.name: matrix[:, j] if f.kind == "category" else columns[f.name] for j, f in enumerate(manifest.features)
@@ -62,7 +62,7 @@ def encode_scored(
 
 
 def encode_dead_letters(bins: FrozenBins, n: int) -> Indices:
-    """Codes of n transactions that could not be scored: they count as dead letters and in nothing else."""
+    """Codes of n dead letters, which are counted in the feature `dead-letter` only."""
     codes = np.full((n, len(bins.features)), NOT_COUNTED, dtype=np.intp)
     codes[:, bins.names.index(DEAD_LETTER)] = 1
     return codes

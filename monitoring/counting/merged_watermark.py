@@ -1,13 +1,13 @@
-"""The merged watermark: up to which event time all partitions that will contribute have contributed.
+"""Merged watermark: the event time up to which all active partitions have been counted.
 
-    partition 0   ----------------|           a majority says what time it is: "now" is the lower median of the
-    partition 1   ---------------|            watermarks of partitions that move
-    partition 2   ----|                       trails: waited for, as long as its input holds records to count
+    partition 0   ----------------|           "now" is the lower median of the watermarks of the active partitions
+    partition 1   ---------------|
+    partition 2   ----|                       lags: waited for, as long as its input has records to count
     partition 3   ------------------------------------|    ahead: its panes wait for the others
 
-A partition that trails "now" by more than `idle_ms` is left out only after it has been caught up with its input, and
-has trailed, for a while of wall-clock time. Event time alone cannot tell an idle partition from one whose worker is
-slow: a replay at full speed passes hours in a second. Wall-clock time and the ends of the input are values (`look`).
+A partition that lags "now" by more than `idle_ms` is excluded only after it has counted all of its input, and has
+lagged, for some wall-clock time. Event time alone cannot distinguish an idle partition from one with a slow worker: a
+replay at full speed covers hours per second. Wall-clock time and the ends of the input are arguments (`update_idle`).
 """
 
 from collections.abc import Collection, Iterable
@@ -17,29 +17,29 @@ from monitoring.counting.panes import NEVER, Cursor
 
 
 class MergedWatermark:
-    """A fold over cursors and looks."""
+    """A fold over cursors and checks of the input."""
 
     def __init__(self, partitions: Iterable[int], idle_ms: int) -> None:
-        """idle_ms: event time by which a partition may trail, or be ahead, and count as in step."""
+        """idle_ms: maximum skew, in event time, of a partition against the others."""
         self._cursors = {p: Cursor(partition=p) for p in partitions}
         self._idle_ms = idle_ms
         self._first_ms = NEVER  # the first watermark
-        self._moved: set[int] = set()  # since the last look
-        self._still_since: dict[int, int] = {}  # wall clock; caught up, and no new cursor
-        self._behind_since: dict[int, int] = {}  # wall clock; caught up, and trailing
+        self._moved: set[int] = set()  # partitions with a new cursor since the last check
+        self._still_since: dict[int, int] = {}  # wall clock; caught up, without a new cursor
+        self._behind_since: dict[int, int] = {}  # wall clock; caught up, and lagging
         self._resting: frozenset[int] = frozenset()
         self._left_out: frozenset[int] = frozenset()
-        self._refused: set[int] = set()  # whose last cursor was dated after its own publication
+        self._refused: set[int] = set()  # partitions whose last cursor was later than its own publication
 
     @property
     def late(self) -> int:
-        """Rows that came after their minute had closed, over all partitions."""
+        """Rows that arrived after their minute had closed, over all partitions."""
         return sum(c.late for c in self._cursors.values())
 
     def advance(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
-        """Take in a cursor. The last one on the topic holds, whatever its offset: a wrong one is healed by the next.
+        """Apply a cursor. The last one on the topic is valid, with any offset, so the next one repairs a wrong one.
 
-        horizon_ms: no event time after this is believed; the partition then stays where it was.
+        horizon_ms: a later watermark is refused, and that of the partition remains unchanged.
         """
         p = cursor.partition
         old = self._cursors.get(p, Cursor(partition=p))
@@ -51,7 +51,7 @@ class MergedWatermark:
         self._cursors[p] = cursor
         if cursor.last_offset != old.last_offset or cursor.watermark_ms != old.watermark_ms:
             self._moved.add(p)
-            if p in self._resting:  # it contributes again
+            if p in self._resting:  # active again
                 self._resting -= {p}
                 self._left_out -= {p}
                 self._behind_since.pop(p, None)
@@ -59,9 +59,9 @@ class MergedWatermark:
             self._first_ms = cursor.watermark_ms
 
     def look(self, wall_ms: int, caught_up: Collection[int], patience_ms: int) -> None:
-        """Learn which partitions have nothing left to count, by wall-clock time `wall_ms`.
+        """Update which partitions are idle. wall_ms: wall-clock time.
 
-        caught_up: partitions whose input is counted to its end; patience_ms: how long that must have been so.
+        caught_up: partitions whose input is counted to its end; patience_ms: minimum time in that state.
         """
         for p in self._cursors:
             if p in self._moved or p not in caught_up:
@@ -80,16 +80,16 @@ class MergedWatermark:
 
     @property
     def now_ms(self) -> int:
-        """The lower median of the watermarks of partitions that move, of all where none does; NEVER before the first.
+        """Lower median of the watermarks of active partitions, of all if none is active; NEVER before the first.
 
-        One partition far from the rest does not change it, and of two the earlier holds.
+        A single partition far from the rest does not change it; of two partitions, the earlier one counts.
         """
         heard = {p: c.watermark_ms for p, c in self._cursors.items() if c.watermark_ms != NEVER}
         marks = sorted(mark for p, mark in heard.items() if p not in self._resting) or sorted(heard.values())
         return marks[(len(marks) - 1) // 2] if marks else NEVER
 
     def until_ms(self) -> int:
-        """Every partition that is waited for has passed this event time; NEVER while one has none."""
+        """Event time that all awaited partitions have passed; NEVER if one of them has no watermark."""
         now_ms = self.now_ms
         awaited = [
             c.watermark_ms for p, c in self._cursors.items() if p not in self._left_out or not self._trails(p, now_ms)
@@ -97,7 +97,7 @@ class MergedWatermark:
         return min(awaited, default=NEVER)
 
     def behind(self, until_ms: int) -> frozenset[int]:
-        """Partitions that are waited for and have not passed this event time."""
+        """Awaited partitions that have not passed an event time."""
         now_ms = self.now_ms
         return frozenset(
             p
@@ -106,18 +106,18 @@ class MergedWatermark:
         )
 
     def passed(self, partitions: Collection[int], until_ms: int) -> bool:
-        """Whether all of these have passed this event time."""
+        """Whether all of these partitions have passed an event time."""
         return all(p in self._cursors and self._cursors[p].watermark_ms >= until_ms for p in partitions)
 
     @property
     def skew_ms(self) -> int:
-        """Event time between the first and the last of the partitions that move."""
+        """Event time between the watermarks of the first and the last active partition."""
         marks = [c.watermark_ms for p, c in self._cursors.items() if p not in self._resting and c.watermark_ms != NEVER]
         return max(marks) - min(marks) if marks else 0
 
     @property
     def skewed(self) -> frozenset[int]:
-        """Partitions that move further than `idle_ms` from "now", or whose cursor is dated after its publication."""
+        """Active partitions more than `idle_ms` from "now", and those whose cursor is later than its publication."""
         now_ms = self.now_ms
         apart = {
             p

@@ -1,4 +1,4 @@
-"""A model version as it is served and watched: scoring, and the bins in which its transactions are counted."""
+"""A scoring model with the bins in which its transactions are counted for drift detection."""
 
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,13 @@ from scoring.model import ScoringModel
 
 
 class MonitoredModel(ScoringModel):
-    """A scoring model whose bundle also holds what drift is counted against."""
+    """A scoring model whose bundle also has a valid profile and baseline."""
 
     @classmethod
     def load(cls, folder: Path, version: int, passed: Path | None = None) -> Self:
-        """Load a bundle as `ScoringModel.load` does, and check its profile and its baseline.
+        """Load a bundle as `ScoringModel.load` does, and check its profile and baseline.
 
-        Raises ModelIncompatibleError as `ScoringModel.load` does, and when the profile or the baseline does not fit.
+        Raises ModelIncompatibleError as `ScoringModel.load` does, and if the profile or the baseline is invalid.
         """
         scoring = super().load(folder, version, passed)
         check_distributions(scoring.manifest)
@@ -33,12 +33,12 @@ class MonitoredModel(ScoringModel):
 
     @cached_property
     def bins(self) -> FrozenBins:
-        """The bins in which each transaction that it scores is counted."""
+        """Bins in which the scored transactions are counted."""
         return counted_bins(self.manifest)
 
 
 def check_distributions(manifest: Manifest) -> None:
-    """Raise ModelIncompatibleError when the profile is not one of each feature, or counts what cannot be counted."""
+    """Raise ModelIncompatibleError if the profile lacks a feature, or has invalid edges or counts."""
     profiled = [p.name for p in manifest.profile]
     if profiled != [*manifest.names, SCORE, ALERT, DEAD_LETTER]:
         raise bundle_error("profile", f"of {len(profiled)} names, not of the features, {SCORE}, {ALERT}, {DEAD_LETTER}")

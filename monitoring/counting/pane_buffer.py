@@ -1,4 +1,4 @@
-"""Panes of minutes that are not closed yet, bounded in memory."""
+"""Buffer of panes whose minute is not closed yet; reports its memory use."""
 
 import heapq
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy.typing as npt
 from monitoring.counting.panes import Pane
 from scoring.arrays import Ints
 
-PANE_BYTES = 400  # of a pane without counts, about
+PANE_BYTES = 400  # approximate size of a pane without counts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Held:
     codes: npt.NDArray[np.int32]
     counts: Ints
-    pane: Pane  # its counts left out
+    pane: Pane  # without counts
 
     @property
     def bytes(self) -> int:
@@ -24,7 +24,7 @@ class _Held:
 
 
 class PaneBuffer:
-    """By minute and partition; the snapshot that covers more of a minute replaces the other."""
+    """Panes by minute and partition; a snapshot that covers more of a minute replaces the earlier one."""
 
     def __init__(self, n_codes: int) -> None:
         self._n_codes = n_codes
@@ -33,7 +33,7 @@ class PaneBuffer:
         self.bytes = 0
 
     def add(self, pane: Pane) -> None:
-        """Keep a snapshot, unless one that covers as much is here."""
+        """Add a snapshot, unless the buffer has one that covers as much."""
         panes = self._held.get(pane.start_ms)
         if panes is None:
             panes = self._held[pane.start_ms] = {}
@@ -48,18 +48,18 @@ class PaneBuffer:
 
     @property
     def first_ms(self) -> int | None:
-        """The earliest minute."""
+        """Start of the earliest minute; None if empty."""
         while self._starts and self._starts[0] not in self._held:
             heapq.heappop(self._starts)
         return self._starts[0] if self._starts else None
 
     @property
     def last_ms(self) -> int | None:
-        """The latest minute."""
+        """Start of the latest minute; None if empty."""
         return max(self._held, default=None)
 
     def pop(self, start_ms: int) -> dict[int, Pane]:
-        """Take a minute out: its panes by partition."""
+        """Remove a minute and return its panes by partition."""
         panes = self._held.pop(start_ms)
         self.bytes -= sum(h.bytes for h in panes.values())
         return {p: self._restored(h) for p, h in panes.items()}

@@ -1,4 +1,4 @@
-"""Panes as they travel on `drift-panes`, and back: only the codes that occur, as two arrays of whole numbers."""
+"""Conversion of panes to records of `drift-panes` and back: only codes that occur, as two arrays of integers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from monitoring.counting.panes import Cursor, Pane, PartitionCounts
 from monitoring.counting.watermark import NEVER, RESET_ROWS, WINDOW_ROWS, Watermark
 from schemas.records import PaneCounts, PaneSnapshot, VersionMark, WatermarkState
 
-MAX_BYTES = 1_500_000  # of counts in one record; twice that in base64 and JSON still fits into 4 MB
+MAX_BYTES = 1_500_000  # of counts per record; in base64 and JSON less than 4 MB
 
 
 def to_records(
@@ -22,10 +22,10 @@ def to_records(
     others: Sequence[VersionMark] = (),
     topic_id: str = "",
 ) -> Iterator[tuple[bytes, PaneSnapshot]]:
-    """Key and record of everything to publish, in this order; the last one is the cursor.
+    """Keys and records to publish, in this order; the last one is the cursor.
 
-    others, topic_id: as `PaneSnapshot` has them. Compaction keeps the last record of a key: closed minutes have keys of
-    their own, the cursor overwrites the cursor, and no model version overwrites another's.
+    others, topic_id: as in `PaneSnapshot`. Compaction keeps the last record of a key: each closed minute has its own
+    key, a cursor replaces the previous cursor, and model versions have different keys.
     """
     cursor = counted.cursor
     prefix = f"{model}/{model_version}/{layout}/{cursor.partition}"
@@ -59,7 +59,7 @@ def to_records(
 
 
 def cursor_of(record: PaneSnapshot) -> Cursor:
-    """How far the partition was when the record was written. Raises ValueError when it is damaged."""
+    """Counting progress of the partition at the time of the record. Raises ValueError if the record is damaged."""
     return Cursor(
         partition=record.partition,
         last_offset=record.last_offset,
@@ -71,14 +71,14 @@ def cursor_of(record: PaneSnapshot) -> Cursor:
 
 
 def panes_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
-    """The record's panes. Empty when it counts other bins; raises ValueError when it is damaged."""
+    """Panes of a record; empty if it counts other bins. Raises ValueError if the record is damaged."""
     if record.layout != bins.digest:
         return []
     return [_unpacked(p, record, bins) for p in record.panes]
 
 
 def held_of(record: PaneSnapshot, bins: FrozenBins) -> list[Pane]:
-    """The panes that a cursor holds back, as `panes_of`."""
+    """Panes ahead of the watermark in a cursor, as `panes_of`."""
     return panes_of(msgspec.structs.replace(record, panes=record.held), bins)
 
 
@@ -104,7 +104,7 @@ def _unpacked_state(record: PaneSnapshot) -> Watermark:
     )
     if damaged:
         raise ValueError(
-            f"the cursor of partition {record.partition} at {record.last_offset}: its watermark is damaged"
+            f"cursor of partition {record.partition} at offset {record.last_offset}: its watermark state is damaged"
         )
     return Watermark(
         time_ms=record.watermark_ms,

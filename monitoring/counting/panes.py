@@ -1,13 +1,13 @@
 """Counting in the worker: one fold per input partition, by minutes of event time.
 
-What is published are whole panes with the offsets they cover, never increments: whoever reads them overwrites by
-(minute, partition), and a replay cannot count twice. Closed minutes go out once; those still open travel with the
-cursor, in one record, so that a crash finds them together or not at all. Late is what comes after its minute closed in
-its own partition; it is counted as late and nowhere else. A row far ahead of the watermark
-(`monitoring.counting.watermark`) is held: counted into its minute, which is published only when the watermark comes
-there. As a partition has one order, all of this comes out the same after any restart or rebalance.
+Workers publish whole panes with the offsets they cover, not increments: a reader replaces them by (minute, partition),
+so a replay does not count twice. A closed minute is published once. Open minutes are published in the same record as
+the cursor, so that a crash cannot separate them. A row is late if its minute is closed in its own partition; it is
+counted as late only. A row far ahead of the watermark (`monitoring.counting.watermark`) is held: its minute is
+published when the watermark gets there. A partition has one order, so the result is the same after any restart or
+rebalance.
 
-No clock: time is the events' own.
+Uses event time, no clock.
 """
 
 from collections.abc import Iterable
@@ -22,57 +22,57 @@ from scoring.arrays import Flags, Indices, Ints
 
 __all__ = ["NEVER", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
 
-MAX_HELD_MINUTES = 16  # ahead of the watermark; beyond them the furthest is dropped, and its rows counted as dropped
+MAX_HELD_MINUTES = 16  # ahead of the watermark; with more, the furthest is dropped and its rows are counted as dropped
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pane:
-    """A snapshot of one minute of one input partition; a later one of the same key replaces it."""
+    """Counts of one minute of one input partition; a later pane of the same minute and partition replaces it."""
 
     start_ms: int
     partition: int
     counts: Ints  # shape (n_codes,)
     rows: int
-    first_offset: int  # of the rows in it
-    last_offset: int  # every row of this minute up to here is in it
-    layout: str  # `FrozenBins.digest`: counts over other codes are not these
+    first_offset: int  # of the first row
+    last_offset: int  # the pane includes all rows of the minute up to this offset
+    layout: str  # `FrozenBins.digest` of the codes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cursor:
-    """How far a partition has been counted; published after its panes and before its offsets are committed."""
+    """Counting progress of a partition; published after its panes and before its offsets are committed."""
 
     partition: int
     last_offset: int = NEVER
     watermark_ms: int = NEVER
-    late: int = 0  # rows that came after their minute had closed
-    dropped: int = 0  # rows that were held ahead of the watermark, and had to give way
-    state: Watermark = field(default_factory=Watermark)  # of which `watermark_ms` is the time
+    late: int = 0  # rows that arrived after their minute had closed
+    dropped: int = 0  # rows of held minutes that were discarded
+    state: Watermark = field(default_factory=Watermark)  # `watermark_ms` is its time
 
     @property
     def resets(self) -> int:
-        """How often the watermark fell back."""
+        """Number of times the watermark was set back."""
         return self.state.resets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PartitionCounts:
-    """One partition's counting at an instant, to be published whole: closed minutes first, then the cursor.
+    """Counts of one partition at one instant, to be published together: closed minutes first, then the cursor.
 
-    Open and held panes are, with the cursor, all that another worker needs to go on.
+    With the cursor and its open and held panes, another worker can continue.
     """
 
-    closed: tuple[Pane, ...]  # since the last one; they grow no more
-    open: tuple[Pane, ...]  # they may still grow
-    held: tuple[Pane, ...]  # ahead of the watermark, or in gaps that it jumped over: published only with the cursor
+    closed: tuple[Pane, ...]  # closed since the last snapshot; final
+    open: tuple[Pane, ...]  # may still grow
+    held: tuple[Pane, ...]  # ahead of the watermark, or in gaps that it jumped over; published only with the cursor
     cursor: Cursor
 
 
 class PartitionPanes:
-    """One worker's fold over one input partition.
+    """Counts one input partition: a fold in the worker.
 
-    To lose and double nothing across crashes and rebalances, publish (`snapshot`) before committing offsets, and take
-    over with the partition's last published cursor and its open and held panes (`restore`), consuming from the
+    To count each row exactly once across crashes and rebalances, publish (`snapshot`) before committing offsets. After
+    a rebalance, `restore` the partition's last published cursor with its open and held panes, and consume from the
     committed offset.
     """
 
@@ -85,10 +85,10 @@ class PartitionPanes:
 
     @classmethod
     def restore(cls, bins: FrozenBins, cursor: Cursor, panes: Iterable[Pane], grace_ms: int) -> "PartitionPanes":
-        """Go on where another left off.
+        """Continue from a published cursor.
 
-        panes: those open or held at the cursor; panes of another layout are left out. A cursor that has a watermark and
-        no state of it was written before there was one.
+        panes: open and held ones of the cursor; panes of another layout are ignored. Cursors of earlier versions have
+        a watermark without state.
         """
         if cursor.state.time_ms != cursor.watermark_ms:
             cursor = replace(cursor, state=of_old_cursor(cursor.watermark_ms, grace_ms))
@@ -98,10 +98,10 @@ class PartitionPanes:
         return found
 
     def observe(self, codes: Indices, event_times_ms: Ints, offsets: Ints) -> None:
-        """Count rows in offset order; repeats are passed over.
+        """Count rows in offset order; rows that are counted already are ignored.
 
         codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,). A row without an event time (NEVER)
-        is counted at the watermark; before there is one, it is not counted.
+        is counted at the watermark; it is not counted if there is no watermark yet.
         """
         fresh = offsets > self.cursor.last_offset
         codes, times, offsets = codes[fresh], event_times_ms[fresh], offsets[fresh]
@@ -122,7 +122,7 @@ class PartitionPanes:
             codes, times, offsets = codes[step.n :], times[step.n :], offsets[step.n :]
 
     def snapshot(self) -> PartitionCounts:
-        """Everything as it is; what has closed is then forgotten."""
+        """Current counts, to be published; closed panes are then discarded."""
         self._close()
         closed, self._closed = self._closed, []
         state = self.cursor.state
@@ -137,7 +137,7 @@ class PartitionPanes:
         self._closed += [self._panes.pop(start) for start in closed]
 
     def _kept(self, step: Advance) -> Flags:
-        """Which rows are counted: those neither late nor without any time, nor dropped for being too many ahead."""
+        """Mask of rows to count: not late, with a time, and not in a minute that exceeds `MAX_HELD_MINUTES`."""
         kept: Flags = ~step.late & (step.times_ms != NEVER)
         starts = step.times_ms // MINUTE_MS * MINUTE_MS
         ahead = np.flatnonzero(kept & (starts >= step.ahead_from_ms))
@@ -171,7 +171,7 @@ class PartitionPanes:
     def _add(self, start: int, counts: Ints, rows: int, first: int, last: int) -> None:
         old = self._panes.get(start)
         if old is not None:
-            # After the input was cut short offsets begin lower again: the last one must not fall.
+            # After a truncation of the input, offsets start lower again; `last_offset` must not decrease.
             counts, rows, first, last = (
                 old.counts + counts,
                 old.rows + rows,

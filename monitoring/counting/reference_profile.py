@@ -1,7 +1,7 @@
-"""The reference profile's raw material: how each input lay where the model learned, and the score where it did not.
+"""Reference profile: histograms of the inputs over the training rows, and of the score over held-out rows.
 
-Bins are frozen here, on the reference, and never moved by what comes later (DRIFT: pooling reference and current lets a
-single outlier hide any shift).
+Bin edges are fixed here, on the reference; later values do not change them. Edges from pooled reference and current
+values would let a single outlier hide a shift.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,15 @@ from scoring.bundle.manifest import FeatureEncoding, FeatureProfile
 
 QUANTILES = (0.001, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 0.999)
 MASS_POINT_SHARE = 0.1
-FINE_CODES = 250  # so many that KS can be told from their counts
-SCORE, ALERT, DEAD_LETTER = "score", "alert", "dead-letter"  # what is watched beside the inputs
+FINE_CODES = 250  # number of codes of a number; enough for KS to three digits
+SCORE, ALERT, DEAD_LETTER = "score", "alert", "dead-letter"  # monitored features other than the inputs
 
 
 def reference_edges(values: Floats) -> tuple[float, ...]:
-    """Where to cut numbers into bins: ascending, distinct; bin i holds edges[i-1] <= x < edges[i].
+    """Bin edges of a number: ascending, distinct; bin i is edges[i-1] <= x < edges[i].
 
-    values: shape (n,), NaN where missing. Edges are reference quantiles that occur in the data; a value that holds at
-    least 10 % of the present rows has a bin of its own, [v, next float64 after v).
-    No present values give no edges: one open bin.
+    values: shape (n,), NaN if missing. Edges are quantiles that occur in the data. A mass point, a value with at least
+    10 % of the rows, has its own bin, [v, next float64 after v). Without values there are no edges: one open bin.
 
     >>> reference_edges(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.nan]))
     (0.0, 5e-324)
@@ -36,11 +35,11 @@ def reference_edges(values: Floats) -> tuple[float, ...]:
     with np.errstate(over="ignore"):
         after = np.nextafter(points, np.inf)
     edges = np.unique(np.concatenate([quantiles, points, after[np.isfinite(after)]]))
-    return tuple((edges + 0.0).tolist())  # + 0.0: -0.0 and 0.0 are one edge, written one way
+    return tuple((edges + 0.0).tolist())  # + 0.0 turns -0.0 into 0.0, so that the edge has one representation
 
 
 def fine_edges(values: Floats, n_codes: int = FINE_CODES) -> tuple[float, ...]:
-    """`reference_edges` and, between them, the reference's quantiles at every n_codes-th part.
+    """Edges of the codes: `reference_edges` and the n_codes-quantiles of the reference.
 
     >>> len(fine_edges(np.arange(10_000.0)))
     253
@@ -53,7 +52,7 @@ def fine_edges(values: Floats, n_codes: int = FINE_CODES) -> tuple[float, ...]:
 
 
 def count_numbers(values: Floats, edges: Sequence[float]) -> Ints:
-    """How many values lie in each bin of `edges`, shape (n_edges + 1,); the outermost are open, NaN not counted.
+    """Count values per bin of `edges`, shape (n_edges + 1,); the outermost bins are open, NaN is not counted.
 
     >>> count_numbers(np.array([-1.0, 0.0, 0.5, 1.0, 9.0, np.nan]), (0.0, 1.0)).tolist()
     [1, 2, 2]
@@ -64,7 +63,7 @@ def count_numbers(values: Floats, edges: Sequence[float]) -> Ints:
 
 
 def profile_numbers(name: str, values: Floats) -> FeatureProfile:
-    """Profile of a number, a boolean as 0 and 1, or the score; counts and missing together are as many as the rows."""
+    """Profile of a number, of a boolean as 0 and 1, or of the score. Counts and missing sum to the number of rows."""
     edges = fine_edges(values)
     counts = count_numbers(values, edges)
     return FeatureProfile(
@@ -73,9 +72,9 @@ def profile_numbers(name: str, values: Floats) -> FeatureProfile:
 
 
 def profile_codes(name: str, codes: Array, n_levels: int) -> FeatureProfile:
-    """Profile of a category by code: its n levels, then OTHER, then MISSING, which `missing` repeats.
+    """Profile of a category by code: its levels, then OTHER, then MISSING, whose count `missing` repeats.
 
-    codes: shape (n,), whole numbers 0 .. n_levels + 1 as `featurize` makes them. The counts sum to the rows.
+    codes: shape (n,), integers 0 .. n_levels + 1 from `featurize`. The counts sum to the number of rows.
 
     >>> profile_codes("ciudad", np.array([0, 1, 1, 3], dtype=np.float32), 2).counts
     (1, 2, 0, 1)
@@ -93,12 +92,12 @@ def reference_profile(
     review: float,
     rejected: int,
 ) -> tuple[FeatureProfile, ...]:
-    """One profile a feature, in the matrix's order, then the score's, the alert's and the dead letter's.
+    """Profiles of the features in order of the matrix, then of score, alert and dead letter.
 
-    columns: the cleaned training rows, from which missing numbers are still visible; matrix: the same rows featurized,
-    shape (n, n_features). held_out_scores: shape (m,), of rows the trees were not fitted to; scores of fitted rows lie
-    wider than any later score will, which would be taken for drift. review: the score from which a row is flagged;
-    rejected: how many rows of the history could not be scored.
+    columns: cleaned training rows, so that missing numbers are visible; matrix: the same rows from `featurize`,
+    shape (n, n_features). held_out_scores: shape (m,), of rows that the trees were not fitted to; scores of fitted rows
+    have a wider distribution than later scores, which would look like drift. review: minimum score for review;
+    rejected: number of rows of the history that could not be scored.
     """
     profiles = [
         profile_codes(f.name, matrix[:, j], len(f.levels))

@@ -1,14 +1,14 @@
-"""How far the event time of one input partition has come, whatever single records say.
+"""Watermark of one input partition, robust against single records with wrong event times.
 
-A fold over event times in offset order; batches, restarts and rebalances cannot change it. Three rules::
+A fold over event times in offset order; batches, restarts and rebalances do not change the result. Three rules::
 
-    confirmed    the 5th latest of the last 8 event times, never falling: four records in eight cannot move it
-    watermark    the latest event time at most a step beyond `confirmed`; a row further ahead is held, and moves nothing
-    reset        a jump of more than six hours leaves a gap of minutes that were never closed. When 16 rows fall into
+    confirmed    the 5th latest of the last 8 event times; never decreases. Four wrong records in eight cannot move it
+    watermark    the latest event time up to one step beyond `confirmed`; a row further ahead is held and ignored here
+    reset        a jump of more than six hours leaves a gap of minutes that were never closed. If 16 rows fall into
                  gaps, with fewer than one row in four at the watermark between them, the jump was wrong: the watermark
-                 falls back. What is wrong by less is right again within those hours
+                 is set back. A smaller error corrects itself within those six hours
 
-Minutes that were closed stay closed after a reset, on both sides of the gap: a pane that was published never shrinks.
+Closed minutes remain closed after a reset, on both sides of the gap: a published pane never shrinks.
 
          closed          gap                        closed
     |==============|- - - - - - - - - - - - - |==================|        |
@@ -23,74 +23,73 @@ import numpy as np
 from schemas.time_units import HOUR_MS, MINUTE_MS
 from scoring.arrays import Flags, Ints
 
-REACH_MS = 6 * HOUR_MS  # below the watermark where a jump ends: rows of sparse traffic may still be held there
-NEVER = -1  # before any event time, and before any offset
+REACH_MS = 6 * HOUR_MS  # minutes this far below the end of a jump stay open
+NEVER = -1  # no event time yet; no offset yet
 WINDOW_ROWS = 8
-CONFIRMING_ROWS = 5  # of the window
+CONFIRMING_ROWS = 5  # of `WINDOW_ROWS`
 MIN_STEP_MS = 10 * MINUTE_MS
 RESET_ROWS = 16
-ROWS_OUTWEIGHED = 4  # rows in gaps that one row at the watermark outweighs
+ROWS_OUTWEIGHED = 4  # number of rows in gaps that one row at the watermark cancels
 MAX_RANGES = 8  # of closed minutes below the watermark, and as many above
 
-Range = tuple[int, int]  # starts of minutes: the first, and the one after the last
+Range = tuple[int, int]  # [start of the first minute, end of the last minute)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watermark:
-    """The state of the fold."""
+    """State of the fold."""
 
     time_ms: int = NEVER
     confirmed_ms: int = NEVER
-    recent_ms: tuple[int, ...] = ()  # the last event times, `WINDOW_ROWS` - 1 of them
-    since_ms: int = NEVER  # minutes from here on are closed as the watermark passes them
+    recent_ms: tuple[int, ...] = ()  # the last `WINDOW_ROWS` - 1 event times
+    since_ms: int = NEVER  # minutes from here on close when the watermark passes them
     closed: tuple[Range, ...] = ()  # minutes closed before a jump or a reset, ascending, disjoint
-    gap_ms: tuple[int, ...] = ()  # event times of the rows in gaps, fewer than `RESET_ROWS`
+    gap_ms: tuple[int, ...] = ()  # event times of rows in gaps, fewer than `RESET_ROWS`
     resets: int = 0
 
     def until_ms(self, grace_ms: int) -> int:
-        """Minutes from `since_ms` that begin before this are closed."""
+        """End of the closed minutes that start at `since_ms`."""
         return _minute(self.time_ms - grace_ms)
 
     def ahead_from_ms(self, grace_ms: int) -> int:
-        """A row of a minute that begins here or later is held."""
+        """Start of the first minute whose rows are held."""
         return _minute(self.confirmed_ms) + step_ms(grace_ms)
 
     def bounded(self) -> "Watermark":
-        """The same with few ranges: the furthest above the watermark are forgotten, once their panes are closed."""
+        """Copy with at most `MAX_RANGES` ranges above the watermark; discards the furthest, whose panes are closed."""
         above = [r for r in self.closed if r[0] > self.time_ms]
         return replace(self, closed=self.closed[: len(self.closed) - len(above[MAX_RANGES:])])
 
     def is_closed(self, start_ms: int, grace_ms: int) -> bool:
-        """Whether a minute takes no more rows."""
+        """Whether a minute accepts no more rows."""
         passed = self.since_ms <= start_ms < self.until_ms(grace_ms)
         return passed or any(first <= start_ms < end for first, end in self.closed)
 
 
 class Advance(NamedTuple):
-    """The rows up to a reset, or all."""
+    """Result of `advance`: all rows, or those up to the first reset."""
 
-    n: int  # rows gone through
-    state: Watermark  # after them
-    times_ms: Ints  # shape (n,): a row without an event time has that of the watermark; NEVER before there is one
+    n: int  # number of rows
+    state: Watermark  # after these rows
+    times_ms: Ints  # shape (n,): a row without event time has the time of the watermark; NEVER if there is none yet
     late: Flags  # shape (n,): its minute was closed
     ahead_from_ms: Ints  # shape (n,): after the row, as `Watermark.ahead_from_ms`
 
 
 def step_ms(grace_ms: int) -> int:
-    """How far the watermark may lie beyond what is confirmed: what is on time is then never late by it."""
+    """Maximum lead of the watermark over `confirmed_ms`: at least the lateness, so that no punctual row is late."""
     return max(grace_ms, MIN_STEP_MS)
 
 
 def of_old_cursor(watermark_ms: int, grace_ms: int) -> Watermark:
-    """Go on from a watermark alone: what lies further behind than a jump reaches counts as a gap, so that it can
-    fall back."""
+    """State from a cursor that has only a watermark; earlier minutes count as a gap, so that a reset is possible."""
     return _at(Watermark(), watermark_ms, grace_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
 
 
 def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
-    """Go through rows in offset order, up to the first reset.
+    """Process rows in offset order, up to the first reset.
 
-    times_ms: shape (n,), n > 0; NEVER for a row without an event time, which moves nothing.
+    times_ms: shape (n,), n > 0; NEVER for a row without event time, which does not change the watermark.
     """
     timed = times_ms != NEVER
     before = state
@@ -153,7 +152,7 @@ def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
 
 
 def _fifth_latest(recent_ms: tuple[int, ...], times_ms: Ints) -> Ints:
-    """Of the window that ends at each row, shape (n,)."""
+    """5th latest event time of the window that ends at each row, shape (n,)."""
     if not len(times_ms):
         return times_ms
     window = np.lib.stride_tricks.sliding_window_view(np.append(recent_ms, times_ms), WINDOW_ROWS)
@@ -162,26 +161,26 @@ def _fifth_latest(recent_ms: tuple[int, ...], times_ms: Ints) -> Ints:
 
 
 class _Ranges:
-    """Closed minutes and rows in gaps, row by row."""
+    """Closed minutes and rows in gaps, updated row by row."""
 
     def __init__(self, state: Watermark, grace_ms: int) -> None:
         self.since_ms, self.closed, self.gap_ms = state.since_ms, state.closed, list(state.gap_ms)
         self._grace_ms = grace_ms
 
     def in_gap(self, start_ms: int) -> bool:
-        """Of a late row: whether nothing was ever counted into its minute."""
+        """Whether the minute of a late row was never closed by counting."""
         return start_ms < self.since_ms and not any(first <= start_ms < end for first, end in self.closed)
 
     def outweigh(self, rows: int) -> None:
-        """Forget the oldest rows in gaps, as rows were counted at the watermark."""
+        """Discard the oldest rows in gaps. rows: number of rows counted at the watermark."""
         del self.gap_ms[: rows * ROWS_OUTWEIGHED]
 
     def jump(self, from_ms: int, to_ms: int) -> None:
-        """The watermark leaves a range of closed minutes, and begins another."""
+        """End the current range of closed minutes and start another."""
         ranges = _united((*self.closed, (self.since_ms, _minute(from_ms) + MINUTE_MS)))
         self.since_ms = _minute(to_ms - self._grace_ms - REACH_MS)
         below = [r for r in ranges if r[0] < self.since_ms]
-        while len(below) > MAX_RANGES:  # the smallest gap can no longer be fallen back to
+        while len(below) > MAX_RANGES:  # close the smallest gap; a reset into it is no longer possible
             _, i = min((below[i + 1][0] - below[i][1], i) for i in range(len(below) - 1))
             below[i : i + 2] = [(below[i][0], below[i + 1][1])]
         self.closed = (*below, *(r for r in ranges if r[0] >= self.since_ms))

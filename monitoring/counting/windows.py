@@ -1,16 +1,17 @@
-"""Sliding windows over merged panes, bit-identical however many workers share the counting.
+"""Sliding windows over merged panes; bit-identical for any number of workers.
 
-Panes are overwritten by (minute, partition) and then summed. A minute closes when no partition can bring it more;
-closed minutes slide through rings, where arriving is ``+`` and leaving is ``-``, on whole numbers::
+A later pane replaces an earlier one of the same (minute, partition); the panes of a minute are then summed. A minute
+closes when no partition can add rows to it. Closed minutes enter and leave the windows by adding and subtracting
+integers::
 
     partition 0   |--12:00--|--12:01--|--12:02-        workers publish a minute again as it grows
     partition 1   |--12:00--|--12:01-
-                                      ^ the merged watermark, less grace: 12:00 is closed, and summed, once
+                                      ^ merged watermark minus allowed lateness: 12:00 closes and is summed once
 
-Which partitions are waited for, `monitoring/counting/merged_watermark.py` decides. A minute is complete when all have
-passed it.
+`monitoring/counting/merged_watermark.py` decides which partitions are awaited. A minute is complete when all partitions
+have passed it.
 
-No clock: time is the events' own.
+Uses event time, no clock.
 """
 
 from collections.abc import Iterable
@@ -27,13 +28,13 @@ from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Ints
 
 MAX_WINDOW_MS = 7 * DAY_MS
-MAX_BUFFERED_BYTES = 128 * 1024 * 1024  # of panes whose minutes wait for a partition
-MAX_REFUSED = 10_000  # panes remembered, so that a snapshot that is published again is not counted as lost again
+MAX_BUFFERED_BYTES = 128 * 1024 * 1024  # of panes whose minute is not closed
+MAX_REFUSED = 10_000  # refused panes that are remembered, so that their rows are counted as lost once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A sliding window: so many cells of a ring, up to the last closed minute."""
+    """A sliding window: a number of cells of a ring, up to the last closed minute."""
 
     name: str
     cell_ms: int
@@ -51,21 +52,21 @@ WINDOWS = (
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClosedMinute:
-    """All partitions' panes of one minute, summed."""
+    """Sum of the panes of one minute over all partitions."""
 
     start_ms: int
     counts: Ints  # shape (n_codes,)
     rows: int
-    complete: bool = True  # False: closed before every partition that contributes had; not to be judged
+    complete: bool = True  # False: a contributing partition had not passed it; the minute is not evaluated
 
     @property
     def hour_of_week(self) -> int:
-        """0 for Monday 0 h UTC."""
+        """Hour of the week; 0 for Monday 0 h UTC."""
         return int(hour_of_week(self.start_ms // HOUR_MS))
 
 
 class MergedPanes:
-    """The merger's fold over all partitions' panes and cursors."""
+    """Merges panes and cursors of all partitions: a fold in the monitor."""
 
     def __init__(
         self,
@@ -75,33 +76,33 @@ class MergedPanes:
         idle_ms: int,
         max_bytes: int = MAX_BUFFERED_BYTES,
     ) -> None:
-        """idle_ms: as of `MergedWatermark`; max_bytes: of panes that wait for their minute to close."""
+        """idle_ms: as for `MergedWatermark`; max_bytes: of panes whose minute is not closed."""
         self._bins = bins
         self._grace_ms, self._idle_ms, self._max_bytes = grace_ms, idle_ms, max_bytes
         self.watermark = MergedWatermark(partitions, idle_ms)
         self._waiting = PaneBuffer(bins.n_codes)
         self._merged: dict[tuple[int, int], Pane | int] = {}  # of closed minutes: the pane, later only its last offset
-        self._closed_ms = NEVER  # minutes that begin before this are closed
-        self._forgot_ms = NEVER  # when, in event time, old panes were last forgotten
-        self._refused: dict[tuple[int, int], int] = {}  # rows of panes that were not merged, to count each once
-        self._dropped: set[int] = set()  # minutes of which a pane was given up, to bound memory
+        self._closed_ms = NEVER  # end of the closed minutes
+        self._forgot_ms = NEVER  # event time at which old panes were last discarded
+        self._refused: dict[tuple[int, int], int] = {}  # rows of refused panes, to count each once
+        self._dropped: set[int] = set()  # minutes with a pane that was discarded to bound memory
         self._unfinished: dict[int, frozenset[int]] = {}  # minutes closed before these partitions had passed them
-        width = bins.n_codes + HOURS_OF_WEEK + 1  # the last: how many minutes are incomplete
+        width = bins.n_codes + HOURS_OF_WEEK + 1  # the last: number of incomplete minutes
         cells = {w.cell_ms: w.cells for w in sorted(WINDOWS, key=lambda w: w.cells)}  # the longest of each grain
         self._rings = {cell_ms: _Ring(cell_ms, n, width) for cell_ms, n in cells.items()}
         self._sums = [_SlidingSum(self._rings[w.cell_ms], w.cells) for w in WINDOWS]
-        self.lost = 0  # rows of snapshots that could not be merged: too late, or dated in the future
-        self.incomplete = 0  # minutes closed so, so far
+        self.lost = 0  # rows of panes that could not be merged: too late, or dated in the future
+        self.incomplete = 0  # incomplete minutes, in total
 
     @property
     def late(self) -> int:
-        """Rows that came after their minute had closed, over all partitions."""
+        """Rows that arrived after their minute had closed, over all partitions."""
         return self.watermark.late
 
     def merge(self, pane: Pane, horizon_ms: int | None = None) -> None:
-        """Take in a snapshot: once, twice or out of order, the outcome is the same.
+        """Merge a pane. Duplicates and another order give the same result.
 
-        horizon_ms: a minute that begins after this is not believed; its rows count as lost.
+        horizon_ms: a pane of a later minute is refused, and its rows count as lost.
         """
         if pane.layout != self._bins.digest:
             return
@@ -111,7 +112,7 @@ class MergedPanes:
         if pane.start_ms >= self._closed_ms:
             self._waiting.add(pane)
             return
-        # Its minute was closed without it: the windows still take it, the e-CUSUM has gone on.
+        # The minute closed without this pane: the windows still include it, the e-CUSUM does not.
         key = pane.start_ms, pane.partition
         before = self._merged.get(key)
         if before is None and pane.start_ms < self._closed_ms - MAX_WINDOW_MS:
@@ -129,14 +130,14 @@ class MergedPanes:
         self._merged[key] = pane
 
     def advance_watermark(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
-        """Learn how far a partition is; `close_next` then says what that closes."""
+        """Apply the cursor of a partition; `close_next` then returns the minutes that this closes."""
         self.watermark.advance(cursor, horizon_ms)
 
     def close_next(self) -> ClosedMinute | None:
-        """The oldest minute that can grow no more and has rows, slid into the windows; None when there is none yet.
+        """Close the oldest minute that is complete and has rows, and add it to the windows; None if there is none.
 
-        Where more panes wait than memory allows, those furthest ahead are given up, or else the oldest minute is closed
-        before its time; either way the minutes concerned are marked incomplete.
+        If the panes exceed `max_bytes`, those furthest ahead are discarded, or else the oldest minute is closed early.
+        These minutes are marked incomplete.
         """
         self._finish()
         mark = self.watermark.until_ms()
@@ -161,7 +162,7 @@ class MergedPanes:
         return ClosedMinute(start_ms=ready, counts=counts, rows=rows, complete=complete)
 
     def _finish(self) -> None:
-        """Minutes closed before their time are complete when the partitions that they lacked have passed them."""
+        """Mark minutes that closed early as complete once the partitions they lacked have passed them."""
         none = np.zeros(self._bins.n_codes, dtype=np.int64)
         while self._unfinished:
             start, lacking = next(iter(self._unfinished.items()))
@@ -195,12 +196,12 @@ class MergedPanes:
                 self._forget()
 
     def windows(self) -> tuple[Ints, Ints]:
-        """Counts by code of each of `WINDOWS`, shape (n_windows, n_codes), and their rows by hour of week, (n, 168)."""
+        """Counts by code per window, shape (n_windows, n_codes), and rows by hour of week, shape (n_windows, 168)."""
         sums = np.stack([s.total for s in self._sums])
         return sums[:, : self._bins.n_codes], sums[:, self._bins.n_codes : -1]
 
     def incomplete_minutes(self) -> Ints:
-        """How many minutes of each of `WINDOWS` lack a partition, shape (n_windows,)."""
+        """Number of incomplete minutes per window, shape (n_windows,)."""
         return np.array([s.total[-1] for s in self._sums])
 
     def _slide_in(self, start_ms: int, counts: Ints, rows: int, incomplete: int = 0) -> None:
@@ -208,7 +209,7 @@ class MergedPanes:
         values[: self._bins.n_codes] = counts
         values[self._bins.n_codes + int(hour_of_week(start_ms // HOUR_MS))] = rows
         values[-1] = incomplete
-        for total in self._sums:  # before a ring's cell is used anew, what it held must have left
+        for total in self._sums:  # subtract the old content of a ring's cell before the cell is reused
             total.slide(start_ms)
         for ring in self._rings.values():
             ring.add(start_ms, values)
@@ -216,7 +217,7 @@ class MergedPanes:
             total.add(start_ms, values)
 
     def _forget(self) -> None:
-        """Keep panes an hour, should a snapshot grow after its minute closed, and offsets as far as windows reach."""
+        """Discard panes after an hour (until then a pane may grow after its minute closed) and offsets after a week."""
         hour, week = self._closed_ms - HOUR_MS, self._closed_ms - MAX_WINDOW_MS
         old = [k for k, v in self._merged.items() if k[0] < hour and (isinstance(v, Pane) or k[0] < week)]
         for key in old:
@@ -226,7 +227,7 @@ class MergedPanes:
 
 
 class _Ring:
-    """Counts of the last cells of one length; a cell's place is its number modulo their count."""
+    """Ring buffer of counts per cell; the index of a cell is its number modulo the number of cells."""
 
     def __init__(self, cell_ms: int, cells: int, width: int) -> None:
         self.cell_ms = cell_ms
@@ -236,7 +237,7 @@ class _Ring:
     def add(self, start_ms: int, values: Ints) -> None:
         number = start_ms // self.cell_ms
         place = number % len(self._number)
-        if self._number[place] > number:  # older than the ring reaches
+        if self._number[place] > number:  # older than the oldest cell
             return
         if self._number[place] < number:
             self._number[place] = number
@@ -249,7 +250,7 @@ class _Ring:
 
 
 class _SlidingSum:
-    """Sum of a ring's last cells: what arrives is added, what leaves is taken away."""
+    """Sum of a ring's last cells: adds cells that enter and subtracts cells that leave."""
 
     def __init__(self, ring: _Ring, cells: int) -> None:
         self._ring, self._cells = ring, cells

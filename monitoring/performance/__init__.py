@@ -1,1 +1,1 @@
-"""Labels joined to decisions, and rolling metrics of the model."""
+"""Performance of the model on labels: join of labels and decisions, rolling metrics, shadow comparison."""

@@ -1,10 +1,10 @@
-"""What labels say of a model once they come: joined to its decisions, by transaction date, matured ones only.
+"""Join of labels and decisions; final labels feed the performance metrics of each model version.
 
-    decisions ─▶ remembered by transaction id ─▶ matured, in order of event time ─▶ rolling measures of each version
-    labels ────▶ joined, or kept until their decision comes ─┘
+    decisions ─▶ kept by transaction id ─▶ matured, in order of event time ─▶ rolling metrics of each version
+    labels ────▶ joined, or kept until their decision arrives ─┘
 
-A fold without a clock: the caller brings `now`. A label counts once its transaction is as old as labels need to be
-final: frauds are reported at once and the rest never or late, so that younger ones would show too many frauds.
+A fold without a clock: the caller passes `now`. A label counts when its transaction is older than the label delay.
+Frauds are reported early and legitimate transactions late or never, so younger transactions show too many frauds.
 """
 
 import heapq
@@ -15,11 +15,11 @@ from monitoring.performance.rolling_metrics import PerformancePolicy, RollingPer
 from schemas.records import Decision, Label, LabelledDay, PerformanceReport
 from schemas.time_units import DAY_MS
 
-VERSIONS = 4  # measured at once; that of which nothing came for longest is forgotten
+MAX_VERSIONS = 4  # with metrics at the same time; the least recently used is discarded
 
 
 class _Remembered:
-    """A decision that waits for its label, or for its repetitions."""
+    """A decision that waits for its label; kept afterwards to recognise duplicates."""
 
     __slots__ = (
         "counted",
@@ -44,7 +44,7 @@ class _Remembered:
 
 
 class LabelJoin:
-    """The join of decisions and labels, and what it says of each model version."""
+    """Joins decisions and labels, and reports the performance of each model version."""
 
     def __init__(self, policy: PerformancePolicy | None = None) -> None:
         self._policy = policy or PerformancePolicy()
@@ -55,10 +55,10 @@ class LabelJoin:
         self._versions: OrderedDict[int, RollingPerformance] = OrderedDict()
         self._unknown = 0
         self._revised = 0
-        self._looked: dict[int, tuple[int, str | None]] = {}  # by version: UTC day of the last look, what it said
+        self._looked: dict[int, tuple[int, str | None]] = {}  # by version: UTC day of the last check, its result
 
     def observe_decision(self, decision: Decision) -> None:
-        """Remember a decision; of a transaction decided twice the first stands."""
+        """Add a decision; a second decision of the same transaction is ignored."""
         name = decision.transaction_id
         if name in self._by_id:
             return
@@ -74,7 +74,7 @@ class LabelJoin:
             heapq.heapify(self._maturing)
 
     def observe_label(self, label: Label) -> None:
-        """Join a label. Repeated it changes nothing; of two that differ the later reported stands, until it counted."""
+        """Add a label. Duplicates are ignored; of two that differ, the later reported one counts, until it is final."""
         remembered = self._by_id.get(label.transaction_id)
         if remembered is not None:
             self._join(remembered, label)
@@ -87,7 +87,7 @@ class LabelJoin:
             self._unknown += 1
 
     def report(self, model_version: int, now_ms: int) -> PerformanceReport:
-        """What matured labels say of a version at an instant of event time."""
+        """Performance of a version on final labels at an event time."""
         rolling = self._advanced(model_version, now_ms)
         measured = rolling.measures()
         return PerformanceReport(
@@ -111,7 +111,7 @@ class LabelJoin:
         )
 
     def alarm(self, model_version: int, now_ms: int) -> str | None:
-        """What is bad about a version, in a sentence, or None. Looked at once a UTC day: each look may be wrong."""
+        """Reason to retrain, in one sentence, or None. Checked once per UTC day, to bound the false alarms."""
         day = now_ms // DAY_MS
         looked, said = self._looked.get(model_version, (-1, None))
         if day > looked:
@@ -156,7 +156,7 @@ class LabelJoin:
     def _of(self, version: int) -> RollingPerformance:
         if version not in self._versions:
             self._versions[version] = RollingPerformance(self._policy.window)
-            if len(self._versions) > VERSIONS:
+            if len(self._versions) > MAX_VERSIONS:
                 self._looked.pop(self._versions.popitem(last=False)[0], None)
         self._versions.move_to_end(version)
         return self._versions[version]

@@ -1,4 +1,4 @@
-"""The last decisions, remembered: examples for an alert, and whether the flagged ones come from a few cards."""
+"""Recent decisions: examples for alerts, and whether few cards cause most of the flagged transactions."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -9,14 +9,14 @@ from schemas.time_units import DAY_MS
 
 MAX_REMEMBERED = 5_000
 EXAMPLES = 5
-FLAGGED_MS = DAY_MS  # how far back, in event time, concentration is looked for
+FLAGGED_MS = DAY_MS  # period, in event time, over which flagged transactions are counted
 MIN_FLAGGED = 20
 FEW_CARDS = 5
 FEW_CARDS_SHARE = 0.5  # of the flagged transactions
 
 
 class RecentDecisions:
-    """A fold over decisions, bounded in memory. No clock: time is the events' own."""
+    """A fold over decisions, with bounded memory. Uses event time, no clock."""
 
     def __init__(self) -> None:
         self._last: deque[tuple[bytes, Decision]] = deque(maxlen=MAX_REMEMBERED)
@@ -24,7 +24,7 @@ class RecentDecisions:
         self._flagged = Concentration()
 
     def add(self, key: bytes | None, decision: Decision) -> None:
-        """Remember a decision; key: its record's, the card."""
+        """Add a decision. key: of its record, which identifies the card."""
         self._last.append((key or b"", decision))
         self._all.add(key or b"", decision.event_time_ms)
         if decision.outcome != "approve":

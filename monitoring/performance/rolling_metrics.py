@@ -1,4 +1,4 @@
-"""Rolling measures of decisions whose labels are final, and whether they are bad enough to train again."""
+"""Rolling metrics of decisions with final labels, and the performance alarm."""
 
 import math
 from collections import deque
@@ -12,39 +12,39 @@ from scipy.stats import chi2, norm
 
 from scoring.arrays import Floats
 
-DAYS = 35  # of transactions, told day by day
+MAX_DAYS = 35  # of transactions, reported per day
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerformancePolicy:
-    """When labels are final, how much is remembered, and what is bad enough to say."""
+    """When labels are final, limits of memory, and thresholds of the performance alarm."""
 
-    maturity_ms: int = 0  # a transaction's age from which its label is final
-    window: int = 5_000  # last matured and labelled transactions of a version that are measured together
-    remembered: int = 200_000  # decisions that wait for labels, some 300 bytes each
-    early: int = 50_000  # labels that wait for their decision
-    coverage: float = 0.5  # share of matured transactions that must be labelled, else what is labelled was chosen
+    maturity_ms: int = 0  # age of a transaction from which its label is final
+    window: int = 5_000  # number of latest matured and labelled transactions of a version that metrics cover
+    remembered: int = 200_000  # maximum number of decisions kept, about 300 bytes each
+    early: int = 50_000  # maximum number of labels that wait for their decision
+    coverage: float = 0.5  # minimum share of matured transactions with a label; fewer may be a biased selection
     min_frauds: int = 30
-    observed_expected: float = 1.5  # frauds surely over (or under one in) so many times what the scores said
-    auc_loss: float = 0.05  # ROC AUC surely this much below what the scores claim of themselves
-    false_alarm: float = 0.1 / 30 / 3  # one in ten months of daily looks at three bounds
+    observed_expected: float = 1.5  # alarm if the ratio of observed to expected frauds exceeds this, or its inverse
+    auc_loss: float = 0.05  # alarm if the ROC AUC is this much below the one that the scores claim
+    false_alarm: float = 0.1 / 30 / 3  # error of each bound: one false alarm in ten months of daily checks of three
 
 
 class Measures(NamedTuple):
-    """Of the rows in the window; None where it holds not both classes, or no fraud, or nothing."""
+    """Metrics over the window; None if undefined, because the window lacks a class or is empty."""
 
     rows: int
     frauds: int
-    expected: float  # frauds, by the sum of the scores
+    expected: float  # expected number of frauds: the sum of the scores
     roc_auc: float | None
-    claimed_roc_auc: float | None  # what it would be, were every score the probability that it says it is
+    claimed_roc_auc: float | None  # expected ROC AUC if every score were the true probability of fraud
     average_precision: float | None
-    recall: float | None  # of what the operating points flag, so at the alert budget they were chosen for
-    delay_ms: int | None  # median of the time from a transaction to its label
+    recall: float | None  # share of the frauds that were reviewed or declined
+    delay_ms: int | None  # median time from transaction to label
 
 
 class RollingPerformance:
-    """One model version's last labelled rows. Fed in the order in which they mature."""
+    """Latest labelled rows of one model version. Rows are added in the order in which they mature."""
 
     def __init__(self, window: int) -> None:
         self.matured = self.labelled = 0
@@ -56,7 +56,7 @@ class RollingPerformance:
         self._measures: Measures | None = None  # until the next row
 
     def add(self, *, score: float, fraud: bool, flagged: bool, delay_ms: int, day: int) -> None:
-        """Take in a matured, labelled decision; day: of the transaction, since 1970."""
+        """Add a matured, labelled decision. day: of the transaction, days since 1970."""
         self.labelled += 1
         self._measures = None
         self._rows.append((score, fraud, delay_ms))
@@ -65,11 +65,11 @@ class RollingPerformance:
         self._recall.update(fraud, flagged)
         rows, frauds, expected = self.days.get(day, (0, 0, 0.0))
         self.days[day] = rows + 1, frauds + fraud, expected + score
-        if len(self.days) > DAYS:
+        if len(self.days) > MAX_DAYS:
             del self.days[min(self.days)]
 
     def measures(self) -> Measures:
-        """Of the window as it is now."""
+        """Metrics over the current window."""
         if self._measures is None:
             self._measures = self._measured()
         return self._measures
@@ -91,9 +91,9 @@ class RollingPerformance:
 
 
 def claimed_roc_auc(scores: Floats) -> float | None:
-    """ROC AUC that scores promise: expected pairs in order over expected pairs, were each score true; ties count half.
+    """Expected ROC AUC if each score is the true probability of fraud; ties count half.
 
-    scores: shape (n,), probabilities. None where they promise only one class.
+    scores: shape (n,), probabilities. None if all scores are 0 or all are 1.
 
     >>> round(claimed_roc_auc(np.array([0.1, 0.9])), 4)
     0.9878
@@ -101,7 +101,7 @@ def claimed_roc_auc(scores: Floats) -> float | None:
     values, places = np.unique(scores, return_inverse=True)
     fraud = np.bincount(places, weights=scores, minlength=len(values))
     legitimate = np.bincount(places, weights=1 - scores, minlength=len(values))
-    # A row is not paired with itself.
+    # Exclude the pair of a row with itself.
     alone = np.bincount(places, weights=scores * (1 - scores), minlength=len(values))
     below = np.cumsum(legitimate) - legitimate
     pairs = fraud.sum() * legitimate.sum() - alone.sum()
@@ -111,10 +111,10 @@ def claimed_roc_auc(scores: Floats) -> float | None:
 
 
 def performance_sentence(rolling: RollingPerformance, policy: PerformancePolicy) -> str | None:
-    """What is bad, for people, or None; bounds at `policy.false_alarm`, one-sided.
+    """Reason of a performance alarm, in one sentence, or None. Bounds are one-sided, with error `policy.false_alarm`.
 
-    Frauds by Garwood's exact Poisson interval; ROC AUC by Hanley & McNeil (1982), The Meaning and Use of the Area under
-    a Receiver Operating Characteristic (ROC) Curve.
+    Sources: frauds: Garwood's exact Poisson interval; ROC AUC: Hanley & McNeil (1982), The Meaning and Use of the Area
+    under a Receiver Operating Characteristic (ROC) Curve.
     """
     if rolling.labelled < policy.coverage * rolling.matured:
         return None
@@ -125,18 +125,18 @@ def performance_sentence(rolling: RollingPerformance, policy: PerformancePolicy)
     high = chi2.ppf(1 - policy.false_alarm, 2 * m.frauds + 2) / 2
     limit = policy.observed_expected
     if low > limit * m.expected or high < m.expected / limit:
-        word, bound = ("above", low) if m.frauds > m.expected else ("below", high)
+        word, bound = ("at least", low) if m.frauds > m.expected else ("at most", high)
         return (
-            f"{m.frauds} frauds among the last {m.rows} matured transactions, where the scores expected "
-            f"{m.expected:.0f}: surely {word} {bound / m.expected:.2f} times as many"
+            f"{m.frauds} frauds among the last {m.rows} matured transactions, but the scores predict "
+            f"{m.expected:.0f}: {word} {bound / m.expected:.2f} times as many"
         )
     if m.roc_auc is None or m.claimed_roc_auc is None or m.frauds < policy.min_frauds:
         return None
     high = m.roc_auc + norm.isf(policy.false_alarm) * _hanley_mcneil(m.roc_auc, m.frauds, m.rows - m.frauds)
     if high < m.claimed_roc_auc - policy.auc_loss:
         return (
-            f"ROC AUC {m.roc_auc:.3f} on the last {m.rows} matured transactions ({m.frauds} frauds), surely below "
-            f"{high:.3f}; the scores claim {m.claimed_roc_auc:.3f} of themselves"
+            f"ROC AUC {m.roc_auc:.3f} on the last {m.rows} matured transactions ({m.frauds} frauds), upper bound "
+            f"{high:.3f}; the scores predict {m.claimed_roc_auc:.3f}"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""A challenger beside the champion on the same live transactions: where they agree, and how their scores lie."""
+"""Shadow scoring: a challenger scores the champion's live transactions, for comparison of outcomes and scores."""
 
 import msgspec
 import numpy as np
@@ -8,26 +8,26 @@ from scoring.decision import OUTCOMES, outcome_codes
 from scoring.features import featurize
 from scoring.input.cleaning import CleanedBatch
 
-CELLS = 20  # of the scores' histograms, equal, over [0, 1]
+CELLS = 20  # bins of equal width of the score histograms over [0, 1]
 
 
 class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What two versions said of the same transactions."""
+    """Outcomes and scores of two versions on the same transactions."""
 
     model: str
     champion: int
     challenger: int
-    transactions: int  # that both scored
-    rejected: int  # that neither could
-    agreement: float | None  # share with the same outcome
-    outcomes: tuple[tuple[int, ...], ...]  # champion's by challenger's, each in the order of `OUTCOMES`
-    mean_difference: float | None  # challenger's score less champion's
-    champion_scores: tuple[int, ...]  # by cell of [0, 1]
+    transactions: int  # scored by both versions
+    rejected: int  # dead letters
+    agreement: float | None  # share of transactions with the same outcome
+    outcomes: tuple[tuple[int, ...], ...]  # rows: champion, columns: challenger, each in the order of `OUTCOMES`
+    mean_difference: float | None  # mean of challenger's score minus champion's
+    champion_scores: tuple[int, ...]  # histogram over [0, 1]
     challenger_scores: tuple[int, ...]
 
 
 class Shadow:
-    """The fold over batches. Neither model's word goes anywhere from here."""
+    """Compares two versions: a fold over batches. It publishes no decision."""
 
     def __init__(self, champion: MonitoredModel, challenger: MonitoredModel) -> None:
         self._models = champion, challenger
@@ -37,7 +37,7 @@ class Shadow:
         self._rejected = 0
 
     def take(self, cleaned: CleanedBatch) -> None:
-        """Take in a cleaned batch."""
+        """Score a cleaned batch with both versions."""
         self._rejected += len(cleaned.rejections)
         scores = [m.score(featurize(m.encoding, cleaned.columns)) for m in self._models]
         codes = [outcome_codes(s, m.manifest.points) for s, m in zip(scores, self._models, strict=True)]
@@ -47,7 +47,7 @@ class Shadow:
             self._cells[i] += np.bincount(np.minimum((s * CELLS).astype(np.intp), CELLS - 1), minlength=CELLS)
 
     def report(self) -> ShadowReport:
-        """All that was taken in so far."""
+        """Comparison over all batches so far."""
         n = int(self._outcomes.sum())
         champion, challenger = self._models
         return ShadowReport(

@@ -1,1 +1,1 @@
-"""One statistic a file."""
+"""Statistics of binned distributions, one per module: PSI, divergences, Kolmogorov-Smirnov."""

@@ -1,7 +1,7 @@
-"""Kolmogorov-Smirnov on frozen codes: the largest gap between two distribution functions, looked at between codes.
+"""Kolmogorov-Smirnov statistic on binned values: the largest gap between two distribution functions at the bin edges.
 
-The gap is looked at in fewer places than the exact statistic looks, so it is never larger, and its p-value stays valid.
-Missing values have no place in an order: leave their code out.
+The exact statistic also looks within bins, so the binned one is never larger and its p-value remains valid.
+Exclude the code of missing values, because they have no order.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ from scoring.arrays import Array, Floats
 
 
 def ks_statistic(reference: Array, current: Array) -> Floats:
-    """Two-sample D, in [0, 1], shape (...).
+    """Two-sample statistic D, in [0, 1], shape (...).
 
-    reference, current: shape (..., n_codes), counts over codes in the values' order, about 250 of them for the exact D
-    to three digits. Raises ValueError when the two differ in length or a side is empty.
+    reference, current: shape (..., n_codes), counts over codes in order of their values; with about 250 codes, D is
+    exact to three digits. Raises ValueError when the lengths differ or a side is empty.
 
     >>> float(ks_statistic(np.array([5, 5, 0]), np.array([0, 5, 5])))
     0.5
@@ -30,10 +30,10 @@ def ks_statistic(reference: Array, current: Array) -> Floats:
 
 
 def ks_p_value(statistic: npt.ArrayLike, rows: npt.ArrayLike) -> Floats:
-    """Chance of a D at least this large when nothing differs; the arguments broadcast.
+    """Probability of a D at least this large under equal distributions; the arguments broadcast.
 
-    rows: n m / (n + m), divided by the dispersion where events come in clusters; see `effective_rows`.
-    Conservative where values repeat. Source: Smirnov (1948), Table for Estimating the Goodness of Fit.
+    rows: n m / (n + m), divided by the dispersion if events come in clusters; see `effective_rows`.
+    Conservative if values repeat. Source: Smirnov (1948), Table for Estimating the Goodness of Fit.
 
     >>> round(float(ks_p_value(0.037, 500.0)), 4)
     0.5004

@@ -1,11 +1,11 @@
-"""Population stability index: how far a binned distribution has moved, and what of it is more than chance.
+"""Population stability index (PSI) of binned distributions, its bias correction and its confidence bound.
 
-Called CSI when it is an input's and PSI when it is the score's; one formula. All functions take counts over the last
-axis and broadcast over the others. A bin empty on both sides is no bin: it counts for nothing, so that histograms of
-different lengths stand in one array, padded with zeros.
+For an input it is also called CSI; the formula is the same. All functions take counts over the last axis and broadcast
+over the others. A bin that is empty on both sides is ignored, so histograms of different lengths can be padded with
+zeros to one array.
 
-Source: Yurdakul (2018), Statistical Properties of the Population Stability Index: under no drift
-PSI ~ (1/n + 1/m) chi2(B - 1), times the dispersion when events come in clusters.
+Source: Yurdakul (2018), Statistical Properties of the Population Stability Index: without drift,
+PSI ~ (1/n + 1/m) chi2(B - 1), times the dispersion if events come in clusters.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ from scipy.stats import ncx2
 
 from scoring.arrays import Array, Flags, Floats, Ints
 
-EMPTY_SHARE = 1e-4  # what the classic recipe takes for an empty bin's share
-MIN_EFFECTIVE_ROWS = 300  # below it "PSI > 0.2" rings 44 % of the time with nothing wrong, so PSI gets no label
+EMPTY_SHARE = 1e-4  # share of an empty bin in the classic formula
+MIN_EFFECTIVE_ROWS = 300  # with fewer rows, the rule "PSI > 0.2" is a false alarm up to 44 % of the time
 
 
 def occupied_bins(reference: Array, current: Array) -> Flags:
-    """Which bins hold anything on either side; shape as the two broadcast together.
+    """Mask of the bins that are not empty on both sides; shape of both arguments broadcast together.
 
-    Raises ValueError when the two differ in their number of bins or one of them holds nothing.
+    Raises ValueError when the number of bins differs or a side is empty.
     """
     reference, current = np.asarray(reference), np.asarray(current)
     if reference.shape[-1] != current.shape[-1]:
@@ -33,7 +33,7 @@ def occupied_bins(reference: Array, current: Array) -> Flags:
 
 
 def smoothed_shares(counts: Array, occupied: Flags, pseudo_count: float = 0.5) -> Floats:
-    """(count + 1/2) / (n + B/2) over the occupied bins, zero elsewhere; sums to one over the last axis.
+    """Smoothed shares, (count + 1/2) / (n + B/2) in occupied bins and zero elsewhere; they sum to one.
 
     Source: Krichevsky & Trofimov (1981), The Performance of Universal Encoding.
 
@@ -45,11 +45,11 @@ def smoothed_shares(counts: Array, occupied: Flags, pseudo_count: float = 0.5) -
 
 
 def population_stability_index(reference: Array, current: Array, *, pseudo_count: float = 0.5) -> Floats:
-    """How far two binned distributions lie apart: 0 when equal, symmetric, in nats.
+    """Distance between two binned distributions: 0 when equal, symmetric, in nats.
 
     reference, current: shape (..., n_bins), counts over the *reference's* bins, the outermost open; missing is a bin.
-    pseudo_count: added to every bin, so that an empty bin is rare and not infinitely far.
-    Returns shape (...). Raises ValueError when the two differ in length or a side is empty.
+    pseudo_count: added to every bin, so that an empty bin does not make the result infinite.
+    Returns shape (...). Raises ValueError when the lengths differ or a side is empty.
 
     >>> round(float(population_stability_index(np.array([50, 50]), np.array([90, 10]))), 2)
     0.85
@@ -61,9 +61,10 @@ def population_stability_index(reference: Array, current: Array, *, pseudo_count
 
 
 def classic_psi(reference: Array, current: Array) -> Floats:
-    """PSI as most tools compute it: raw shares, an empty bin's share put at 1e-4 and nothing normalised again.
+    """PSI as most tools compute it: raw shares, with 1e-4 for an empty bin and no renormalisation.
 
-    Shapes and errors as for `population_stability_index`. Reported beside it, on deciles, for comparison with others.
+    Shapes and errors as for `population_stability_index`. Reports include it, on deciles, for comparison with other
+    tools.
 
     >>> round(float(classic_psi(np.array([50, 50]), np.array([90, 10]))), 2)
     0.88
@@ -75,7 +76,7 @@ def classic_psi(reference: Array, current: Array) -> Floats:
 
 
 def bias_corrected_psi(reference: Array, current: Array, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
-    """PSI less its mean under no drift, dispersion (B - 1)(1/n + 1/m); about zero, also below, when nothing moved.
+    """PSI minus its mean without drift, dispersion (B - 1)(1/n + 1/m); without drift about zero, and can be negative.
 
     Shapes and errors as for `population_stability_index`; dispersion: 1 or more, one number or shape (...).
     """
@@ -84,12 +85,12 @@ def bias_corrected_psi(reference: Array, current: Array, *, dispersion: npt.Arra
 
 
 def degrees_of_freedom(reference: Array, current: Array) -> Ints:
-    """B - 1 with B the bins occupied on either side, shape (...)."""
+    """B - 1, B being the number of occupied bins, shape (...)."""
     return np.asarray(occupied_bins(reference, current).sum(axis=-1) - 1)
 
 
 def effective_rows(reference: Array, current: Array, *, dispersion: npt.ArrayLike = 1.0) -> Floats:
-    """1 / ((1/n + 1/m) dispersion), shape (...): PSI times this is chi-squared under no drift."""
+    """1 / ((1/n + 1/m) dispersion), shape (...): without drift, PSI times this has a chi-squared distribution."""
     n, m = (np.asarray(x).sum(axis=-1, dtype=np.float64) for x in (reference, current))
     return np.asarray(1 / ((1 / n + 1 / m) * np.asarray(dispersion, dtype=np.float64)))
 
@@ -99,14 +100,14 @@ def psi_exceeds(
 ) -> Flags:
     """Whether the lower confidence bound of PSI is above `tolerance`, with error `alpha`; the arguments broadcast.
 
-    degrees: B - 1; rows: as `effective_rows` gives them.
-    PSI times rows is held against the quantile 1 - alpha of chi-squared with noncentrality tolerance times rows.
+    degrees: B - 1; rows: from `effective_rows`.
+    Compares PSI times rows with the quantile 1 - alpha of chi-squared with noncentrality tolerance times rows.
     """
     psi, degrees, rows, tolerance = np.broadcast_arrays(
         *(np.asarray(x, float) for x in (psi, degrees, rows, tolerance))
     )
     exceeds = np.asarray(psi > tolerance)
-    # Its quantile grows with the noncentrality, and the central tail costs a fiftieth: nearly all is decided here.
+    # The quantile grows with the noncentrality, and the central tail is 50 times cheaper: it rules out most cases.
     exceeds &= (degrees > 0) & (chdtrc(np.maximum(degrees, 1), psi * rows) < alpha)
     at = exceeds.copy()
     if at.any():
@@ -116,9 +117,9 @@ def psi_exceeds(
 
 
 def psi_lower_bound(psi: npt.ArrayLike, degrees: npt.ArrayLike, rows: npt.ArrayLike, alpha: float) -> Floats:
-    """The PSI that is exceeded with confidence 1 - alpha; zero when no drift at all explains what was seen.
+    """Lower bound of the true PSI with confidence 1 - alpha; zero if chance alone explains the observed PSI.
 
-    degrees: B - 1; rows: as `effective_rows` gives them; the arguments broadcast. Found by bisection to 1e-4 of `psi`.
+    degrees: B - 1; rows: from `effective_rows`; the arguments broadcast. Bisection, exact to 1e-4 of `psi`.
 
     >>> bound = psi_lower_bound([0.01, 0.1], degrees=15, rows=1000.0, alpha=1e-6)
     >>> bound.round(3).tolist()

@@ -46,7 +46,7 @@ def request(correlation_id: str = LOOP, model: str = "card-transactions") -> Ret
         model_version=1,
         cause="score-drift",
         features=("score", "monto"),
-        reason="score: PSI surely above 0.21 over 24 h",
+        reason="score: PSI at least 0.21 over 24 h",
         from_ms=0,
         until_ms=2**42,
         requested_at_ms=2,

@@ -34,7 +34,7 @@ NOTICE = Notification(
     change="opened",
     severity="critical",
     title="m v1: shift incident opened",
-    text="score: PSI surely above 0.21 over 24 h",
+    text="score: PSI at least 0.21 over 24 h",
     model="m",
     model_version=1,
     happened_at_ms=1_580_000_000_000,
@@ -220,7 +220,7 @@ def test_a_stop_ends_the_wait_for_another_attempt(web: HttpReceiver) -> None:
 def test_slack_gets_its_text(web: HttpReceiver) -> None:
     assert outcome(only(slack_webhook=Secret(f"{web.url}/services/{SECRET}"))).problem is None
     assert msgspec.json.decode(web.requests[0].body) == {
-        "text": ":rotating_light: `m v1: shift incident opened`\n`score: PSI surely above 0.21 over 24 h`"
+        "text": ":rotating_light: `m v1: shift incident opened`\n`score: PSI at least 0.21 over 24 h`"
     }
 
 
@@ -237,7 +237,7 @@ def test_mail_brings_the_report() -> None:
     assert server.to == [["ana@example.org", "leo@example.org"]]
     body = mail.get_body()
     assert body is not None
-    assert "PSI surely above 0.21" in body.get_content()
+    assert "PSI at least 0.21" in body.get_content()
     (pdf,) = mail.iter_attachments()
     assert (pdf.get_content_type(), pdf.get_filename()) == ("application/pdf", "m-v1.pdf")
     assert pdf.get_content().startswith(b"%PDF")

@@ -154,13 +154,13 @@ def test_features_apart_are_incidents_apart() -> None:
 def test_a_broken_pipeline_is_told_from_a_population_that_moved(seen: FeatureEvidence, kind: str) -> None:
     incident = judged((0, [seen]))[0][0].incident
     assert incident.kind == kind
-    assert ("look at the pipeline" in incident.summary) == (kind == "data")
+    assert ("check the data pipeline" in incident.summary) == (kind == "data")
 
 
 def test_the_sentence_says_what_moved_where_and_how_surely() -> None:
     incident = judged((0, [evidence(**LOUD)]))[0][0].incident
     assert incident.summary == (
-        "monto moved: [100, inf) went from 49.0% to 79.0% within 1 h (PSI 0.150, surely above 0.100)"
+        "monto moved: [100, inf) went from 49.0% to 79.0% within 1 h (PSI 0.150, lower bound 0.100)"
     )
 
 

@@ -144,8 +144,8 @@ def test_a_model_whose_scores_come_true_raises_no_alarm() -> None:
 
 
 BAD = {
-    "twice the fraud": (SCORES / 2, FRAUD, "surely above"),
-    "half the fraud": (np.minimum(1.0, SCORES * 2.5), FRAUD, "surely below"),
+    "twice the fraud": (SCORES / 2, FRAUD, "at least"),
+    "half the fraud": (np.minimum(1.0, SCORES * 2.5), FRAUD, "at most"),
     "another signal": (RNG.permutation(SCORES), FRAUD, "ROC AUC"),
 }
 
