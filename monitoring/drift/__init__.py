@@ -1,1 +1,1 @@
-"""Baseline, detection, evidence and reports of drift."""
+"""Drift: baseline, detection, evidence, few-card bursts and reports."""

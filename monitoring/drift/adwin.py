@@ -1,25 +1,25 @@
-"""A second opinion on the score: river's ADWIN. Reported beside the detector, never acted on."""
+"""ADWIN (river) on the mean score. Informational: reported, but causes no alert."""
 
 from river.drift import ADWIN
 
 
 class ScoreAdwin:
-    """Whether the mean score changed, as ADWIN sees it.
+    """Detects a change of the mean score with ADWIN: a fold over scores.
 
     Source: Bifet & Gavalda (2007), Learning from Time-Changing Data with Adaptive Windowing.
     """
 
     def __init__(self, delta: float = 0.002) -> None:
-        """delta: ADWIN's own confidence parameter, river's default."""
+        """delta: confidence parameter of ADWIN; the default is river's."""
         self._adwin = ADWIN(delta=delta)
         self._changed = False
 
     def add(self, score: float) -> None:
-        """Take in a score."""
+        """Add a score."""
         self._adwin.update(score)
         self._changed |= bool(self._adwin.drift_detected)
 
     def asked(self) -> bool:
-        """Whether it changed since this was last asked."""
+        """Whether the mean changed since the previous call."""
         changed, self._changed = self._changed, False
         return changed

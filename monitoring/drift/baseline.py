@@ -1,7 +1,8 @@
-"""What is normal, learnt in training: how inputs lie at each hour of the week, how they clump, how far days lie apart.
+"""Baseline: normal variation of the traffic, fitted in training on the reference.
 
-Without it a detector takes every night for drift. Shares go by hour of the week, fall back on the hour of the day and
-then on the whole reference, as far as the evidence does not carry further.
+Contains the distribution of each feature per hour of the week, the dispersion of clustered events, and the normal
+difference between days. Without it, a detector reports drift every night. Shares per hour of the week are shrunk
+towards those per hour of the day, and these towards the whole reference, if there is little evidence.
 """
 
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ import numpy.typing as npt
 from scoring.arrays import Array, Flags, Floats, Ints
 
 HOURS_OF_WEEK = 168
-MIN_TOLERANCE = 0.005  # nats an event: what no one would call drift
+MIN_TOLERANCE = 0.005  # nats per event; a smaller difference is never drift
 DAYS_FACTOR = 23.0  # chi-squared with one degree exceeds 23 times its mean once in 600,000 days
-REFERENCE_FACTOR = 3.0  # the reference itself is only a sample
-MIN_REPEATS = 30  # hours beyond the first of each kind, before the kind's own mean may stand for it
+REFERENCE_FACTOR = 3.0  # allows for the sampling error of the reference
+MIN_REPEATS = 30  # hours beyond the first of each kind that are needed to estimate the mean of the kind
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Baseline:
-    """The reference as the detector reads it."""
+    """The baseline in the form that the detector uses."""
 
     shares: (
         Floats  # shape (168, n_features, n_bins): expected share of each bin by hour of the week, Monday 0 h UTC first
@@ -30,16 +31,16 @@ class Baseline:
     tolerance: Floats  # shape (n_features,), delta: nats an event by which a day may differ and nothing be wrong
 
     def expected(self, rows_by_hour: Ints) -> Floats:
-        """Events expected in each bin, shape (..., n_features, n_bins), of windows whose rows came at these hours.
+        """Expected counts per bin, shape (..., n_features, n_bins).
 
-        rows_by_hour: shape (..., 168).
+        rows_by_hour: rows of each window by hour of the week, shape (..., 168).
         """
         flat = rows_by_hour.astype(np.float64) @ self.shares.reshape(HOURS_OF_WEEK, -1)
         return np.asarray(flat.reshape(*rows_by_hour.shape[:-1], *self.shares.shape[1:]))
 
 
 def hour_of_week(hours: npt.ArrayLike) -> Ints:
-    """0 for Monday 0 h UTC to 167, of whole hours since the epoch, which was a Thursday.
+    """Hour of the week, from 0 (Monday 0 h UTC) to 167. hours: since the epoch, which was a Thursday.
 
     >>> hour_of_week([0, 4 * 24]).tolist()
     [72, 0]
@@ -48,11 +49,11 @@ def hour_of_week(hours: npt.ArrayLike) -> Ints:
 
 
 def calibrate(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Baseline:
-    """Learn what is normal from the reference's hourly panes.
+    """Fit the baseline to hourly counts of the reference.
 
-    counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), each once.
-    occupied: which places are bins, shape (n_features, n_bins); unset, all are.
-    Raises ValueError when a feature was never counted.
+    counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), distinct.
+    occupied: mask of the elements that are bins, shape (n_features, n_bins); None: all.
+    Raises ValueError when a feature has no counts.
     """
     total = counts.sum(axis=0)
     if not (total.sum(axis=-1) > 0).all():
@@ -60,7 +61,7 @@ def calibrate(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Basel
     bins = np.maximum((total > 0).sum(axis=-1), 2)
     week = hour_of_week(hours)
     dispersion = np.maximum(1.0, _dispersion(counts, (week, week % 24, np.zeros_like(week)), bins))
-    # A bin the reference left empty still needs a share, or its first event would be infinitely surprising.
+    # A bin that is empty in the reference needs a share above zero, or its first event would have infinite evidence.
     padded = total + (0.5 if occupied is None else 0.5 * occupied)
     whole = padded / padded.sum(axis=-1, keepdims=True)
     by_day_hour, day_noise = _shrunk(counts, week % 24, 24, whole[None], 1 / total.sum(axis=-1), dispersion, bins)
@@ -74,14 +75,15 @@ def calibrate(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Basel
 
 
 def pearson(counts: Ints, shares: Floats) -> Floats:
-    """Pearson's X squared of counts against shares, over the last axis; a bin without a share has no part."""
+    """Pearson's chi-squared statistic of counts against shares, over the last axis; bins with share 0 are ignored."""
     expected = counts.sum(axis=-1, keepdims=True) * shares
     return np.asarray(np.where(expected > 0, (counts - expected) ** 2 / np.where(expected > 0, expected, 1), 0).sum(-1))
 
 
 def _dispersion(counts: Ints, kinds: tuple[Ints, ...], bins: Ints) -> Floats:
-    """Phi: how far hours of one kind differ, against what single events would do; by the finest kind with repeats.
+    """Dispersion phi: variance between hours of one kind, relative to independent events.
 
+    Uses the finest kind of hours with enough repeats.
     Source: McCullagh & Nelder (1989), Generalized Linear Models, 4.5: X squared over its degrees of freedom.
     """
     filled = counts.sum(axis=-1) > 0
@@ -104,10 +106,10 @@ def _shrunk(
     dispersion: Floats,
     bins: Ints,
 ) -> tuple[Floats, Floats]:
-    """Shares by kind of hour, drawn to their parents' as far as chance explains the gap; and one over their worth.
+    """Shares per kind of hour, shrunk towards their parents', and the inverse of their weight in events.
 
-    Empirical Bayes by moments: a kind's X squared over its degrees is phi + n s with s the true relative variance,
-    which makes the parent worth phi / s events.
+    Empirical Bayes by moments: X squared of a kind over its degrees is phi + n s, s being the true relative variance,
+    so the parent has the weight of phi / s events.
     Source: Efron & Morris (1973), Stein's Estimation Rule and Its Competitors.
     """
     sums = _summed(counts, kind, groups)
@@ -117,7 +119,7 @@ def _shrunk(
     chance = dispersion * seen * (1 + 2 * np.sqrt(2 / (seen * (bins - 1))))  # two standard errors above its mean
     variance = np.maximum(ratio.sum(axis=0) - chance, 0) / n.sum(axis=0)
     with np.errstate(divide="ignore"):
-        own = n / (n + dispersion / variance)  # how much each kind's own shares weigh; 0 where nothing varies
+        own = n / (n + dispersion / variance)  # weight of the kind's own shares; 0 if there is no variance
     mean = sums / np.maximum(n, 1)[..., None]
     noise = own**2 / np.maximum(n, 1) + (1 - own) ** 2 * parents_noise
     return own[..., None] * mean + (1 - own[..., None]) * parents, noise
@@ -130,7 +132,7 @@ def _between_days(
     dispersion: Floats,
     bins: Ints,
 ) -> Floats:
-    """Mean KL of the days from what their hours let expect, nats an event, less what chance alone makes of it."""
+    """Mean KL of the days from the shares expected for their hours, minus its value by chance; nats per event."""
     days, place = np.unique(hours // 24, return_inverse=True)
     seen = _summed(counts, place, len(days))
     expected = _summed(counts.sum(axis=-1, keepdims=True) * shares, place, len(days))

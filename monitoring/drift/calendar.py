@@ -1,7 +1,7 @@
-"""Days, weeks and months from the panes that workers published. Calendar periods are UTC's; a week begins on Monday.
+"""Counts per day, week or month from published panes. Periods are in UTC; a week starts on Monday.
 
-A fold over snapshots: of a minute and partition the one that reaches furthest stands, so that what is read twice, or
-was counted again after a crash, counts once.
+A fold over snapshots: of each minute and partition, the pane with the highest offset is used, so that duplicates and
+minutes that were counted again after a crash count once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ Calendar = Literal["day", "week", "month"]
 
 
 class CalendarCounts:
-    """Panes of one model version, by calendar period. Holds each minute of each partition as it travelled."""
+    """Panes of one model version by calendar period; stores each minute of each partition in encoded form."""
 
     def __init__(self, bins: FrozenBins, *, model: str, model_version: int) -> None:
         self._bins = bins
@@ -32,9 +32,9 @@ class CalendarCounts:
         self._panes: dict[tuple[int, int], tuple[PaneSnapshot, PaneCounts]] = {}
 
     def add(self, snapshot: PaneSnapshot) -> None:
-        """Take in what a worker published; what is of another model or counts other bins is passed over.
+        """Add a snapshot; one of another model version or with other bins is ignored.
 
-        Raises ValueError when it is damaged; then nothing of it is taken in.
+        Raises ValueError if it is damaged; then none of its panes is added.
         """
         if (snapshot.model, snapshot.model_version) != self._of or not panes_of(snapshot, self._bins):
             return
@@ -45,7 +45,7 @@ class CalendarCounts:
                 self._panes[key] = snapshot, pane
 
     def periods(self, calendar: Calendar) -> list[PeriodCounts]:
-        """Every period that has rows, in time."""
+        """Periods that have rows, in order of time."""
         found: dict[datetime, _Sum] = {}
         for snapshot, packed in self._panes.values():
             (pane,) = panes_of(msgspec.structs.replace(snapshot, panes=(packed,)), self._bins)
@@ -65,20 +65,21 @@ class CalendarCounts:
 
 
 def up_to(periods: Sequence[PeriodCounts], name: str | None, *, now_ms: int) -> list[PeriodCounts]:
-    """Periods in time, up to the one of this name; without a name, up to the last that is over.
+    """Periods up to the named one; without a name, up to the last complete one.
 
-    periods: in time, at least one. now_ms: by the calendar, not by event time.
-    Raises ConfigError when there is no such period, with those that there are.
+    periods: in order of time, at least one. now_ms: wall-clock time.
+    Raises ConfigError, which lists the periods, if there is no such period.
     """
     if name is None:
         over = [p for p in periods if p.until_ms <= now_ms]
         if not over:
-            raise ConfigError(f"{periods[-1].name} is not over; --period {periods[-1].name} shows what there is of it")
+            raise ConfigError(f"{periods[-1].name} is not complete; --period {periods[-1].name} shows the part so far")
         return over
     found = [p.name for p in periods]
     if name not in found:
-        there = ", ".join(found)
-        raise ConfigError(f"--period {name}: this model version counted nothing then (--version); there is {there}")
+        raise ConfigError(
+            f"--period {name}: this model version (--version) has no counts of it; choose one of {', '.join(found)}"
+        )
     return list(periods[: found.index(name) + 1])
 
 

@@ -1,7 +1,7 @@
-"""Whether few cards send much of the traffic: heavy hitters by card, in buckets of event time.
+"""Bursts: whether few cards send a large share of the traffic. Counts heavy hitters by card, in event-time buckets.
 
-A burst from few cards (a merchant's batch upload, a bot that tests cards) moves every feature that is constant for a
-card. It is no shift of the population; `Burst.share` says how much of the traffic to explain by it.
+A burst from few cards (a merchant's batch upload, a bot that tests cards) changes every feature that is constant for a
+card, without a shift of the population. `Burst.share` is the share of the traffic that it explains.
 """
 
 from collections import Counter
@@ -14,27 +14,27 @@ from monitoring.counting.windows import WINDOWS
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
 FINE_MS, COARSE_MS = 5 * MINUTE_MS, HOUR_MS
-MAX_BUCKETS = {FINE_MS: 320, COARSE_MS: 200}  # a little over a day, and over a week
-MAX_CARDS = 128  # counted in a bucket; a card with more than 1/129 of its rows is among them
-MIN_BUCKET_ROWS = 10  # fewer say nothing of what is usual
-MIN_USUAL_HOURS = 6  # older than a day; where there are fewer, younger ones count too
-FEW_CARDS = 20
-MIN_CARD_ROWS = 20  # of a card within one of the windows, and
-MIN_CARD_SHARE = 0.01  # of that window's rows, to be looked at in all
-BURST_SHARE = 0.05  # of a window's rows, beyond what is usual for these cards
-USUAL_QUANTILE = 0.8  # of a card's hourly shares: who is busy in a third of all hours is usual
+MAX_BUCKETS = {FINE_MS: 320, COARSE_MS: 200}  # slightly more than a day, and than a week
+MAX_CARDS = 128  # counted per bucket; they include every card with more than 1/129 of the rows
+MIN_BUCKET_ROWS = 10  # of a bucket that is used to compute usual shares
+MIN_USUAL_HOURS = 6  # older than a day; if there are fewer, recent hours are used, too
+FEW_CARDS = 20  # maximum number of cards of a burst
+MIN_CARD_ROWS = 20  # rows in a window from which a card is examined
+MIN_CARD_SHARE = 0.01  # share of the window's rows from which a card is examined
+BURST_SHARE = 0.05  # share of a window's rows beyond the usual share of these cards, from which a burst is active
+USUAL_QUANTILE = 0.8  # of a card's hourly shares: a card that is busy in a third of the hours is usually busy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Burst:
-    """What few cards send within one window, beyond what is usual for them."""
+    """Traffic of few cards within one window, beyond their usual share."""
 
-    cards: tuple[bytes, ...] = ()  # the busiest first
+    cards: tuple[bytes, ...] = ()  # busiest first
     share: float = 0.0  # of the window's rows, in [0, 1]
 
     @property
     def active(self) -> bool:
-        """Whether it is enough to move statistics."""
+        """Whether the share is large enough to affect statistics."""
         return self.share >= BURST_SHARE
 
 
@@ -42,7 +42,7 @@ NO_BURST = Burst()
 
 
 class HeavyHitters:
-    """The most frequent keys of a stream, each count too low by at most rows / (size + 1).
+    """The most frequent keys of a stream; a count is too low by at most rows / (size + 1).
 
     Source: Misra & Gries (1982), Finding repeated elements.
     """
@@ -62,13 +62,13 @@ class HeavyHitters:
 
 
 class Concentration:
-    """A fold over decisions, bounded in memory. No clock: time is the events' own."""
+    """Counts decisions by card: a fold with bounded memory. Uses event time, no clock."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, HeavyHitters]] = {FINE_MS: {}, COARSE_MS: {}}
 
     def add(self, key: bytes, event_time_ms: int) -> None:
-        """Count a decision; key: its card, empty where there is none, which is no card."""
+        """Count a decision. key: its card; empty if there is none, which does not count as a card."""
         for length, buckets in self._buckets.items():
             number = event_time_ms // length
             bucket = buckets.get(number)
@@ -81,7 +81,7 @@ class Concentration:
                 bucket.add(key)
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
-        """What few cards sent, by name of each of `WINDOWS` up to an instant."""
+        """Burst in each of `WINDOWS` up to an event time, by name of the window."""
         counted = {w.name: self._counted(w.cell_ms * w.cells, until_ms) for w in WINDOWS}
         suspects = {
             key
@@ -104,7 +104,7 @@ class Concentration:
         return counts, rows
 
     def busiest(self, cards: int, span_ms: int, until_ms: int) -> tuple[int, int]:
-        """Decisions within a span up to an instant, and how many of them the busiest `cards` have."""
+        """Number of decisions within a span up to an event time, and how many of them the busiest `cards` have."""
         counts: Counter[bytes] = Counter()
         rows = 0
         for number, bucket in self._buckets[FINE_MS].items():
@@ -119,7 +119,7 @@ class Concentration:
             for number, b in self._buckets[COARSE_MS].items()
             if b.rows >= MIN_BUCKET_ROWS and number * COARSE_MS < until_ms
         }
-        old = [b for start, b in before.items() if start < until_ms - DAY_MS]  # a burst is not its own measure
+        old = [b for start, b in before.items() if start < until_ms - DAY_MS]  # excludes the burst itself
         hours = old if len(old) >= MIN_USUAL_HOURS else list(before.values())
         if not hours:
             return 0.0
@@ -133,7 +133,7 @@ def _burst(counts: Counter[bytes], rows: int, usual: Mapping[bytes, float]) -> B
 
 
 def _forget(buckets: dict[int, HeavyHitters]) -> None:
-    """Drop the bucket furthest from the middle one: one absurd date does not displace what is recent."""
+    """Discard the bucket furthest from the median one, so that a single wrong date does not displace recent buckets."""
     numbers = sorted(buckets)
     middle = numbers[len(numbers) // 2]
     del buckets[numbers[0] if middle - numbers[0] >= numbers[-1] - middle else numbers[-1]]

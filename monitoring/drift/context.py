@@ -1,4 +1,4 @@
-"""What is known beside the panes: the last decisions, and what labels say of them."""
+"""Recent decisions and label performance, used as context for alerts."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,22 +11,22 @@ from schemas.records import Decision, Label, PerformanceReport
 
 
 class AlertContext:
-    """A fold over decisions and labels, bounded in memory."""
+    """A fold over decisions and labels, with bounded memory."""
 
     def __init__(self, maturity_ms: int = 0) -> None:
-        """maturity_ms: how old a transaction is before its label is final."""
+        """maturity_ms: age of a transaction from which its label is final."""
         self._recent = RecentDecisions()
         self._mean_score = ScoreAdwin()
         self._performance = LabelJoin(PerformancePolicy(maturity_ms=maturity_ms))
 
     def decided(self, key: bytes | None, decision: Decision) -> None:
-        """Take in a decision; key: its record's, the card."""
+        """Add a decision. key: of its record, which identifies the card."""
         self._recent.add(key, decision)
         self._mean_score.add(decision.score)
         self._performance.observe_decision(decision)
 
     def labelled(self, label: Label) -> None:
-        """Take in a label."""
+        """Add a label."""
         self._performance.observe_label(label)
 
     def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
@@ -34,21 +34,21 @@ class AlertContext:
         return self._recent.examples(features, until_ms, cards)
 
     def concentrated(self, until_ms: int) -> bool:
-        """Whether what is flagged comes from few cards."""
+        """Whether few cards cause most of the flagged transactions."""
         return self._recent.concentrated(until_ms)
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
-        """What few cards sent beyond their usual share, by name of each window up to an instant."""
+        """Burst in each window up to an event time, by name of the window."""
         return self._recent.bursts(until_ms)
 
     def performance(self, model_version: int, now_ms: int) -> PerformanceReport:
-        """What matured labels say of a version."""
+        """Performance of a version on final labels."""
         return self._performance.report(model_version, now_ms)
 
     def performance_alarm(self, model_version: int, now_ms: int) -> str | None:
-        """The same, when it is bad."""
+        """Reason to retrain, in one sentence, or None."""
         return self._performance.alarm(model_version, now_ms)
 
     def adwin(self) -> bool:
-        """Whether ADWIN saw the mean score change since it was last asked."""
+        """Whether ADWIN detected a change of the mean score since the previous call."""
         return self._mean_score.asked()

@@ -1,9 +1,11 @@
-"""Did something move? Two layers over the same panes, both silent under no drift by construction.
+"""Drift detector: two layers over the same panes, both with a bounded rate of false alarms.
 
-1. An e-CUSUM a feature, which hears a change within minutes: an e-detector (Shin, Ramdas & Rinaldo 2024, E-detectors:
-   a Nonparametric Framework for Sequential Change Detection). It bets in each pane that events lie as they lay in
-   *past* panes and not as in the reference; who bets before looking seldom wins by chance.
-2. Sliding windows, which see what is slow: they act only when the lower confidence bound of PSI is above the tolerance.
+1. One e-CUSUM per feature, which detects a sudden change within minutes: an e-detector (Shin, Ramdas & Rinaldo 2024,
+   E-detectors: a Nonparametric Framework for Sequential Change Detection). In each pane it bets that the distribution
+   is that of *past* panes rather than that of the reference. The bet is fixed before the pane is seen, so a large gain
+   by chance is rare.
+2. Sliding windows, which detect a slow change: they alarm only if the lower confidence bound of PSI exceeds the
+   tolerance.
 """
 
 import math
@@ -29,21 +31,21 @@ from scoring.arrays import Flags, Floats, Ints
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorPolicy:
-    """How seldom it may be wrong, and how it looks. The defaults are those the benchmark is run with."""
+    """False-alarm budget and parameters of both layers. The benchmarks use the defaults."""
 
     half_lives: tuple[float, ...] = (
         300.0,
         2_000.0,
         15_000.0,
-    )  # events over which past panes fade: sharp, middling, slow
-    pseudo_rows: float = 100.0  # what the reference weighs against past panes
-    budget: float = 0.1  # false alarms expected over the horizon, from each of the two layers
+    )  # half-life of the weight of past panes, in events: for sharp, medium and slow changes
+    pseudo_rows: float = 100.0  # weight of the reference against past panes, in rows
+    budget: float = 0.1  # expected false alarms over the horizon, for each of the two layers
     horizon_panes: int = 43_200  # 30 days of minutes
-    window_tolerance: float = 0.02  # PSI, delta_0
+    window_tolerance: float = 0.02  # minimum tolerance of PSI, delta_0
     windows: int = 5
 
     def log_threshold(self, n_features: int) -> float:
-        """ln M at which a feature alarms.
+        """Threshold of ln M at which a feature alarms.
 
         >>> round(DetectorPolicy().log_threshold(20), 2)
         15.97
@@ -51,33 +53,33 @@ class DetectorPolicy:
         return math.log(self.horizon_panes * n_features / self.budget)
 
     def alpha(self, n_features: int) -> float:
-        """Error allowed to each bound."""
+        """Error of each confidence bound."""
         return self.budget / (n_features * self.windows * self.horizon_panes)
 
     def tolerances(self, calibration: Baseline) -> Floats:
-        """PSI a window may show, shape (n_features,); about twice KL, so it follows where days differ more."""
+        """Tolerated PSI of a window, shape (n_features,): twice the tolerated KL, because PSI is about twice KL."""
         return np.maximum(self.window_tolerance, 2 * calibration.tolerance)
 
 
 class ECusum:
-    """The first layer: a fold over panes. Holds evidence, knows no clock."""
+    """First layer: a fold over panes. Uses no clock."""
 
     def __init__(self, calibration: Baseline, policy: DetectorPolicy, n_features: int | None = None) -> None:
-        """n_features: over how many the budget is shared; unset, over all that are calibrated."""
+        """n_features: number of features that share the budget; None: all features of the baseline."""
         shape = (len(policy.half_lives), *calibration.shares.shape[1:])
         self._calibration = calibration
         self._prior = policy.pseudo_rows * calibration.dispersion[:, None]
         self._fading = -np.log(2) / np.array(policy.half_lives)[:, None]
         self._threshold = policy.log_threshold(n_features or shape[1])
-        # Past panes, faded: what was seen, and what was expected then, since nights lie otherwise than days.
+        # Weighted sums over past panes: observed and expected counts. The expectation differs by hour of the week.
         self.seen = np.zeros(shape)
         self.expected = np.zeros(shape)
         self.log_evidence = np.zeros(shape[:2])  # ln M of each half-life
 
     def step(self, counts: Ints, hour_of_week: int) -> Flags:
-        """Take in one closed pane; which features alarm, shape (n_features,). An alarm starts its feature anew.
+        """Add one closed pane; returns which features alarm, shape (n_features,). An alarm resets its feature.
 
-        counts: shape (n_features, n_bins); every pane once, in the order of their times.
+        counts: shape (n_features, n_bins); each pane once, in order of time.
         """
         p = self._calibration.shares[hour_of_week]
         prior = self._prior * p
@@ -95,26 +97,26 @@ class ECusum:
         return alarms
 
     def log_e_value(self) -> Floats:
-        """ln of the half-lives' mean M, shape (n_features,)."""
+        """ln of the mean of M over the half-lives, shape (n_features,)."""
         top = self.log_evidence.max(axis=0)
         return np.asarray(top + np.log(np.exp(self.log_evidence - top).mean(axis=0)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WindowStatistics:
-    """What the sliding windows say; every array has shape (n_windows, n_features)."""
+    """Statistics of the sliding windows; each array has shape (n_windows, n_features)."""
 
     rows: Ints
     psi: Floats
     psi_corrected: Floats
-    psi_decile: Floats  # the classic recipe, for comparison with other tools
+    psi_decile: Floats  # classic PSI over deciles, for comparison with other tools
     psi_lower_bound: Floats
     kl: Floats
     js: Floats
     ks: Floats  # NaN for categories, which have no order
     ks_p_value: Floats
-    enough_rows: Flags  # enough rows for PSI to mean something
-    exceeds: Flags  # the bound is above the tolerance: an alarm
+    enough_rows: Flags  # whether the window has enough rows for a meaningful PSI
+    exceeds: Flags  # whether the lower bound exceeds the tolerance: an alarm
 
 
 def window_alarms(
@@ -124,8 +126,9 @@ def window_alarms(
     policy: DetectorPolicy,
     n_features: int | None = None,
 ) -> Flags:
-    """Which windows' lower bounds are above the tolerance, shape (n_windows, n_features); nothing else is worked out.
+    """Whether the lower bound of each window exceeds the tolerance, shape (n_windows, n_features).
 
+    Faster than `window_statistics`, because it computes nothing else.
     counts, expected: shape (n_windows, n_features, n_bins). n_features: as for `ECusum`.
     """
     found = np.zeros(counts.shape[:-1], dtype=bool)
@@ -154,17 +157,17 @@ def window_statistics(
     calibration: Baseline,
     policy: DetectorPolicy,
 ) -> WindowStatistics:
-    """Everything a report says of the windows.
+    """All statistics of the windows, for a report.
 
-    counts: by code, shape (n_windows, n_codes); rows_by_hour: shape (n_windows, 168), their rows by hour of week.
-    A window or a feature without rows has NaN statistics and does not alarm.
+    counts: by code, shape (n_windows, n_codes); rows_by_hour: rows by hour of the week, shape (n_windows, 168).
+    A window or feature without rows has NaN statistics and does not alarm.
     """
     binned = bins.binned(counts)
     rows = binned.sum(axis=-1)
     some = rows > 0
     dispersion = np.broadcast_to(calibration.dispersion, rows.shape)
     expected = calibration.expected(rows_by_hour)
-    # Where nothing was seen, the expectation stands for it to keep the arithmetic whole; NaN goes there below.
+    # Without rows, the expected counts replace the observed ones to avoid division by zero; NaN replaces them below.
     seen = np.where(some[..., None], binned, expected + (expected.sum(axis=-1, keepdims=True) == 0))
     reference = _reference_counts(np.where(expected.sum(-1, keepdims=True) > 0, expected, 1.0), calibration.rows)
     psi = population_stability_index(reference, seen)
@@ -199,18 +202,18 @@ def lower_bounds_without(
     calibration: Baseline,
     policy: DetectorPolicy,
 ) -> Floats:
-    """PSI's lower bounds of the windows less the rows that few cards may have brought, shape (n_windows, n_features).
+    """Lower bounds of PSI without the rows of few cards, shape (n_windows, n_features); NaN for a window without rows.
 
-    counts, expected: shape (n_windows, n_features, n_bins); shares: of each window's rows that few cards brought,
-    shape (n_windows,). Which bins they filled is not known: they are taken from where there are most beyond what is
-    expected, so that a bound above the tolerance cannot be their doing. NaN where a window has no rows.
+    counts, expected: shape (n_windows, n_features, n_bins); shares: share of each window's rows that few cards sent,
+    shape (n_windows,). The bins of these rows are unknown. They are removed from the bins with the largest excess over
+    the expectation, so that these cards cannot cause a bound above the tolerance.
     """
     rows = counts.sum(axis=-1, keepdims=True).astype(np.float64)
     some = (rows > 0) & (expected.sum(axis=-1, keepdims=True) > 0)
     reference = np.where(some, expected, 1.0)
     reference = reference / reference.sum(axis=-1, keepdims=True)
     kept_rows = rows * (1 - shares[:, None, None])
-    # What is left is min(counts, level * reference), at the level at which its sum is what is to be left.
+    # The remaining counts are min(counts, level * reference), with the level at which they sum to `kept_rows`.
     low, high = np.zeros(rows.shape), np.max(counts / np.where(reference > 0, reference, 1.0), axis=-1, keepdims=True)
     for _ in range(50):
         level = (low + high) / 2
@@ -229,7 +232,7 @@ def lower_bounds_without(
 
 
 def _reference_counts(expected: Floats, rows: Floats) -> Floats:
-    """Expected shares as counts of a reference of that many events."""
+    """Expected shares, scaled to counts of a reference with `rows` events."""
     return np.asarray(expected / expected.sum(axis=-1, keepdims=True) * rows[..., None])
 
 
@@ -241,7 +244,7 @@ def _decile_psi(bins: FrozenBins, counts: Ints) -> Floats:
 
 
 def _ks(bins: FrozenBins, counts: Ints, calibration: Baseline) -> tuple[Floats, Floats]:
-    """D and its p-value against the whole reference, missing values left out."""
+    """KS statistic and its p-value against the whole reference, without missing values."""
     statistic = np.full((len(counts), len(bins.features)), np.nan)
     p_value = statistic.copy()
     for i, feature in enumerate(bins.features):

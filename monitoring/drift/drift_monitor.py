@@ -1,11 +1,11 @@
-"""Watching one model version: published panes in; reports, alerts and requests to train again out.
+"""Drift monitor of one model version: panes in; reports, alerts and retrain requests out.
 
     snapshots ▶ merged panes ▶ closed minutes ▶ e-CUSUM ──┐
                      └──▶ sliding windows ▶ statistics ───┴▶ evidence ▶ incidents ▶ alerts
                                                                   └▶ retraining policy ▶ request
 
-A fold without a clock: minutes close by event time, so that the same panes give the same reports, whoever counted them
-and however often they are read.
+A fold without a clock: minutes close by event time, so equal panes give equal reports, for any number of workers and
+after any number of replays.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -34,16 +34,16 @@ from scoring.arrays import Flags, Floats
 
 WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
 HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")
-RETENTION_MS = DAY_MS  # how long after a burst what it left in the windows is explained by it
+RETENTION_MS = DAY_MS  # time after a burst during which its rows in the windows are still explained by it
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftMonitorPolicy:
-    """How often is looked and when is spoken."""
+    """Interval of evaluations, and the policies of detection, alerting and retraining."""
 
-    max_ahead_ms: int = 2 * HOUR_MS  # of a pane or cursor: event time after its own publication
-    max_incomplete: float = 0.05  # share of a window's minutes that may lack a partition for it to be judged
-    every_ms: int = 5 * MINUTE_MS  # an evaluation at least this far from the last, or where the e-CUSUM alarms
+    max_ahead_ms: int = 2 * HOUR_MS  # maximum lead of a pane or cursor over its publication
+    max_incomplete: float = 0.05  # maximum share of incomplete minutes of a window that is evaluated
+    every_ms: int = 5 * MINUTE_MS  # interval of evaluations; an alarm of the e-CUSUM evaluates at once
     detector: DetectorPolicy = field(default_factory=DetectorPolicy)
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
     retraining: RetrainPolicy = field(default_factory=RetrainPolicy)
@@ -51,7 +51,7 @@ class DriftMonitorPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftEvaluation:
-    """What one look brought."""
+    """Result of one evaluation."""
 
     report: DriftReport
     alerts: tuple[DriftAlert, ...]
@@ -59,7 +59,7 @@ class DriftEvaluation:
 
 
 class DriftMonitor:
-    """The fold."""
+    """A fold over snapshots of all partitions."""
 
     def __init__(
         self,
@@ -78,53 +78,53 @@ class DriftMonitor:
         self._merged = MergedPanes(reference.bins, range(partitions), grace_ms, idle_ms)
         self._cusum = ECusum(reference.calibration, self._policy.detector)
         self._groups = correlated_groups(reference.bins.names, reference.correlation, self._policy.alerts.together)
-        self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # by the e-CUSUM since the last evaluation
+        self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # e-CUSUM alarms since the last evaluation
         self._next_ms = 0
         self._until_ms = 0
-        self._burst_ms = NEVER - RETENTION_MS  # when few cards last sent much
+        self._burst_ms = NEVER - RETENTION_MS  # event time of the last burst
         self._book = IncidentState()
         self._ids: dict[int, str] = {}
         self._retraining = RetrainState()
 
     @property
     def late(self) -> int:
-        """Rows that came after their minute had closed, so far."""
+        """Rows that arrived after their minute had closed, in total."""
         return self._merged.late
 
     @property
     def lost(self) -> int:
-        """Rows whose counts came too late to be merged, so far."""
+        """Rows whose counts arrived too late to be merged, in total."""
         return self._merged.lost
 
     @property
     def incomplete(self) -> int:
-        """Minutes that closed before every partition that contributed had, so far."""
+        """Minutes that closed without a contributing partition, in total."""
         return self._merged.incomplete
 
     @property
     def watermark(self) -> MergedWatermark:
-        """How far the partitions are."""
+        """Merged watermark of the partitions."""
         return self._merged.watermark
 
     def take(
         self, snapshot: PaneSnapshot, around: AlertContext, published_ms: int | None = None
     ) -> Iterator[DriftEvaluation]:
-        """Take in what a worker published; the evaluations that are due.
+        """Apply a worker's snapshot; yields the evaluations that are due.
 
-        published_ms: the record's own time. Event times after it (by `max_ahead_ms`) are not believed; None believes
-        all. Raises ValueError when the snapshot is damaged.
+        published_ms: timestamp of the record. Event times more than `max_ahead_ms` after it are refused; None accepts
+        all. Raises ValueError if the snapshot is damaged.
         """
         horizon = None if published_ms is None else published_ms + self._policy.max_ahead_ms
         for pane in panes_of(snapshot, self._reference.bins):
             self._merged.merge(pane, horizon)
-        if snapshot.open:  # the cursor: everything before it was published before it
+        if snapshot.open:  # the cursor is published after the panes it covers
             self._merged.advance_watermark(cursor_of(snapshot), horizon)
         yield from self._close(around)
 
     def look(
         self, around: AlertContext, *, wall_ms: int, caught_up: Collection[int], patience_ms: int
     ) -> Iterator[DriftEvaluation]:
-        """Learn which partitions have nothing left to count (`MergedWatermark.look`); the evaluations then due."""
+        """Update which partitions are idle (`MergedWatermark.update_idle`); yields the evaluations that are due."""
         self._merged.watermark.look(wall_ms, caught_up, patience_ms)
         yield from self._close(around)
 
@@ -134,14 +134,14 @@ class DriftMonitor:
                 yield self._evaluate(around)
 
     def end(self) -> tuple[DriftAlert, ...]:
-        """Nothing more comes of this version: its open incidents, closed."""
+        """End monitoring of this version; returns alerts that close its open incidents."""
         changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.opened]
         self._book = IncidentState(last_id=self._book.last_id)
         return tuple(self._alert(c, ()) for c in changes)
 
     def _step(self, minute: ClosedMinute) -> bool:
         self._until_ms = minute.start_ms + MINUTE_MS
-        if not minute.complete:  # a part of the partitions is no sample of the whole
+        if not minute.complete:  # some partitions are not a sample of all
             return self._until_ms >= self._next_ms
         alarms = self._cusum.step(self._reference.bins.binned(minute.counts), minute.hour_of_week)
         self._alarmed |= alarms
@@ -183,14 +183,14 @@ class DriftMonitor:
             and any(e.feature == ALERT and _rose(e) for e in evidence)
             and around.concentrated(until_ms)
         )
-        if attack and not any(b.share for b in bursts.values()):  # whatever moves has one cause
+        if attack and not any(b.share for b in bursts.values()):  # the attack explains all alarms
             explained[:] = True
         theirs = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
         theirs |= {ALERT, SCORE} if attack else set()
         evidence = [replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
         few_cards = few_cards_finding(bursts, attack)
         changes: tuple[Change, ...] = ()
-        if judged[HOUR_WINDOW]:  # otherwise nothing is known, not even that an incident is over
+        if judged[HOUR_WINDOW]:  # otherwise there is no evidence, also none to close an incident
             self._book, changes = update_incidents(
                 self._book, evidence, until_ms, self._groups, policy.alerts, few_cards
             )
@@ -241,7 +241,7 @@ class DriftMonitor:
         )
 
     def _less_few_cards(self, evidence: Sequence[FeatureEvidence], without: Floats) -> list[FeatureEvidence]:
-        """Evidence of the window that retraining looks at, less what few cards sent."""
+        """Evidence of the retraining window, with lower bounds without the rows of few cards."""
         window = [w.name for w in WINDOWS].index(self._policy.retraining.window)
         place = {name: i for i, name in enumerate(self._reference.bins.names)}
         return [replace(e, lower_bound=min(e.lower_bound, without[window, place[e.feature]])) for e in evidence]
@@ -250,7 +250,7 @@ class DriftMonitor:
         self, change: Change, examples: tuple[str, ...], *, all_evidence: Sequence[FeatureEvidence] = ()
     ) -> DriftAlert:
         incident = change.incident
-        # Named after what opened it, so that the same panes read again give the same name.
+        # Built from version, feature and opening time, so that a replay of the panes gives the same id.
         name = f"{self._model}-{self._version}-{incident.features[0]}-{incident.opened_at_ms}"
         whole = sum(max(0.0, e.psi) for e in all_evidence) or 1.0
         return DriftAlert(
@@ -270,12 +270,12 @@ class DriftMonitor:
 
 
 def _rose(evidence: FeatureEvidence) -> bool:
-    """Whether more is flagged than the reference's share; the bins are no, yes, missing."""
+    """Whether the alert rate is above the reference's; the bins are no, yes, missing."""
     return evidence.current[1] > evidence.reference[1]
 
 
 def _judged(s: WindowStatistics, judged: Flags) -> WindowStatistics:
-    """The statistics with nothing said of windows that lack too much. judged: shape (n_windows,)."""
+    """Statistics without alarms of windows that are too incomplete. judged: mask of the others, shape (n_windows,)."""
     if judged.all():
         return s
     of = judged[:, None]

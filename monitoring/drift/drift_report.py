@@ -1,6 +1,6 @@
-"""Counts held against a model's reference once, by hand or by calendar: what moved, how surely, how much it matters.
+"""Drift report: one comparison of counts per period with a model's reference, for files and calendar periods.
 
-The same statistics as the live windows have, with their error allowed for this one look and not for a month of looks.
+Uses the statistics of the live windows. The error budget applies to this single comparison, not to a month of them.
 """
 
 from collections.abc import Sequence
@@ -16,63 +16,63 @@ from monitoring.drift.reference import DriftReference
 from schemas.records import DriftStatistics
 from scoring.arrays import Ints
 
-ERROR = 0.05  # chance that any feature of any period is said to have moved when none has
+ERROR = 0.05  # probability of any false alarm over all features and periods
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PeriodCounts:
-    """Transactions of one stretch of event time, counted in a model's codes."""
+    """Counts of one period of event time, over a model's codes."""
 
     name: str  # for people: a day, a month, a file
     from_ms: int
-    until_ms: int  # not included
-    rows: int  # dead letters among them
+    until_ms: int  # exclusive
+    rows: int  # including dead letters
     counts: Ints  # shape (n_codes,)
     rows_by_hour: Ints  # shape (168,), by hour of week
 
 
 class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
-    """What one stretch says of one feature, with both distributions so that they can be drawn."""
+    """Drift of one feature in one period, with both distributions for drawing."""
 
     statistics: DriftStatistics
-    tolerance: float  # PSI that may be and nothing be wrong
+    tolerance: float  # PSI that the lower bound must exceed
     importance: float  # share of the model's gain, in [0, 1]
-    share: float  # of the change of all features together, in [0, 1]
+    share: float  # contribution to the change of all features, in [0, 1]
     labels: tuple[str, ...]  # of the bins
-    reference: tuple[float, ...]  # share of each bin, expected at these hours
-    current: tuple[float, ...]  # empty where no row has the feature
+    reference: tuple[float, ...]  # share of each bin, expected for the hours of the period
+    current: tuple[float, ...]  # share of each bin; empty if no row has the feature
 
 
 class DriftPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """One stretch against the reference."""
+    """Comparison of one period with the reference."""
 
     name: str
     from_ms: int
-    until_ms: int  # not included
+    until_ms: int  # exclusive
     rows: int
-    features: tuple[FeatureDrift, ...]  # the largest share of the change first
+    features: tuple[FeatureDrift, ...]  # largest share of the change first
 
     @property
     def moved(self) -> tuple[FeatureDrift, ...]:
-        """Those that surely moved by more than is tolerated."""
+        """Features whose lower bound of PSI exceeds the tolerance."""
         return tuple(f for f in self.features if f.statistics.exceeds)
 
 
 class DriftComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's reference, and what came."""
+    """Comparison of periods with a model's reference."""
 
     model: str
     model_version: int
-    source: str  # a file, or a topic
-    periods: tuple[DriftPeriod, ...]  # in time
+    source: str  # a file or a topic
+    periods: tuple[DriftPeriod, ...]  # in order of time
 
 
 def compare(
     reference: DriftReference, stretches: Sequence[PeriodCounts], *, model: str, model_version: int, source: str
 ) -> DriftComparison:
-    """Hold each stretch against the reference.
+    """Compare each period with the reference.
 
-    stretches: with rows, in time.
+    stretches: periods with rows, in order of time.
     """
     policy = DetectorPolicy(budget=ERROR, windows=len(stretches), horizon_panes=1)
     bins, calibration = reference.bins, reference.calibration
@@ -113,20 +113,20 @@ def compare(
 
 
 def change_summary(period: DriftPeriod) -> str:
-    """What a period says, in one sentence for people."""
+    """Result of a period, in one sentence."""
     if not period.rows:
         return f"{period.name}: no rows"
     if not period.moved:
         few = not any(f.statistics.enough_rows for f in period.features)
         return f"{period.name}: " + (
-            f"{period.rows:,} rows are too few to tell" if few else "nothing surely moved by more than is tolerated"
+            f"{period.rows:,} rows are too few" if few else "no feature drifted beyond its tolerance"
         )
-    told = ", ".join(
-        f"{f.statistics.feature} ({'PSI' if f.statistics.feature == SCORE else 'CSI'} {f.statistics.psi:.3f}, surely "
-        f"{f.statistics.psi_lower_bound:.3f} or more)"
+    listed = ", ".join(
+        f"{f.statistics.feature} ({'PSI' if f.statistics.feature == SCORE else 'CSI'} {f.statistics.psi:.3f}, lower "
+        f"bound {f.statistics.psi_lower_bound:.3f})"
         for f in period.moved
     )
-    return f"{period.name}: {len(period.moved)} of {len(period.features)} surely moved: {told}"
+    return f"{period.name}: {len(period.moved)} of {len(period.features)} features drifted: {listed}"
 
 
 def cells(feature: FeatureDrift) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def format_statistic(value: float | None) -> str:
 
 
 def statistics_records(names: Sequence[str], s: WindowStatistics, w: int) -> tuple[DriftStatistics, ...]:
-    """What window w says of each feature, as it goes on the wire: null where it says nothing."""
+    """Statistics of window w as records, one per feature; NaN becomes null."""
     return tuple(
         DriftStatistics(
             feature=name,

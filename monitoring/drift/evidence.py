@@ -1,4 +1,4 @@
-"""What one evaluation says of each feature, gathered for those who decide: alerting, retraining, and people."""
+"""Drift evidence per feature from one evaluation, the input of alerting and retraining policies."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SUSTAINED_WINDOWS = [next(i for i, w in enumerate(WINDOWS) if w.name == name) fo
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureEvidence:
-    """What one evaluation says of one feature, in the window that says it loudest."""
+    """Evidence for drift of one feature, from one window of one evaluation."""
 
     feature: str
     alarmed: bool  # by either layer
@@ -24,25 +24,25 @@ class FeatureEvidence:
     psi: float
     lower_bound: float
     tolerance: float
-    reference: tuple[float, ...]  # expected shares by bin, so that a subscriber can draw them
-    current: tuple[float, ...]
-    labels: tuple[str, ...]  # of the bins; MISSING last, a category's OTHER before it
+    reference: tuple[float, ...]  # expected share of each bin
+    current: tuple[float, ...]  # share of each bin
+    labels: tuple[str, ...]  # of the bins; MISSING last, OTHER of a category before it
     category: bool = False
-    importance: float = 0.0  # in [0, 1], the feature's share of the model's gain
-    few_cards: bool = False  # alarmed, and what few cards sent explains it
-    standing: float = 0.0  # PSI beyond its mean under no drift, over a day, or a week where a day has too few rows
+    importance: float = 0.0  # share of the model's gain, in [0, 1]
+    few_cards: bool = False  # alarmed, and few cards explain it
+    standing: float = 0.0  # PSI minus its mean without drift, over 24 h, or over 7 d if 24 h have too few rows
 
     @property
     def contributions(self) -> Floats:
-        """Each bin's part of PSI, in nats."""
+        """Contribution of each bin to PSI, in nats."""
         return _contributions(np.array(self.reference), np.array(self.current))
 
     @property
     def data_share(self) -> float:
-        """How much of the change is MISSING or a category's OTHER grown, or bins of a category vanished, in [0, 1].
+        """Share of the change due to broken data, in [0, 1]: growth of MISSING or OTHER, or vanished categories.
 
-        That is the part of PSI that is gone when only the other bins are looked at: they shrink in proportion when
-        values go missing, which is no change of their own.
+        Computed as the part of PSI that disappears when only the other bins are compared. When values are missing, the
+        other bins shrink in proportion, which is not a change of their distribution.
         """
         parts = self.contributions
         broken = np.zeros(len(parts), dtype=bool)
@@ -70,14 +70,14 @@ def collect_evidence(
     alarmed: Flags,
     window: str | None = None,
 ) -> list[FeatureEvidence]:
-    """Evidence of every feature with rows, in one window or, where that is None, each feature's loudest.
+    """Evidence of every feature with rows, from one window or, if None, from the window with the strongest drift.
 
-    counts: by code, shape (n_windows, n_codes); expected: shape (n_windows, n_features, n_bins); tolerances, importance
-    and alarmed (by the e-CUSUM, in the minutes since the last evaluation): shape (n_features,).
+    counts: by code, shape (n_windows, n_codes); expected: shape (n_windows, n_features, n_bins); tolerances,
+    importance, alarmed: shape (n_features,), the last one e-CUSUM alarms since the last evaluation.
     """
     names = [w.name for w in WINDOWS]
     binned = bins.binned(counts)
-    # A bound of zero says nothing yet; then what is beyond chance decides, then the shorter window.
+    # Ranks by lower bound; if the bounds are zero by corrected PSI, then the shorter window.
     loudness = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
     loudest = np.where(statistics.rows > 0, loudness, -np.inf).argmax(axis=0)
     found = []
@@ -96,7 +96,7 @@ def collect_evidence(
                 reference=_shares(expected[w, i, : feature.n_bins]),
                 current=_shares(binned[w, i, : feature.n_bins]),
                 labels=feature.labels,
-                # More alerts are what a shifted population looks like; more dead letters are the pipeline's.
+                # A higher alert rate indicates a shifted population; more dead letters indicate broken data.
                 category=feature.kind == "category" and feature.name != ALERT,
                 importance=float(importance[i]),
                 standing=_standing(statistics, i),

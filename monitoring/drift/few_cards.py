@@ -1,4 +1,4 @@
-"""Whether few cards explain what moved: then it is one incident, and no shift of the population."""
+"""Drift that few cards explain: lower bounds without their rows, and the finding for the incident."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from monitoring.drift.detector import DetectorPolicy, WindowStatistics, lower_bo
 from monitoring.drift.reference import DriftReference
 from scoring.arrays import Flags, Floats, Ints
 
-MIN_EXPLAINED_SHARE = 0.005  # of a window's rows; fewer move no statistic beyond its tolerance
+MIN_EXPLAINED_SHARE = 0.005  # of a window's rows; a smaller share cannot move a statistic beyond its tolerance
 
 
 def bounds_without(
@@ -22,7 +22,7 @@ def bounds_without(
     expected: Floats,
     bursts: Mapping[str, Burst],
 ) -> Floats:
-    """PSI's lower bounds less what few cards sent, shape (n_windows, n_features); unchanged where that is little.
+    """Lower bounds of PSI without the rows of few cards, shape (n_windows, n_features); unchanged for small shares.
 
     counts: by code, shape (n_windows, n_codes); expected: shape (n_windows, n_features, n_bins).
     """
@@ -37,10 +37,10 @@ def bounds_without(
 
 
 def explained_by(bursts: Mapping[str, Burst], statistics: WindowStatistics, by_cusum: Flags, still: Flags) -> Flags:
-    """Which features' alarms few cards explain, shape (n_features,).
+    """Mask of the alarmed features that few cards explain, shape (n_features,).
 
-    by_cusum: alarms of the e-CUSUM, shape (n_features,); still: which windows exceed the tolerance without these cards,
-    shape (n_windows, n_features). The e-CUSUM has no rows to take away; its alarm is explained while the burst lasts
+    by_cusum: alarms of the e-CUSUM, shape (n_features,); still: windows that exceed the tolerance without these cards,
+    shape (n_windows, n_features). Rows cannot be removed from the e-CUSUM; its alarm is explained while the burst lasts
     and no window exceeds.
     """
     found: Flags = (by_cusum | statistics.exceeds.any(axis=0)) & ~(statistics.exceeds & still).any(axis=0)
@@ -48,13 +48,13 @@ def explained_by(bursts: Mapping[str, Burst], statistics: WindowStatistics, by_c
 
 
 def few_cards_finding(bursts: Mapping[str, Burst], attack: bool) -> FewCards | None:
-    """What to say of few cards; None when they send no more than usual. attack: the flagged come from few cards."""
+    """Finding for the incident; None if few cards send no more than usual. attack: few cards cause the alerts."""
     name, burst = max(bursts.items(), key=lambda b: b[1].share)
     if not burst.share:
-        return FewCards(kind="attack", active=True, summary="more is flagged, from few cards") if attack else None
+        return FewCards(kind="attack", active=True, summary="few cards raise the alert rate") if attack else None
     n = len(burst.cards)
     summary = (
         f"{n} card{'s' if n > 1 else ''} sent {burst.share:.0%} of the transactions within {name}, "
-        "beyond what is usual for them"
+        "beyond their usual share"
     )
     return FewCards(kind="attack" if attack else "burst", active=bursts["1 h"].active or attack, summary=summary)

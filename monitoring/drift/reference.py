@@ -1,7 +1,6 @@
-"""What a model's live traffic is held against: the third file of a bundle, `baseline.json`, and how it is read.
+"""Drift reference of a model: reading and writing of `baseline.json`, the third file of a bundle.
 
-It is plain data, made in training from the model's own history. A worker scores without it; whoever watches drift does
-not begin without it.
+Training creates it from the training history. A worker can score without it; the monitor needs it.
 """
 
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ REMEDY = "train the model again with `tamiz train`"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DriftReference:
-    """A model's reference, as the detector reads it."""
+    """Bins, baseline, importance and correlation of a model's features."""
 
     bins: FrozenBins
     calibration: Baseline
-    importance: Floats  # shape (n_features,): share of the model's gain, 0 for what is no input
-    correlation: Floats  # shape (n_features, n_features), of numbers; NaN where there is none
+    importance: Floats  # shape (n_features,): share of the model's gain; 0 for score, alert and dead letter
+    correlation: Floats  # shape (n_features, n_features), of numbers; NaN if undefined
 
 
 def write_reference(folder: Path, reference: DriftReference) -> None:
-    """Put a reference into a bundle's folder."""
+    """Write a reference to a bundle's folder."""
     c = reference.calibration
     record = BaselineRecord(
         layout=reference.bins.digest,
@@ -49,9 +48,9 @@ def write_reference(folder: Path, reference: DriftReference) -> None:
 
 
 def load_reference(folder: Path) -> DriftReference:
-    """The reference in a bundle's folder.
+    """Read the reference in a bundle's folder.
 
-    Raises ModelIncompatibleError when there is none, or when it is damaged or of another model's bins.
+    Raises ModelIncompatibleError if it is missing or damaged, or if its bins are not those of the manifest.
     """
     path = folder / BASELINE_FILE
     bins = counted_bins(read_manifest(folder))
@@ -59,26 +58,26 @@ def load_reference(folder: Path) -> DriftReference:
         record = decode(path.read_bytes(), BaselineRecord)
         shape = HOURS_OF_WEEK, len(bins.names), bins.n_bins
         if record.layout != bins.digest:
-            raise ValueError("it is of other bins than the manifest beside it")
+            raise ValueError("its bins are not those of the manifest")
         shares = np.frombuffer(record.shares, "<f4").reshape(shape).astype(np.float64)
         rows, dispersion, tolerance, importance, correlation = (
             np.array(values, dtype=np.float64)
             for values in (record.rows, record.dispersion, record.tolerance, record.importance, record.correlation)
         )
         if {len(v) for v in (rows, dispersion, tolerance, importance)} != {len(bins.names)}:
-            raise ValueError(f"it does not speak of all {len(bins.names)} features")
+            raise ValueError(f"it does not have values for all {len(bins.names)} features")
         correlation = correlation.reshape(len(bins.names), len(bins.names))
         if not (np.isfinite(shares).all() and (shares >= 0).all() and (shares.sum(axis=-1) > 0).all()):
-            raise ValueError("its shares are not shares")
+            raise ValueError("its shares are negative, not finite or sum to zero")
         if not all(np.isfinite(v).all() and (v >= 0).all() for v in (rows, dispersion, tolerance, importance)):
-            raise ValueError("its rows, dispersion, tolerance or importance are below zero or no numbers")
+            raise ValueError("its rows, dispersion, tolerance or importance are negative or not finite")
         if (np.abs(correlation) > 1 + 1e-6).any():
-            raise ValueError("a correlation lies beyond 1")
+            raise ValueError("a correlation is outside [-1, 1]")
     except FileNotFoundError:
-        raise ModelIncompatibleError(f"{path}: not there, so its drift cannot be told; {REMEDY}") from None
-    except (OSError, ValueError, TypeError) as error:  # msgspec's are ValueErrors
+        raise ModelIncompatibleError(f"{path}: no such file, so drift cannot be measured; {REMEDY}") from None
+    except (OSError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
         raise ModelIncompatibleError(f"{path}: {error}; {REMEDY}") from None
-    # float32 has rounded them; what they sum to must not differ from one.
+    # float32 has rounded the shares; normalise them to sum to one again.
     shares /= shares.sum(axis=-1, keepdims=True)
     calibration = Baseline(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
     return DriftReference(bins=bins, calibration=calibration, importance=importance, correlation=correlation)

@@ -43,5 +43,5 @@ class RecentDecisions:
         return flagged >= MIN_FLAGGED and few >= FEW_CARDS_SHARE * flagged
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
-        """What few cards sent beyond their usual share, by name of each window up to an instant."""
+        """Burst in each window up to an event time, by name of the window."""
         return self._all.bursts(until_ms)

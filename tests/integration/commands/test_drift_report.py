@@ -138,9 +138,9 @@ def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
     assert [p.name for p in up_to(months, None, now_ms=border + 5 * DAY_MS)] == ["2020-01"]
     assert [p.name for p in up_to(months, "2020-02", now_ms=border + 5 * DAY_MS)] == ["2020-01", "2020-02"]
     assert [p.name for p in up_to(months, None, now_ms=months[1].until_ms)] == ["2020-01", "2020-02"]
-    with pytest.raises(ConfigError, match="2020-02 is not over; --period 2020-02"):
+    with pytest.raises(ConfigError, match="2020-02 is not complete; --period 2020-02"):
         up_to(months, None, now_ms=border - 1)
-    with pytest.raises(ConfigError, match=r"2020-03: this .* counted nothing then .* there is 2020-01, 2020-02$"):
+    with pytest.raises(ConfigError, match=r"2020-03: this .* has no counts of it; choose one of 2020-01, 2020-02$"):
         up_to(months, "2020-03", now_ms=border)
 
 
@@ -153,7 +153,7 @@ def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
 
     (quiet,) = compared(nine_days).periods
     assert quiet.moved == ()
-    assert "nothing surely moved" in change_summary(quiet)
+    assert "no feature drifted" in change_summary(quiet)
     shifted = original("mean-shift")
     write(shifted, simulate(shifted), tmp_path / "shifted.csv")
     (moved,) = compared(tmp_path / "shifted.csv").periods
@@ -192,7 +192,7 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
     assert "src=" not in html
     assert 'xlink:href="http' not in html
     shown = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "-o", str(picture)])
-    assert "nothing surely moved" in shown.stdout
+    assert "no feature drifted" in shown.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert set(tmp_path.iterdir()) == {page, picture}, "they were written aside, and took their place"
 

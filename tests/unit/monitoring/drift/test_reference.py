@@ -62,7 +62,7 @@ def test_a_bundle_without_it_is_refused_with_the_command_that_makes_it(tmp_path:
     ("changes", "words"),
     [
         ({"layout": "0" * 16}, "other bins"),
-        ({"rows": (1.0,)}, "does not speak of all"),
+        ({"rows": (1.0,)}, "does not have values for all"),
         ({"shares": b"\0" * 400}, "reshape"),
         ({"shares": b"\0" * 401}, "buffer size"),
     ],
