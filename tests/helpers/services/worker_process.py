@@ -22,6 +22,7 @@ from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
 from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
+from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
 from tamiz.dev_broker.embedded_broker import free_port
 
 
@@ -128,10 +129,11 @@ def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2,
     return settings
 
 
-def add_partition(settings: Settings, topic: str) -> None:
-    """Give a topic of one partition a second one."""
+def add_partitions(settings: Settings, n: int, *topics: str) -> None:
+    """Give topics n partitions each, and wait until the broker names them: the controller answers a moment earlier."""
     with admin(settings.bootstrap) as client:
-        client.create_partitions({topic: NewPartitions(2)})
+        client.create_partitions(dict.fromkeys(topics, NewPartitions(n)))
+        wait_for(lambda: all(len(t["partitions"]) == n for t in client.describe_topics(list(topics))), 30)
 
 
 def make_anew(settings: Settings, topic: str) -> None:
@@ -166,6 +168,24 @@ def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float 
         return sorted(records, key=lambda r: (r.partition, r.offset))
     finally:
         consumer.close()
+
+
+def committed_records(bootstrap: str, topic: str) -> list[ConsumedRecord]:
+    """Every committed record of a topic on which no transaction is open.
+
+    A commit is confirmed before its markers are written. Until they are, its records are not among the committed ones.
+    """
+    consumers = [
+        KafkaConsumer(bootstrap_servers=bootstrap, isolation_level=level, enable_auto_commit=False)
+        for level in ("read_committed", "read_uncommitted")
+    ]
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumers[0].partitions_for_topic(topic) or ()]
+        wait_for(lambda: consumers[0].end_offsets(partitions) == consumers[1].end_offsets(partitions), 60)
+    finally:
+        for consumer in consumers:
+            consumer.close()
+    return [record for records in read_to_end(bootstrap, topic) for record in records]
 
 
 def wait_for(condition: Any, seconds: float, explain: Any = str) -> None:

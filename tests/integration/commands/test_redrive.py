@@ -21,12 +21,11 @@ from schemas.topics import topic_table
 from schemas.transaction_ids import TRANSACTION_ID_HEADER, transaction_id
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
-from stream_app.kafka.topic_reader import read_to_end
 from stream_app.redrive import redrive as redriving
 from stream_app.redrive.redrive import redrive
 from stream_app.redrive.redrive_plan import REDRIVEN_FROM, Letter, plan
 from tamiz.main import app
-from tests.helpers.services.worker_process import make_anew
+from tests.helpers.services.worker_process import committed_records, make_anew
 
 MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
 BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
@@ -130,7 +129,7 @@ def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -
 
 
 def everything(settings: Settings, topic: str) -> list[Any]:
-    return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
+    return list(committed_records(settings.bootstrap, topic))
 
 
 def uncommitted_too(settings: Settings, topic: str) -> int:

@@ -96,7 +96,7 @@ def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_h
     watch.join(10)
     assert [type(error).__name__ for error in ended] == ["StalledError"]
     assert "fetched already" in str(ended[0])
-    assert len(faults) > 3
+    assert len(faults) > 1
 
 
 def test_the_watchdog_leaves_an_idle_worker_alone_though_it_cannot_look() -> None:

@@ -10,11 +10,10 @@ from faust.types import TP
 
 from schemas.configuration.settings import Settings
 from stream_app.decisions.handler import OutgoingRecord
-from stream_app.kafka.topic_reader import read_to_end
 from stream_app.worker.exactly_once import ExactlyOncePublisher, FencedError
 from stream_app.worker.publisher import TopicBatch
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import committed_records, settings_of_its_own
 
 pytestmark = pytest.mark.kafka
 
@@ -47,7 +46,7 @@ def decided(settings: Settings, partition: int, *texts: str) -> list[TopicBatch]
 
 
 def committed_texts(settings: Settings, topic: str) -> list[str]:
-    return sorted((r.value or b"").decode() for rows in read_to_end(settings.bootstrap, topic) for r in rows)
+    return sorted((r.value or b"").decode() for r in committed_records(settings.bootstrap, topic))
 
 
 def test_outputs_and_offsets_of_several_partitions_are_committed_and_the_next_owner_starts_behind_them(

@@ -15,9 +15,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
+    ACLResourcePatternType,
     ResourcePattern,
+    ResourcePatternFilter,
     ResourceType,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -38,7 +41,7 @@ from tamiz.doctor.facts import ClusterFacts, Unknown
 from tamiz.doctor.topic_checks import rights
 from tamiz.services.user_file import add_user
 from tests.helpers.services.certificates import Pem, authority_and
-from tests.helpers.services.worker_process import running_worker
+from tests.helpers.services.worker_process import running_worker, wait_for
 
 PASSWORD = "correct-horse-battery"
 SECRET = "a-secret-of-our-own"
@@ -106,7 +109,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             [UserScramCredentialUpsertion("tamiz", ScramMechanism.SCRAM_SHA_512, PASSWORD)]
         )
         admin.close()
-        yield Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
+        made = Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
+        # The controller has the password; the broker, who asks for it, learns of it a moment later.
+        wait_for(lambda: lets_in(made.by_password(load({}))), 30)
+        yield made
+
+
+def lets_in(settings: Settings) -> bool:
+    try:
+        partition_counts(settings.bootstrap, [])
+    except BrokerError:
+        return False
+    return True
 
 
 @pytest.mark.kafka
@@ -120,6 +134,9 @@ def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
         pattern = ResourcePattern(ResourceType.TOPIC, topic)
         for allowed in (operation, ACLOperation.DESCRIBE):
             plain.create_acls([ACL("User:tamiz", "*", allowed, ACLPermissionType.ALLOW, pattern)])
+    every = ResourcePatternFilter(ResourceType.TOPIC, None, ACLResourcePatternType.ANY)
+    made = ACLFilter("User:tamiz", "*", ACLOperation.ANY, ACLPermissionType.ANY, every)
+    wait_for(lambda: len(plain.describe_acls(made)[0]) == 4, 30)  # as with the password
     plain.close()
     cluster = cluster_facts(settings)
     assert isinstance(cluster, ClusterFacts)

@@ -28,7 +28,7 @@ from tamiz.notifications.retry import RetryPolicy
 from tests.conftest import Kafka
 from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.services.notification_servers import HttpReceiver, MailReceiver, http_receiver, mail_receiver, nobody
-from tests.helpers.services.worker_process import add_partition, read_topic, running, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import add_partitions, read_topic, running, settings_of_its_own, wait_for
 from tests.unit.monitoring.alerting.test_notification import ALERT, EVENT
 from tests.unit.tamiz.test_channels import SECRET, is_ours
 from training.registry import mlflow_registry
@@ -179,7 +179,7 @@ def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_
         wait_for(lambda: committed() == (7, 12), 120, lambda: f"{town.told()} {committed()}")
         assert town.told() == (5, 5, 5)
         assert b"rolled-back" in town.slack.requests[-1].body
-        add_partition(settings, settings.model_events_topic)  # while it runs: nothing that is there is old news
+        add_partitions(settings, 2, settings.model_events_topic)  # while it runs: nothing that is there is old news
         send(settings, change(EVENT, "retained"), partition=1)
         wait_for(lambda: town.told() == (6, 6, 6), 60, lambda: f"{town.told()}")
     assert b"retained" in town.slack.requests[-1].body

@@ -30,7 +30,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
 from tests.helpers.bundles.failing_trainings import dies, hangs, leaves_a_line, needs_its_file
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.services.worker_process import add_partition, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import add_partitions, settings_of_its_own, wait_for
 from tests.helpers.traffic.scored_fixtures import learned, month
 from training.registry import mlflow_registry, request_claims, version_transitions
 from training.service.retrainer import Progress, Retrainer
@@ -326,7 +326,7 @@ def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized
         with onlooker(settings) as committed:
             producer.send(topic, value=b"no request", partition=0).get(30)
             wait_for(lambda: committed() == 1, 60)
-            add_partition(settings, topic)
+            add_partitions(settings, 2, topic)
             producer.close()
             producer = KafkaProducer(bootstrap_servers=settings.bootstrap)  # it knows of the new one
             producer.send(topic, value=b"no request", partition=1).get(30)
