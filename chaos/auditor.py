@@ -162,7 +162,7 @@ def _recount(
             chunk = records[start : start + 10_000]
             coded = handle(chunk, model, policy).coded
             if coded is not None:
-                fold.observe(coded.codes, coded.event_times_ms, np.array([r.offset for r in chunk]))
+                fold.update(coded.codes, coded.event_times_ms, np.array([r.offset for r in chunk]))
             counted = fold.snapshot()
             for pane in (*counted.closed, *counted.open):
                 found[version, partition, pane.start_ms] = pane.rows, tuple(pane.counts.tolist())

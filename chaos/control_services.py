@@ -66,8 +66,8 @@ class GoodTraffic:
         self._policy = HandlerPolicy(
             load_dataset(settings.dataset), settings.consumer_group, settings.max_payload_bytes, counting=True
         )
-        grace_ms = settings.allowed_lateness_minutes * MINUTE_MS
-        self._folds = [PartitionPanes(model.bins, p, grace_ms) for p in range(PARTITIONS)]
+        lateness_ms = settings.allowed_lateness_minutes * MINUTE_MS
+        self._folds = [PartitionPanes(model.bins, p, lateness_ms) for p in range(PARTITIONS)]
         traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=FIRST_DAY_MS, days=days)
         found = [
             pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)
@@ -102,7 +102,7 @@ class GoodTraffic:
             for p, fold in enumerate(self._folds):
                 rows = np.array([i for i, r in enumerate(records) if r.partition == p])
                 offsets = np.array([records[i].offset for i in rows])
-                fold.observe(handled.coded.codes[rows], handled.coded.event_times_ms[rows], offsets)
+                fold.update(handled.coded.codes[rows], handled.coded.event_times_ms[rows], offsets)
                 for key, snapshot in to_records(
                     fold.snapshot(),
                     model=s.model_name,

@@ -21,11 +21,11 @@ class BenchmarkMonitor(Protocol):
 class Tamiz:
     """Both layers, evaluated every minute. The windows' sums are kept here as the rings keep them in production."""
 
-    def __init__(self, calibration: Baseline) -> None:
-        self._calibration = calibration
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline
         self._policy = DetectorPolicy()
-        self._cusum = ECusum(calibration, self._policy, FEATURES)
-        shape = calibration.shares.shape[1:]
+        self._cusum = ECusum(baseline, self._policy, FEATURES)
+        shape = baseline.shares.shape[1:]
         self._past = np.zeros((max(WINDOW_MINUTES), *shape), dtype=np.uint8)
         self._hours = np.zeros(max(WINDOW_MINUTES), dtype=np.int64)
         self._counts = np.zeros((len(WINDOW_MINUTES), *shape), dtype=np.int64)
@@ -35,15 +35,13 @@ class Tamiz:
 
     def step(self, counts: Ints, hour: int) -> Flags:
         week = int(hour_of_week(hour))
-        alarms = self._cusum.step(counts, week)
+        alarms = self._cusum.update(counts, week)
         self._slide(counts, week)
-        return alarms | window_alarms(self._counts, self._expected, self._calibration, self._policy, FEATURES).any(
-            axis=0
-        )
+        return alarms | window_alarms(self._counts, self._expected, self._baseline, self._policy, FEATURES).any(axis=0)
 
     def _slide(self, counts: Ints, week: int) -> None:
         size = len(self._past)
-        shares = self._calibration.shares
+        shares = self._baseline.shares
         for w, minutes in enumerate(WINDOW_MINUTES):
             if self._minute >= minutes:
                 place = (self._minute - minutes) % size
@@ -59,7 +57,7 @@ class Tamiz:
         self._hours[self._minute % size] = week
         self._minute += 1
         if self._minute % 1440 == 0:  # adding and taking away floats leaves dust
-            self._expected = self._calibration.expected(self._rows)
+            self._expected = self._baseline.expected(self._rows)
 
 
 class AlwaysFire:

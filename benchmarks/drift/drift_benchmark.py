@@ -85,11 +85,11 @@ def run(months: int, seed: int, progress: Progress) -> tuple[list[Quiet], list[A
     one = Inputs.draw(rng, FEATURES)
     quiet += [watch_quiet(make(), name, 0, HABITS[0], one, lambda: None) for name, make in CONTROLS.items()]
     inputs = Inputs.draw(rng, REPEATS)
-    calibration = reference(rng, inputs, HABITS[0])
+    baseline = reference(rng, inputs, HABITS[0])
     progress.advance(task)
     for shift in SHIFTS:
         found = shifted(np.random.default_rng(next(seeds)), inputs, shift, CALM_MINUTES, TIMEOUT_MINUTES)
-        awake.append(watch_shift(Tamiz(calibration), OURS, shift, found))
+        awake.append(watch_shift(Tamiz(baseline), OURS, shift, found))
         awake += [watch_shift(make(), name, shift, found) for name, make in CONTROLS.items()]
         awake += rivals_shift(next(seeds), shift)
         progress.advance(task)

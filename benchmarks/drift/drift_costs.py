@@ -8,7 +8,7 @@ import numpy as np
 from monitoring.counting.bins import FrozenBins, number_bins
 from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.windows import MergedPanes
-from monitoring.drift.baseline import Baseline, calibrate
+from monitoring.drift.baseline import Baseline, estimate_baseline
 from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.drift.evidence import collect_evidence
 from schemas.time_units import MINUTE_MS
@@ -34,23 +34,23 @@ def measure_costs(seed: int) -> Costs:
     """Measure on normal inputs of 250 codes."""
     rng = np.random.default_rng(seed)
     bins = _bins(rng)
-    calibration = _calibration(bins)
+    baseline = _baseline(bins)
     policy = DetectorPolicy()
     merger, _ = _merged(bins, _rows(rng, bins), workers=1, seed=seed)
     ready = np.zeros(FEATURES, dtype=bool)
 
     def evaluate() -> None:
         counts, by_hour = merger.windows()
-        statistics = window_statistics(bins, counts, by_hour, calibration, policy)
-        tolerances = policy.tolerances(calibration)
-        collect_evidence(bins, statistics, counts, calibration.expected(by_hour), tolerances, tolerances, ready)
+        statistics = window_statistics(bins, counts, by_hour, baseline, policy)
+        tolerances = policy.tolerances(baseline)
+        collect_evidence(bins, statistics, counts, baseline.expected(by_hour), tolerances, tolerances, ready)
 
-    cusum = ECusum(calibration, policy)
-    pane = bins.binned(bins.count(_codes(rng, bins, 60)))[0]
+    cusum = ECusum(baseline, policy)
+    pane = bins.counts_by_bin(bins.count(_codes(rng, bins, 60)))[0]
     counting = {n: _counting(rng, bins, n) for n in (2000, 100)}
     return Costs(
         evaluation_ms=1e3 * _median(evaluate),
-        pane_us=1e6 * _median(lambda: cusum.step(pane, 0)),
+        pane_us=1e6 * _median(lambda: cusum.update(pane, 0)),
         counting_us=counting[2000],
         counting_small_us=counting[100],
     )
@@ -65,7 +65,7 @@ def one_worker_equals_eight(seed: int) -> bool:
     for workers in (1, PARTITIONS):
         merger, minutes = _merged(bins, rows, workers, seed + workers)
         counts, by_hour = merger.windows()
-        statistics = window_statistics(bins, counts, by_hour, _calibration(bins), DetectorPolicy())
+        statistics = window_statistics(bins, counts, by_hour, _baseline(bins), DetectorPolicy())
         found.append((minutes, counts.tobytes(), by_hour.tobytes(), _bits(statistics)))
     return found[0] == found[1]
 
@@ -74,8 +74,8 @@ def _bins(rng: np.random.Generator) -> FrozenBins:
     return FrozenBins([number_bins(f"x{i}", rng.normal(size=50_000)) for i in range(FEATURES)])
 
 
-def _calibration(bins: FrozenBins) -> Baseline:
-    return calibrate(bins.reference[None], np.zeros(1, dtype=np.int64))
+def _baseline(bins: FrozenBins) -> Baseline:
+    return estimate_baseline(bins.reference[None], np.zeros(1, dtype=np.int64))
 
 
 def _codes(rng: np.random.Generator, bins: FrozenBins, n: int) -> Indices:
@@ -98,7 +98,7 @@ def _merged(
 ) -> tuple[MergedPanes, list[tuple[int, bytes]]]:
     """The merger after all rows, shared by so many workers that batch and publish as chance has it."""
     rng = np.random.default_rng(seed)
-    merger = MergedPanes(bins, range(PARTITIONS), grace_ms=MINUTE_MS, idle_ms=10**12)
+    merger = MergedPanes(bins, range(PARTITIONS), lateness_ms=MINUTE_MS, idle_timeout_ms=10**12)
     folds = [PartitionPanes(bins, p, MINUTE_MS) for p in range(PARTITIONS)]
     reached = [0] * PARTITIONS
     minutes = []
@@ -110,7 +110,7 @@ def _merged(
         for p in turn:
             codes, times = rows[p]
             stop = min(ROWS, reached[p] + int(rng.integers(1, 4000)))
-            folds[p].observe(codes[reached[p] : stop], times[reached[p] : stop], np.arange(reached[p], stop))
+            folds[p].update(codes[reached[p] : stop], times[reached[p] : stop], np.arange(reached[p], stop))
             reached[p] = stop
             counted = folds[p].snapshot()
             for pane in (*counted.closed, *counted.open):
@@ -134,7 +134,7 @@ def _counting(rng: np.random.Generator, bins: FrozenBins, n: int) -> float:
     def count() -> None:
         fold = PartitionPanes(bins, 0, MINUTE_MS)
         for batch, at, offset in zip(columns, times, offsets, strict=True):
-            fold.observe(bins.encode(batch), at, offset)
+            fold.update(bins.encode(batch), at, offset)
 
     return 1e6 * _median(count, 7) / (batches * n)
 

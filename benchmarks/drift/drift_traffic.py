@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from monitoring.counting.bins import FeatureBins, number_bins
-from monitoring.drift.baseline import Baseline, calibrate
+from monitoring.drift.baseline import Baseline, estimate_baseline
 from scoring.arrays import Floats, Ints
 
 EVENTS_A_MINUTE = 60
@@ -102,7 +102,7 @@ def panes(rng: np.random.Generator, inputs: Inputs, habit: Habit, days: int) -> 
 def reference(rng: np.random.Generator, inputs: Inputs, habit: Habit) -> Baseline:
     """What training learns of four weeks of such traffic."""
     hours, counts = zip(*((hour, found.sum(axis=0)) for hour, found in _hourly(rng, inputs, habit)), strict=True)
-    return calibrate(np.stack(counts), np.array(hours))
+    return estimate_baseline(np.stack(counts), np.array(hours))
 
 
 def shifted(

@@ -81,7 +81,7 @@ def fuzz(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPa
         dead += len(handled.dead_letters)
         codes.update(r.code for r in handled.rejections)
         if handled.coded is not None:
-            fold.observe(*handled.coded, np.array([r.offset for r in records]))
+            fold.update(*handled.coded, np.array([r.offset for r in records]))
             fold.snapshot()
         if start <= n // 10:
             early = process.memory_info().rss / 1e6

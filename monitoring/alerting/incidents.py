@@ -32,7 +32,7 @@ class AlertPolicy:
 
     cooldown_ms: int = DAY_MS  # per feature, from the opening of its incident
     clear_after_ms: int = 6 * HOUR_MS  # time below the limit before an incident closes
-    together: float = 0.6  # minimum absolute correlation of features that share an incident
+    min_correlation: float = 0.6  # minimum absolute correlation of features that share an incident
     critical_psi: float = 0.25  # minimum lower bound of a critical incident
     data_share: float = 0.5  # minimum share of the change in MISSING or OTHER of a data incident
 
@@ -78,13 +78,13 @@ class Change:
 class IncidentState:
     """State of the fold: open incidents, and the end of each feature's cooldown."""
 
-    opened: tuple[Incident, ...] = ()
+    open_incidents: tuple[Incident, ...] = ()
     silent_until_ms: dict[str, int] = field(default_factory=dict)
     last_id: int = 0
 
 
 def correlated_groups(
-    names: Sequence[str], correlation: Floats, threshold: float = AlertPolicy.together
+    names: Sequence[str], correlation: Floats, threshold: float = AlertPolicy.min_correlation
 ) -> dict[str, str]:
     """Group of each feature: connected components of absolute correlation >= threshold, named by their first member.
 
@@ -101,7 +101,7 @@ def correlated_groups(
 
 
 def update_incidents(
-    book: IncidentState,
+    state: IncidentState,
     evidence: Sequence[FeatureEvidence],
     now_ms: int,
     groups: dict[str, str] | None = None,
@@ -117,7 +117,7 @@ def update_incidents(
     known = {e.feature: e for e in evidence}
     changes: list[Change] = []
     still: list[Incident] = []
-    for incident in book.opened:
+    for incident in state.open_incidents:
         if incident.by_few_cards:
             loud = few_cards is not None and few_cards.active
             followed = _aged(incident, loud or any(e.few_cards for e in evidence), now_ms, policy)
@@ -127,11 +127,11 @@ def update_incidents(
             still.append(followed)
         else:
             changes.append(_change("closed", followed, known))
-    silent = {name: until for name, until in book.silent_until_ms.items() if until > now_ms}
+    silent = {name: until for name, until in state.silent_until_ms.items() if until > now_ms}
     covered = {name for i in still if not i.by_few_cards for name in i.features}
     speaking = [e for e in evidence if e.alarmed and e.feature not in covered and e.feature not in silent]
     alarmed = [e.feature for e in speaking if not e.few_cards]
-    last_id = book.last_id
+    last_id = state.last_id
     if few_cards is not None and (theirs := [e.feature for e in speaking if e.few_cards]):
         place = next((i for i, x in enumerate(still) if x.by_few_cards), None)
         if place is None:
@@ -166,7 +166,7 @@ def update_incidents(
             old = still[place]
             still[place] = _incident(old.incident_id, old.opened_at_ms, (*old.features, *names), known, policy)
             changes.append(_change("grew", still[place], known))
-    return IncidentState(opened=tuple(still), silent_until_ms=silent, last_id=last_id), tuple(changes)
+    return IncidentState(open_incidents=tuple(still), silent_until_ms=silent, last_id=last_id), tuple(changes)
 
 
 def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int, policy: AlertPolicy) -> Incident:
@@ -211,11 +211,11 @@ def _incident(
         features=tuple(e.feature for e in ranked),
         kind=kind,
         severity="critical" if severe else "warning",
-        summary=summary(ranked, kind),
+        summary=incident_summary(ranked, kind),
     )
 
 
-def summary(evidence: Sequence[FeatureEvidence], kind: Kind) -> str:
+def incident_summary(evidence: Sequence[FeatureEvidence], kind: Kind) -> str:
     """Text of an alert, one sentence. evidence: of the incident's features, strongest first."""
     first = evidence[0]
     change = np.array(first.current) - np.array(first.reference)

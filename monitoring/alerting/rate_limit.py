@@ -16,7 +16,7 @@ from schemas.records import Severity
 WINDOW_S = 600.0
 MAX_PER_WINDOW = 20  # notifications to one channel within the window
 MAX_STATE_BYTES = 3_500  # a broker accepts 4,096 bytes of metadata per offset
-OTHERS = "others"  # alias of the sum of all incidents, if the state would exceed its maximum size
+OTHER_ALIASES = "others"  # alias of the sum of all incidents, if the state would exceed its maximum size
 
 Counts = dict[str, dict[Severity, int]]  # by alias
 
@@ -32,11 +32,11 @@ class DeliveryState(msgspec.Struct, kw_only=True):
         counts = self.held.setdefault(receiver, {}).setdefault(notice.alias, {})
         counts[notice.severity] = counts.get(notice.severity, 0) + 1
 
-    def encoded(self) -> str:
+    def encode(self) -> str:
         """Encode as JSON of at most `MAX_STATE_BYTES` bytes."""
         text = msgspec.json.encode(self)
         if len(text) > MAX_STATE_BYTES:
-            self.held = {receiver: {OTHERS: total(counts)} for receiver, counts in self.held.items()}
+            self.held = {receiver: {OTHER_ALIASES: total(counts)} for receiver, counts in self.held.items()}
             text = msgspec.json.encode(self)
         return text.decode()
 
@@ -58,7 +58,7 @@ def total(counts: Mapping[str, Mapping[Severity, int]]) -> dict[Severity, int]:
     return found
 
 
-def suppressed(marks: Iterable[DeliveryState], receiver: str) -> Counts:
+def suppressed_counts(marks: Iterable[DeliveryState], receiver: str) -> Counts:
     """Suppressed notifications of a channel, over all partitions."""
     found: Counts = {}
     for mark in marks:

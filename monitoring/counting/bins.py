@@ -133,7 +133,7 @@ class FrozenBins:
     @cached_property
     def reference(self) -> Ints:
         """Reference rows by bin, shape (n_features, n_bins), padded with zeros."""
-        return self.binned(self.reference_codes)
+        return self.counts_by_bin(self.reference_codes)
 
     def encode(self, columns: Columns) -> Indices:
         """Codes of a batch, shape (n_rows, n_features). columns: one array per feature, as for `FeatureBins.encode`."""
@@ -150,11 +150,11 @@ class FrozenBins:
         flat = places[codes != NOT_COUNTED] if (codes == NOT_COUNTED).any() else places.ravel()
         return np.bincount(flat, minlength=n_groups * self.n_codes).reshape(n_groups, self.n_codes)
 
-    def binned(self, counts: Ints) -> Ints:
+    def counts_by_bin(self, counts: Ints) -> Ints:
         """Sum counts by code, shape (..., n_codes), to counts by bin, shape (..., n_features, n_bins)."""
         return self._by_bin.sum(counts)
 
-    def deciles(self, counts: Ints) -> Ints:
+    def counts_by_decile(self, counts: Ints) -> Ints:
         """Sum counts by code to counts by reference decile, and MISSING, shape (..., n_features, n_deciles)."""
         return self._by_decile.sum(counts)
 

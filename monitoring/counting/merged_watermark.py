@@ -5,9 +5,9 @@
     partition 2   ----|                       lags: waited for, as long as its input has records to count
     partition 3   ------------------------------------|    ahead: its panes wait for the others
 
-A partition that lags "now" by more than `idle_ms` is excluded only after it has counted all of its input, and has
-lagged, for some wall-clock time. Event time alone cannot distinguish an idle partition from one with a slow worker: a
-replay at full speed covers hours per second. Wall-clock time and the ends of the input are arguments (`update_idle`).
+A partition that lags "now" by more than `idle_timeout_ms` is excluded only after it has counted all of its input, and
+has lagged, for some wall-clock time. Event time alone cannot distinguish an idle partition from one with a slow worker:
+a replay at full speed covers hours per second. Wall-clock time and ends of the input are arguments (`update_idle`).
 """
 
 from collections.abc import Collection, Iterable
@@ -19,10 +19,10 @@ from monitoring.counting.panes import NEVER, Cursor
 class MergedWatermark:
     """A fold over cursors and checks of the input."""
 
-    def __init__(self, partitions: Iterable[int], idle_ms: int) -> None:
-        """idle_ms: maximum skew, in event time, of a partition against the others."""
+    def __init__(self, partitions: Iterable[int], idle_timeout_ms: int) -> None:
+        """idle_timeout_ms: maximum skew, in event time, of a partition against the others."""
         self._cursors = {p: Cursor(partition=p) for p in partitions}
-        self._idle_ms = idle_ms
+        self._idle_timeout_ms = idle_timeout_ms
         self._first_ms = NEVER  # the first watermark
         self._moved: set[int] = set()  # partitions with a new cursor since the last check
         self._still_since: dict[int, int] = {}  # wall clock; caught up, without a new cursor
@@ -36,7 +36,7 @@ class MergedWatermark:
         """Rows that arrived after their minute had closed, over all partitions."""
         return sum(c.late for c in self._cursors.values())
 
-    def advance(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
+    def update(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
         """Apply a cursor. The last one on the topic is valid, with any offset, so the next one repairs a wrong one.
 
         horizon_ms: a later watermark is refused, and that of the partition remains unchanged.
@@ -58,10 +58,10 @@ class MergedWatermark:
         if self._first_ms == NEVER:
             self._first_ms = cursor.watermark_ms
 
-    def look(self, wall_ms: int, caught_up: Collection[int], patience_ms: int) -> None:
+    def update_idle(self, wall_ms: int, caught_up: Collection[int], idle_after_ms: int) -> None:
         """Update which partitions are idle. wall_ms: wall-clock time.
 
-        caught_up: partitions whose input is counted to its end; patience_ms: minimum time in that state.
+        caught_up: partitions whose input is counted to its end; idle_after_ms: minimum time in that state.
         """
         for p in self._cursors:
             if p in self._moved or p not in caught_up:
@@ -69,14 +69,14 @@ class MergedWatermark:
             if p in caught_up:
                 self._still_since.setdefault(p, wall_ms)
         self._moved.clear()
-        self._resting = frozenset(p for p, since in self._still_since.items() if wall_ms - since >= patience_ms)
+        self._resting = frozenset(p for p, since in self._still_since.items() if wall_ms - since >= idle_after_ms)
         now_ms = self.now_ms
         for p in self._cursors:
             if p in caught_up and self._trails(p, now_ms):
                 self._behind_since.setdefault(p, wall_ms)
             else:
                 self._behind_since.pop(p, None)
-        self._left_out = frozenset(p for p, since in self._behind_since.items() if wall_ms - since >= patience_ms)
+        self._left_out = frozenset(p for p, since in self._behind_since.items() if wall_ms - since >= idle_after_ms)
 
     @property
     def now_ms(self) -> int:
@@ -96,7 +96,7 @@ class MergedWatermark:
         ]
         return min(awaited, default=NEVER)
 
-    def behind(self, until_ms: int) -> frozenset[int]:
+    def partitions_behind(self, until_ms: int) -> frozenset[int]:
         """Awaited partitions that have not passed an event time."""
         now_ms = self.now_ms
         return frozenset(
@@ -105,7 +105,7 @@ class MergedWatermark:
             if c.watermark_ms < until_ms and (p not in self._left_out or not self._trails(p, now_ms))
         )
 
-    def passed(self, partitions: Collection[int], until_ms: int) -> bool:
+    def have_passed(self, partitions: Collection[int], until_ms: int) -> bool:
         """Whether all of these partitions have passed an event time."""
         return all(p in self._cursors and self._cursors[p].watermark_ms >= until_ms for p in partitions)
 
@@ -116,16 +116,18 @@ class MergedWatermark:
         return max(marks) - min(marks) if marks else 0
 
     @property
-    def skewed(self) -> frozenset[int]:
-        """Active partitions more than `idle_ms` from "now", and those whose cursor is later than its publication."""
+    def skewed_partitions(self) -> frozenset[int]:
+        """Active partitions beyond `idle_timeout_ms` of "now", and those whose cursor is later than its publication."""
         now_ms = self.now_ms
         apart = {
             p
             for p, c in self._cursors.items()
-            if p not in self._resting and c.watermark_ms != NEVER and abs(c.watermark_ms - now_ms) > self._idle_ms
+            if p not in self._resting
+            and c.watermark_ms != NEVER
+            and abs(c.watermark_ms - now_ms) > self._idle_timeout_ms
         }
         return frozenset(apart | self._refused)
 
     def _trails(self, partition: int, now_ms: int) -> bool:
         mark = self._cursors[partition].watermark_ms
-        return now_ms - self._idle_ms > (self._first_ms if mark == NEVER else mark)
+        return now_ms - self._idle_timeout_ms > (self._first_ms if mark == NEVER else mark)

@@ -25,7 +25,7 @@ class MonitoredModel(ScoringModel):
         Raises ModelIncompatibleError as `ScoringModel.load` does, and if the profile or the baseline is invalid.
         """
         scoring = super().load(folder, version, passed)
-        check_distributions(scoring.manifest)
+        check_histograms(scoring.manifest)
         check_profile(scoring.manifest)
         if (folder / BASELINE_FILE).exists():
             load_reference(folder)
@@ -37,7 +37,7 @@ class MonitoredModel(ScoringModel):
         return counted_bins(self.manifest)
 
 
-def check_distributions(manifest: Manifest) -> None:
+def check_histograms(manifest: Manifest) -> None:
     """Raise ModelIncompatibleError if the profile lacks a feature, or has invalid edges or counts."""
     profiled = [p.name for p in manifest.profile]
     if profiled != [*manifest.names, SCORE, ALERT, DEAD_LETTER]:

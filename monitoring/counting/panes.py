@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from monitoring.counting.bins import FrozenBins
-from monitoring.counting.watermark import NEVER, Advance, Watermark, advance, of_old_cursor
+from monitoring.counting.watermark import NEVER, Advance, Watermark, advance, from_old_cursor
 from schemas.time_units import MINUTE_MS
 from scoring.arrays import Flags, Indices, Ints
 
@@ -76,28 +76,28 @@ class PartitionPanes:
     committed offset.
     """
 
-    def __init__(self, bins: FrozenBins, partition: int, grace_ms: int) -> None:
+    def __init__(self, bins: FrozenBins, partition: int, lateness_ms: int) -> None:
         self._bins = bins
-        self._grace_ms = grace_ms
+        self._lateness_ms = lateness_ms
         self.cursor = Cursor(partition=partition)
         self._panes: dict[int, Pane] = {}
         self._closed: list[Pane] = []  # not published yet
 
     @classmethod
-    def restore(cls, bins: FrozenBins, cursor: Cursor, panes: Iterable[Pane], grace_ms: int) -> "PartitionPanes":
+    def restore(cls, bins: FrozenBins, cursor: Cursor, panes: Iterable[Pane], lateness_ms: int) -> "PartitionPanes":
         """Continue from a published cursor.
 
         panes: open and held ones of the cursor; panes of another layout are ignored. Cursors of earlier versions have
         a watermark without state.
         """
         if cursor.state.time_ms != cursor.watermark_ms:
-            cursor = replace(cursor, state=of_old_cursor(cursor.watermark_ms, grace_ms))
-        found = cls(bins, cursor.partition, grace_ms)
+            cursor = replace(cursor, state=from_old_cursor(cursor.watermark_ms, lateness_ms))
+        found = cls(bins, cursor.partition, lateness_ms)
         found.cursor = cursor
         found._panes = {p.start_ms: p for p in panes if p.layout == bins.digest}
         return found
 
-    def observe(self, codes: Indices, event_times_ms: Ints, offsets: Ints) -> None:
+    def update(self, codes: Indices, event_times_ms: Ints, offsets: Ints) -> None:
         """Count rows in offset order; rows that are counted already are ignored.
 
         codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,). A row without an event time (NEVER)
@@ -106,7 +106,7 @@ class PartitionPanes:
         fresh = offsets > self.cursor.last_offset
         codes, times, offsets = codes[fresh], event_times_ms[fresh], offsets[fresh]
         while len(offsets):
-            step, resets = advance(self.cursor.state, times, self._grace_ms), self.cursor.resets
+            step, resets = advance(self.cursor.state, times, self._lateness_ms), self.cursor.resets
             kept = self._kept(step)
             self._count(codes[: step.n][kept], step.times_ms[kept], offsets[: step.n][kept])
             self.cursor = replace(
@@ -132,8 +132,8 @@ class PartitionPanes:
         return PartitionCounts(closed=tuple(closed), open=open_, held=held, cursor=self.cursor)
 
     def _close(self) -> None:
-        state, grace_ms = self.cursor.state, self._grace_ms
-        closed = [start for start in sorted(self._panes) if state.is_closed(start, grace_ms)]
+        state, lateness_ms = self.cursor.state, self._lateness_ms
+        closed = [start for start in sorted(self._panes) if state.is_closed(start, lateness_ms)]
         self._closed += [self._panes.pop(start) for start in closed]
 
     def _kept(self, step: Advance) -> Flags:
@@ -141,8 +141,10 @@ class PartitionPanes:
         kept: Flags = ~step.late & (step.times_ms != NEVER)
         starts = step.times_ms // MINUTE_MS * MINUTE_MS
         ahead = np.flatnonzero(kept & (starts >= step.ahead_from_ms))
-        state, grace_ms = self.cursor.state, self._grace_ms
-        known = {s for s in self._panes if s >= state.ahead_from_ms(grace_ms) and not state.is_closed(s, grace_ms)}
+        state, lateness_ms = self.cursor.state, self._lateness_ms
+        known = {
+            s for s in self._panes if s >= state.ahead_from_ms(lateness_ms) and not state.is_closed(s, lateness_ms)
+        }
         if len(known | set(starts[ahead].tolist())) <= MAX_HELD_MINUTES:
             return kept
         held: dict[int, list[int]] = {start: [] for start in known}  # rows of this batch, by minute

@@ -47,22 +47,22 @@ class Watermark:
     gap_ms: tuple[int, ...] = ()  # event times of rows in gaps, fewer than `RESET_ROWS`
     resets: int = 0
 
-    def until_ms(self, grace_ms: int) -> int:
+    def until_ms(self, lateness_ms: int) -> int:
         """End of the closed minutes that start at `since_ms`."""
-        return _minute(self.time_ms - grace_ms)
+        return _minute(self.time_ms - lateness_ms)
 
-    def ahead_from_ms(self, grace_ms: int) -> int:
+    def ahead_from_ms(self, lateness_ms: int) -> int:
         """Start of the first minute whose rows are held."""
-        return _minute(self.confirmed_ms) + step_ms(grace_ms)
+        return _minute(self.confirmed_ms) + step_ms(lateness_ms)
 
     def bounded(self) -> "Watermark":
         """Copy with at most `MAX_RANGES` ranges above the watermark; discards the furthest, whose panes are closed."""
         above = [r for r in self.closed if r[0] > self.time_ms]
         return replace(self, closed=self.closed[: len(self.closed) - len(above[MAX_RANGES:])])
 
-    def is_closed(self, start_ms: int, grace_ms: int) -> bool:
+    def is_closed(self, start_ms: int, lateness_ms: int) -> bool:
         """Whether a minute accepts no more rows."""
-        passed = self.since_ms <= start_ms < self.until_ms(grace_ms)
+        passed = self.since_ms <= start_ms < self.until_ms(lateness_ms)
         return passed or any(first <= start_ms < end for first, end in self.closed)
 
 
@@ -76,17 +76,17 @@ class Advance(NamedTuple):
     ahead_from_ms: Ints  # shape (n,): after the row, as `Watermark.ahead_from_ms`
 
 
-def step_ms(grace_ms: int) -> int:
+def step_ms(lateness_ms: int) -> int:
     """Maximum lead of the watermark over `confirmed_ms`: at least the lateness, so that no punctual row is late."""
-    return max(grace_ms, MIN_STEP_MS)
+    return max(lateness_ms, MIN_STEP_MS)
 
 
-def of_old_cursor(watermark_ms: int, grace_ms: int) -> Watermark:
+def from_old_cursor(watermark_ms: int, lateness_ms: int) -> Watermark:
     """State from a cursor that has only a watermark; earlier minutes count as a gap, so that a reset is possible."""
-    return _at(Watermark(), watermark_ms, grace_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
+    return _at(Watermark(), watermark_ms, lateness_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
 
 
-def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
+def advance(state: Watermark, times_ms: Ints, lateness_ms: int) -> Advance:
     """Process rows in offset order, up to the first reset.
 
     times_ms: shape (n,), n > 0; NEVER for a row without event time, which does not change the watermark.
@@ -97,30 +97,32 @@ def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
         if not timed.any():
             nothing = np.zeros(len(times_ms), dtype=bool)
             return Advance(len(times_ms), state, times_ms, nothing, np.full(len(times_ms), NEVER))
-        state = _at(state, int(times_ms[timed][0]), grace_ms)
+        state = _at(state, int(times_ms[timed][0]), lateness_ms)
     own = times_ms[timed]
     confirmed = np.maximum.accumulate(np.maximum(state.confirmed_ms, _fifth_latest(state.recent_ms, own)))
-    ahead_from = _minutes(confirmed) + step_ms(grace_ms)
+    ahead_from = _minutes(confirmed) + step_ms(lateness_ms)
     near = _minutes(own) < ahead_from
     marks = np.append(before.time_ms, np.maximum.accumulate(np.maximum(state.time_ms, np.where(near, own, confirmed))))
     place = np.cumsum(timed)  # of each row among those with a time, counted from one
     mark_before = marks[place - timed]
     times = np.where(timed, times_ms, mark_before)
     starts = _minutes(times)
-    late = (starts < _minutes(mark_before - grace_ms)) & (mark_before != NEVER)
+    late = (starts < _minutes(mark_before - lateness_ms)) & (mark_before != NEVER)
     for first, end in state.closed:
         late |= (first <= starts) & (starts < end)
     late &= times != NEVER
 
     confirmed_before = np.append(state.confirmed_ms, confirmed[:-1])
     jumped = np.zeros(len(times), dtype=bool)
-    jumped[timed] = (confirmed > confirmed_before) & (_minutes(confirmed - grace_ms - REACH_MS) > _minutes(marks[:-1]))
+    jumped[timed] = (confirmed > confirmed_before) & (
+        _minutes(confirmed - lateness_ms - REACH_MS) > _minutes(marks[:-1])
+    )
     counted = np.zeros(len(times), dtype=bool)
     counted[timed] = near
     counts = np.append(0, np.cumsum(counted & ~late))
 
     n, seen = len(times), 0
-    ranges = _Ranges(state, grace_ms)
+    ranges = _Ranges(state, lateness_ms)
     for i in np.flatnonzero(jumped | (late & timed)).tolist():
         if ranges.gap_ms:
             ranges.outweigh(int(counts[i] - seen))
@@ -146,8 +148,8 @@ def advance(state: Watermark, times_ms: Ints, grace_ms: int) -> Advance:
         gap_ms=tuple(ranges.gap_ms),
     )
     if len(state.gap_ms) == RESET_ROWS:
-        state = _fallen_back(state, grace_ms)
-    ahead = np.append(_minute(before.confirmed_ms) + step_ms(grace_ms), ahead_from)[place]
+        state = _fallen_back(state, lateness_ms)
+    ahead = np.append(_minute(before.confirmed_ms) + step_ms(lateness_ms), ahead_from)[place]
     return Advance(n, state, times[:n], late[:n], ahead[:n])
 
 
@@ -163,9 +165,9 @@ def _fifth_latest(recent_ms: tuple[int, ...], times_ms: Ints) -> Ints:
 class _Ranges:
     """Closed minutes and rows in gaps, updated row by row."""
 
-    def __init__(self, state: Watermark, grace_ms: int) -> None:
+    def __init__(self, state: Watermark, lateness_ms: int) -> None:
         self.since_ms, self.closed, self.gap_ms = state.since_ms, state.closed, list(state.gap_ms)
-        self._grace_ms = grace_ms
+        self._lateness_ms = lateness_ms
 
     def in_gap(self, start_ms: int) -> bool:
         """Whether the minute of a late row was never closed by counting."""
@@ -178,7 +180,7 @@ class _Ranges:
     def jump(self, from_ms: int, to_ms: int) -> None:
         """End the current range of closed minutes and start another."""
         ranges = _united((*self.closed, (self.since_ms, _minute(from_ms) + MINUTE_MS)))
-        self.since_ms = _minute(to_ms - self._grace_ms - REACH_MS)
+        self.since_ms = _minute(to_ms - self._lateness_ms - REACH_MS)
         below = [r for r in ranges if r[0] < self.since_ms]
         while len(below) > MAX_RANGES:  # close the smallest gap; a reset into it is no longer possible
             _, i = min((below[i + 1][0] - below[i][1], i) for i in range(len(below) - 1))
@@ -186,21 +188,21 @@ class _Ranges:
         self.closed = (*below, *(r for r in ranges if r[0] >= self.since_ms))
 
 
-def _fallen_back(state: Watermark, grace_ms: int) -> Watermark:
+def _fallen_back(state: Watermark, lateness_ms: int) -> Watermark:
     to_ms = sorted(state.gap_ms)[-CONFIRMING_ROWS]
     ranges = _united((*state.closed, (state.since_ms, _minute(state.time_ms) + MINUTE_MS)))
     below = tuple(r for r in ranges if r[0] <= to_ms)
     above = tuple(r for r in ranges if r[0] > to_ms)
-    return _at(replace(state, closed=below + above, gap_ms=(), resets=state.resets + 1), to_ms, grace_ms)
+    return _at(replace(state, closed=below + above, gap_ms=(), resets=state.resets + 1), to_ms, lateness_ms)
 
 
-def _at(state: Watermark, time_ms: int, grace_ms: int, reach_ms: int = 0) -> Watermark:
+def _at(state: Watermark, time_ms: int, lateness_ms: int, reach_ms: int = 0) -> Watermark:
     return replace(
         state,
         time_ms=time_ms,
         confirmed_ms=time_ms,
         recent_ms=(time_ms,) * (WINDOW_ROWS - 1),
-        since_ms=_minute(time_ms - grace_ms - reach_ms),
+        since_ms=_minute(time_ms - lateness_ms - reach_ms),
     )
 
 

@@ -72,14 +72,14 @@ class MergedPanes:
         self,
         bins: FrozenBins,
         partitions: Iterable[int],
-        grace_ms: int,
-        idle_ms: int,
+        lateness_ms: int,
+        idle_timeout_ms: int,
         max_bytes: int = MAX_BUFFERED_BYTES,
     ) -> None:
-        """idle_ms: as for `MergedWatermark`; max_bytes: of panes whose minute is not closed."""
+        """idle_timeout_ms: as for `MergedWatermark`; max_bytes: of panes whose minute is not closed."""
         self._bins = bins
-        self._grace_ms, self._idle_ms, self._max_bytes = grace_ms, idle_ms, max_bytes
-        self.watermark = MergedWatermark(partitions, idle_ms)
+        self._lateness_ms, self._idle_timeout_ms, self._max_bytes = lateness_ms, idle_timeout_ms, max_bytes
+        self.watermark = MergedWatermark(partitions, idle_timeout_ms)
         self._waiting = PaneBuffer(bins.n_codes)
         self._merged: dict[tuple[int, int], Pane | int] = {}  # of closed minutes: the pane, later only its last offset
         self._closed_ms = NEVER  # end of the closed minutes
@@ -131,7 +131,7 @@ class MergedPanes:
 
     def advance_watermark(self, cursor: Cursor, horizon_ms: int | None = None) -> None:
         """Apply the cursor of a partition; `close_next` then returns the minutes that this closes."""
-        self.watermark.advance(cursor, horizon_ms)
+        self.watermark.update(cursor, horizon_ms)
 
     def close_next(self) -> ClosedMinute | None:
         """Close the oldest minute that is complete and has rows, and add it to the windows; None if there is none.
@@ -141,7 +141,7 @@ class MergedPanes:
         """
         self._finish()
         mark = self.watermark.until_ms()
-        until = (mark - self._grace_ms) // MINUTE_MS * MINUTE_MS if mark != NEVER else NEVER
+        until = (mark - self._lateness_ms) // MINUTE_MS * MINUTE_MS if mark != NEVER else NEVER
         self._give_up_what_is_ahead()
         ready = self._waiting.first_ms
         forced = self._waiting.bytes > self._max_bytes
@@ -156,7 +156,7 @@ class MergedPanes:
         self._dropped.discard(ready)
         self._slide_in(ready, counts, rows, incomplete=int(not complete))
         if ready >= until:
-            self._unfinished[ready] = self.watermark.behind(ready + MINUTE_MS + self._grace_ms)
+            self._unfinished[ready] = self.watermark.partitions_behind(ready + MINUTE_MS + self._lateness_ms)
         self.incomplete += not complete
         self._close(ready + MINUTE_MS)
         return ClosedMinute(start_ms=ready, counts=counts, rows=rows, complete=complete)
@@ -166,7 +166,7 @@ class MergedPanes:
         none = np.zeros(self._bins.n_codes, dtype=np.int64)
         while self._unfinished:
             start, lacking = next(iter(self._unfinished.items()))
-            if not self.watermark.passed(lacking, start + MINUTE_MS + self._grace_ms):
+            if not self.watermark.have_passed(lacking, start + MINUTE_MS + self._lateness_ms):
                 return
             del self._unfinished[start]
             self._slide_in(start, none, 0, incomplete=-1)
@@ -174,7 +174,7 @@ class MergedPanes:
     def _give_up_what_is_ahead(self) -> None:
         while self._waiting.bytes > self._max_bytes:
             last = self._waiting.last_ms
-            if last is None or last <= self.watermark.now_ms + self._idle_ms:
+            if last is None or last <= self.watermark.now_ms + self._idle_timeout_ms:
                 return
             self.lost += sum(p.rows for p in self._waiting.pop(last).values())
             self._dropped.add(last)

@@ -14,12 +14,12 @@ class ScoreAdwin:
         self._adwin = ADWIN(delta=delta)
         self._changed = False
 
-    def add(self, score: float) -> None:
+    def update(self, score: float) -> None:
         """Add a score."""
         self._adwin.update(score)
         self._changed |= bool(self._adwin.drift_detected)
 
-    def asked(self) -> bool:
+    def pop_change(self) -> bool:
         """Whether the mean changed since the previous call."""
         changed, self._changed = self._changed, False
         return changed

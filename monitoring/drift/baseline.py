@@ -48,7 +48,7 @@ def hour_of_week(hours: npt.ArrayLike) -> Ints:
     return (np.asarray(hours, dtype=np.int64) + 72) % HOURS_OF_WEEK
 
 
-def calibrate(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Baseline:
+def estimate_baseline(counts: Ints, hours: Ints, occupied: Flags | None = None) -> Baseline:
     """Fit the baseline to hourly counts of the reference.
 
     counts: shape (n_hours, n_features, n_bins), padded with zeros; hours: since the epoch, shape (n_hours,), distinct.

@@ -31,7 +31,7 @@ class CalendarCounts:
         self._of = model, model_version
         self._panes: dict[tuple[int, int], tuple[PaneSnapshot, PaneCounts]] = {}
 
-    def add(self, snapshot: PaneSnapshot) -> None:
+    def update(self, snapshot: PaneSnapshot) -> None:
         """Add a snapshot; one of another model version or with other bins is ignored.
 
         Raises ValueError if it is damaged; then none of its panes is added.
@@ -64,7 +64,7 @@ class CalendarCounts:
         ]
 
 
-def up_to(periods: Sequence[PeriodCounts], name: str | None, *, now_ms: int) -> list[PeriodCounts]:
+def periods_until(periods: Sequence[PeriodCounts], name: str | None, *, now_ms: int) -> list[PeriodCounts]:
     """Periods up to the named one; without a name, up to the last complete one.
 
     periods: in order of time, at least one. now_ms: wall-clock time.

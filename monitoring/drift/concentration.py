@@ -52,7 +52,7 @@ class HeavyHitters:
         self.counts: dict[bytes, int] = {}
         self.rows = 0
 
-    def add(self, key: bytes) -> None:
+    def update(self, key: bytes) -> None:
         """Count one."""
         self.rows += 1
         if key in self.counts or len(self.counts) < self._size:
@@ -67,7 +67,7 @@ class Concentration:
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, HeavyHitters]] = {FINE_MS: {}, COARSE_MS: {}}
 
-    def add(self, key: bytes, event_time_ms: int) -> None:
+    def update(self, key: bytes, event_time_ms: int) -> None:
         """Count a decision. key: its card; empty if there is none, which does not count as a card."""
         for length, buckets in self._buckets.items():
             number = event_time_ms // length
@@ -78,7 +78,7 @@ class Concentration:
                     _forget(buckets)
             bucket.rows += not key
             if key:
-                bucket.add(key)
+                bucket.update(key)
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
         """Burst in each of `WINDOWS` up to an event time, by name of the window."""

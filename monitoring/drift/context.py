@@ -19,23 +19,23 @@ class AlertContext:
         self._mean_score = ScoreAdwin()
         self._performance = LabelJoin(PerformancePolicy(maturity_ms=maturity_ms))
 
-    def decided(self, key: bytes | None, decision: Decision) -> None:
+    def add_decision(self, key: bytes | None, decision: Decision) -> None:
         """Add a decision. key: of its record, which identifies the card."""
-        self._recent.add(key, decision)
-        self._mean_score.add(decision.score)
-        self._performance.observe_decision(decision)
+        self._recent.update(key, decision)
+        self._mean_score.update(decision.score)
+        self._performance.add_decision(decision)
 
-    def labelled(self, label: Label) -> None:
+    def add_label(self, label: Label) -> None:
         """Add a label."""
-        self._performance.observe_label(label)
+        self._performance.add_label(label)
 
     def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
         """Ids of a few transactions up to an instant, of these cards where there are any."""
         return self._recent.examples(features, until_ms, cards)
 
-    def concentrated(self, until_ms: int) -> bool:
+    def is_concentrated(self, until_ms: int) -> bool:
         """Whether few cards cause most of the flagged transactions."""
-        return self._recent.concentrated(until_ms)
+        return self._recent.is_concentrated(until_ms)
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
         """Burst in each window up to an event time, by name of the window."""
@@ -51,4 +51,4 @@ class AlertContext:
 
     def adwin(self) -> bool:
         """Whether ADWIN detected a change of the mean score since the previous call."""
-        return self._mean_score.asked()
+        return self._mean_score.pop_change()

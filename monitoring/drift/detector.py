@@ -56,19 +56,19 @@ class DetectorPolicy:
         """Error of each confidence bound."""
         return self.budget / (n_features * self.windows * self.horizon_panes)
 
-    def tolerances(self, calibration: Baseline) -> Floats:
+    def tolerances(self, baseline: Baseline) -> Floats:
         """Tolerated PSI of a window, shape (n_features,): twice the tolerated KL, because PSI is about twice KL."""
-        return np.maximum(self.window_tolerance, 2 * calibration.tolerance)
+        return np.maximum(self.window_tolerance, 2 * baseline.tolerance)
 
 
 class ECusum:
     """First layer: a fold over panes. Uses no clock."""
 
-    def __init__(self, calibration: Baseline, policy: DetectorPolicy, n_features: int | None = None) -> None:
+    def __init__(self, baseline: Baseline, policy: DetectorPolicy, n_features: int | None = None) -> None:
         """n_features: number of features that share the budget; None: all features of the baseline."""
-        shape = (len(policy.half_lives), *calibration.shares.shape[1:])
-        self._calibration = calibration
-        self._prior = policy.pseudo_rows * calibration.dispersion[:, None]
+        shape = (len(policy.half_lives), *baseline.shares.shape[1:])
+        self._baseline = baseline
+        self._prior = policy.pseudo_rows * baseline.dispersion[:, None]
         self._fading = -np.log(2) / np.array(policy.half_lives)[:, None]
         self._threshold = policy.log_threshold(n_features or shape[1])
         # Weighted sums over past panes: observed and expected counts. The expectation differs by hour of the week.
@@ -76,18 +76,18 @@ class ECusum:
         self.expected = np.zeros(shape)
         self.log_evidence = np.zeros(shape[:2])  # ln M of each half-life
 
-    def step(self, counts: Ints, hour_of_week: int) -> Flags:
+    def update(self, counts: Ints, hour_of_week: int) -> Flags:
         """Add one closed pane; returns which features alarm, shape (n_features,). An alarm resets its feature.
 
         counts: shape (n_features, n_bins); each pane once, in order of time.
         """
-        p = self._calibration.shares[hour_of_week]
+        p = self._baseline.shares[hour_of_week]
         prior = self._prior * p
         bet = p * (self.seen + prior) / np.where(prior > 0, self.expected + prior, 1.0)
         bet /= bet.sum(axis=-1, keepdims=True)
         ratio = np.log(np.where(p > 0, bet / np.where(p > 0, p, 1.0), 1.0))
         n = counts.sum(axis=-1)
-        gain = ((counts * ratio).sum(axis=-1) - n * self._calibration.tolerance) / self._calibration.dispersion
+        gain = ((counts * ratio).sum(axis=-1) - n * self._baseline.tolerance) / self._baseline.dispersion
         self.log_evidence = np.maximum(self.log_evidence, 0.0) + gain
         kept = np.exp(self._fading * n)[..., None]
         self.seen = self.seen * kept + counts
@@ -122,7 +122,7 @@ class WindowStatistics:
 def window_alarms(
     counts: Ints,
     expected: Floats,
-    calibration: Baseline,
+    baseline: Baseline,
     policy: DetectorPolicy,
     n_features: int | None = None,
 ) -> Flags:
@@ -133,19 +133,19 @@ def window_alarms(
     """
     found = np.zeros(counts.shape[:-1], dtype=bool)
     rows = counts.sum(axis=-1)
-    enough = rows / calibration.dispersion >= MIN_EFFECTIVE_ROWS
+    enough = rows / baseline.dispersion >= MIN_EFFECTIVE_ROWS
     if not enough.any():
         return found
     feature = np.nonzero(enough)[1]
     seen = counts[enough]
-    reference = _reference_counts(expected[enough], calibration.rows[feature])
+    reference = _reference_counts(expected[enough], baseline.rows[feature])
     psi = population_stability_index(reference, seen)
     found[enough] = psi_exceeds(
         psi,
         degrees_of_freedom(reference, seen),
-        effective_rows(reference, seen, dispersion=calibration.dispersion[feature]),
+        effective_rows(reference, seen, dispersion=baseline.dispersion[feature]),
         policy.alpha(n_features or counts.shape[1]),
-        policy.tolerances(calibration)[feature],
+        policy.tolerances(baseline)[feature],
     )
     return found
 
@@ -154,7 +154,7 @@ def window_statistics(
     bins: FrozenBins,
     counts: Ints,
     rows_by_hour: Ints,
-    calibration: Baseline,
+    baseline: Baseline,
     policy: DetectorPolicy,
 ) -> WindowStatistics:
     """All statistics of the windows, for a report.
@@ -162,20 +162,20 @@ def window_statistics(
     counts: by code, shape (n_windows, n_codes); rows_by_hour: rows by hour of the week, shape (n_windows, 168).
     A window or feature without rows has NaN statistics and does not alarm.
     """
-    binned = bins.binned(counts)
+    binned = bins.counts_by_bin(counts)
     rows = binned.sum(axis=-1)
     some = rows > 0
-    dispersion = np.broadcast_to(calibration.dispersion, rows.shape)
-    expected = calibration.expected(rows_by_hour)
+    dispersion = np.broadcast_to(baseline.dispersion, rows.shape)
+    expected = baseline.expected(rows_by_hour)
     # Without rows, the expected counts replace the observed ones to avoid division by zero; NaN replaces them below.
     seen = np.where(some[..., None], binned, expected + (expected.sum(axis=-1, keepdims=True) == 0))
-    reference = _reference_counts(np.where(expected.sum(-1, keepdims=True) > 0, expected, 1.0), calibration.rows)
+    reference = _reference_counts(np.where(expected.sum(-1, keepdims=True) > 0, expected, 1.0), baseline.rows)
     psi = population_stability_index(reference, seen)
     degrees = degrees_of_freedom(reference, seen)
     worth = effective_rows(reference, seen, dispersion=dispersion)
     enough_rows = rows / dispersion >= MIN_EFFECTIVE_ROWS
     bound = psi_lower_bound(psi, degrees, worth, policy.alpha(rows.shape[1]))
-    ks, ks_p = _ks(bins, counts, calibration)
+    ks, ks_p = _ks(bins, counts, baseline)
 
     def of_some(values: Floats) -> Floats:
         return np.where(some, values, np.nan)
@@ -191,15 +191,15 @@ def window_statistics(
         ks=ks,
         ks_p_value=ks_p,
         enough_rows=enough_rows,
-        exceeds=enough_rows & some & (bound > policy.tolerances(calibration)),
+        exceeds=enough_rows & some & (bound > policy.tolerances(baseline)),
     )
 
 
-def lower_bounds_without(
+def lower_bounds_without_share(
     counts: Ints,
     expected: Floats,
     shares: Floats,
-    calibration: Baseline,
+    baseline: Baseline,
     policy: DetectorPolicy,
 ) -> Floats:
     """Lower bounds of PSI without the rows of few cards, shape (n_windows, n_features); NaN for a window without rows.
@@ -220,8 +220,8 @@ def lower_bounds_without(
         enough = np.where(reference > 0, np.minimum(counts, level * reference), 0).sum(axis=-1, keepdims=True)
         low, high = np.where(enough < kept_rows, level, low), np.where(enough < kept_rows, high, level)
     left = np.where(some, np.minimum(counts, high * reference), reference)
-    whole = _reference_counts(reference, calibration.rows)
-    dispersion = np.broadcast_to(calibration.dispersion, left.shape[:-1])
+    whole = _reference_counts(reference, baseline.rows)
+    dispersion = np.broadcast_to(baseline.dispersion, left.shape[:-1])
     bound = psi_lower_bound(
         population_stability_index(whole, left),
         degrees_of_freedom(whole, left),
@@ -237,13 +237,13 @@ def _reference_counts(expected: Floats, rows: Floats) -> Floats:
 
 
 def _decile_psi(bins: FrozenBins, counts: Ints) -> Floats:
-    current, reference = bins.deciles(counts), bins.deciles(bins.reference_codes)
+    current, reference = bins.counts_by_decile(counts), bins.counts_by_decile(bins.reference_codes)
     some = current.sum(axis=-1, keepdims=True) > 0
     psi = classic_psi(np.where(reference.sum(axis=-1, keepdims=True) > 0, reference, 1), np.where(some, current, 1))
     return np.where(some[..., 0], psi, np.nan)
 
 
-def _ks(bins: FrozenBins, counts: Ints, calibration: Baseline) -> tuple[Floats, Floats]:
+def _ks(bins: FrozenBins, counts: Ints, baseline: Baseline) -> tuple[Floats, Floats]:
     """KS statistic and its p-value against the whole reference, without missing values."""
     statistic = np.full((len(counts), len(bins.features)), np.nan)
     p_value = statistic.copy()
@@ -253,6 +253,6 @@ def _ks(bins: FrozenBins, counts: Ints, calibration: Baseline) -> tuple[Floats, 
         some = current.sum(axis=-1) > 0
         if feature.kind == "number" and reference.any() and some.any():
             statistic[some, i] = ks_statistic(reference, current[some])
-            worth = effective_rows(reference, current[some], dispersion=calibration.dispersion[i])
+            worth = effective_rows(reference, current[some], dispersion=baseline.dispersion[i])
             p_value[some, i] = ks_p_value(statistic[some, i], worth)
     return statistic, p_value

@@ -26,7 +26,7 @@ from monitoring.drift.context import AlertContext
 from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
 from monitoring.drift.drift_report import statistics_records
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
-from monitoring.drift.few_cards import bounds_without, explained_by, few_cards_finding
+from monitoring.drift.few_cards import bounds_without_few_cards, explained_features, few_cards_finding
 from monitoring.drift.reference import DriftReference
 from schemas.records import DriftAlert, DriftEvidence, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
@@ -43,7 +43,7 @@ class DriftMonitorPolicy:
 
     max_ahead_ms: int = 2 * HOUR_MS  # maximum lead of a pane or cursor over its publication
     max_incomplete: float = 0.05  # maximum share of incomplete minutes of a window that is evaluated
-    every_ms: int = 5 * MINUTE_MS  # interval of evaluations; an alarm of the e-CUSUM evaluates at once
+    evaluation_interval_ms: int = 5 * MINUTE_MS  # interval of evaluations; an alarm of the e-CUSUM evaluates at once
     detector: DetectorPolicy = field(default_factory=DetectorPolicy)
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
     retraining: RetrainPolicy = field(default_factory=RetrainPolicy)
@@ -68,16 +68,18 @@ class DriftMonitor:
         model: str,
         model_version: int,
         partitions: int,
-        grace_ms: int,
-        idle_ms: int,
+        lateness_ms: int,
+        idle_timeout_ms: int,
         policy: DriftMonitorPolicy | None = None,
     ) -> None:
         self._reference = reference
         self._model, self._version = model, model_version
         self._policy = policy or DriftMonitorPolicy()
-        self._merged = MergedPanes(reference.bins, range(partitions), grace_ms, idle_ms)
-        self._cusum = ECusum(reference.calibration, self._policy.detector)
-        self._groups = correlated_groups(reference.bins.names, reference.correlation, self._policy.alerts.together)
+        self._merged = MergedPanes(reference.bins, range(partitions), lateness_ms, idle_timeout_ms)
+        self._cusum = ECusum(reference.baseline, self._policy.detector)
+        self._groups = correlated_groups(
+            reference.bins.names, reference.correlation, self._policy.alerts.min_correlation
+        )
         self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # e-CUSUM alarms since the last evaluation
         self._next_ms = 0
         self._until_ms = 0
@@ -106,7 +108,7 @@ class DriftMonitor:
         """Merged watermark of the partitions."""
         return self._merged.watermark
 
-    def take(
+    def update(
         self, snapshot: PaneSnapshot, around: AlertContext, published_ms: int | None = None
     ) -> Iterator[DriftEvaluation]:
         """Apply a worker's snapshot; yields the evaluations that are due.
@@ -121,11 +123,11 @@ class DriftMonitor:
             self._merged.advance_watermark(cursor_of(snapshot), horizon)
         yield from self._close(around)
 
-    def look(
-        self, around: AlertContext, *, wall_ms: int, caught_up: Collection[int], patience_ms: int
+    def update_idle(
+        self, around: AlertContext, *, wall_ms: int, caught_up: Collection[int], idle_after_ms: int
     ) -> Iterator[DriftEvaluation]:
         """Update which partitions are idle (`MergedWatermark.update_idle`); yields the evaluations that are due."""
-        self._merged.watermark.look(wall_ms, caught_up, patience_ms)
+        self._merged.watermark.update_idle(wall_ms, caught_up, idle_after_ms)
         yield from self._close(around)
 
     def _close(self, around: AlertContext) -> Iterator[DriftEvaluation]:
@@ -133,9 +135,9 @@ class DriftMonitor:
             if self._step(minute):
                 yield self._evaluate(around)
 
-    def end(self) -> tuple[DriftAlert, ...]:
+    def close(self) -> tuple[DriftAlert, ...]:
         """End monitoring of this version; returns alerts that close its open incidents."""
-        changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.opened]
+        changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.open_incidents]
         self._book = IncidentState(last_id=self._book.last_id)
         return tuple(self._alert(c, ()) for c in changes)
 
@@ -143,16 +145,16 @@ class DriftMonitor:
         self._until_ms = minute.start_ms + MINUTE_MS
         if not minute.complete:  # some partitions are not a sample of all
             return self._until_ms >= self._next_ms
-        alarms = self._cusum.step(self._reference.bins.binned(minute.counts), minute.hour_of_week)
+        alarms = self._cusum.update(self._reference.bins.counts_by_bin(minute.counts), minute.hour_of_week)
         self._alarmed |= alarms
         return self._until_ms >= self._next_ms or bool(alarms.any())
 
     def _evaluate(self, around: AlertContext) -> DriftEvaluation:
         reference, policy, until_ms = self._reference, self._policy, self._until_ms
         counts, by_hour = self._merged.windows()
-        statistics = window_statistics(reference.bins, counts, by_hour, reference.calibration, policy.detector)
-        expected = reference.calibration.expected(by_hour)
-        tolerances = policy.detector.tolerances(reference.calibration)
+        statistics = window_statistics(reference.bins, counts, by_hour, reference.baseline, policy.detector)
+        expected = reference.baseline.expected(by_hour)
+        tolerances = policy.detector.tolerances(reference.baseline)
         incomplete = self._merged.incomplete_minutes()
         judged = incomplete <= policy.max_incomplete * WINDOW_MINUTES
         statistics = _judged(statistics, judged)
@@ -161,7 +163,7 @@ class DriftMonitor:
             self._burst_ms = until_ms
         elif until_ms - self._burst_ms > RETENTION_MS:
             bursts = dict.fromkeys(bursts, NO_BURST)
-        without = bounds_without(reference, policy.detector, statistics, counts, expected, bursts)
+        without = bounds_without_few_cards(reference, policy.detector, statistics, counts, expected, bursts)
 
         def seen(window: str | None) -> list[FeatureEvidence]:
             return collect_evidence(
@@ -175,13 +177,13 @@ class DriftMonitor:
                 window,
             )
 
-        explained = explained_by(bursts, statistics, self._alarmed, without > tolerances)
+        explained = explained_features(bursts, statistics, self._alarmed, without > tolerances)
         evidence = seen(None)
-        moved = {f for i in self._book.opened for f in i.features} | {e.feature for e in evidence if e.alarmed}
+        moved = {f for i in self._book.open_incidents for f in i.features} | {e.feature for e in evidence if e.alarmed}
         attack = (
             not moved.isdisjoint((ALERT, SCORE))
             and any(e.feature == ALERT and _rose(e) for e in evidence)
-            and around.concentrated(until_ms)
+            and around.is_concentrated(until_ms)
         )
         if attack and not any(b.share for b in bursts.values()):  # the attack explains all alarms
             explained[:] = True
@@ -206,7 +208,7 @@ class DriftMonitor:
         self._retraining, request = evaluate_policy(
             self._retraining,
             self._less_few_cards(seen(policy.retraining.window), without),
-            self._book.opened,
+            self._book.open_incidents,
             until_ms,
             model=self._model,
             model_version=self._version,
@@ -215,9 +217,9 @@ class DriftMonitor:
             policy=policy.retraining,
             score=SCORE,
         )
-        incidents = tuple(self._ids[i.incident_id] for i in self._book.opened)
+        incidents = tuple(self._ids[i.incident_id] for i in self._book.open_incidents)
         self._alarmed[:] = False
-        self._next_ms = until_ms + policy.every_ms
+        self._next_ms = until_ms + policy.evaluation_interval_ms
         report = DriftReport(
             model=self._model,
             model_version=self._version,
@@ -231,7 +233,7 @@ class DriftMonitor:
             suspected_attack=attack,
             incomplete=self._merged.incomplete,
             skew_ms=self.watermark.skew_ms,
-            skewed=tuple(sorted(self.watermark.skewed)),
+            skewed=tuple(sorted(self.watermark.skewed_partitions)),
             burst_share=bursts["1 h"].share,
         )
         return DriftEvaluation(

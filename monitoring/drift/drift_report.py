@@ -16,7 +16,7 @@ from monitoring.drift.reference import DriftReference
 from schemas.records import DriftStatistics
 from scoring.arrays import Ints
 
-ERROR = 0.05  # probability of any false alarm over all features and periods
+FALSE_ALARM_PROBABILITY = 0.05  # probability of any false alarm over all features and periods
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,7 +53,7 @@ class DriftPeriod(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[FeatureDrift, ...]  # largest share of the change first
 
     @property
-    def moved(self) -> tuple[FeatureDrift, ...]:
+    def drifted_features(self) -> tuple[FeatureDrift, ...]:
         """Features whose lower bound of PSI exceeds the tolerance."""
         return tuple(f for f in self.features if f.statistics.exceeds)
 
@@ -67,20 +67,20 @@ class DriftComparison(msgspec.Struct, frozen=True, kw_only=True):
     periods: tuple[DriftPeriod, ...]  # in order of time
 
 
-def compare(
+def compare_periods(
     reference: DriftReference, stretches: Sequence[PeriodCounts], *, model: str, model_version: int, source: str
 ) -> DriftComparison:
     """Compare each period with the reference.
 
     stretches: periods with rows, in order of time.
     """
-    policy = DetectorPolicy(budget=ERROR, windows=len(stretches), horizon_panes=1)
-    bins, calibration = reference.bins, reference.calibration
+    policy = DetectorPolicy(budget=FALSE_ALARM_PROBABILITY, windows=len(stretches), horizon_panes=1)
+    bins, baseline = reference.bins, reference.baseline
     counts = np.array([s.counts for s in stretches], dtype=np.int64).reshape(-1, bins.n_codes)
     hours = np.array([s.rows_by_hour for s in stretches], dtype=np.int64).reshape(-1, 168)
-    statistics = window_statistics(bins, counts, hours, calibration, policy)
-    expected, binned = calibration.expected(hours), bins.binned(counts)
-    tolerances = policy.tolerances(calibration)
+    statistics = window_statistics(bins, counts, hours, baseline, policy)
+    expected, binned = baseline.expected(hours), bins.counts_by_bin(counts)
+    tolerances = policy.tolerances(baseline)
     periods = []
     for w, stretch in enumerate(stretches):
         change = np.maximum(0.0, np.nan_to_num(statistics.psi[w]))
@@ -116,7 +116,7 @@ def change_summary(period: DriftPeriod) -> str:
     """Result of a period, in one sentence."""
     if not period.rows:
         return f"{period.name}: no rows"
-    if not period.moved:
+    if not period.drifted_features:
         few = not any(f.statistics.enough_rows for f in period.features)
         return f"{period.name}: " + (
             f"{period.rows:,} rows are too few" if few else "no feature drifted beyond its tolerance"
@@ -124,9 +124,9 @@ def change_summary(period: DriftPeriod) -> str:
     listed = ", ".join(
         f"{f.statistics.feature} ({'PSI' if f.statistics.feature == SCORE else 'CSI'} {f.statistics.psi:.3f}, lower "
         f"bound {f.statistics.psi_lower_bound:.3f})"
-        for f in period.moved
+        for f in period.drifted_features
     )
-    return f"{period.name}: {len(period.moved)} of {len(period.features)} features drifted: {listed}"
+    return f"{period.name}: {len(period.drifted_features)} of {len(period.features)} features drifted: {listed}"
 
 
 def cells(feature: FeatureDrift) -> tuple[str, ...]:

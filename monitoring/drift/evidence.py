@@ -76,7 +76,7 @@ def collect_evidence(
     importance, alarmed: shape (n_features,), the last one e-CUSUM alarms since the last evaluation.
     """
     names = [w.name for w in WINDOWS]
-    binned = bins.binned(counts)
+    binned = bins.counts_by_bin(counts)
     # Ranks by lower bound; if the bounds are zero by corrected PSI, then the shorter window.
     loudness = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
     loudest = np.where(statistics.rows > 0, loudness, -np.inf).argmax(axis=0)

@@ -7,14 +7,14 @@ import numpy as np
 from monitoring.alerting.incidents import FewCards
 from monitoring.counting.windows import WINDOWS
 from monitoring.drift.concentration import Burst
-from monitoring.drift.detector import DetectorPolicy, WindowStatistics, lower_bounds_without
+from monitoring.drift.detector import DetectorPolicy, WindowStatistics, lower_bounds_without_share
 from monitoring.drift.reference import DriftReference
 from scoring.arrays import Flags, Floats, Ints
 
 MIN_EXPLAINED_SHARE = 0.005  # of a window's rows; a smaller share cannot move a statistic beyond its tolerance
 
 
-def bounds_without(
+def bounds_without_few_cards(
     reference: DriftReference,
     policy: DetectorPolicy,
     statistics: WindowStatistics,
@@ -30,13 +30,15 @@ def bounds_without(
     found = np.nan_to_num(statistics.psi_lower_bound)
     some = shares >= MIN_EXPLAINED_SHARE
     if some.any():
-        binned = reference.bins.binned(counts[some])
-        less = lower_bounds_without(binned, expected[some], shares[some], reference.calibration, policy)
+        binned = reference.bins.counts_by_bin(counts[some])
+        less = lower_bounds_without_share(binned, expected[some], shares[some], reference.baseline, policy)
         found[some] = np.minimum(found[some], np.nan_to_num(less))
     return found
 
 
-def explained_by(bursts: Mapping[str, Burst], statistics: WindowStatistics, by_cusum: Flags, still: Flags) -> Flags:
+def explained_features(
+    bursts: Mapping[str, Burst], statistics: WindowStatistics, by_cusum: Flags, still: Flags
+) -> Flags:
     """Mask of the alarmed features that few cards explain, shape (n_features,).
 
     by_cusum: alarms of the e-CUSUM, shape (n_features,); still: windows that exceed the tolerance without these cards,

@@ -25,14 +25,14 @@ class DriftReference:
     """Bins, baseline, importance and correlation of a model's features."""
 
     bins: FrozenBins
-    calibration: Baseline
+    baseline: Baseline
     importance: Floats  # shape (n_features,): share of the model's gain; 0 for score, alert and dead letter
     correlation: Floats  # shape (n_features, n_features), of numbers; NaN if undefined
 
 
 def write_reference(folder: Path, reference: DriftReference) -> None:
     """Write a reference to a bundle's folder."""
-    c = reference.calibration
+    c = reference.baseline
     record = BaselineRecord(
         layout=reference.bins.digest,
         features=reference.bins.names,
@@ -79,5 +79,5 @@ def load_reference(folder: Path) -> DriftReference:
         raise ModelIncompatibleError(f"{path}: {error}; {REMEDY}") from None
     # float32 has rounded the shares; normalise them to sum to one again.
     shares /= shares.sum(axis=-1, keepdims=True)
-    calibration = Baseline(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
-    return DriftReference(bins=bins, calibration=calibration, importance=importance, correlation=correlation)
+    baseline = Baseline(shares=shares, rows=rows, dispersion=dispersion, tolerance=tolerance)
+    return DriftReference(bins=bins, baseline=baseline, importance=importance, correlation=correlation)

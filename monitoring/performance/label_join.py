@@ -11,7 +11,7 @@ import heapq
 from collections import OrderedDict
 from itertools import count
 
-from monitoring.performance.rolling_metrics import PerformancePolicy, RollingPerformance, performance_sentence
+from monitoring.performance.rolling_metrics import PerformancePolicy, RollingPerformance, performance_alarm
 from schemas.records import Decision, Label, LabelledDay, PerformanceReport
 from schemas.time_units import DAY_MS
 
@@ -57,7 +57,7 @@ class LabelJoin:
         self._revised = 0
         self._looked: dict[int, tuple[int, str | None]] = {}  # by version: UTC day of the last check, its result
 
-    def observe_decision(self, decision: Decision) -> None:
+    def add_decision(self, decision: Decision) -> None:
         """Add a decision; a second decision of the same transaction is ignored."""
         name = decision.transaction_id
         if name in self._by_id:
@@ -73,7 +73,7 @@ class LabelJoin:
             self._maturing = [entry for entry in self._maturing if not entry[2].forgotten]
             heapq.heapify(self._maturing)
 
-    def observe_label(self, label: Label) -> None:
+    def add_label(self, label: Label) -> None:
         """Add a label. Duplicates are ignored; of two that differ, the later reported one counts, until it is final."""
         remembered = self._by_id.get(label.transaction_id)
         if remembered is not None:
@@ -115,7 +115,7 @@ class LabelJoin:
         day = now_ms // DAY_MS
         looked, said = self._looked.get(model_version, (-1, None))
         if day > looked:
-            said = performance_sentence(self._advanced(model_version, now_ms), self._policy)
+            said = performance_alarm(self._advanced(model_version, now_ms), self._policy)
             self._looked[model_version] = day, said
         return said
 
@@ -145,7 +145,7 @@ class LabelJoin:
     def _count(self, remembered: _Remembered) -> None:
         remembered.counted = True
         assert remembered.fraud is not None
-        self._of(remembered.version).add(
+        self._of(remembered.version).update(
             score=remembered.score,
             fraud=remembered.fraud,
             flagged=remembered.flagged,

@@ -23,12 +23,12 @@ class RecentDecisions:
         self._all = Concentration()
         self._flagged = Concentration()
 
-    def add(self, key: bytes | None, decision: Decision) -> None:
+    def update(self, key: bytes | None, decision: Decision) -> None:
         """Add a decision. key: of its record, which identifies the card."""
         self._last.append((key or b"", decision))
-        self._all.add(key or b"", decision.event_time_ms)
+        self._all.update(key or b"", decision.event_time_ms)
         if decision.outcome != "approve":
-            self._flagged.add(key or b"", decision.event_time_ms)
+            self._flagged.update(key or b"", decision.event_time_ms)
 
     def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
         """Ids of a few transactions up to an instant, newest first: of these cards, or flagged for a feature."""
@@ -37,7 +37,7 @@ class RecentDecisions:
         named = of_cards or [d for _, d in before if any(r.feature in features for r in d.reasons)]
         return tuple(d.transaction_id for d in (named or [d for _, d in before])[:EXAMPLES])
 
-    def concentrated(self, until_ms: int) -> bool:
+    def is_concentrated(self, until_ms: int) -> bool:
         """Whether half of the last day's flagged transactions, of 20 or more, come from at most five cards."""
         flagged, few = self._flagged.busiest(FEW_CARDS, FLAGGED_MS, until_ms)
         return flagged >= MIN_FLAGGED and few >= FEW_CARDS_SHARE * flagged

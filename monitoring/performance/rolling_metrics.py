@@ -55,7 +55,7 @@ class RollingPerformance:
         self._recall = Rolling(metrics.Recall, window_size=window)
         self._measures: Measures | None = None  # until the next row
 
-    def add(self, *, score: float, fraud: bool, flagged: bool, delay_ms: int, day: int) -> None:
+    def update(self, *, score: float, fraud: bool, flagged: bool, delay_ms: int, day: int) -> None:
         """Add a matured, labelled decision. day: of the transaction, days since 1970."""
         self.labelled += 1
         self._measures = None
@@ -110,7 +110,7 @@ def claimed_roc_auc(scores: Floats) -> float | None:
     return float((fraud @ below + (fraud @ legitimate - alone.sum()) / 2) / pairs)
 
 
-def performance_sentence(rolling: RollingPerformance, policy: PerformancePolicy) -> str | None:
+def performance_alarm(rolling: RollingPerformance, policy: PerformancePolicy) -> str | None:
     """Reason of a performance alarm, in one sentence, or None. Bounds are one-sided, with error `policy.false_alarm`.
 
     Sources: frauds: Garwood's exact Poisson interval; ROC AUC: Hanley & McNeil (1982), The Meaning and Use of the Area

@@ -36,7 +36,7 @@ class Shadow:
         self._difference = 0.0
         self._rejected = 0
 
-    def take(self, cleaned: CleanedBatch) -> None:
+    def update(self, cleaned: CleanedBatch) -> None:
         """Score a cleaned batch with both versions."""
         self._rejected += len(cleaned.rejections)
         scores = [m.score(featurize(m.encoding, cleaned.columns)) for m in self._models]

@@ -118,7 +118,7 @@ class PsiHeatmap:
         counts, by_hour = self._summed(reference, report, from_ms)
         i = bins.names.index(name)
         n_bins = bins.features[i].n_bins
-        now, expected = bins.binned(counts)[i, :n_bins], reference.calibration.expected(by_hour)[i, :n_bins]
+        now, expected = bins.counts_by_bin(counts)[i, :n_bins], reference.baseline.expected(by_hour)[i, :n_bins]
         if not now.sum():
             return None
         said = _of_window(report, window).get(name)
@@ -184,4 +184,4 @@ def _of_window(report: DriftReport, window: str) -> dict[str, DriftStatistics]:
 def _tolerances(version: int, references: Mapping[int, DriftReference]) -> dict[str, float]:
     if (reference := references.get(version)) is None:
         return {}
-    return dict(zip(reference.bins.names, DetectorPolicy().tolerances(reference.calibration).tolist(), strict=True))
+    return dict(zip(reference.bins.names, DetectorPolicy().tolerances(reference.baseline).tolist(), strict=True))

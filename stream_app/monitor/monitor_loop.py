@@ -106,7 +106,7 @@ class Monitor:
     def run(self, over: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Watch until `over` is set; `ready` is called when everything that was there is read.
 
-        Raises ModelIncompatibleError when the champion carries no calibration, BrokerError when no Kafka answers.
+        Raises ModelIncompatibleError when the champion carries no baseline, BrokerError when no Kafka answers.
         """
         s = self._settings
         load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
@@ -132,9 +132,9 @@ class Monitor:
                 for read in self._in_step(consumer, over):
                     if looked != (now := (len(self._watches), self._exhausted)):
                         looked = now
-                        self._look(ends, self._resting(self._exhausted), patience_ms=0)
+                        self._look(ends, self._resting(self._exhausted), idle_after_ms=0)
                     self._watch(*read)
-                self._look(ends, self._resting(range(self._partitions)), patience_ms=0)
+                self._look(ends, self._resting(range(self._partitions)), idle_after_ms=0)
                 self._outbox.flush()
                 self._ready = True
                 ready()
@@ -218,11 +218,11 @@ class Monitor:
     def _take_decision(self, record: ConsumedRecord) -> None:
         if (decision := self._intake.decision(record)) is not None:
             key = record.key or b""
-            self._around.decided(key if len(key) <= MAX_KEY_BYTES else hashlib.sha256(key).digest(), decision)
+            self._around.add_decision(key if len(key) <= MAX_KEY_BYTES else hashlib.sha256(key).digest(), decision)
 
     def _take_label(self, record: ConsumedRecord) -> None:
         if (label := self._intake.label(record)) is not None:
-            self._around.labelled(label)
+            self._around.add_label(label)
 
     def _watch(self, record: ConsumedRecord, snapshot: PaneSnapshot) -> None:
         self._moved_at = time.monotonic()
@@ -231,25 +231,27 @@ class Monitor:
             return
         self._progress.count(snapshot.partition, snapshot.last_offset)
         published_ms = self._published_ms[snapshot.partition] = min(record.timestamp, int(time.time() * 1000))
-        self._evaluate(watch, lambda: watch.take(snapshot, self._around, published_ms), record)
+        self._evaluate(watch, lambda: watch.update(snapshot, self._around, published_ms), record)
 
     def _resting(self, partitions: Iterable[int]) -> frozenset[int]:
         """Those of which nothing was published for a while."""
         before = int(time.time() * 1000) - TIMEOUT_MS
         return frozenset(p for p in partitions if self._published_ms.get(p, 0) <= before)
 
-    def _look(self, ends: TransactionEnds, read: frozenset[int], patience_ms: int) -> None:
+    def _look(self, ends: TransactionEnds, read: frozenset[int], idle_after_ms: int) -> None:
         """Tell the watches which partitions have nothing left to count. read: those whose panes are read to the end."""
         self._looked_at = time.monotonic()
         wall_ms = int(time.time() * 1000)
         caught_up = read & self._progress.caught_up(self._partitions, ends.ask(), wall_ms)
         for watch in [*self._watches.values()]:
-            looking = partial(watch.look, self._around, wall_ms=wall_ms, caught_up=caught_up, patience_ms=patience_ms)
+            looking = partial(
+                watch.update_idle, self._around, wall_ms=wall_ms, caught_up=caught_up, idle_after_ms=idle_after_ms
+            )
             self._evaluate(watch, looking, None)
         if self._watches:
             newest_watch = self._watches[next(reversed(self._watches))]
             self._metrics.skew.set(newest_watch.watermark.skew_ms / 1000)
-            self._metrics.skewed.set(len(newest_watch.watermark.skewed))
+            self._metrics.skewed.set(len(newest_watch.watermark.skewed_partitions))
 
     def _evaluate(
         self, watch: DriftMonitor, step: Callable[[], Iterator[DriftEvaluation]], record: ConsumedRecord | None
@@ -289,14 +291,14 @@ class Monitor:
             model=s.model_name,
             model_version=version,
             partitions=self._partitions,
-            grace_ms=s.allowed_lateness_minutes * MINUTE_MS,
-            idle_ms=s.idle_partition_timeout_minutes * MINUTE_MS,
+            lateness_ms=s.allowed_lateness_minutes * MINUTE_MS,
+            idle_timeout_ms=s.idle_partition_timeout_minutes * MINUTE_MS,
             policy=self._policy,
         )
         log.info("watching %s version %d", s.model_name, version)
         while len(self._watches) > VERSIONS:
             ended = self._watches.pop(next(iter(self._watches)))
-            for alert in ended.end():
+            for alert in ended.close():
                 if alert.happened_at_ms >= self._told_until.get(alert.model_version, 0):
                     self._outbox.add(s.drift_alerts_topic, alert.incident_id, alert)
         return self._watches[version]

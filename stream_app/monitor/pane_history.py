@@ -37,7 +37,7 @@ def read_periods(
             if record.value is None or (snapshot := intake.read_ours(record, PaneSnapshot)) is None:
                 continue
             try:
-                found.add(snapshot)
+                found.update(snapshot)
             except ValueError as error:
                 intake.pass_over(record, str(error))
     periods = found.periods(calendar)

@@ -38,13 +38,13 @@ class DriftCounter:
     def __init__(
         self,
         last_cursors: Callable[[set[int]], Awaitable[Cursors]],
-        grace_ms: int,
+        lateness_ms: int,
         *,
         metrics: WorkerMetrics | None = None,
     ) -> None:
         """last_cursors: of some partitions, of every model version that lately counted them."""
         self._last_cursors = last_cursors
-        self._grace_ms = grace_ms
+        self._grace_ms = lateness_ms
         self._metrics = metrics or WorkerMetrics()
         self._epoch: tuple[int, int] | None = None  # `stream_app.worker.publisher.Epoch`; all below is of it
         self._left: Cursors = {}  # where others left off, and where we did
@@ -97,7 +97,7 @@ class DriftCounter:
             mine = np.flatnonzero(partitions == partition)
             fold = self._folds[model.version, partition]
             before = fold.cursor
-            fold.observe(coded.codes[mine], coded.event_times_ms[mine], offsets[mine])
+            fold.update(coded.codes[mine], coded.event_times_ms[mine], offsets[mine])
             counted = fold.snapshot()
             self._measure(before, counted)
             record: PaneSnapshot | None = None

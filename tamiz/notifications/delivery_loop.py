@@ -19,7 +19,14 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import OffsetAndMetadata
 
 from monitoring.alerting.notification import RANK, Notification, notification
-from monitoring.alerting.rate_limit import WINDOW_S, DeliveryState, RateLimiter, digest, read_delivery_state, suppressed
+from monitoring.alerting.rate_limit import (
+    WINDOW_S,
+    DeliveryState,
+    RateLimiter,
+    digest,
+    read_delivery_state,
+    suppressed_counts,
+)
 from schemas.configuration.settings import Settings
 from schemas.records import DriftAlert, ModelEvent, Rejection
 from stream_app.decisions import dead_letters
@@ -177,7 +184,7 @@ class Notifier:
     def _tell_digests(self) -> None:
         """Tell each receiver whose time has come how much was held back from it; one that is away keeps its count."""
         for receiver in self._receivers:
-            counts = suppressed(self._marks.values(), receiver.name)
+            counts = suppressed_counts(self._marks.values(), receiver.name)
             if not counts or time.monotonic() < self._digest_due_s.get(receiver.name, 0.0):
                 continue
             now_ms = int(time.time() * 1000)
@@ -211,7 +218,7 @@ class Notifier:
         return None if event is None else notification(event, place)
 
     def _commit(self, partition: TopicPartition) -> None:
-        mark = self._marks[partition].encoded()
+        mark = self._marks[partition].encode()
         self._consumer.commit({partition: OffsetAndMetadata(self._offsets[partition], mark, -1)})
         self._committed[partition] = self._offsets[partition]
 

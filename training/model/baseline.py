@@ -6,7 +6,7 @@ import xgboost as xgb
 from monitoring.counting.bins import NOT_COUNTED, FrozenBins
 from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_scored
 from monitoring.counting.reference_profile import ALERT, SCORE
-from monitoring.drift.baseline import calibrate
+from monitoring.drift.baseline import estimate_baseline
 from monitoring.drift.reference import DriftReference
 from schemas.time_units import HOUR_MS
 from scoring.arrays import Columns, Flags, Floats, Indices, Ints, Matrix
@@ -42,7 +42,7 @@ def fit_baseline(
     hours, groups = np.unique(np.append(event_times_ms, event_times_ms[places]) // HOUR_MS, return_inverse=True)
     return DriftReference(
         bins=bins,
-        calibration=calibrate(_hourly(bins, codes, groups, len(hours)), hours, bins.occupied),
+        baseline=estimate_baseline(_hourly(bins, codes, groups, len(hours)), hours, bins.occupied),
         importance=_importance(booster, bins),
         correlation=_correlation(manifest, bins, matrix[held_out], scores[held_out], outcomes[held_out]),
     )
@@ -53,7 +53,7 @@ def _hourly(bins: FrozenBins, codes: Indices, groups: Indices, n_hours: int) -> 
     for start in range(0, n_hours, HOURS_AT_ONCE):
         stop = min(n_hours, start + HOURS_AT_ONCE)
         mine = (groups >= start) & (groups < stop)
-        found[start:stop] = bins.binned(bins.count(codes[mine], groups[mine] - start, stop - start))
+        found[start:stop] = bins.counts_by_bin(bins.count(codes[mine], groups[mine] - start, stop - start))
     return found
 
 

@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
                 records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
                 if records:
                     left -= len(records)
-                    comparison.take(
+                    comparison.update(
                         clean_payloads(
                             dataset,
                             [r.value for r in records],

@@ -89,14 +89,16 @@ def register(app: typer.Typer) -> None:
 
 
 def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callable[[str], None]") -> "DriftComparison":
-    from monitoring.drift.drift_report import compare
+    from monitoring.drift.drift_report import compare_periods
     from schemas.dataset.declaration import load_dataset
     from tamiz.batch.file_counter import count_file
     from training.registry.model_loader import registered_reference
 
     model, reference = registered_reference(settings, version)
     counted = count_file(file, load_dataset(settings.dataset), model, lambda share: say(f"counting … {share:.0%}"))
-    return compare(reference, [counted], model=settings.model_name, model_version=model.version, source=str(file))
+    return compare_periods(
+        reference, [counted], model=settings.model_name, model_version=model.version, source=str(file)
+    )
 
 
 def _of_stream(
@@ -104,8 +106,8 @@ def _of_stream(
 ) -> "DriftComparison":
     import time
 
-    from monitoring.drift.calendar import up_to
-    from monitoring.drift.drift_report import compare
+    from monitoring.drift.calendar import periods_until
+    from monitoring.drift.drift_report import compare_periods
     from stream_app.monitor.pane_history import read_periods
     from training.registry.model_loader import registered_reference
 
@@ -117,9 +119,9 @@ def _of_stream(
         model_version=model.version,
         progress=lambda read, of: say(f"reading panes … {read:,} of {of:,}"),
     )
-    periods = up_to(periods, period, now_ms=time.time_ns() // 1_000_000)
+    periods = periods_until(periods, period, now_ms=time.time_ns() // 1_000_000)
     source = settings.drift_panes_topic
-    return compare(reference, periods, model=settings.model_name, model_version=model.version, source=source)
+    return compare_periods(reference, periods, model=settings.model_name, model_version=model.version, source=source)
 
 
 def print_table(compared: "DriftComparison") -> None:

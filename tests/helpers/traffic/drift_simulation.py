@@ -89,8 +89,8 @@ def watched(
         model="m",
         model_version=1,
         partitions=PARTITIONS,
-        grace_ms=GRACE_MS,
-        idle_ms=IDLE_MS,
+        lateness_ms=GRACE_MS,
+        idle_timeout_ms=IDLE_MS,
         policy=policy,
     )
     around = AlertContext()
@@ -107,11 +107,11 @@ def watched(
                 continue
             handled = handle(mine, model, POLICY)
             for out in handled.decisions:
-                around.decided(out.key, msgspec.json.decode(out.value or b"", type=Decision))
+                around.add_decision(out.key, msgspec.json.decode(out.value or b"", type=Decision))
             assert handled.coded is not None
             for p in {r.partition for r in mine}:
                 rows = np.array([i for i, r in enumerate(mine) if r.partition == p])
-                folds[p].observe(
+                folds[p].update(
                     handled.coded.codes[rows],
                     handled.coded.event_times_ms[rows],
                     np.array([mine[i].offset for i in rows]),
@@ -119,7 +119,7 @@ def watched(
                 counted = folds[p].snapshot()
                 for _, snapshot in to_records(counted, model="m", model_version=1, layout=model.bins.digest):
                     overhear(snapshot)
-                    found += watch.take(snapshot, around)
+                    found += watch.update(snapshot, around)
     return found
 
 

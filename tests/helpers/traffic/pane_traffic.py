@@ -11,7 +11,7 @@ from monitoring.counting.bins import FrozenBins, number_bins, share_bins
 from monitoring.counting.pane_codec import to_records
 from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.reference_profile import ALERT
-from monitoring.drift.baseline import calibrate
+from monitoring.drift.baseline import estimate_baseline
 from monitoring.drift.context import AlertContext
 from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
 from monitoring.drift.reference import DriftReference
@@ -25,7 +25,7 @@ ROWS_A_MINUTE = 10
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, HOUR_MS
 START_MS = 1_800_000_000_000 // DAY_MS * DAY_MS
 TIMEOUT_MS = 5 * MINUTE_MS
-POLICY = DriftMonitorPolicy(every_ms=15 * MINUTE_MS)
+POLICY = DriftMonitorPolicy(evaluation_interval_ms=15 * MINUTE_MS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,10 +81,10 @@ def _coded(times: np.ndarray, cards: np.ndarray, values: np.ndarray, flagged: np
 def reference() -> DriftReference:
     rows = calm(21, seed=99)
     hours, place = np.unique(rows.times_ms // HOUR_MS, return_inverse=True)
-    counts = bins().binned(bins().count(rows.codes, place, len(hours)))
+    counts = bins().counts_by_bin(bins().count(rows.codes, place, len(hours)))
     return DriftReference(
         bins=bins(),
-        calibration=calibrate(counts, hours, bins().occupied),
+        baseline=estimate_baseline(counts, hours, bins().occupied),
         importance=np.full(INPUTS + 1, 0.05),
         correlation=np.full((INPUTS + 1, INPUTS + 1), np.nan),
     )
@@ -111,8 +111,8 @@ class Stream:
             model="m",
             model_version=1,
             partitions=self.partitions,
-            grace_ms=GRACE_MS,
-            idle_ms=IDLE_MS,
+            lateness_ms=GRACE_MS,
+            idle_timeout_ms=IDLE_MS,
             policy=self.policy,
         )
         self.found: list[DriftEvaluation] = []
@@ -127,14 +127,16 @@ class Stream:
         self.reached[partition] = last
         times = self.rows.times_ms[chosen] + self.ahead_ms.get(partition, 0)
         self._decide(chosen, times)
-        self.folds[partition].observe(self.rows.codes[chosen], times, np.arange(first, last))
+        self.folds[partition].update(self.rows.codes[chosen], times, np.arange(first, last))
         counted = self.folds[partition].snapshot()
         for _, record in to_records(counted, model="m", model_version=1, layout=bins().digest):
-            self.found += self.watch.take(record, self.around, published_ms)
+            self.found += self.watch.update(record, self.around, published_ms)
 
-    def look(self, wall_ms: int, caught_up: Iterable[int] | None = None, patience_ms: int = TIMEOUT_MS) -> None:
+    def look(self, wall_ms: int, caught_up: Iterable[int] | None = None, idle_after_ms: int = TIMEOUT_MS) -> None:
         known = range(self.partitions) if caught_up is None else caught_up
-        self.found += self.watch.look(self.around, wall_ms=wall_ms, caught_up=set(known), patience_ms=patience_ms)
+        self.found += self.watch.update_idle(
+            self.around, wall_ms=wall_ms, caught_up=set(known), idle_after_ms=idle_after_ms
+        )
 
     def live(self, from_ms: int, until_ms: int, step_ms: int = 5 * MINUTE_MS) -> None:
         """As things happen: every partition is counted at once."""
@@ -149,7 +151,7 @@ class Stream:
     def _decide(self, chosen: np.ndarray, times: np.ndarray) -> None:
         cards, flagged = self.rows.cards[chosen].tolist(), self.rows.codes[chosen, -1].tolist()
         for row, card, late, at in zip(chosen.tolist(), cards, flagged, times.tolist(), strict=True):
-            self.around.decided(b"%d" % card, _decision(f"t{row}", "review" if late else "approve", at))
+            self.around.add_decision(b"%d" % card, _decision(f"t{row}", "review" if late else "approve", at))
 
     @property
     def alerts(self) -> Iterator[tuple[str, str, tuple[str, ...], int]]:

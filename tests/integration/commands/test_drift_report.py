@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import to_records
 from monitoring.counting.panes import PartitionPanes
-from monitoring.drift.calendar import CalendarCounts, up_to
-from monitoring.drift.drift_report import DriftComparison, change_summary, compare
+from monitoring.drift.calendar import CalendarCounts, periods_until
+from monitoring.drift.drift_report import DriftComparison, change_summary, compare_periods
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError, ConfigError
@@ -85,7 +85,7 @@ def snapshots(model: MonitoredModel, of: Traffic, partitions: int = 2) -> Iterat
                 ]
                 coded = handle(mine, model, POLICY).coded
                 assert coded is not None
-                fold.observe(coded.codes, coded.event_times_ms, np.array([r.offset for r in mine]))
+                fold.update(coded.codes, coded.event_times_ms, np.array([r.offset for r in mine]))
                 counted = fold.snapshot()
                 yield from to_records(counted, model="card-transactions", model_version=1, layout=model.bins.digest)
             offset += len(batch)
@@ -99,7 +99,7 @@ def published(champion: Champion) -> list[tuple[bytes, PaneSnapshot]]:
 def calendar(champion: Champion, published: list[tuple[bytes, PaneSnapshot]]) -> CalendarCounts:
     counts = CalendarCounts(champion[1].bins, model="card-transactions", model_version=1)
     for _, snapshot in published:
-        counts.add(snapshot)
+        counts.update(snapshot)
     return counts
 
 
@@ -135,13 +135,13 @@ def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
 ) -> None:
     months = calendar(champion, published).periods("month")
     border = months[1].from_ms
-    assert [p.name for p in up_to(months, None, now_ms=border + 5 * DAY_MS)] == ["2020-01"]
-    assert [p.name for p in up_to(months, "2020-02", now_ms=border + 5 * DAY_MS)] == ["2020-01", "2020-02"]
-    assert [p.name for p in up_to(months, None, now_ms=months[1].until_ms)] == ["2020-01", "2020-02"]
+    assert [p.name for p in periods_until(months, None, now_ms=border + 5 * DAY_MS)] == ["2020-01"]
+    assert [p.name for p in periods_until(months, "2020-02", now_ms=border + 5 * DAY_MS)] == ["2020-01", "2020-02"]
+    assert [p.name for p in periods_until(months, None, now_ms=months[1].until_ms)] == ["2020-01", "2020-02"]
     with pytest.raises(ConfigError, match="2020-02 is not complete; --period 2020-02"):
-        up_to(months, None, now_ms=border - 1)
+        periods_until(months, None, now_ms=border - 1)
     with pytest.raises(ConfigError, match=r"2020-03: this .* has no counts of it; choose one of 2020-01, 2020-02$"):
-        up_to(months, "2020-03", now_ms=border)
+        periods_until(months, "2020-03", now_ms=border)
 
 
 def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
@@ -149,15 +149,15 @@ def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
 ) -> None:
     def compared(path: Path) -> DriftComparison:
         counted = count_file(path, POLICY.dataset, champion[0])
-        return compare(champion[1], [counted], model="m", model_version=1, source=str(path))
+        return compare_periods(champion[1], [counted], model="m", model_version=1, source=str(path))
 
     (quiet,) = compared(nine_days).periods
-    assert quiet.moved == ()
+    assert quiet.drifted_features == ()
     assert "no feature drifted" in change_summary(quiet)
     shifted = original("mean-shift")
     write(shifted, simulate(shifted), tmp_path / "shifted.csv")
     (moved,) = compared(tmp_path / "shifted.csv").periods
-    assert {"monto", "cashback"} <= {f.statistics.feature for f in moved.moved}
+    assert {"monto", "cashback"} <= {f.statistics.feature for f in moved.drifted_features}
     assert moved.features[0].statistics.feature in ("monto", "cashback")
     assert sum(moved.features[0].reference) == pytest.approx(1)
     assert sum(moved.features[0].current) == pytest.approx(1)
@@ -170,9 +170,9 @@ def test_rows_that_are_rejected_are_drift_of_the_dead_letters(
     broken = [line.replace(";", "|", 3) if i % 10 == 0 else line for i, line in enumerate(lines)]
     (tmp_path / "broken.csv").write_text("\n".join([header, *broken]), encoding="utf-8")
     counted = count_file(tmp_path / "broken.csv", POLICY.dataset, champion[0])
-    (period,) = compare(champion[1], [counted], model="m", model_version=1, source="f").periods
+    (period,) = compare_periods(champion[1], [counted], model="m", model_version=1, source="f").periods
     assert counted.rows == 9 * ROWS_A_DAY
-    assert "dead-letter" in {f.statistics.feature for f in period.moved}
+    assert "dead-letter" in {f.statistics.feature for f in period.drifted_features}
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]], tmp_path: Path
 ) -> None:
     days = calendar(champion, published).periods("day")
-    found = compare(champion[1], days, model="$\\frac{$", model_version=1, source="<script>")
+    found = compare_periods(champion[1], days, model="$\\frac{$", model_version=1, source="<script>")
     period = found.periods[-1]
     nasty = list(HOSTILE.values())
     features = tuple(

@@ -26,7 +26,7 @@ def test_a_model_agrees_with_itself_in_everything(champion_bundle: Path, real_pa
     shadow = Shadow(model, model)
     for start in (0, 1000):
         values = [*real_payloads[start : start + 1000], b"no JSON"]
-        shadow.take(clean_payloads(DATASET, values, max_payload_bytes=65_536))
+        shadow.update(clean_payloads(DATASET, values, max_payload_bytes=65_536))
     report = shadow.report()
     assert (report.transactions, report.rejected) == (2000, 2)
     assert (report.agreement, report.mean_difference) == (1.0, 0.0)
@@ -39,7 +39,7 @@ def test_where_two_models_differ_is_counted_by_outcome(
 ) -> None:
     champion, other = MonitoredModel.load(champion_bundle, 1), learned(tmp_path, month(), version=2)
     shadow = Shadow(champion, other)
-    shadow.take(clean_payloads(DATASET, real_payloads[:3000], max_payload_bytes=65_536))
+    shadow.update(clean_payloads(DATASET, real_payloads[:3000], max_payload_bytes=65_536))
     report = shadow.report()
     assert sum(map(sum, report.outcomes)) == 3000
     assert report.agreement is not None

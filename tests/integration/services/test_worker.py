@@ -189,7 +189,7 @@ def counted_offline(settings: Settings) -> Counts:
         coded = handle(mine, model, policy).coded
         assert coded is not None
         fold = PartitionPanes(model.bins, partition, settings.allowed_lateness_minutes * MINUTE_MS)
-        fold.observe(*coded, np.array([r.offset for r in mine]))
+        fold.update(*coded, np.array([r.offset for r in mine]))
         counted = fold.snapshot()
         for pane in (*counted.closed, *counted.open):
             found[partition, pane.start_ms] = pane.rows, pane.counts.tolist()

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, correlated_groups, update_incidents
 from monitoring.counting.bins import FrozenBins, number_bins, share_bins
-from monitoring.drift.baseline import calibrate
+from monitoring.drift.baseline import estimate_baseline
 from monitoring.drift.detector import DetectorPolicy, window_statistics
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
 from schemas.time_units import HOUR_MS
@@ -182,7 +182,7 @@ def test_correlated_features_are_companions_through_each_other() -> None:
 def test_evidence_is_gathered_from_the_loudest_window_with_shares_to_draw() -> None:
     rng = np.random.default_rng(3)
     bins = FrozenBins([number_bins("monto", rng.normal(size=20_000)), share_bins("alert", 19_000, 1000)])
-    calibration = calibrate(bins.reference[None], np.zeros(1, dtype=np.int64))
+    baseline = estimate_baseline(bins.reference[None], np.zeros(1, dtype=np.int64))
     policy = DetectorPolicy()
     usual, moved = (
         bins.count(bins.encode({"monto": rng.normal(mean, 1, 3000), "alert": rng.random(3000) < 0.05}))[0]
@@ -191,10 +191,10 @@ def test_evidence_is_gathered_from_the_loudest_window_with_shares_to_draw() -> N
     counts = np.stack([usual, usual, moved, usual, np.zeros_like(usual)])
     by_hour = np.zeros((5, 168), dtype=np.int64)
     by_hour[:4, 9] = 3000
-    statistics = window_statistics(bins, counts, by_hour, calibration, policy)
+    statistics = window_statistics(bins, counts, by_hour, baseline, policy)
     expected, tolerances, nobody = (
-        calibration.expected(by_hour),
-        policy.tolerances(calibration),
+        baseline.expected(by_hour),
+        policy.tolerances(baseline),
         np.zeros(2, dtype=bool),
     )
     found = collect_evidence(bins, statistics, counts, expected, tolerances, np.array([0.3, 0.0]), nobody)

@@ -11,13 +11,13 @@ from monitoring.alerting.notification import Notification, notification
 from monitoring.alerting.rate_limit import (
     MAX_PER_WINDOW,
     MAX_STATE_BYTES,
-    OTHERS,
+    OTHER_ALIASES,
     WINDOW_S,
     DeliveryState,
     RateLimiter,
     digest,
     read_delivery_state,
-    suppressed,
+    suppressed_counts,
 )
 from schemas.configuration.settings import SECRETS, load
 from schemas.errors import ConfigError
@@ -176,7 +176,7 @@ def test_what_is_held_back_survives_as_a_count_and_is_told_as_urgently_as_its_wo
         mark.suppress("slack", told(severity=severity))
     second.suppress("slack", told(incident_id="i-8", change="closed"))
     second.suppress("mail", told())
-    counts = suppressed([read_delivery_state(first.encoded()), read_delivery_state(second.encoded())], "slack")
+    counts = suppressed_counts([read_delivery_state(first.encode()), read_delivery_state(second.encode())], "slack")
     notice = digest("slack", counts, model="m", now_ms=0)
     assert (notice.severity, notice.text) == ("critical", "i-7: 3, i-8: 1")
     assert "notifications not sent here: 4, critical: 1" in notice.title
@@ -186,10 +186,10 @@ def test_a_mark_fits_beside_an_offset_and_loses_no_count() -> None:
     mark = DeliveryState(served=["slack"])
     for i in range(300):
         mark.suppress("slack", told(incident_id=f"{i}-" + "é" * 100))
-        assert len(mark.encoded().encode()) <= MAX_STATE_BYTES
-    kept = suppressed([mark], "slack")
+        assert len(mark.encode().encode()) <= MAX_STATE_BYTES
+    kept = suppressed_counts([mark], "slack")
     assert sum(n for by_severity in kept.values() for n in by_severity.values()) == 300
-    assert OTHERS in kept
+    assert OTHER_ALIASES in kept
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"served": 3}', '{"held": {"slack": {"a": {"loud": 1}}}}'])

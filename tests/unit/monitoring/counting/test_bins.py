@@ -114,7 +114,7 @@ def test_counting_in_parts_and_adding_up_is_counting_at_once(values: np.ndarray,
     groups = np.array([random.randrange(3) for _ in values], dtype=np.intp)
     parts = bins.count(codes, groups, 3)
     assert parts.sum(axis=0).tolist() == bins.count(codes)[0].tolist()
-    binned = bins.binned(parts)
+    binned = bins.counts_by_bin(parts)
     assert binned.shape == (3, 3, bins.n_bins)
     assert binned.sum(axis=(0, 2)).tolist() == [len(values)] * 3
     assert not binned[:, ~bins.occupied].any()
@@ -122,7 +122,7 @@ def test_counting_in_parts_and_adding_up_is_counting_at_once(values: np.ndarray,
 
 def test_a_row_may_have_no_part_in_a_feature() -> None:
     bins = frozen()
-    counts = bins.binned(bins.count(np.array([[3, 0, 1], [NOT_COUNTED, NOT_COUNTED, 0]])))[0]
+    counts = bins.counts_by_bin(bins.count(np.array([[3, 0, 1], [NOT_COUNTED, NOT_COUNTED, 0]])))[0]
     assert counts.sum(axis=-1).tolist() == [1, 1, 2]
 
 

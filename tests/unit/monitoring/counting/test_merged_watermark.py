@@ -23,8 +23,8 @@ def watermark(marks: dict[int, int], partitions: int, idle_minutes: int = 60) ->
     found = MergedWatermark(range(partitions), idle_minutes * MINUTE_MS)
     for wall in (0, TIMEOUT_MS, 2 * TIMEOUT_MS):
         for p, minute in marks.items():
-            found.advance(Cursor(partition=p, last_offset=wall, watermark_ms=minute * MINUTE_MS))
-        found.look(wall, range(partitions), TIMEOUT_MS)
+            found.update(Cursor(partition=p, last_offset=wall, watermark_ms=minute * MINUTE_MS))
+        found.update_idle(wall, range(partitions), TIMEOUT_MS)
     return found
 
 
@@ -43,36 +43,36 @@ def watermark(marks: dict[int, int], partitions: int, idle_minutes: int = 60) ->
 def test_one_partition_far_ahead_does_not_say_what_time_it_is(marks: dict[int, int], partitions: int, now: int) -> None:
     merged = watermark(marks, partitions)
     assert merged.now_ms == now * MINUTE_MS
-    assert merged.skewed == {p for p, minute in marks.items() if minute > 1000}
+    assert merged.skewed_partitions == {p for p, minute in marks.items() if minute > 1000}
     assert merged.skew_ms == (max(marks.values()) - min(marks.values())) * MINUTE_MS
 
 
 def test_partitions_without_traffic_do_not_hold_up_the_one_that_has_some() -> None:
     merged = MergedWatermark(range(64), IDLE_MS)
     for minute in range(0, 180, 5):
-        merged.advance(Cursor(partition=7, last_offset=minute, watermark_ms=minute * MINUTE_MS))
-        merged.look(minute * MINUTE_MS, range(64), TIMEOUT_MS)
+        merged.update(Cursor(partition=7, last_offset=minute, watermark_ms=minute * MINUTE_MS))
+        merged.update_idle(minute * MINUTE_MS, range(64), TIMEOUT_MS)
     assert merged.until_ms() == 175 * MINUTE_MS
 
 
 def test_a_partition_that_trails_is_waited_for_while_its_input_holds_records() -> None:
     merged = watermark({0: 1000, 1: 1000, 2: 1000}, 4)
-    merged.advance(Cursor(partition=3, last_offset=1, watermark_ms=10 * MINUTE_MS))
+    merged.update(Cursor(partition=3, last_offset=1, watermark_ms=10 * MINUTE_MS))
     for wall in range(10):
         for p in range(3):
-            merged.advance(Cursor(partition=p, last_offset=10_000_000 + wall, watermark_ms=1000 * MINUTE_MS))
-        merged.look(3 * TIMEOUT_MS + wall * HOUR_MS, {0, 1, 2}, TIMEOUT_MS)
+            merged.update(Cursor(partition=p, last_offset=10_000_000 + wall, watermark_ms=1000 * MINUTE_MS))
+        merged.update_idle(3 * TIMEOUT_MS + wall * HOUR_MS, {0, 1, 2}, TIMEOUT_MS)
         assert merged.until_ms() == 10 * MINUTE_MS
-    assert merged.skewed == {3}
+    assert merged.skewed_partitions == {3}
 
 
 def test_a_later_cursor_heals_one_with_an_absurd_offset_or_date() -> None:
     merged = MergedWatermark(range(1), IDLE_MS)
-    merged.advance(Cursor(partition=0, last_offset=5, watermark_ms=7), horizon_ms=100)
-    merged.advance(Cursor(partition=0, last_offset=2**60, watermark_ms=YEAR_2099_MS), horizon_ms=100)
-    assert (merged.now_ms, merged.skewed) == (7, {0})
-    merged.advance(Cursor(partition=0, last_offset=6, watermark_ms=8), horizon_ms=100)
-    assert (merged.now_ms, merged.skewed) == (8, frozenset())
+    merged.update(Cursor(partition=0, last_offset=5, watermark_ms=7), horizon_ms=100)
+    merged.update(Cursor(partition=0, last_offset=2**60, watermark_ms=YEAR_2099_MS), horizon_ms=100)
+    assert (merged.now_ms, merged.skewed_partitions) == (7, {0})
+    merged.update(Cursor(partition=0, last_offset=6, watermark_ms=8), horizon_ms=100)
+    assert (merged.now_ms, merged.skewed_partitions) == (8, frozenset())
 
 
 def test_nothing_is_closed_before_a_partition_was_heard_of() -> None:

@@ -28,7 +28,7 @@ Y2099 = 129 * 365 * DAY
 def feed(fold: PartitionPanes, minutes: Sequence[float], first_offset: int = 0) -> None:
     times = np.array([NEVER if m == NEVER else round(m * MINUTE_MS) for m in minutes], dtype=np.int64)
     codes = np.zeros((len(times), 1), dtype=np.intp)
-    fold.observe(codes, times, np.arange(first_offset, first_offset + len(times)))
+    fold.update(codes, times, np.arange(first_offset, first_offset + len(times)))
 
 
 def fold_of(minutes: Sequence[float]) -> PartitionPanes:

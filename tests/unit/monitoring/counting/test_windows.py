@@ -39,7 +39,7 @@ class Rows:
         self.offsets = np.arange(len(self.minutes))
 
     def feed(self, fold: PartitionPanes, start: int, stop: int) -> None:
-        fold.observe(self.codes[start:stop], self.times[start:stop], self.offsets[start:stop])
+        fold.update(self.codes[start:stop], self.times[start:stop], self.offsets[start:stop])
 
 
 def merged(partitions: int = 1, idle_minutes: int = 10_000) -> MergedPanes:
@@ -67,7 +67,7 @@ def pane(minute: int, rows: int, last_offset: int = 0, partition: int = 0, layou
 def leave_out(merger: MergedPanes, *caught_up: int) -> None:
     """As after a long while of wall-clock time in which these partitions had nothing left to count."""
     for wall in (0, 1_000_000, 2_000_000):  # seen, at rest, and trailing for so long
-        merger.watermark.look(wall, caught_up, 1_000_000)
+        merger.watermark.update_idle(wall, caught_up, 1_000_000)
 
 
 def slide(merger: MergedPanes, minute: int, offset: int = 1, partition: int = 0) -> list[ClosedMinute]:
@@ -102,7 +102,7 @@ def test_a_row_within_grace_is_counted_and_a_later_one_is_only_counted_as_late()
 
 def test_a_row_without_a_time_counts_at_the_watermark_and_before_any_not_at_all() -> None:
     fold = PartitionPanes(BINS, 0, GRACE_MS)
-    fold.observe(np.zeros((4, 2), dtype=np.intp), np.array([NEVER, 5 * MINUTE_MS, NEVER, NEVER]), np.arange(4))
+    fold.update(np.zeros((4, 2), dtype=np.intp), np.array([NEVER, 5 * MINUTE_MS, NEVER, NEVER]), np.arange(4))
     assert [(p.start_ms // MINUTE_MS, p.rows) for p in fold.snapshot().open] == [(5, 3)]
     assert (fold.cursor.last_offset, fold.cursor.watermark_ms) == (3, 5 * MINUTE_MS)
 
@@ -275,7 +275,7 @@ def test_a_whole_weeks_panes_read_a_second_time_change_nothing() -> None:
 
 
 def test_where_too_much_waits_the_oldest_minute_is_closed_as_incomplete_until_its_partition_has_come() -> None:
-    merger = MergedPanes(BINS, range(2), GRACE_MS, idle_ms=10_000 * MINUTE_MS, max_bytes=2_000)
+    merger = MergedPanes(BINS, range(2), GRACE_MS, idle_timeout_ms=10_000 * MINUTE_MS, max_bytes=2_000)
     slide(merger, 0, partition=1)
     closed = []
     for minute in range(1, 11):
@@ -291,7 +291,7 @@ def test_where_too_much_waits_the_oldest_minute_is_closed_as_incomplete_until_it
 
 
 def test_where_too_much_waits_far_ahead_it_is_given_up_and_its_minutes_are_incomplete() -> None:
-    merger = MergedPanes(BINS, range(3), GRACE_MS, idle_ms=HOUR_MS, max_bytes=2_000)
+    merger = MergedPanes(BINS, range(3), GRACE_MS, idle_timeout_ms=HOUR_MS, max_bytes=2_000)
     for p in (0, 1):
         slide(merger, 0, partition=p)
     for minute in range(1000, 1010):

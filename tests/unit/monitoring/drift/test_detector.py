@@ -1,11 +1,11 @@
-"""The detector: silent on what is normal, awake when it changes; and what calibration learns of normal."""
+"""The detector: silent on what is normal, awake when it changes; and what baseline learns of normal."""
 
 import numpy as np
 import pytest
 
 from monitoring.counting.bins import FrozenBins, bins_of_profile, number_bins, share_bins
 from monitoring.counting.reference_profile import profile_codes
-from monitoring.drift.baseline import Baseline, calibrate, hour_of_week
+from monitoring.drift.baseline import Baseline, estimate_baseline, hour_of_week
 from monitoring.drift.detector import DetectorPolicy, ECusum, window_alarms, window_statistics
 from scoring.bundle.manifest import FeatureEncoding
 
@@ -26,7 +26,7 @@ def hourly(
 
 
 def learnt(**habits: float) -> Baseline:
-    return calibrate(hourly(np.random.default_rng(4), **habits), WEEK_HOURS)  # type: ignore[arg-type]
+    return estimate_baseline(hourly(np.random.default_rng(4), **habits), WEEK_HOURS)  # type: ignore[arg-type]
 
 
 # Calibration ----------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_days_that_differ_by_themselves_raise_the_tolerance() -> None:
 
 
 def test_a_reference_of_one_day_is_enough_and_trusted_less() -> None:
-    one_day = calibrate(hourly(np.random.default_rng(4), rows=60)[:24], WEEK_HOURS[:24])
+    one_day = estimate_baseline(hourly(np.random.default_rng(4), rows=60)[:24], WEEK_HOURS[:24])
     assert one_day.shares.shape == (168, 1, 5)
     assert (one_day.shares > 0).all()
     assert one_day.tolerance[0] >= 3 * 4 / (24 * 60)
@@ -66,7 +66,7 @@ def test_a_reference_of_one_day_is_enough_and_trusted_less() -> None:
 
 def test_a_feature_never_counted_cannot_be_calibrated() -> None:
     with pytest.raises(ValueError, match="without a single event"):
-        calibrate(np.zeros((24, 2, 3), dtype=np.int64), np.arange(24))
+        estimate_baseline(np.zeros((24, 2, 3), dtype=np.int64), np.arange(24))
 
 
 def test_expected_counts_follow_the_hours_rows_came_in() -> None:
@@ -82,11 +82,11 @@ def test_expected_counts_follow_the_hours_rows_came_in() -> None:
 # First layer ----------------------------------------------------------------------------------------------------------
 
 
-def alarms(calibration: Baseline, panes: np.ndarray, hours: np.ndarray | None = None) -> list[int]:
+def alarms(baseline: Baseline, panes: np.ndarray, hours: np.ndarray | None = None) -> list[int]:
     """At which panes the one feature alarms."""
-    watch = ECusum(calibration, DetectorPolicy(), n_features=20)
+    watch = ECusum(baseline, DetectorPolicy(), n_features=20)
     hours = np.zeros(len(panes), dtype=np.int64) if hours is None else hours
-    return [i for i, pane in enumerate(panes) if watch.step(pane[None], int(hours[i]))[0]]
+    return [i for i, pane in enumerate(panes) if watch.update(pane[None], int(hours[i]))[0]]
 
 
 #  pane    0 ............ 200 ............ 260
@@ -108,14 +108,14 @@ def test_what_lasts_is_heard_again_after_an_alarm() -> None:
 
 def test_nights_as_always_are_no_alarm_and_would_be_one_without_their_hours() -> None:
     rng = np.random.default_rng(9)
-    calibration = learnt(night=0.1)
+    baseline = learnt(night=0.1)
     hours = hour_of_week(np.repeat(WEEK_HOURS[:72], 60))
     shares = np.tile(SHARES, (len(hours), 1))
     shares[:, 0] -= np.where(hours % 24 < 8, 0.1, 0)
     shares[:, 1] += np.where(hours % 24 < 8, 0.1, 0)
     panes = rng.multinomial(60, shares)
-    assert alarms(calibration, panes, hours) == []
-    assert alarms(calibration, panes, np.full(len(hours), 12)) != []
+    assert alarms(baseline, panes, hours) == []
+    assert alarms(baseline, panes, np.full(len(hours), 12)) != []
 
 
 def test_events_that_come_ten_alike_are_no_alarm_once_their_dispersion_is_known() -> None:
@@ -127,47 +127,47 @@ def test_events_that_come_ten_alike_are_no_alarm_once_their_dispersion_is_known(
 def test_panes_without_rows_say_nothing() -> None:
     watch = ECusum(learnt(), DetectorPolicy())
     before = watch.log_e_value()
-    assert not watch.step(np.zeros((1, 5), dtype=np.int64), 0).any()
+    assert not watch.update(np.zeros((1, 5), dtype=np.int64), 0).any()
     assert watch.log_e_value() == pytest.approx(np.maximum(before, 0))
 
 
 def test_the_bet_is_laid_before_the_pane_is_seen() -> None:
     watch = ECusum(learnt(), DetectorPolicy())
-    watch.step(np.array([[0, 0, 0, 0, 60]]), 0)  # as unlikely as can be, and nobody had bet on it
+    watch.update(np.array([[0, 0, 0, 0, 60]]), 0)  # as unlikely as can be, and nobody had bet on it
     assert watch.log_e_value()[0] <= 0
 
 
 def test_features_beside_each_other_are_judged_as_alone() -> None:
     rng = np.random.default_rng(1)
     counts = np.concatenate([hourly(rng), hourly(rng, night=0.1)], axis=1)
-    both = ECusum(calibrate(counts, WEEK_HOURS), DetectorPolicy(), 20)
-    single = [ECusum(calibrate(counts[:, [i]], WEEK_HOURS), DetectorPolicy(), 20) for i in (0, 1)]
+    both = ECusum(estimate_baseline(counts, WEEK_HOURS), DetectorPolicy(), 20)
+    single = [ECusum(estimate_baseline(counts[:, [i]], WEEK_HOURS), DetectorPolicy(), 20) for i in (0, 1)]
     for pane in rng.multinomial(60, SHARES, (50, 2)):
-        both.step(pane, 5)
+        both.update(pane, 5)
         for i in (0, 1):
-            single[i].step(pane[[i]], 5)
+            single[i].update(pane[[i]], 5)
     assert both.log_e_value() == pytest.approx([s.log_e_value()[0] for s in single])
 
 
 # Second layer ---------------------------------------------------------------------------------------------------------
 
 
-def windowed(rows: list[int], shares: np.ndarray, calibration: Baseline) -> np.ndarray:
+def windowed(rows: list[int], shares: np.ndarray, baseline: Baseline) -> np.ndarray:
     rng = np.random.default_rng(12)
     counts = np.stack([rng.multinomial(n, shares) for n in rows])[:, None, :]
     by_hour = np.zeros((len(rows), 168), dtype=np.int64)
     by_hour[:, 12] = np.maximum(rows, 1)
-    return window_alarms(counts, calibration.expected(by_hour), calibration, DetectorPolicy())
+    return window_alarms(counts, baseline.expected(by_hour), baseline, DetectorPolicy())
 
 
 def test_windows_act_on_what_is_surely_beyond_the_tolerance_only() -> None:
-    calibration = learnt()
+    baseline = learnt()
     rows = [0, 250, 5000, 200_000]
-    assert windowed(rows, SHARES, calibration)[:, 0].tolist() == [False] * 4
+    assert windowed(rows, SHARES, baseline)[:, 0].tolist() == [False] * 4
     small = np.array([0.27, 0.33, 0.2, 0.15, 0.05])  # PSI .006: real, and nothing to act on
-    assert windowed(rows, small, calibration)[:, 0].tolist() == [False] * 4
+    assert windowed(rows, small, baseline)[:, 0].tolist() == [False] * 4
     large = np.array([0.15, 0.45, 0.2, 0.15, 0.05])
-    assert windowed(rows, large, calibration)[:, 0].tolist() == [False, False, True, True]
+    assert windowed(rows, large, baseline)[:, 0].tolist() == [False, False, True, True]
 
 
 def test_tolerances_follow_days_that_differ() -> None:
@@ -187,12 +187,12 @@ def test_a_report_has_every_statistic_and_nan_where_there_is_nothing_to_say() ->
             share_bins("alert", 19_000, 1000),
         ]
     )
-    calibration = calibrate(bins.reference[None], np.zeros(1, dtype=np.int64))
+    baseline = estimate_baseline(bins.reference[None], np.zeros(1, dtype=np.int64))
     codes = bins.encode({"monto": rng.normal(1, 1, 2000), "ciudad": rng.integers(0, 2, 2000), "alert": np.zeros(2000)})
     counts = np.stack([bins.count(codes)[0], np.zeros(bins.n_codes, dtype=np.int64)])
     by_hour = np.zeros((2, 168), dtype=np.int64)
     by_hour[0, 7] = 2000
-    found = window_statistics(bins, counts, by_hour, calibration, DetectorPolicy())
+    found = window_statistics(bins, counts, by_hour, baseline, DetectorPolicy())
     assert found.rows.tolist() == [[2000] * 3, [0] * 3]
     assert found.exceeds.tolist() == [[True, False, True], [False] * 3]
     assert found.enough_rows.tolist() == [[True] * 3, [False] * 3]

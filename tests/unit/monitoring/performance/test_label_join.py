@@ -42,9 +42,9 @@ def observed(events: Sequence[Decision | Label], policy: PerformancePolicy = POL
     performance = LabelJoin(policy)
     for event in events:
         if isinstance(event, Label):
-            performance.observe_label(event)
+            performance.add_label(event)
         else:
-            performance.observe_decision(event)
+            performance.add_decision(event)
     return performance
 
 
@@ -80,8 +80,8 @@ def test_labels_before_and_after_their_decisions_and_repeated_ones_all_say_the_s
 def test_reports_in_between_do_not_change_what_is_said_in_the_end() -> None:
     performance = LabelJoin(POLICY)
     for i, (score, fraud) in enumerate(zip(SCORES[:500], FRAUD[:500], strict=True)):
-        performance.observe_decision(decision(i, float(score), day=i / 400))
-        performance.observe_label(label(i, bool(fraud), day=i / 400 + 1))
+        performance.add_decision(decision(i, float(score), day=i / 400))
+        performance.add_label(label(i, bool(fraud), day=i / 400 + 1))
         if i % 50 == 0:
             performance.report(1, int(i / 400 * DAY_MS))
     once = observed(history(SCORES[:500], FRAUD[:500])).report(1, LATER)
@@ -102,7 +102,7 @@ def test_until_it_counts_the_later_reported_label_stands_and_then_a_contradictio
     performance = observed([decision(0, 0.5), label(0, True, day=1.5), label(0, False, day=1)])
     assert performance.report(1, LATER).frauds == 1
     for _ in range(3):
-        performance.observe_label(label(0, False, day=5))
+        performance.add_label(label(0, False, day=5))
     report = performance.report(1, LATER)
     assert (report.frauds, report.revised_labels) == (1, 1)
 
@@ -110,8 +110,8 @@ def test_until_it_counts_the_later_reported_label_stands_and_then_a_contradictio
 def test_labels_of_unknown_transactions_are_counted_and_do_not_pile_up() -> None:
     performance = observed([label(i, True) for i in range(30)], replace(POLICY, early=10))
     assert performance.report(1, LATER).unknown_labels == 30
-    performance.observe_decision(decision(29, 0.5))
-    performance.observe_decision(decision(0, 0.5))
+    performance.add_decision(decision(29, 0.5))
+    performance.add_decision(decision(0, 0.5))
     report = performance.report(1, LATER)
     assert (report.unknown_labels, report.rows) == (29, 1)
 
@@ -166,8 +166,8 @@ def test_the_alarm_is_looked_at_once_a_day() -> None:
     performance = observed(history((SCORES / 2).tolist()))
     assert performance.alarm(1, 9 * DAY_MS) is not None
     for i in range(4000, 8000):
-        performance.observe_decision(decision(i, 0.02, day=6))
-        performance.observe_label(label(i, i % 50 == 0, day=6))
+        performance.add_decision(decision(i, 0.02, day=6))
+        performance.add_label(label(i, i % 50 == 0, day=6))
     assert performance.alarm(1, 10 * DAY_MS - 1) is not None
     assert performance.alarm(1, 10 * DAY_MS) is None
 
@@ -181,9 +181,9 @@ def test_what_labels_say_goes_with_the_report_and_asks_for_training_once() -> No
     around = AlertContext(maturity_ms=2 * DAY_MS)
     for event in history((SCORES / 2).tolist()):
         if isinstance(event, Label):
-            around.labelled(event)
+            around.add_label(event)
         else:
-            around.decided(b"card", event)
+            around.add_decision(b"card", event)
     assert around.performance(1, LATER).alarm is not None
     alarm = around.performance_alarm(1, LATER)
     watch, request = evaluate_policy(RetrainState(), [], [], LATER, model="m", model_version=1, performance_alarm=alarm)
