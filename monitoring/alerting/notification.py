@@ -1,6 +1,6 @@
-"""The notification that a drift alert or a model event becomes: how urgent it is, and in which words. Pure.
+"""Notifications from drift alerts and model events: severity, title and text. Pure.
 
-Each channel in `tamiz/notifications/channels/` turns it into what its receiver takes.
+Each channel in `tamiz/notifications/channels/` converts them to the format of its receiver.
 """
 
 import msgspec
@@ -9,7 +9,7 @@ from schemas.records import DriftAlert, ModelEvent, Severity
 from schemas.security.sanitizer import printable
 
 RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
-# A failed training wakes nobody: the champion goes on deciding, and the retrainer tries again.
+# A failed training is not critical: the champion continues to decide, and the retrainer tries again.
 CHANGES: dict[str, Severity] = {
     "training-failed": "warning",
     "awaiting-approval": "warning",
@@ -18,18 +18,18 @@ CHANGES: dict[str, Severity] = {
     "retained": "info",
     "promoted": "info",
 }
-RESOLUTIONS = frozenset({"closed", "promoted", "retained", "rejected"})  # after which nobody has anything to do
+RESOLUTIONS = frozenset({"closed", "promoted", "retained", "rejected"})  # changes after which no action is needed
 MAX_TITLE_LENGTH, MAX_TEXT_LENGTH = 200, 3_000  # characters
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that people are told."""
+    """A notification to people, in any channel."""
 
-    id: str  # of the record it is made from, topic-partition-offset: the same however often it is sent
-    alias: str  # of what it is about, an incident or a retraining; receivers may fold by it
-    change: str  # what became of that, as the record has it
+    id: str  # topic-partition-offset of its record; the same if it is sent again
+    alias: str  # id of the incident or retraining; receivers may group by it
+    change: str  # from the record
     severity: Severity
-    title: str  # one line of printable characters, as `text` is
+    title: str  # one line of printable characters, like `text`
     text: str
     model: str
     model_version: int | None
@@ -37,14 +37,14 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def resolved(self) -> bool:
-        """Whether what `alias` names is over: an alert that is open for it can be closed."""
+        """Whether the incident or retraining is finished, so that a receiver can close its alert."""
         return self.change in RESOLUTIONS
 
 
 def notification(record: DriftAlert | ModelEvent, id_: str) -> Notification | None:
-    """What to tell of a record; None of what nobody needs to hear, as that a training started.
+    """Notification of a record; None if the record needs none, such as the start of a training.
 
-    Whatever the record's texts hold, those of the notification are one printable line each, of limited length.
+    Title and text are one printable line each, of limited length, for any content of the record.
     """
     if isinstance(record, DriftAlert):
         alias = record.incident_id
