@@ -4,6 +4,8 @@ import contextlib
 import http.server
 import logging
 import threading
+import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,12 +17,18 @@ from kafka import KafkaProducer
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import to_records
 from monitoring.counting.panes import PartitionPanes
+from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import Label
+from schemas.json_codec import decode
+from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
+from schemas.topics import topic_table
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
+from stream_app.kafka.plausibility import impossibility
+from stream_app.kafka.topic_admin import create_topics
+from stream_app.kafka.topic_reader import last_records
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
@@ -137,3 +145,48 @@ def webhook(bodies: list[bytes]) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
         thread.join()
+
+
+def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
+    """Settings with topics, which are created, and a group of their own. url: of the webhook."""
+    mark = uuid.uuid4().hex[:8]
+    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
+    made = msgspec.structs.replace(
+        settings,
+        bootstrap_servers=bootstrap,
+        partitions=PARTITIONS,
+        consumer_group=f"fuzz-{mark}",
+        webhook_url=Secret(url),
+        webhook_secret=Secret("chaos"),
+        label_delay_days=0,
+        **names,
+    )
+    create_topics(bootstrap, topic_table(made), 1)
+    return made
+
+
+def published(settings: Settings, version: int, topic: str, of: type[Any]) -> list[Any]:
+    """The last records of a topic that are possible, and of the served model or of no version."""
+    found = []
+    for record in last_records(settings.bootstrap, topic, 200):
+        try:
+            value = decode(record.value, of)
+        except msgspec.MsgspecError:
+            continue
+        possible = impossibility(value, int(time.time() * 1000)) is None
+        if possible and value.model == settings.model_name and value.model_version in (None, version):
+            found.append(value)
+    return found
+
+
+def decisions(settings: Settings) -> list[Decision]:
+    """The last decisions that workers of ours made."""
+    found = []
+    for record in last_records(settings.bootstrap, settings.decisions_topic, 300):
+        try:
+            decision = decode(record.value, Decision)
+        except msgspec.MsgspecError:
+            continue
+        if decision.model == settings.model_name and dict(record.headers).get("ce_id") == decision.decision_id.encode():
+            found.append(decision)
+    return found

@@ -18,36 +18,29 @@ import msgspec
 import psutil
 from kafka import KafkaProducer, TopicPartition
 
-from chaos.control_services import FIRST_DAY_MS, PARTITIONS, GoodTraffic, Service, webhook
-from chaos.fuzz.control_records import HEADERS, JUNK, hostile
+from chaos.control_services import PARTITIONS, GoodTraffic, Service, decisions, published, webhook, with_topics
+from chaos.fuzz.control_letters import letters
+from chaos.fuzz.control_records import hostile
+from chaos.fuzz.good_records import LAST, handmade
 from chaos.fuzz.raw_batches import RawProducer, RawRecord, encode_batch
 from monitoring.drift.reference import load_reference
-from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TrainingError
-from schemas.json_codec import decode
 from schemas.records import (
     Decision,
     DriftAlert,
-    DriftEvidence,
     DriftReport,
     Label,
     ModelEvent,
     PaneSnapshot,
     Redrive,
-    Rejection,
     RetrainRequest,
 )
-from schemas.time_units import DAY_MS
 from schemas.topics import topic_table
 from stream_app.dashboard.topic_follower import TopicFollower
-from stream_app.decisions import dead_letters
 from stream_app.decisions.decision_explanation import explain
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
-from stream_app.kafka.plausibility import impossibility
-from stream_app.kafka.topic_admin import create_topics
-from stream_app.kafka.topic_reader import last_records
 from stream_app.monitor.monitor_loop import Monitor
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.monitor.pane_history import read_periods
@@ -63,7 +56,6 @@ BATCH_RECORDS, BATCH_BYTES = 250, 600_000
 DEADLINE_S = 600.0
 QUIET_S = 3.0  # without anything passed over: all is read
 GROWTH, GROWTH_MB = 1.3, 80.0  # of memory, from a tenth of the records to all of them
-LAST = "the last and good one"
 
 
 class FuzzControlResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +78,7 @@ def fuzz_control(settings: Settings, bootstrap: str, n: int, seed: int) -> FuzzC
     with ExitStack() as stack:
         told: list[bytes] = []
         url = stack.enter_context(webhook(told))
-        return _Run(_with_topics(settings, bootstrap, url), n, seed, told).run(stack)
+        return _Run(with_topics(settings, bootstrap, url), n, seed, told).run(stack)
 
 
 class _Run:
@@ -121,7 +113,7 @@ class _Run:
         reader.start()
         templates = self._good.send(0)
         self._wait("the first evaluation", lambda: self._reports() != [])
-        templates += [*self._reports()[-1:], *self._decisions(), *_handmade(s.model_name, self._store.current.version)]
+        templates += [*self._reports()[-1:], *decisions(self._s), *handmade(s.model_name, self._store.current.version)]
         self._abort(templates)
         process = psutil.Process()
         self._attack(templates, self._n // 10)
@@ -178,7 +170,7 @@ class _Run:
                     good, self._rng, model=s.model_name, version=self._store.current.version, now_ms=self._began_ms
                 )
                 self._send(producer, topic, stream, n)
-            self._send(producer, s.dead_letters_topic, self._letters(), n)
+            self._send(producer, s.dead_letters_topic, letters(self._s, self._rng), n)
 
     def _send(self, producer: RawProducer, topic: str, stream: Iterator[RawRecord], n: int) -> None:
         compacted = topic in (self._s.redrives_topic, self._s.drift_panes_topic)  # there a broker wants keys
@@ -204,26 +196,6 @@ class _Run:
     def _single(self) -> set[str]:
         return {t.name for t in topic_table(self._s) if t.partitions == 1}
 
-    def _letters(self) -> Iterator[RawRecord]:
-        """Dead letters: their headers and values changed."""
-        rng, s = self._rng, self._s
-        why = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
-        while True:
-            origin = RawOrigin(s.transactions_topic, rng.randrange(-1, 4), rng.choice((0, 1, 2**40, 2**63 - 1)))
-            name = f"t-{rng.randrange(5_000)}"
-            written = dead_letters.headers(why, origin, group=s.consumer_group, transaction_id=name)
-            headers: list[tuple[bytes | None, bytes | None]] = [(h.encode(), v) for h, v in written]
-            for _ in range(rng.choice((0, 1, 3))):
-                at = rng.randrange(len(headers))
-                junk = rng.choice((None, b"", b"\xff", b"-1", b"9" * 30, b"[/x]", b"k" * 2_000))
-                headers[at] = (headers[at][0] if rng.random() < 0.9 else b"\xff\xfe", junk)
-            value = (
-                rng.choice(JUNK)
-                if rng.random() < 0.7
-                else b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
-            )
-            yield RawRecord(value, b"k", (*headers, *rng.choice(HEADERS)))
-
     def _abort(self, templates: list[msgspec.Struct]) -> None:
         """Good records of a transaction that is aborted: nobody may see them."""
         s = self._s
@@ -244,7 +216,7 @@ class _Run:
         """Send a good record of each kind last, and wait for its answer."""
         s, now_ms = self._s, int(time.time() * 1000)
         until = max((r.until_ms for r in self._reports()), default=0)
-        alert, event, request = _handmade(s.model_name, self._store.current.version, now_ms)[:3]
+        alert, event, request = handmade(s.model_name, self._store.current.version, now_ms)[:3]
         self._good.send(1)
         producer = KafkaProducer(**client_config(s.bootstrap), acks="all")
         for topic, record in (
@@ -289,7 +261,7 @@ class _Run:
         except TrainingError as error:  # too many transactions are hostile, or too few of them labelled
             if "rejected" not in str(error):
                 self._problems.append(f"training: {error}")
-        decision = self._decisions()[0]
+        decision = decisions(self._s)[0]
         if not explain(s, decision.decision_id).reproduced:
             self._problems.append("a good decision was not explained")
         return result.sent_back
@@ -354,119 +326,7 @@ class _Run:
             time.sleep(0.25)
 
     def _reports(self) -> list[DriftReport]:
-        return self._ours(self._s.drift_reports_topic, DriftReport)
+        return published(self._s, self._store.current.version, self._s.drift_reports_topic, DriftReport)
 
     def _events(self) -> list[ModelEvent]:
-        return self._ours(self._s.model_events_topic, ModelEvent)
-
-    def _ours(self, topic: str, of: type[Any]) -> list[Any]:
-        found = []
-        for record in last_records(self._s.bootstrap, topic, 200):
-            try:
-                value = decode(record.value, of)
-            except msgspec.MsgspecError:
-                continue
-            possible = impossibility(value, int(time.time() * 1000)) is None
-            if (
-                possible
-                and value.model == self._s.model_name
-                and value.model_version in (None, self._store.current.version)
-            ):
-                found.append(value)
-        return found
-
-    def _decisions(self) -> list[Decision]:
-        found = []
-        for record in last_records(self._s.bootstrap, self._s.decisions_topic, 300):
-            try:
-                decision = decode(record.value, Decision)
-            except msgspec.MsgspecError:
-                continue
-            if (
-                decision.model == self._s.model_name
-                and dict(record.headers).get("ce_id") == decision.decision_id.encode()
-            ):
-                found.append(decision)
-        return found
-
-
-class RawOrigin(msgspec.Struct, frozen=True):
-    """Where a dead letter says it comes from."""
-
-    topic: str
-    partition: int
-    offset: int
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-def _handmade(model: str, version: int, at_ms: int | None = None) -> list[msgspec.Struct]:
-    """Records that no service of this run makes. at_ms: when it happens; then they are the last ones."""
-    name, at = (LAST, at_ms) if at_ms is not None else ("fuzz", FIRST_DAY_MS)
-    evidence = DriftEvidence(
-        feature="monto",
-        window="24 h",
-        psi=0.3,
-        psi_lower_bound=0.2,
-        tolerance=0.1,
-        importance=0.2,
-        share=0.5,
-        labels=("a", "b"),
-        reference=(0.5, 0.5),
-        current=(0.2, 0.8),
-    )
-    return [
-        DriftAlert(
-            incident_id=name,
-            change="opened",
-            kind="shift",
-            severity="critical",
-            model=model,
-            model_version=version,
-            features=("monto",),
-            summary=name,
-            opened_at_ms=at,
-            happened_at_ms=at,
-            evidence=(evidence,),
-            examples=("t-0",),
-        ),
-        ModelEvent(
-            model=model,
-            model_version=version,
-            change="promoted",
-            reason=name,
-            by="chaos",
-            happened_at_ms=at,
-            correlation_id=None,
-        ),
-        RetrainRequest(
-            correlation_id=name,
-            model=model,
-            model_version=version,
-            cause="by-hand",
-            features=("monto",),
-            reason=name,
-            from_ms=at - 30 * DAY_MS,
-            until_ms=at,
-            requested_at_ms=at,
-        ),
-        Redrive(
-            transaction_id="t-0", dead_letter="dead-letters-0-0", consumed_from="transactions-0-0", redriven_at_ms=at
-        ),
-    ]
-
-
-def _with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
-    mark = uuid.uuid4().hex[:8]
-    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
-    made = msgspec.structs.replace(
-        settings,
-        bootstrap_servers=bootstrap,
-        partitions=PARTITIONS,
-        consumer_group=f"fuzz-{mark}",
-        webhook_url=Secret(url),
-        webhook_secret=Secret("chaos"),
-        label_delay_days=0,
-        **names,
-    )
-    create_topics(bootstrap, topic_table(made), 1)
-    return made
+        return published(self._s, self._store.current.version, self._s.model_events_topic, ModelEvent)
