@@ -22,7 +22,7 @@ from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions
 
 Fault = Callable[[], None]
-SESSION_S = 30.0  # stream_app/worker/composition_root.py; a pause is longer, so that the partition goes to another
+SESSION_S = 30.0  # stream_app/worker/faust_app.py; a pause is longer, so that the partition goes to another
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import sys
 from itertools import count
 
 from schemas.configuration import settings as config
-from stream_app.worker.composition_root import run
+from stream_app.worker.worker import run
 
 
 class Dying:

@@ -66,7 +66,7 @@ def profile_worker(stage: BenchmarkEnvironment, path: Path, rows: int) -> pstats
 def run_worker(saved: Path) -> None:
     """A worker whose event loop is profiled from start to end."""
     from schemas.configuration.settings import load
-    from stream_app.worker.composition_root import run
+    from stream_app.worker.worker import run
 
     profile = cProfile.Profile()
     profile.enable()

@@ -25,7 +25,7 @@ from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
 from stream_app.kafka.aiokafka_patch import _FetchedBatches, _PartitionRecords, install
-from stream_app.worker.composition_root import assigned_partitions, make_app
+from stream_app.worker.faust_app import assigned_partitions, make_app
 
 MB = 1024 * 1024
 

@@ -23,6 +23,6 @@ def register(app: typer.Typer) -> None:
         from schemas.extras import skip_unused_libraries
 
         skip_unused_libraries()
-        from stream_app.worker.composition_root import run
+        from stream_app.worker.worker import run
 
         run(config.load())

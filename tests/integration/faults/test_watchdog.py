@@ -21,7 +21,7 @@ from tests.helpers.services.worker_process import settings_of_its_own
 HANGING = """
 import time
 from schemas.configuration import settings as settings
-from stream_app.worker.composition_root import run
+from stream_app.worker.worker import run
 run(settings.load(), at=lambda step: time.sleep(10_000) if step == "scored" else None)
 """
 

@@ -1,0 +1,98 @@
+"""The Faust app: its settings, its consumer group, and a stop that has a deadline."""
+
+import signal
+from collections.abc import Mapping
+
+import faust
+from faust.exceptions import ConsumerNotStarted
+from faust.types import TP
+
+from schemas.configuration.kafka_config import Access
+from schemas.configuration.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES, max_value_bytes
+from stream_app.kafka import faust_transport
+from stream_app.kafka.kafka_clients import COMPRESSION, tls
+from stream_app.lifecycle.stop_deadline import StopDeadline
+
+METADATA_MAX_AGE_MS = 15_000
+NO_TIMEOUT_S = 10 * 365 * 86_400.0
+MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_BYTES}
+
+
+class ConsumerGroup:
+    """The app's consumer, as the scorer sees it."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    def generation(self) -> int:
+        """The group generation now."""
+        return int(self._app.consumer_generation_id)
+
+    async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
+        """Commit the next offset of each partition."""
+        return bool(await self._app.consumer.commit_offsets(offsets, topic_id))
+
+
+def make_app(settings: Settings) -> faust.App:
+    """A Faust app on the record-batch transport, with nothing on it yet."""
+    faust_transport.install(max_value_bytes(settings))
+    return faust.App(
+        settings.consumer_group,
+        broker=";".join(f"{faust_transport.SCHEME}://{server.strip()}" for server in settings.bootstrap.split(",")),
+        broker_credentials=_credentials(settings.bootstrap.access),
+        datadir=settings.state_dir / "faust",
+        autodiscover=False,
+        web_enabled=False,  # Faust's binds every address and shows tables; ours is stream_app/web/health_server.py
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # `tamiz topics create` does, with equal partition counts
+        consumer_auto_offset_reset="none",  # stream_app/offsets/partition_positions.py says where to begin
+        # Partitions that are added are found within that time.
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        broker_session_timeout=30.0,
+        broker_heartbeat_interval=3.0,
+        broker_max_poll_records=settings.batch_max_records,
+        # An idle consumer that leaves the group never comes back.
+        broker_max_poll_interval=NO_TIMEOUT_S,
+        producer_request_timeout=30.0,
+        producer_compression_type=COMPRESSION,
+        producer_max_batch_size=MAX_SENT_BYTES["max_batch_size"],
+        producer_max_request_size=MAX_SENT_BYTES["max_request_size"],
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,  # no tables to recover
+        consumer_connections_max_idle_ms=540_000,
+    )
+
+
+def _credentials(access: Access) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    context = tls(access)
+    if access.mechanism is not None and access.password is not None:
+        return faust.SASLCredentials(
+            mechanism=access.mechanism,
+            username=access.username,
+            password=access.password.reveal(),
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
+    """Partitions of the topics that the group has given to this worker; any thread may ask, at any time."""
+    # Not `app.consumer`, which makes one where there is none: two threads would make two, of which one never starts.
+    consumer = app._consumer
+    try:
+        assigned = consumer.assignment() if consumer is not None else ()
+    except ConsumerNotStarted:
+        return []
+    return sorted(tp.partition for tp in assigned if tp.topic in topics)
+
+
+class StoppingWorker(faust.Worker):  # type: ignore[misc]  # Faust has no types
+    """Faust's worker, which stops within a time or ends."""
+
+    deadline: StopDeadline
+
+    def _schedule_shutdown(self, number: signal.Signals) -> None:
+        self.deadline.begin()
+        super()._schedule_shutdown(number)

@@ -1,0 +1,143 @@
+"""The worker: settings in, a running worker out. Every part is made here and handed what it needs."""
+
+import logging
+
+import faust
+
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.errors import ConfigError
+from schemas.time_units import MINUTE_MS
+from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
+from stream_app.kafka.kafka_clients import COMPRESSION, client_config
+from stream_app.kafka.topic_admin import describe_topics, message_limits
+from stream_app.lifecycle.logging_setup import configuration
+from stream_app.lifecycle.stop_deadline import StopDeadline
+from stream_app.lifecycle.watchdog import retry_until
+from stream_app.offsets.partition_positions import PartitionPositions
+from stream_app.web.web_auth import authenticator
+from stream_app.worker.champion_cache import ChampionCache
+from stream_app.worker.drift_counter import DriftCounter
+from stream_app.worker.exactly_once import ExactlyOncePublisher
+from stream_app.worker.faust_app import MAX_SENT_BYTES, ConsumerGroup, StoppingWorker, make_app
+from stream_app.worker.pane_cursors import CursorReader
+from stream_app.worker.publisher import AtLeastOncePublisher, Publisher, StepHook, no_hook
+from stream_app.worker.worker_loop import WorkerLoop
+from stream_app.worker.worker_metrics import WorkerMetrics
+from stream_app.worker.worker_services import WorkerServices
+
+log = logging.getLogger("tamiz.worker")
+SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
+
+
+def make_worker(settings: Settings, at: StepHook = no_hook) -> tuple[faust.App, WorkerServices]:
+    """Everything a worker is, wired and checked, not yet running.
+
+    at: told of every step that a batch takes.
+    Raises ConfigError, SchemaError, BrokerError, ModelUnavailableError or ModelIncompatibleError when it cannot run.
+    """
+    auth = authenticator(settings)
+    dataset = load_dataset(settings.dataset)
+    topic_id = retry_until(lambda: _check_topics(settings), settings.startup_timeout_seconds)
+    max_letter_bytes = _check_sizes(settings)
+    store = ChampionCache(settings, dataset)
+    retry_until(store.open, settings.startup_timeout_seconds)
+    app = make_app(settings)
+    metrics = WorkerMetrics()
+    group = ConsumerGroup(app)
+    positions = PartitionPositions(settings, metrics, topic_id)
+    app.positions = positions
+    cursors = CursorReader(
+        settings.bootstrap,
+        settings.drift_panes_topic,
+        model=settings.model_name,
+        version=lambda: store.current.version,
+        fits=positions.fits,
+        metrics=metrics,
+    )
+    scorer = WorkerLoop(
+        policy=HandlerPolicy(
+            dataset=dataset,
+            group=settings.consumer_group,
+            max_payload_bytes=settings.max_payload_bytes,
+            counting=settings.drift_counting,
+            max_letter_bytes=max_letter_bytes,
+            max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+        ),
+        counting=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
+        model=lambda: store.current,
+        group=group,
+        output=make_output(settings, app, group, at),
+        transactions_topic=settings.transactions_topic,
+        decisions_topic=settings.decisions_topic,
+        dead_letters_topic=settings.dead_letters_topic,
+        panes_topic=settings.drift_panes_topic,
+        batch_max_records=settings.batch_max_records,
+        drain_timeout_s=settings.drain_timeout_seconds,
+        metrics=metrics,
+        at=at,
+    )
+    app.batch_sink = scorer
+    app.topics.add(app.topic(settings.transactions_topic))
+    return app, WorkerServices(settings, app, store, scorer, metrics, auth, positions)
+
+
+def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: StepHook) -> Publisher:
+    """Who publishes and commits, by the guarantee that is set."""
+    if settings.processing_guarantee == "at-least-once":
+        return AtLeastOncePublisher(group, lambda: app.producer.client, at)
+    return ExactlyOncePublisher(
+        settings.consumer_group,
+        client_config(settings.bootstrap),
+        MAX_SENT_BYTES | {"request_timeout_ms": 30_000, "compression_type": COMPRESSION},
+        at,
+    )
+
+
+def run(settings: Settings, at: StepHook = no_hook) -> None:
+    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed, if there is time.
+
+    at: told of every step that a batch takes; a crash test ends the process there.
+    """
+    app, companion = make_worker(settings, at)
+    worker = StoppingWorker(
+        app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
+    )
+    worker.deadline = StopDeadline(settings, "what was not committed is decided again at the next start")
+    worker.execute_from_commandline()
+
+
+def _check_sizes(settings: Settings) -> int:
+    """What the dead-letter topic takes of a record, in bytes. Raises ConfigError when decisions do not fit theirs."""
+    limits = message_limits(settings.bootstrap, (settings.decisions_topic, settings.dead_letters_topic))
+    decisions, letters = limits[settings.decisions_topic], limits[settings.dead_letters_topic]
+    if decisions is not None and decisions < MAX_DECISION_BYTES:
+        raise ConfigError(
+            f"topic {settings.decisions_topic} takes records of at most {decisions} bytes (max.message.bytes), a "
+            f"decision may have {MAX_DECISION_BYTES}; raise the topic's limit"
+        )
+    if letters is None:
+        log.warning(
+            "max.message.bytes of topic %s cannot be read; dead letters are cut to %d bytes; allow DescribeConfigs",
+            settings.dead_letters_topic,
+            SAFE_LETTER_BYTES,
+        )
+        return SAFE_LETTER_BYTES
+    return min(letters, MAX_SENT_BYTES["max_request_size"])
+
+
+def _check_topics(settings: Settings) -> str:
+    by_input = (
+        settings.transactions_topic,
+        settings.decisions_topic,
+        settings.dead_letters_topic,
+        settings.drift_panes_topic,
+    )
+    wanted = (*by_input, settings.model_events_topic)
+    found = describe_topics(settings.bootstrap, wanted)
+    missing = [topic for topic in wanted if topic not in found]
+    if missing:
+        raise ConfigError(
+            f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
+        )
+    return found[settings.transactions_topic].id

@@ -1,0 +1,167 @@
+"""The services that run with the Faust app: scoring loop, registry poll, watchdog and health pages."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import sys
+from collections.abc import Mapping
+
+import faust
+from mode import Service
+
+from schemas.configuration.settings import Settings
+from schemas.errors import ModelIncompatibleError
+from stream_app.lifecycle.watchdog import Backlog, Watchdog, backlogs
+from stream_app.offsets.partition_positions import PartitionPositions
+from stream_app.web.health_server import HealthServer, Readiness
+from stream_app.web.web_auth import Authenticator
+from stream_app.worker.champion_cache import ChampionCache, RegistryAwayError
+from stream_app.worker.faust_app import assigned_partitions
+from stream_app.worker.promotion_listener import listen_for_promotions
+from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
+from stream_app.worker.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.worker")
+
+
+class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
+    """What runs beside Faust's app: the scoring loop, the question to the registry, the pages.
+
+    Handed to Faust's worker as a service of its own, it starts before the app and stops after it: the pages answer
+    while the group is still forming, and what was fetched is still decided while the consumer stops.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: faust.App,
+        store: ChampionCache,
+        scorer: WorkerLoop,
+        metrics: WorkerMetrics,
+        auth: Authenticator,
+        positions: PartitionPositions,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._app = app
+        self._store = store
+        self._scorer = scorer
+        self._metrics = metrics
+        self._positions = positions
+        self._promoted = asyncio.Event()
+        self._watch = Watchdog(
+            self._backlogs,
+            settings.stall_timeout_seconds,
+            self._set_lag,
+            exit_at_once,
+            progress=scorer.progress,
+            failed=metrics.watchdog_failures.inc,
+        )
+        auth.on_failure = metrics.authentication_failures.inc
+        self._pages = HealthServer(
+            alive=lambda: scorer.failed is None,
+            readiness=self.readiness,
+            registry=metrics.registry,
+            auth=auth,
+        )
+
+    async def on_start(self) -> None:
+        """Open the pages."""
+        self._show_model()
+        self._show_registry()
+        self._metrics.partitions.set_function(lambda: len(self._partitions()))
+        port = await self._pages.start(self._settings.web_host, self._settings.web_port)
+        self._watch.start()
+        self._positions.start()
+        # What was imported stays for good, and a batch is many objects that all live until it is committed: left as it
+        # is, the collector goes through both again and again, for a fifth of all CPU time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        # Three threads share the interpreter: by default one that has work keeps it from the others for 5 ms.
+        sys.setswitchinterval(0.001)
+        log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
+
+    async def on_stop(self) -> None:
+        """Close the pages and the output."""
+        self._watch.stop()
+        self._positions.stop()
+        await self._scorer.close()
+        await self._pages.stop()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _score(self) -> None:
+        await self._scorer.run()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _hear_of_promotions(self) -> None:
+        moves = listen_for_promotions(self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc())
+        async with contextlib.aclosing(moves):
+            async for event in moves:
+                log.info("version %s was %s: asking the registry now", event.model_version, event.change)
+                self._promoted.set()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _follow_champion(self) -> None:
+        while True:
+            # Jitter, so that a fleet does not ask in step.
+            wait = self._settings.registry_poll_seconds * random.uniform(0.75, 1.25)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._promoted.wait(), wait)
+            self._promoted.clear()
+            if self.should_stop:
+                return
+            try:
+                if await asyncio.to_thread(self._store.refresh):
+                    self._metrics.model_swaps.inc()
+                    self._show_model()
+                self._show_registry()
+            except (RegistryAwayError, ModelIncompatibleError) as error:
+                self._show_registry()
+                self._metrics.registry_failures.inc()
+                self._metrics.bundles_rejected.inc(isinstance(error, ModelIncompatibleError))
+                log.warning("version %d goes on deciding: %s", self._store.current.version, error)
+
+    def readiness(self) -> Readiness:
+        """Whether transactions are being decided, and by what."""
+        model = self._store.loaded
+        partitions = self._partitions()
+        waiting = [] if model else ["a champion"]
+        waiting += [] if partitions else ["partitions"]
+        waiting += [] if self._positions.are_known(partitions) else ["offsets to be checked"]
+        waiting += self._positions.problems()
+        waiting += ["progress"] if self._watch.stalled else []
+        waiting += ["a restart"] if self._scorer.failed else []
+        return Readiness(
+            ready=not waiting,
+            waiting_for=tuple(waiting),
+            model=model.manifest.model if model else None,
+            model_version=model.version if model else None,
+            forced=model.manifest.forced if model else None,
+            recorded=self._store.recorded if model else None,
+            registry_disagreement=self._store.disagreement,
+            partitions=tuple(partitions),
+        )
+
+    def _partitions(self) -> list[int]:
+        return assigned_partitions(self._app, self._scorer.topics)
+
+    def _backlogs(self) -> dict[int, Backlog]:
+        s = self._settings
+        held = self._positions.held
+        reading = [p for p in self._partitions() if p not in held]  # what is held does not move, and says so itself
+        return backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, reading)
+
+    def _set_lag(self, seen: Mapping[int, Backlog]) -> None:
+        self._metrics.set_lag({partition: backlog.lag for partition, backlog in seen.items()})
+
+    def _show_model(self) -> None:
+        model = self._store.current
+        self._metrics.model_version.set(model.version)
+        self._metrics.model_forced.set(model.manifest.forced)
+
+    def _show_registry(self) -> None:
+        self._metrics.champion_unrecorded.set(not self._store.recorded)
+        self._metrics.registry_alias_mismatch.set(self._store.disagreement is not None)
