@@ -16,7 +16,8 @@ from chaos.auditor import Account, audit
 from chaos.input_log import Feeding
 from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offsets
 from chaos.worker_pool import Fleet, wait_until
-from schemas.configuration.settings import OffsetReset, Settings
+from schemas.configuration.setting_types import OffsetReset
+from schemas.configuration.settings import Settings
 from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions

@@ -8,7 +8,6 @@ MLflow's own variables (``MLFLOW_TRACKING_URI`` and its credentials) are read, t
 
 import difflib
 import os
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -16,78 +15,26 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from schemas.configuration.kafka_config import Access, ClusterAddress, Mechanism, Protocol, Secret, check_access
+from schemas.configuration.kafka_config import Secret, check_access
+from schemas.configuration.kafka_settings import KafkaSettings
 from schemas.configuration.notification_settings import check_receivers
 from schemas.configuration.registry_config import VARIABLES, resolve_credentials
+from schemas.configuration.setting_types import Cost, Name, Natural, OffsetReset, Port, Positive, Share, about
+from schemas.configuration.settings_file import read_settings_file
 from schemas.errors import ConfigError
 from schemas.records import Severity
 from schemas.security.hosts import networks, page_names
 from schemas.security.sanitizer import without_credentials
 
-OffsetReset = Literal["stop", "skip-and-count", "from-beginning"]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Cost = Annotated[float, Meta(ge=0.0)]
-Name = Annotated[str, Meta(min_length=1)]
 SECRETS = frozenset(
     {"sasl_password", "mlflow_password", "mlflow_token", "slack_webhook", "smtp_password"}
     | {"webhook_secret", "webhook_url", "teams_webhook", "opsgenie_api_key", "pagerduty_routing_key"}
 )
 
 
-def about(text: str) -> Meta:
-    """A setting's line in `docs/reference/settings.md`."""
-    return Meta(description=text)
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one installation; created by `load`."""
 
-    bootstrap_servers: Annotated[
-        Name | None,
-        about("Kafka brokers, `host:port[,host:port]`; unset: `127.0.0.1:9092`, the address of `tamiz broker`"),
-    ] = None
-    security_protocol: Annotated[
-        Protocol, about("protocol of the Kafka connection: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`")
-    ] = "PLAINTEXT"
-    sasl_mechanism: Annotated[
-        Mechanism | None, about("SASL mechanism: `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`")
-    ] = None
-    sasl_username: Annotated[Name | None, about("SASL user name")] = None
-    sasl_password: Annotated[Secret | None, about("SASL password; never shown")] = None
-    ssl_cafile: Annotated[
-        Path | None,
-        about(
-            "PEM file of the certificate authorities that Kafka's certificate is checked against; unset: the system's"
-        ),
-    ] = None
-    ssl_certfile: Annotated[
-        Path | None, about("PEM file of the client certificate, for a cluster that uses mutual TLS")
-    ] = None
-    ssl_keyfile: Annotated[Path | None, about("PEM file of the key of `ssl_certfile`")] = None
-    partitions: Annotated[Positive, about("number of partitions of each topic that `tamiz topics create` creates")] = 4
-    replication_factor: Annotated[
-        Positive, about("number of replicas of each topic that `tamiz topics create` creates")
-    ] = 1
-    consumer_group: Annotated[Name, about("consumer group of the workers")] = "tamiz"
-    transactions_topic: Annotated[Name, about("input topic: transactions")] = "transactions"
-    decisions_topic: Annotated[Name, about("output topic: one decision per transaction")] = "decisions"
-    dead_letters_topic: Annotated[Name, about("output topic: payloads that cannot be scored")] = "dead-letters"
-    redrives_topic: Annotated[
-        Name, about("internal topic: dead letters that were sent back to the transactions (compacted)")
-    ] = "redrives"
-    labels_topic: Annotated[Name, about("input topic: confirmed outcomes (fraud or not) of transactions")] = "labels"
-    drift_panes_topic: Annotated[
-        Name, about("internal topic: counts per minute and partition, written by the workers")
-    ] = "drift-panes"
-    drift_reports_topic: Annotated[Name, about("output topic: each drift evaluation")] = "drift-reports"
-    drift_alerts_topic: Annotated[Name, about("output topic: drift alerts")] = "drift-alerts"
-    retrain_requests_topic: Annotated[Name, about("output topic: requests for retraining")] = "retrain-requests"
-    model_events_topic: Annotated[
-        Name, about("output topic: events of model versions (registered, promoted, rejected …)")
-    ] = "model-events"
     dataset: Annotated[
         Name, about("declaration of the data set: the name of one that ships with Tamiz, or the path of a TOML file")
     ] = "card_transactions"
@@ -303,20 +250,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
 
     @property
-    def bootstrap(self) -> ClusterAddress:
-        """Bootstrap servers, with the default applied, and the security settings of the connection."""
-        access = Access(
-            protocol=self.security_protocol,
-            mechanism=self.sasl_mechanism,
-            username=self.sasl_username,
-            password=self.sasl_password,
-            cafile=_text(self.ssl_cafile),
-            certfile=_text(self.ssl_certfile),
-            keyfile=_text(self.ssl_keyfile),
-        )
-        return ClusterAddress(self.bootstrap_servers or "127.0.0.1:9092", access)
-
-    @property
     def tracking_uri(self) -> str:
         """URI of the registry, with the default applied."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.state_dir.resolve() / 'mlflow.db'}"
@@ -333,7 +266,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     environ: environment variables; ``TAMIZ_*`` and MLflow's own are read.
     Raises ConfigError, which names the setting, the value and the remedy.
     """
-    values = _from_file(environ)
+    values = read_settings_file(environ)
     fields = {f.name: f for f in msgspec.structs.fields(Settings)}
     values |= {name: environ[variable] for variable, name in VARIABLES.items() if environ.get(variable)}
     for variable, text in environ.items():
@@ -389,20 +322,3 @@ def _from_text(type_: type, value: Any) -> Any:
     if type_ in (Path, Secret) and isinstance(value, str):
         return type_(value)
     raise TypeError(f"expected a string, not {type(value).__name__}")
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    named = environ.get("TAMIZ_CONFIG")
-    path = Path(named or "tamiz.toml")
-    if not path.is_file():
-        if named:
-            raise ConfigError(f"TAMIZ_CONFIG={named!r}: no such file; set the path of a TOML file or unset it")
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a valid TOML file: {error}") from None

@@ -6,7 +6,7 @@ topic), begin behind it (retention), have no offset (they expire when a group is
 
 from typing import Literal, NamedTuple, get_args
 
-from schemas.configuration.settings import OffsetReset
+from schemas.configuration.setting_types import OffsetReset
 
 Fault = Literal[
     "beyond-end",  # the offset is larger than the log is long

@@ -3,7 +3,7 @@
 import pytest
 from faust.types import TP
 
-from schemas.configuration.settings import OffsetReset
+from schemas.configuration.setting_types import OffsetReset
 from stream_app.offsets.offset_validation import Answered, Committed, Fault, Log, metadata, read_metadata, start
 from stream_app.offsets.output_offsets import LastAnswer, answered_until
 from stream_app.offsets.partition_positions import StableEnds
