@@ -44,9 +44,11 @@ def settings() -> str:
     """Every setting, its default and meaning."""
     rows = [(f"`{name}`", _code(default), about) for name, default, about in describe()]
     return (
-        "# Settings\n\nIn the environment as `TAMIZ_NAME`, or as `name` in `tamiz.toml` (or the file that "
-        "`TAMIZ_CONFIG` names); the environment wins.\nA bad one stops a program at its start, in one line. "
-        "`tamiz settings` shows what is set.\n\n" + _table(("setting", "default", "meaning"), rows)
+        "# Settings\n\nFor operators who configure Tamiz.\n\n"
+        "A setting is read from the environment as `TAMIZ_NAME`, or as `name` from `tamiz.toml` (or the file that "
+        "`TAMIZ_CONFIG` names); the environment takes precedence.\n"
+        "An invalid setting ends a program at start with one line. `tamiz settings` shows the values in use.\n\n"
+        + _table(("setting", "default", "meaning"), rows)
     )
 
 
@@ -58,7 +60,8 @@ def topics() -> str:
     ]
     head = ("topic", "key", "record", "direction", "partitions", "made with")
     return (
-        "# Topics\n\nUnder their default names; `NAME_topic` among the [settings](settings.md) gives another. "
+        "# Topics\n\nFor operators who create topics, and for programs that read or write them.\n\n"
+        "Names are the defaults; `NAME_topic` among the [settings](settings.md) gives another. "
         "Records are JSON: [records](records.md).\nFor programs: [asyncapi.json](asyncapi.json).\n\n"
         + _table(head, rows)
     )
@@ -72,8 +75,10 @@ def kept(topic: Topic) -> list[tuple[str, str]]:
 def records() -> str:
     """Every record on the wire, field by field."""
     parts = [
-        "# Records\n\nAll are JSON objects. Times are milliseconds since 1970 in UTC; readers should pass over fields "
-        "they do not know.\nFor programs: [records.schema.json](records.schema.json), JSON Schema 2020-12.\n"
+        "# Records\n\nFor developers of programs that read or write Tamiz's topics.\n\n"
+        "All records are JSON objects. Times are milliseconds since 1970 in UTC. Readers should ignore unknown "
+        "fields.\n"
+        "For programs: [records.schema.json](records.schema.json), JSON Schema 2020-12.\n"
     ]
     of = {t.record: t.role for t in topic_table(load({}))}
     for record in with_parts(WIRE):
@@ -94,7 +99,7 @@ def records() -> str:
 
 def commands() -> str:
     """Every command, its arguments and options."""
-    parts = ["# Commands\n\nThe same texts as `tamiz COMMAND --help`. " + _errors()]
+    parts = ["# Commands\n\nFor users of the command line.\n\nThe same texts as `tamiz COMMAND --help`. " + _errors()]
     for name, command in _leaves(typer.main.get_command(app), "tamiz"):
         about = inspect.cleandoc(command.help or "")
         context = command.context_class(command, info_name=name)
@@ -112,7 +117,8 @@ def metrics() -> str:
     worker.dead_letters.labels("not-json")
     monitor.records_skipped.labels("drift-panes")
     return (
-        "# Metrics\n\nOn each worker's `/metrics`, in Prometheus' format: times in seconds, sizes in bytes. The alert "
+        "# Metrics\n\nFor operators who monitor Tamiz with Prometheus.\n\n"
+        "On each worker's `/metrics`, in Prometheus' format: times in seconds, sizes in bytes. The alert "
         "rules of `deploy/prometheus/alerts.yml`\nand the dashboard of `deploy/grafana/` read them.\n\n"
         + _metrics_of(worker.registry)
         + "\n## The monitor\n\nOn `/metrics` of `tamiz monitor`, port `monitor_port`.\n\n"

@@ -48,6 +48,12 @@ def test_the_code_map_has_every_module_and_no_other() -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+@pytest.mark.parametrize("page", sorted({*DOCUMENTS} - {"README.md", "SECURITY.md", "CHANGELOG.md"}))
+def test_a_page_begins_with_one_sentence_that_says_for_whom_it_is(page: str) -> None:
+    text = re.sub(r"\A<!--.*?-->\n", "", text_of(page))
+    assert re.match(r"# [^\n]+\n\nFor [^.]+\.\n\n", text), text[:200]
+
+
 @pytest.mark.parametrize("page", DOCUMENTS)
 def test_every_make_target_that_a_page_names_exists(page: str) -> None:
     targets = (ROOT / "Makefile").read_text(encoding="utf-8")
