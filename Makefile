@@ -69,7 +69,7 @@ airflow: .venv-airflow/.ready  ## the DAGs of deploy/airflow, loaded by a real A
 	@touch $@
 
 chaos: setup  ## workers killed, paused and cut off under load; prints the balance (`python -m chaos --help`)
-	$(BIN)/python -m chaos storm
+	$(BIN)/python -m chaos run
 	$(BIN)/python -m chaos matrix
 
 audit: setup  ## known vulnerabilities among the locked dependencies; asks an advisory index

@@ -1,1 +1,1 @@
-"""Breaking Tamiz on purpose, and counting what came of it. `python -m chaos --help`."""
+"""Chaos tests: inject faults into running workers and audit their output. `python -m chaos --help`."""

@@ -1,4 +1,4 @@
-"""What came out, against what went in. Reads committed records only, as a careful consumer does."""
+"""Audit of a run: compares the output topics with the input. Reads committed records only."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,35 +25,35 @@ PaneKey = tuple[int, int, int]  # model version, partition, minute
 Counts = dict[PaneKey, tuple[int, tuple[int, ...]]]  # rows, counts by code
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger's closing balance."""
+class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the audit."""
 
     inputs: int
     decided_once: int
     decided_more_than_once: int
     repeats: int  # records beyond the first of each transaction, decisions and dead letters
-    longest_repeat: int  # repeats that stand together in one partition: what one fault repeated
+    longest_repeat: int  # longest run of consecutive repeats in one partition: repeated by one fault
     dead_lettered: int
     lost: int
-    unequal_ids: int  # transactions told under more than one decision id
-    unequal_content: int  # told differently by one and the same model version
-    out_of_order: int  # first answers that stand behind the answer to a later offset of their partition
+    unequal_ids: int  # transactions with more than one decision id
+    unequal_content: int  # transactions with different decisions by the same model version
+    out_of_order: int  # first answers that follow the answer to a later offset of their partition
     panes: int
-    panes_unequal: int  # to an offline recount, or on one side only
+    panes_unequal: int  # panes that differ from an offline recount, or exist on one side only
 
     @property
     def is_whole(self) -> bool:
-        """At least once kept its word."""
+        """Whether at-least-once holds."""
         return not (self.lost or self.unequal_ids or self.unequal_content or self.out_of_order)
 
     @property
     def is_exact(self) -> bool:
-        """Exactly once kept its word."""
+        """Whether exactly-once holds."""
         return self.is_whole and not (self.repeats or self.panes_unequal)
 
 
-def audit(settings: Settings) -> Account:
-    """Read every topic to its end and strike the balance."""
+def audit(settings: Settings) -> AuditResult:
+    """Read every topic to its end and compare output with input."""
     inputs = _all(settings, settings.transactions_topic)
     topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     decisions = [(r, msgspec.json.decode(r.value, type=Decision)) for r in _all(settings, settings.decisions_topic)]
@@ -74,7 +74,7 @@ def audit(settings: Settings) -> Account:
     published = _published(settings)
     versions = [decision.model_version for _, decision in decisions]
     recounted = _recounted(settings, inputs, dict(zip(places, versions, strict=True)))
-    return Account(
+    return AuditResult(
         inputs=len(inputs),
         decided_once=sum(n == 1 for n in answers.values()),
         decided_more_than_once=sum(n > 1 for n in answers.values()),
@@ -95,7 +95,7 @@ def _all(settings: Settings, topic: str) -> list[Any]:
 
 
 def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
-    """Repeats, the longest run of them in a partition, and first answers that came too late.
+    """Number of repeats, longest run of them in a partition, and number of first answers out of order.
 
     >>> _order([(0, 1), (0, 2), (0, 1), (0, 2), (0, 5), (0, 4)])
     (2, 2, 1)
@@ -121,17 +121,18 @@ def _published(settings: Settings) -> Counts:
     found: Counts = {}
     models: dict[int, MonitoredModel] = {}
     for record in _all(settings, settings.drift_panes_topic):
-        told = msgspec.json.decode(record.value, type=PaneSnapshot)
-        model = models.setdefault(told.model_version, _model(settings, told.model_version))
-        for pane in panes_of(told, model.bins):
-            found[told.model_version, pane.partition, pane.start_ms] = pane.rows, tuple(pane.counts.tolist())
+        snapshot = msgspec.json.decode(record.value, type=PaneSnapshot)
+        model = models.setdefault(snapshot.model_version, _model(settings, snapshot.model_version))
+        for pane in panes_of(snapshot, model.bins):
+            found[snapshot.model_version, pane.partition, pane.start_ms] = pane.rows, tuple(pane.counts.tolist())
     return found
 
 
 def _recounted(settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int]) -> list[Counts]:
-    """In one pass over the transactions, without a worker, by the version that decided each.
+    """Recount all transactions in one pass, without a worker, with the version that decided each.
 
-    A dead letter does not say which version it met: where two stand around it both are tried, so there are two counts.
+    A dead letter does not state its version. Between decisions of two versions both are possible, so there are two
+    recounts.
     """
     return [_recount(settings, inputs, decided_by, backwards) for backwards in (False, True)]
 

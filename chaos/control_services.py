@@ -1,4 +1,4 @@
-"""Services as threads of one process, and the good traffic that they are to answer."""
+"""Services as threads of one process, and valid traffic for them."""
 
 import contextlib
 import http.server
@@ -34,7 +34,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 
 PARTITIONS = 2
 ROWS_A_DAY = 690
-FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the history that models are trained on
+FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the training history
 
 
 class Transaction(NamedTuple):
@@ -49,7 +49,7 @@ class Transaction(NamedTuple):
 
 
 class Service(threading.Thread):
-    """A service in a thread; what ends it early is kept."""
+    """A service in a thread; keeps the exception that ends it."""
 
     def __init__(self, name: str, target: Callable[[], Any]) -> None:
         super().__init__(name=name, daemon=True)
@@ -57,7 +57,7 @@ class Service(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Run it to its end."""
+        """Run the service."""
         try:
             self._target_function()
         except BaseException as error:
@@ -66,7 +66,7 @@ class Service(threading.Thread):
 
 
 class GoodTraffic:
-    """Transactions, with what a worker makes of them: decisions, panes; and their labels."""
+    """Valid transactions with their decisions, panes and labels."""
 
     def __init__(self, settings: Settings, model: MonitoredModel, days: int, seed: int) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class GoodTraffic:
         self._records = [Transaction(topic, i % PARTITIONS, i // PARTITIONS, k, v) for i, (k, v) in enumerate(found)]
 
     def send(self, day: int) -> list[msgspec.Struct]:
-        """Publish one day; every decision, label and snapshot of it."""
+        """Publish one day; returns its decisions, labels and snapshots."""
         s = self._settings
         records = self._records[day * ROWS_A_DAY : (day + 1) * ROWS_A_DAY]
         sent: list[msgspec.Struct] = []
@@ -128,7 +128,7 @@ class GoodTraffic:
 
 @contextlib.contextmanager
 def webhook(bodies: list[bytes]) -> Iterator[str]:
-    """A receiver of webhooks, its address; what it is told goes into `bodies`."""
+    """Context manager: a webhook server; yields its URL and appends request bodies to `bodies`."""
 
     class ControlHandler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:

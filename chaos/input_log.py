@@ -1,4 +1,4 @@
-"""What goes in: numbered transactions, each under an id that outlives every crash."""
+"""Input of a run: numbered transactions, whose ids identify them in the audit."""
 
 import threading
 import time
@@ -14,11 +14,11 @@ from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
 MAX_IN_FLIGHT = 20_000
-HEAD = 100  # sent at once, for the workers to begin with; the rest flows from when they have
+INITIAL_RECORDS = 100  # records sent at once; the rest is sent when the workers decide
 
 
-def numbered(n: int, seed: int, invalid_share: float) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Id, key and payload of n simulated transactions. broken: the share that cannot be scored."""
+def numbered_transactions(n: int, seed: int, invalid_share: float) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Id, key and payload of n simulated transactions. invalid_share: share that cannot be scored."""
     traffic = Traffic(rows=n, seed=seed, payload_format="mixed", invalid_share=invalid_share, days=2)
     number = 0
     for keys, values in payloads(traffic, simulate(traffic)):
@@ -27,19 +27,19 @@ def numbered(n: int, seed: int, invalid_share: float) -> Iterator[tuple[bytes, b
             number += 1
 
 
-class Feeding(threading.Thread):
-    """Produces a ledger at a steady rate, through broker outages; every record is acknowledged once it has ended."""
+class InputProducer(threading.Thread):
+    """Produces the input at a constant rate, also during broker outages; all records are acknowledged at its end."""
 
     def __init__(self, settings: Settings, *, n: int, seed: int, invalid_share: float, rate: float) -> None:
-        """rate: transactions per second, at most."""
-        super().__init__(name="ledger", daemon=True)
+        """rate: maximum transactions per second."""
+        super().__init__(name="input", daemon=True)
         self.sent = 0
-        self.flow = threading.Event()  # set it once the workers decide, so that faults meet a stream and no backlog
+        self.flow = threading.Event()  # set when the workers decide, so that faults occur in a stream, not in a backlog
         self.failed: BaseException | None = None
         self._settings, self._n, self._seed, self._invalid_share, self._rate = settings, n, seed, invalid_share, rate
 
     def run(self) -> None:
-        """Produce everything."""
+        """Produce all transactions."""
         try:
             self._produce()
         except BaseException as error:
@@ -58,8 +58,8 @@ class Feeding(threading.Thread):
         )
         waiting: list[Any] = []
         started = time.monotonic()
-        for identity, key, value in numbered(self._n, self._seed, self._invalid_share):
-            if self.sent == HEAD:
+        for identity, key, value in numbered_transactions(self._n, self._seed, self._invalid_share):
+            if self.sent == INITIAL_RECORDS:
                 self.flow.wait()
                 started = time.monotonic()
             ahead = self.sent / self._rate - (time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""States of the log that no worker causes: retention passes it by, its group's offsets expire, a log is cut short."""
+"""Faults of the log: retention deletes unread records, the group's offsets expire, the log is truncated."""
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -7,8 +7,10 @@ from schemas.configuration.settings import Settings
 from stream_app.kafka.topic_admin import admin, topic_ids
 from stream_app.offsets.offset_validation import metadata
 
-SPARED = 50  # records at the end of each partition that retention leaves
-CUT = 1_000_000  # offsets that the group is ahead of a log that was cut short; more than is sent until a worker looks
+RETAINED_RECORDS = 50  # records at the end of each partition that are not deleted
+TRUNCATED_OFFSETS = (
+    1_000_000  # offsets that the group is beyond the end of the truncated log; more than is sent during a run
+)
 
 
 def _places(settings: Settings) -> list[TopicPartition]:
@@ -26,17 +28,17 @@ def _ends(settings: Settings) -> dict[TopicPartition, int]:
 def delete_unread(settings: Settings) -> None:
     """Delete all but the last records of each partition, as retention does."""
     with admin(settings.bootstrap) as client:
-        client.delete_records({place: max(0, end - SPARED) for place, end in _ends(settings).items()})
+        client.delete_records({place: max(0, end - RETAINED_RECORDS) for place, end in _ends(settings).items()})
 
 
 def forget_offsets(settings: Settings) -> None:
-    """Delete the group's offsets, as the broker does once a group has been away for a week. Nobody may work."""
+    """Delete the group's offsets, as the broker does after a week without members. The group must have no members."""
     with admin(settings.bootstrap) as client:
         client.delete_group_offsets(settings.consumer_group, _places(settings))
 
 
 def commit_beyond_the_end(settings: Settings) -> None:
-    """Commit as if the log had been longer once. Nobody may work."""
+    """Commit offsets beyond the end, as after a truncation of the log. The group must have no members."""
     text = metadata(topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic])
     consumer = KafkaConsumer(
         bootstrap_servers=settings.bootstrap, group_id=settings.consumer_group, enable_auto_commit=False
@@ -44,6 +46,6 @@ def commit_beyond_the_end(settings: Settings) -> None:
     try:
         ends = _ends(settings)
         consumer.assign(list(ends))
-        consumer.commit({place: OffsetAndMetadata(end + CUT, text, -1) for place, end in ends.items()})
+        consumer.commit({place: OffsetAndMetadata(end + TRUNCATED_OFFSETS, text, -1) for place, end in ends.items()})
     finally:
         consumer.close()

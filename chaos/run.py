@@ -1,4 +1,4 @@
-"""A seeded storm: a ledger flows in while workers are killed, paused, added and removed and the broker goes away."""
+"""A seeded chaos run: transactions are produced while workers are killed, paused and added and the broker restarts."""
 
 import random
 import resource
@@ -12,10 +12,10 @@ from uuid import uuid4
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from chaos.auditor import Account, audit
-from chaos.input_log import Feeding
+from chaos.auditor import AuditResult, audit
+from chaos.input_log import InputProducer
 from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offsets
-from chaos.worker_pool import Fleet, wait_until
+from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.setting_types import OffsetReset
 from schemas.configuration.settings import Settings
 from schemas.topics import topic_table
@@ -27,7 +27,7 @@ SESSION_S = 30.0  # stream_app/worker/faust_app.py; a pause is longer, so that t
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what."""
+    """Input of a run and the number of faults of each kind."""
 
     transactions: int
     kills: int = 0
@@ -37,9 +37,9 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     promotions: int = 0
     registry_outages: int = 0
     full_disks: int = 0
-    retentions: int = 0  # passes workers that are paused: what they had not read is gone
-    expiries: int = 0  # of the group's offsets, while nobody works
-    truncations: int = 0  # the group's offsets lie beyond the end of what was sent by then
+    retentions: int = 0  # unread records are deleted while the workers are paused
+    expiries: int = 0  # of the group's offsets, while no worker runs
+    truncations: int = 0  # the group's offsets are beyond the end of the log
     offset_reset: OffsetReset = "stop"
     seed: int = 0
     workers: int = 2
@@ -47,68 +47,70 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 4_000.0
     invalid_share: float = 0.002
     outage_s: float = 3.0
-    pause_s: float = SESSION_S + 6
-    calm_s: float = 4.0  # between two faults, so that there is something to break again
-    dying_at: tuple[str, ...] = ()  # STEP NTH: the first worker kills itself there
+    pause_s: float = SESSION_TIMEOUT_S + 6
+    calm_s: float = 4.0  # time between two faults, for the workers to recover
+    kill_at: tuple[str, ...] = ()  # STEP NTH: the first worker kills itself at the NTH visit of STEP
     settle_s: float = 180.0
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a storm did, and the audit."""
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Faults of a run and the result of its audit."""
 
     processing_guarantee: str
     seed: int
     faults: dict[str, int]
-    deaths: dict[int, int]  # workers that ended, by exit code; a signal's is negative
+    deaths: dict[int, int]  # workers that ended, by exit code; negative for a signal
     seconds: float
-    settled: bool  # every input was committed before the audit
-    back_after_s: tuple[float, ...]  # each time the broker returned, until something was decided again
-    account: Account
+    settled: bool  # whether every input was committed before the audit
+    back_after_s: tuple[float, ...]  # per broker restart: time from its return to the next decision
+    account: AuditResult
 
     @property
     def kept(self) -> bool:
-        """Whether the guarantee was."""
+        """Whether the processing guarantee was kept."""
         account = self.account
         exact = account.is_exact
-        if "retention" in self.faults:  # what was counted of deleted transactions cannot be recounted
+        if "retention" in self.faults:  # deleted transactions cannot be recounted
             exact = account.is_whole and not account.repeats
         if (
             self.processing_guarantee == "at-least-once" or "truncation" in self.faults
-        ):  # there all is decided again, by policy
+        ):  # the policy `from-beginning` decides everything again
             exact = account.is_whole
         return self.settled and exact
 
 
-def weather(
+def run_plan(
     settings: Settings,
     bootstrap: str,
     plan: RunPlan,
     *,
     restart: Callable[[float], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> RunResult:
     """Run a plan and audit it.
 
-    settings: with a champion in the registry; topics and group are made here, new.
-    restart: takes the broker away for so many seconds; needed by a plan with restarts.
+    settings: of a registry with a champion; the run creates its own topics and group.
+    restart: stops the broker for a number of seconds; required for a plan with restarts.
     """
     settings = msgspec.structs.replace(own_topics(settings, bootstrap, plan.partitions), offset_reset=plan.offset_reset)
     rng = random.Random(plan.seed)
     done: dict[str, int] = {}
     back_after: list[float] = []
     started = time.monotonic()
-    feeding = Feeding(settings, n=plan.transactions, seed=plan.seed, invalid_share=plan.invalid_share, rate=plan.rate)
+    feeding = InputProducer(
+        settings, n=plan.transactions, seed=plan.seed, invalid_share=plan.invalid_share, rate=plan.rate
+    )
     with (
         tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder,
-        Fleet(settings, Path(folder), plan.workers, plan.dying_at) as fleet,
+        WorkerPool(settings, Path(folder), plan.workers, plan.kill_at) as pool,
     ):
         feeding.start()
-        drawn = _drawn(plan, settings, restart, fleet, rng)
-        if not wait_until(lambda: committed(settings) > 0, plan.settle_s):
-            raise RuntimeError(f"no worker began to decide:\n{fleet.tail()}")
+        drawn = _draw_faults(plan, settings, restart, pool, rng)
+        if not wait_until(lambda: committed_transactions(settings) > 0, plan.settle_s):
+            raise RuntimeError(f"no worker decided a transaction:\n{pool.tail()}")
         feeding.flow.set()
         for number, (name, fault) in enumerate(drawn, start=1):
-            # Spread over the ledger, so that there is something to break each time.
+            # Spread the faults over the input, so that each occurs while transactions arrive.
             due = rng.uniform(0.5, 1.0) * plan.transactions * number / (len(drawn) + 1)
             wait_until(lambda due=due: feeding.sent >= due or not feeding.is_alive(), plan.settle_s)  # type: ignore[misc]
             say(f"{time.monotonic() - started:6.1f} s  {name:16s} {feeding.sent:,} sent")
@@ -121,12 +123,12 @@ def weather(
         if feeding.failed is not None:
             raise feeding.failed
         settled = wait_until(lambda: lag(settings) == 0, plan.settle_s)
-        deaths = dict(fleet.deaths)
+        deaths = dict(pool.deaths)
         if not settled:
-            say(fleet.tail())
-    if plan.dying_at and -signal.SIGKILL not in deaths:
-        raise RuntimeError(f"no worker died at {' '.join(plan.dying_at)}: nothing was tried")
-    return Outcome(
+            say(pool.tail())
+    if plan.kill_at and -signal.SIGKILL not in deaths:
+        raise RuntimeError(f"no worker was killed at {' '.join(plan.kill_at)}: the run tested nothing")
+    return RunResult(
         processing_guarantee=settings.processing_guarantee,
         seed=plan.seed,
         faults=done,
@@ -139,7 +141,7 @@ def weather(
 
 
 def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
-    """The settings with topics and a group that nobody else uses, the topics made."""
+    """Create topics for this run only; returns settings with these topics and a group of its own."""
     mark = uuid4().hex[:8]
     names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
     changed = msgspec.structs.replace(
@@ -155,12 +157,12 @@ def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
 
 
 def lag(settings: Settings) -> int:
-    """Transactions whose offsets the group has not committed."""
+    """Number of transactions behind the committed offsets."""
     return sum(end - done for end, done in _progress(settings))
 
 
-def committed(settings: Settings) -> int:
-    """Transactions whose offsets the group has committed."""
+def committed_transactions(settings: Settings) -> int:
+    """Number of transactions that the group has committed."""
     return sum(done for _, done in _progress(settings))
 
 
@@ -178,23 +180,23 @@ def _progress(settings: Settings) -> list[tuple[int, int]]:
 
 def _seconds_until_progress(settings: Settings, most_s: float) -> float:
     started = time.monotonic()
-    before = committed(settings)
-    wait_until(lambda: committed(settings) > before or lag(settings) == 0, most_s)
+    before = committed_transactions(settings)
+    wait_until(lambda: committed_transactions(settings) > before or lag(settings) == 0, most_s)
     return round(time.monotonic() - started, 1)
 
 
-def _drawn(
+def _draw_faults(
     plan: RunPlan,
     settings: Settings,
     restart: Callable[[float], None] | None,
-    fleet: Fleet,
+    pool: WorkerPool,
     rng: random.Random,
 ) -> Sequence[tuple[str, Fault]]:
     def pause() -> None:
-        number = rng.randrange(len(fleet))
-        fleet.pause(number)
+        number = rng.randrange(len(pool))
+        pool.pause(number)
         time.sleep(plan.pause_s)
-        fleet.wake(number)
+        pool.resume(number)
 
     def registry_away() -> None:
         kept = settings.state_dir / "mlflow.db"
@@ -204,49 +206,49 @@ def _drawn(
         away.rename(kept)
 
     def disk_full() -> None:
-        # No file of any worker can grow, its log included, while a model waits to be fetched.
-        fleet.limit_files(0)
-        promote_another(settings)
-        before = committed(settings)
+        # No file of a worker can grow, including its log, while a new model must be downloaded.
+        pool.limit_files(0)
+        promote_other_version(settings)
+        before = committed_transactions(settings)
         time.sleep(3 * plan.calm_s)
-        if committed(settings) == before and lag(settings) > 0:
-            raise RuntimeError("nothing was decided while the disk was full")
-        fleet.limit_files(resource.RLIM_INFINITY)
+        if committed_transactions(settings) == before and lag(settings) > 0:
+            raise RuntimeError("no transaction was decided while the disk was full")
+        pool.limit_files(resource.RLIM_INFINITY)
 
     def outage() -> None:
         if restart is None:
-            raise ValueError("a plan with broker restarts needs a broker that can be restarted")
+            raise ValueError("a plan with broker restarts needs the argument `restart`")
         restart(plan.outage_s)
 
     def rebalance() -> None:
-        fleet.add()
+        pool.add()
         time.sleep(plan.calm_s)
-        fleet.remove()
+        pool.remove()
 
     def retention() -> None:
-        for number in range(len(fleet)):
-            fleet.pause(number)
+        for number in range(len(pool)):
+            pool.pause(number)
         time.sleep(plan.calm_s)
         delete_unread(settings)
-        for number in range(len(fleet)):
-            fleet.wake(number)
+        for number in range(len(pool)):
+            pool.resume(number)
 
     def expiry() -> None:
-        with fleet.away():
+        with pool.stopped_workers():
             forget_offsets(settings)
 
     def truncation() -> None:
-        with fleet.away():
+        with pool.stopped_workers():
             commit_beyond_the_end(settings)
 
     faults = (
         ("retention", plan.retentions, retention),
         ("offsets expired", plan.expiries, expiry),
         ("truncation", plan.truncations, truncation),
-        ("kill", plan.kills, lambda: fleet.kill(rng.randrange(len(fleet)))),
+        ("kill", plan.kills, lambda: pool.kill(rng.randrange(len(pool)))),
         ("pause", plan.pauses, pause),
         ("broker restart", plan.restarts, outage),
-        ("promotion", plan.promotions, lambda: promote_another(settings)),
+        ("promotion", plan.promotions, lambda: promote_other_version(settings)),
         ("registry away", plan.registry_outages, registry_away),
         ("rebalance", plan.rebalances, rebalance),
         ("disk full", plan.full_disks, disk_full),
@@ -256,7 +258,7 @@ def _drawn(
     return drawn
 
 
-def promote_another(settings: Settings) -> None:
-    """Make the version champion that is not."""
+def promote_other_version(settings: Settings) -> None:
+    """Promote the version that is not champion."""
     other = next(v.version for v in version_transitions.versions(settings) if v.status != "champion")
     version_transitions.promote(settings, other, "chaos")

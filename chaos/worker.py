@@ -1,7 +1,7 @@
-"""A worker that dies at a step of our choosing: `python -m chaos.worker STEP NTH`, settings from the environment.
+"""A worker that kills itself at a chosen step: `python -m chaos.worker STEP NTH`, settings from the environment.
 
-It kills itself with SIGKILL when it reaches STEP (as `Scorer` and `Output` name them) for the NTH time: nothing is
-flushed, closed or committed on the way out.
+It sends itself SIGKILL at the NTH visit of STEP (a name from the `on_step` hook of the worker loop), so nothing is
+flushed, closed or committed.
 """
 
 import os
@@ -13,8 +13,8 @@ from schemas.configuration import settings as config
 from stream_app.worker.worker import run
 
 
-class Dying:
-    """Counts the visits to one step, and dies at the nth."""
+class KillAtStep:
+    """Counts the visits to one step, and kills the process at the nth."""
 
     def __init__(self, step: str, nth: int) -> None:
         self._step = step
@@ -22,10 +22,10 @@ class Dying:
         self._visits = count(1)
 
     def __call__(self, step: str) -> None:
-        """Told of a step."""
+        """Called at each step."""
         if step == self._step and next(self._visits) == self._nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    run(config.load(), at=Dying(sys.argv[1], int(sys.argv[2])))
+    run(config.load(), at=KillAtStep(sys.argv[1], int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""Workers as processes, and the supervisor that every one of them is to have: what ends is started again."""
+"""Worker processes under a supervisor that restarts each one that ends."""
 
 import contextlib
 import resource
@@ -19,8 +19,8 @@ STOP_TIMEOUT_S = 60.0
 
 
 @dataclass
-class Seat:
-    """A place in the fleet; who sits in it may die and be replaced."""
+class WorkerSlot:
+    """A slot of the pool; its process may end and be replaced."""
 
     log: Path
     process: subprocess.Popen[bytes]
@@ -28,20 +28,20 @@ class Seat:
 
 
 @dataclass
-class Fleet:
-    """Several workers under supervision; a context manager. Nobody is left behind."""
+class WorkerPool:
+    """Context manager: several supervised workers; all are stopped at the end."""
 
     settings: Settings
     folder: Path
     size: int
-    dying_at: Sequence[str] = ()  # STEP NTH: the first worker kills itself there
-    deaths: dict[int, int] = field(default_factory=dict)  # by exit code; a signal's is negative
-    _seats: list[Seat] = field(default_factory=list)
+    kill_at: Sequence[str] = ()  # STEP NTH: the first worker kills itself at the NTH visit of STEP
+    deaths: dict[int, int] = field(default_factory=dict)  # by exit code; negative for a signal
+    _slots: list[WorkerSlot] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> "Fleet":
-        """Start everybody, and the supervisor."""
+    def __enter__(self) -> "WorkerPool":
+        """Start all workers and the supervisor."""
         for _ in range(self.size):
             self.add()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -49,79 +49,79 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop everybody: orderly first, then whatever it takes."""
+        """Stop all workers: by SIGTERM, after a timeout by SIGKILL."""
         self._over.set()
         self._supervisor.join()
-        for seat in self._seats:
-            seat.process.send_signal(signal.SIGCONT)
-            seat.process.terminate()
-        for seat in self._seats:
+        for slot in self._slots:
+            slot.process.send_signal(signal.SIGCONT)
+            slot.process.terminate()
+        for slot in self._slots:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                seat.process.wait(STOP_TIMEOUT_S)
-            if seat.process.poll() is None:
-                seat.process.kill()
-                seat.process.wait()
+                slot.process.wait(STOP_TIMEOUT_S)
+            if slot.process.poll() is None:
+                slot.process.kill()
+                slot.process.wait()
 
     def __len__(self) -> int:
-        """How many seats there are."""
-        return len(self._seats)
+        """Number of workers."""
+        return len(self._slots)
 
     def tail(self) -> str:
-        """The ends of everybody's logs."""
-        return "\n".join(f"{s.log.name} ends:\n{s.log.read_text(errors='replace')[-3000:]}" for s in self._seats)
+        """The last lines of all logs."""
+        return "\n".join(f"{s.log.name} ends:\n{s.log.read_text(errors='replace')[-3000:]}" for s in self._slots)
 
     def kill(self, number: int) -> None:
-        """SIGKILL; the supervisor starts another."""
+        """Send SIGKILL; the supervisor starts another worker."""
         self._signal(number, signal.SIGKILL)
 
     def pause(self, number: int) -> None:
-        """SIGSTOP, until `wake`."""
-        self._seats[number % len(self._seats)].paused = True
+        """Send SIGSTOP, until `resume`."""
+        self._slots[number % len(self._slots)].paused = True
         self._signal(number, signal.SIGSTOP)
 
-    def wake(self, number: int) -> None:
-        """SIGCONT."""
-        self._seats[number % len(self._seats)].paused = False
+    def resume(self, number: int) -> None:
+        """Send SIGCONT."""
+        self._slots[number % len(self._slots)].paused = False
         self._signal(number, signal.SIGCONT)
 
     @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Nobody works inside: every worker is stopped in order, and started again behind it."""
+    def stopped_workers(self) -> Iterator[None]:
+        """Context manager: stops all workers, and starts them again at the end."""
         with self._lock:
-            for seat in self._seats:
-                seat.process.terminate()
-            for seat in self._seats:
-                seat.process.wait(STOP_TIMEOUT_S)
+            for slot in self._slots:
+                slot.process.terminate()
+            for slot in self._slots:
+                slot.process.wait(STOP_TIMEOUT_S)
             yield
-            for seat in self._seats:
-                seat.process = self._start(seat.log, first=False)
+            for slot in self._slots:
+                slot.process = self._start(slot.log, first=False)
 
     def limit_files(self, size: int) -> None:
-        """Let no file that a worker writes be larger than so many bytes: to it the disk is full, as quotas do it."""
+        """Limit the size of files that workers write, in bytes, which has the effect of a full disk."""
         with self._lock:
-            for seat in self._seats:
-                if seat.process.poll() is None:
-                    resource.prlimit(seat.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            for slot in self._slots:
+                if slot.process.poll() is None:
+                    resource.prlimit(slot.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def add(self) -> None:
-        """One worker more: the group is shared out anew."""
-        log = self.folder / f"worker-{len(self._seats)}.log"
+        """Start one more worker; the group rebalances."""
+        log = self.folder / f"worker-{len(self._slots)}.log"
         with self._lock:
-            self._seats.append(Seat(log, self._start(log, first=not self._seats)))
+            self._slots.append(WorkerSlot(log, self._start(log, first=not self._slots)))
 
     def remove(self) -> None:
-        """SIGTERM for the last one, who is not replaced."""
+        """Stop the last worker by SIGTERM; it is not replaced."""
         with self._lock:
-            seat = self._seats.pop()
-        seat.process.terminate()
+            slot = self._slots.pop()
+        slot.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            seat.process.wait(STOP_TIMEOUT_S)
-        if seat.process.poll() is None:
-            seat.process.kill()
-            seat.process.wait()
+            slot.process.wait(STOP_TIMEOUT_S)
+        if slot.process.poll() is None:
+            slot.process.kill()
+            slot.process.wait()
 
     def _start(self, log: Path, *, first: bool) -> subprocess.Popen[bytes]:
-        dying, self.dying_at = (self.dying_at, ()) if first else ((), self.dying_at)
+        dying, self.kill_at = (self.kill_at, ()) if first else ((), self.kill_at)
         command = ["-m", "chaos.worker", *dying] if dying else ["-m", "tamiz", "worker"]
         with log.open("ab") as output:
             return subprocess.Popen(
@@ -133,20 +133,20 @@ class Fleet:
 
     def _signal(self, number: int, signal_number: int) -> None:
         with self._lock:
-            self._seats[number % len(self._seats)].process.send_signal(signal_number)
+            self._slots[number % len(self._slots)].process.send_signal(signal_number)
 
     def _supervise(self) -> None:
         while not self._over.wait(POLL_INTERVAL_S):
             with self._lock:
-                for seat in self._seats:
-                    code = seat.process.poll()
+                for slot in self._slots:
+                    code = slot.process.poll()
                     if code is not None:
                         self.deaths[code] = self.deaths.get(code, 0) + 1
-                        seat.process = self._start(seat.log, first=False)
+                        slot.process = self._start(slot.log, first=False)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Poll a condition; whether it came true in time."""
+    """Poll a condition; returns whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

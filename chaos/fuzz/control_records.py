@@ -1,6 +1,6 @@
-"""Hostile records of control topics: good ones changed in every way that comes to mind, and raw junk. Pure.
+"""Hostile records of control topics: valid records with random changes, and raw junk. Pure.
 
-Of what stays good in spite of it the model is changed, so that nothing hostile is answered, only survived.
+If a changed record is still valid, its model name is changed, so that no service acts on a hostile record.
 """
 
 import copy
@@ -77,10 +77,10 @@ HEADERS: tuple[tuple[tuple[bytes | None, bytes | None], ...], ...] = (
 KEYS = (None, b"", b"card-transactions", b"\xff", b"k" * 20_000)
 
 
-def hostile(
+def hostile_records(
     good: Sequence[msgspec.Struct], rng: random.Random, *, model: str, version: int, now_ms: int
 ) -> Iterator[RawRecord]:
-    """Records without end. good: what is changed; model, version: that are known; now_ms: of writing."""
+    """Endless hostile records. good: valid records to change; model, version: served ones; now_ms: time of writing."""
     templates = [(type(record), msgspec.json.encode(record)) for record in good]
     poison = [p for p in POISON if any(isinstance(record, POISON[p]) for record in good)]
     while True:
@@ -116,12 +116,12 @@ def _is_good(value: bytes, of: type[Any], model: str, version: int, now_ms: int)
         return False
     if getattr(record, "model", model) != model or impossibility(record, now_ms + HOUR_MS) is not None:
         return False
-    # Events of unknown versions are told to people, at a bounded rate, and requests are answered for any version.
+    # Events of unknown versions are notified, at a bounded rate, and requests are answered for any version.
     return isinstance(record, ModelEvent | RetrainRequest) or getattr(record, "model_version", version) == version
 
 
 def _change(record: Any, rng: random.Random) -> None:
-    """Put something hostile somewhere."""
+    """Replace or delete a random part of a record."""
     at = record
     while True:
         places = list(at) if isinstance(at, dict) else range(len(at))
@@ -148,7 +148,7 @@ def _damaged(encoded: bytes, rng: random.Random) -> bytes:
             return encoded[:where] + bytes([rng.randrange(256)]) + encoded[where + 1 :]
         case 2:
             return encoded[:where] + (rng.choice(JUNK) or b"") + encoded[where:]
-        case 3:  # a key twice, and one that nobody knows, nested deeply
+        case 3:  # a duplicate key, and an unknown one, nested deeply
             return encoded.replace(b"{", b'{"model":"x","model":7,"unknown":' + b"[" * 900 + b"]" * 900 + b",", 1)
         case 4:
             return encoded + encoded
@@ -216,7 +216,7 @@ def _request_times(record: Json, rng: random.Random, now_ms: int) -> None:
     )
 
 
-# What is well-formed and cannot be true, and the records that it is about.
+# Changes that keep a record well-formed but implausible, and the records that they apply to.
 POISON: dict[Callable[[Json, random.Random, int], None], Any] = {
     _snapshot_offset: PaneSnapshot,
     _snapshot_watermark: PaneSnapshot,

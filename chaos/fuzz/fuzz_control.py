@@ -1,7 +1,7 @@
-"""Hostile records on every control topic of a real broker, read by the services' own code.
+"""Fuzzing of every control topic on a real broker, read by the real services.
 
-Afterwards each service must be alive and answer a good record that was sent last, memory must have stayed flat, and the
-commands that read these topics must do their work.
+Afterwards each service must run and answer a valid record that was sent last, memory must have stayed flat, and the
+commands that read these topics must work.
 """
 
 import asyncio
@@ -54,39 +54,39 @@ from tamiz.services.retrainer_service import serve as serve_retrainer
 
 BATCH_RECORDS, BATCH_BYTES = 250, 600_000
 DEADLINE_S = 600.0
-QUIET_S = 3.0  # without anything passed over: all is read
-GROWTH, GROWTH_MB = 1.3, 80.0  # of memory, from a tenth of the records to all of them
+QUIET_S = 3.0  # time without a skipped record after which everything has been read
+GROWTH, GROWTH_MB = 1.3, 80.0  # maximum growth of memory, from a tenth of the records to all of them
 
 
 class FuzzControlResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the services. `problems` is empty when all was well."""
+    """Result of the run; `problems` is empty if every check passed."""
 
-    records: int  # hostile ones that the broker took
-    refused: int  # batches that it did not take
-    passed_over: dict[str, int]  # by the monitor, by topic
-    passed_over_by_page: int
+    records: int  # hostile records that the broker accepted
+    refused: int  # batches that it refused
+    passed_over: dict[str, int]  # skipped by the monitor, by topic
+    passed_over_by_page: int  # skipped by the dashboard
     redriven: int
     memory_after_a_tenth_mb: float
     memory_at_the_end_mb: float
-    monitor_start_s: float  # of a second one, with everything there
+    monitor_start_s: float  # start time of a second monitor that reads all records
     problems: tuple[str, ...]
     seconds: float
 
 
 def fuzz_control(settings: Settings, bootstrap: str, n: int, seed: int) -> FuzzControlResult:
-    """Send n hostile records to each control topic. settings: with a registry that has a champion."""
+    """Send n hostile records to each control topic. settings: of a registry with a champion."""
     with ExitStack() as stack:
-        told: list[bytes] = []
-        url = stack.enter_context(webhook(told))
-        return _Run(with_topics(settings, bootstrap, url), n, seed, told).run(stack)
+        notified: list[bytes] = []
+        url = stack.enter_context(webhook(notified))
+        return _Run(with_topics(settings, bootstrap, url), n, seed, notified).run(stack)
 
 
 class _Run:
-    def __init__(self, settings: Settings, n: int, seed: int, told: list[bytes]) -> None:
+    def __init__(self, settings: Settings, n: int, seed: int, notified: list[bytes]) -> None:
         self._s = settings
         self._n = n
         self._rng = random.Random(seed)
-        self._told = told
+        self._notified = notified
         self._store = ChampionCache(settings, load_dataset(settings.dataset))
         self._store.open()
         self._good = GoodTraffic(settings, self._store.current, days=2, seed=seed + 1)
@@ -130,7 +130,7 @@ class _Run:
         for service in services:
             service.join(60)
             if service.is_alive() or service.failure is not None:
-                self._problems.append(f"{service.name} did not end well: {service.failure!r}")
+                self._problems.append(f"{service.name} did not stop, or failed: {service.failure!r}")
         redriven = self._check_commands()
         passed = {
             sample.labels["topic"]: int(sample.value)
@@ -166,14 +166,14 @@ class _Run:
         with RawProducer(s.bootstrap) as producer:
             for topic, of in topics.items():
                 good = [record for record in templates if isinstance(record, of)]
-                stream = hostile(
+                stream = hostile_records(
                     good, self._rng, model=s.model_name, version=self._store.current.version, now_ms=self._began_ms
                 )
                 self._send(producer, topic, stream, n)
             self._send(producer, s.dead_letters_topic, letters(self._s, self._rng), n)
 
     def _send(self, producer: RawProducer, topic: str, stream: Iterator[RawRecord], n: int) -> None:
-        compacted = topic in (self._s.redrives_topic, self._s.drift_panes_topic)  # there a broker wants keys
+        compacted = topic in (self._s.redrives_topic, self._s.drift_panes_topic)  # a broker requires keys for these
         partitions = 1 if topic in self._single else PARTITIONS
         batch: list[RawRecord] = []
         size = 0
@@ -197,7 +197,7 @@ class _Run:
         return {t.name for t in topic_table(self._s) if t.partitions == 1}
 
     def _abort(self, templates: list[msgspec.Struct]) -> None:
-        """Good records of a transaction that is aborted: nobody may see them."""
+        """Send valid records in a Kafka transaction and abort it: no service may read them."""
         s = self._s
         producer = KafkaProducer(**client_config(s.bootstrap), transactional_id=f"fuzz-{uuid.uuid4().hex}")
         producer.init_transactions()
@@ -213,7 +213,7 @@ class _Run:
         producer.close()
 
     def _check_services(self, services: list[Service], reader: TopicFollower) -> None:
-        """Send a good record of each kind last, and wait for its answer."""
+        """Send a valid record of each kind last, and wait for its answer."""
         s, now_ms = self._s, int(time.time() * 1000)
         until = max((r.until_ms for r in self._reports()), default=0)
         alert, event, request = handmade(s.model_name, self._store.current.version, now_ms)[:3]
@@ -230,7 +230,7 @@ class _Run:
         checks: dict[str, Callable[[], bool]] = {
             "monitor": lambda: any(r.until_ms > until for r in self._reports()),
             "monitor, labels": lambda: any(p.labelled for r in self._reports() if (p := r.performance) is not None),
-            "notifier": lambda: any(LAST.encode() in body for body in self._told),
+            "notifier": lambda: any(LAST.encode() in body for body in self._notified),
             "retrainer": lambda: any(
                 e.change == "training-started" and e.correlation_id == LAST for e in self._events()
             ),
@@ -243,11 +243,11 @@ class _Run:
         }
         for name, is_answered in checks.items():
             self._wait(f"{name}: an answer to the last record", is_answered, services)
-        if any(b"aborted" in body for body in self._told):
-            self._problems.append("the notifier told what was aborted")
+        if any(b"aborted" in body for body in self._notified):
+            self._problems.append("the notifier sent an alert of an aborted transaction")
 
     def _check_commands(self) -> int:
-        """The commands that read these topics do their work; how many dead letters went back."""
+        """Run the commands that read these topics; returns the number of dead letters that were sent back."""
         s, version = self._s, self._store.current.version
         dataset = load_dataset(s.dataset)
         result = redrive(s, dataset)
@@ -258,12 +258,12 @@ class _Run:
             self._problems.append("no periods were read")
         try:
             read_kafka_history(s)
-        except TrainingError as error:  # too many transactions are hostile, or too few of them labelled
+        except TrainingError as error:  # too many hostile transactions, or too few labels
             if "rejected" not in str(error):
                 self._problems.append(f"training: {error}")
         decision = decisions(self._s)[0]
         if not explain(s, decision.decision_id).reproduced:
-            self._problems.append("a good decision was not explained")
+            self._problems.append("a valid decision was not reproduced")
         return result.sent_back
 
     def _restart_monitor(self) -> float:
@@ -290,7 +290,7 @@ class _Run:
         await asyncio.gather(task, return_exceptions=True)
 
     def _settle(self, reader: TopicFollower) -> None:
-        """Wait until everything is read."""
+        """Wait until the services have read all records."""
         s = self._s
         groups = {
             notifier_group(s): (s.drift_alerts_topic, s.model_events_topic),

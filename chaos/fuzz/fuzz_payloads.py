@@ -1,6 +1,6 @@
-"""Hostile payloads by the million: every one a decision or a dead letter, nothing raised, memory flat.
+"""Fuzzing of the handler with millions of hostile payloads: each must become a decision or a dead letter.
 
-What the worker does with a batch is done here without Kafka: clean, score, decide, count.
+Runs the worker's steps for a batch without Kafka: clean, score, decide, count. Memory must stay flat.
 """
 
 import random
@@ -24,7 +24,7 @@ from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
 BATCH = 2_000
-FAULTS = (0, 0, 1, 1, 2, 4)  # of a payload
+FAULTS = (0, 0, 1, 1, 2, 4)  # number of faults per payload
 AMOUNT = re.compile(rb'("monto":"?\d+[.,]\d)\d*')
 HOSTILE = (
     *(b"null", b"[]", b"{}", b"-0", b"1e308", b"1e999", b"NaN", b"9" * 500, b'"\\ud800"', b'"\\u0000"', b"\xff\xfe"),
@@ -33,7 +33,7 @@ HOSTILE = (
 
 
 class HostileRecord(NamedTuple):
-    """A record, as the worker consumes it."""
+    """A record in the form that the worker consumes."""
 
     topic: str
     partition: int
@@ -44,19 +44,19 @@ class HostileRecord(NamedTuple):
 
 
 class FuzzPayloadsResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of them."""
+    """Result of the run."""
 
     payloads: int
     decided: int
     dead_lettered: int
     codes: dict[str, int]  # of the dead letters
-    internal_errors: int  # payloads that our own code could not bear, and that became dead letters all the same
+    internal_errors: int  # payloads that raised an exception and therefore became dead letters
     memory_after_a_tenth_mb: float
     memory_at_the_end_mb: float
 
 
-def fuzz(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPayloadsResult:
-    """Feed n payloads to the handler. Raises AssertionError when one is not answered exactly once."""
+def fuzz_payloads(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPayloadsResult:
+    """Pass n payloads to the handler. Raises AssertionError if one is not answered exactly once."""
     policy = HandlerPolicy(
         load_dataset(settings.dataset),
         settings.consumer_group,
@@ -69,7 +69,7 @@ def fuzz(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPa
     codes: Counter[str] = Counter()
     decided = dead = 0
     early = 0.0
-    stream = hostile(seed)
+    stream = hostile_payloads(seed)
     for start in range(0, n, BATCH):
         size = min(BATCH, n - start)
         records = [HostileRecord("fuzz", 0, start + i, None, next(stream), []) for i in range(size)]
@@ -96,22 +96,22 @@ def fuzz(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPa
     )
 
 
-def hostile(seed: int) -> Iterator[bytes | None]:
-    """Payloads without end: good ones, each with an amount of its own, and good ones spoilt in every way we know."""
+def hostile_payloads(seed: int) -> Iterator[bytes | None]:
+    """Endless payloads: valid ones, each with a distinct amount, and valid ones with random faults."""
     rng = random.Random(seed)
-    draw = rng.random  # randrange and choice cost five times as much, and millions are drawn
+    draw = rng.random  # randrange and choice are five times as slow
     traffic = Traffic(rows=20_000, seed=seed, payload_format="mixed", invalid_share=0.05)
     good = [_around_amount(value) for _, values in payloads(traffic, simulate(traffic)) for value in values]
     for number in count(1):
         head, tail = good[int(draw() * len(good))]
         value = b"%b%d%b" % (head, number, tail)
         for _ in range(FAULTS[int(draw() * len(FAULTS))]):
-            value = _spoilt(value, draw, number)
+            value = _with_fault(value, draw, number)
         yield value if number % 997 else None
 
 
 def _around_amount(value: bytes) -> tuple[bytes, bytes]:
-    """What is before and after the last decimals of a payload's amount, or its end: there a number fits.
+    """The parts of a payload before and after the last decimals of its amount, where a number can be inserted.
 
     >>> _around_amount(b'{"monto":"24,7438","hora":1}')
     (b'{"monto":"24,7', b'","hora":1}')
@@ -120,25 +120,25 @@ def _around_amount(value: bytes) -> tuple[bytes, bytes]:
     return (value[: found.end(1)], value[found.end() :]) if found else (value, b"")
 
 
-def _spoilt(value: bytes, draw: Callable[[], float], number: int) -> bytes:
+def _with_fault(value: bytes, draw: Callable[[], float], number: int) -> bytes:
     where = int(draw() * (len(value) + 1))
     match int(draw() * 9):
         case 0:  # a bit flips
             return value[:where] + bytes((int(draw() * 256),)) + value[where + 1 :]
-        case 1:  # cut short
+        case 1:  # truncated
             return value[:where]
-        case 2:  # something hostile in the middle
+        case 2:  # hostile bytes inserted
             return value[:where] + HOSTILE[int(draw() * len(HOSTILE))] + value[where:]
-        case 3:  # something hostile for a value
+        case 3:  # a hostile value
             head, colon, tail = value.partition(b":")
             return b"%b%b%b,%b" % (head, colon, HOSTILE[int(draw() * len(HOSTILE))], tail)
-        case 4:  # a key that nobody has seen
+        case 4:  # an unknown key
             return value.replace(b"{", b'{"unseen-%d": %d, ' % (number, number), 1)
-        case 5:  # a category that nobody has seen
+        case 5:  # an unknown category
             return value.replace(b"ANDROID", b"SYSTEM-%d" % number).replace(b'"M"', b'"M-%d"' % number)
-        case 6:  # a key twice
+        case 6:  # a duplicate key
             return value.replace(b"{", b'{"monto": "1", ', 1)
-        case 7:  # a digit becomes another
+        case 7:  # another digit
             return value.replace(b"%d" % int(draw() * 10), b"%d" % int(draw() * 10), 1)
-        case _:  # twice over
+        case _:  # repeated
             return value + value[where:]

@@ -1,8 +1,8 @@
-"""Records as brokers accept them, by the million, against real workers: every one ends as a decision or a dead letter.
+"""Fuzzing of real workers with millions of raw records: each must become a decision or a dead letter.
 
-Batches are made by hand (`chaos.fuzz.raw_batches`): keys, values, header names and values, codecs, sizes, offsets and
-timestamps of every kind that the broker takes; what it refuses is counted and forgotten. No worker may end, nothing may
-be answered twice, and memory must stay flat.
+Batches are encoded by hand (`chaos.fuzz.raw_batches`), with all kinds of keys, values, headers, codecs, sizes, offsets
+and timestamps that the broker accepts; refused batches are only counted. No worker may end, no record may be answered
+twice, and memory must stay flat.
 """
 
 import random
@@ -19,20 +19,20 @@ import msgspec
 import numpy as np
 import psutil
 
-from chaos.fuzz.fuzz_payloads import hostile
+from chaos.fuzz.fuzz_payloads import hostile_payloads
 from chaos.fuzz.raw_batches import CODECS, RawProducer, RawRecord, encode_batch, encode_record, varint
 from chaos.run import lag, own_topics
-from chaos.worker_pool import Fleet, wait_until
+from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.settings import Settings
 from stream_app.decisions import dead_letters
 from stream_app.decisions.handler import OFFSET_HEADER
 from stream_app.kafka.topic_reader import read_to_end
 
 PARTITIONS, WORKERS = 4, 2
-MAX_BATCH_BYTES = 1_000_000  # what the topic takes, or little less
+MAX_BATCH_BYTES = 1_000_000  # slightly less than the topic's limit
 WARM_UP = 5_000  # records before memory is measured
 SETTLE_TIMEOUT_S = 600.0
-POLL_INTERVAL_S = 0.5  # at the workers' memory
+POLL_INTERVAL_S = 0.5  # between two measurements of memory
 NAMES = (
     *(b"traceparent", b"tracestate", b"tamiz-transaction-id", b"tamiz-redriven-from", b"tamiz-cut-value-bytes"),
     *(b"tamiz-error-code", b"__connect.errors.topic", b"__connect.errors.offset", b"ce_id", b"tamiz-offset"),
@@ -42,14 +42,14 @@ HEADER_VALUES = (None, b"", b"\x00" * 30, b"x" * 513, b"\n", b"%d" % (1 << 70))
 
 
 class RawBatch(NamedTuple):
-    """Bytes to send, and how many records they are."""
+    """An encoded batch and its number of records."""
 
     data: bytes
     records: int
 
 
 class FuzzOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of them."""
+    """Result of the run."""
 
     processing_guarantee: str
     seconds: float
@@ -61,13 +61,13 @@ class FuzzOutcome(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int
     repeated: int
     workers_ended: dict[int, int]
-    memory_middle_mb: float  # of the larger worker, the median of the fifth and sixth tenths of the measurements
-    memory_late_mb: float  # of the last tenth
+    memory_middle_mb: float  # of the larger worker: median of the fifth and sixth tenths of the measurements
+    memory_late_mb: float  # median of the last tenth
     memory_peak_mb: float
 
     @property
     def kept(self) -> bool:
-        """Whether every record was answered once, by workers that live and do not grow."""
+        """Whether every record was answered once, no worker ended, and memory stayed flat."""
         whole = not (self.unanswered or self.repeated or self.workers_ended or self.codes.get("internal-error"))
         return whole and self.memory_late_mb < 1.15 * self.memory_middle_mb
 
@@ -80,13 +80,16 @@ def fuzz_records(
     say: Callable[[str], None] = lambda line: None,
     workers: int = WORKERS,
 ) -> FuzzOutcome:
-    """Send about n records to workers and account for each."""
+    """Send about n records to workers and check the answer to each."""
     settings = own_topics(settings, bootstrap, PARTITIONS)
     sent = [0] * PARTITIONS
     refused: Counter[int] = Counter()
     memory: list[float] = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tamiz-fuzz-") as folder, Fleet(settings, Path(folder), workers) as fleet:
+    with (
+        tempfile.TemporaryDirectory(prefix="tamiz-fuzz-") as folder,
+        WorkerPool(settings, Path(folder), workers) as pool,
+    ):
         rng = random.Random(seed)
         with RawProducer(bootstrap) as producer:
             said, looked_at = 0, 0.0
@@ -99,9 +102,9 @@ def fuzz_records(
                     sent[partition] = offset + batch.records
                 total = sum(sent)
                 if not memory and total >= WARM_UP and not wait_until(lambda: lag(settings) == 0, SETTLE_TIMEOUT_S):
-                    raise RuntimeError(f"no worker decides:\n{fleet.tail()}")
+                    raise RuntimeError(f"no worker decided a transaction:\n{pool.tail()}")
                 if total >= WARM_UP and time.monotonic() - looked_at > POLL_INTERVAL_S:
-                    memory += _memory(fleet)
+                    memory += _memory(pool)
                     looked_at = time.monotonic()
                 if total - said >= 50_000 or total >= n:
                     said = total
@@ -110,15 +113,15 @@ def fuzz_records(
                     break
 
         def settled() -> bool:
-            memory.extend(_memory(fleet))
+            memory.extend(_memory(pool))
             time.sleep(POLL_INTERVAL_S)
-            return lag(settings) == 0 or bool(fleet.deaths)
+            return lag(settings) == 0 or bool(pool.deaths)
 
         wait_until(settled, SETTLE_TIMEOUT_S)
         seconds = time.monotonic() - started
-        deaths = dict(fleet.deaths)
+        deaths = dict(pool.deaths)
         if deaths:
-            say(fleet.tail())
+            say(pool.tail())
     answers = [np.zeros(count, dtype=np.int32) for count in sent]
     decided, codes = _answered(settings, answers)
     tenth = max(1, len(memory) // 10)
@@ -139,8 +142,8 @@ def fuzz_records(
     )
 
 
-def _memory(fleet: Fleet) -> list[float]:
-    """The largest worker's, now."""
+def _memory(pool: WorkerPool) -> list[float]:
+    """Memory of the largest worker, in MB; empty if there is none."""
     found = []
     for process in psutil.Process().children():
         try:
@@ -157,7 +160,7 @@ def _answered(settings: Settings, answers: list[Any]) -> tuple[int, Counter[str]
     for records in read_to_end(settings.bootstrap, settings.decisions_topic):
         decided += len(records)
         for record in records:
-            # The first header of the name is ours, whatever a producer sent.
+            # The first header of this name is the worker's; a producer may have sent another.
             answers[record.partition][int(next(v for n, v in record.headers if n == OFFSET_HEADER) or 0)] += 1
     for records in read_to_end(settings.bootstrap, settings.dead_letters_topic):
         for record in records:
@@ -169,8 +172,8 @@ def _answered(settings: Settings, answers: list[Any]) -> tuple[int, Counter[str]
 
 
 def batches(rng: random.Random, seed: int) -> Iterator[RawBatch]:
-    """Batches without end; every record of them is distinct, by its amount or its key."""
-    values = hostile(seed)
+    """Endless batches; all records are distinct, by amount or key."""
+    values = hostile_payloads(seed)
     number = 0
     while True:
         if rng.random() < 0.08:
@@ -185,9 +188,9 @@ def batches(rng: random.Random, seed: int) -> Iterator[RawBatch]:
 
 
 def _within_limit(records: Sequence[RawRecord], codec: int, timestamp: int) -> Iterator[RawBatch]:
-    """As many batches as the records need: what does not fit is halved."""
+    """Encode records in as many batches as needed; a batch that is too large is halved."""
     body = b"".join(encode_record(record, i) for i, record in enumerate(records))
-    # Headers and keys of random bytes hardly become smaller: twice the limit seldom fits, however it is compressed.
+    # Random bytes hardly compress: more than twice the limit rarely fits with any codec.
     if len(body) <= MAX_BATCH_BYTES * (2 if codec else 1):
         batch = encode_batch(records, codec=codec, timestamp=timestamp, body=body)
         if len(batch) <= MAX_BATCH_BYTES:
@@ -252,7 +255,7 @@ def _strange(rng: random.Random) -> RawBatch:
 
 @cache
 def _compressible(codec: int, mb: int) -> bytes:
-    """Three records, the second of so many MB, in some kB."""
+    """A batch of three records, the second of `mb` MB, that compresses to a few kB."""
     large = b"a" * (mb << 20)
     headers = [(b"tamiz-transaction-id", large), (b"traceparent", large), (b"\xff", large)] if mb < 10 else []
     return encode_batch([RawRecord(b"1"), RawRecord(large), RawRecord(b"2", None, headers)], codec=codec)

@@ -1,4 +1,4 @@
-"""Record batches made by hand and sent as they are: what Kafka's clients refuse to produce, and brokers accept."""
+"""Record batches encoded by hand, which Kafka's clients refuse to produce and brokers accept."""
 
 import gzip
 import socket
@@ -10,11 +10,11 @@ import cramjam
 import crc32c
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-_PRODUCE, _VERSION = 0, 7  # the last one without tagged fields
+_PRODUCE, _VERSION = 0, 7  # the last version without tagged fields
 
 
 class RawRecord(NamedTuple):
-    """A record whose parts are bytes; every part may be of any kind."""
+    """A record of arbitrary bytes."""
 
     value: bytes | None
     key: bytes | None = None
@@ -23,7 +23,7 @@ class RawRecord(NamedTuple):
 
 
 def varint(value: int) -> bytes:
-    """A number of 64 bits in Kafka's zigzag encoding.
+    """Encode a 64-bit integer as Kafka's zigzag varint.
 
     >>> varint(0), varint(-1), varint(150)
     (b'\\x00', b'\\x01', b'\\xac\\x02')
@@ -41,7 +41,7 @@ def _varint(value: int) -> bytes:
     return bytes(found)
 
 
-_SMALL_VARINTS = tuple(_varint(value) for value in range(4_096))  # most lengths and offsets: millions are encoded
+_SMALL_VARINTS = tuple(_varint(value) for value in range(4_096))  # covers most lengths and offsets
 
 
 def _text(value: bytes | None) -> bytes:
@@ -49,7 +49,7 @@ def _text(value: bytes | None) -> bytes:
 
 
 def encode_record(record: RawRecord, offset_delta: int) -> bytes:
-    """A record as it is in a batch, its length first."""
+    """Encode a record for a batch, with its length first."""
     value, key, headers, timestamp_delta = record
     parts = [b"\x00", varint(timestamp_delta), varint(offset_delta), _text(key), _text(value), varint(len(headers))]
     for name, content in headers:
@@ -59,7 +59,7 @@ def encode_record(record: RawRecord, offset_delta: int) -> bytes:
 
 
 def compress(codec: int, data: bytes) -> bytes:
-    """`data` as Kafka's clients compress it; `codec` is a place in `CODECS`."""
+    """Compress `data` as Kafka's clients do. codec: index into `CODECS`."""
     match codec:
         case 1:
             return gzip.compress(data, 6)
@@ -82,7 +82,7 @@ def encode_batch(
     max_timestamp: int | None = None,
     body: bytes | None = None,
 ) -> bytes:
-    """A record batch of message format 2. body: what to send instead of the encoded records, not yet compressed."""
+    """Encode a record batch of message format 2. body: uncompressed bytes to send instead of the encoded records."""
     if body is None:
         body = b"".join(encode_record(record, i) for i, record in enumerate(records))
     last = timestamp + max((r.timestamp_delta for r in records), default=0) if max_timestamp is None else max_timestamp
@@ -94,7 +94,7 @@ def encode_batch(
 
 
 class RawProducer:
-    """Sends batches to a broker that leads every partition."""
+    """Sends encoded batches to a broker that leads every partition."""
 
     def __init__(self, bootstrap: str) -> None:
         host, port = bootstrap.rsplit(":", 1)
@@ -107,7 +107,7 @@ class RawProducer:
         self._socket.close()
 
     def send(self, topic: str, partition: int, batch: bytes) -> tuple[int, int]:
-        """Send one batch; Kafka's error code (0: accepted) and the offset of its first record."""
+        """Send one batch; returns Kafka's error code (0: accepted) and the offset of its first record."""
         name = topic.encode()
         body = b"".join(
             (

@@ -1,4 +1,4 @@
-"""The short form of the storms (`make chaos` is the long one): whoever dies in the middle, the balance is right."""
+"""Short chaos runs (`make chaos` runs the long ones): no fault breaks the processing guarantee."""
 
 import random
 from collections import Counter
@@ -8,11 +8,11 @@ import pytest
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.legacy_records import LegacyRecordBatch
 
-from chaos.auditor import Account
+from chaos.auditor import AuditResult
 from chaos.fuzz.fuzz_control import fuzz_control
-from chaos.fuzz.fuzz_payloads import fuzz
+from chaos.fuzz.fuzz_payloads import fuzz_payloads
 from chaos.fuzz.fuzz_records import batches, fuzz_records
-from chaos.run import Outcome, RunPlan, weather
+from chaos.run import RunPlan, RunResult, run_plan
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from stream_app.kafka.record_batches import RecordBatches
@@ -22,14 +22,14 @@ from tests.conftest import Kafka
 pytestmark = pytest.mark.kafka
 
 STORM = RunPlan(
-    transactions=1_500, workers=1, partitions=2, dying_at=("produced", "1"), rate=2_000, seed=11, invalid_share=0.01
+    transactions=1_500, workers=1, partitions=2, kill_at=("produced", "1"), rate=2_000, seed=11, invalid_share=0.01
 )
 
 
 def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answer_is_there_once(
     kafka: Kafka, trained: Settings
 ) -> None:
-    outcome = weather(
+    outcome = run_plan(
         msgspec.structs.replace(trained, processing_guarantee="exactly-once"), kafka.bootstrap_servers, STORM
     )
     account = outcome.account
@@ -53,9 +53,9 @@ def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answe
     ],
 )
 def test_a_balance_that_is_wrong_is_called_so(wrong: dict[str, int], kept_by: set[str]) -> None:
-    right = Account(**dict.fromkeys(Account.__struct_fields__, 0))
+    right = AuditResult(**dict.fromkeys(AuditResult.__struct_fields__, 0))
     outcomes = [
-        Outcome(
+        RunResult(
             processing_guarantee=guarantee,
             seed=0,
             faults={},
@@ -73,7 +73,7 @@ def test_a_balance_that_is_wrong_is_called_so(wrong: dict[str, int], kept_by: se
 def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(trained: Settings) -> None:
     store = ChampionCache(trained, load_dataset(trained.dataset))
     store.open()
-    survived = fuzz(trained, store.current, 6_000, seed=3)
+    survived = fuzz_payloads(trained, store.current, 6_000, seed=3)
     assert survived.decided + survived.dead_lettered == 6_000
     assert min(survived.decided, survived.dead_lettered) > 1_000
     assert survived.internal_errors == 0
