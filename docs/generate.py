@@ -1,6 +1,6 @@
-"""The reference, made from the code that it tells of: `make reference` writes `docs/reference/`.
+"""Generates the reference in `docs/reference/` from the code: `make reference`.
 
-The files are checked in, to be read without building anything; a test holds them to what the code says today.
+The files are checked in, so that they can be read without a build; a test checks that they match the code.
 """
 
 import inspect
@@ -28,7 +28,7 @@ MADE = "<!-- made from the code by `make reference`; change it there -->\n"
 
 
 def reference() -> dict[str, str]:
-    """Every file of the reference: name -> content."""
+    """Content of every file of the reference, by file name."""
     return {
         "settings.md": MADE + settings(),
         "topics.md": MADE + topics(),
@@ -41,7 +41,7 @@ def reference() -> dict[str, str]:
 
 
 def settings() -> str:
-    """Every setting, its default and meaning."""
+    """Table of settings: name, default and meaning."""
     rows = [(f"`{name}`", _code(default), about) for name, default, about in describe()]
     return (
         "# Settings\n\nFor operators who configure Tamiz.\n\n"
@@ -53,12 +53,12 @@ def settings() -> str:
 
 
 def topics() -> str:
-    """Every topic, and how `tamiz topics create` makes it."""
+    """Table of topics, with the configuration that `tamiz topics create` sets."""
     rows = [
         (f"`{t.role}`", t.key, t.record, t.direction, str(t.partitions), ", ".join(f"`{k}={v}`" for k, v in kept(t)))
         for t in topic_table(load({}))
     ]
-    head = ("topic", "key", "record", "direction", "partitions", "made with")
+    head = ("topic", "key", "record", "direction", "partitions", "configuration")
     return (
         "# Topics\n\nFor operators who create topics, and for programs that read or write them.\n\n"
         "Names are the defaults; `NAME_topic` among the [settings](settings.md) gives another. "
@@ -68,12 +68,12 @@ def topics() -> str:
 
 
 def kept(topic: Topic) -> list[tuple[str, str]]:
-    """A topic's own configuration."""
+    """Configuration of a topic, sorted by key."""
     return sorted(topic.config.items())
 
 
 def records() -> str:
-    """Every record on the wire, field by field."""
+    """Tables of the records on Kafka topics, field by field."""
     parts = [
         "# Records\n\nFor developers of programs that read or write Tamiz's topics.\n\n"
         "All records are JSON objects. Times are milliseconds since 1970 in UTC. Readers should ignore unknown "
@@ -89,10 +89,10 @@ def records() -> str:
         rows = [
             (f"`{f.name}`", written(hints[f.name]), meanings.get(f.name, "")) for f in msgspec.structs.fields(record)
         ]
-        parts.append(f"## {record.__name__}\n\n{told}{where}\n\n{_table(('field', 'type', 'meaning'), rows)}")
+        parts.append(f"## {record.__name__}\n\n{about}{where}\n\n{_table(('field', 'type', 'meaning'), rows)}")
     parts.append(
         "## Headers of a decision\n\n"
-        + _table(("header", "holds"), [(f"`{name}`", held) for name, held in HEADERS.items()])
+        + _table(("header", "content"), [(f"`{name}`", content) for name, content in HEADERS.items()])
     )
     return "\n".join(parts)
 
@@ -111,7 +111,7 @@ def commands() -> str:
 
 
 def metrics() -> str:
-    """Every metric of a worker's page and of the monitor's."""
+    """Tables of the metrics of worker and monitor."""
     worker, monitor = WorkerMetrics(), MonitorMetrics()
     worker.set_lag({0: 0})
     worker.dead_letters.labels("not-json")
@@ -136,7 +136,7 @@ def _metrics_of(registry: CollectorRegistry) -> str:
 
 
 def written(hint: Any) -> str:
-    """A type as JSON has it.
+    """Name of a type in JSON.
 
     >>> written(tuple[str, ...]), written(float | None), written(typing.Literal["a", "b"])
     ('array of string', 'number or null', '`a`, `b`')

@@ -38,7 +38,7 @@ HSTS = "max-age=31536000"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Refusal(web.HTTPException):
+class _RefusalError(web.HTTPException):
     """An answer with a status of its own, which is no fault."""
 
     status_code = 400  # replaced for each
@@ -46,7 +46,9 @@ class _Refusal(web.HTTPException):
 
 def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
     """To raise: an answer of one line of JSON, `{"error": why}`."""
-    made = _Refusal(headers=headers, text=msgspec.json.encode({"error": why}).decode(), content_type="application/json")
+    made = _RefusalError(
+        headers=headers, text=msgspec.json.encode({"error": why}).decode(), content_type="application/json"
+    )
     made.set_status(status)
     return made
 

@@ -1,0 +1,114 @@
+"""Prose and names follow the vocabulary of the field: plain technical English, constants and errors named by rule."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("schemas", "scoring", "monitoring", "training", "stream_app", "tamiz", "chaos", "benchmarks")
+PLAIN = ("schemas", "scoring", "monitoring", "chaos", "docs")  # packages whose prose is checked
+# Words of an older, literary style: metaphors and inverted sentences. The comment gives the plain word.
+WORDS = {
+    "told": "reported, sent, configured",
+    "tells": "reports, states",
+    "stands": "is, applies",
+    "beside": "in addition to, next to",
+    "besides": "in addition",
+    "surely": "with confidence, at the lower bound",
+    "whoever": "any reader, any client",
+    "hear": "receive",
+    "hears": "receives",
+    "heard": "received",
+    "mend": "repair",
+    "mends": "repairs",
+    "asks for": "requests, requires",
+    "asked for": "requested",
+    "by luck": "by chance",
+    "at its word": "as it states",
+    "comes to": "results in",
+    "reaches": "arrives at, extends to",
+}
+# The phrase around a word that is allowed, with the reason.
+ALLOWED: dict[str, str] = {}
+CONSTANT_PREFIXES = re.compile(r"_?(MOST|LEAST|FEWEST|LONGEST)_")  # MAX_ and MIN_, with unit and role
+
+
+def sources(*packages: str) -> list[Path]:
+    """Python files of packages, in order."""
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@cache
+def prose(path: Path) -> tuple[tuple[int, str], ...]:
+    """Line and text of every comment, docstring and message of a file."""
+    with path.open("rb") as file:
+        kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+        return tuple((t.start[0], t.string) for t in tokenize.tokenize(file.readline) if t.type in kinds)
+
+
+def old_words(text: str) -> Iterator[str]:
+    """Words of the older style in a text, outside of allowed phrases."""
+    for phrase in ALLOWED:
+        text = text.replace(phrase, "")
+    text = " ".join(text.split())
+    for word in WORDS:
+        if re.search(rf"\b{word}\b", text, re.IGNORECASE):
+            yield word
+
+
+@pytest.mark.parametrize("package", PLAIN)
+def test_docstrings_comments_and_messages_are_plain_technical_english(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {word!r}; plain words: {WORDS[word]}"
+        for path in sources(package)
+        for line, text in prose(path)
+        for word in old_words(text)
+    ]
+    assert found == []
+
+
+def test_the_check_of_words_finds_them_in_each_kind_of_prose() -> None:
+    source = b'"""What is told\nof it."""\nx = f"it stands {1}"  # whoever asks\n'
+    tokens = tokenize.tokenize(io.BytesIO(source).readline)
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    assert {w for t in tokens if t.type in kinds for w in old_words(t.string)} == {"told", "stands", "whoever"}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """Syntax tree of a file."""
+    return ast.parse(path.read_bytes())
+
+
+def test_a_limit_is_named_max_or_min() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.id}"
+        for path in sources(*PACKAGES)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and CONSTANT_PREFIXES.match(node.id)
+    ]
+    assert found == []
+
+
+def test_exceptions_end_in_error() -> None:
+    bases = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for path in sources(*PACKAGES)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def is_exception(name: str) -> bool:
+        if name in ("Exception", "BaseException") or (name.endswith(("Error", "Exception")) and name not in bases):
+            return True
+        return any(is_exception(base) for base in bases.get(name, ()))
+
+    found = [name for name in bases if is_exception(name) and not name.endswith("Error")]
+    assert found == []
+    assert is_exception("ConfigError")
