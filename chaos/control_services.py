@@ -148,7 +148,7 @@ def webhook(bodies: list[bytes]) -> Iterator[str]:
 
 
 def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
-    """Settings with topics, which are created, and a group of their own. url: of the webhook."""
+    """Create topics for this run only; returns settings with these topics and a group. url: of the webhook."""
     mark = uuid.uuid4().hex[:8]
     names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
     made = msgspec.structs.replace(
@@ -166,7 +166,7 @@ def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
 
 
 def published(settings: Settings, version: int, topic: str, of: type[Any]) -> list[Any]:
-    """The last records of a topic that are possible, and of the served model or of no version."""
+    """Last plausible records of a topic for the served model."""
     found = []
     for record in last_records(settings.bootstrap, topic, 200):
         try:
@@ -180,7 +180,7 @@ def published(settings: Settings, version: int, topic: str, of: type[Any]) -> li
 
 
 def decisions(settings: Settings) -> list[Decision]:
-    """The last decisions that workers of ours made."""
+    """Last decisions by workers of this run."""
     found = []
     for record in last_records(settings.bootstrap, settings.decisions_topic, 300):
         try:

@@ -23,7 +23,8 @@ from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions
 
 Fault = Callable[[], None]
-SESSION_S = 30.0  # stream_app/worker/faust_app.py; a pause is longer, so that the partition goes to another
+# Session timeout of stream_app/worker/faust_app.py. A pause is longer, so that the partition is reassigned.
+SESSION_TIMEOUT_S = 30.0
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):

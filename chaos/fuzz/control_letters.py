@@ -1,4 +1,4 @@
-"""Hostile dead letters: well-formed ones whose headers and values are changed. Pure."""
+"""Hostile dead letters: valid ones with changed headers and values. Pure."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from stream_app.decisions import dead_letters
 
 
 class RawOrigin(msgspec.Struct, frozen=True):
-    """Where a dead letter says it comes from."""
+    """Origin of a dead letter, as its headers state it."""
 
     topic: str
     partition: int
@@ -22,7 +22,7 @@ class RawOrigin(msgspec.Struct, frozen=True):
 
 
 def letters(settings: Settings, rng: random.Random) -> Iterator[RawRecord]:
-    """Dead letters without end, their headers and values changed."""
+    """Endless dead letters with changed headers and values."""
     why = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
     while True:
         origin = RawOrigin(settings.transactions_topic, rng.randrange(-1, 4), rng.choice((0, 1, 2**40, 2**63 - 1)))

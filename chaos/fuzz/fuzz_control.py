@@ -20,7 +20,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from chaos.control_services import PARTITIONS, GoodTraffic, Service, decisions, published, webhook, with_topics
 from chaos.fuzz.control_letters import letters
-from chaos.fuzz.control_records import hostile
+from chaos.fuzz.control_records import hostile_records
 from chaos.fuzz.good_records import LAST, handmade
 from chaos.fuzz.raw_batches import RawProducer, RawRecord, encode_batch
 from monitoring.drift.reference import load_reference

@@ -1,4 +1,4 @@
-"""Good records of each kind, for control topics. Pure."""
+"""Valid records of each control topic. Pure."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ LAST = "the last and good one"
 
 
 def handmade(model: str, version: int, at_ms: int | None = None) -> list[msgspec.Struct]:
-    """Records that no service of this run makes. at_ms: when it happens; then they are the last ones."""
+    """Records that no service of this run creates. at_ms: their time; if given, they are the last records."""
     name, at = (LAST, at_ms) if at_ms is not None else ("fuzz", FIRST_DAY_MS)
     evidence = DriftEvidence(
         feature="monto",
