@@ -24,7 +24,7 @@ from stream_app.worker.worker_metrics import WorkerMetrics
 from tamiz.main import app
 
 FOLDER = ROOT / "docs" / "reference"
-MADE = "<!-- made from the code by `make reference`; change it there -->\n"
+MADE = "<!-- generated from the code by `make reference`; edit the code -->\n"
 
 
 def reference() -> dict[str, str]:
@@ -82,7 +82,7 @@ def records() -> str:
     ]
     of = {t.record: t.role for t in topic_table(load({}))}
     for record in with_parts(WIRE):
-        told = inspect.getdoc(record) or ""
+        about = inspect.getdoc(record) or ""
         where = f" On `{of[record.__name__]}`." if record.__name__ in of else ""
         meanings = comments(record)
         hints = typing.get_type_hints(record)

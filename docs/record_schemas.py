@@ -27,23 +27,23 @@ WIRE = (
     events.RetrainRequest,
     events.ModelEvent,
 )
-# What a reader of `decisions` finds beside the JSON; CloudEvents 1.0 in Kafka's binary content mode.
+# Headers of a record of `decisions`; CloudEvents 1.0 in Kafka's binary content mode.
 HEADERS = {
     "ce_specversion": "`1.0`",
     "ce_type": "`tamiz.decision.v1`",
     "ce_source": "`/tamiz/MODEL/VERSION`",
-    "ce_id": "the decision's id",
-    "ce_time": "the transaction's event time, RFC 3339",
+    "ce_id": "id of the decision",
+    "ce_time": "event time of the transaction, RFC 3339",
     "content-type": "`application/json`",
-    "tamiz-offset": "the transaction's offset; its partition is the decision's own",
+    "tamiz-offset": "offset of the transaction; its partition is that of the decision",
     "tamiz-group": "consumer group of the worker",
-    "tamiz-topic-id": "incarnation of the transactions topic that the offset belongs to (Kafka's topic id)",
-    "traceparent": "as the transaction brought it",
+    "tamiz-topic-id": "Kafka's id of the transactions topic that the offset belongs to",
+    "traceparent": "copied from the transaction",
 }
 
 
 def json_schemas() -> dict[str, Any]:
-    """JSON Schema of every record on the wire, under `$defs`."""
+    """JSON Schema of every record on Kafka topics, under `$defs`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Records of Tamiz",
@@ -104,7 +104,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def transaction_schema(dataset: Dataset) -> dict[str, Any]:
-    """What a producer may send, as the declaration of the data set has it: lenient, as cleaning is."""
+    """JSON Schema of a transaction, from the declaration of the data set; as lenient as cleaning."""
     spelled = {
         "number": {"type": ["number", "string", "null"]},
         "boolean": {"type": ["boolean", "number", "string", "null"]},
@@ -156,7 +156,7 @@ def _components(template: str) -> dict[str, Any]:
 
 
 def with_parts(records: tuple[type, ...]) -> list[type]:
-    """Each record, then the parts that it is made of, once each."""
+    """Each record, followed by the records it contains, without duplicates."""
     found: list[type] = []
 
     def add(hint: Any) -> None:

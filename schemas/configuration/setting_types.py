@@ -14,5 +14,5 @@ Name = Annotated[str, Meta(min_length=1)]
 
 
 def about(text: str) -> Meta:
-    """A setting's line in `docs/reference/settings.md`."""
+    """Help text of a setting, shown by `tamiz settings` and in docs/reference/settings.md."""
     return Meta(description=text)

@@ -9,7 +9,7 @@ from schemas.errors import ConfigError
 
 
 def read_settings_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Values by setting: of the file that ``TAMIZ_CONFIG`` names, or of ``tamiz.toml`` where it exists.
+    """Values by setting, from the file that ``TAMIZ_CONFIG`` names, else from ``tamiz.toml`` if it exists.
 
     Raises ConfigError.
     """
