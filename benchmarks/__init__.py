@@ -1,1 +1,1 @@
-"""Measurements, run by `make bench-…`; seeded where they draw."""
+"""Benchmarks, run by `make bench-…`; random data is seeded."""

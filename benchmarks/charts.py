@@ -1,4 +1,4 @@
-"""The figures of the stream benchmarks."""
+"""Charts of the stream benchmarks."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 
 
 def bars(found: dict[str, Any], path: Path) -> None:
-    """Throughput of every contender, the fastest on top; a logarithm would flatter the slow."""
+    """Throughput of every contender, the fastest on top; linear scale."""
     contenders = sorted(found["contenders"], key=lambda c: c["per_second"])
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(contenders) + 1), layout="constrained")
     colours = [OURS if c["letter"] in "ab" else THEIRS for c in contenders]
@@ -27,7 +27,7 @@ def bars(found: dict[str, Any], path: Path) -> None:
 
 
 def latencies(found: dict[str, Any], path: Path) -> None:
-    """p50 to p99.9 of every contender by rate, and the worst of each tenth of a second around a swap."""
+    """Latency percentiles of every contender by rate, and the maximum per tenth of a second around a swap."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for colour, letter in zip((OURS, "#1f4e79", "#c1666b", "#d4a24c"), "afde", strict=True):
         runs = [r for r in found["runs"] if r["letter"] == letter and r["ms"]["p99"] is not None]
@@ -52,7 +52,7 @@ def latencies(found: dict[str, Any], path: Path) -> None:
 
 
 def growths(found: dict[str, Any], path: Path) -> None:
-    """One small figure for each thing that grows."""
+    """One small chart per scaling experiment."""
     figure, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
     trees = [(f"{features} features", points) for features, points in found["trees"].items()]
     drawn = (

@@ -1,8 +1,8 @@
-"""What the live page costs the worker, at 5,000 transactions a second: its CPU and latency without it and with it.
+"""Overhead of the dashboard on a worker at 5,000 transactions/s: CPU and latency without and with a dashboard.
 
-Runs take turns, so that a busy machine meets both alike. The page shares the last core with broker and sender, and the
-sender sends in batches of 100 ms: were that core full, transactions would come in larger batches, and the worker would
-seem to gain by the page.
+Runs alternate, so that load on the machine affects both alike. The dashboard shares the last core with broker and
+sender. The sender sends batches every 100 ms, so that this core is not saturated: otherwise larger batches would reduce
+the CPU time of the worker.
 """
 
 import argparse
@@ -57,29 +57,29 @@ def main() -> None:
 
 
 def run(stage: BenchmarkEnvironment, settings: Settings, worker: int, seconds: float, watched: bool) -> dict[str, Any]:
-    """One turn: the worker's CPU as a share of a core, its latency, and the page's own CPU."""
+    """One run: CPU of worker and dashboard as shares of a core, and latency."""
     with page(settings) if watched else nullcontext() as viewed:
         before, started = used(worker), time.monotonic()
         before_page = used(viewed.pid) if viewed else 0.0
-        told = paced(stage, settings, RATE, seconds, LINGER_MS)
+        measured = paced(stage, settings, RATE, seconds, LINGER_MS)
         elapsed = time.monotonic() - started
         return {
             "worker": (used(worker) - before) / elapsed,
             "page_process": (used(viewed.pid) - before_page) / elapsed if viewed else None,
-            "ms": told["ms"],
-            "never_heard": told["never_heard"],
+            "ms": measured["ms"],
+            "never_heard": measured["never_heard"],
         }
 
 
 def used(pid: int) -> float:
-    """CPU seconds of a process so far."""
+    """CPU seconds of a process since its start."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 @contextmanager
 def page(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`tamiz dashboard`, and somebody who looks at it."""
+    """Context manager: `tamiz dashboard` with one client that reads its events."""
     url = f"http://127.0.0.1:{settings.dashboard_port}"
     process = subprocess.Popen(
         [sys.executable, "-m", "tamiz", "dashboard"], env=environment(settings), stderr=subprocess.DEVNULL, cwd=ROOT
@@ -88,7 +88,7 @@ def page(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         until = time.monotonic() + 60
         while not _answers(url):
             if time.monotonic() > until or process.poll() is not None:
-                raise SystemExit("the page does not come up")
+                raise SystemExit("the dashboard did not start within 60 s")
             time.sleep(0.2)
         threading.Thread(target=_look, args=(url,), daemon=True).start()
         time.sleep(2.0)
@@ -116,25 +116,25 @@ def _look(url: str) -> None:
 
 
 def cost(runs: list[dict[str, Any]]) -> float:
-    """Median of what the worker uses with the page, less that without it, as a share of a core."""
+    """Median CPU of the worker with dashboard minus that without, as a share of a core."""
     with_it, without = ([r["worker"] for r in runs if r["page"] == watched] for watched in (True, False))
     return statistics.median(with_it) - statistics.median(without)
 
 
 def show(found: dict[str, Any], console: Console) -> None:
-    """Print every turn, and the bar."""
+    """Print every run and the bar."""
     table = Table(title=f"The worker at {found['rate']:,} transactions a second", title_justify="left")
-    for head in ("", "worker, of a core", "page, of a core", "p50 ms", "p99 ms", "unheard"):
+    for head in ("", "worker, of a core", "dashboard, of a core", "p50 ms", "p99 ms", "unanswered"):
         table.add_column(head, justify="right" if head else "left")
     for one in found["runs"]:
         own = "-" if one["page_process"] is None else f"{one['page_process']:.1%}"
         late = [f"{one['ms'][q]:,.1f}" if one["ms"][q] is not None else "-" for q in ("p50", "p99")]
-        name = "page watched" if one["page"] else "no page"
+        name = "with dashboard" if one["page"] else "without"
         table.add_row(name, f"{one['worker']:.1%}", own, *late, str(one["never_heard"]))
     console.print(table)
     costs = found["costs_of_a_core"]
     word = "met" if costs <= BAR else "missed"
-    console.print(f"the page costs the worker {costs:+.1%} of a core; bar {BAR:.0%}: {word}")
+    console.print(f"the dashboard costs the worker {costs:+.1%} of a core; bar {BAR:.0%}: {word}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Where streams are measured: a broker of its own, a champion, a topic full of transactions, and who works on it.
+"""Environment of the stream benchmarks: a broker, a champion, a topic of transactions, and one contender at a time.
 
-The broker and whoever measures share the last core; each contender has the first one for itself. Linux only.
+The broker and the measuring process share the last core; the contender has the first core to itself. Linux only.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ NEEDS_CONFLUENT = ("quix_streams", "confluent_loop")
 
 @dataclass(frozen=True)
 class BenchmarkEnvironment:
-    """A running broker, settings whose registry has a champion, and that champion's bundle."""
+    """A running broker, settings of a registry with a champion, and the bundle of the champion."""
 
     bootstrap: str
     folder: Path
@@ -43,7 +43,7 @@ class BenchmarkEnvironment:
     bundle: Path
 
     def topics_of_its_own(self, partitions: int, transactions: str | None = None, **changes: object) -> Settings:
-        """Fresh topics and group; the transactions of another may be read again."""
+        """Create topics and a group; `transactions` reuses an existing transactions topic."""
         mark = uuid4().hex[:8]
         names = {f: f"{getattr(load({}), f)}-{mark}" for f in Settings.__struct_fields__ if f.endswith("_topic")}
         names |= {"transactions_topic": transactions} if transactions else {}
@@ -59,7 +59,7 @@ class BenchmarkEnvironment:
         return settings
 
     def simulated(self, rows: int, seed: int = 1) -> Path:
-        """Transactions in the data set's own messy JSON, a line each."""
+        """File of simulated transactions, one JSON object per line, with the data set's irregular formats."""
         path = self.folder / f"{rows}-{seed}.jsonl"
         if not path.exists():
             traffic = Traffic(rows=rows, seed=seed, signal=True)
@@ -67,7 +67,7 @@ class BenchmarkEnvironment:
         return path
 
     def fill(self, settings: Settings, path: Path) -> None:
-        """Send a file's lines to the transactions topic."""
+        """Send the lines of a file to the transactions topic."""
         load_words = "-m", "benchmarks.load", self.bootstrap, settings.transactions_topic, str(path), "ID_USER"
         subprocess.run([PEERS_PYTHON, *load_words], cwd=ROOT, check=True)
 
@@ -75,7 +75,7 @@ class BenchmarkEnvironment:
     def working(
         self, who: str, settings: Settings, within_s: float = 1.0, core: int = CORES[0]
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A contender on a core of its own: `tamiz`, or a module of `benchmarks.peers`."""
+        """Context manager: a contender on its own core: `tamiz`, or a module of `benchmarks.peers`."""
         python: Path | str = PEERS_PYTHON if who in NEEDS_CONFLUENT else sys.executable
         words = ["-m", "tamiz", "worker"]
         if who != "tamiz":
@@ -89,14 +89,14 @@ class BenchmarkEnvironment:
         try:
             yield process
             if process.poll() is not None:
-                raise SystemExit(f"{who} ended by itself:\n{log.read_text()[-2000:]}")
+                raise SystemExit(f"{who} ended unexpectedly:\n{log.read_text()[-2000:]}")
         finally:
             process.kill()
             process.wait()
 
     @contextlib.contextmanager
     def counting(self, settings: Settings) -> Iterator["ConsumedCounts"]:
-        """How many transactions have come out of a contender."""
+        """Context manager: a counter of the transactions that a contender has answered."""
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         topics = settings.decisions_topic, settings.dead_letters_topic
         try:
@@ -107,7 +107,7 @@ class BenchmarkEnvironment:
 
 @dataclass(frozen=True)
 class ConsumedCounts:
-    """The ends of a contender's output topics."""
+    """Sum of the end offsets of a contender's output topics."""
 
     consumer: KafkaConsumer
     places: list[TopicPartition]
@@ -117,13 +117,13 @@ class ConsumedCounts:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a child with these settings, on one thread."""
+    """Environment of a child process with these settings and one thread."""
     return child_environment(settings) | ONE_THREAD
 
 
 @contextlib.contextmanager
 def staged(scratch: Path | None = None) -> Iterator[BenchmarkEnvironment]:
-    """Train on simulated signal, start a broker. Children inherit the last core."""
+    """Context manager: train on simulated data and start a broker. Child processes inherit the last core."""
     os.sched_setaffinity(0, {CORES[-1]})
     with TemporaryDirectory(prefix="tamiz-bench-", dir=scratch) as made:
         folder = Path(made)

@@ -1,7 +1,7 @@
-"""Latency, open loop: transactions sent on schedule, from when each was due until its decision was read.
+"""Open-loop latency: from the scheduled time of each transaction until its decision is read.
 
-Contenders run alone on their core, at one rate after another; who leaves some unheard at a rate is spared the higher
-ones. Tamiz runs once more with its champion swapped under load.
+Each contender runs alone on its core, at increasing rates; one that leaves transactions unanswered at a rate skips the
+higher ones. Tamiz runs once more with its champion swapped under load.
 """
 
 import argparse
@@ -31,9 +31,9 @@ CONTENDERS = (
     ("e", "Quix Streams", "quix_streams"),
 )
 PARTITIONS = 4
-DEADLINE_S = 0.005  # how long d and f wait for more of a batch; it stands in their latency
+DEADLINE_S = 0.005  # linger of d and f; part of their latency
 START_TIMEOUT_S = 60.0
-WARMED_UP = 1_000, 1.0  # a second, seconds: the broker compiles itself in the first ones
+WARMED_UP = 1_000, 1.0  # transactions per second, seconds: warm-up of the JVM of the broker
 P99_BAR_MS, P99_BAR_TIMES = 25.0, 1.5
 
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def contest(stage: BenchmarkEnvironment, seconds: float, letters: str) -> list[dict[str, Any]]:
-    """Everyone at every rate."""
+    """Run every contender at every rate."""
     runs = []
     for letter, name, who in CONTENDERS:
         if letter not in letters:
@@ -72,8 +72,8 @@ def contest(stage: BenchmarkEnvironment, seconds: float, letters: str) -> list[d
 
 
 def swapped(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
-    """Tamiz under load, another version promoted in the middle."""
-    # The second training is champion now; the first is given its place back under load.
+    """Run Tamiz under load and promote another version halfway."""
+    # The second version is champion now; the first one is promoted again under load.
     train(stage.settings, stage.folder / "history.csv", force="a benchmark decides nothing")
     promote(stage.settings, 2, "a benchmark decides nothing")
     settings = stage.topics_of_its_own(PARTITIONS, registry_poll_seconds=1)
@@ -96,7 +96,7 @@ def swapped(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
 
 
 def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
-    """Send a few transactions until the first is decided: whoever is measured has started."""
+    """Send transactions until the first is decided, so that the contender has started."""
     ready = stage.folder / "few.jsonl"
     ready.write_bytes(b"\n".join(stage.simulated(1_000).read_bytes().splitlines()[:8]) + b"\n")
     stage.fill(settings, ready)
@@ -112,7 +112,7 @@ def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
 def paced(
     stage: BenchmarkEnvironment, settings: Settings, rate: int, seconds: float, linger_ms: int = 1
 ) -> dict[str, Any]:
-    """A run of benchmarks/open_loop.py. linger_ms: how long the sender waits for more of a batch."""
+    """Run benchmarks/open_loop.py. linger_ms: of the sender."""
     topics = settings.transactions_topic, settings.decisions_topic
     load = str(rate), str(seconds), str(stage.simulated(20_000)), str(linger_ms)
     words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, *load]
@@ -121,7 +121,7 @@ def paced(
 
 
 def versions(stage: BenchmarkEnvironment, settings: Settings) -> dict[str, int]:
-    """How many decisions each model version made."""
+    """Number of decisions by model version."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=stage.bootstrap, enable_auto_commit=False, consumer_timeout_ms=2_000)

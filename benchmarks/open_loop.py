@@ -1,4 +1,4 @@
-"""Sends transactions on schedule and hears their decisions: latency without coordinated omission (.venv-bench).
+"""Sends transactions on schedule and reads their decisions: latency without coordinated omission (.venv-bench).
 
 What is measured runs from the moment at which a transaction was due, whether or not its sender was in time, to the
 moment at which its decision was read. One that never came back counts as infinitely late.
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-WARMING_S = 3.0  # sent, and not judged
+WARMING_S = 3.0  # sent, but not measured
 WAITED_S = 5.0  # for the last decisions
 MARK = b'"transaction_id":"'
 
@@ -30,7 +30,7 @@ def main() -> None:
 def paced(
     bootstrap: str, transactions: str, decisions: str, rate: int, seconds: float, path: Path, linger_ms: int
 ) -> dict[str, Any]:
-    """Percentiles in milliseconds, and the worst of each tenth of a second."""
+    """Percentiles in milliseconds, and the maximum per tenth of a second."""
     lines = [line.rstrip(b"\n")[1:] for line in path.open("rb")]
     listener = Consumer({"bootstrap.servers": bootstrap, "group.id": f"paced-{uuid4().hex}", "fetch.wait.max.ms": 50})
     places = listener.list_topics(decisions).topics[decisions].partitions

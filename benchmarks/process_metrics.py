@@ -1,4 +1,4 @@
-"""Throughput, CPU time and memory of a process that decides transactions, seen from outside."""
+"""Throughput, CPU time and memory of a process that decides transactions, measured from outside."""
 
 import time
 from collections.abc import Callable
@@ -21,17 +21,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def per_second(self) -> float:
-        """Throughput."""
+        """Transactions per second."""
         return self.rows / self.seconds
 
     @property
     def cpu_us(self) -> float:
-        """CPU time a transaction, user and system, of all its threads."""
+        """CPU time per transaction in µs, user and system, of all threads."""
         return 1e6 * self.cpu_seconds / self.rows
 
 
 def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, every_s: float = 0.1) -> Measured:
-    """Watch until `rows` have come out, or for at most so long since the first did.
+    """Measure until `rows` transactions are answered, or for a limited time since the first answer.
 
     Starting is not measured: the clocks start when the first outputs are there.
     """

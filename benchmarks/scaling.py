@@ -1,4 +1,4 @@
-"""How cost grows: with the batch, the features, the trees, the payload, the partitions, the workers and the hours."""
+"""Scaling: cost by size of batch and payload, number of features, trees, partitions and workers, and time."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def cpu_us(work: Callable[[], object], rows: int) -> float:
-    """CPU microseconds a row, over at least a second of repetitions."""
+    """CPU microseconds per row, over at least `MEASURED_S` of repetitions."""
     work()
     times, started = 0, time.process_time()
     while (used := time.process_time() - started) < MEASURED_S:
@@ -61,14 +61,14 @@ def cpu_us(work: Callable[[], object], rows: int) -> float:
 
 
 def batches(stage: BenchmarkEnvironment, values: list[bytes]) -> Points:
-    """CPU µs a transaction of the pure handler, by transactions a batch."""
+    """CPU µs per transaction of the pure handler, by size of the batch."""
     work = _work(stage)
     sizes = 1, 10, 100, 1_000, 2_000, 10_000
     return [(size, cpu_us(partial(_worked, work, values[:size]), size)) for size in sizes]
 
 
 def payloads(stage: BenchmarkEnvironment, values: list[bytes]) -> Points:
-    """CPU µs a transaction of the pure handler, by bytes a payload; what is added is a field that nobody declared."""
+    """CPU µs per transaction of the pure handler, by bytes per payload; the padding is an undeclared field."""
     work = _work(stage)
     points = [(len(values[0]), cpu_us(partial(_worked, work, values[:BATCH]), BATCH))]
     for size in (1_000, 2_000, 4_000):
@@ -78,7 +78,7 @@ def payloads(stage: BenchmarkEnvironment, values: list[bytes]) -> Points:
 
 
 def trees() -> dict[str, Points]:
-    """CPU µs a row of XGBoost's prediction alone, in batches of 2,000: by trees of depth 6, by count of features."""
+    """CPU µs per row of XGBoost's prediction in batches of 2,000, by trees of depth 6 and number of features."""
     rng = np.random.default_rng(0)
     found = {}
     for features in (10, 100):
@@ -92,7 +92,7 @@ def trees() -> dict[str, Points]:
 
 
 def partitions(stage: BenchmarkEnvironment) -> Points:
-    """Transactions a second of one worker, by partitions."""
+    """Transactions per second of one worker, by number of partitions."""
     points = []
     for count in (1, 4, 16, 64):
         settings = stage.topics_of_its_own(count)
@@ -103,7 +103,7 @@ def partitions(stage: BenchmarkEnvironment) -> Points:
 
 
 def workers(stage: BenchmarkEnvironment) -> Points:
-    """Transactions a second by workers, each on a core of its own; the second shares its with the broker."""
+    """Transactions per second by number of workers, one per core; the second shares its core with the broker."""
     points = []
     for count in (1, 2):
         settings = stage.topics_of_its_own(4)

@@ -1,4 +1,4 @@
-"""The live page as the README shows it: photographed while the demo runs, with a promotion that waits for a person.
+"""Screenshots of the dashboard for the README, taken during the demo while a promotion waits for approval.
 
 python -m benchmarks.screenshots
 """
@@ -26,7 +26,7 @@ def main() -> None:
     """Run the demo, wait until its new version waits for approval, and take both pictures."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        raise SystemExit("there is no Chromium on this machine")
+        raise SystemExit("Chromium not found; install chromium or google-chrome")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with demo() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -42,7 +42,7 @@ def main() -> None:
 
 @contextmanager
 def demo() -> Iterator[str]:
-    """The demo in a process of its own, let run to its end; the page's address."""
+    """Context manager: runs the demo in a child process; yields the URL of the dashboard."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {"TAMIZ_STATE_DIR": folder, "TAMIZ_PROMOTION": "approval", "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
@@ -62,7 +62,7 @@ def demo() -> Iterator[str]:
 
 
 def opened(browser: Browser, address: str, width: int, height: int, scheme: str) -> Page:
-    """The page, once it is live."""
+    """Open the dashboard and wait until it is live."""
     page = browser.new_page(
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
@@ -74,7 +74,7 @@ def opened(browser: Browser, address: str, width: int, height: int, scheme: str)
 
 
 def keep(page: Page, name: str, *, whole: bool) -> None:
-    """Photograph what fits the window, or the whole page."""
+    """Save a screenshot of the window, or of the whole page."""
     picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB").quantize(COLOURS)
     picture.save(FOLDER / name, optimize=True)
     print(f"{FOLDER / name}: {(FOLDER / name).stat().st_size:,} bytes")

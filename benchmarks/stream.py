@@ -1,8 +1,8 @@
-"""`make bench`: one topic of transactions through Tamiz and through every peer, on the embedded broker.
+"""`make bench`: throughput of Tamiz and of its peers on one topic of transactions, with the embedded broker.
 
-Everyone reads the same topic, runs as one process on the same core, has the same trees and does the same work with the
-same pure handler: decode, clean, score, decide, produce; outputs acknowledged by all replicas, nothing compressed. The
-clocks start at the first outputs. Slow contenders get a bounded time and are judged by what they did in it.
+Each contender reads the same topic as one process on the same core, with the same trees and the same pure handler:
+decode, clean, score, decide, produce; acknowledged by all replicas, uncompressed. The clock starts at the first output.
+A slow contender has a time limit; its throughput is that within the limit.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part, and by which settings."""
+    """A contender and its settings."""
 
     letter: str
     name: str
@@ -58,7 +58,7 @@ CONTENDERS = (
     Contender("e", "Quix Streams", "quix_streams", "one event; acks=all, idempotent; commits every 5 s"),
     Contender("g", "kafka-python, pandas, pyfunc", "pandas_pyfunc", "one event; acks=all, idempotent; no reasons"),
 )
-REPEATED = "afbx"  # the fast ones, so that noise of the machine shows
+REPEATED = "afbx"  # fast contenders run several times, to show the noise of the machine
 BARS = (("c", 10.0), ("d", 5.0), ("e", 3.0), ("f", 0.9))
 EXACTLY_ONCE_BAR = 0.5
 HANDLER_BAR = 2.0
@@ -68,7 +68,9 @@ MEMORY_BAR_MB = 500.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS, help="transactions on the topic")
-    parser.add_argument("--rounds", type=int, default=3, help="how often the fast ones run, in turn; the median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of runs of the fast contenders, alternating; the median counts"
+    )
     parser.add_argument("--only", default="abcdefgx", help="letters of the contenders")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
@@ -82,7 +84,7 @@ def main() -> None:
 
 
 def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
-    """Run everyone; what is written to the JSON file."""
+    """Run all contenders; returns the content of the JSON file."""
     console.print(f"filling a topic with {rows:,} transactions")
     topic = stage.topics_of_its_own(PARTITIONS)
     path = stage.simulated(rows)
@@ -118,7 +120,7 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
 
 
 def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> Measured:
-    """A contender on the whole topic, from its beginning."""
+    """Run one contender on the whole topic."""
     settings = stage.topics_of_its_own(
         PARTITIONS, topic, drift_counting=contender.counting, processing_guarantee=contender.processing_guarantee
     )
@@ -127,7 +129,7 @@ def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows:
 
 
 def alone(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
-    """CPU microseconds a transaction of the pure handler, on the contenders' core."""
+    """CPU microseconds per transaction of the pure handler alone, on the contenders' core."""
     words = [sys.executable, "-m", "benchmarks.peers.handler_alone", path, str(size), "4", stage.bundle]
     pinned = ["taskset", "-c", str(CORES[0]), *words]
     said = subprocess.run(pinned, cwd=ROOT, check=True, capture_output=True, env=environ())
@@ -135,7 +137,7 @@ def alone(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
 
 
 def environ() -> dict[str, str]:
-    """For a process that counts its CPU time."""
+    """Environment of a process whose CPU time is measured: one thread."""
     return os.environ | ONE_THREAD
 
 
@@ -173,7 +175,7 @@ def show(found: dict[str, object], console: Console) -> None:
 
 
 def verdict(console: Console, met: bool, bar: str) -> None:
-    """A bar, and whether it is met."""
+    """Print a bar and whether it is met."""
     console.print(f"{'met   ' if met else 'MISSED'} {bar}")
 
 

@@ -1,1 +1,1 @@
-"""One part alone: batch scoring of a file, codecs, parsers, a profile of the worker, the start of the monitor."""
+"""Benchmarks of single components: batch scoring, codecs, parsers, worker profile, start of the monitor."""

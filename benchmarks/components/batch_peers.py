@@ -1,8 +1,8 @@
-"""Two ways people score a file with pandas: whole in memory by column, and row by row. The same model, the same scores.
+"""Two common ways to score a file with pandas: by column in memory, and row by row. Same model, same scores.
 
     python -m benchmarks.components.batch_peers columns|rows FILE BUNDLE OUT
 
-Neither gives reasons, and neither says what it cannot score: both would stop there. They are held to clean files.
+Neither gives reasons or rejects rows: both fail on an invalid row, so they run on clean files.
 """
 
 import sys
@@ -15,7 +15,7 @@ import xgboost as xgb
 
 from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, read_manifest
 
-ROWS_ONE_BY_ONE = 2_000  # of the file's first; the rest would take the afternoon
+ROWS_ONE_BY_ONE = 2_000  # first rows of the file; all of them would take hours
 MISSING = ["", "NA", "N/A", "--"]
 
 

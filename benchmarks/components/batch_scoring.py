@@ -1,8 +1,8 @@
-"""`make bench-batch`: a million simulated rows through `tamiz score` on one core, beside pandas on the same file.
+"""`make bench-batch`: `tamiz score` and pandas on a million simulated rows, on one core.
 
-Each contender is a fresh process held to one core, from start to end, imports and all. The bar is held against its CPU
-time, user and system: the wall clock stands beside it, and says the same where nobody else uses the core. Memory is the
-peak of the resident set. Exits with 1 when the bar is missed or the scores differ. Linux only.
+Each contender is a new process on one core, measured from start to end with imports. The bar applies to its CPU time,
+user and system; the wall-clock time is reported, too, and is equal on an idle core. Memory is the peak of the resident
+set. Exits with 1 when the bar is missed or the scores differ. Linux only.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SCORE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One contender's run."""
+    """Run of one contender."""
 
     name: str
     rows: int
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def us_a_row(self) -> float:
-        """Everything included."""
+        """CPU µs per row, including the start of the process."""
         return 1e6 * self.cpu_seconds / self.rows
 
 
@@ -94,7 +94,7 @@ def measured(name: str, rows: int, command: list[str], environment: dict[str, st
         )
         peak_kb, ended = 0, (0, 0, None)
         while not ended[0]:
-            # The resource usage that `wait4` gives begins with the memory of whoever started the process.
+            # The peak that `wait4` reports includes the memory of the parent at the fork.
             peak_kb = max(peak_kb, resident_peak_kb(process.pid))
             time.sleep(0.02)
             ended = os.wait4(process.pid, os.WNOHANG)
@@ -107,7 +107,7 @@ def measured(name: str, rows: int, command: list[str], environment: dict[str, st
 
 
 def resident_peak_kb(pid: int) -> int:
-    """Peak of a running process's resident set so far; 0 once it has ended."""
+    """Peak resident set of a running process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""What each codec costs and saves on the decisions that Tamiz produces: `python -m benchmarks.components.codecs`.
+"""CPU time and size of each compression codec on decisions: `python -m benchmarks.components.codecs`.
 
-CPU is of aiokafka's encoder in the worker and of its decoder in a reader, per record, in batches of several sizes.
+CPU time per record of aiokafka's encoder and decoder, in batches of several sizes.
 """
 
 import time
@@ -23,7 +23,7 @@ Records = list[tuple[bytes, bytes, list[tuple[str, bytes]]]]
 
 
 def decisions(n: int) -> Records:
-    """Keys, values and headers as a worker writes them; one in fifty says why."""
+    """Keys, values and headers as a worker writes them; one in fifty has reasons."""
     made = []
     for i in range(n):
         name = f"transactions-3-{1_000_000 + i}@hT2xNq8v"
@@ -56,7 +56,7 @@ def decisions(n: int) -> Records:
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Seconds of CPU, the least of several times."""
+    """Seconds of CPU, minimum of several repetitions."""
     best = float("inf")
     for _ in range(REPEATS):
         began = time.process_time()

@@ -1,7 +1,7 @@
-"""How long `tamiz monitor` takes to start: `python -m benchmarks.components.monitor_start`.
+"""Start time of `tamiz monitor`: `python -m benchmarks.components.monitor_start`.
 
-Decisions lie on an embedded broker, within the days that it looks back. It reads them all, as it did, and then as many
-as it remembers.
+The embedded broker has decisions within the lookback period. The monitor reads all of them, and then only as many as
+it keeps in memory.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 from training.pipeline import train
 
 BATCH_RECORDS = 1_000
-LABELLED = 10  # one decision in so many
+LABELLED = 10  # one decision in this many has a label
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def produce(settings: Settings, n: int) -> None:
-    """Decisions over all partitions, and labels of some, as workers and people write them."""
+    """Produce decisions on all partitions, and labels of some."""
     now_ms = int(time.time() * 1000)
     with RawProducer(settings.bootstrap) as producer:
         for start in range(0, n, BATCH_RECORDS):
@@ -91,7 +91,7 @@ def decision(i: int, model: str, now_ms: int) -> Decision:
 
 
 def start_s(settings: Settings) -> float:
-    """From making a monitor to its being ready, in seconds."""
+    """Seconds from creating a monitor until it is ready."""
     store = ChampionCache(settings, load_dataset(settings.dataset))
     store.open()
     over, ready = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""What one value costs each parser: normal text beside hostile text of the largest size that is read.
+"""CPU time of each parser per value: for normal text and for hostile text of maximum size.
 
 `python -m benchmarks.components.parsers` prints a table, in microseconds a value; nothing is cached between two values.
 """
@@ -29,7 +29,7 @@ NAMES = ("ID_USER", "monto")
 
 
 def filled(beginning: str, filling: str, end: str, size: int) -> str:
-    """A text of `size` characters."""
+    """Text of `size` characters."""
     times_ = (size - len(beginning) - len(end)) // len(filling)
     return beginning + filling * times_ + end
 
@@ -99,7 +99,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
 
 
 def microseconds(parse: Callable[[Sequence[Any]], object], value: Any) -> float:
-    """Of one value; every value is another, so that no cache knows it."""
+    """Microseconds per value; all values are distinct, so that no cache applies."""
     values = [value[:-6] + f"{i:06d}" if isinstance(value, str) and len(value) > 12 else value for i in range(REPEATS)]
     best = float("inf")
     for start in range(0, REPEATS, 50):

@@ -1,4 +1,4 @@
-"""`make profile`: where a transaction's CPU time goes, in the pure handler and in the worker's event loop around it.
+"""`make profile`: CPU profile of the pure handler and of the worker's event loop.
 
 The handler runs in the worker's scoring thread, everything of Kafka in the loop's: each is profiled by itself.
 cProfile makes every Python call dearer, so read shares and counts, and take times from `make bench`.
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def profile_handler(path: Path, bundle: Path) -> pstats.Stats:
-    """Of the handler, in batches as a worker has them."""
+    """Profile of the handler, in batches of the worker's size."""
     work = Work(Job("", "transactions", "", "", "profile", 0.0, bundle))
     values = path.read_bytes().splitlines()
     records = [PeerRecord("transactions", 0, i, b"17", value) for i, value in enumerate(values)]
@@ -50,7 +50,7 @@ def profile_handler(path: Path, bundle: Path) -> pstats.Stats:
 
 
 def profile_worker(stage: BenchmarkEnvironment, path: Path, rows: int) -> pstats.Stats:
-    """Of a worker that goes through a topic and is then asked to end."""
+    """Profile of a worker that reads a topic to its end and is then stopped."""
     settings = stage.topics_of_its_own(4)
     stage.fill(settings, path)
     saved = stage.folder / "worker.profile"
@@ -64,7 +64,7 @@ def profile_worker(stage: BenchmarkEnvironment, path: Path, rows: int) -> pstats
 
 
 def run_worker(saved: Path) -> None:
-    """A worker whose event loop is profiled from start to end."""
+    """Run a worker and profile its event loop."""
     from schemas.configuration.settings import load
     from stream_app.worker.worker import run
 
@@ -78,7 +78,7 @@ def run_worker(saved: Path) -> None:
 
 
 def show(stats: pstats.Stats, whose: str) -> None:
-    """The functions that take most time themselves."""
+    """Print the functions with the most time of their own."""
     print(f"\n== {whose}")
     stats.strip_dirs().sort_stats("tottime").print_stats(LINES)
 

@@ -1,1 +1,1 @@
-"""False alerts and detection delay of the drift detector, beside other detectors."""
+"""False alarms and detection delay of the drift detector, compared with other detectors."""

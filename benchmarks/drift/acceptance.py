@@ -1,4 +1,4 @@
-"""What is measured of a detector, and the bar it is held to."""
+"""Metrics of a drift detector and their acceptance bars."""
 
 import math
 from dataclasses import dataclass
@@ -15,51 +15,51 @@ MIN_MONTHS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet:
-    """Alerts without drift."""
+    """Result without drift."""
 
     habit: str
     detector: str
     alerts: int
-    months: float  # watched, of a system of 20 features
-    busy: float = 0.0  # share of the time in which it says that something is wrong
+    months: float  # observed, of a system of 20 features
+    busy: float = 0.0  # share of the time in which it alarms
 
     @property
     def rate(self) -> float:
-        """Alerts of one system in 30 days."""
+        """Alerts per system in 30 days."""
         return self.alerts / self.months
 
     @property
     def upper(self) -> float:
-        """What the rate is below with 95 % confidence, alerts being Poisson."""
+        """Upper bound of the rate with 95 % confidence, for Poisson alerts."""
         return float(chi2.ppf(0.95, 2 * self.alerts + 2) / 2 / self.months)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Awake:
-    """Delay after a shift, in shifted events."""
+    """Delay of detection after a shift, in shifted events."""
 
     shift: str
     detector: str
-    median: float  # infinite when most never alarm
-    ninth: float  # what nine in ten stay below
+    median: float  # infinite if most inputs never alarm
+    ninth: float  # 90 % quantile
 
     @classmethod
     def of(cls, detector: str, shift: InjectedShift, delays: Floats) -> "Awake":
-        """From single delays, infinite where there was no alarm."""
+        """Aggregate delays; infinite without alarm."""
         median, ninth = (float(np.sort(delays)[math.ceil(q * len(delays)) - 1]) for q in (0.5, 0.9))
         return cls(shift=shift.name, detector=detector, median=median, ninth=ninth)
 
 
 def failures(quiet: list[Quiet], awake: list[Awake]) -> list[str]:
-    """Which bars a detector misses, in words; empty when it clears them all."""
+    """Bars that a detector misses, one line each."""
     bars = {s.name: s.bar for s in SHIFTS}
     loud = [
-        f"{q.detector}, {q.habit}: {q.rate:,.2f} false alerts in 30 days, at most {MAX_FALSE_ALERTS} wanted"
+        f"{q.detector}, {q.habit}: {q.rate:,.2f} false alerts in 30 days, expected at most {MAX_FALSE_ALERTS}"
         for q in quiet
         if not q.rate <= MAX_FALSE_ALERTS
     ]
     slow = [
-        f"{a.detector}, {a.shift}: median delay {a.median:,.0f} events, at most {bars[a.shift]:,} wanted"
+        f"{a.detector}, {a.shift}: median delay {a.median:,.0f} events, expected at most {bars[a.shift]:,}"
         for a in awake
         if not a.median <= bars[a.shift]
     ]
@@ -67,5 +67,5 @@ def failures(quiet: list[Quiet], awake: list[Awake]) -> list[str]:
 
 
 def too_short(quiet: list[Quiet]) -> list[str]:
-    """Where too little was watched to call it quiet."""
-    return [f"{q.habit}: {q.months:g} months, at least {MIN_MONTHS} wanted" for q in quiet if q.months < MIN_MONTHS]
+    """Traffic that was observed too briefly, one line each."""
+    return [f"{q.habit}: {q.months:g} months, expected at least {MIN_MONTHS}" for q in quiet if q.months < MIN_MONTHS]

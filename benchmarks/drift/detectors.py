@@ -1,4 +1,4 @@
-"""Ours, whole, and two controls that the benchmark must fail."""
+"""The drift detector of Tamiz, and two controls that must fail the benchmark."""
 
 from typing import Protocol
 
@@ -13,13 +13,13 @@ WINDOW_MINUTES = (15, 60, 360, 1440, 10_080)
 
 
 class BenchmarkMonitor(Protocol):
-    """Reads panes in order, says which inputs alarm; many systems of 20 inputs may stand side by side."""
+    """Reads panes in order and returns which inputs alarm; supports many systems of 20 inputs in parallel."""
 
     def step(self, counts: Ints, hour: int) -> Flags: ...
 
 
 class Tamiz:
-    """Both layers, evaluated every minute. The windows' sums are kept here as the rings keep them in production."""
+    """Both layers, evaluated every minute. Keeps sums of the windows as the rings do in production."""
 
     def __init__(self, baseline: Baseline) -> None:
         self._baseline = baseline
@@ -56,7 +56,7 @@ class Tamiz:
         self._past[self._minute % size] = counts
         self._hours[self._minute % size] = week
         self._minute += 1
-        if self._minute % 1440 == 0:  # adding and taking away floats leaves dust
+        if self._minute % 1440 == 0:  # corrects the rounding errors of adding and subtracting floats
             self._expected = self._baseline.expected(self._rows)
 
 

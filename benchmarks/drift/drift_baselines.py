@@ -1,8 +1,7 @@
-"""What people write first, and what river ships, on the same traffic as ours.
+"""Baseline detectors for comparison: common rules, and the detectors of river, on the same traffic.
 
-The rules see an hour's window every minute and ring anew each time they turn true; alarms before a shift are forgiven.
-River's detectors read single values of one input, missing ones passed over as they know none; their alarms are
-held up to 20 inputs.
+The rules evaluate a one-hour window every minute and alarm each time they become true; alarms before a shift are
+ignored. River's detectors read single values of one input, without missing ones; their alarms are scaled to 20 inputs.
 """
 
 import math
@@ -30,13 +29,13 @@ RULES = ("PSI > 0.2", *KS_LEVELS)
 
 
 class Detector:
-    """One of river's, with how much of it can be run: values without drift, before a shift, and after it."""
+    """A detector of river, with the number of values to run: without drift, before and after a shift."""
 
     def __init__(self, name: str, make: Callable[[], ADWIN | KSWIN], days: float, calm: int, after: int) -> None:
         self.name, self.make, self.days, self.calm, self.after = name, make, days, calm, after
 
     def alarms(self, found: Floats) -> list[int]:
-        """At which values it alarms."""
+        """Indices of the values at which it alarms."""
         detector, rung = self.make(), []
         for i, value in enumerate(found.tolist()):
             if not math.isnan(value):
@@ -53,7 +52,7 @@ RIVER = (  # KSWIN runs a test at every value, 200 µs
 
 
 def rivals_quiet(seed: int, habit: Habit) -> list[Quiet]:
-    """Alarms of all rivals without drift, over what time each can be given."""
+    """Alarms of all baseline detectors without drift."""
     rng = np.random.default_rng(seed)
     inputs = Inputs.draw(rng, FEATURES, "codes")
     known = _references(inputs)
@@ -85,7 +84,7 @@ def rivals_quiet(seed: int, habit: Habit) -> list[Quiet]:
 
 
 def rivals_shift(seed: int, shift: InjectedShift) -> list[Awake]:
-    """Delays of the PSI rule, of KS at our own budget of false alarms, and of river's."""
+    """Delays of the PSI rule, of KS at the detector's false-alarm budget, and of river's detectors."""
     rng = np.random.default_rng(seed)
     inputs = Inputs.draw(rng, SHIFTED_INPUTS, "codes")
     known = _references(inputs)
@@ -106,7 +105,7 @@ def rivals_shift(seed: int, shift: InjectedShift) -> list[Awake]:
 
 
 def _rules(inputs: Inputs, known: tuple[Ints, Ints], window: Ints) -> dict[str, Flags]:
-    """What each rule says of each input. known: as `_references` gives it; window: shape (n_inputs, n_codes)."""
+    """Alarms of each rule per input. known: from `_references`; window: shape (n_inputs, n_codes)."""
     codes, bins = known
     present = _present(inputs, window)
     p_value = ks_p_value(ks_statistic(codes, present), effective_rows(codes, present))
@@ -115,7 +114,7 @@ def _rules(inputs: Inputs, known: tuple[Ints, Ints], window: Ints) -> dict[str, 
 
 
 def _references(inputs: Inputs) -> tuple[Ints, Ints]:
-    """The references by code, without MISSING, and by bin, with it."""
+    """Reference counts by code, without MISSING, and by bin, with MISSING."""
     codes = np.stack([np.pad(f.reference, (0, inputs.width - len(f.reference))) for f in inputs.features])
     return _present(inputs, codes), _binned(inputs, codes)
 

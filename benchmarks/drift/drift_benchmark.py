@@ -1,10 +1,10 @@
-"""The drift bar: silent for months without drift, awake within hundreds of events with it.
+"""Drift benchmark: false alarms over months without drift, and delay of detection in events after a shift.
 
     make bench-drift                              both tables, rivals, controls and costs
-    python -m benchmarks.drift.drift_benchmark --months 2         quicker, for a look; the bar asks for at least 10
+    python -m benchmarks.drift.drift_benchmark --months 2         shorter run; the bar requires at least 10
 
-Seeded. The detector's constants are those of its defaults and were tried on other seeds than the one reported here.
-It exits with 1 when a bar fails, or when a control does not fail.
+Seeded. The detector has its default parameters, which were chosen with other seeds than the reported one.
+Exits with 1 if a bar is missed, or if a control meets it.
 """
 
 import argparse
@@ -30,18 +30,18 @@ from scoring.arrays import Ints
 OURS = "tamiz"
 CONTROLS: dict[str, Callable[[], BenchmarkMonitor]] = {"always-fire": AlwaysFire, "never-fire": NeverFire}
 COOLDOWN_MINUTES = 1440
-REPEATS = 200  # inputs that shift, each at its own moment
+REPEATS = 200  # inputs that shift, each at a random moment
 CALM_MINUTES = 360  # before the shift
-TIMEOUT_MINUTES = 720  # after it; then it is never
+TIMEOUT_MINUTES = 720  # after the shift; later counts as never
 MAX_EVALUATION_MS = 10.0
 
 
 def watch_quiet(
     watch: BenchmarkMonitor, name: str, seed: int, habit: Habit, inputs: Inputs, tick: Callable[[], None]
 ) -> Quiet:
-    """Alerts of 30 days without drift in all systems; an input keeps silent for 24 h after an alert of its own.
+    """Alerts of all systems in 30 days without drift; an input is silent for 24 h after its alert.
 
-    Grouping could only make them fewer, so this is an upper bound on incidents.
+    Grouping can only reduce their number, so this is an upper bound of the incidents.
     """
     rng = np.random.default_rng(seed)
     silent = np.zeros(len(inputs.features), dtype=np.int64)
@@ -68,7 +68,7 @@ def watch_shift(watch: BenchmarkMonitor, name: str, shift: InjectedShift, found:
 
 
 def run(months: int, seed: int, progress: Progress) -> tuple[list[Quiet], list[Awake]]:
-    """Everything that is simulated, ours and the controls first, then rivals."""
+    """Run all simulations: the detector, the controls, then the baseline detectors."""
     # Independent streams: what the detector learns from, what it then sees, and what rivals see.
     seeds: Iterator[int] = iter(np.random.SeedSequence(seed).generate_state(64).tolist())
     quiet: list[Quiet] = []
@@ -100,7 +100,7 @@ def run(months: int, seed: int, progress: Progress) -> tuple[list[Quiet], list[A
 
 
 def judge(quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> list[str]:
-    """Everything that is not as it must be, in words."""
+    """All missed bars, one line each."""
 
     def of(name: str) -> tuple[list[Quiet], list[Awake]]:
         return [q for q in quiet if q.detector == name], [a for a in awake if a.detector == name]
@@ -110,12 +110,12 @@ def judge(quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> 
     if not equal:
         missed.append("one worker and eight do not give the same bits")
     if costs.evaluation_ms > MAX_EVALUATION_MS:
-        missed.append(f"an evaluation takes {costs.evaluation_ms:.1f} ms, at most {MAX_EVALUATION_MS:g} wanted")
+        missed.append(f"an evaluation takes {costs.evaluation_ms:.1f} ms, expected at most {MAX_EVALUATION_MS:g}")
     return missed
 
 
 def as_json(seed: int, quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool, missed: list[str]) -> str:
-    """The results for machines; a delay that never ends is null."""
+    """The results as JSON; an infinite delay is null."""
     delays = [{k: None if v == math.inf else v for k, v in asdict(a).items()} for a in awake]
     rates = [asdict(q) | {"rate": q.rate, "upper": q.upper} for q in quiet]
     found = {"seed": seed, "quiet": rates, "awake": delays, "costs": asdict(costs), "equal": equal, "missed": missed}
@@ -123,7 +123,7 @@ def as_json(seed: int, quiet: list[Quiet], awake: list[Awake], costs: Costs, equ
 
 
 def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> None:
-    """Both tables and the costs, for people."""
+    """Print both tables and the costs."""
     names = list(dict.fromkeys(q.detector for q in quiet if q.detector not in CONTROLS))
     table = Table("traffic", title=f"False alerts in 30 days without drift, {FEATURES} features")
     for name in names:
@@ -146,7 +146,9 @@ def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Cost
         seen = {a.detector: a for a in awake if a.shift == shift.name}
         table.add_row(shift.name, f"{shift.bar:,}", *(_delays(seen[n]) for n in names))
     console.print(table)
-    console.print("A delay no longer than a detector's false alarms lie apart is luck: read it beside the first table.")
+    console.print(
+        "A delay shorter than the time between a detector's false alarms is chance: compare with the first table."
+    )
     console.print(f"one worker and eight give the same bits: {'yes' if equal else 'no'}")
     console.print(
         f"an evaluation of {FEATURES} features × 5 windows: {costs.evaluation_ms:.2f} ms (bar {MAX_EVALUATION_MS:g}); "
@@ -157,9 +159,9 @@ def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Cost
 
 
 def main() -> int:
-    """Run it all, print it, and say whether the bar holds."""
+    """Run the benchmark; returns 0 if every bar is met."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.drift.drift_benchmark", description="How seldom wrong, how soon right."
+        prog="benchmarks.drift.drift_benchmark", description="False alarms and detection delay of the drift detector."
     )
     parser.add_argument("--months", type=int, default=12, help="system-months without drift, of each kind of traffic")
     parser.add_argument("--seed", type=int, default=20261123)
@@ -180,7 +182,7 @@ def main() -> int:
         console.print(f"seed {chosen.seed}, {time.perf_counter() - began:.0f} s")
     for line in missed:
         console.print(f"[red]missed[/] {line}")
-    console.print("[red]the bar is missed[/]" if missed else "[green]the bar holds; both controls miss it[/]")
+    console.print("[red]a bar is missed[/]" if missed else "[green]all bars are met; both controls miss them[/]")
     return 1 if missed else 0
 
 

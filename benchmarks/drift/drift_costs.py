@@ -1,4 +1,4 @@
-"""What watching costs, and whether it comes out the same however it is shared."""
+"""CPU cost of drift detection, and a check that the number of workers does not change the result."""
 
 import time
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ REPEATS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Medians over some tens of runs."""
+    """Medians over `REPEATS` runs."""
 
     evaluation_ms: float  # windows read, every statistic and bound of 20 features × 5 windows, evidence gathered
     pane_us: float  # one e-CUSUM step over 20 features
@@ -57,7 +57,7 @@ def measure_costs(seed: int) -> Costs:
 
 
 def one_worker_equals_eight(seed: int) -> bool:
-    """Whether panes, windows and reports are bit-identical, batches and interleaving being others."""
+    """Whether panes, windows and reports are bit-identical for one and eight workers with other batches and order."""
     rng = np.random.default_rng(seed)
     bins = _bins(rng)
     rows = _rows(rng, bins)
@@ -96,14 +96,14 @@ def _rows(rng: np.random.Generator, bins: FrozenBins) -> list[tuple[Indices, np.
 def _merged(
     bins: FrozenBins, rows: list[tuple[Indices, np.ndarray]], workers: int, seed: int
 ) -> tuple[MergedPanes, list[tuple[int, bytes]]]:
-    """The merger after all rows, shared by so many workers that batch and publish as chance has it."""
+    """Merged panes after all rows, counted by `workers` workers with random batches and order."""
     rng = np.random.default_rng(seed)
     merger = MergedPanes(bins, range(PARTITIONS), lateness_ms=MINUTE_MS, idle_timeout_ms=10**12)
     folds = [PartitionPanes(bins, p, MINUTE_MS) for p in range(PARTITIONS)]
     reached = [0] * PARTITIONS
     minutes = []
     while any(r < ROWS for r in reached):
-        # One worker goes through its partitions in turn; of eight, any may be next.
+        # One worker takes its partitions in turn; with eight workers the order is random.
         turn = (
             range(PARTITIONS) if workers == 1 else rng.permutation(PARTITIONS)[: rng.integers(1, PARTITIONS)].tolist()
         )
@@ -125,7 +125,7 @@ def _bits(statistics: WindowStatistics) -> list[bytes]:
 
 
 def _counting(rng: np.random.Generator, bins: FrozenBins, n: int) -> float:
-    """Microseconds a transaction."""
+    """Microseconds per transaction."""
     batches = 20_000 // n
     columns = [{name: rng.normal(size=n) for name in bins.names} for _ in range(batches)]
     times = [np.arange(i * n, (i + 1) * n, dtype=np.int64) * 1000 for i in range(batches)]

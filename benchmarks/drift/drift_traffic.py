@@ -1,4 +1,4 @@
-"""Seeded traffic for the drift benchmark: panes of counts, drawn from the very bins the detector freezes.
+"""Seeded traffic for the drift benchmark: panes of counts, drawn from the detector's bins.
 
 Every input is standard normal, 1 % missing; a minute brings Poisson(60) events. A histogram of independent events is
 multinomial with the bins' true shares, so panes are drawn as such and a month takes seconds.
@@ -17,23 +17,23 @@ from scoring.arrays import Floats, Ints
 EVENTS_A_MINUTE = 60
 MISSING = 0.01
 REFERENCE_DAYS = 28
-REFERENCE_ROWS = 100_000  # values from which edges are frozen
+REFERENCE_ROWS = 100_000  # values that the bin edges are computed from
 DAY = 1440
 
 
 @dataclass(frozen=True, kw_only=True)
 class Habit:
-    """How traffic is when nothing is wrong."""
+    """Normal traffic without drift."""
 
     name: str
-    clump: int = 1  # events that come alike at once: the dispersion phi
+    clump: int = 1  # number of equal events at once: the dispersion phi
     night: float = 0.0  # mean shift by day, and its opposite by night, in sigma
     wobble: float = 0.0  # standard deviation of each day's own mean shift, in sigma
 
 
 @dataclass(frozen=True, kw_only=True)
 class InjectedShift:
-    """What goes wrong."""
+    """An injected shift of the distribution."""
 
     name: str
     mean: float = 0.0  # in sigma
@@ -59,23 +59,23 @@ SHIFTS = (
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Independent inputs, each with bins of its own reference; `systems` of 20 stand side by side."""
+    """Independent inputs, each with bins from its own reference."""
 
     features: tuple[FeatureBins, ...]
     grain: str  # "bins" or "codes"
 
     @classmethod
     def draw(cls, rng: np.random.Generator, n: int, grain: str = "bins") -> "Inputs":
-        """Freeze n inputs on references of their own."""
+        """Draw references of n inputs and compute their bins."""
         return cls(tuple(number_bins(f"x{i}", _values(rng)) for i in range(n)), grain)
 
     @property
     def width(self) -> int:
-        """Most bins, or codes, of any input."""
+        """Maximum number of bins, or codes, of any input."""
         return max(f.n_bins if self.grain == "bins" else len(f.reference) for f in self.features)
 
     def shares(self, mean: Floats, shift: InjectedShift | None = None) -> Floats:
-        """True share of each bin, shape (n_inputs, width), for inputs with these means."""
+        """True share of each bin, shape (n_inputs, width). mean: of each input, shape (n_inputs,)."""
         found = np.zeros((len(self.features), self.width))
         outliers, missing = (shift.outliers, shift.missing) if shift else (0.0, MISSING)
         for i, f in enumerate(self.features):
@@ -88,7 +88,7 @@ class Inputs:
 
 
 def panes(rng: np.random.Generator, inputs: Inputs, habit: Habit, days: int) -> Iterator[tuple[int, Ints]]:
-    """Hour since the epoch and its 60 panes, shape (60, n_inputs, width), hour after hour from a Monday on."""
+    """Hour since the epoch and its 60 panes, shape (60, n_inputs, width), in order of time from a Monday."""
     n = len(inputs.features)
     for day in range(days):
         own = habit.wobble * rng.normal(size=n)
@@ -100,7 +100,7 @@ def panes(rng: np.random.Generator, inputs: Inputs, habit: Habit, days: int) -> 
 
 
 def reference(rng: np.random.Generator, inputs: Inputs, habit: Habit) -> Baseline:
-    """What training learns of four weeks of such traffic."""
+    """Baseline fitted to four weeks of such traffic."""
     hours, counts = zip(*((hour, found.sum(axis=0)) for hour, found in _hourly(rng, inputs, habit)), strict=True)
     return estimate_baseline(np.stack(counts), np.array(hours))
 
@@ -110,8 +110,8 @@ def shifted(
 ) -> tuple[Ints, Ints]:
     """Panes of iid traffic that shifts within pane `before`, shape (before + after, n_inputs, width).
 
-    Also the shifted events up to the end of each pane, shape (before + after, n_inputs): every input shifts at a moment
-    of its own within that minute.
+    Also the shifted events up to the end of each pane, shape (before + after, n_inputs): each input shifts at a random
+    moment within that minute.
     """
     n = len(inputs.features)
     usual, moved = inputs.shares(np.zeros(n)), inputs.shares(np.full(n, shift.mean), shift)
@@ -123,7 +123,7 @@ def shifted(
 
 
 def values(rng: np.random.Generator, shift: InjectedShift | None, n: int) -> Floats:
-    """Single values, NaN where missing, for detectors that read event by event."""
+    """Single values, NaN if missing, for detectors that read event by event."""
     drawn = _values(rng, n, shift.missing if shift else MISSING)
     if shift is None:
         return drawn
@@ -131,7 +131,7 @@ def values(rng: np.random.Generator, shift: InjectedShift | None, n: int) -> Flo
 
 
 def stream(rng: np.random.Generator, habit: Habit, days: float) -> Floats:
-    """Single values of one input of such traffic, without drift."""
+    """Single values of one input of such traffic without drift."""
     a_day = EVENTS_A_MINUTE * DAY
     n = round(days * a_day) // habit.clump
     hour = np.arange(n) * habit.clump / a_day * 24 % 24

@@ -1,1 +1,1 @@
-"""One way each of doing what a Tamiz worker does, as whoever uses that library would write it."""
+"""Peers: the work of a Tamiz worker, written with other libraries in their usual style."""

@@ -8,7 +8,7 @@ from benchmarks.peers.job import MAX_BATCH, PRODUCER, Job, PeerRecord, Work
 
 
 def main() -> None:
-    job = Job.told()
+    job = Job.from_command_line()
     work = Work(job)
     connection = {"bootstrap.servers": job.bootstrap}
     group = {"group.id": job.group, "auto.offset.reset": "earliest", "enable.auto.commit": False}

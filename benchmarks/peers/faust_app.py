@@ -1,4 +1,4 @@
-"""A Faust app as it comes, but for bytes in and out, which spares it a second JSON decoder."""
+"""A Faust app with default settings, except for raw bytes, which avoids a second JSON decoder."""
 
 from typing import Any
 

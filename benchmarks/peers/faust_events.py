@@ -5,7 +5,7 @@ import faust
 from benchmarks.peers.faust_app import app_of
 from benchmarks.peers.job import Job, Work
 
-job = Job.told()
+job = Job.from_command_line()
 work = Work(job)
 app, transactions, decisions, dead_letters = app_of(job)
 

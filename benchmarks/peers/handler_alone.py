@@ -1,4 +1,4 @@
-"""The pure handler without Kafka, on batches of a file's payloads: prints CPU microseconds a transaction, as JSON."""
+"""The pure handler without Kafka, on batches of a file's payloads: prints CPU microseconds per transaction, as JSON."""
 
 import gc
 import json

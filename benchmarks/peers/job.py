@@ -1,4 +1,4 @@
-"""What every peer is told, and the work that all of them do with our own pure handler."""
+"""Arguments of every peer, and the work they all do with the pure handler of the worker."""
 
 import sys
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.dataset.declaration import load_dataset
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, handle
 
-MAX_BATCH = 1_000  # records a peer that works in batches takes at once
-PRODUCER = {"acks": "all", "enable.idempotence": True}  # what librdkafka's clients are told, as our producer is
+MAX_BATCH = 1_000  # batch size of peers that work in batches
+PRODUCER = {"acks": "all", "enable.idempotence": True}  # same as for the producer of the worker
 
 
 class PeerRecord(NamedTuple):
@@ -25,19 +25,19 @@ class PeerRecord(NamedTuple):
 
 
 class Job(NamedTuple):
-    """Where a peer reads and writes."""
+    """Topics and settings of a peer."""
 
     bootstrap: str
     transactions: str
     decisions: str
     dead_letters: str
     group: str
-    within_s: float  # how long a peer that works in batches waits for more of one
+    within_s: float  # linger of peers that work in batches
     bundle: Path
 
     @classmethod
-    def told(cls) -> "Job":
-        """Read the command line, and leave nothing of it to frameworks that read it, too."""
+    def from_command_line(cls) -> "Job":
+        """Read the command line, and clear it for frameworks that also read it."""
         *words, within_s, bundle = sys.argv[1:]
         del sys.argv[1:]
         return cls(*words, float(within_s), Path(bundle))  # type: ignore[misc,arg-type]

@@ -1,4 +1,4 @@
-"""What tutorials do: kafka-python, a pandas frame of one row and `mlflow.pyfunc`, event by event."""
+"""The approach of tutorials: kafka-python, a pandas frame of one row and `mlflow.pyfunc`, event by event."""
 
 import mlflow
 import msgspec
@@ -15,7 +15,7 @@ from scoring.input.cleaning import clean_payloads
 
 
 def main() -> None:
-    job = Job.told()
+    job = Job.from_command_line()
     manifest = MonitoredModel.load(job.bundle, version=1).manifest
     dataset = load_dataset(manifest.dataset)
     pyfunc = mlflow.pyfunc.load_model(str(job.bundle.parent / "pyfunc"))

@@ -1,4 +1,4 @@
-"""The champion's trees as an MLflow model of their own, for the peer that scores through `mlflow.pyfunc`."""
+"""Saves the champion's trees as an MLflow model, for the peer that scores with `mlflow.pyfunc`."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ class Trees(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def save(bundle: Path) -> None:
-    """Beside the bundle, as `pyfunc`."""
+    """Save the model next to the bundle, as `pyfunc`."""
     trees = {"trees": str(bundle / MODEL_FILE)}
     mlflow.pyfunc.save_model(str(bundle.parent / "pyfunc"), python_model=Trees(), artifacts=trees, pip_requirements=[])
 

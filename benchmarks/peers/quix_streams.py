@@ -1,4 +1,4 @@
-"""Quix Streams: a streaming data frame, an event at a time, at least once."""
+"""Quix Streams: a streaming data frame, one event at a time, at-least-once."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from stream_app.decisions.handler import OutgoingRecord
 
 
 def main() -> None:
-    job = Job.told()
+    job = Job.from_command_line()
     work = Work(job)
 
     def decide(value: bytes, key: bytes, timestamp: int, headers: Any) -> tuple[bool, OutgoingRecord]:
