@@ -1,1 +1,1 @@
-"""From labelled history to a registered model."""
+"""Training: from labelled history to a registered model. `training.pipeline` has the steps in order."""

@@ -1,8 +1,8 @@
-"""The one story of training, from labelled history to the champion.
+"""The training pipeline: from labelled history to a registered model and, if it is proven better, the champion.
 
-clean -> set the last week aside -> split by time -> search, if asked -> fit -> calibrate_probabilities -> choose
-operating points
--> evaluate -> judge -> profile -> bundle -> register -> compare with the champion -> promote, if that is proven
+read and clean -> hold out the backtest's days -> split by time -> search hyperparameters (optional) -> fit ->
+calibrate probabilities -> choose operating points -> evaluate -> skill gate -> profile and baseline -> bundle ->
+register -> compare with the champion -> promote or retain -> report (optional)
 """
 
 import tempfile
@@ -25,24 +25,31 @@ from scoring.bundle.manifest import Manifest
 from scoring.features import featurize, fit_encoding
 from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time
-from training.evaluation.backtest import backtest, last_days
+from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.model.baseline import fit_baseline
 from training.model.fit import Part, fit, golden_rows, predict, write_bundle
-from training.model.hyperparameter_search import search
-from training.model.operating_points import ChosenPoints, choose_points
+from training.model.hyperparameter_search import SearchResult, search
+from training.model.operating_points import PointChoice, choose_points
 from training.model.probability_calibration import ProbabilityCalibration, calibrate_probabilities
-from training.model.reproduction import CONFIG_FILE, Environment, ReproductionTarget, RunConfig, TrainingPlan, source_of
+from training.model.reproduction import (
+    CONFIG_FILE,
+    Environment,
+    ReproductionTarget,
+    RunConfig,
+    TrainingPlan,
+    history_source,
+)
 from training.registry import mlflow_registry
-from training.registry.promotion import compete
+from training.registry.promotion import promote_if_better
 from training.reports.figures import draw_evaluation, write_figures
 from training.reports.model_report import write_model_report
 from training.reports.report_builder import report_contents
 from training.train_result import ProgressCallback, TrainResult
 
-SEARCH = "search.json"  # beside the measures
-EXPLAINED_ROWS = 2_000  # of the test rows: contributions are drawn for so many
+SEARCH_FILE = "search.json"  # in the run's `evaluation/`
+MAX_EXPLAINED_ROWS = 2_000  # test rows whose contributions the figures show
 
 
 def train(
@@ -54,138 +61,146 @@ def train(
     by: str | None = None,
     report: bool = False,
     trials: int = 0,
-    again: ReproductionTarget | None = None,
-    stage: ProgressCallback = lambda name, done=0, of=None: None,
+    target: ReproductionTarget | None = None,
+    progress: ProgressCallback = lambda step, done=0, of=None: None,
 ) -> TrainResult:
-    """Train on labelled history, register the version and, if it has proven itself, make it champion.
+    """Train on labelled history, register the version and promote it to champion if it is proven better.
 
-    source: a file, or what was read from elsewhere.
-    force: a person's reason to make it champion without proof; it is written down and, where skill was not shown, shown
-    wherever it decides. correlation_id: of the request for retraining; by: who asks, if not this user. Both are written
-    down. report: also log the PDF that a risk officer reads to the run. trials: how many other settings to search
-    among. again: a run to make again, by its plan and on its history. stage: told the name of each step as it begins.
+    source: a CSV or Parquet file, or a history that was already read.
+    force: a person's reason to promote without proof. It is recorded and, when the skill gate failed, the manifest says
+    so. correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
+    system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
+    candidates. target: a run to reproduce, with its plan and on its history. progress: called as each step begins.
     Raises TrainingError when the history cannot train a model, ModelUnavailableError when the registry cannot be
     reached.
     """
     started = time.perf_counter()
-    plan = again.config.plan if again else TrainingPlan.of(settings)
+    plan = target.config.plan if target else TrainingPlan.from_settings(settings)
     dataset = load_dataset(settings.dataset)
+    label_delay_ms = plan.label_delay_days * DAY_MS
 
-    stage("reading and cleaning")
-    delay_ms = plan.label_delay_days * DAY_MS
-    history = source if isinstance(source, History) else read_history(source, dataset, delay_ms)
-    if again:
-        again.require_same_history(history)
-    # The backtest's week is put away before anything looks at it: no choice below may know it.
-    week = last_days(history.event_time_ms, plan.backtest_days)
-    past = np.flatnonzero(history.event_time_ms < week.edges_ms[0])
+    progress("reading and cleaning")
+    history = source if isinstance(source, History) else read_history(source, dataset, label_delay_ms)
+    if target:
+        target.require_same_history(history)
+
+    # The backtest's days are held out first, so that no choice below depends on them.
+    holdout = last_days(history.event_time_ms, plan.backtest_days)
+    past = np.flatnonzero(history.event_time_ms < holdout.edges_ms[0])
     split = split_by_time(
         history.event_time_ms[past],
         validation_share=plan.validation_share,
         test_share=plan.test_share,
-        gap_ms=delay_ms,
+        gap_ms=label_delay_ms,
     )
-    learn, validate, test = (past[rows] for rows in split)
     require_both_classes(split, history.fraud[past])
+    train_rows, validation_rows, test_rows = (past[rows] for rows in split)
 
-    stage("opening the registry")  # before the work, so that it is not done in vain
+    progress("checking the registry")  # before the long steps, so that they are not wasted
     mlflow_registry.ensure_reachable(settings)
 
-    searched = None
+    search_result: SearchResult | None = None
     if trials:
-        known = np.sort(np.concatenate([learn, validate]))
-        searched = search(
+        search_rows = np.sort(np.concatenate([train_rows, validation_rows]))
+        search_result = search(
             dataset,
-            history.columns_at(known),
-            history.fraud[known],
-            history.event_time_ms[known],
+            history.columns_at(search_rows),
+            history.fraud[search_rows],
+            history.event_time_ms[search_rows],
             trials=trials,
             config=plan.fit,
-            gap_ms=delay_ms,
-            progress=lambda done, of: stage("cross-validating candidates", done, of),
+            gap_ms=label_delay_ms,
+            progress=lambda done, of: progress("cross-validating candidates", done, of),
         )
-        plan = msgspec.structs.replace(plan, fit=searched.adopted)
+        plan = msgspec.structs.replace(plan, fit=search_result.config)
 
-    stage("fitting")
-    seen = history.columns_at(learn)
-    encoding = fit_encoding(dataset, seen)
+    progress("fitting")
+    train_columns = history.columns_at(train_rows)
+    encoding = fit_encoding(dataset, train_columns)
     matrix = featurize(encoding, history.columns)
-    learned, chosen = (Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (learn, validate))
-    booster, probability_calibration = calibrate_probabilities(fit(learned, chosen, encoding, plan.fit), chosen)
+    train_part, validation_part = (
+        Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (train_rows, validation_rows)
+    )
+    booster = fit(train_part, validation_part, encoding, plan.fit)
+
+    progress("calibrating probabilities")
+    booster, calibration = calibrate_probabilities(booster, validation_part)
     scores = predict(booster, matrix)
 
-    stage("choosing operating points")
+    progress("choosing operating points")
     amounts = history.columns[dataset.amount] if dataset.amount else np.full(len(scores), np.nan)
-    points = choose_points(history.fraud[validate], scores[validate], plan.points, amounts[validate])
+    choice = choose_points(
+        history.fraud[validation_rows], scores[validation_rows], plan.points, amounts[validation_rows]
+    )
 
-    stage("evaluating")
+    progress("evaluating")
     evaluation = evaluate(
-        history.fraud[test],
-        scores[test],
-        points=points.points,
-        f2_threshold=points.f2_threshold,
+        history.fraud[test_rows],
+        scores[test_rows],
+        points=choice.points,
+        f2_threshold=choice.f2_threshold,
         costs=plan.points.costs,
-        amounts=amounts[test],
+        amounts=amounts[test_rows],
         seed=plan.fit.seed,
     )
-    verdict = evaluate_skill(evaluation)
-    forced = force is not None and not verdict.passed
+    gate = evaluate_skill(evaluation)
+    forced = force is not None and not gate.has_skill
 
-    stage("registering")
-    profile = reference_profile(
-        encoding,
-        seen,
-        learned.matrix,
-        scores[np.concatenate([validate, test])],
-        review=points.points.review,
-        rejected=sum(history.rejected.values()),
-    )
-    times = history.event_time_ms[learn]
+    progress("writing the bundle")
+    rejected_rows = sum(history.rejected.values())
+    train_times = history.event_time_ms[train_rows]
     manifest = Manifest(
         model=settings.model_name,
         dataset=dataset.name,
         features=encoding,
-        points=points.points,
-        profile=profile,
-        golden=(),
-        rows=len(learn),
-        base_rate=float(learned.fraud.mean()),
-        trained_from_ms=int(times[0]),
-        trained_until_ms=int(times[-1]),
+        points=choice.points,
+        profile=reference_profile(
+            encoding,
+            train_columns,
+            train_part.matrix,
+            scores[np.concatenate([validation_rows, test_rows])],
+            review=choice.points.review,
+            rejected=rejected_rows,
+        ),
+        golden=(),  # filled in by `write_bundle`, as `model_sha256`
+        rows=len(train_rows),
+        base_rate=float(train_part.fraud.mean()),
+        trained_from_ms=int(train_times[0]),
+        trained_until_ms=int(train_times[-1]),
         data_sha256=history.sha256,
         model_sha256="",
         forced=forced,
     )
-    environment = Environment.here()
+    environment = Environment.current()
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
-        bundle, evaluated = Path(scratch) / "bundle", Path(scratch) / "evaluation"
+        bundle, evaluation_folder = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
-        reference = fit_baseline(
+        baseline = fit_baseline(
             manifest,
             booster,
             history.columns_at(past),
             matrix[past],
             scores[past],
             history.event_time_ms[past],
-            held_out=np.isin(past, learn, invert=True),
-            rejected=sum(history.rejected.values()),
+            held_out=np.isin(past, train_rows, invert=True),
+            rejected=rejected_rows,
         )
-        write_reference(bundle, reference)
-        if searched:
-            evaluated.mkdir()
-            (evaluated / SEARCH).write_bytes(msgspec.json.format(msgspec.json.encode(searched), indent=1))
-        figures = _write_evaluation(evaluated, evaluation, points, model, matrix[test], history.fraud[test])
+        write_reference(bundle, baseline)
+        figures = _write_evaluation(
+            evaluation_folder, evaluation, choice, search_result, model, matrix[test_rows], history.fraud[test_rows]
+        )
+
+        progress("registering")
         version = mlflow_registry.register(
             settings,
             bundle,
-            report=evaluated,
-            metrics=evaluation.flat("test_"),
-            params=_params(dataset, plan, points, history, probability_calibration),
-            tags=_tags(history, verdict, environment, force if forced else None),
+            report=evaluation_folder,
+            metrics=evaluation.metric_values("test_"),
+            params=_params(dataset, plan, choice, history, calibration),
+            tags=_tags(history, gate, environment, force if forced else None),
         )
-
-        made = RunConfig(
-            source=source_of(source),
+        run_config = RunConfig(
+            source=history_source(source),
             data_sha256=history.sha256,
             model=settings.model_name,
             dataset=settings.dataset,
@@ -193,59 +208,64 @@ def train(
             environment=environment,
             model_sha256=model.manifest.model_sha256,
         )
-        (Path(scratch) / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1))
+        _write_json(Path(scratch) / CONFIG_FILE, run_config)
         mlflow_registry.attach(settings, version, Path(scratch) / CONFIG_FILE)
 
-        stage("comparing with the champion")
+        progress("comparing with the champion")
         model = MonitoredModel.load(bundle, version)
-        other, promotion_decision, move = compete(
-            settings, model, verdict, history, week, force=force, by=by, correlation_id=correlation_id
+        champion, decision, transition = promote_if_better(
+            settings, model, gate, history, holdout, force=force, by=by, correlation_id=correlation_id
         )
 
         if report:
-            stage("writing the report")
+            progress("writing the report")
             contents = report_contents(
                 model,
-                other,
+                champion,
                 history,
-                backtest(model, dataset, history),
+                run_backtest(model, dataset, history),
                 evaluation=evaluation,
-                evaluated_on="the test rows, which came after all it learned from",
-                gate=verdict,
-                status="champion" if move.change == "promoted" else "challenger",
-                comparison=promotion_decision.comparison,
-                promotion_decision=f"{move.change} by {move.by}: {move.reason}",
+                evaluated_on="the test rows, which are later than all training rows",
+                gate=gate,
+                status="champion" if transition.change == "promoted" else "challenger",
+                comparison=decision.comparison,
+                promotion_decision=f"{transition.change} by {transition.by}: {transition.reason}",
                 figures=figures,
                 now=datetime.now(UTC),
             )
             write_model_report(Path(scratch) / mlflow_registry.REPORT, contents)
             mlflow_registry.attach(settings, version, Path(scratch) / mlflow_registry.REPORT)
 
-    parts = {"train": len(learn), "validation": len(validate), "test": len(test), "backtest": len(week.all_rows)}
+    parts = {
+        "train": len(train_rows),
+        "validation": len(validation_rows),
+        "test": len(test_rows),
+        "backtest": len(holdout.all_rows),
+    }
     return TrainResult(
         model=settings.model_name,
         version=version,
-        champion=move.change == "promoted",
+        champion=transition.change == "promoted",
         forced=forced,
-        previous_champion=move.previous,
-        verdict=verdict,
-        promotion_decision=promotion_decision,
-        move=move,
+        previous_champion=transition.previous,
+        gate=gate,
+        promotion_decision=decision,
+        transition=transition,
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
-        parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if delay_ms else {}),
+        parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
-        probability_calibration=probability_calibration,
-        search=searched.summary if searched else None,
-        points=points.points,
-        points_why=points.why,
+        probability_calibration=calibration,
+        search=search_result.summary if search_result else None,
+        points=choice.points,
+        points_reason=choice.reason,
         evaluation=evaluation,
         data_sha256=history.sha256,
         git_commit=environment.git_commit,
         run_id=mlflow_registry.run_of(settings, version),
-        reproduction=again.told(made) if again else None,
+        reproduction=target.compare(run_config) if target else None,
         seconds=round(time.perf_counter() - started, 2),
         mlflow_ui=mlflow_registry.ui_command(settings),
     )
@@ -254,52 +274,60 @@ def train(
 def _write_evaluation(
     folder: Path,
     evaluation: Evaluation,
-    points: ChosenPoints,
+    choice: PointChoice,
+    search_result: SearchResult | None,
     model: MonitoredModel,
     matrix: Matrix,
     fraud: Floats,
 ) -> dict[str, Figure]:
-    some = matrix[:: max(1, len(matrix) // EXPLAINED_ROWS)]
+    """Write the run's `evaluation/`: metrics, operating points, search result and figures of the test rows."""
+    explained = matrix[:: max(1, len(matrix) // MAX_EXPLAINED_ROWS)]
     figures = draw_evaluation(
         fraud,
         model.score(matrix),
         evaluation,
-        contributions=model.contributions(some),
-        values=some,
+        contributions=model.contributions(explained),
+        values=explained,
         names=model.manifest.names,
     )
     write_figures(folder, figures)
     for figure in figures.values():
-        figure.set_layout_engine("none")  # laid out once is enough, should the report draw it again
-    for name, record in (("metrics.json", evaluation), ("operating_points.json", points)):
-        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+        figure.set_layout_engine("none")  # the layout is computed; the report may draw the figure again without it
+    _write_json(folder / "metrics.json", evaluation)
+    _write_json(folder / "operating_points.json", choice)
+    if search_result:
+        _write_json(folder / SEARCH_FILE, search_result)
     return figures
+
+
+def _write_json(path: Path, record: msgspec.Struct) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
 
 
 def _params(
     dataset: Dataset,
     plan: TrainingPlan,
-    points: ChosenPoints,
+    choice: PointChoice,
     history: History,
-    probability_calibration: ProbabilityCalibration,
+    calibration: ProbabilityCalibration,
 ) -> dict[str, object]:
     return {
         "dataset": dataset.name,
         "source": history.source,
-        "threshold_policy": points.policy.by,
-        "calibration_slope": probability_calibration.slope,
-        "calibration_intercept": probability_calibration.intercept,
+        "threshold_policy": choice.policy.method,
+        "calibration_slope": calibration.slope,
+        "calibration_intercept": calibration.intercept,
         **msgspec.structs.asdict(plan.fit),
     }
 
 
-def _tags(history: History, verdict: GateResult, environment: Environment, forced: str | None) -> dict[str, str]:
+def _tags(history: History, gate: GateResult, environment: Environment, forced: str | None) -> dict[str, str]:
     tags = {
         "data_sha256": history.sha256,
         "rows": str(history.rows),
         "version": environment.tamiz,
-        "verdict": verdict.status,
-        "verdict_summary": verdict.summary,
+        "gate_status": gate.status,
+        "gate_summary": gate.summary,
     }
     commit = environment.git_commit
     tags |= {"git_commit": commit} if commit else {}

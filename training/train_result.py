@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and when it is done."""
+"""Progress and result of a training."""
 
 from typing import Protocol
 
@@ -15,43 +15,43 @@ from training.registry.promotion import PromotionDecision
 
 
 class ProgressCallback(Protocol):
-    """Is told what training does: a step's name as it begins, and, of one that counts, how far it is."""
+    """Called with the name of each step as it begins; for steps with a known length also with their progress."""
 
-    def __call__(self, name: str, done: int = 0, of: int | None = None, /) -> None:
-        """Take it in."""
+    def __call__(self, step: str, done: int = 0, of: int | None = None, /) -> None:
+        """Report that a step has begun, or that `done` of its `of` parts are complete."""
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What training did; `tamiz train --json` writes it."""
+    """Result of a training; `tamiz train --json` prints it."""
 
     model: str
     version: int
-    champion: bool  # whether it decides from now on; otherwise it is the challenger
-    forced: bool  # it is champion by a person's word and has not shown skill
+    champion: bool  # whether the version is champion now; otherwise it is the challenger
+    forced: bool  # whether a person promoted it although the skill gate failed
     previous_champion: int | None
-    verdict: GateResult
-    promotion_decision: PromotionDecision  # against the champion, too
-    move: VersionTransition
-    rows: int  # that came in
+    gate: GateResult
+    promotion_decision: PromotionDecision  # by skill gate and comparison with the champion
+    transition: VersionTransition
+    rows: int  # in the source
     rejected: dict[str, int]  # rejection code -> rows
-    unlabelled: int
-    parts: dict[str, int]  # rows of train, validation, test and backtest; of the gap, where labels mature late
-    base_rate: float  # share of fraud among the training rows
+    unlabelled: int  # accepted rows without a final label
+    parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay
+    base_rate: float  # share of fraud in the training rows
     trees: int
-    probability_calibration: ProbabilityCalibration  # of its probabilities
-    search: str | None  # what came of a search for better settings; `search.json` of the run has every candidate
+    probability_calibration: ProbabilityCalibration
+    search: str | None  # summary of the hyperparameter search; the run's `search.json` has every candidate
     points: OperatingPoints
-    points_why: str
+    points_reason: str
     evaluation: Evaluation  # on test rows only
     data_sha256: str
     git_commit: str | None
-    run_id: str  # MLflow's; `tamiz train --reproduce` makes it again
-    reproduction: Reproduction | None  # of the run that was to be made again
+    run_id: str  # of the MLflow run; `tamiz train --reproduce` takes it
+    reproduction: Reproduction | None  # comparison with the run that was to be reproduced
     seconds: float
-    mlflow_ui: str
+    mlflow_ui: str  # command or address of the MLflow UI
 
     @property
     def events(self) -> tuple[ModelEvent, ...]:
-        """What `model-events` is told of it."""
-        move = self.move.event(self.model)
-        return msgspec.structs.replace(move, change="registered", reason=self.verdict.summary), move
+        """The events for the topic `model-events`: registration, then the transition."""
+        transition = self.transition.event(self.model)
+        return msgspec.structs.replace(transition, change="registered", reason=self.gate.summary), transition

@@ -241,13 +241,13 @@ class ChampionCache:
         return kept is not None and kept.version == version and kept.bundle_sha256 == bundle_digest(folder)
 
     def _check_proof(self, registered: Registered, folder: Path) -> None:
-        verdict = registered.tags.get("tamiz.verdict")
-        if verdict is not None:
+        gate_status = registered.tags.get("tamiz.gate_status")
+        if gate_status is not None:
             forced, says = "tamiz.forced" in registered.tags, read_manifest(folder).forced
-            if forced != says or not (says or verdict == "skill"):
+            if forced != says or not (says or gate_status == "skill"):
                 raise ModelIncompatibleError(
                     f"version {registered.version}: the bundle says forced: {says}, the registry says forced: {forced} "
-                    f"and skill gate: {verdict[:40]!r}; train the model again"
+                    f"and skill gate: {gate_status[:40]!r}; train the model again"
                 )
 
     def _load(self, folder: Path, version: int) -> MonitoredModel:

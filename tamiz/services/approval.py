@@ -11,7 +11,7 @@ from stream_app.worker.champion_cache import ChampionCache
 from tamiz.services.event_publisher import publish_event
 from training.registry import mlflow_registry as registered
 from training.registry import version_transitions
-from training.registry.promotion import promote_by_hand
+from training.registry.promotion import promote_manually
 
 
 def registry(settings: Settings) -> Registry:
@@ -26,7 +26,7 @@ def registry(settings: Settings) -> Registry:
 
     def approve(version: int, reason: str, actor: str) -> PromotionReply:
         answers = _waiting_move(settings, version)
-        return _told(settings, promote_by_hand(settings, version, reason, by=actor, answers=answers))
+        return _told(settings, promote_manually(settings, version, reason, by=actor, answers=answers))
 
     def reject(version: int, reason: str, actor: str) -> PromotionReply:
         answers = _waiting_move(settings, version)

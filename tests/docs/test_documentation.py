@@ -154,7 +154,7 @@ def test_the_examples_for_producers_consumers_and_subscribers_work(reader: DocRu
 @pytest.mark.kafka
 def test_a_data_set_of_ones_own_is_declared_and_learned_from(reader: DocRunner) -> None:
     (told,) = [out for block, out in reader.follow("data-set.md") if block.language == "sh"]
-    assert "shown skill" in told
+    assert "The model has skill" in told
     assert (reader.folder / "decided.csv").read_text().count("\n") == 20_001
 
 

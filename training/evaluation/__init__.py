@@ -1,1 +1,1 @@
-"""Metrics with intervals, the skill gate, the backtest, and comparison of versions."""
+"""Evaluation: metrics with confidence intervals, the skill gate, the backtest, and comparison of versions."""

@@ -1,6 +1,6 @@
-"""The last days of a history, scored day by day as they came: would this model have done well last week?
+"""Backtest: the last days of a history, scored day by day, with drift, alerts, precision and recall for each day.
 
-Days are whole UTC days, and the window ends with the day of the last event: seven days are 7 x 24 h, never eight dates.
+Days are whole UTC days, and the window ends with the last event's day: seven days are 7 × 24 h, never eight dates.
 """
 
 from collections import Counter
@@ -31,13 +31,13 @@ from training.model.operating_points import UNREACHABLE_THRESHOLD, wilson
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-MIN_ROWS_FOR_PSI = 300  # below, PSI above 0.2 is ordinary luck (DRIFT: at 50 rows it is 44 % of all draws)
-SHIFTED_PSI = 0.1
-ALPHA = 0.01  # of a false word about drift in the whole window, shared out over its days
+MIN_ROWS_FOR_PSI = 300  # with fewer rows, a PSI above 0.2 is common without drift (at 50 rows, in 44 % of samples)
+MIN_SHIFT_PSI = 0.1
+ALPHA = 0.01  # significance level of a shift; Bonferroni-corrected for the single days
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """A share of counted rows with Wilson's 95 % interval."""
+    """A share of rows with Wilson's 95 % interval."""
 
     value: float
     low: float
@@ -45,18 +45,18 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
-    """What one threshold did in a period; shares over rows with a known label, None where nothing can be divided."""
+    """Alerts at one threshold in a period. Shares are over rows with a known label, None when there are none."""
 
-    at: str  # "0.5" ... "0.9", "review", "decline"
+    name: str  # "0.5" ... "0.9", "review", "decline"
     threshold: float
     alerts: int
-    caught: int  # alerts known to be fraud
+    caught: int  # alerts labelled as fraud
     precision: Share | None
     recall: Share | None
 
 
 class BacktestPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """One day, or the whole window, [from_ms, until_ms). Measures are None where there are no rows."""
+    """One day or the whole window, [from_ms, until_ms). Statistics are None when there are no rows."""
 
     name: str
     from_ms: int
@@ -64,25 +64,25 @@ class BacktestPeriod(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     labelled: int
     frauds: int
-    percentiles: tuple[float, ...] | None  # of the score, at Backtest.levels
+    percentiles: tuple[float, ...] | None  # of the score, at `Backtest.levels`
     shift: DistributionShift | None  # of the score against the training reference
     alerts: tuple[Alerts, ...]
 
     @property
-    def enough_for_psi(self) -> bool:
-        """Whether PSI says something on so few rows."""
+    def has_enough_rows(self) -> bool:
+        """Whether the period has enough rows for PSI."""
         return self.n >= MIN_ROWS_FOR_PSI
 
-    def at(self, name: str) -> Alerts:
-        """The alerts at a named threshold. Raises KeyError."""
+    def alerts_at(self, name: str) -> Alerts:
+        """The alerts at a named threshold. Raises KeyError when there is none of that name."""
         for alerts in self.alerts:
-            if alerts.at == name:
+            if alerts.name == name:
                 return alerts
         raise KeyError(name)
 
 
 class Backtest(msgspec.Struct, frozen=True, kw_only=True):
-    """A model over the last days of a history. JSON-able: no nan, no infinity."""
+    """Result of a backtest. It holds no nan and no infinity, so it can be written as JSON."""
 
     model: str
     version: int
@@ -95,13 +95,13 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     reference_rows: int
     days: tuple[BacktestPeriod, ...]
     whole: BacktestPeriod
-    evaluation: Evaluation  # of the whole window's labelled rows; its `at_f2` is at the review point
-    learned_rows: int  # rows of the window inside the time the model was trained on: not a test for those
-    verdict: str
+    evaluation: Evaluation  # of the window's labelled rows; its `at_f2` is at the review point
+    training_period_rows: int  # rows of the window that lie in the model's training period; they are no test
+    summary: str  # one sentence
 
 
 class BacktestWindow(NamedTuple):
-    """Whole UTC days, by their edges, and the rows that lie in each."""
+    """Consecutive UTC days and the rows of each."""
 
     edges_ms: tuple[int, ...]  # n_days + 1
     rows: tuple[Indices, ...]  # one array a day, in order of event time
@@ -113,19 +113,19 @@ class BacktestWindow(NamedTuple):
 
 
 def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
-    """The last whole UTC days; the last one is that of the last event.
+    """The last `days` UTC days of a history, ending with the day of the last event.
 
     event_time_ms: shape (n,), in any order.
-    Raises ConfigError when `days` is not positive, TrainingError when the history does not reach back so far.
+    Raises ConfigError when `days` is not positive, TrainingError when the history is shorter.
 
     >>> window = last_days(np.array([0, 5, DAY_MS, 3 * DAY_MS - 1]), days=2)
     >>> window.edges_ms, [rows.tolist() for rows in window.rows]
     ((86400000, 172800000, 259200000), [[2], [3]])
     """
     if days < 1:
-        raise ConfigError(f"days: {days}, a backtest takes at least 1 day")
+        raise ConfigError(f"days is {days}; a backtest needs at least 1 day")
     if not len(event_time_ms):
-        raise TrainingError("no rows to test on; give a file with transactions")
+        raise TrainingError("the history has no rows; give a file with transactions")
     first_day, last_day = (int(event_time_ms.min()) // DAY_MS, int(event_time_ms.max()) // DAY_MS)
     start = last_day + 1 - days
     if first_day > start:
@@ -140,16 +140,16 @@ def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
 
 
 def read_rows(path: Path, dataset: Dataset) -> History:
-    """A file's accepted rows, with a label or without (nan): young labels are missing where a backtest looks.
+    """A file's accepted rows, with a label or without (nan): recent rows often have no label yet.
 
-    Raises TrainingError when the file cannot be read or no row of it is accepted.
+    Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
     cleaned = clean_columns(dataset, read_columns(path, dataset))
     m = len(cleaned.rows)
     if not m:
         why = Counter(f"{r.code} in {r.field}" for r in cleaned.rejections).most_common(1)
-        cause = f"all {cleaned.n} are rejected, mostly {why[0][0]}" if why else "it holds none"
-        raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts: {cause}; name the right file")
+        cause = f"all {cleaned.n} rows are rejected, most for {why[0][0]}" if why else "the file has no rows"
+        raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     fraud = np.full(m, np.nan) if cleaned.labels is None else cleaned.labels
     return History(
         source=path.name,
@@ -163,17 +163,18 @@ def read_rows(path: Path, dataset: Dataset) -> History:
     )
 
 
-def backtest(model: MonitoredModel, dataset: Dataset, history: History, days: int = BACKTEST_DAYS) -> Backtest:
-    """Score the last days of a history, each day on its own, as the worker would have.
+def run_backtest(model: MonitoredModel, dataset: Dataset, history: History, days: int = BACKTEST_DAYS) -> Backtest:
+    """Score the last days of a history with a model, day by day.
 
-    history: labels may be nan (not known yet).
-    Raises ConfigError, TrainingError as `last_days` does, and TrainingError when the model is of another data set.
+    history: labels may be nan (not known).
+    Raises ConfigError and TrainingError as `last_days` does, and TrainingError when the model was trained on another
+    data set.
     """
     manifest = model.manifest
     if manifest.dataset != dataset.name:
         raise TrainingError(
             f"version {model.version} was trained on the data set {manifest.dataset!r}, not {dataset.name!r}; "
-            "name its data set with TAMIZ_DATASET"
+            "set TAMIZ_DATASET to the model's data set"
         )
     window = last_days(history.event_time_ms, days)
     scores = [model.score(featurize(model.encoding, history.columns_at(rows))) for rows in window.rows]
@@ -183,11 +184,11 @@ def backtest(model: MonitoredModel, dataset: Dataset, history: History, days: in
         _period(utc_date(start), start, end, found, history.fraud[rows], reference, points)
         for start, end, found, rows in zip(window.edges_ms[:-1], window.edges_ms[1:], scores, window.rows, strict=True)
     ]
-    every, labels = np.concatenate(scores), history.fraud[window.all_rows]
+    all_scores, labels = np.concatenate(scores), history.fraud[window.all_rows]
     start, end = window.edges_ms[0], window.edges_ms[-1]
-    whole = _period("1 day" if days == 1 else f"{days} days", start, end, every, labels, reference, points)
-    evaluation = evaluate(labels, every, points=points, f2_threshold=points.review)
-    learned = int((history.event_time_ms[window.all_rows] <= manifest.trained_until_ms).sum())
+    whole = _period("1 day" if days == 1 else f"{days} days", start, end, all_scores, labels, reference, points)
+    evaluation = evaluate(labels, all_scores, points=points, f2_threshold=points.review)
+    training_period_rows = int((history.event_time_ms[window.all_rows] <= manifest.trained_until_ms).sum())
     return Backtest(
         model=manifest.model,
         version=model.version,
@@ -201,8 +202,8 @@ def backtest(model: MonitoredModel, dataset: Dataset, history: History, days: in
         days=tuple(periods),
         whole=whole,
         evaluation=evaluation,
-        learned_rows=learned,
-        verdict=_verdict(periods, whole, evaluation, learned),
+        training_period_rows=training_period_rows,
+        summary=_summary(periods, whole, evaluation, training_period_rows),
     )
 
 
@@ -211,11 +212,11 @@ def score_profile(manifest: Manifest) -> FeatureProfile:
     for profile in manifest.profile:
         if profile.name == SCORE:
             return profile
-    raise TrainingError("the manifest holds no profile of the score; train the model again with `tamiz train`")
+    raise TrainingError("the manifest has no profile of the score; train the model again with `tamiz train`")
 
 
 def utc_date(ms: int) -> str:
-    """The UTC date of an instant, ISO 8601."""
+    """Format a time as UTC date, ISO 8601."""
     return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
 
 
@@ -225,7 +226,7 @@ def _period(
     known = ~np.isnan(labels)
     bins = bins_of_profile(reference, None)
     current = np.bincount(bins.encode(scores), minlength=len(bins.reference))
-    at = {**{f"{t:g}": t for t in THRESHOLDS}, "review": points.review, "decline": points.decline}
+    thresholds = {**{f"{t:g}": t for t in THRESHOLDS}, "review": points.review, "decline": points.decline}
     return BacktestPeriod(
         name=name,
         from_ms=start,
@@ -235,7 +236,7 @@ def _period(
         frauds=int(np.nansum(labels)),
         percentiles=tuple(np.percentile(scores, PERCENTILES).tolist()) if len(scores) else None,
         shift=shift(bins, current) if len(scores) else None,
-        alerts=tuple(_alerts(which, threshold, scores, labels) for which, threshold in at.items()),
+        alerts=tuple(_alerts(which, threshold, scores, labels) for which, threshold in thresholds.items()),
     )
 
 
@@ -243,7 +244,7 @@ def _alerts(name: str, threshold: float, scores: Floats, labels: Floats) -> Aler
     alerted = scores >= threshold
     caught = int((alerted & (labels == 1)).sum())
     return Alerts(
-        at=name,
+        name=name,
         threshold=threshold,
         alerts=int(alerted.sum()),
         caught=caught,
@@ -256,57 +257,61 @@ def _share(part: int, of: int) -> Share | None:
     if not of:
         return None
     low, high = wilson(np.array([float(part)]), np.array([float(of)]))
-    value = part / of  # which a bound at 0 or 1 may miss by a rounding
+    value = part / of  # a bound at 0 or 1 may miss it by a rounding error
     return Share(value=value, low=min(value, float(low[0])), high=max(value, float(high[0])))
 
 
-def _verdict(days: list[BacktestPeriod], whole: BacktestPeriod, evaluation: Evaluation, learned: int) -> str:
-    """What the window says, in one sentence."""
+def _summary(
+    days: list[BacktestPeriod], whole: BacktestPeriod, evaluation: Evaluation, training_period_rows: int
+) -> str:
     return (
-        f"From {days[0].name} to {days[-1].name} {_drift_words(days, whole)}, {_skill_words(evaluation)}, "
-        f"and {_alert_words(whole)}{_caution(days, whole, learned)}."
+        f"From {days[0].name} to {days[-1].name}, {_drift_summary(days, whole)}, {_skill_summary(evaluation)}, "
+        f"and {_alert_summary(whole)}{_limitations(days, whole, training_period_rows)}."
     )
 
 
-def _drift_words(days: list[BacktestPeriod], whole: BacktestPeriod) -> str:
-    """The whole window decides: a single one is a day of the week, which is no drift where the model knows days."""
-    if whole.shift is None or not whole.enough_for_psi:
-        return f"{whole.n} transactions are too few for a word about the scores' drift ({MIN_ROWS_FOR_PSI} are needed)"
-    single = [d for d in days if d.enough_for_psi and has_shifted(d, ALPHA / len(days))]
-    named = ", ".join(f"{d.name}: {d.shift.psi:.3f}" for d in single if d.shift)
-    apart = f", though not on {len(single)} of {len(days)} days taken alone ({named})" if single else ""
+def _drift_summary(days: list[BacktestPeriod], whole: BacktestPeriod) -> str:
+    """Only the whole window counts as drift: a single day differs by its weekday, which the model may know."""
+    if whole.shift is None or not whole.has_enough_rows:
+        return f"{whole.n} transactions are too few to test for drift of the scores ({MIN_ROWS_FOR_PSI} are needed)"
+    shifted_days = [d for d in days if d.has_enough_rows and has_shifted(d, ALPHA / len(days))]
+    named = ", ".join(f"{d.name}: {d.shift.psi:.3f}" for d in shifted_days if d.shift)
+    exceptions = f", except on {len(shifted_days)} of {len(days)} single days ({named})" if shifted_days else ""
     if has_shifted(whole, ALPHA):
         return f"the scores had shifted from training (PSI {whole.shift.psi:.3f})"
-    return f"the scores lay as in training (PSI {whole.shift.psi:.3f}){apart}"
+    return f"the scores were distributed as in training (PSI {whole.shift.psi:.3f}){exceptions}"
 
 
 def has_shifted(period: BacktestPeriod, alpha: float) -> bool:
-    """Whether the scores of a period lie apart from training: far enough to matter, and beyond luck."""
+    """Whether a period's scores have shifted from training: PSI is large enough to matter, and significant."""
     s = period.shift
-    return s is not None and s.psi >= SHIFTED_PSI and s.p_value < alpha
+    return s is not None and s.psi >= MIN_SHIFT_PSI and s.p_value < alpha
 
 
-def _skill_words(evaluation: Evaluation) -> str:
+def _skill_summary(evaluation: Evaluation) -> str:
     auc = evaluation.metric("roc_auc")
     if auc.value is None or auc.low is None or auc.high is None:
-        return f"too few labels are known to tell skill ({auc.reason})"
-    shown = "skill was shown" if auc.low > 0.5 else "no skill was shown"
-    return f"{shown} (ROC AUC {auc.value:.3f}, {evaluation.confidence:.0%} interval {auc.low:.3f} to {auc.high:.3f})"
+        return f"too few labels are known to measure skill ({auc.reason})"
+    skill = "the model had skill" if auc.low > 0.5 else "the model had no proven skill"
+    return f"{skill} (ROC AUC {auc.value:.3f}, {evaluation.confidence:.0%} interval {auc.low:.3f} to {auc.high:.3f})"
 
 
-def _alert_words(whole: BacktestPeriod) -> str:
-    review = whole.at("review")
+def _alert_summary(whole: BacktestPeriod) -> str:
+    review = whole.alerts_at("review")
     if review.threshold >= UNREACHABLE_THRESHOLD:
-        return "nothing is alerted, for the review point lies above every score"
-    told = f"{review.alerts:,} of {whole.n:,} transactions ({review.alerts / whole.n:.1%}) reached the review point"
+        return "nothing was alerted, because the review point lies above every score"
+    share = f"{review.alerts:,} of {whole.n:,} transactions ({review.alerts / whole.n:.1%})"
     if review.precision is None or review.recall is None:
-        return told
-    return f"{told} with precision {review.precision.value:.1%} and recall {review.recall.value:.1%}"
+        return f"{share} were alerted at the review point"
+    precision, recall = review.precision.value, review.recall.value
+    return f"{share} were alerted at the review point, with precision {precision:.1%} and recall {recall:.1%}"
 
 
-def _caution(days: list[BacktestPeriod], whole: BacktestPeriod, learned: int) -> str:
+def _limitations(days: list[BacktestPeriod], whole: BacktestPeriod, training_period_rows: int) -> str:
     empty = sum(not d.n for d in days)
-    parts = [f"{empty} of {len(days)} days hold no transaction"] if empty else []
-    if learned:
-        parts.append(f"the model was trained on the time of {learned:,} of these {whole.n:,} rows, so this is no test")
-    return f"; but {' and '.join(parts)}" if parts else ""
+    parts = [f"{empty} of {len(days)} days have no transactions"] if empty else []
+    if training_period_rows:
+        parts.append(
+            f"{training_period_rows:,} of these {whole.n:,} rows lie in the model's training period, so this is no test"
+        )
+    return f"; however, {' and '.join(parts)}" if parts else ""

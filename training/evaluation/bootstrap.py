@@ -1,7 +1,7 @@
-"""Confidence intervals by the bootstrap: how much of a metric is luck of the draw.
+"""Bootstrap confidence intervals of metrics.
 
-Rows are resampled whole, not class by class: how many frauds a test period holds is itself luck, and precision, average
-precision, cost and the scoring rules all move with it.
+Resampling is not stratified by class: the number of frauds in a test period is random too, and precision, average
+precision, cost, log loss and Brier score depend on it.
 Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, ch. 13.
 """
 
@@ -14,11 +14,11 @@ from scipy.stats import norm
 
 from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
-from training.evaluation.metrics import METRICS, CostMatrix, Ranked, Tally, measure, rank
+from training.evaluation.metrics import METRICS, CostMatrix, RankedRows, Tally, measure, rank
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-CELLS = 1_000_000  # resamples x rows held at once; beyond that the arrays leave the processor's cache for nothing
+MAX_CHUNK_CELLS = 1_000_000  # resamples × rows per chunk; larger arrays leave the processor's cache
 
 
 class Interval(NamedTuple):
@@ -30,9 +30,9 @@ class Interval(NamedTuple):
 
 
 def resample_weights(n: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each of n rows is drawn, in chunks of shape (b, n); the chunks' b sum to `resamples`."""
+    """Bootstrap counts of n rows, in chunks of shape (b, n); the chunks' b add up to `resamples`."""
     rng = np.random.default_rng(seed)
-    chunk = max(1, CELLS // max(n, 1))
+    chunk = max(1, MAX_CHUNK_CELLS // max(n, 1))
     for start in range(0, resamples, chunk):
         b = min(chunk, resamples - start)
         drawn = rng.integers(0, n, size=(b, n))
@@ -41,13 +41,16 @@ def resample_weights(n: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def bounds(value: float, replicates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Bias-corrected percentile bounds around `value` from its bootstrap replicates, shape (b,).
+    """Bias-corrected percentile (BC) bounds of `value`.
 
-    Ranking metrics are skewed and, average precision and KS above all, larger on a resample than on its parent, for the
-    rows drawn twice. The percentiles move by twice the share of replicates below the value, in normal quantiles, which
-    keeps bounds inside the metric's range. BCa's acceleration is left out: its jackknife means nothing on a step such
-    as recall at a false positive rate. KS stays too high where there is little skill; nothing is decided by it.
-    Replicates where the metric is undefined are left out; nan, nan when half of them are.
+    replicates: shape (b,), the metric on bootstrap resamples; nan is left out. Returns nan, nan when fewer than half of
+    the replicates are defined.
+    Ranking metrics are skewed, and rows that are drawn twice make them larger on a resample; average precision and KS
+    most of all. The correction shifts the percentiles by twice the normal quantile of the share of replicates below
+    `value`, which keeps the bounds in the metric's range. BCa's acceleration is not used: its jackknife has no meaning
+    for step functions such as recall at a false positive rate. KS stays biased upwards for models with little skill; no
+    decision depends on it.
+    Source: Efron & Tibshirani (1993), ch. 14.
 
     >>> bounds(0.5, np.linspace(0, 1, 1001))
     (0.025, 0.975)
@@ -62,10 +65,10 @@ def bounds(value: float, replicates: Floats, confidence: float = CONFIDENCE) -> 
     return float(low), float(high)
 
 
-def replicate(
-    ranked: Ranked, names: tuple[str, ...] = tuple(METRICS), *, resamples: int = RESAMPLES, seed: int = 0
+def bootstrap_replicates(
+    ranked: RankedRows, names: tuple[str, ...] = tuple(METRICS), *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Floats]:
-    """The named metrics on `resamples` resamples, each of shape (resamples,)."""
+    """The named metrics on `resamples` bootstrap resamples; each result has shape (resamples,)."""
     chunks = [measure(ranked, weights, names) for weights in resample_weights(ranked.n, resamples, seed)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
@@ -83,15 +86,15 @@ def paired_difference(
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """How much more `metric` is for scores `a` than for scores `b` of the same rows, both on the same resamples.
+    """Paired bootstrap: `metric` of scores `a` minus `metric` of scores `b` on the same rows.
 
-    labels, a, b, amounts: shape (n,). metric: one of `training.evaluation.metrics.METRICS`. points: those of a and of
-    b, for metrics that need them. Mind the sign: log_loss, brier and cost_per_transaction are better when lower.
+    labels, a, b, amounts: shape (n,). metric: one of `training.evaluation.metrics.METRICS`. points: of a and of b, for
+    metrics that need them. For log_loss, brier and cost_per_transaction, a negative difference means that a is better.
     Raises ValueError when one class is absent.
     """
     y = np.asarray(labels, dtype=np.float64)
     if not 0 < y.sum() < y.size:
-        raise ValueError("a difference needs fraud and good ones among the labels")
+        raise ValueError("labels must hold fraud and legitimate rows; a difference needs both classes")
     of_a, of_b = points or (None, None)
     ranked_a = rank(y, a, points=of_a, costs=costs, amounts=amounts)
     ranked_b = rank(y, b, points=of_b, costs=costs, amounts=amounts)
@@ -105,9 +108,12 @@ def paired_difference(
 
 
 def roc_band(
-    ranked: Ranked, rates: Floats, *, resamples: int = 200, seed: int = 0, confidence: float = CONFIDENCE
+    ranked: RankedRows, rates: Floats, *, resamples: int = 200, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[Floats, Floats]:
-    """Pointwise percentile band of the true positive rate at each false positive rate; two arrays like `rates`."""
+    """Pointwise percentile band of a ROC curve.
+
+    rates: false positive rates, shape (k,). Returns the lower and upper true positive rates, each of shape (k,).
+    """
     curves = []
     for weights in resample_weights(ranked.n, resamples, seed):
         tally = Tally(ranked, weights[:, ranked.order])

@@ -1,4 +1,4 @@
-"""What a scorer is worth on rows it has never seen: one record for metrics.json, the report and MLflow."""
+"""Evaluation of scores on held-out labelled rows: one record for metrics.json, the report and MLflow."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 
 from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
-from training.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bounds, replicate
-from training.evaluation.metrics import METRICS, CostMatrix, Ranked, f_beta, losses, measure, rank
+from training.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_replicates, bounds
+from training.evaluation.metrics import METRICS, CostMatrix, RankedRows, f_beta, losses, measure, rank
 
-MIN_PER_CLASS = 20  # below, a bootstrap of the rarer class repeats the same few rows, and its interval is fiction
+MIN_ROWS_PER_CLASS = 20  # with fewer, bootstrap intervals are meaningless: every resample repeats the same few rows
 THRESHOLDS = (*(round(0.40 + 0.05 * i, 2) for i in range(12)), 0.97)
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One measure with its confidence interval; None where it cannot be had, and then a reason."""
+    """A metric with its confidence interval. Undefined numbers are None, and `reason` says why."""
 
     name: str
     value: float | None
@@ -26,7 +26,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Confusion(msgspec.Struct, frozen=True, kw_only=True):
-    """The four kinds of rows when an alert is a score at or above the threshold."""
+    """Confusion matrix; a row is alerted when its score is at or above the threshold."""
 
     threshold: float
     true_positives: int
@@ -36,12 +36,12 @@ class Confusion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alerts(self) -> int:
-        """Rows at or above the threshold."""
+        """Number of alerted rows."""
         return self.true_positives + self.false_positives
 
 
 class ThresholdRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one threshold would mean; None where nothing is there to divide by."""
+    """Results at one threshold. A ratio with denominator 0 is None."""
 
     threshold: float
     alerts: int
@@ -50,14 +50,14 @@ class ThresholdRow(msgspec.Struct, frozen=True, kw_only=True):
     f1: float | None
     f2: float | None
     false_positive_rate: float | None
-    cost: float  # of all rows, when every alert is reviewed and none declined
+    cost: float  # of all rows together, when every alert is reviewed and none is declined
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """A scorer judged on labelled rows. JSON-able: no nan, no infinity."""
+    """Evaluation of scores on labelled rows. It holds no nan and no infinity, so it can be written as JSON."""
 
-    n: int  # rows whose label is known
-    unlabelled: int  # rows left out because theirs is not, yet
+    n: int  # rows with a known label
+    unlabelled: int  # rows without one, left out
     frauds: int
     base_rate: float | None
     points: OperatingPoints
@@ -77,8 +77,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
                 return metric
         raise KeyError(name)
 
-    def flat(self, prefix: str = "") -> dict[str, float]:
-        """Every known number under its name, bounds as ``name_low`` and ``name_high``: what MLflow logs."""
+    def metric_values(self, prefix: str = "") -> dict[str, float]:
+        """All defined numbers by name, as MLflow logs them; bounds are named ``name_low`` and ``name_high``."""
         numbers: dict[str, float | None] = {"n": self.n, "frauds": self.frauds, "base_rate": self.base_rate}
         for metric in self.metrics:
             numbers |= {metric.name: metric.value, f"{metric.name}_low": metric.low, f"{metric.name}_high": metric.high}
@@ -94,36 +94,36 @@ def evaluate(
     costs: CostMatrix | None = None,
     amounts: npt.ArrayLike | None = None,
     thresholds: tuple[float, ...] = THRESHOLDS,
-    fewest_per_class: int = MIN_PER_CLASS,
+    min_per_class: int = MIN_ROWS_PER_CLASS,
     resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Evaluation:
-    """Judge scores by labels at thresholds that were chosen elsewhere.
+    """Evaluate scores against labels, at operating points that were chosen on other rows.
 
-    labels: shape (n,), 1 fraud, 0 good, nan not known yet. scores: shape (n,), calibrated probabilities of fraud.
+    labels: shape (n,), 1 fraud, 0 legitimate, nan not known. scores: shape (n,), calibrated probabilities of fraud.
     points, f2_threshold: chosen on validation rows, see `training.model.operating_points`. amounts: shape (n,), nan
-    unknown. Metrics are None, with the reason, when fewer than `fewest_per_class` rows of a class are there.
+    where unknown. With fewer than `min_per_class` rows of a class, metrics are None and have a reason.
     Raises ValueError when shapes differ or a score is not finite.
     """
     costs = costs or CostMatrix()
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if y.shape != s.shape:
         raise ValueError(f"labels and scores must have one shape (n,), not {y.shape} and {s.shape}")
-    money = np.full(y.shape, np.nan) if amounts is None else np.asarray(amounts, dtype=np.float64)
-    if money.shape != y.shape:
-        raise ValueError(f"labels and amounts must have one shape (n,), not {y.shape} and {money.shape}")
+    all_amounts = np.full(y.shape, np.nan) if amounts is None else np.asarray(amounts, dtype=np.float64)
+    if all_amounts.shape != y.shape:
+        raise ValueError(f"labels and amounts must have one shape (n,), not {y.shape} and {all_amounts.shape}")
     known = ~np.isnan(y)
-    ranked = rank(y[known], s[known], points=points, costs=costs, amounts=money[known])
+    ranked = rank(y[known], s[known], points=points, costs=costs, amounts=all_amounts[known])
     frauds = int(ranked.fraud.sum())
-    loss = losses(costs, ranked.n, money[known])[ranked.order]
+    loss = losses(costs, ranked.n, all_amounts[known])[ranked.order]
     return Evaluation(
         n=ranked.n,
         unlabelled=int((~known).sum()),
         frauds=frauds,
         base_rate=frauds / ranked.n if ranked.n else None,
         points=points,
-        metrics=_metrics(ranked, frauds, fewest_per_class, resamples, seed, confidence),
+        metrics=_metrics(ranked, frauds, min_per_class, resamples, seed, confidence),
         at_review=confusion_at(ranked, points.review),
         at_f2=confusion_at(ranked, f2_threshold),
         thresholds=tuple(_row(ranked, threshold, costs, loss) for threshold in thresholds),
@@ -134,8 +134,8 @@ def evaluate(
     )
 
 
-def confusion_at(ranked: Ranked, threshold: float) -> Confusion:
-    """Count the four kinds of rows at a threshold."""
+def confusion_at(ranked: RankedRows, threshold: float) -> Confusion:
+    """The confusion matrix at a threshold."""
     k = ranked.alerts(threshold)
     tp, frauds = int(ranked.fraud[:k].sum()), int(ranked.fraud.sum())
     return Confusion(
@@ -148,19 +148,19 @@ def confusion_at(ranked: Ranked, threshold: float) -> Confusion:
 
 
 def _metrics(
-    ranked: Ranked, frauds: int, fewest: int, resamples: int, seed: int, confidence: float
+    ranked: RankedRows, frauds: int, minimum: int, resamples: int, seed: int, confidence: float
 ) -> tuple[Metric, ...]:
-    rows: Mapping[str, int] = {"fraud": frauds, "good": ranked.n - frauds}
-    short = [
-        f"{count} {kind} rows with a known label, {fewest} are needed"
-        for kind, count in rows.items()
-        if count < max(fewest, 1)
+    rows: Mapping[str, int] = {"fraud": frauds, "legitimate": ranked.n - frauds}
+    too_few = [
+        f"{count} {name} rows with a known label, at least {minimum} are needed"
+        for name, count in rows.items()
+        if count < max(minimum, 1)
     ]
-    if short:
-        reason = "; ".join(short)
+    if too_few:
+        reason = "; ".join(too_few)
         return tuple(Metric(name=name, value=None, low=None, high=None, reason=reason) for name in METRICS)
     values = measure(ranked)
-    replicates = replicate(ranked, resamples=resamples, seed=seed)
+    replicates = bootstrap_replicates(ranked, resamples=resamples, seed=seed)
     return tuple(_metric(name, float(values[name][0]), replicates[name], confidence) for name in METRICS)
 
 
@@ -173,10 +173,10 @@ def _metric(name: str, value: float, replicates: Floats, confidence: float) -> M
     return Metric(name=name, value=value, low=low, high=high)
 
 
-def _row(ranked: Ranked, threshold: float, costs: CostMatrix, loss: Floats) -> ThresholdRow:
+def _row(ranked: RankedRows, threshold: float, costs: CostMatrix, loss: Floats) -> ThresholdRow:
     counts = confusion_at(ranked, threshold)
     tp, fp, fn = (np.array([float(c)]) for c in (counts.true_positives, counts.false_positives, counts.false_negatives))
-    goods = counts.false_positives + counts.true_negatives
+    legitimate = counts.false_positives + counts.true_negatives
     missed = float((loss * ranked.fraud)[counts.alerts :].sum())
     return ThresholdRow(
         threshold=threshold,
@@ -185,10 +185,10 @@ def _row(ranked: Ranked, threshold: float, costs: CostMatrix, loss: Floats) -> T
         recall=_number(tp / (tp + fn)) if counts.true_positives + counts.false_negatives else None,
         f1=_number(f_beta(tp, fp, fn, 1.0)),
         f2=_number(f_beta(tp, fp, fn, 2.0)),
-        false_positive_rate=counts.false_positives / goods if goods else None,
+        false_positive_rate=counts.false_positives / legitimate if legitimate else None,
         cost=costs.review * counts.alerts + missed,
     )
 
 
-def _number(one: Floats) -> float | None:
-    return None if np.isnan(one[0]) else float(one[0])
+def _number(values: Floats) -> float | None:
+    return None if np.isnan(values[0]) else float(values[0])

@@ -1,4 +1,4 @@
-"""One model version beside another: which scores better on the same rows, and what became of the inputs between."""
+"""Comparison of two model versions: metrics on the same rows, and drift between their training data."""
 
 from datetime import UTC, datetime
 
@@ -14,14 +14,14 @@ from training.data.history import History
 from training.evaluation.backtest import BacktestWindow
 from training.evaluation.bootstrap import Interval, paired_difference
 from training.evaluation.distribution_shift import DistributionShift, shift
-from training.evaluation.evaluation import MIN_PER_CLASS
+from training.evaluation.evaluation import MIN_ROWS_PER_CLASS
 from training.evaluation.metrics import measure, rank
 
 COMPARED_METRICS = ("roc_auc", "average_precision", "brier")
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of two versions on the same rows; the difference is this one's less the other's."""
+    """One metric of two versions on the same rows; `difference` is this minus other."""
 
     metric: str
     this: float
@@ -30,45 +30,48 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two versions by paired bootstrap on the rows of a window whose label is known."""
+    """Comparison of two versions by paired bootstrap on the labelled rows of a window."""
 
     version: int
     other: int
     n: int
     frauds: int
-    metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows, and then a reason
+    metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows; then `reason` says so
     reason: str | None = None
 
 
 class InputShift(msgspec.Struct, frozen=True, kw_only=True):
-    """How one input of the training rows lies against an older version's training rows, in the older one's bins."""
+    """Shift of one input between the training rows of an older version and of this one, in the older version's bins."""
 
     name: str
     shift: DistributionShift
-    ordered: bool  # whether its KS means something
-    missing_before: float  # share
-    missing_now: float
+    ordered: bool  # False for categories, whose KS has no meaning
+    missing_before: float  # share of rows
+    missing_now: float  # share of rows
 
 
 def compare(this: MonitoredModel, other: MonitoredModel, history: History, window: BacktestWindow) -> Comparison:
-    """Compare two versions on a window's rows, each with its own encoding."""
+    """Compare two versions on the labelled rows of a window; each uses its own feature encoding."""
     rows = window.all_rows[~np.isnan(history.fraud[window.all_rows])]
     labels, columns = history.fraud[rows], history.columns_at(rows)
     frauds = int(labels.sum())
-    enough = min(frauds, len(rows) - frauds) >= MIN_PER_CLASS
+    scores = (m.score(featurize(m.encoding, columns)) for m in (this, other))
+    enough = min(frauds, len(rows) - frauds) >= MIN_ROWS_PER_CLASS
     return Comparison(
         version=this.version,
         other=other.version,
         n=len(rows),
         frauds=frauds,
-        metrics=_compared(labels, *(m.score(featurize(m.encoding, columns)) for m in (this, other))) if enough else (),
+        metrics=_metric_comparisons(labels, *(m.score(featurize(m.encoding, columns)) for m in (this, other)))
+        if enough
+        else (),
         reason=None
         if enough
-        else f"{frauds} frauds among {len(rows)} rows with a known label; {MIN_PER_CLASS} of each are needed",
+        else f"{frauds} frauds among {len(rows)} rows with a known label; each class needs {MIN_ROWS_PER_CLASS}",
     )
 
 
-def _compared(labels: Floats, a: Floats, b: Floats) -> tuple[MetricComparison, ...]:
+def _metric_comparisons(labels: Floats, a: Floats, b: Floats) -> tuple[MetricComparison, ...]:
     of_a, of_b = (measure(rank(labels, scores), names=COMPARED_METRICS) for scores in (a, b))
     return tuple(
         MetricComparison(
@@ -82,10 +85,10 @@ def _compared(labels: Floats, a: Floats, b: Floats) -> tuple[MetricComparison, .
 
 
 def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tuple[InputShift, ...]:
-    """The rows a version learned from, counted in the bins of an older version; largest PSI first.
+    """Shift of each input from an older version's training rows to this version's, largest PSI first.
 
-    history: of the file the version was trained on; rows outside its training time are left out.
-    Empty when no row lies in that time.
+    history: of the file that the version was trained on; rows outside its training period are left out.
+    Returns () when no row lies in the training period.
     """
     times = history.event_time_ms
     rows = np.flatnonzero((times >= manifest.trained_from_ms) & (times <= manifest.trained_until_ms))
@@ -113,5 +116,5 @@ def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tu
 
 
 def utc_minute(ms: int) -> str:
-    """An instant to the minute, in UTC."""
+    """Format a time as UTC date and minute."""
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"

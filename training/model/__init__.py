@@ -1,1 +1,1 @@
-"""Fitting, search, calibration, operating points, and the reproduction of a run."""
+"""Model fitting: trees, hyperparameter search, probability calibration, operating points, baseline, reproduction."""

@@ -1,4 +1,4 @@
-"""What is normal, learnt from the history of a model: the reference that its live traffic is held against."""
+"""Fits a model's drift baseline: the reference distribution and normal variation that live traffic is compared with."""
 
 import numpy as np
 import xgboost as xgb
@@ -13,7 +13,7 @@ from scoring.arrays import Columns, Flags, Floats, Indices, Ints, Matrix
 from scoring.bundle.manifest import Manifest
 from scoring.decision import outcome_codes
 
-HOURS_AT_ONCE = 200  # a histogram of fine codes an hour is large
+HOURS_PER_CHUNK = 200  # limits memory: each hour has a histogram of fine codes
 
 
 def fit_baseline(
@@ -26,11 +26,12 @@ def fit_baseline(
     held_out: Flags,
     rejected: int,
 ) -> DriftReference:
-    """Learn from rows in the order of their time.
+    """Fit the baseline to a history.
 
-    columns: cleaned, each of shape (n,); matrix: the same rows featurized; scores, event_times_ms and held_out: shape
-    (n,). held_out: rows the trees were not fitted to: only their scores are like those to come. rejected: how many rows
-    could not be scored; nobody knows when they came, so they are spread evenly.
+    columns: cleaned, each of shape (n,), in order of event time; matrix: the same rows featurized, shape
+    (n, n_features); scores, event_times_ms and held_out: shape (n,). held_out: rows that the trees were not fitted to;
+    only these count for score and alert, because scores of training rows are too good. rejected: number of rows that
+    could not be scored; their times are unknown, so they are spread evenly.
     """
     bins = counted_bins(manifest)
     outcomes = outcome_codes(scores, manifest.points)
@@ -50,8 +51,8 @@ def fit_baseline(
 
 def _hourly(bins: FrozenBins, codes: Indices, groups: Indices, n_hours: int) -> Ints:
     found = np.zeros((n_hours, len(bins.names), bins.n_bins), dtype=np.int64)
-    for start in range(0, n_hours, HOURS_AT_ONCE):
-        stop = min(n_hours, start + HOURS_AT_ONCE)
+    for start in range(0, n_hours, HOURS_PER_CHUNK):
+        stop = min(n_hours, start + HOURS_PER_CHUNK)
         mine = (groups >= start) & (groups < stop)
         found[start:stop] = bins.counts_by_bin(bins.count(codes[mine], groups[mine] - start, stop - start))
     return found
@@ -64,7 +65,7 @@ def _importance(booster: xgb.Booster, bins: FrozenBins) -> Floats:
 
 
 def _correlation(manifest: Manifest, bins: FrozenBins, matrix: Matrix, scores: Floats, outcomes: Indices) -> Floats:
-    """Pearson's, of numbers, score and alert; a category's codes have no order, and a constant has no correlation."""
+    """Pearson correlations of numbers, score and alert; nan for categories (codes have no order) and constants."""
     columns = np.full((len(bins.names), len(matrix)), np.nan)
     for j, f in enumerate(manifest.features):
         if f.kind != "category":

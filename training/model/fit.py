@@ -1,4 +1,4 @@
-"""Trees from a matrix, and a bundle from trees."""
+"""Fits gradient-boosted trees with XGBoost and writes the model bundle."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, M
 from scoring.model import feature_types
 from training.model.resampling import Resampling, resample
 
-GOLDEN_ROWS = 32
+N_GOLDEN_ROWS = 32
 
 
 class FitConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what the trees become, given the rows. The same configuration gives the same bytes."""
+    """Hyperparameters of a fit. The same configuration and rows give the same model, byte for byte."""
 
     max_depth: int = 5
     learning_rate: float = 0.1
@@ -30,24 +30,25 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True):
     reg_alpha: float = 0.0
     subsample: float = 0.8
     colsample_bytree: float = 0.8
-    scale_pos_weight: float = 1.0  # what a fraud weighs, in rows
+    scale_pos_weight: float = 1.0  # weight of a fraud row; a legitimate row weighs 1
     resampling: Resampling = "none"
-    resampled_share: float = 0.1  # of fraud, after resampling
+    resampled_share: float = 0.1  # share of fraud after resampling
     seed: int = 0
-    nthread: int = 1  # part of the result: threads change the order in which floats are summed
+    nthread: int = 1  # affects the result: threads change the order of floating-point sums
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows to learn from: matrix float32 (n, n_features), fraud float64 (n,) of 0 and 1."""
+    """Featurized and labelled rows: one part of a split."""
 
-    matrix: Matrix
-    fraud: Floats
+    matrix: Matrix  # float32, shape (n, n_features)
+    fraud: Floats  # shape (n,), 0 or 1
 
 
 def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], config: FitConfig) -> xgb.Booster:
-    """Gradient-boosted trees (hist) on log loss, cut back to the round that did best on validation.
+    """Fit gradient-boosted trees (hist) on log loss with early stopping; returns the trees up to the best round.
 
-    Categories are split as categories, by their codes; see `scoring.features.featurize`.
+    validation: rows for early stopping. encoding: of the matrices' columns; categories are split as categories by their
+    codes, see `scoring.features.featurize`.
     """
     names, types = [f.name for f in encoding], feature_types(encoding)
 
@@ -67,7 +68,7 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
     how, share = settings.pop("resampling"), settings.pop("resampled_share")
     codes = [j for j, f in enumerate(encoding) if f.kind != "number"]
     matrix, fraud = resample(train.matrix, train.fraud, codes, how, share, config.seed)
-    # Where a fraud counts for more in learning it must in stopping: else the first tree looks like the best.
+    # Early stopping must weigh frauds as training does; otherwise the first tree looks best.
     weight = config.scale_pos_weight * (odds(fraud) / odds(train.fraud) if how != "none" else 1.0)
     booster = xgb.train(
         {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "device": "cpu", **settings},
@@ -77,12 +78,12 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
         early_stopping_rounds=patience,
         verbose_eval=False,
     )
-    # inplace_predict uses every tree it finds: those after the best round must not be there.
+    # Cut here, because inplace_predict always uses all trees.
     return booster[: booster.best_iteration + 1]
 
 
 def odds(fraud: Floats) -> float:
-    """Frauds for each good row.
+    """Odds of fraud: frauds per legitimate row. fraud: shape (n,), 0 or 1.
 
     >>> odds(np.array([1.0, 0.0, 0.0, 0.0, 0.0]))
     0.25
@@ -91,30 +92,30 @@ def odds(fraud: Floats) -> float:
 
 
 def predict(booster: xgb.Booster, matrix: Matrix) -> Floats:
-    """Probability of fraud, shape (n,), computed as `MonitoredModel.score` does."""
+    """Probability of fraud, shape (n,), bit-identical to `MonitoredModel.score`. matrix: shape (n, n_features)."""
     return np.asarray(booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
 
 
 def golden_rows(encoding: Sequence[FeatureEncoding], matrix: Matrix, scores: Floats) -> Matrix:
-    """Rows whose scores a loaded bundle must repeat, shape (at most 34, n_features).
+    """Rows for the bundle's golden vectors: a loaded bundle must reproduce their scores.
 
-    32 lie evenly from the lowest score to the highest; in two more every category is unseen, and every category is
-    missing, which the history itself may not hold.
+    matrix: shape (n, n_features); scores: shape (n,). Returns at most `N_GOLDEN_ROWS` + 2 rows: `N_GOLDEN_ROWS` evenly
+    spaced by score, one in which every category is unseen and one in which every category is missing.
     """
     order = np.argsort(scores, kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).round().astype(np.intp))
-    strange = np.repeat(matrix[order[-1:]], 2, axis=0)
+    places = np.unique(np.linspace(0, len(order) - 1, N_GOLDEN_ROWS).round().astype(np.intp))
+    edge_cases = np.repeat(matrix[order[-1:]], 2, axis=0)
     for j, f in enumerate(encoding):
         if f.kind == "category":
-            strange[:, j] = len(f.levels), len(f.levels) + 1
-    return np.ascontiguousarray(np.concatenate([matrix[order[places]], strange]))
+            edge_cases[:, j] = len(f.levels), len(f.levels) + 1
+    return np.ascontiguousarray(np.concatenate([matrix[order[places]], edge_cases]))
 
 
 def write_bundle(folder: Path, booster: xgb.Booster, manifest: Manifest, golden: Matrix) -> MonitoredModel:
-    """Write trees and manifest into a folder, read them back and check them as a worker would.
+    """Write model and manifest into a folder, then load and check them as a worker does.
 
-    manifest: its `golden` and `model_sha256` are filled in here. golden: rows to be known by their scores.
-    Raises ModelIncompatibleError when what was written does not answer as what was trained.
+    manifest: `golden` and `model_sha256` are filled in here. golden: rows of the golden vectors.
+    Raises ModelIncompatibleError when the loaded bundle does not reproduce the golden vectors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
@@ -124,6 +125,6 @@ def write_bundle(folder: Path, booster: xgb.Booster, manifest: Manifest, golden:
         for row, score in zip(golden.tolist(), predict(booster, golden).tolist(), strict=True)
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    mark_loadable(digest)  # made here: nothing hostile to try in a child process
+    mark_loadable(digest)  # our own model: it needs no trial load in a child process
     write_manifest(folder, msgspec.structs.replace(manifest, golden=vectors, model_sha256=digest))
     return MonitoredModel.load(folder, version=0)

@@ -1,8 +1,8 @@
-"""The search for better settings of the trees, which has to prove that it found some.
+"""Random search of XGBoost hyperparameters with time-series cross-validation.
 
-Every candidate is judged by time-series cross-validation within the past that training may see: never on test rows, nor
-on the backtest's week. The best of many looks good by luck alone; it takes the place of the settings at hand only when
-its gain is sure beyond that luck.
+Candidates are evaluated on train and validation rows only, never on test rows or the backtest's days. The best of many
+candidates looks good by chance; it replaces the current configuration only when its gain is significant after a
+Bonferroni correction for the number of candidates.
 """
 
 from collections.abc import Callable
@@ -18,46 +18,46 @@ from scoring.bundle.manifest import FeatureEncoding
 from scoring.features import featurize, fit_encoding
 from training.data.time_split import expanding_folds, require_both_classes
 from training.evaluation.bootstrap import CONFIDENCE, Interval, bounds, resample_weights
-from training.evaluation.metrics import Ranked, measure, rank
+from training.evaluation.metrics import RankedRows, measure, rank
 from training.model.fit import FitConfig, Part, fit, predict
 
-FOLDS = 4
-JUDGED_BY = "roc_auc"  # as promotion is; resampling and weights, which shift probabilities, do not touch it
-MIN_GAIN = 0.002  # of ROC AUC: less is not worth another configuration
-RESAMPLES = 4000  # a Bonferroni bound lies far out in the tail
-PATIENT_ROUNDS = 1000  # slow learners need more trees
+N_FOLDS = 4
+SELECTION_METRIC = "roc_auc"  # as in promotion; resampling and weights shift probabilities but do not change it
+MIN_ROC_AUC_GAIN = 0.002  # a smaller gain does not justify another configuration
+RESAMPLES = 4000  # a Bonferroni bound lies far in the tail and needs many
+MAX_ROUNDS = 1000  # low learning rates need more trees than the default configuration
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate and how it did."""
+    """One candidate and its result."""
 
     config: FitConfig
-    roc_auc: tuple[float, ...]  # on each fold's later rows
+    roc_auc: tuple[float, ...]  # on each fold's test rows
 
     @property
     def mean(self) -> float:
-        """Over the folds."""
+        """Mean ROC AUC over the folds."""
         return float(np.mean(self.roc_auc))
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was tried and what came of it; `search.json` of the run."""
+    """All candidates and the chosen configuration; the run's `search.json`."""
 
-    trials: tuple[Trial, ...]  # the first is the configuration at hand
+    trials: tuple[Trial, ...]  # the first is the current configuration
     seed: int
-    adopted: FitConfig
-    gain: Interval | None  # of the best candidate over the first, in ROC AUC; None when there was nothing to judge on
-    summary: str  # for people
+    config: FitConfig  # the chosen one
+    gain: Interval | None  # ROC AUC of the best candidate minus the first; None when cross-validation was impossible
+    summary: str  # one sentence for people
 
 
 class Fold(NamedTuple):
-    """A stretch of the past to be judged on, with what came before it to learn from."""
+    """One fold of the cross-validation: test rows, and earlier rows to train on."""
 
     train: Part
-    validation: Part  # to stop on
-    encoding: tuple[FeatureEncoding, ...]  # from the train rows alone
-    matrix: Matrix
-    fraud: Floats
+    validation: Part  # for early stopping
+    encoding: tuple[FeatureEncoding, ...]  # fitted to the train rows only
+    matrix: Matrix  # of the test rows
+    fraud: Floats  # of the test rows
 
 
 def search(
@@ -71,55 +71,62 @@ def search(
     gap_ms: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> SearchResult:
-    """Try `trials` candidates beside `config`, drawn with its seed.
+    """Evaluate `config` and `trials` random candidates by cross-validation.
 
-    columns: cleaned, each of shape (n,), as are fraud (0, 1) and event_time_ms: the rows of train and validation.
-    gap_ms: how long labels take to be final. progress: told how many configurations are judged, and of how many.
+    columns: cleaned columns of the train and validation rows, each of shape (n,); fraud (0 or 1) and event_time_ms:
+    shape (n,). config: the current configuration; its seed draws the candidates. gap_ms: the label delay, kept free
+    between training and test rows. progress: called with the number of evaluated configurations and their total.
+    When the rows are too few for cross-validation, the result keeps `config` and its summary says why.
     """
     rng = np.random.default_rng(config.seed)
-    candidates = [config, *(draw(config, rng) for _ in range(trials))]
+    candidates = [config, *(random_candidate(config, rng) for _ in range(trials))]
     try:
         folds = _folds(dataset, columns, fraud, event_time_ms, gap_ms)
     except TrainingError as error:
-        told = f"No candidate could be judged by cross-validation: {error}."
-        return SearchResult(trials=(), seed=config.seed, adopted=config, gain=None, summary=told)
-    scored: list[list[Ranked]] = []
+        summary = f"Cross-validation was not possible: {error}."
+        return SearchResult(trials=(), seed=config.seed, config=config, gain=None, summary=summary)
+    scored: list[list[RankedRows]] = []
     for done, candidate in enumerate(candidates):
         progress(done, len(candidates))
         scored.append([rank(fold.fraud, _scores(fold, candidate)) for fold in folds])
-    tried = tuple(
-        Trial(config=c, roc_auc=tuple(float(measure(r, names=(JUDGED_BY,))[JUDGED_BY][0]) for r in ranked))
+    results = tuple(
+        Trial(
+            config=c,
+            roc_auc=tuple(float(measure(r, names=(SELECTION_METRIC,))[SELECTION_METRIC][0]) for r in ranked),
+        )
         for c, ranked in zip(candidates, scored, strict=True)
     )
-    best = int(np.argmax([trial.mean for trial in tried]))
-    gain = _gain(scored[best], scored[0], tried[best].mean - tried[0].mean, 1 - (1 - CONFIDENCE) / trials, config.seed)
-    wins = gain.low > 0 and gain.value >= MIN_GAIN
-    told = (
-        f"The best of {trials} candidates gains {gain.value:+.4f} of ROC AUC ({gain.low:+.4f} to {gain.high:+.4f}, "
-        f"corrected for their number) on {len(folds)} folds: " + ("adopted." if wins else "not surely, so not adopted.")
+    best = int(np.argmax([trial.mean for trial in results]))
+    value = results[best].mean - results[0].mean
+    gain = _gain(scored[best], scored[0], value, 1 - (1 - CONFIDENCE) / trials, config.seed)
+    wins = gain.low > 0 and gain.value >= MIN_ROC_AUC_GAIN
+    summary = (
+        f"The best of {trials} candidates changes ROC AUC by {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, "
+        f"Bonferroni-corrected) on {len(folds)} folds: " + ("adopted." if wins else "not significant, not adopted.")
     )
     return SearchResult(
-        trials=tried, seed=config.seed, adopted=candidates[best] if wins else config, gain=gain, summary=told
+        trials=results, seed=config.seed, config=candidates[best] if wins else config, gain=gain, summary=summary
     )
 
 
-def draw(config: FitConfig, rng: np.random.Generator) -> FitConfig:
+def random_candidate(config: FitConfig, rng: np.random.Generator) -> FitConfig:
     """A candidate: tree shape, regularisation and sampling at random, weights in half of them, resampling in a third.
 
-    Numbers that span decades are drawn on the scale of their logarithm, and all are short to write down.
+    Parameters that span decades are drawn log-uniformly and rounded to three significant digits.
+    Source: Bergstra & Bengio (2012), Random Search for Hyper-Parameter Optimization.
     """
 
-    def between(low: float, high: float) -> float:
+    def log_uniform(low: float, high: float) -> float:
         return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.3g}")
 
     return msgspec.structs.replace(
         config,
-        rounds=PATIENT_ROUNDS,
+        rounds=MAX_ROUNDS,
         max_depth=int(rng.integers(2, 9)),
-        learning_rate=between(0.02, 0.3),
-        min_child_weight=between(1, 50),
-        reg_lambda=between(0.1, 50),
-        reg_alpha=between(0.001, 10),
+        learning_rate=log_uniform(0.02, 0.3),
+        min_child_weight=log_uniform(1, 50),
+        reg_lambda=log_uniform(0.1, 50),
+        reg_alpha=log_uniform(0.001, 10),
         subsample=float(rng.choice([0.6, 0.8, 1.0])),
         colsample_bytree=float(rng.choice([0.5, 0.8, 1.0])),
         scale_pos_weight=float(rng.choice([1.0, 1.0, 3.0, 10.0])),
@@ -136,7 +143,7 @@ def _folds(
     gap_ms: int,
 ) -> list[Fold]:
     found = []
-    for split in expanding_folds(event_time_ms, FOLDS, gap_ms=gap_ms):
+    for split in expanding_folds(event_time_ms, N_FOLDS, gap_ms=gap_ms):
         require_both_classes(split, fraud)
         encoding = fit_encoding(dataset, {name: values[split.train] for name, values in columns.items()})
         train, validation, test = (
@@ -154,12 +161,13 @@ def _scores(fold: Fold, config: FitConfig) -> Floats:
     return predict(fit(fold.train, fold.validation, fold.encoding, config), fold.matrix)
 
 
-def _gain(these: list[Ranked], others: list[Ranked], value: float, confidence: float, seed: int) -> Interval:
-    """The difference of the folds' mean ROC AUC, both on the same resamples of each fold's rows."""
+def _gain(these: list[RankedRows], others: list[RankedRows], value: float, confidence: float, seed: int) -> Interval:
+    """Difference of the folds' mean ROC AUC, by a bootstrap that is paired within each fold."""
     differences = []
     for k, (this, other) in enumerate(zip(these, others, strict=True)):
         chunks = [
-            measure(this, weights, (JUDGED_BY,))[JUDGED_BY] - measure(other, weights, (JUDGED_BY,))[JUDGED_BY]
+            measure(this, weights, (SELECTION_METRIC,))[SELECTION_METRIC]
+            - measure(other, weights, (SELECTION_METRIC,))[SELECTION_METRIC]
             for weights in resample_weights(this.n, RESAMPLES, seed + k)
         ]
         differences.append(np.concatenate(chunks))

@@ -1,14 +1,14 @@
-"""Make scores probabilities again: of rows that score 0.03, three in a hundred should be fraud.
+"""Probability calibration (Platt scaling): of the rows with score 0.03, about 3 % should be fraud.
 
-Trees on log loss are nearly calibrated by themselves; overfitting, resampling and weights are what takes it away. It is
-given back by Platt's sigmoid on the log-odds, `slope * margin + intercept`:
+Trees trained on log loss are nearly calibrated; overfitting, resampling and weights distort their probabilities. A
+sigmoid on the log-odds, `slope * margin + intercept`, corrects them:
 
-* two numbers can be learned from the hundred frauds of a validation part; isotonic regression, the usual other choice,
-  wants a thousand and more, and its plateaus make ties of scores that differed, which moves ROC AUC, KS and every
-  budget of alerts. This is strictly increasing: who ranks above whom stays as it was.
-* undoing a change of the base rate by resampling or weights *is* an intercept (Elkan 2001).
-* trees add up in log-odds, so that it disappears into their leaves: serving does nothing more than before, and the
-  reasons given for a decision still sum exactly to its score.
+* Two parameters can be fitted to the hundred frauds of a validation part. Isotonic regression, the usual alternative,
+  needs a thousand or more, and its plateaus turn different scores into ties, which changes ROC AUC, KS and alert
+  budgets. The sigmoid is strictly increasing, so the ranking does not change.
+* A base rate that resampling or weights changed is corrected by the intercept exactly (Elkan 2001).
+* Trees add up in log-odds, so slope and intercept are merged into the leaves: serving needs no extra step, and SHAP
+  contributions still sum exactly to the score.
 
 Sources: Platt (1999), Probabilistic Outputs for Support Vector Machines; Niculescu-Mizil & Caruana (2005), Predicting
 Good Probabilities With Supervised Learning; Elkan (2001), The Foundations of Cost-Sensitive Learning.
@@ -26,37 +26,38 @@ from scipy.special import expit, logit
 from scoring.arrays import Floats
 from training.model.fit import Part
 
-MIN_ERRORS = 2.0  # standard errors by which the log loss must fall on rows that the sigmoid has not seen
-SLOPES = (0.01, 100.0)  # positive: the ranking stays
+MIN_GAIN_STANDARD_ERRORS = 2.0  # of the log loss on held-out rows; a smaller gain leaves the scores as they are
+SLOPE_BOUNDS = (0.01, 100.0)  # positive, so that the ranking does not change
 
 
 class ProbabilityCalibration(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to the margins, and on what evidence."""
+    """The sigmoid and the log losses that justify it. Slope 1 and intercept 0 mean that it is not applied."""
 
-    slope: float = 1.0  # 1 and 0: nothing
+    slope: float = 1.0
     intercept: float = 0.0
-    log_loss_before: float  # on the later half of validation
-    log_loss_after: float  # there, by a sigmoid that was fitted to the earlier half
+    log_loss_before: float  # on the later half of the validation rows, without the sigmoid
+    log_loss_after: float  # on the same rows, with a sigmoid fitted to the earlier half
 
     @property
-    def applied(self) -> bool:
-        """Whether anything was done."""
+    def is_applied(self) -> bool:
+        """Whether the sigmoid changes the scores."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
     @property
     def summary(self) -> str:
-        """For people."""
-        losses = f"log loss {self.log_loss_before:.4f} without, {self.log_loss_after:.4f} with, on rows it had not seen"
-        if not self.applied:
-            return f"as the trees give them; recalibrating would not surely help ({losses})"
-        return f"recalibrated: log-odds times {self.slope:.3g}, {self.intercept:+.3g} ({losses})"
+        """One line for people."""
+        losses = f"held-out log loss {self.log_loss_before:.4f} without calibration, {self.log_loss_after:.4f} with it"
+        if not self.is_applied:
+            return f"not calibrated: no significant gain ({losses})"
+        return f"calibrated: log-odds × {self.slope:.3g} {self.intercept:+.3g} ({losses})"
 
 
 def calibrate_probabilities(booster: xgb.Booster, validation: Part) -> tuple[xgb.Booster, ProbabilityCalibration]:
-    """Recalibrate on validation rows, in the order of their time, if that is sure to help on later ones; else nothing.
+    """Calibrate a model on its validation rows when that helps on later rows; else return it unchanged.
 
-    It is sure when the sigmoid of the earlier half lowers the log loss of the later half by two standard errors. Then
-    it is fitted anew to all validation rows.
+    validation: rows in order of event time. Calibration is applied when a sigmoid fitted to the earlier half lowers the
+    log loss of the later half by `MIN_GAIN_STANDARD_ERRORS` standard errors. The applied sigmoid is fitted to all
+    validation rows.
     """
     margins, fraud = _margins(booster, validation), validation.fraud
     half = len(fraud) // 2
@@ -64,23 +65,23 @@ def calibrate_probabilities(booster: xgb.Booster, validation: Part) -> tuple[xgb
     after = _log_losses(margins[half:], fraud[half:], fit_sigmoid(margins[:half], fraud[:half]))
     gain = before - after
     slope, intercept = 1.0, 0.0
-    if gain.mean() > MIN_ERRORS * gain.std() / np.sqrt(len(gain)):
+    if gain.mean() > MIN_GAIN_STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)):
         slope, intercept = fit_sigmoid(margins, fraud)
-        booster = into_the_leaves(booster, slope, intercept)
-    told = ProbabilityCalibration(
+        booster = scale_leaves(booster, slope, intercept)
+    calibration = ProbabilityCalibration(
         slope=slope,
         intercept=intercept,
         log_loss_before=float(before.mean()),
         log_loss_after=float(after.mean()),
     )
-    return booster, told
+    return booster, calibration
 
 
 def fit_sigmoid(margins: Floats, fraud: Floats) -> tuple[float, float]:
-    """Slope and intercept on the margins that minimise the log loss; the slope is positive.
+    """Slope and intercept that minimise the log loss of `slope * margin + intercept`; the slope is positive.
 
-    margins, fraud: shape (n,). Labels are drawn a little to the middle, as Platt does, so that rows which the margins
-    separate cleanly do not ask for an infinite slope.
+    margins, fraud: shape (n,). Labels are smoothed towards the middle as Platt (1999) does, so that perfectly separated
+    classes do not lead to an infinite slope.
     """
     frauds = fraud.sum()
     target = np.where(fraud == 1, (frauds + 1) / (frauds + 2), 1 / (len(fraud) - frauds + 2))
@@ -90,20 +91,20 @@ def fit_sigmoid(margins: Floats, fraud: Floats) -> tuple[float, float]:
         off = expit(z) - target
         return float((np.logaddexp(0, z) - target * z).mean()), np.array([(off * margins).mean(), off.mean()])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SLOPES, (None, None)])
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SLOPE_BOUNDS, (None, None)])
     return float(found.x[0]), float(found.x[1])
 
 
-def into_the_leaves(booster: xgb.Booster, slope: float, intercept: float) -> xgb.Booster:
-    """Trees whose margin is `slope * margin + intercept` of the given ones, to within the rounding of float32."""
+def scale_leaves(booster: xgb.Booster, slope: float, intercept: float) -> xgb.Booster:
+    """A copy of the model whose margin is `slope * margin + intercept`, up to float32 rounding."""
     model = json.loads(bytes(booster.save_raw("json")))
     learner = model["learner"]
-    base = float(json.loads(learner["learner_model_param"]["base_score"])[0])  # a probability, written as a list of one
-    moved = float(expit(slope * logit(base) + intercept))
-    learner["learner_model_param"]["base_score"] = f"[{moved:.9E}]"
+    base = float(json.loads(learner["learner_model_param"]["base_score"])[0])  # a probability, stored as a list of one
+    scaled_base = float(expit(slope * logit(base) + intercept))
+    learner["learner_model_param"]["base_score"] = f"[{scaled_base:.9E}]"
     for tree in learner["gradient_booster"]["model"]["trees"]:
         tree["base_weights"] = [slope * weight for weight in tree["base_weights"]]
-        # A leaf's value stands where a split has its condition.
+        # XGBoost stores a leaf's value in the place of a split's condition.
         tree["split_conditions"] = [
             slope * value if left < 0 else value
             for value, left in zip(tree["split_conditions"], tree["left_children"], strict=True)

@@ -1,4 +1,4 @@
-"""Where a model came from: the code's commit and version."""
+"""Provenance of a model: git commit and version of the code."""
 
 import subprocess
 from importlib.metadata import version
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def git_commit(file: Path = Path(__file__)) -> str | None:
-    """The commit that a source file stands at, ``-dirty`` appended when the working tree differs from it.
+    """The commit that a source file is at, with ``-dirty`` appended when the working tree has changes.
 
-    None when the file is not tracked by git: an installed package may lie in somebody else's repository.
+    None when git does not track the file: an installed package may lie inside another repository.
     """
     if _git(file, "ls-files", "--error-unmatch", file.name) is None:
         return None
@@ -25,6 +25,6 @@ def _git(file: Path, *arguments: str) -> str | None:
         found = subprocess.run(
             ["git", "-C", str(file.parent), *arguments], capture_output=True, text=True, timeout=10, check=True
         )
-    except (OSError, subprocess.SubprocessError):  # no git here, no repository here, or a git that hangs
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or a timeout
         return None
     return found.stdout.strip()

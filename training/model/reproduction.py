@@ -1,6 +1,6 @@
-"""Making a model again: all that decided what it became, kept with its run, and whether a second making gives it back.
+"""Reproduction of a run: the record of everything that determines a model, and the comparison of a second run with it.
 
-A run's `config.json` names the data by its hash, every choice and seed by its value, and what it was computed with.
+A run's `config.json` holds the data's hash, every parameter and seed, and the environment.
 """
 
 import platform
@@ -20,24 +20,24 @@ from training.model.operating_points import PointPolicy
 from training.model.provenance import git_commit, tamiz_version
 
 CONFIG_FILE = "config.json"  # at the root of the run's artifacts
-PACKAGES = ("xgboost", "numpy", "scipy", "scikit-learn", "pyarrow", "msgspec", "mlflow")  # that have a part in it
+PACKAGES = ("xgboost", "numpy", "scipy", "scikit-learn", "pyarrow", "msgspec", "mlflow")  # that affect the model
 
 
 class FileSource(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
-    """A file, where it lay."""
+    """A history that was read from a file."""
 
-    path: str
+    path: str  # absolute
 
 
 class TopicSource(msgspec.Struct, frozen=True, kw_only=True, tag="topic"):
-    """What Kafka kept, by event time."""
+    """A history that was read from Kafka, limited by event time."""
 
-    from_ms: int | None
-    until_ms: int | None
+    from_ms: int | None  # inclusive
+    until_ms: int | None  # exclusive
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was computed with."""
+    """Versions of the software that computed a model."""
 
     tamiz: str
     git_commit: str | None
@@ -46,8 +46,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str]
 
     @classmethod
-    def here(cls) -> "Environment":
-        """This process's."""
+    def current(cls) -> "Environment":
+        """The environment of this process."""
         return cls(
             tamiz=tamiz_version(),
             git_commit=git_commit(),
@@ -58,19 +58,22 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what a model becomes, given the rows."""
+    """All parameters that determine a model, given the rows."""
 
     label_delay_days: int = 0
     backtest_days: int = BACKTEST_DAYS
     validation_share: float = VALIDATION_SHARE
     test_share: float = TEST_SHARE
-    fit: FitConfig = FitConfig()  # seed and threads among it
+    fit: FitConfig = FitConfig()  # includes seed and number of threads
     points: PointPolicy = PointPolicy()
 
     @classmethod
-    def of(cls, settings: Settings) -> "TrainingPlan":
-        """What the settings decide of it."""
-        return cls(label_delay_days=settings.label_delay_days, points=PointPolicy.of(settings))
+    def from_settings(cls, settings: Settings) -> "TrainingPlan":
+        """The plan for these settings; parameters that have no setting keep their defaults.
+
+        Raises ConfigError as `PointPolicy.from_settings` does.
+        """
+        return cls(label_delay_days=settings.label_delay_days, points=PointPolicy.from_settings(settings))
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,77 +82,75 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     source: FileSource | TopicSource
     data_sha256: str
     model: str
-    dataset: str  # as the setting names it
+    dataset: str  # value of the setting `dataset`
     plan: TrainingPlan
     environment: Environment
-    model_sha256: str  # of the trees as they are written
+    model_sha256: str  # of the model file
 
-    def settings(self, settings: Settings) -> Settings:
-        """The settings with those of this run in their place that decide what a model becomes."""
+    def apply_to(self, settings: Settings) -> Settings:
+        """The settings with this run's values for those that determine a model."""
         return msgspec.structs.replace(
             settings, model_name=self.model, dataset=self.dataset, label_delay_days=self.plan.label_delay_days
         )
 
 
 class ReproductionTarget(NamedTuple):
-    """A run that is to be made again."""
+    """A run to reproduce."""
 
     run_id: str
     config: RunConfig
 
     def require_same_history(self, history: History) -> None:
-        """Raise TrainingError when it is not what the run learned from: nothing else could give the same model."""
+        """Raise TrainingError when this is not the history that the run was trained on."""
         if history.sha256 != self.config.data_sha256:
             remedy = (
                 "name the file that it was trained on"
                 if isinstance(self.config.source, FileSource)
-                else "transactions have expired there, or labels have come since"
+                else "since then, transactions have expired or labels have arrived"
             )
             raise TrainingError(
-                f"{history.source}: not what run {self.run_id} learned from: SHA-256 {history.sha256[:12]}…, there "
-                f"{self.config.data_sha256[:12]}…; {remedy}"
+                f"{history.source}: run {self.run_id} was trained on other data: the SHA-256 is "
+                f"{history.sha256[:12]}…, expected {self.config.data_sha256[:12]}…; {remedy}"
             )
 
-    def told(self, now: RunConfig) -> "Reproduction":
-        """Whether a second making gave the same booster, and if not, what was different."""
-        same = now.model_sha256 == self.config.model_sha256
-        if same:
+    def compare(self, config: RunConfig) -> "Reproduction":
+        """Compare a second run with this one: whether the models are identical and which versions differ."""
+        if config.model_sha256 == self.config.model_sha256:
             return Reproduction(
-                run_id=self.run_id, same=True, summary=f"The booster of run {self.run_id}, bit for bit."
+                run_id=self.run_id, same=True, summary=f"Identical to the model of run {self.run_id}, bit for bit."
             )
-        then, here = _parts(self.config.environment), _parts(now.environment)
-        changed = [
-            f"{name} {here.get(name)} (there {value})" for name, value in then.items() if here.get(name) != value
-        ]
-        why = f"different are {', '.join(changed)}" if changed else "no difference in what made it is known"
-        return Reproduction(run_id=self.run_id, same=False, summary=f"Not the booster of run {self.run_id}: {why}.")
+        before, now = _versions(self.config.environment), _versions(config.environment)
+        changed = [f"{name} {now.get(name)} (was {value})" for name, value in before.items() if now.get(name) != value]
+        why = f"changed since: {', '.join(changed)}" if changed else "no difference of the environment is known"
+        summary = f"Differs from the model of run {self.run_id}: {why}."
+        return Reproduction(run_id=self.run_id, same=False, summary=summary)
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of making a run again."""
+    """Result of reproducing a run."""
 
     run_id: str
-    same: bool  # bit for bit
+    same: bool  # whether the model is identical, bit for bit
     summary: str
 
 
-def source_of(source: Path | History) -> FileSource | TopicSource:
-    """Where a history can be read again."""
+def history_source(source: Path | History) -> FileSource | TopicSource:
+    """The source that the history can be read from again."""
     if isinstance(source, Path):
         return FileSource(path=str(source.resolve()))
     return TopicSource(from_ms=source.from_ms, until_ms=source.until_ms)
 
 
 def read_config(content: bytes, run_id: str) -> RunConfig:
-    """A run's `config.json`. Raises TrainingError when this Tamiz cannot read it."""
+    """Decode a run's `config.json`. Raises TrainingError when this version of Tamiz cannot read it."""
     try:
         return decode(content, RunConfig)
     except msgspec.DecodeError as error:
         raise TrainingError(
-            f"run {run_id}: its {CONFIG_FILE} cannot be read: {error}; was it another Tamiz's?"
+            f"run {run_id}: {CONFIG_FILE} cannot be read: {error}; use the version of Tamiz that wrote it"
         ) from None
 
 
-def _parts(environment: Environment) -> dict[str, str | None]:
+def _versions(environment: Environment) -> dict[str, str | None]:
     e = environment
     return {"Tamiz": e.tamiz, "commit": e.git_commit, "Python": e.python, "platform": e.platform, **e.packages}

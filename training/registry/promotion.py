@@ -1,4 +1,4 @@
-"""No promotion without proof: a new version against the skill gate, and against the champion on the same rows."""
+"""Promotion: a new version becomes champion if it passes the skill gate and beats the champion on the same rows."""
 
 from typing import Literal
 
@@ -16,91 +16,95 @@ from training.registry import version_transitions
 from training.registry.model_loader import registered_model
 from training.registry.version_transitions import TransitionRefusedError
 
-DECIDED_BY = "roc_auc"
-GUARDED_BY = "average_precision"
-COMPARISONS = 3  # with a champion that changes meanwhile
-WORDS = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
+DECISION_METRIC = "roc_auc"  # must be better than the champion's
+GUARD_METRIC = "average_precision"  # must not be worse than the champion's
+MAX_COMPARISONS = 3  # attempts, when the champion changes during the comparison
+METRIC_TITLES = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
 
 
 class PromotionDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a new version, and why."""
+    """The decision on a new version, and its reason."""
 
     status: Literal["promoted", "retained", "not enough matured labels", "awaiting approval"]
-    summary: str  # for people
-    comparison: Comparison | None = None  # with the champion on the backtest's rows; None: there was nothing to compare
+    summary: str  # one sentence for people
+    comparison: Comparison | None = None  # with the champion on the backtest's rows; None when there was none
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """Who decides while a new version is judged."""
+    """The current champion and its comparison with a new version."""
 
     version: int
-    forced: bool  # it has shown no skill and decides by a person's word
-    comparison: Comparison | None  # of the new version (this) with it (other)
-    incomparable: str | None = None  # why there is none
+    forced: bool  # a person promoted it although the skill gate failed
+    comparison: Comparison | None  # of the new version (this) with the champion (other)
+    incomparable: str | None = None  # reason why there is no comparison
 
 
 def evaluate_challenger(
-    verdict: GateResult, champion: Champion | None, *, margin: float = 0.0, by_approval: bool = False
+    gate: GateResult, champion: Champion | None, *, margin: float = 0.0, by_approval: bool = False
 ) -> PromotionDecision:
-    """Let the new version decide if it has shown skill and is provably better than the champion by the margin.
+    """Promote a new version if it passes the skill gate and is significantly better than the champion.
 
-    margin: that the lower bound of the difference in ROC AUC must exceed. Average precision must not be provably worse.
-    A champion that was forced has no skill to defend: it gives way to one that has, unless that is provably worse.
-    by_approval: a person has the last word on what would be promoted.
+    margin: the lower bound of the difference in ROC AUC must exceed it. Average precision must not be significantly
+    worse. A forced champion has no proven skill: a version with skill replaces it unless it is significantly worse.
+    by_approval: a person must approve each promotion.
     """
-    compared = champion.comparison if champion else None
-    if not verdict.passed:
-        unripe: Literal["not enough matured labels", "retained"] = (
-            "retained" if verdict.status == "no skill" else "not enough matured labels"
+    comparison = champion.comparison if champion else None
+    if not gate.has_skill:
+        status: Literal["not enough matured labels", "retained"] = (
+            "retained" if gate.status == "no skill" else "not enough matured labels"
         )
-        return PromotionDecision(status=unripe, summary=verdict.summary, comparison=compared)
+        return PromotionDecision(status=status, summary=gate.summary, comparison=comparison)
     if champion is None:
-        return _won("There is no champion, and skill is shown", None, by_approval)
+        return _promotion("There is no champion, and the model has skill", None, by_approval)
     name = f"the champion, version {champion.version}"
-    if compared is None:
+    if comparison is None:
         why = f"It cannot be compared with {name} ({champion.incomparable}): a person must decide."
         return PromotionDecision(status="awaiting approval", summary=why)
-    if not compared.metrics:
-        few = f"Too few labels have matured to compare it with {name}: {compared.reason}."
-        return PromotionDecision(status="not enough matured labels", summary=few, comparison=compared)
-    auc, ap = (_of(compared, metric) for metric in (DECIDED_BY, GUARDED_BY))
-    told = f"{_told(auc)}, {_told(ap)}, on the same {compared.n:,} rows"
+    if not comparison.metrics:
+        why = f"Too few labels have matured to compare it with {name}: {comparison.reason}."
+        return PromotionDecision(status="not enough matured labels", summary=why, comparison=comparison)
+    auc, ap = (_metric(comparison, metric) for metric in (DECISION_METRIC, GUARD_METRIC))
+    evidence = f"{_difference(auc)}, {_difference(ap)}, on the same {comparison.n:,} rows"
     if ap.difference.high < 0 or auc.difference.high < 0:
         return PromotionDecision(
-            status="retained", summary=f"It is provably worse than {name}: {told}.", comparison=compared
+            status="retained", summary=f"It is significantly worse than {name}: {evidence}.", comparison=comparison
         )
     if champion.forced:
-        return _won(f"It has shown skill, which {name}, never did: {told}", compared, by_approval)
+        why = f"It has skill; {name}, was forced without proven skill: {evidence}"
+        return _promotion(why, comparison, by_approval)
     if auc.difference.low > margin:
-        return _won(f"It is better than {name}, by more than {margin:g}: {told}", compared, by_approval)
+        why = f"It is better than {name}, by more than {margin:g}: {evidence}"
+        return _promotion(why, comparison, by_approval)
     return PromotionDecision(
         status="retained",
-        summary=f"It is not provably better than {name}, by more than {margin:g}: {told}.",
-        comparison=compared,
+        summary=f"It is not significantly better than {name}, by more than {margin:g}: {evidence}.",
+        comparison=comparison,
     )
 
 
-def _won(summary: str, comparison: Comparison | None, by_approval: bool) -> PromotionDecision:
+def _promotion(summary: str, comparison: Comparison | None, by_approval: bool) -> PromotionDecision:
     if by_approval:
-        waits = f"{summary}; it waits for `tamiz models promote`."
-        return PromotionDecision(status="awaiting approval", summary=waits, comparison=comparison)
+        summary = f"{summary}; it waits for `tamiz models promote`."
+        return PromotionDecision(status="awaiting approval", summary=summary, comparison=comparison)
     return PromotionDecision(status="promoted", summary=f"{summary}.", comparison=comparison)
 
 
-def _of(comparison: Comparison, metric: str) -> MetricComparison:
-    return next(m for m in comparison.metrics if m.metric == metric)
+def _metric(comparison: Comparison, name: str) -> MetricComparison:
+    return next(m for m in comparison.metrics if m.metric == name)
 
 
-def _told(m: MetricComparison) -> str:
+def _difference(m: MetricComparison) -> str:
     d = m.difference
-    return f"{WORDS[m.metric]} {m.this:.4f} against {m.other:.4f} (difference {d.low:+.4f} to {d.high:+.4f})"
+    return f"{METRIC_TITLES[m.metric]} {m.this:.4f} against {m.other:.4f} (difference {d.low:+.4f} to {d.high:+.4f})"
 
 
 def compare_with_champion(
     settings: Settings, this: MonitoredModel, history: History, week: BacktestWindow
 ) -> tuple[Champion | None, MonitoredModel | None]:
-    """The champion as it compares with a new version on the backtest's rows, and its model where it could be loaded.
+    """Compare a new version with the champion on the backtest's rows.
 
+    Returns the champion with the comparison, and its model; None, None when there is no champion, and no model when it
+    cannot be loaded or was trained on another data set.
     Raises ModelUnavailableError when the registry cannot be reached.
     """
     if (version := version_transitions.champion(settings)) is None:
@@ -110,10 +114,10 @@ def compare_with_champion(
     except (ModelIncompatibleError, ModelUnavailableError) as error:
         return Champion(version=version, forced=False, comparison=None, incomparable=str(error)), None
     if other.manifest.dataset != this.manifest.dataset:
-        why = f"it reads the data set {other.manifest.dataset!r}"
+        why = f"it was trained on the data set {other.manifest.dataset!r}"
         return Champion(version=version, forced=False, comparison=None, incomparable=why), None
-    compared = compare(this, other, history, week)
-    return Champion(version=version, forced=other.manifest.forced, comparison=compared), other
+    comparison = compare(this, other, history, week)
+    return Champion(version=version, forced=other.manifest.forced, comparison=comparison), other
 
 
 def apply_decision(
@@ -126,10 +130,12 @@ def apply_decision(
     correlation_id: str | None = None,
     compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> VersionTransition:
-    """Move the version as judged, and write it down. force: a person's reason to promote whatever was judged.
+    """Carry out a decision: append the transition to the log and set the aliases.
 
-    compared_with: the champion that was judged against; TransitionRefusedError when it is champion no more.
-    Raises ModelUnavailableError when the registry cannot be reached.
+    force: a person's reason to promote the version whatever the decision is. compared_with: the champion of the
+    comparison (None: there was none).
+    Raises TransitionRefusedError when `compared_with` is no longer champion, ModelUnavailableError when the registry
+    cannot be reached.
     """
     if promotion_decision.status == "promoted" or force is not None:
         reason = promotion_decision.summary if force is None else f"forced: {force}"
@@ -159,10 +165,10 @@ def apply_decision(
     )
 
 
-def compete(
+def promote_if_better(
     settings: Settings,
     this: MonitoredModel,
-    verdict: GateResult,
+    gate: GateResult,
     history: History,
     week: BacktestWindow,
     *,
@@ -170,46 +176,46 @@ def compete(
     by: str | None = None,
     correlation_id: str | None = None,
 ) -> tuple[MonitoredModel | None, PromotionDecision, VersionTransition]:
-    """Compare a new version with the champion and carry out what comes of it; the champion's model, if it was loaded.
+    """Compare a new version with the champion, decide, and carry out the decision.
 
-    A comparison takes minutes, and the champion may change meanwhile: then it is made again, with the new one.
-    Raises TransitionRefusedError when the champion changes again and again, or the loop is answered already;
-    ModelUnavailableError when the registry cannot be reached.
+    A comparison takes minutes; when the champion changes meanwhile, it is repeated with the new champion.
+    force, by, correlation_id: as for `training.pipeline.train`.
+    Returns the champion's model (None when it was not loaded), the decision and the transition.
+    Raises TransitionRefusedError when the champion changes during `MAX_COMPARISONS` comparisons or the retraining
+    request is answered already; ModelUnavailableError when the registry cannot be reached.
     """
-    for attempt in range(COMPARISONS):
+    for attempt in range(MAX_COMPARISONS):
         champion, other = compare_with_champion(settings, this, history, week)
         promotion_decision = evaluate_challenger(
-            verdict, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
+            gate, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
         )
-        against = champion.version if champion else None
+        compared_with = champion.version if champion else None
         try:
-            move = apply_decision(
+            transition = apply_decision(
                 settings,
                 this.version,
                 promotion_decision,
                 force=force,
                 by=by,
                 correlation_id=correlation_id,
-                compared_with=against,
+                compared_with=compared_with,
             )
-            return other, promotion_decision, move
+            return other, promotion_decision, transition
         except TransitionRefusedError:
-            if attempt == COMPARISONS - 1 or version_transitions.champion(settings) == against:
+            if attempt == MAX_COMPARISONS - 1 or version_transitions.champion(settings) == compared_with:
                 raise
     raise AssertionError("unreachable")
 
 
-def promote_by_hand(
+def promote_manually(
     settings: Settings, version: int, reason: str, *, by: str | None = None, answers: int | None = None
 ) -> VersionTransition:
-    """A person's promotion of a registered version that has shown skill.
+    """Promote a registered version that passed the skill gate, on a person's request.
 
-    answers: number of the move that the person has seen as the version's last; None: what is the last now. Damages of
-    the history are accepted with it.
-
-    Raises ModelUnavailableError when there is no such version, when it has shown no skill and was not trained with a
-    reason to decide without, or when the registry cannot be reached; TransitionRefusedError when somebody was a moment
-    earlier.
+    answers: number of the version's last transition that the person has seen; None for the current last one. The
+    promotion also accepts damage of the log.
+    Raises ModelUnavailableError when there is no such version, when it failed the skill gate and was not trained with
+    `--force`, or when the registry cannot be reached; TransitionRefusedError when another transition came first.
     """
     accepts = version_transitions.version_status(settings).fingerprint
     known = version_transitions.versions(settings)
@@ -217,18 +223,17 @@ def promote_by_hand(
     found = next((v for v in known if v.version == version), None)
     if found is None:
         raise ModelUnavailableError(
-            f"{settings.model_name} has no version {version}; `tamiz models list` names those there are"
+            f"{settings.model_name} has no version {version}; `tamiz models list` shows the registered versions"
         )
-    # Where the alias differs, to promote the champion again is how a person sets it right.
+    # Promoting the champion again is allowed when its alias differs from the log: that repairs the alias.
     if version == champion and version_transitions.alias_disagreement(settings) is None:
         raise ModelUnavailableError(f"{settings.model_name} version {version} is champion already")
-    if found.verdict != "skill" and found.forced is None:
+    if found.gate_status != "skill" and found.forced is None:
         raise ModelUnavailableError(
-            f"{settings.model_name} version {version} has not shown skill ({found.verdict or 'it was never judged'}) "
-            f"and "
-            "may not decide; `tamiz train FILE --force REASON` registers one that does all the same, and says so"
+            f"{settings.model_name} version {version} has no proven skill ({found.gate_status or 'never evaluated'}) "
+            "and must not decide; to promote a model without proof, train it with `tamiz train FILE --force REASON`"
         )
-    evidence = found.tags.get("verdict_summary")
+    evidence = found.tags.get("gate_summary")
     return version_transitions.promote(
         settings,
         version,

@@ -30,8 +30,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     status: str  # "champion", "challenger", "rejected" or "registered"
     registered_at_ms: int
-    verdict: str | None  # of the skill gate
-    forced: str | None  # the reason why it may decide without having shown skill
+    gate_status: str | None  # `GateResult.status`
+    forced: str | None  # a person's reason to promote it although the skill gate failed
     last: VersionTransition | None
     last_number: int  # of its last move in the history; 0: it has none
     tags: dict[str, str]
@@ -177,7 +177,7 @@ def versions(settings: Settings) -> list[Version]:
             version=number,
             status=names.get(number) or _word(last.get(number)),
             registered_at_ms=created,
-            verdict=tags.get(TAG + "verdict"),
+            gate_status=tags.get(TAG + "gate_status"),
             forced=tags.get(TAG + "forced"),
             last=last.get(number),
             last_number=now.last_move(number),

@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from training.evaluation.backtest import SHIFTED_PSI, Backtest
+from training.evaluation.backtest import MIN_SHIFT_PSI, Backtest
 from training.reports.figures import ACCENT, FRAUD, LEGITIMATE, NEUTRAL
 
 
@@ -46,7 +46,7 @@ def drift(backtest: Backtest) -> Figure:
         [at - 0.2 for at, _ in filled], [s.expected_psi for _, s in filled], "_", ms=16, mew=2, color="black",
         label="PSI expected without drift",
     )  # fmt: skip
-    axes.axhline(SHIFTED_PSI, color=NEUTRAL, ls="--", lw=1, label=f"threshold of a shift (PSI {SHIFTED_PSI:g})")
+    axes.axhline(MIN_SHIFT_PSI, color=NEUTRAL, ls="--", lw=1, label=f"threshold of a shift (PSI {MIN_SHIFT_PSI:g})")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -55,14 +55,15 @@ def alerts(backtest: Backtest) -> Figure:
     """Share of each day's rows at or above each operating point and fixed threshold."""
     figure, axes = _canvas("Alerts by day", "Share of the day's transactions (%)", backtest)
     filled = [(at, day) for at, day in enumerate(backtest.days) if day.n]
-    names = [a.at for a in backtest.whole.alerts]
+    names = [a.name for a in backtest.whole.alerts]
     for name in sorted(names, key=lambda n: (n not in ("review", "decline"), n)):
+        total = backtest.whole.alerts_at(name).alerts
         chosen = name in ("review", "decline")
         colour = {"review": LEGITIMATE, "decline": FRAUD}.get(name, NEUTRAL)
         axes.plot(
-            [at for at, _ in filled], [d.at(name).alerts / d.n for _, d in filled], marker="o", ms=5 if chosen else 3,
-            color=colour, lw=1.8 if chosen else 0.8, ls="-" if chosen else ":",
-            label=_point(name, backtest) if chosen else f"from {name}: {backtest.whole.at(name).alerts:,} in total",
+            [at for at, _ in filled], [d.alerts_at(name).alerts / d.n for _, d in filled], color=colour,
+            marker="o", ms=5 if chosen else 3, lw=1.8 if chosen else 0.8, ls="-" if chosen else ":",
+            label=_point(name, backtest) if chosen else f"from {name}: {total:,} in total",
         )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes.set_ylim(bottom=0)
@@ -73,7 +74,7 @@ def alerts(backtest: Backtest) -> Figure:
 def precision_and_recall(backtest: Backtest) -> Figure:
     """Precision and recall at the review point by day, with 95 % intervals and the base rate."""
     figure, axes = _canvas("Precision and recall at the review point", "Share (%)", backtest)
-    days = [(at, day.at("review")) for at, day in enumerate(backtest.days)]
+    days = [(at, day.alerts_at("review")) for at, day in enumerate(backtest.days)]
     highest = 0.0
     for name, offset, colour in (("precision", -0.1, LEGITIMATE), ("recall", 0.1, ACCENT)):
         known = [(at, share) for at, alert in days if (share := getattr(alert, name)) is not None]

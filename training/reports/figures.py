@@ -21,7 +21,7 @@ from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
 from training.evaluation.bootstrap import roc_band
 from training.evaluation.evaluation import Confusion, Evaluation, Metric
-from training.evaluation.metrics import Ranked, Tally, rank
+from training.evaluation.metrics import RankedRows, Tally, rank
 from training.model.operating_points import wilson
 
 FRAUD, LEGITIMATE, NEUTRAL, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"
@@ -73,7 +73,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure], *, dpi: int = 120
     return paths
 
 
-def roc(ranked: Ranked, evaluation: Evaluation) -> Figure:
+def roc(ranked: RankedRows, evaluation: Evaluation) -> Figure:
     """ROC curve with a pointwise bootstrap band and the diagonal of a random score."""
     tally = Tally(ranked, np.ones((1, ranked.n)))
     rates = np.linspace(0, 1, 201)
@@ -95,7 +95,7 @@ def roc(ranked: Ranked, evaluation: Evaluation) -> Figure:
     return _percent(figure, axes)
 
 
-def precision_recall(ranked: Ranked, evaluation: Evaluation) -> Figure:
+def precision_recall(ranked: RankedRows, evaluation: Evaluation) -> Figure:
     """Precision-recall curve with the base rate, which is the precision of a random score."""
     tally = Tally(ranked, np.ones((1, ranked.n)))
     tp, alerts = tally.true_positives[0, 1:], tally.true_positives[0, 1:] + tally.false_positives[0, 1:]

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from scoring.bundle.manifest import Manifest
-from training.evaluation.backtest import ALPHA, MIN_ROWS_FOR_PSI, SHIFTED_PSI, Backtest, BacktestPeriod
+from training.evaluation.backtest import ALPHA, MIN_ROWS_FOR_PSI, MIN_SHIFT_PSI, Backtest, BacktestPeriod
 from training.evaluation.evaluation import Evaluation, Metric
 from training.evaluation.skill_gate import GateResult
 from training.evaluation.version_comparison import Comparison, InputShift, utc_minute
@@ -112,7 +112,7 @@ def _summary(c: ReportContents, name: str) -> Flow:
     if c.promotion_decision is not None:
         flow += [callout("Promotion decision", c.promotion_decision, "open"), gap(6)]
     if c.backtest is not None:
-        flow += [callout("Backtest", c.backtest.verdict, "open"), gap(6)]
+        flow += [callout("Backtest", c.backtest.summary, "open"), gap(6)]
     trained = f"{utc_minute(m.trained_from_ms)} to {utc_minute(m.trained_until_ms)} UTC"
     flow += section(
         "Model and data",
@@ -228,11 +228,11 @@ def _backtest(c: ReportContents) -> Flow:
     return section(
         f"Backtest: the last {t.whole.name}, scored day by day",
         [
-            text(t.verdict),
+            text(t.summary),
             table(heads, rows, shares=(2.1, 1.2, 1.3, *[1.32] * len(t.levels), 1.15, 1.15, 1.35, 1.3, 1.3)),
             text(
                 f"p5 … p99: percentiles of the score. PSI and KS: distance of the day's scores from training. A shift "
-                f"is a PSI of {SHIFTED_PSI:g} or more that is significant (p < {ALPHA:g} over all days) on at least "
+                f"is a PSI of {MIN_SHIFT_PSI:g} or more that is significant (p < {ALPHA:g} over all days) on at least "
                 f"{MIN_ROWS_FOR_PSI} rows. Alerts: rows at or above the review point.",
                 small=True,
             ),
@@ -245,7 +245,7 @@ def period_cells(period: BacktestPeriod, levels: int) -> list[str]:
     """One period of the backtest as table cells."""
     if period.percentiles is None or period.shift is None:
         return [period.name, "no rows", *[""] * (levels + 6)]
-    review = period.at("review")
+    review = period.alerts_at("review")
     return [
         period.name,
         f"{period.n:,}",
@@ -292,7 +292,7 @@ def _shifts(c: ReportContents) -> Flow:
     head = f"Drift of the training data against version {c.previous_version}"
     if not c.shifts:
         return section(head, [text("The file holds no rows from this version's training period.")])
-    shifted = [s.name for s in c.shifts if s.shift.psi >= SHIFTED_PSI]
+    shifted = [s.name for s in c.shifts if s.shift.psi >= MIN_SHIFT_PSI]
     rows = [
         [s.name, f"{s.shift.psi:.4f}", f"{s.shift.expected_psi:.4f}", f"{s.shift.ks:.4f}" if s.ordered else "–",
          f"{s.missing_before:.1%}", f"{s.missing_now:.1%}"]
@@ -300,7 +300,7 @@ def _shifts(c: ReportContents) -> Flow:
     ]  # fmt: skip
     heads = ("Input", "PSI", "PSI by chance", "KS", "Missing before", "Missing now")
     names = ", ".join(shifted)
-    note = f"PSI of {SHIFTED_PSI:g} or more: {names}." if shifted else f"Every PSI is below {SHIFTED_PSI:g}."
+    note = f"PSI of {MIN_SHIFT_PSI:g} or more: {names}." if shifted else f"Every PSI is below {MIN_SHIFT_PSI:g}."
     return section(
         head, [text(f"This version's training rows, counted in version {c.previous_version}'s bins. {note}"),
                table(heads, rows, shares=(4, 2, 2, 2, 2.4, 2.4))],

@@ -14,7 +14,7 @@ from schemas.errors import TrainingError
 from scoring.features import featurize
 from training.data.history import History
 from training.data.holdout import BACKTEST_DAYS
-from training.evaluation.backtest import Backtest, backtest, last_days, read_rows
+from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.evaluation.version_comparison import Comparison, compare, input_shifts
@@ -51,7 +51,7 @@ def report_version(
     progress("reading and cleaning")
     history = read_rows(path, dataset)
     progress("backtesting")
-    tested = backtest(model, dataset, history)
+    tested = run_backtest(model, dataset, history)
     window = last_days(history.event_time_ms)
     columns, labels = history.columns_at(window.all_rows), history.fraud[window.all_rows]
     matrix = featurize(model.encoding, columns)
@@ -71,7 +71,9 @@ def report_version(
         names=model.manifest.names,
     )
     del figures["confusion_f2"]  # the manifest has no F2 threshold: this figure would repeat the review point's
-    learned = f", of which {tested.learned_rows:,} lie in the training period" if tested.learned_rows else ""
+    learned = (
+        f", of which {tested.training_period_rows:,} lie in the training period" if tested.training_period_rows else ""
+    )
     comparable = other is not None and other.manifest.dataset == dataset.name
     contents = report_contents(
         model,
@@ -79,7 +81,7 @@ def report_version(
         history,
         tested,
         evaluation=tested.evaluation,
-        evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{learned}",
+        evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{note}",
         gate=evaluate_skill(tested.evaluation),
         status="champion" if champion == model.version else f"not champion (champion: {champion or 'none'})",
         comparison=compare(model, other, history, window) if other is not None and comparable else None,

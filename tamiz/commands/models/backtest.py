@@ -48,15 +48,14 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset
-            from training.evaluation.backtest import backtest as run
-            from training.evaluation.backtest import read_rows
+            from training.evaluation.backtest import read_rows, run_backtest
             from training.registry.model_loader import registered_model
 
             status.update("fetching the model …")
             model = registered_model(settings, version)
             status.update("scoring …")
             dataset = load_dataset(settings.dataset)
-            tested = run(model, dataset, read_rows(file, dataset), days)
+            tested = run_backtest(model, dataset, read_rows(file, dataset), days)
             record = msgspec.json.format(msgspec.json.encode(tested))
             if output:
                 status.update("drawing …")
@@ -75,7 +74,7 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
     from rich import box
     from rich.table import Table
 
-    console.print(tested.verdict)
+    console.print(tested.summary)
     # Two tables, each narrow enough for a terminal of 80 columns.
     scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
     scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False
@@ -96,7 +95,7 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
     for head in ("threshold", "alerts", "frauds caught", "precision", "recall"):
         whole.add_column(head, justify="right")
     for alerts in tested.whole.alerts:
-        name = alerts.at if alerts.at[0].isdigit() else f"{alerts.at} {alerts.threshold:.4f}"
+        name = alerts.name if alerts.name[0].isdigit() else f"{alerts.name} {alerts.threshold:.4f}"
         whole.add_row(
             name, f"{alerts.alerts:,}", f"{alerts.caught:,}", _interval(alerts.precision), _interval(alerts.recall)
         )
@@ -106,7 +105,7 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
 def _score_cells(period: "BacktestPeriod", levels: int) -> list[str]:
     if period.percentiles is None or period.shift is None:
         return [period.name, "no rows", *[""] * (levels + 2)]
-    psi = f"{period.shift.psi:.3f}{'' if period.enough_for_psi else ' ?'}"
+    psi = f"{period.shift.psi:.3f}{'' if period.has_enough_rows else ' ?'}"
     percentiles = (f"{p:.4f}" for p in period.percentiles)
     return [period.name, f"{period.n:,}", *percentiles, psi, f"{period.shift.ks:.3f}"]
 
@@ -114,7 +113,7 @@ def _score_cells(period: "BacktestPeriod", levels: int) -> list[str]:
 def _worth_cells(period: "BacktestPeriod") -> list[str]:
     if period.percentiles is None:
         return [period.name, "no rows", "", "", "", ""]
-    review, decline = period.at("review"), period.at("decline")
+    review, decline = period.alerts_at("review"), period.alerts_at("decline")
     fraud = f"{period.frauds:,}" if period.labelled == period.n else f"{period.frauds:,} of {period.labelled:,} known"
     shares = ("–" if share is None else f"{share.value:.1%}" for share in (review.precision, review.recall))
     return [period.name, fraud, f"{review.alerts:,}", f"{decline.alerts:,}", *shares]

@@ -74,10 +74,10 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/approve.md.
         """
-        from training.registry.promotion import promote_by_hand
+        from training.registry.promotion import promote_manually
 
         settings = config.load()
-        _publish_and_print(settings, promote_by_hand(settings, version, reason), as_json)
+        _publish_and_print(settings, promote_manually(settings, version, reason), as_json)
 
     @models.command()
     def reject(version: Number, reason: Reason, as_json: Json = False) -> None:
@@ -140,7 +140,7 @@ def _print_versions(found: "list[Version]") -> None:
     for v in found:
         move = f"{v.last.change} by {v.last.by}" if v.last else "registered"
         when = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
-        gate = (v.verdict or "–") + (f"; forced: {v.forced}" if v.forced else "")
+        gate = (v.gate_status or "–") + (f"; forced: {v.forced}" if v.forced else "")
         style = {"champion": "bold", "rejected": "dim"}.get(v.status)
         table.add_row(str(v.version), v.status, move, _minute(when), gate, style=style)
     Terminal().print(table if found else "no version is registered yet; `tamiz train FILE` registers one")

@@ -81,20 +81,20 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("--trials and --reproduce exclude each other")
         require_extra("training", needed_by="tamiz train")
         settings = config.load()
-        with _progress_line(Terminal(stderr=True)) as stage:
+        with _progress_line(Terminal(stderr=True)) as progress:
             from tamiz.services.event_publisher import publish_event
             from training.pipeline import train as run
 
-            again = _again(settings, reproduce) if reproduce is not None else None
-            if again:
-                settings = again.config.settings(settings)
+            target = _reproduction_target(settings, reproduce) if reproduce is not None else None
+            if target:
+                settings = target.config.apply_to(settings)
             if file is not None:
                 source: Path | History = file
-            elif again:
-                source = _source(settings, again, stage)
+            elif target:
+                source = _source(settings, target, progress)
             else:
-                source = _from_kafka(settings, _ms(since), _ms(until), stage)
-            done = run(settings, source, force=force, report=True, trials=trials, again=again, stage=stage)
+                source = _from_kafka(settings, _ms(since), _ms(until), progress)
+            done = run(settings, source, force=force, report=True, trials=trials, target=target, progress=progress)
             warning = publish_event(settings, done.events)
         if as_json:
             say_json(done)
@@ -106,24 +106,26 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1)
 
 
-def _again(settings: "config.Settings", run_id: str) -> "ReproductionTarget":
+def _reproduction_target(settings: "config.Settings", run_id: str) -> "ReproductionTarget":
     from training.model.reproduction import CONFIG_FILE, ReproductionTarget, read_config
     from training.registry import mlflow_registry
 
     return ReproductionTarget(run_id, read_config(mlflow_registry.artifact(settings, run_id, CONFIG_FILE), run_id))
 
 
-def _source(settings: "config.Settings", again: "ReproductionTarget", stage: "ProgressCallback") -> "Path | History":
+def _source(
+    settings: "config.Settings", target: "ReproductionTarget", progress: "ProgressCallback"
+) -> "Path | History":
     from training.model.reproduction import FileSource
 
-    source = again.config.source
+    source = target.config.source
     if isinstance(source, FileSource):
         return Path(source.path)
-    return _from_kafka(settings, source.from_ms, source.until_ms, stage)
+    return _from_kafka(settings, source.from_ms, source.until_ms, progress)
 
 
 def _from_kafka(
-    settings: "config.Settings", from_ms: int | None, until_ms: int | None, stage: "ProgressCallback"
+    settings: "config.Settings", from_ms: int | None, until_ms: int | None, progress: "ProgressCallback"
 ) -> "History":
     from tamiz.services.history_reader import read_kafka_history
 
@@ -131,7 +133,7 @@ def _from_kafka(
         settings,
         from_ms=from_ms,
         until_ms=until_ms,
-        progress=lambda topic, read, of: stage(f"reading {topic}", read, of),
+        progress=lambda topic, read, of: progress(f"reading {topic}", read, of),
     )
 
 
@@ -148,11 +150,11 @@ def _progress_line(console: "Terminal") -> Iterator["ProgressCallback"]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None)
 
-        def stage(name: str, done: int = 0, of: int | None = None, /) -> None:
-            counted = f"{name}: {done:,} of {of:,}" if of else name
-            progress.update(task, description=counted, completed=done, total=of)
+        def show(step: str, done: int = 0, of: int | None = None, /) -> None:
+            description = f"{step}: {done:,} of {of:,}" if of else step
+            progress.update(task, description=description, completed=done, total=of)
 
-        yield stage
+        yield show
 
 
 def _print_table(console: "Terminal", done: "TrainResult") -> None:
@@ -183,9 +185,9 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
         else:
             text = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} (guessing: {guessing:.3f})"
         table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), text)
-    table.add_row("operating points", done.points_why)
-    table.add_row("skill gate", done.verdict.summary)
-    if done.promotion_decision.summary != done.verdict.summary:
+    table.add_row("operating points", done.points_reason)
+    table.add_row("skill gate", done.gate.summary)
+    if done.promotion_decision.summary != done.gate.summary:
         table.add_row("against the champion", done.promotion_decision.summary)
     previous = "none" if done.previous_champion is None else f"version {done.previous_champion}"
     table.add_row("previous champion", previous)

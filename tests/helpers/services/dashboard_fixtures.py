@@ -62,10 +62,10 @@ class World:
         return dict(json.loads(self.ask("/state")[1]))
 
     def another_version(self) -> int:
-        """Register one that has shown skill and waits for a person, with a report."""
+        """Register a version with skill that waits for approval, with a report."""
         folder = self.bundle.parent / "evaluation"
         folder.mkdir(exist_ok=True)
-        tags = {"verdict": "skill", "verdict_summary": "it has shown skill"}
+        tags = {"gate_status": "skill", "gate_summary": "it has skill"}
         made = mlflow_registry.register(self.settings, self.bundle, report=folder, metrics={}, params={}, tags=tags)
         (folder / REPORT).write_bytes(PDF)
         mlflow_registry.attach(self.settings, made, folder / REPORT)

@@ -351,7 +351,12 @@ def test_the_registry_is_examined_without_writing_and_an_exchanged_champion_is_n
     small_bundle(tmp_path / "bundle")
     (tmp_path / "evaluation").mkdir()
     mlflow_registry.register(
-        settings, tmp_path / "bundle", report=tmp_path / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+        settings,
+        tmp_path / "bundle",
+        report=tmp_path / "evaluation",
+        metrics={},
+        params={},
+        tags={"gate_status": "skill"},
     )
     version_transitions.promote(settings, 1, "the first")
     assert [v.status for v in version_transitions.versions(settings)] == ["champion"]

@@ -29,7 +29,7 @@ NOBODY = "127.0.0.1:1"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Two versions that have shown skill; the first is champion, the second waits for a person."""
+    """Two versions with skill: the first is champion, the second awaits approval."""
     settings = Settings(state_dir=tmp_path / "state", model_name="small", bootstrap_servers=NOBODY)
     small_bundle(tmp_path / "bundle")
     (tmp_path / "evaluation").mkdir()
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
             report=tmp_path / "evaluation",
             metrics={},
             params={},
-            tags={"verdict": "skill"},
+            tags={"gate_status": "skill"},
         )
     version_transitions.promote(settings, 1, "there is no other [yet]")
     version_transitions.challenge(settings, 2, "awaiting-approval", "it is better")

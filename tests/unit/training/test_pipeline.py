@@ -1,4 +1,4 @@
-"""`tamiz train`, from file to champion, on real XGBoost and real MLflow."""
+"""The training pipeline from file to champion, on real XGBoost and real MLflow."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ Row = dict[str, str]
 def rows(n: int = 1500) -> list[Row]:
     """Transactions of 30 days; in Merida fraud is frequent, elsewhere rare."""
     rng = np.random.default_rng(5)
-    made = []
+    history = []
     for i in range(n):
         day = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=int(rng.integers(0, 30)))
         city = ("Merida", "Toledo", "N/A")[rng.integers(0, 3)]
@@ -49,8 +49,8 @@ def rows(n: int = 1500) -> list[Row]:
         device = "{'model': 2020; 'device_score': 3; 'os': 'WEB'}"
         values = [str(i % 90), "F", f"{rng.uniform(1, 1000):.2f}".replace(".", ","), f"{day.day}/{day:%m/%Y}"]
         values += [str(rng.integers(1, 24)), device, "Super", city, "Virtual", "71000", "51", "Aceptada", "FALSE"]
-        made.append(dict(zip(HEADER, [*values, "0", "1,5", str(fraud).upper()], strict=True)))
-    return made
+        history.append(dict(zip(HEADER, [*values, "0", "1,5", str(fraud).upper()], strict=True)))
+    return history
 
 
 def write(path: Path, history: list[Row], header: list[str] | None = None, delimiter: str = ";") -> Path:
@@ -78,9 +78,9 @@ def trained(settings: Settings, history_csv: Path) -> TrainResult:
     return train(settings, history_csv)
 
 
-def test_what_was_trained_is_champion_and_has_learned(settings: Settings, trained: TrainResult) -> None:
+def test_a_trained_model_has_skill_and_becomes_champion(settings: Settings, trained: TrainResult) -> None:
     assert mlflow_registry.champion(settings) == trained.version == 1
-    assert (trained.champion, trained.forced, trained.verdict.passed) == (True, False, True)
+    assert (trained.champion, trained.forced, trained.gate.has_skill) == (True, False, True)
     assert (trained.evaluation.metric("roc_auc").low or 0) > 0.6
     assert sum(trained.parts.values()) == trained.rows == 1500
 
@@ -97,7 +97,7 @@ def test_the_same_file_gives_the_same_trees_bit_for_bit(
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
 
 
-def test_a_bundle_tells_how_its_training_rows_lay(
+def test_a_bundle_profiles_its_training_rows(
     settings: Settings, trained: TrainResult, history_csv: Path, tmp_path: Path
 ) -> None:
     manifest = MonitoredModel.load(mlflow_registry.download_bundle(settings, trained.version, tmp_path), 1).manifest
@@ -124,14 +124,14 @@ def test_the_stream_scores_a_row_as_training_does(
     assert model.score(from_file).tolist() == model.score(from_topic).tolist()
 
 
-def test_parquet_teaches_what_csv_teaches(history_csv: Path, tmp_path: Path) -> None:
+def test_parquet_gives_the_history_of_csv(history_csv: Path, tmp_path: Path) -> None:
     from_csv = read_history(history_csv, DATASET)
     path = tmp_path / "history.parquet"
     parquet.write_table(pa.table({name: [row[name] for row in rows()] for name in HEADER}), path)
     assert _same(read_history(path, DATASET), from_csv)
 
 
-def test_typed_parquet_teaches_what_csv_teaches(history_csv: Path, tmp_path: Path) -> None:
+def test_typed_parquet_gives_the_history_of_csv(history_csv: Path, tmp_path: Path) -> None:
     typed = [
         {
             **row,
@@ -150,7 +150,7 @@ def test_typed_parquet_teaches_what_csv_teaches(history_csv: Path, tmp_path: Pat
     assert _same(read_history(path, DATASET), read_history(history_csv, DATASET))
 
 
-def test_an_amount_beyond_float32_is_learned_from_scored_and_explained(settings: Settings, tmp_path: Path) -> None:
+def test_an_amount_beyond_float32_is_trained_on_scored_and_explained(settings: Settings, tmp_path: Path) -> None:
     history = rows()
     history[0]["monto"] = "1e300"
     done = train(settings, write(tmp_path / "h.csv", history))
@@ -201,7 +201,7 @@ def _ragged(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("make_file", "error"),
     [
         pytest.param(lambda path: path, "No such file", id="no file"),
         pytest.param(lambda path: path.parent, "directory", id="a folder"),
@@ -223,21 +223,21 @@ def _ragged(path: Path) -> Path:
         pytest.param(_bytes(b"PAR1 and then nothing"), "not a readable Parquet file", id="half a Parquet file"),
     ],
 )
-def test_a_file_that_cannot_teach_is_refused_in_one_line(
-    settings: Settings, tmp_path: Path, spoil: Callable[[Path], Path], told: str
+def test_an_unusable_file_is_refused_in_one_line(
+    settings: Settings, tmp_path: Path, make_file: Callable[[Path], Path], error: str
 ) -> None:
-    with pytest.raises(TrainingError, match=told) as refused:
-        train(settings, spoil(tmp_path / "spoilt"))
+    with pytest.raises(TrainingError, match=error) as refused:
+        train(settings, make_file(tmp_path / "history"))
     assert "\n" not in str(refused.value)
 
 
-def test_a_label_confined_to_the_past_is_refused(settings: Settings, tmp_path: Path) -> None:
+def test_frauds_in_the_oldest_rows_only_are_refused(settings: Settings, tmp_path: Path) -> None:
     history = [row | {"fraude": row["fraude"] if int(row["fecha"].split("/")[0]) < 10 else "FALSE"} for row in rows()]
     with pytest.raises(TrainingError, match="validation holds 0 frauds"):
         train(settings, write(tmp_path / "h.csv", history))
 
 
-def test_the_report_is_logged_to_the_run_and_sets_the_version_beside_the_champion(
+def test_the_report_is_logged_to_the_run_and_compares_with_the_champion(
     settings: Settings, trained: TrainResult, history_csv: Path, tmp_path: Path
 ) -> None:
     again = train(settings, history_csv, report=True)
@@ -245,21 +245,21 @@ def test_the_report_is_logged_to_the_run_and_sets_the_version_beside_the_champio
         run = client.get_model_version(settings.model_name, str(again.version)).run_id
         pdf = PdfReader(client.download_artifacts(run, "report.pdf", str(tmp_path)))
     words = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
-    assert again.verdict.summary in words
-    assert f"retained by {again.move.by}: {again.promotion_decision.summary}" in words
-    assert f"Version {again.version} beside version {trained.version}" in words
+    assert again.gate.summary in words
+    assert f"retained by {again.transition.by}: {again.promotion_decision.summary}" in words
+    assert f"Version {again.version} compared with version {trained.version}" in words
     assert f"Drift of the training data against version {trained.version}" in words
-    assert "No input reaches a PSI of 0.1." in words
+    assert "Every PSI is below 0.1." in words
 
 
-def test_the_command_tells_people_and_machines(tmp_path: Path, history_csv: Path) -> None:
+def test_the_command_prints_text_or_json(tmp_path: Path, history_csv: Path) -> None:
     runner = CliRunner(env={"TAMIZ_STATE_DIR": str(tmp_path), "MLFLOW_TRACKING_URI": None})
-    told = runner.invoke(app, ["train", str(history_csv)])
-    assert told.exit_code == 0
-    assert "card-transactions version 1 is champion" in told.stdout
-    assert "mlflow ui --backend-store-uri" in told.stdout
-    for_machines = json.loads(runner.invoke(app, ["train", str(history_csv), "--json"]).stdout)
-    assert (for_machines["version"], for_machines["previous_champion"], for_machines["rows"]) == (2, 1, 1500)
+    done = runner.invoke(app, ["train", str(history_csv)])
+    assert done.exit_code == 0
+    assert "card-transactions version 1 is champion" in done.stdout
+    assert "mlflow ui --backend-store-uri" in done.stdout
+    record = json.loads(runner.invoke(app, ["train", str(history_csv), "--json"]).stdout)
+    assert (record["version"], record["previous_champion"], record["rows"]) == (2, 1, 1500)
 
 
 def test_the_real_file_is_read_whole(real_csv: Path) -> None:
@@ -269,17 +269,17 @@ def test_the_real_file_is_read_whole(real_csv: Path) -> None:
     assert (history.rows, history.rejected, history.unlabelled, int(history.fraud.sum())) == (26_975, {}, 0, 810)
 
 
-def test_on_the_real_file_the_gate_refuses_and_nobody_decides(real_csv: Path, tmp_path: Path) -> None:
+def test_on_the_real_file_the_gate_fails_and_there_is_no_champion(real_csv: Path, tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     done = train(settings, real_csv)
     assert (done.rows, done.rejected, sum(done.parts.values())) == (26_975, {}, 26_975)
     auc = done.evaluation.metric("roc_auc")
     assert (auc.low or 1) < 0.5 < (auc.high or 0)
-    assert (done.champion, done.verdict.status, mlflow_registry.champion(settings)) == (False, "no skill", None)
-    assert "must not decide" in done.verdict.summary
+    assert (done.champion, done.gate.status, mlflow_registry.champion(settings)) == (False, "no skill", None)
+    assert "must not decide" in done.gate.summary
 
 
-def test_a_person_may_force_what_the_gate_refuses_and_it_stays_visible(real_csv: Path, tmp_path: Path) -> None:
+def test_a_person_may_force_a_version_that_failed_the_gate_and_it_stays_visible(real_csv: Path, tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     done = train(settings, real_csv, force="nothing better is there")
     assert (done.champion, done.forced, mlflow_registry.champion(settings)) == (True, True, done.version)
@@ -287,7 +287,7 @@ def test_a_person_may_force_what_the_gate_refuses_and_it_stays_visible(real_csv:
     assert [p.reason for p in version_transitions.history(settings)] == ["forced: nothing better is there"]
 
 
-def test_on_a_signal_the_gate_passes_and_the_best_attainable_is_nearly_reached(tmp_path: Path) -> None:
+def test_on_a_signal_the_gate_passes_and_the_attainable_auc_is_nearly_reached(tmp_path: Path) -> None:
     traffic = Traffic(rows=60_000, seed=3, signal=True)
     simulated = simulate(traffic)
     payload_formats.write(traffic, simulated, tmp_path / "signal.csv")
@@ -296,7 +296,7 @@ def test_on_a_signal_the_gate_passes_and_the_best_attainable_is_nearly_reached(t
     assert (done.evaluation.metric("roc_auc").value or 0) > attainable_auc(simulated.probability) - 0.02
 
 
-def test_shuffled_labels_teach_nothing_and_the_interval_says_so(tmp_path: Path) -> None:
+def test_shuffled_labels_give_no_skill(tmp_path: Path) -> None:
     traffic = Traffic(rows=30_000, seed=4, signal=True)
     simulated = simulate(traffic)
     shuffled = np.random.default_rng(0).permutation(simulated.labels)
@@ -308,7 +308,7 @@ def test_shuffled_labels_teach_nothing_and_the_interval_says_so(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("make_file", "error"),
     [
         pytest.param(_without("fraude"), "no label column", id="no label column"),
         pytest.param(_change(fraude="FALSE"), "all 1500 rows are labelled legitimate", id="one class only"),
@@ -317,18 +317,18 @@ def test_shuffled_labels_teach_nothing_and_the_interval_says_so(tmp_path: Path) 
         pytest.param(_bytes(b"a,b\n1,2\n"), "not the declared data set", id="another data set"),
     ],
 )
-def test_the_program_ends_in_one_line_and_says_that_it_failed(
+def test_the_command_fails_with_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[Path], Path],
-    told: str,
+    make_file: Callable[[Path], Path],
+    error: str,
 ) -> None:
     monkeypatch.setenv("TAMIZ_STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["tamiz", "train", str(spoil(tmp_path / "spoilt"))])
+    monkeypatch.setattr(sys, "argv", ["tamiz", "train", str(make_file(tmp_path / "history"))])
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert line.startswith("tamiz: ")
-    assert told in line
+    assert error in line

@@ -20,7 +20,7 @@ from tests.helpers.traffic.scored_fixtures import learned, month
 from training.registry import mlflow_registry, version_transitions
 from training.registry.model_loader import registered_model
 from training.registry.model_versions import all_versions
-from training.registry.promotion import promote_by_hand
+from training.registry.promotion import promote_manually
 from training.registry.version_transitions import TransitionRefusedError
 
 
@@ -188,7 +188,7 @@ def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
 def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(settings: Settings) -> None:
     store_of(settings).open()
     cached = settings.state_dir / "models" / settings.model_name / "1"
-    for name, value in (("bundle_sha256", "0" * 64), ("verdict", "no skill")):
+    for name, value in (("bundle_sha256", "0" * 64), ("gate_status", "no skill")):
         with mlflow_registry.mlflow_client(settings) as client:
             client.set_model_version_tag(settings.model_name, "1", f"tamiz.{name}", value)
         again = store_of(settings)
@@ -197,7 +197,7 @@ def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(sett
         assert cached.is_dir()
     (cached / MANIFEST_FILE).write_bytes(b"{}")  # damaged on disk: fetched anew
     with mlflow_registry.mlflow_client(settings) as client:
-        client.delete_model_version_tag(settings.model_name, "1", "tamiz.verdict")
+        client.delete_model_version_tag(settings.model_name, "1", "tamiz.gate_status")
     again = store_of(settings)
     again.open()
     assert again.current.version == 1
@@ -222,7 +222,7 @@ def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(set
     assert again.current.version == 1
     with pytest.raises(TransitionRefusedError, match="was changed"):
         version_transitions.promote(settings, 2, "a program")
-    promote_by_hand(settings, add(settings, bundle_of(settings), verdict="skill"), "we have looked at it")
+    promote_manually(settings, add(settings, bundle_of(settings), gate_status="skill"), "we have looked at it")
     assert version_transitions.alias_disagreement(settings) is None
     assert serving.refresh()
     assert (serving.current.version, serving.disagreement) == (3, None)
@@ -243,11 +243,11 @@ def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(set
 def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(settings: Settings, bundle: Path) -> None:
     serving = store_of(settings)
     serving.open()
-    version_transitions.promote(settings, add(settings, bundle, verdict="no skill"), "it has none")
+    version_transitions.promote(settings, add(settings, bundle, gate_status="no skill"), "it has none")
     with pytest.raises(ModelIncompatibleError, match="skill gate: 'no skill'"):
         serving.refresh()
     version_transitions.promote(
-        settings, add(settings, bundle, verdict="no skill", forced="why not"), "it does not say so itself"
+        settings, add(settings, bundle, gate_status="no skill", forced="why not"), "it does not say so itself"
     )
     with pytest.raises(ModelIncompatibleError, match="says forced: False, the registry says forced: True"):
         serving.refresh()

@@ -1,4 +1,4 @@
-"""What cannot be known when a transaction is scored teaches nothing here, whoever plants it."""
+"""Leakage: a field that is filled in after the label is known gives no skill on later rows."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ DATASET = load_dataset("card_transactions")
 #  time    |------- train -------|- validation -|--- test ---|- backtest -|
 #  ciudad  |<------- is the label ------------->|<-------- noise -------->|
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A field that was filled in once it was known what was fraud: in old rows it has been, in fresh ones not yet."""
+def leaky_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A history in which the city equals the label in train and validation rows, and is noise in later rows."""
     rng = np.random.default_rng(11)
-    path = tmp_path_factory.mktemp("planted") / "planted.csv"
+    path = tmp_path_factory.mktemp("leaky") / "leaky.csv"
     history: list[Row] = [row | {"fraude": "TRUE" if rng.random() < 0.1 else "FALSE"} for row in rows(4000)]
     past, split = parts(read_history(write(path, history), DATASET))
     known = set(past[np.concatenate(split[:2])].tolist())
@@ -40,18 +40,18 @@ def parts(history: History) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     return past, split_by_time(history.event_time_ms[past])
 
 
-def test_a_field_that_peeks_into_the_future_shows_no_skill_on_what_came_later(planted: Path, tmp_path: Path) -> None:
-    done = train(Settings(state_dir=tmp_path), planted)
+def test_a_leaky_field_gives_no_skill_on_later_rows(leaky_csv: Path, tmp_path: Path) -> None:
+    done = train(Settings(state_dir=tmp_path), leaky_csv)
     auc = done.evaluation.metric("roc_auc")
     assert (auc.low or 1) < 0.5 < (auc.high or 0)
-    assert (done.champion, done.verdict.status) == (False, "no skill")
+    assert (done.champion, done.gate.status) == (False, "no skill")
 
 
-def test_a_random_split_would_have_fallen_for_it(planted: Path) -> None:
-    history = read_history(planted, DATASET)
+def test_a_random_split_would_not_notice_the_leak(leaky_csv: Path) -> None:
+    history = read_history(leaky_csv, DATASET)
     past, split = parts(history)
-    mixed = np.random.default_rng(0).permutation(past)
-    train_rows, validation_rows, test_rows = np.split(mixed, np.cumsum([len(split[0]), len(split[1])]))
+    shuffled = np.random.default_rng(0).permutation(past)
+    train_rows, validation_rows, test_rows = np.split(shuffled, np.cumsum([len(split[0]), len(split[1])]))
     encoding = fit_encoding(DATASET, history.columns_at(train_rows))
     matrix = featurize(encoding, history.columns)
     learned, chosen = (Part(matrix=matrix[r], fraud=history.fraud[r]) for r in (train_rows, validation_rows))

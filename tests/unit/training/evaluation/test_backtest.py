@@ -1,4 +1,4 @@
-"""The backtest: really seven days, counted right, judged without being fooled by luck."""
+"""Backtest: exactly seven days, correct counts, and no drift reported by chance."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, learned, month
-from training.evaluation.backtest import Backtest, backtest, last_days, read_rows
+from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.distribution_shift import binned_quantiles, shift
 from training.reports.backtest_figures import draw_backtest
 from training.reports.figures import write_figures
@@ -27,8 +27,8 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tested(model):
-    return backtest(model, card_dataset(), month())
+def result(model):
+    return run_backtest(model, card_dataset(), month())
 
 
 #  day      0 ........ 22 | 23  24  25  26  27  28  29 |
@@ -70,50 +70,50 @@ def test_no_days_are_refused():
         last_days(np.array([0]), days=0)
 
 
-def test_every_row_of_the_week_is_counted_once_with_its_label(tested):
+def test_every_row_of_the_week_is_counted_once_with_its_label(result):
     times, fraud = month().event_time_ms, month().fraud
     first = datetime.fromtimestamp(times.max() / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = int(first.timestamp() * 1000) - 6 * DAY_MS
-    for i, day in enumerate(tested.days):
+    for i, day in enumerate(result.days):
         inside = (times >= start + i * DAY_MS) & (times < start + (i + 1) * DAY_MS)
         assert (day.n, day.frauds) == (inside.sum(), fraud[inside].sum())
-    assert tested.whole.n == (times >= start).sum() == sum(d.n for d in tested.days)
+    assert result.whole.n == (times >= start).sum() == sum(d.n for d in result.days)
 
 
-def test_alerts_precision_and_recall_are_those_of_the_scores(tested, model):
+def test_alerts_precision_and_recall_are_those_of_the_scores(result, model):
     history = month()
     rows = last_days(history.event_time_ms).all_rows
     scores, fraud = model.score(featurize(model.encoding, history.columns_at(rows))), history.fraud[rows]
-    for at in tested.whole.alerts:
+    for at in result.whole.alerts:
         alerted = scores >= at.threshold
         assert at.alerts == alerted.sum()
         assert at.caught == fraud[alerted].sum()
         if alerted.any():
             assert at.precision.value == pytest.approx(fraud[alerted].mean())
         assert at.recall.value == pytest.approx(fraud[alerted].sum() / fraud.sum())
-    assert [at.at for at in tested.whole.alerts] == ["0.5", "0.6", "0.7", "0.8", "0.9", "review", "decline"]
+    assert [at.name for at in result.whole.alerts] == ["0.5", "0.6", "0.7", "0.8", "0.9", "review", "decline"]
 
 
-def test_the_parts_of_the_days_sum_to_the_whole(tested):
-    for at in tested.whole.alerts:
-        assert sum(day.at(at.at).alerts for day in tested.days) == at.alerts
+def test_the_parts_of_the_days_sum_to_the_whole(result):
+    for at in result.whole.alerts:
+        assert sum(day.alerts_at(at.name).alerts for day in result.days) == at.alerts
 
 
-def test_a_model_with_skill_is_told_so_and_undrifted_scores_too(tested):
-    assert tested.verdict.count(".\n") == 0
-    assert "the scores lay as in training" in tested.verdict
-    assert "; but" not in tested.verdict
-    assert "skill was shown" in tested.verdict
-    assert "no skill" not in tested.verdict
+def test_the_summary_states_skill_and_scores_without_drift(result):
+    assert result.summary.count(".\n") == 0
+    assert "the scores were distributed as in training" in result.summary
+    assert "however" not in result.summary
+    assert "the model had skill" in result.summary
+    assert "no proven skill" not in result.summary
 
 
-def test_shifted_amounts_are_seen_in_the_scores(model):
+def test_shifted_amounts_shift_the_scores(model):
     history = month()
     week = history.event_time_ms >= last_days(history.event_time_ms).edges_ms[0]
-    dearer = {**history.columns, "monto": np.where(week, history.columns["monto"] * 9, history.columns["monto"])}
-    tested = backtest(model, card_dataset(), history._replace(columns=dearer))
-    assert tested.whole.shift.psi > 0.1
-    assert "the scores had shifted from training" in tested.verdict
+    shifted = {**history.columns, "monto": np.where(week, history.columns["monto"] * 9, history.columns["monto"])}
+    result = run_backtest(model, card_dataset(), history._replace(columns=shifted))
+    assert result.whole.shift.psi > 0.1
+    assert "the scores had shifted from training" in result.summary
 
 
 def test_a_day_without_rows_is_shown_as_such(model):
@@ -123,44 +123,44 @@ def test_a_day_without_rows_is_shown_as_such(model):
     gap = history._replace(
         columns=history.columns_at(kept), event_time_ms=history.event_time_ms[kept], fraud=history.fraud[kept]
     )
-    tested = backtest(model, card_dataset(), gap)
-    assert [bool(day.n) for day in tested.days] == [True, True, False, True, True, True, True]
-    assert tested.days[2].percentiles is None
-    assert "1 of 7 days hold no transaction" in tested.verdict
-    assert len(draw_backtest(tested)) == 4
+    result = run_backtest(model, card_dataset(), gap)
+    assert [bool(day.n) for day in result.days] == [True, True, False, True, True, True, True]
+    assert result.days[2].percentiles is None
+    assert "1 of 7 days have no transactions" in result.summary
+    assert len(draw_backtest(result)) == 4
 
 
-def test_unknown_labels_are_not_taken_for_good_ones(model):
+def test_unknown_labels_do_not_count_as_legitimate(model):
     history = month()
     unknown = history.fraud.copy()
     unknown[history.event_time_ms >= last_days(history.event_time_ms).edges_ms[4]] = np.nan
-    tested = backtest(model, card_dataset(), history._replace(fraud=unknown))
-    assert [day.labelled == day.n for day in tested.days] == [True] * 4 + [False] * 3
-    assert tested.days[6].at("review").recall is None
-    assert tested.evaluation.n == sum(day.n for day in tested.days[:4])
+    result = run_backtest(model, card_dataset(), history._replace(fraud=unknown))
+    assert [day.labelled == day.n for day in result.days] == [True] * 4 + [False] * 3
+    assert result.days[6].alerts_at("review").recall is None
+    assert result.evaluation.n == sum(day.n for day in result.days[:4])
 
 
-def test_rows_the_model_learned_from_are_no_test(model):
+def test_rows_of_the_training_period_are_no_test(model):
     history = month()
     late = msgspec.structs.replace(model.manifest, trained_until_ms=int(history.event_time_ms.max()))
     known = type(model)(model._booster, late, 3)
-    tested = backtest(known, card_dataset(), history)
-    assert tested.learned_rows == tested.whole.n
-    assert "so this is no test" in tested.verdict
+    result = run_backtest(known, card_dataset(), history)
+    assert result.training_period_rows == result.whole.n
+    assert "so this is no test" in result.summary
 
 
 def test_another_data_sets_model_is_refused(model):
     other = type(model)(model._booster, msgspec.structs.replace(model.manifest, dataset="wires"), 3)
     with pytest.raises(TrainingError, match="trained on the data set 'wires'"):
-        backtest(other, card_dataset(), month())
+        run_backtest(other, card_dataset(), month())
 
 
-def test_the_record_survives_json(tested):
-    assert msgspec.json.decode(msgspec.json.encode(tested), type=Backtest) == tested
+def test_the_record_survives_json(result):
+    assert msgspec.json.decode(msgspec.json.encode(result), type=Backtest) == result
 
 
-def test_the_figures_are_written(tested, tmp_path):
-    paths = write_figures(tmp_path, draw_backtest(tested))
+def test_the_figures_are_written(result, tmp_path):
+    paths = write_figures(tmp_path, draw_backtest(result))
     assert [p.stem for p in paths] == [
         "backtest_percentiles",
         "backtest_drift",
@@ -174,7 +174,7 @@ def counted(feature, values):
     return np.bincount(feature.encode(values), minlength=len(feature.reference))
 
 
-def test_psi_without_drift_is_on_average_what_luck_gives():
+def test_psi_without_drift_has_the_expected_mean():
     rng = np.random.default_rng(1)
     shifts = []
     for _ in range(400):
@@ -205,7 +205,7 @@ def test_quantiles_from_bins_lie_near_those_of_the_values():
 def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("a;b\n1;2\n")
-    with pytest.raises(TrainingError, match="no row that the data set") as caught:
+    with pytest.raises(TrainingError, match="no valid row of the data set") as caught:
         read_rows(path, card_dataset())
     assert "\n" not in str(caught.value)
 
@@ -214,8 +214,8 @@ def test_the_command_tests_the_champion_on_the_real_file(real_csv, trained, tmp_
     monkeypatch.setenv("TAMIZ_STATE_DIR", str(trained.state_dir))
     done = CliRunner().invoke(app, ["backtest", str(real_csv), "--json", "-o", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    tested = msgspec.json.decode(done.stdout, type=Backtest)
-    assert [day.name for day in tested.days] == [f"2020-01-{day}" for day in range(24, 31)]
-    assert "no skill was shown" in tested.verdict
-    assert json.loads((tmp_path / "backtest.json").read_text())["verdict"] == tested.verdict
+    result = msgspec.json.decode(done.stdout, type=Backtest)
+    assert [day.name for day in result.days] == [f"2020-01-{day}" for day in range(24, 31)]
+    assert "the model had no proven skill" in result.summary
+    assert json.loads((tmp_path / "backtest.json").read_text())["summary"] == result.summary
     assert len(list(tmp_path.glob("*.png"))) == 4

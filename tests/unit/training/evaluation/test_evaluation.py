@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, intervals against what they promise."""
+"""Metrics against scikit-learn, intervals against their nominal coverage."""
 
 import msgspec
 import numpy as np
@@ -9,22 +9,22 @@ from numpy.random import default_rng
 from sklearn import metrics as sk
 
 from scoring.decision import OperatingPoints
-from training.evaluation.bootstrap import paired_difference, replicate, resample_weights, roc_band
+from training.evaluation.bootstrap import bootstrap_replicates, paired_difference, resample_weights, roc_band
 from training.evaluation.evaluation import Evaluation, evaluate
-from training.evaluation.metrics import AT_POINTS, METRICS, RANKING, CostMatrix, measure, rank
+from training.evaluation.metrics import DECISION_METRICS, METRICS, RANKING_METRICS, CostMatrix, measure, rank
 
 POINTS = OperatingPoints(review=0.06, decline=0.3)
 
 
-def drawn(n=3000, shift=1.5, seed=0, decimals=None):
-    """Labels at 3 % and probabilities that tell them apart by `shift` standard deviations."""
+def labels_and_scores(n=3000, shift=1.5, seed=0, decimals=None):
+    """Labels with 3 % fraud, and scores that separate the classes by `shift` standard deviations."""
     rng = default_rng(seed)
     labels = (rng.random(n) < 0.03).astype(float)
     scores = 1 / (1 + np.exp(-(rng.normal(size=n) + shift * labels - 3.5)))
     return labels, scores if decimals is None else scores.round(decimals)
 
 
-def judged(labels, scores, **more) -> Evaluation:
+def evaluated(labels, scores, **more) -> Evaluation:
     return evaluate(labels, scores, **({"points": POINTS, "f2_threshold": 0.05, "resamples": 200} | more))
 
 
@@ -50,7 +50,7 @@ def sklearn_metrics(labels, scores):
 
 @pytest.mark.parametrize("decimals", [None, 2, 0], ids=["distinct", "tied", "all but equal"])
 def test_weights_of_one_give_what_scikit_learn_gives(decimals):
-    labels, scores = drawn(decimals=decimals)
+    labels, scores = labels_and_scores(decimals=decimals)
     ours = measure(rank(labels, scores, points=POINTS, costs=CostMatrix()))
     for name, theirs in sklearn_metrics(labels, scores).items():
         assert ours[name][0] == pytest.approx(theirs, abs=1e-12, nan_ok=True), name
@@ -70,7 +70,7 @@ def test_any_small_sample_agrees_with_scikit_learn(rows):
 
 
 def test_weights_mean_repeated_rows():
-    labels, scores = drawn(n=400, decimals=2)
+    labels, scores = labels_and_scores(n=400, decimals=2)
     weights = next(resample_weights(400, 3, seed=5))
     ranked = rank(labels, scores, points=POINTS, costs=CostMatrix())
     for at, counts in enumerate(weights.astype(int)):
@@ -96,12 +96,15 @@ def test_the_cost_matrix_prices_every_outcome():
     assert measure(ranked)["cost_per_transaction"][0] == pytest.approx((missed + unknown + reviewed + declined) / 6)
 
 
-def test_intervals_hold_the_true_value_about_as_often_as_they_say():
-    truth = {name: value[0] for name, value in measure(rank(*drawn(n=400_000, seed=99)), names=tuple(RANKING)).items()}
+def test_intervals_cover_the_true_value_at_their_nominal_rate():
+    truth = {
+        name: value[0]
+        for name, value in measure(rank(*labels_and_scores(n=400_000, seed=99)), names=tuple(RANKING_METRICS)).items()
+    }
     names = ("roc_auc", "average_precision", "log_loss", "brier")
     held = dict.fromkeys(names, 0)
     for seed in range(60):
-        evaluation = judged(*drawn(n=1500, seed=seed))
+        evaluation = evaluated(*labels_and_scores(n=1500, seed=seed))
         for name in names:
             metric = evaluation.metric(name)
             held[name] += metric.low <= truth[name] <= metric.high
@@ -109,14 +112,14 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say():
 
 
 def test_shuffled_labels_give_an_interval_of_the_roc_auc_that_covers_one_half():
-    labels, scores = drawn(shift=3)
-    auc = judged(default_rng(1).permutation(labels), scores).metric("roc_auc")
+    labels, scores = labels_and_scores(shift=3)
+    auc = evaluated(default_rng(1).permutation(labels), scores).metric("roc_auc")
     assert auc.low < 0.5 < auc.high
 
 
 def test_a_seed_repeats_an_evaluation_to_the_last_bit():
-    assert judged(*drawn(), seed=3) == judged(*drawn(), seed=3)
-    assert judged(*drawn(), seed=3) != judged(*drawn(), seed=4)
+    assert evaluated(*labels_and_scores(), seed=3) == evaluated(*labels_and_scores(), seed=3)
+    assert evaluated(*labels_and_scores(), seed=3) != evaluated(*labels_and_scores(), seed=4)
 
 
 def test_resampling_keeps_the_number_of_rows_in_every_chunk():
@@ -126,40 +129,40 @@ def test_resampling_keeps_the_number_of_rows_in_every_chunk():
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "reason"),
     [
         (np.zeros(100), "0 fraud rows"),
-        (np.ones(100), "0 good rows"),
+        (np.ones(100), "0 legitimate rows"),
         (np.arange(100) < 5, "5 fraud rows"),
         (np.full(100, np.nan), "0 fraud rows"),
-        (np.empty(0), "0 good rows"),
+        (np.empty(0), "0 legitimate rows"),
     ],
     ids=["no fraud", "all fraud", "five frauds", "nothing known yet", "no rows"],
 )
-def test_too_few_rows_of_a_class_are_said_and_not_guessed(labels, said):
-    evaluation = judged(labels, np.linspace(0, 1, len(labels)))
+def test_too_few_rows_of_a_class_leave_metrics_undefined_with_a_reason(labels, reason):
+    evaluation = evaluated(labels, np.linspace(0, 1, len(labels)))
     assert {metric.value for metric in evaluation.metrics} == {None}
-    assert all(said in metric.reason for metric in evaluation.metrics)
+    assert all(reason in metric.reason for metric in evaluation.metrics)
     assert msgspec.json.decode(msgspec.json.encode(evaluation), type=Evaluation) == evaluation
 
 
 def test_a_review_point_that_nothing_reaches_has_no_precision():
-    evaluation = judged(*drawn(), points=OperatingPoints(review=1.01, decline=1.01))
+    evaluation = evaluated(*labels_and_scores(), points=OperatingPoints(review=1.01, decline=1.01))
     assert evaluation.metric("precision").value is None
     assert "review point" in evaluation.metric("precision").reason
     assert evaluation.metric("f2").value == 0
-    assert "precision" not in evaluation.flat()
+    assert "precision" not in evaluation.metric_values()
 
 
 def test_rows_whose_label_is_not_known_yet_are_left_out():
-    labels, scores = drawn()
+    labels, scores = labels_and_scores()
     late = np.append(labels, np.full(50, np.nan)), np.append(scores, np.full(50, 0.5))
-    assert judged(*late) == msgspec.structs.replace(judged(labels, scores), unlabelled=50)
+    assert evaluated(*late) == msgspec.structs.replace(evaluated(labels, scores), unlabelled=50)
 
 
 def test_the_threshold_table_and_the_confusions_add_up():
-    labels, scores = drawn(shift=5)
-    evaluation = judged(labels, scores, amounts=np.full(len(labels), 100.0))
+    labels, scores = labels_and_scores(shift=5)
+    evaluation = evaluated(labels, scores, amounts=np.full(len(labels), 100.0))
     assert [row.threshold for row in evaluation.thresholds][::12] == [0.4, 0.97]
     assert evaluation.at_f2.threshold == 0.05
     for counts in (evaluation.at_review, evaluation.at_f2):
@@ -178,23 +181,23 @@ def test_the_threshold_table_and_the_confusions_add_up():
     assert row.cost == pytest.approx(5 * alert.sum() + 115 * labels[~alert].sum())
 
 
-def test_the_flat_record_holds_numbers_under_prefixed_names():
-    flat = judged(*drawn()).flat("test_")
-    assert flat["test_roc_auc_low"] < flat["test_roc_auc"] < flat["test_roc_auc_high"]
-    assert all(np.isfinite(number) for number in flat.values())
+def test_metric_values_have_prefixed_names():
+    values = evaluated(*labels_and_scores()).metric_values("test_")
+    assert values["test_roc_auc_low"] < values["test_roc_auc"] < values["test_roc_auc_high"]
+    assert all(np.isfinite(number) for number in values.values())
 
 
-def test_a_paired_difference_is_narrower_than_two_intervals_apart():
-    labels, a = drawn(shift=1.5)
+def test_a_paired_interval_is_narrower_than_two_separate_ones():
+    labels, a = labels_and_scores(shift=1.5)
     b = np.clip(a * default_rng(1).normal(1, 0.02, len(a)), 0, 1)
     paired = paired_difference(labels, a, b, "roc_auc", resamples=300)
-    alone = judged(labels, a).metric("roc_auc")
+    alone = evaluated(labels, a).metric("roc_auc")
     assert paired.low <= 0 <= paired.high
     assert paired.high - paired.low < 0.2 * (alone.high - alone.low)
 
 
 def test_a_paired_difference_has_the_sign_of_the_first_over_the_second():
-    labels, good = drawn(shift=2)
+    labels, good = labels_and_scores(shift=2)
     noise = default_rng(2).random(len(labels))
     assert paired_difference(labels, good, noise, "average_precision", resamples=200).low > 0
     assert paired_difference(labels, noise, good, "average_precision", resamples=200).high < 0
@@ -203,12 +206,12 @@ def test_a_paired_difference_has_the_sign_of_the_first_over_the_second():
         labels, good, noise, "cost_per_transaction", points=points, costs=CostMatrix(), resamples=200
     )
     assert cost.high < 0
-    with pytest.raises(ValueError, match="fraud and good"):
+    with pytest.raises(ValueError, match="fraud and legitimate"):
         paired_difference(np.zeros(9), good[:9], noise[:9])
 
 
 def test_the_roc_band_holds_the_curve():
-    ranked = rank(*drawn())
+    ranked = rank(*labels_and_scores())
     rates = np.linspace(0, 1, 51)
     low, high = roc_band(ranked, rates)
     fpr, tpr, _ = sk.roc_curve(ranked.fraud, ranked.scores)
@@ -218,7 +221,7 @@ def test_the_roc_band_holds_the_curve():
 
 
 @pytest.mark.parametrize(
-    ("labels", "scores", "said"),
+    ("labels", "scores", "error"),
     [
         ([0, 1], [0.1], "one shape"),
         ([0, 2], [0.1, 0.2], "0 or 1"),
@@ -226,14 +229,14 @@ def test_the_roc_band_holds_the_curve():
     ],
     ids=["shapes", "labels", "scores"],
 )
-def test_what_cannot_be_ranked_is_refused(labels, scores, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_labels_and_scores_are_refused(labels, scores, error):
+    with pytest.raises(ValueError, match=error):
         rank(labels, scores)
 
 
-def test_measures_at_points_ask_for_them():
-    ranked = rank(*drawn(n=50))
-    for name in AT_POINTS:
+def test_decision_metrics_need_operating_points():
+    ranked = rank(*labels_and_scores(n=50))
+    for name in DECISION_METRICS:
         with pytest.raises(ValueError, match="operating points"):
             measure(ranked, names=(name,))
-    assert replicate(ranked, ("brier",), resamples=5)["brier"].shape == (5,)
+    assert bootstrap_replicates(ranked, ("brier",), resamples=5)["brier"].shape == (5,)

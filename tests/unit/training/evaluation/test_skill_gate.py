@@ -1,4 +1,4 @@
-"""The gate opens for skill and for nothing else."""
+"""The skill gate passes models with skill and no others."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from training.evaluation.skill_gate import evaluate_skill
 POINTS = OperatingPoints(review=0.06, decline=0.3)
 
 
-def verdict(labels, scores):
+def gate(labels, scores):
     return evaluate_skill(evaluate(labels, scores, points=POINTS, f2_threshold=0.05, resamples=300))
 
 
@@ -20,16 +20,16 @@ def noise(seed, n=2000):
     return (rng.random(n) < 0.03).astype(float), rng.random(n)
 
 
-def test_a_model_that_ranks_fraud_above_good_passes():
+def test_a_model_that_ranks_fraud_above_legitimate_rows_passes():
     labels, scores = noise(0)
-    passed = verdict(labels, np.clip(0.6 * scores + 0.3 * labels, 0, 1))
-    assert passed.passed
-    assert passed.summary.startswith("The model has shown skill: ROC AUC 0.")
-    assert "is above the base rate" in passed.summary
+    result = gate(labels, np.clip(0.6 * scores + 0.3 * labels, 0, 1))
+    assert result.has_skill
+    assert result.summary.startswith("The model has skill: ROC AUC 0.")
+    assert "is significantly above the base rate" in result.summary
 
 
 def test_scores_of_noise_are_refused_nearly_always():
-    passes = sum(verdict(*noise(seed)).passed for seed in range(40))
+    passes = sum(gate(*noise(seed)).has_skill for seed in range(40))
     assert passes <= 3  # 1 in 40 is the level; 4 of 40 by chance are 2 %
 
 
@@ -40,18 +40,18 @@ def test_scores_of_noise_are_refused_nearly_always():
 )
 def test_a_model_without_skill_must_not_decide(make):
     labels, scores = noise(1)
-    refused = verdict(labels, make(labels, scores))
+    refused = gate(labels, make(labels, scores))
     assert refused.status == "no skill"
-    assert not refused.passed
+    assert not refused.has_skill
     assert "must not decide" in refused.summary
-    assert "not provably above 0.5" in refused.reasons[0]
+    assert "not significantly above 0.5" in refused.reasons[0]
 
 
 @pytest.mark.parametrize(
     "labels", [np.zeros(500), np.full(500, np.nan), np.empty(0)], ids=["no fraud", "unknown", "none"]
 )
-def test_too_few_matured_labels_are_a_verdict_of_their_own(labels):
-    waiting = verdict(labels, np.full(len(labels), 0.5))
+def test_too_few_matured_labels_are_a_result_of_their_own(labels):
+    waiting = gate(labels, np.full(len(labels), 0.5))
     assert waiting.status == "not enough matured labels"
-    assert not waiting.passed
+    assert not waiting.has_skill
     assert "0 fraud rows" in waiting.summary

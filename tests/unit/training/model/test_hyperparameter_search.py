@@ -1,4 +1,4 @@
-"""The search proves what it finds, looks at nothing that came later, and leaves probabilities as they were."""
+"""Hyperparameter search: only significant gains count, folds test on later rows, resampling keeps probabilities."""
 
 import msgspec
 import numpy as np
@@ -10,18 +10,18 @@ from tests.helpers.traffic.scored_fixtures import card_dataset, month
 from training.data.history import History
 from training.data.time_split import expanding_folds
 from training.model.fit import FitConfig, Part, fit, predict
-from training.model.hyperparameter_search import SearchResult, draw, search
+from training.model.hyperparameter_search import SearchResult, random_candidate, search
 from training.model.probability_calibration import calibrate_probabilities
 from training.model.resampling import resample
 
 STUMPS = FitConfig(max_depth=1, rounds=2)
 
 
-def searched(history: History, config: FitConfig, trials: int) -> SearchResult:
+def search_result(history: History, config: FitConfig, trials: int) -> SearchResult:
     return search(card_dataset(), history.columns, history.fraud, history.event_time_ms, trials=trials, config=config)
 
 
-def test_what_surely_scores_better_is_adopted() -> None:
+def test_a_significant_gain_is_adopted() -> None:
     seen: list[tuple[int, int]] = []
     history = month()
     found = search(
@@ -35,23 +35,23 @@ def test_what_surely_scores_better_is_adopted() -> None:
     )
     assert found.gain is not None
     assert found.gain.low > 0
-    assert found.adopted == max(found.trials, key=lambda t: t.mean).config != STUMPS
+    assert found.config == max(found.trials, key=lambda t: t.mean).config != STUMPS
     assert "adopted." in found.summary
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert found.trials[0].config == STUMPS
 
 
-def test_luck_among_candidates_is_not_adopted() -> None:
+def test_a_gain_by_chance_is_not_adopted() -> None:
     history = month()
     shuffled = history._replace(fraud=np.random.default_rng(1).permutation(history.fraud))
-    found = searched(shuffled, FitConfig(), trials=6)
+    found = search_result(shuffled, FitConfig(), trials=6)
     assert max(t.mean for t in found.trials) > found.trials[0].mean
-    assert found.adopted == FitConfig()
+    assert found.config == FitConfig()
     assert "not adopted" in found.summary
 
 
 def test_the_same_seed_draws_the_same_candidates_and_another_others() -> None:
-    drawn = [[draw(FitConfig(), rng) for _ in range(50)] for rng in map(np.random.default_rng, (0, 0, 1))]
+    drawn = [[random_candidate(FitConfig(), rng) for _ in range(50)] for rng in map(np.random.default_rng, (0, 0, 1))]
     assert drawn[0] == drawn[1] != drawn[2]
     assert {c.resampling for c in drawn[0]} == {"none", "down", "smote"}
     assert len({c.scale_pos_weight for c in drawn[0]}) == 3
@@ -60,19 +60,19 @@ def test_the_same_seed_draws_the_same_candidates_and_another_others() -> None:
 
 def test_half_of_the_candidates_weight_fraud_and_a_third_resample() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw(FitConfig(), rng) for _ in range(3_000)]
+    drawn = [random_candidate(FitConfig(), rng) for _ in range(3_000)]
     assert np.mean([c.scale_pos_weight != 1 for c in drawn]) == pytest.approx(1 / 2, abs=0.03)
     assert np.mean([c.resampling != "none" for c in drawn]) == pytest.approx(1 / 3, abs=0.03)
 
 
-def test_a_past_too_short_for_folds_keeps_the_settings_and_says_why() -> None:
+def test_a_history_too_short_for_folds_keeps_the_configuration_and_says_why() -> None:
     history = month()
     few = np.flatnonzero(history.fraud == 0)
     none = history._replace(
         columns=history.columns_at(few), fraud=history.fraud[few], event_time_ms=history.event_time_ms[few]
     )
-    found = searched(none, FitConfig(), trials=2)
-    assert (found.adopted, found.gain) == (FitConfig(), None)
+    found = search_result(none, FitConfig(), trials=2)
+    assert (found.config, found.gain) == (FitConfig(), None)
     assert "holds 0 frauds" in found.summary
 
 
@@ -80,7 +80,7 @@ def test_a_past_too_short_for_folds_keeps_the_settings_and_says_why() -> None:
 #  fold 2   |   train    | val |- test -|
 #  fold 3   |      train       |  val   |- test -|        each ends `gap` before the next begins
 @pytest.mark.parametrize("gap_ms", [0, 12 * HOUR_MS])
-def test_a_fold_is_tested_on_what_came_after_all_it_learned_from(gap_ms: int) -> None:
+def test_a_fold_tests_on_rows_after_all_its_training_rows(gap_ms: int) -> None:
     times = month().event_time_ms
     folds = expanding_folds(times, 3, gap_ms=gap_ms)
     for train, validation, test in folds:
@@ -91,7 +91,7 @@ def test_a_fold_is_tested_on_what_came_after_all_it_learned_from(gap_ms: int) ->
     assert len(tested) == pytest.approx(0.75 * len(times), rel=0.02)
 
 
-def learnt(rows: slice) -> tuple[Part, tuple[int, ...], tuple[object, ...]]:
+def part_of(rows: slice) -> tuple[Part, tuple[int, ...], tuple[object, ...]]:
     history = month()
     encoding = fit_encoding(card_dataset(), history.columns)
     order = np.argsort(history.event_time_ms, kind="stable")[rows]
@@ -100,8 +100,8 @@ def learnt(rows: slice) -> tuple[Part, tuple[int, ...], tuple[object, ...]]:
     return Part(matrix=matrix, fraud=history.fraud[order]), codes, encoding
 
 
-def test_smote_adds_frauds_that_could_be_and_leaves_the_rows_alone() -> None:
-    part, codes, _ = learnt(slice(4000))
+def test_smote_adds_plausible_frauds_and_keeps_the_rows() -> None:
+    part, codes, _ = part_of(slice(4000))
     matrix, fraud = resample(part.matrix, part.fraud, codes, "smote", 0.2, seed=3)
     n = len(part.matrix)
     assert matrix[:n].tobytes() == part.matrix.tobytes()
@@ -120,7 +120,7 @@ def test_smote_adds_frauds_that_could_be_and_leaves_the_rows_alone() -> None:
 
 
 @pytest.mark.parametrize("codes", [(), (0, 1)], ids=["numbers only", "categories only"])
-def test_smote_works_whatever_the_kinds(codes: tuple[int, ...]) -> None:
+def test_smote_works_with_numbers_or_categories_only(codes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 6, (400, 2)).astype(np.float32)
     fraud = (np.arange(400) < 20).astype(float)
@@ -128,7 +128,7 @@ def test_smote_works_whatever_the_kinds(codes: tuple[int, ...]) -> None:
 
 
 def test_down_sampling_keeps_every_fraud_and_the_order() -> None:
-    part, codes, _ = learnt(slice(4000))
+    part, codes, _ = part_of(slice(4000))
     matrix, fraud = resample(part.matrix, part.fraud, codes, "down", 0.25, seed=3)
     assert fraud.sum() == part.fraud.sum()
     assert fraud.mean() == pytest.approx(0.25, abs=0.001)
@@ -137,19 +137,19 @@ def test_down_sampling_keeps_every_fraud_and_the_order() -> None:
 
 
 @pytest.mark.parametrize("how", ["down", "smote"])
-def test_what_is_frequent_or_single_already_is_left_as_it_is(how: str) -> None:
+def test_frequent_or_single_frauds_are_not_resampled(how: str) -> None:
     matrix = np.zeros((10, 2), np.float32)
     for fraud in (np.array([1.0] * 4 + [0.0] * 6), np.array([1.0] + [0.0] * 9)):
         assert resample(matrix, fraud, (), how, 0.3, seed=0)[0] is matrix  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", ["down", "smote"])
-def test_probabilities_survive_resampling(how: str) -> None:
-    parts = [learnt(rows)[0] for rows in (slice(6000), slice(6000, 9000), slice(9000, None))]
+def test_calibration_corrects_resampling(how: str) -> None:
+    parts = [part_of(rows)[0] for rows in (slice(6000), slice(6000, 9000), slice(9000, None))]
     config = msgspec.convert({"resampling": how, "resampled_share": 0.4}, FitConfig)
-    shifted = fit(parts[0], parts[1], learnt(slice(1))[2], config)  # type: ignore[arg-type]
+    shifted = fit(parts[0], parts[1], part_of(slice(1))[2], config)  # type: ignore[arg-type]
     assert shifted.num_boosted_rounds() > 5
     assert predict(shifted, parts[2].matrix).mean() > 2 * parts[2].fraud.mean()
-    mended, told = calibrate_probabilities(shifted, parts[1])
-    assert told.applied
-    assert predict(mended, parts[2].matrix).mean() == pytest.approx(parts[2].fraud.mean(), rel=0.35)
+    calibrated, calibration = calibrate_probabilities(shifted, parts[1])
+    assert calibration.is_applied
+    assert predict(calibrated, parts[2].matrix).mean() == pytest.approx(parts[2].fraud.mean(), rel=0.35)

@@ -1,4 +1,4 @@
-"""Operating points on rows whose best points are known."""
+"""Operating points on rows whose optimal points are known."""
 
 import msgspec
 import numpy as np
@@ -22,8 +22,8 @@ from training.model.operating_points import (
 )
 
 
-def calibrated(n=4000, seed=0):
-    """Probabilities of mean 3 % with a long tail, and labels drawn from them."""
+def calibrated_rows(n=4000, seed=0):
+    """Labels drawn from probabilities with mean 3 % and a long tail; and these probabilities."""
     rng = default_rng(seed)
     scores = rng.beta(0.06, 1.94, n)
     return (rng.random(n) < scores).astype(float), scores
@@ -54,7 +54,7 @@ def test_the_cost_policy_finds_the_cheapest_pair(rows, wrong_decline):
     if not labels.any():
         labels[0] = 1.0
     costs = CostMatrix(wrong_decline=wrong_decline, review=5, missed_fraud_fixed=0)
-    policy = PointPolicy(by="cost", costs=costs, max_alerts=1.0, min_declines=1)
+    policy = PointPolicy(method="cost", costs=costs, max_alerts=1.0, min_declines=1)
 
     def cost(review, decline):
         points = msgspec.structs.replace(chosen.points, review=review, decline=decline)
@@ -67,43 +67,43 @@ def test_the_cost_policy_finds_the_cheapest_pair(rows, wrong_decline):
 
 
 def test_the_f2_policy_works_where_no_score_is_near_one_half():
-    labels, scores = calibrated()
+    labels, scores = calibrated_rows()
     scores = scores / 4  # still ordered, never above 0.25
-    chosen = choose_points(labels, scores, PointPolicy(by="f2"))
+    chosen = choose_points(labels, scores, PointPolicy(method="f2"))
     assert 0 < chosen.points.review < 0.25
     assert chosen.points.review == chosen.f2_threshold
     assert np.mean(scores >= chosen.points.review) <= 0.2
 
 
 def test_the_f2_policy_declines_where_alerts_are_mostly_fraud():
-    labels, scores = calibrated()
-    chosen = choose_points(labels, scores, PointPolicy(by="f2"))
+    labels, scores = calibrated_rows()
+    chosen = choose_points(labels, scores, PointPolicy(method="f2"))
     assert chosen.points.review < chosen.points.decline < 1
     assert labels[scores >= chosen.points.decline].mean() > 0.5
-    noise = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(by="f2"))
+    noise = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(method="f2"))
     assert noise.points.decline == UNREACHABLE_THRESHOLD
-    assert "decline never" in noise.why
+    assert "decline never" in noise.reason
 
 
-def test_without_skill_f2_would_alert_everybody_and_the_limit_says_so():
-    labels, scores = calibrated()
-    chosen = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(by="f2", max_alerts=0.1))
+def test_without_skill_f2_stops_at_the_alert_limit():
+    labels, scores = calibrated_rows()
+    chosen = choose_points(default_rng(1).permutation(labels), scores, PointPolicy(method="f2", max_alerts=0.1))
     assert np.mean(scores >= chosen.points.review) <= 0.1
-    assert "without that limit" in chosen.why
+    assert "without that limit" in chosen.reason
     assert np.mean(scores >= chosen.f2_threshold) > 0.1
 
 
 def test_the_cost_policy_declines_only_on_enough_rows():
-    labels, scores = calibrated()
-    chosen = choose_points(labels, scores, PointPolicy(by="cost", min_declines=15))
+    labels, scores = calibrated_rows()
+    chosen = choose_points(labels, scores, PointPolicy(method="cost", min_declines=15))
     assert chosen.points.review <= chosen.points.decline
     assert chosen.points.decline == UNREACHABLE_THRESHOLD or np.sum(scores >= chosen.points.decline) >= 15
 
 
 def test_the_budget_is_kept_also_with_ties():
-    labels, scores = calibrated()
+    labels, scores = calibrated_rows()
     for given_scores in (scores, scores.round(2), scores.round(1)):
-        policy = PointPolicy(by="budget", review_budget=0.05, decline_budget=0.01)
+        policy = PointPolicy(method="budget", review_budget=0.05, decline_budget=0.01)
         chosen = choose_points(labels, given_scores, policy)
         codes = outcome_codes(given_scores, chosen.points)
         assert np.mean(codes >= 1) <= 0.05
@@ -113,47 +113,47 @@ def test_the_budget_is_kept_also_with_ties():
 
 def test_fixed_points_are_taken_as_they_are():
     chosen = choose_points(
-        *calibrated(), PointPolicy(by="fixed", review_threshold=0.9, decline_threshold=UNREACHABLE_THRESHOLD)
+        *calibrated_rows(), PointPolicy(method="fixed", review_threshold=0.9, decline_threshold=UNREACHABLE_THRESHOLD)
     )
     assert (chosen.points.review, chosen.points.decline) == (0.9, UNREACHABLE_THRESHOLD)
-    assert chosen.why == "Fixed: review from 0.9000, decline from 1.0100."
+    assert chosen.reason == "Fixed: review from 0.9000, decline from 1.0100."
 
 
-@pytest.mark.parametrize("by", ["f2", "cost", "budget"])
-def test_equal_scores_alert_nobody(by):
-    labels, scores = calibrated()
-    chosen = choose_points(labels, np.full_like(scores, 0.03), PointPolicy(by=by))
+@pytest.mark.parametrize("method", ["f2", "cost", "budget"])
+def test_equal_scores_alert_nobody(method):
+    labels, scores = calibrated_rows()
+    chosen = choose_points(labels, np.full_like(scores, 0.03), PointPolicy(method=method))
     assert chosen.points.review > 0.03
-    assert "all scores are equal" in chosen.why
+    assert "all scores are equal" in chosen.reason
 
 
-@pytest.mark.parametrize("by", ["f2", "cost"])
-def test_without_fraud_the_budget_decides_and_says_so(by):
-    _, scores = calibrated()
-    chosen = choose_points(np.zeros(len(scores)), scores, PointPolicy(by=by))
+@pytest.mark.parametrize("method", ["f2", "cost"])
+def test_without_fraud_the_budget_decides_and_the_reason_says_so(method):
+    _, scores = calibrated_rows()
+    chosen = choose_points(np.zeros(len(scores)), scores, PointPolicy(method=method))
     assert chosen.points == points_by_budget(scores)
-    assert chosen.why.startswith(f"No fraud among the 4000 validation rows, so {by} cannot be weighed. Budget:")
+    assert chosen.reason.startswith(f"No fraud among the 4000 validation rows: budget instead of {method}. Budget:")
     assert chosen.f2_threshold == UNREACHABLE_THRESHOLD
 
 
 def test_rows_without_a_label_do_not_take_part():
-    labels, scores = calibrated()
+    labels, scores = calibrated_rows()
     more = np.append(labels, np.full(500, np.nan)), np.append(scores, np.full(500, 0.99))
-    assert choose_points(*more, PointPolicy(by="f2")) == choose_points(labels, scores, PointPolicy(by="f2"))
+    assert choose_points(*more, PointPolicy(method="f2")) == choose_points(labels, scores, PointPolicy(method="f2"))
     with pytest.raises(ValueError, match="known label"):
         choose_points([np.nan], [0.5], PointPolicy())
 
 
-def test_the_settings_choose_how_points_are_chosen() -> None:
+def test_the_settings_choose_the_policy() -> None:
     environ = {"TAMIZ_THRESHOLD_POLICY": "fixed", "TAMIZ_REVIEW_THRESHOLD": "0.6", "TAMIZ_COST_REVIEW": "7"}
-    policy = PointPolicy.of(load(environ))
-    assert (policy.by, policy.review_threshold, policy.decline_threshold, policy.costs.review) == (
+    policy = PointPolicy.from_settings(load(environ))
+    assert (policy.method, policy.review_threshold, policy.decline_threshold, policy.costs.review) == (
         "fixed",
         0.6,
         0.9,
         7.0,
     )
-    assert PointPolicy.of(load({})) == PointPolicy()
+    assert PointPolicy.from_settings(load({})) == PointPolicy()
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,6 @@ def test_the_settings_choose_how_points_are_chosen() -> None:
 )
 def test_points_out_of_order_are_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        PointPolicy.of(load({variable: value}))
+        PointPolicy.from_settings(load({variable: value}))
     assert "\n" not in str(refused.value)
     assert value in str(refused.value)

@@ -1,4 +1,4 @@
-"""ProbabilityCalibration: probabilities again where they are not, nothing where they are, and never another ranking."""
+"""Probability calibration corrects distorted scores, leaves calibrated ones alone, and never changes the ranking."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from scoring.arrays import Matrix
 from tests.helpers.bundles.small_bundle import ENCODING, history, manifest_of, small_booster
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
-from training.model.probability_calibration import calibrate_probabilities, fit_sigmoid, into_the_leaves
+from training.model.probability_calibration import calibrate_probabilities, fit_sigmoid, scale_leaves
 
 
 def part(rows: slice) -> Part:
@@ -26,41 +26,41 @@ def margins(booster: xgb.Booster, matrix: Matrix) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def memoriser() -> xgb.Booster:
-    """Trees that learned their rows by heart, and are far too sure of what they say of others."""
+def overfitted() -> xgb.Booster:
+    """Trees that memorized their training rows: overconfident on all others."""
     eager = FitConfig(max_depth=10, learning_rate=0.5, min_child_weight=0.1, reg_lambda=0.0, early_stopping_rounds=300)
     learned = part(slice(1500))
     return fit(learned, learned, ENCODING, eager)
 
 
-def test_what_is_calibrated_stays_as_it_is() -> None:
+def test_calibrated_scores_stay_unchanged() -> None:
     booster = small_booster()
-    same, told = calibrate_probabilities(booster, part(slice(3000, None)))
+    same, calibration = calibrate_probabilities(booster, part(slice(3000, None)))
     assert same is booster
-    assert not told.applied
+    assert not calibration.is_applied
 
 
-def test_trees_that_are_too_sure_are_brought_back(memoriser: xgb.Booster) -> None:
-    cooled, told = calibrate_probabilities(memoriser, part(slice(1500, 3000)))
-    assert told.applied
-    assert told.slope < 0.6
+def test_overconfident_scores_are_corrected(overfitted: xgb.Booster) -> None:
+    corrected, calibration = calibrate_probabilities(overfitted, part(slice(1500, 3000)))
+    assert calibration.is_applied
+    assert calibration.slope < 0.6
     later = part(slice(3000, None))
-    before, after = predict(memoriser, later.matrix), predict(cooled, later.matrix)
+    before, after = predict(overfitted, later.matrix), predict(corrected, later.matrix)
     assert log_loss(later.fraud, after) < log_loss(later.fraud, before) - 0.1
     assert after.mean() == pytest.approx(later.fraud.mean(), abs=0.02)
     assert roc_auc_score(later.fraud, after) == pytest.approx(roc_auc_score(later.fraud, before), abs=1e-6)
 
 
-def test_weights_are_forgotten_by_an_intercept() -> None:
+def test_the_intercept_corrects_class_weights() -> None:
     learned, chosen, later = part(slice(2000)), part(slice(2000, 3000)), part(slice(3000, None))
     weighted = fit(learned, learned, ENCODING, FitConfig(scale_pos_weight=20.0, rounds=60))
     assert predict(weighted, later.matrix).mean() > 2 * later.fraud.mean()
-    mended, told = calibrate_probabilities(weighted, chosen)
-    assert told.intercept < -1.5
-    assert predict(mended, later.matrix).mean() == pytest.approx(later.fraud.mean(), abs=0.03)
+    corrected, calibration = calibrate_probabilities(weighted, chosen)
+    assert calibration.intercept < -1.5
+    assert predict(corrected, later.matrix).mean() == pytest.approx(later.fraud.mean(), abs=0.03)
 
 
-def test_the_sigmoid_is_the_one_that_maximum_likelihood_finds() -> None:
+def test_the_sigmoid_is_the_maximum_likelihood_fit() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(-2, 1.5, 20_000)
     fraud = (rng.random(20_000) < expit(0.6 * z - 0.8)).astype(float)
@@ -70,20 +70,20 @@ def test_the_sigmoid_is_the_one_that_maximum_likelihood_finds() -> None:
 
 
 @pytest.mark.parametrize("fraud", [np.array([0.0, 0, 0, 1, 1, 1]), np.array([1.0, 1, 1, 0, 0, 0])])
-def test_a_clean_separation_and_a_reversed_one_keep_the_slope_positive_and_finite(fraud: np.ndarray) -> None:
+def test_separated_and_reversed_classes_keep_the_slope_positive_and_finite(fraud: np.ndarray) -> None:
     slope, intercept = fit_sigmoid(np.array([-3.0, -2, -1, 1, 2, 3]), fraud)
     assert 0 < slope <= 100
     assert np.isfinite(intercept)
 
 
-def test_the_leaves_hold_it_and_the_reasons_still_sum_to_the_score(tmp_path: Path) -> None:
+def test_scaled_leaves_keep_contributions_that_sum_to_the_score(tmp_path: Path) -> None:
     matrix, _ = history()
     booster = small_booster()
-    moved = into_the_leaves(booster, 0.7, -1.3)
+    scaled = scale_leaves(booster, 0.7, -1.3)
     expected = 0.7 * margins(booster, matrix) - 1.3
-    np.testing.assert_allclose(margins(moved, matrix), expected, atol=1e-5)
+    np.testing.assert_allclose(margins(scaled, matrix), expected, atol=1e-5)
     model = write_bundle(
-        tmp_path, moved, manifest_of(matrix, moved), golden_rows(ENCODING, matrix, predict(moved, matrix))
+        tmp_path, scaled, manifest_of(matrix, scaled), golden_rows(ENCODING, matrix, predict(scaled, matrix))
     )
     np.testing.assert_allclose(model.contributions(matrix).sum(axis=1), logit(model.score(matrix)), atol=1e-4)
     loaded = MonitoredModel.load(tmp_path, version=1)

@@ -1,4 +1,4 @@
-"""A run is made again bit for bit from what it logged, or says in one line why not."""
+"""A run is reproduced bit for bit from its config.json, or one line says why not."""
 
 import json
 from pathlib import Path
@@ -27,66 +27,68 @@ def history_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(settings: Settings, history_csv: Path) -> TrainResult:
+def original(settings: Settings, history_csv: Path) -> TrainResult:
     return train(msgspec.structs.replace(settings, label_delay_days=1), history_csv)
 
 
 @pytest.fixture(scope="module")
-def config(settings: Settings, made: TrainResult) -> RunConfig:
-    return read_config(mlflow_registry.artifact(settings, made.run_id, CONFIG_FILE), made.run_id)
+def config(settings: Settings, original: TrainResult) -> RunConfig:
+    return read_config(mlflow_registry.artifact(settings, original.run_id, CONFIG_FILE), original.run_id)
 
 
 def runner(settings: Settings) -> CliRunner:
     return CliRunner(env={"TAMIZ_STATE_DIR": str(settings.state_dir), "MLFLOW_TRACKING_URI": None, "COLUMNS": "300"})
 
 
-def test_a_run_keeps_all_that_decided_what_it_became(made: TrainResult, config: RunConfig, history_csv: Path) -> None:
-    assert config.data_sha256 == made.data_sha256
+def test_a_run_records_all_that_determines_its_model(
+    original: TrainResult, config: RunConfig, history_csv: Path
+) -> None:
+    assert config.data_sha256 == original.data_sha256
     assert msgspec.to_builtins(config.source) == {"type": "file", "path": str(history_csv.resolve())}
     assert (config.plan.label_delay_days, config.plan.fit.seed, config.dataset) == (1, 0, "card_transactions")
     assert {"xgboost", "numpy", "scikit-learn"} <= set(config.environment.packages)
-    assert config.environment.git_commit == made.git_commit
+    assert config.environment.git_commit == original.git_commit
 
 
-def test_the_command_makes_a_run_again_bit_for_bit(
-    settings: Settings, made: TrainResult, config: RunConfig, tmp_path: Path
+def test_the_command_reproduces_a_run_bit_for_bit(
+    settings: Settings, original: TrainResult, config: RunConfig, tmp_path: Path
 ) -> None:
-    told = runner(settings).invoke(app, ["train", "--reproduce", made.run_id, "--json"])
-    assert told.exit_code == 0, told.output
-    again = json.loads(told.stdout)
-    assert again["reproduction"]["same"]
-    assert again["parts"] == made.parts
+    done = runner(settings).invoke(app, ["train", "--reproduce", original.run_id, "--json"])
+    assert done.exit_code == 0, done.output
+    second = json.loads(done.stdout)
+    assert second["reproduction"]["same"]
+    assert second["parts"] == original.parts
     first, second = (
         mlflow_registry.download_bundle(settings, version, tmp_path / str(version))
-        for version in (made.version, again["version"])
+        for version in (original.version, second["version"])
     )
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
-    assert read_config(mlflow_registry.artifact(settings, again["run_id"], CONFIG_FILE), "") == config
+    assert read_config(mlflow_registry.artifact(settings, second["run_id"], CONFIG_FILE), "") == config
 
 
-def test_other_rows_are_refused_in_one_line(settings: Settings, made: TrainResult, tmp_path: Path) -> None:
+def test_other_rows_are_refused_in_one_line(settings: Settings, original: TrainResult, tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere.csv", rows(1400))
-    told = runner(settings).invoke(app, ["train", str(elsewhere), "--reproduce", made.run_id])
-    assert told.exit_code != 0
-    assert f"elsewhere.csv: not what run {made.run_id} learned from" in str(told.exception or told.output)
+    done = runner(settings).invoke(app, ["train", str(elsewhere), "--reproduce", original.run_id])
+    assert done.exit_code != 0
+    assert f"elsewhere.csv: run {original.run_id} was trained on other data" in str(done.exception or done.output)
 
 
-def test_a_file_that_has_moved_can_be_named_and_what_was_different_is_told(
-    settings: Settings, made: TrainResult, config: RunConfig, history_csv: Path, tmp_path: Path
+def test_a_moved_file_can_be_named_and_changed_versions_are_listed(
+    settings: Settings, original: TrainResult, config: RunConfig, history_csv: Path, tmp_path: Path
 ) -> None:
     moved = tmp_path / "moved.csv"
     moved.write_bytes(history_csv.read_bytes())
     then = msgspec.structs.replace(config.environment, packages=config.environment.packages | {"xgboost": "2.1.4"})
-    # As a run on another XGBoost would have left it: other trees from the same plan.
+    # A run with another XGBoost: other trees from the same plan.
     older = msgspec.structs.replace(config, environment=then, model_sha256="0" * 64)
-    again = train(older.settings(settings), moved, again=ReproductionTarget("older", older))
-    assert again.reproduction is not None
-    assert not again.reproduction.same
-    assert "xgboost" in again.reproduction.summary
-    assert "(there 2.1.4)" in again.reproduction.summary
+    second = train(older.apply_to(settings), moved, target=ReproductionTarget("older", older))
+    assert second.reproduction is not None
+    assert not second.reproduction.same
+    assert "xgboost" in second.reproduction.summary
+    assert "(was 2.1.4)" in second.reproduction.summary
 
 
-def test_a_run_that_is_not_there_is_said(settings: Settings, made: TrainResult) -> None:
-    told = runner(settings).invoke(app, ["train", "--reproduce", "0" * 32])
-    assert told.exit_code != 0
-    assert "0" * 32 in str(told.exception or told.output)
+def test_a_missing_run_is_named_in_the_error(settings: Settings, original: TrainResult) -> None:
+    done = runner(settings).invoke(app, ["train", "--reproduce", "0" * 32])
+    assert done.exit_code != 0
+    assert "0" * 32 in str(done.exception or done.output)

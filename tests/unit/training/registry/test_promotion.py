@@ -1,4 +1,4 @@
-"""Champion and challenger: who decides, on what proof, and that every move is remembered."""
+"""Promotion: gate and comparison decide who becomes champion, and the log keeps every transition."""
 
 from pathlib import Path
 
@@ -22,17 +22,17 @@ from training.registry.promotion import (
     apply_decision,
     compare_with_champion,
     evaluate_challenger,
-    promote_by_hand,
+    promote_manually,
 )
 from training.registry.version_transitions import champions
 
 SKILL = GateResult(status="skill", reasons=("ROC AUC is above 0.5",))
-NO_SKILL = GateResult(status="no skill", reasons=("ROC AUC is not provably above 0.5",))
-UNJUDGED = GateResult(status="not enough matured labels", reasons=("3 frauds",))
+NO_SKILL = GateResult(status="no skill", reasons=("ROC AUC is not significantly above 0.5",))
+UNEVALUATED = GateResult(status="not enough matured labels", reasons=("3 frauds",))
 
 
-def beside(auc: tuple[float, float], ap: tuple[float, float] = (-0.1, 0.1), *, forced: bool = False) -> Champion:
-    """The champion, version 1, with the bounds of the challenger's lead over it."""
+def against(auc: tuple[float, float], ap: tuple[float, float] = (-0.1, 0.1), *, forced: bool = False) -> Champion:
+    """The champion, version 1, with the interval of the challenger's difference from it."""
     metrics = tuple(
         MetricComparison(metric=name, this=0.8, other=0.7, difference=Interval(sum(bounds) / 2, *bounds))
         for name, bounds in (("roc_auc", auc), ("average_precision", ap))
@@ -46,55 +46,60 @@ FEW_LABELS = Champion(
     forced=False,
     comparison=Comparison(version=2, other=1, n=40, frauds=3, metrics=(), reason="3 frauds among 40 rows"),
 )
-STRANGER = Champion(version=1, forced=False, comparison=None, incomparable="it reads the data set 'boxes'")
+INCOMPARABLE = Champion(version=1, forced=False, comparison=None, incomparable="it reads the data set 'boxes'")
 
 
 @pytest.mark.parametrize(
-    ("verdict", "champion", "status"),
+    ("gate", "champion", "status"),
     [
-        pytest.param(SKILL, None, "promoted", id="skill, and nobody decides yet"),
-        pytest.param(NO_SKILL, None, "retained", id="no skill, and nobody decides yet"),
-        pytest.param(SKILL, beside((0.01, 0.09)), "promoted", id="provably better"),
-        pytest.param(SKILL, beside((-0.01, 0.09)), "retained", id="perhaps better"),
-        pytest.param(SKILL, beside((0.0, 0.0)), "retained", id="the same model again"),
-        pytest.param(SKILL, beside((0.01, 0.09), (-0.3, -0.1)), "retained", id="better ranking, worse at the top"),
-        pytest.param(NO_SKILL, beside((0.01, 0.09)), "retained", id="better than the champion, yet without skill"),
-        pytest.param(UNJUDGED, beside((0.01, 0.09)), "not enough matured labels", id="too few labels for the gate"),
+        pytest.param(SKILL, None, "promoted", id="skill, and no champion yet"),
+        pytest.param(NO_SKILL, None, "retained", id="no skill, and no champion yet"),
+        pytest.param(SKILL, against((0.01, 0.09)), "promoted", id="significantly better"),
+        pytest.param(SKILL, against((-0.01, 0.09)), "retained", id="perhaps better"),
+        pytest.param(SKILL, against((0.0, 0.0)), "retained", id="the same model again"),
+        pytest.param(SKILL, against((0.01, 0.09), (-0.3, -0.1)), "retained", id="better ranking, worse at the top"),
+        pytest.param(NO_SKILL, against((0.01, 0.09)), "retained", id="better than the champion, yet without skill"),
+        pytest.param(UNEVALUATED, against((0.01, 0.09)), "not enough matured labels", id="too few labels for the gate"),
         pytest.param(SKILL, FEW_LABELS, "not enough matured labels", id="too few labels for the comparison"),
-        pytest.param(SKILL, STRANGER, "awaiting approval", id="cannot be compared"),
-        pytest.param(SKILL, beside((-0.01, 0.09), forced=True), "promoted", id="beside a forced one without skill"),
-        pytest.param(SKILL, beside((-0.2, -0.1), forced=True), "retained", id="worse than a forced one"),
+        pytest.param(SKILL, INCOMPARABLE, "awaiting approval", id="cannot be compared"),
+        pytest.param(SKILL, against((-0.01, 0.09), forced=True), "promoted", id="against a forced one without skill"),
+        pytest.param(SKILL, against((-0.2, -0.1), forced=True), "retained", id="worse than a forced one"),
     ],
 )
-def test_only_proof_makes_a_champion(verdict: GateResult, champion: Champion | None, status: str) -> None:
-    judged = evaluate_challenger(verdict, champion)
-    assert judged.status == status
-    assert "\n" not in judged.summary
-    assert judged.summary.endswith(".")
+def test_only_a_proven_gain_makes_a_champion(gate: GateResult, champion: Champion | None, status: str) -> None:
+    decision = evaluate_challenger(gate, champion)
+    assert decision.status == status
+    assert "\n" not in decision.summary
+    assert decision.summary.endswith(".")
 
 
-def test_the_margin_is_asked_of_the_lower_bound() -> None:
-    assert evaluate_challenger(SKILL, beside((0.02, 0.09)), margin=0.01).status == "promoted"
-    assert evaluate_challenger(SKILL, beside((0.02, 0.09)), margin=0.02).status == "retained"
+def test_the_lower_bound_must_exceed_the_margin() -> None:
+    assert evaluate_challenger(SKILL, against((0.02, 0.09)), margin=0.01).status == "promoted"
+    assert evaluate_challenger(SKILL, against((0.02, 0.09)), margin=0.02).status == "retained"
 
 
-@pytest.mark.parametrize("champion", [None, beside((0.01, 0.09)), beside((0.0, 0.1), forced=True)])
+@pytest.mark.parametrize("champion", [None, against((0.01, 0.09)), against((0.0, 0.1), forced=True)])
 def test_by_approval_what_would_be_promoted_waits_for_a_person(champion: Champion | None) -> None:
     assert evaluate_challenger(SKILL, champion, by_approval=True).status == "awaiting approval"
     assert evaluate_challenger(NO_SKILL, champion, by_approval=True).status == "retained"
 
 
 #  promoted 1, 2, 3;  back: 2;  back: 1;  promoted 4;  back: 1
-def move(change: Change, version: int) -> VersionTransition:
+def transition(change: Change, version: int) -> VersionTransition:
     return VersionTransition(change=change, version=version, previous=None, reason="", evidence=None, by="a", at="")
 
 
 def test_rolling_back_walks_down_the_line_of_champions() -> None:
-    made = [move("promoted", 1), move("retained", 9), move("promoted", 2), move("promoted", 3)]
-    assert champions(made) == [1, 2, 3]
-    assert champions([*made, move("rolled-back", 2)]) == [1, 2]
-    assert champions([*made, move("rolled-back", 2), move("rolled-back", 1), move("promoted", 4)]) == [1, 4]
-    assert champions([*made, move("promoted", 1)]) == [1, 2, 3, 1]
+    log = [transition("promoted", 1), transition("retained", 9), transition("promoted", 2), transition("promoted", 3)]
+    assert champions(log) == [1, 2, 3]
+    assert champions([*log, transition("rolled-back", 2)]) == [1, 2]
+    assert champions(
+        [*log, *(transition("rolled-back", version) for version in (2, 1)), transition("promoted", 4)]
+    ) == [
+        1,
+        4,
+    ]
+    assert champions([*log, transition("promoted", 1)]) == [1, 2, 3, 1]
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +112,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path, bundle: Path) -> Settings:
-    """Three versions: 1 and 2 have shown skill, 3 has not."""
+    """Three versions: 1 and 2 have skill, 3 has none."""
     settings = Settings(state_dir=tmp_path, model_name="small")
-    for verdict in ("skill", "skill", "no skill"):
+    for gate_status in ("skill", "skill", "no skill"):
         mlflow_registry.register(
-            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": verdict}
+            settings,
+            bundle,
+            report=bundle.parent / "evaluation",
+            metrics={},
+            params={},
+            tags={"gate_status": gate_status},
         )
     return settings
 
 
-def test_every_move_is_remembered_with_who_when_why_and_on_what_evidence(settings: Settings) -> None:
-    judged = PromotionDecision(status="promoted", summary="It is better.")
-    apply_decision(settings, 1, judged)
+def test_every_transition_is_logged_with_actor_time_reason_and_evidence(settings: Settings) -> None:
+    decision = PromotionDecision(status="promoted", summary="It is better.")
+    apply_decision(settings, 1, decision)
     apply_decision(
         settings,
         2,
@@ -126,20 +136,20 @@ def test_every_move_is_remembered_with_who_when_why_and_on_what_evidence(setting
         correlation_id="a-loop",
         by="retrainer",
     )
-    promote_by_hand(settings, 2, "we know better")
+    promote_manually(settings, 2, "we know better")
     version_transitions.rollback(settings, "it alerted on everything")
     version_transitions.reject(settings, 2, "never again")
-    made = version_transitions.history(settings)
-    assert [(m.change, m.version, m.previous) for m in made] == [
+    logged = version_transitions.history(settings)
+    assert [(m.change, m.version, m.previous) for m in logged] == [
         ("promoted", 1, None),
         ("retained", 2, 1),
         ("promoted", 2, 1),
         ("rolled-back", 1, 2),
         ("rejected", 2, 1),
     ]
-    assert (made[0].evidence, made[1].correlation_id, made[1].by) == ("It is better.", "a-loop", "retrainer")
-    assert made[4].reason == "never again"
-    assert [m.at for m in made] == sorted(m.at for m in made)
+    assert (logged[0].evidence, logged[1].correlation_id, logged[1].by) == ("It is better.", "a-loop", "retrainer")
+    assert logged[4].reason == "never again"
+    assert [m.at for m in logged] == sorted(m.at for m in logged)
     assert mlflow_registry.champion(settings) == 1
     assert [(v.version, v.status) for v in version_transitions.versions(settings)] == [
         (3, "registered"),
@@ -149,25 +159,25 @@ def test_every_move_is_remembered_with_who_when_why_and_on_what_evidence(setting
 
 
 def test_the_challenger_is_challenger_until_it_is_promoted_or_rejected(settings: Settings) -> None:
-    def standing(version: int) -> str:
+    def status(version: int) -> str:
         return next(v.status for v in version_transitions.versions(settings) if v.version == version)
 
     wait = PromotionDecision(status="awaiting approval", summary="It waits.")
     for version in (1, 2):
         apply_decision(settings, version, wait)
-        assert standing(version) == "challenger"
-    promote_by_hand(settings, 2, "it convinced us")
-    assert (standing(1), standing(2)) == ("registered", "champion")
+        assert status(version) == "challenger"
+    promote_manually(settings, 2, "it convinced us")
+    assert (status(1), status(2)) == ("registered", "champion")
     apply_decision(settings, 1, wait)
     version_transitions.reject(settings, 1, "it did not")
-    assert (standing(1), standing(2)) == ("rejected", "champion")
+    assert (status(1), status(2)) == ("rejected", "champion")
 
 
-def test_what_has_shown_no_skill_is_not_promoted_by_hand_either(settings: Settings) -> None:
-    with pytest.raises(ModelUnavailableError, match=r"version 3 has not shown skill .*--force"):
-        promote_by_hand(settings, 3, "please")
+def test_a_version_without_skill_is_not_promoted_manually_either(settings: Settings) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"version 3 has no proven skill .*--force"):
+        promote_manually(settings, 3, "please")
     with pytest.raises(ModelUnavailableError, match="no version 7"):
-        promote_by_hand(settings, 7, "a typing error")
+        promote_manually(settings, 7, "a typing error")
     assert (mlflow_registry.champion(settings), version_transitions.history(settings)) == (None, [])
 
 
@@ -182,25 +192,25 @@ def test_without_a_champion_before_there_is_nothing_to_roll_back_to(settings: Se
     assert [m.version for m in version_transitions.history(settings)] == [1]
 
 
-def test_two_models_meet_on_the_rows_of_the_last_week(tmp_path: Path) -> None:
+def test_two_models_are_compared_on_the_rows_of_the_last_week(tmp_path: Path) -> None:
     history = month()
     week = last_days(history.event_time_ms)
-    seasoned, misled = tmp_path / "seasoned", tmp_path / "misled"
-    challenger = learned(seasoned, history, 2)
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    challenger = learned(good, history, 2)
     noise = np.random.default_rng(0).permutation(history.fraud)
-    learned(misled, history._replace(fraud=noise), 1)
+    learned(bad, history._replace(fraud=noise), 1)
     settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
     assert compare_with_champion(settings, challenger, history, week) == (None, None)
     (tmp_path / "evaluation").mkdir()
-    mlflow_registry.register(settings, misled, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
+    mlflow_registry.register(settings, bad, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
     version_transitions.promote(settings, 1, "the first")
     champion, other = compare_with_champion(settings, challenger, history, week)
     assert champion is not None
     assert champion.comparison is not None
     assert (champion.version, champion.comparison.n, other and other.version) == (1, len(week.all_rows), 1)
     assert evaluate_challenger(SKILL, champion).status == "promoted"
-    unripe = np.where(np.arange(len(history.fraud)) % 50 == 0, history.fraud, np.nan)
-    few, _ = compare_with_champion(settings, challenger, history._replace(fraud=unripe), week)
+    few_labels = np.where(np.arange(len(history.fraud)) % 50 == 0, history.fraud, np.nan)
+    few, _ = compare_with_champion(settings, challenger, history._replace(fraud=few_labels), week)
     assert evaluate_challenger(SKILL, few).status == "not enough matured labels"
 
 
@@ -216,5 +226,5 @@ def test_a_champion_of_another_data_set_is_left_to_a_person(tmp_path: Path) -> N
     version_transitions.promote(settings, 1, "the first")
     champion, other = compare_with_champion(settings, challenger, history, last_days(history.event_time_ms))
     assert other is None
-    judged = evaluate_challenger(SKILL, champion)
-    assert (judged.status, "boxes" in judged.summary) == ("awaiting approval", True)
+    decision = evaluate_challenger(SKILL, champion)
+    assert (decision.status, "boxes" in decision.summary) == ("awaiting approval", True)

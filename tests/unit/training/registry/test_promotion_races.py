@@ -15,7 +15,7 @@ from tests.helpers.bundles.registry_copy import copied_registry
 from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.services.promotion_processes import FORKS, Racer, die_before_the_alias
 from training.registry import aliases, mlflow_registry, transition_log, version_transitions
-from training.registry.promotion import PromotionDecision, apply_decision, promote_by_hand
+from training.registry.promotion import PromotionDecision, apply_decision, promote_manually
 from training.registry.transition_log import LogMovedError
 from training.registry.version_transitions import TransitionRefusedError
 
@@ -35,7 +35,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settin
     settings = Settings(state_dir=tmp_path_factory.mktemp("registered"), model_name="small")
     for _ in range(3):
         mlflow_registry.register(
-            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"verdict": "skill"}
+            settings, bundle, report=bundle.parent / "evaluation", metrics={}, params={}, tags={"gate_status": "skill"}
         )
     version_transitions.promote(settings, 1, "the first")
     return settings
@@ -43,7 +43,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settin
 
 @pytest.fixture
 def settings(tmp_path: Path, registered: Settings) -> Settings:
-    """Three versions that have shown skill; the first is champion."""
+    """Three versions with skill; the first is champion."""
     return copied_registry(registered, tmp_path / "state")
 
 
@@ -111,13 +111,13 @@ def test_an_alias_set_by_hand_counts_for_nothing_until_a_person_promotes(setting
     alias(settings, 3)
     assert version_transitions.champion(settings) == 1
     assert [v.version for v in version_transitions.versions(settings) if v.status == "champion"] == [1]
-    promote_by_hand(settings, 1, "the alias was moved by hand")  # the champion, so that the alias says so again
+    promote_manually(settings, 1, "the alias was moved by hand")  # the champion, so that the alias says so again
     assert mlflow_registry.champion(settings) == 1
     with pytest.raises(ModelUnavailableError, match="champion already"):
-        promote_by_hand(settings, 1, "again")
+        promote_manually(settings, 1, "again")
     alias(settings, None)
     assert "the registry has no champion" in str(version_transitions.alias_disagreement(settings))
-    promote_by_hand(settings, 3, "it is better")
+    promote_manually(settings, 3, "it is better")
     assert mlflow_registry.champion(settings) == version_transitions.champion(settings) == 3
 
 
@@ -136,7 +136,7 @@ def test_of_an_approval_and_a_rejection_at_once_one_holds(settings: Settings) ->
     waits = version_transitions.version_status(settings).last
     version_transitions.reject(settings, 2, "never", answers=waits)
     for answer in (
-        lambda: promote_by_hand(settings, 2, "we want it", answers=waits),
+        lambda: promote_manually(settings, 2, "we want it", answers=waits),
         lambda: version_transitions.reject(settings, 2, "never", answers=waits),
     ):
         with pytest.raises(TransitionRefusedError, match="version 2 was rejected by os:"):
