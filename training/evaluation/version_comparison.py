@@ -62,9 +62,7 @@ def compare(this: MonitoredModel, other: MonitoredModel, history: History, windo
         other=other.version,
         n=len(rows),
         frauds=frauds,
-        metrics=_metric_comparisons(labels, *(m.score(featurize(m.encoding, columns)) for m in (this, other)))
-        if enough
-        else (),
+        metrics=_metric_comparisons(labels, *scores) if enough else (),
         reason=None
         if enough
         else f"{frauds} frauds among {len(rows)} rows with a known label; each class needs {MIN_ROWS_PER_CLASS}",

@@ -71,9 +71,8 @@ def report_version(
         names=model.manifest.names,
     )
     del figures["confusion_f2"]  # the manifest has no F2 threshold: this figure would repeat the review point's
-    learned = (
-        f", of which {tested.training_period_rows:,} lie in the training period" if tested.training_period_rows else ""
-    )
+    trained_on = tested.training_period_rows
+    note = f", of which {trained_on:,} lie in the training period" if trained_on else ""
     comparable = other is not None and other.manifest.dataset == dataset.name
     contents = report_contents(
         model,

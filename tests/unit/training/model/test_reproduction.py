@@ -55,15 +55,15 @@ def test_the_command_reproduces_a_run_bit_for_bit(
 ) -> None:
     done = runner(settings).invoke(app, ["train", "--reproduce", original.run_id, "--json"])
     assert done.exit_code == 0, done.output
-    second = json.loads(done.stdout)
-    assert second["reproduction"]["same"]
-    assert second["parts"] == original.parts
+    result = json.loads(done.stdout)
+    assert result["reproduction"]["same"]
+    assert result["parts"] == original.parts
     first, second = (
         mlflow_registry.download_bundle(settings, version, tmp_path / str(version))
-        for version in (original.version, second["version"])
+        for version in (original.version, result["version"])
     )
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
-    assert read_config(mlflow_registry.artifact(settings, second["run_id"], CONFIG_FILE), "") == config
+    assert read_config(mlflow_registry.artifact(settings, result["run_id"], CONFIG_FILE), "") == config
 
 
 def test_other_rows_are_refused_in_one_line(settings: Settings, original: TrainResult, tmp_path: Path) -> None:
