@@ -13,7 +13,7 @@ from scoring.features import featurize
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, learned, month
 from training.data.history import sha256_of
-from training.evaluation.backtest import backtest, last_days
+from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import evaluate
 from training.evaluation.skill_gate import evaluate_skill
 from training.evaluation.version_comparison import compare, input_shifts
@@ -36,20 +36,20 @@ def models(tmp_path_factory):
 def contents(models):
     this, other = models
     history = month()
-    tested = backtest(this, card_dataset(), history)
+    result = run_backtest(this, card_dataset(), history)
     window = last_days(history.event_time_ms)
     labels, columns = history.fraud[window.all_rows], history.columns_at(window.all_rows)
     matrix = featurize(this.encoding, columns)
     figures = draw_evaluation(
-        labels, this.score(matrix), tested.evaluation,
+        labels, this.score(matrix), result.evaluation,
         contributions=this.contributions(matrix[:300]), values=matrix[:300], names=this.manifest.names,
     )  # fmt: skip
     return ReportContents(
         version=3, manifest=this.manifest, status="challenger", file="month <&> after.csv", rows=history.rows,
-        rejected={"bad-number": 12}, unlabelled=7, evaluation=tested.evaluation, evaluated_on="the last 7 days",
-        gate=evaluate_skill(tested.evaluation), written_at="2026-11-23 17:40",
-        figures={**figures, **draw_backtest(tested)},
-        backtest=tested, comparison=compare(this, other, history, window), previous_version=2,
+        rejected={"bad-number": 12}, unlabelled=7, evaluation=result.evaluation, evaluated_on="the last 7 days",
+        gate=evaluate_skill(result.evaluation), written_at="2026-11-23 17:40",
+        figures={**figures, **draw_backtest(result)},
+        backtest=result, comparison=compare(this, other, history, window), previous_version=2,
         shifts=input_shifts(this.manifest, other.manifest, history),
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_every_metric_is_printed_with_its_interval(words, contents):
 
 def test_the_summaries_of_gate_and_backtest_are_printed_whole(words, contents):
     assert contents.gate.summary in words
-    assert contents.backtest.verdict in words
+    assert contents.backtest.summary in words
 
 
 def test_the_data_are_named_by_count_time_and_hash(words, contents):
