@@ -209,7 +209,7 @@ def train(
             model_sha256=model.manifest.model_sha256,
         )
         _write_json(Path(scratch) / CONFIG_FILE, run_config)
-        mlflow_registry.attach(settings, version, Path(scratch) / CONFIG_FILE)
+        mlflow_registry.log_artifact(settings, version, Path(scratch) / CONFIG_FILE)
 
         progress("comparing with the champion")
         model = MonitoredModel.load(bundle, version)
@@ -234,7 +234,7 @@ def train(
                 now=datetime.now(UTC),
             )
             write_model_report(Path(scratch) / mlflow_registry.REPORT, contents)
-            mlflow_registry.attach(settings, version, Path(scratch) / mlflow_registry.REPORT)
+            mlflow_registry.log_artifact(settings, version, Path(scratch) / mlflow_registry.REPORT)
 
     parts = {
         "train": len(train_rows),
@@ -264,7 +264,7 @@ def train(
         evaluation=evaluation,
         data_sha256=history.sha256,
         git_commit=environment.git_commit,
-        run_id=mlflow_registry.run_of(settings, version),
+        run_id=mlflow_registry.run_id_of(settings, version),
         reproduction=target.compare(run_config) if target else None,
         seconds=round(time.perf_counter() - started, 2),
         mlflow_ui=mlflow_registry.ui_command(settings),

@@ -27,7 +27,7 @@ from schemas.security.sanitizer import csv_cell, printable
 from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from scoring.scorer import decide
-from training.data.file_reader import CHUNK_ROWS, Chunk, Ragged, read_chunks, require_columns
+from training.data.file_reader import CHUNK_ROWS, Chunk, RaggedRow, read_chunks, require_columns
 
 DECISIONS = pa.schema(
     [
@@ -98,7 +98,7 @@ def score_file(
             rejected_to.write(chunk, rejections)
             codes.update(rejection.code for rejection, _ in rejections)
             rows += len(chunk.rows) + len(chunk.ragged)
-            read(chunk.read)
+            read(chunk.progress)
     if not codes:
         refused.unlink()
     return BatchResult(
@@ -156,7 +156,7 @@ def _all_rejections(chunk: Chunk, cleaned: CleanedBatch) -> list[tuple[Rejection
     return sorted(found, key=lambda pair: pair[0].row)
 
 
-def _rejection(ragged: Ragged, wanted: int) -> Rejection:
+def _rejection(ragged: RaggedRow, wanted: int) -> Rejection:
     seen = f"{len(ragged.fields)} fields in line {ragged.line}"
     return Rejection(row=ragged.row, code="ragged-row", field=None, value=seen, expected=f"{wanted}, as in the header")
 

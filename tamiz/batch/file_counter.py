@@ -43,7 +43,7 @@ def count_file(
         rows += len(codes) + len(rejected)
         first = min(first, int(cleaned.event_time_ms.min(initial=first)))
         last = max(last, int(cleaned.event_time_ms.max(initial=last)))
-        read(chunk.read)
+        read(chunk.progress)
     if last < 0:
         raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts; name the right file")
     return PeriodCounts(

@@ -36,11 +36,11 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
     """The data set of a version's bundle, once it is loaded as a worker loads it."""
     from monitoring.counting.monitored_model import MonitoredModel
     from monitoring.drift.reference import load_reference
-    from training.registry.model_loader import checked_bundle
+    from training.registry.model_loader import verified_bundle
 
     try:
         declared = load_dataset(settings.dataset)
-        with checked_bundle(settings, version) as (bundle, _):
+        with verified_bundle(settings, version) as (bundle, _):
             model = MonitoredModel.load(bundle, version)
             load_reference(bundle)
     except TamizError as error:

@@ -57,12 +57,12 @@ def report_of(settings: Settings) -> ReportLoader:
 
     @functools.lru_cache(maxsize=1)  # a mail that is tried again brings the same
     def fetch(notice: Notification) -> bytes | None:
-        from training.registry.mlflow_registry import REPORT, artifact, run_of
+        from training.registry.mlflow_registry import REPORT, read_artifact, run_id_of
 
         if notice.model_version is None:
             return None
         try:
-            return artifact(settings, run_of(settings, notice.model_version), REPORT)
+            return read_artifact(settings, run_id_of(settings, notice.model_version), REPORT)
         except ModelUnavailableError as error:
             log.info("%s goes without a report: %s", notice.id, error)
             return None

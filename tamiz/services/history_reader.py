@@ -11,7 +11,7 @@ from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end
 from training.data.history import History
-from training.data.topic_history import StreamedHistory
+from training.data.topic_history import TopicHistory
 
 log = logging.getLogger("tamiz.training")
 
@@ -30,7 +30,7 @@ def read_kafka_history(
     Raises TrainingError when that is too little to learn from, BrokerError when no Kafka answers.
     """
     dataset = load_dataset(settings.dataset)
-    found = StreamedHistory(
+    found = TopicHistory(
         dataset,
         from_ms=from_ms,
         until_ms=until_ms,
@@ -47,10 +47,10 @@ def read_kafka_history(
     for records in read_to_end(
         settings.bootstrap, transactions, told(transactions), keep_bytes=settings.max_payload_bytes
     ):
-        found.observe(records)
+        found.update(records)
     for records in read_to_end(settings.bootstrap, labels, told(labels)):
         for record in records:
             if (label := intake.read(record, Label)) is not None:
-                found.observe_label(label)
+                found.update_label(label)
     intake.log_summary(at_once=True)
     return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)

@@ -21,8 +21,8 @@ from stream_app.kafka.kafka_clients import client_config, committing_reader, req
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import has_more_partitions, partitions_of, read_to_end
 from stream_app.lifecycle.reconnect import RECONNECT_DELAY_S, reconnect
-from training.service.retrainer import Progress, Retrainer
-from training.service.training_process import BY
+from training.service.retrainer import RequestProgress, Retrainer
+from training.service.training_process import RETRAINER_ACTOR
 
 log = logging.getLogger("tamiz.retrainer")
 
@@ -42,7 +42,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
     def session(connected: Callable[[], None]) -> None:
         past.log_summary()
         with _clients(settings) as (consumer, producer):
-            progress = Progress(_past(settings, past))
+            progress = RequestProgress(_past(settings, past))
             connected()
             publish = _publisher(settings, producer)
             retrainer = Retrainer(
@@ -81,7 +81,7 @@ def trained_by(request: RetrainRequest) -> str:
 
     At most `schemas.security.actor.MAX_LENGTH` characters.
     """
-    return printable(f"{BY} for {request.by}", MAX_LENGTH) if request.by else BY
+    return printable(f"{RETRAINER_ACTOR} for {request.by}", MAX_LENGTH) if request.by else RETRAINER_ACTOR
 
 
 def answer_all(

@@ -1,1 +1,1 @@
-"""Labelled history from files and topics, and its split by time."""
+"""Labelled history from files and topics, and its split by event time."""

@@ -1,4 +1,4 @@
-"""Files of transactions, CSV or Parquet, read in chunks: as they stand, uncleaned, in memory that does not grow."""
+"""Reads CSV and Parquet files of transactions in chunks of bounded memory, without cleaning."""
 
 import csv
 from collections.abc import Iterator
@@ -22,27 +22,28 @@ CHUNK_ROWS = 10_000
 RawColumns = dict[str, list[Any]]
 
 
-class Ragged(NamedTuple):
-    """A line of a CSV file that has more or fewer fields than the header."""
+class RaggedRow(NamedTuple):
+    """A row of a CSV file that has more or fewer fields than the header."""
 
-    row: int  # its place in the file, from 0, headers and blank lines not counted
-    line: int  # where an editor shows it, from 1
+    row: int  # row number from 0, without header and blank lines
+    line: int  # line number from 1, as an editor shows it
     fields: list[str]
 
 
 class Chunk(NamedTuple):
-    """Some rows of a file, in its order."""
+    """Consecutive rows of a file."""
 
-    rows: list[int]  # their places in the file, from 0
-    columns: RawColumns  # each as long as `rows`; CSV fields as text, Parquet values as JSON would have them
-    ragged: list[Ragged]
-    read: float  # share of the file that is read by now, in [0, 1]
+    rows: list[int]  # row numbers from 0
+    columns: RawColumns  # each as long as `rows`; CSV fields as text, Parquet values as JSON types
+    ragged: list[RaggedRow]  # not in `rows`
+    progress: float  # share of the file that has been read, in [0, 1]
 
 
 def read_chunks(path: Path, dataset: Dataset, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """The file, at most `size` rows at once; a file of no rows gives one empty chunk, which has its columns.
+    """Yield the file in chunks of at most `size` rows. A file without rows yields one empty chunk with its columns.
 
-    Raises TrainingError when the file cannot be read as either kind, at the latest when it comes to where it cannot.
+    Raises TrainingError when the file cannot be read as CSV or Parquet; for a damaged file, after the chunks before the
+    damage.
     """
     try:
         with path.open("rb") as file:
@@ -53,25 +54,25 @@ def read_chunks(path: Path, dataset: Dataset, size: int = CHUNK_ROWS) -> Iterato
 
 
 def require_columns(path: Path, dataset: Dataset, found: RawColumns) -> None:
-    """Refuse a file that is not the declared data set.
+    """Check that a file has the columns that every row needs: key, event time and required fields.
 
-    Raises TrainingError when a column is absent that no row can do without.
+    Raises TrainingError when one is missing.
     """
     needed = [dataset.key, dataset.event_time.date, *(f.name for f in dataset.fields if f.required)]
-    if absent := [name for name in needed if name not in found]:
+    if missing := [name for name in needed if name not in found]:
         names = ", ".join(list(found)[:20]) or "none"
         raise TrainingError(
-            f"{path}: not the declared data set {dataset.name!r}: no column {', '.join(absent)} among {names:.300}; "
-            "name the right file, or its declaration with TAMIZ_DATASET"
+            f"{path}: not the declared data set {dataset.name!r}: no column {', '.join(missing)} among {names:.300}; "
+            "name the right file, or set TAMIZ_DATASET to its declaration"
         )
 
 
 def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
-    form = dataset.csv
+    csv_format = dataset.csv
     length = max(1, path.stat().st_size)
     try:
-        with path.open("rb") as raw, TextIOWrapper(raw, encoding=form.encoding, newline="") as file:
-            lines = csv.reader(file, delimiter=form.delimiter, strict=True)
+        with path.open("rb") as raw, TextIOWrapper(raw, encoding=csv_format.encoding, newline="") as file:
+            lines = csv.reader(file, delimiter=csv_format.delimiter, strict=True)
             header = next(lines, [])
             if guarded := holds_rejected_rows(header):
                 header = own_fields(header)
@@ -79,11 +80,11 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
             while taken == size or not row:
                 rows: list[int] = []
                 fields: list[list[str]] = []
-                ragged: list[Ragged] = []
+                ragged: list[RaggedRow] = []
                 taken = 0
                 for found in islice(lines, size):
                     taken += 1
-                    if not found:  # a blank line is nobody's transaction
+                    if not found:  # a blank line
                         continue
                     if guarded:
                         found = own_fields(found)
@@ -91,7 +92,7 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
                         rows.append(row)
                         fields.append(found)
                     else:
-                        ragged.append(Ragged(row, lines.line_num, found))
+                        ragged.append(RaggedRow(row, lines.line_num, found))
                     row += 1
                 by_column = map(list, zip(*fields, strict=True)) if fields else ([] for _ in header)
                 columns = dict(zip(header, by_column, strict=True))
@@ -102,11 +103,11 @@ def _csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
         if "field limit" in str(error):
             raise TrainingError(
                 f"{path}: line {lines.line_num}: a field has more than {csv.field_size_limit()} characters; shorten "
-                "it, or close the quotation mark that it begins with"
+                "it, or close its quotation mark"
             ) from None
         raise TrainingError(
-            f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {form.delimiter!r} in "
-            f"{form.encoding}: {error}"
+            f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {csv_format.delimiter!r} in "
+            f"{csv_format.encoding}: {error}"
         ) from None
 
 
@@ -128,7 +129,7 @@ def _parquet_chunks(path: Path, size: int) -> Iterator[Chunk]:
 
 
 def _json_value(value: Any) -> Any:
-    """What the same value would be in a payload."""
-    if isinstance(value, date):  # a datetime is one, too
+    """The value as the JSON type that a payload has."""
+    if isinstance(value, date):  # includes datetime
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else value

@@ -1,4 +1,4 @@
-"""Labelled history, cleaned by the very code that cleans the stream: a CSV or Parquet file, or what a topic brought."""
+"""Labelled history from a CSV or Parquet file or from topics, cleaned by the code that cleans the stream."""
 
 import hashlib
 from collections import Counter
@@ -14,49 +14,49 @@ from scoring.arrays import Array, Columns, Floats, Indices, Ints
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from training.data.file_reader import RawColumns, read_chunks, require_columns
 
-MIN_ROWS = 200
+MIN_ROWS = 200  # labelled rows
 MAX_REJECTED_SHARE = 0.5
 
 
 class History(NamedTuple):
-    """The rows that can teach: accepted and labelled, in the order they came in."""
+    """The rows to train on: accepted and labelled, in their original order."""
 
-    source: str  # the file's name, or the topic's
-    sha256: str  # of the file's bytes; of a topic's transactions and their labels
-    rows: int  # that came in
+    source: str  # name of the file or topic
+    sha256: str  # of the file's bytes, or of a topic's transactions and labels
+    rows: int  # in the source
     rejected: dict[str, int]  # rejection code -> rows
-    unlabelled: int  # or labelled too lately for the label to be final
+    unlabelled: int  # accepted rows without a final label
     columns: Columns  # cleaned, each of shape (n,)
     event_time_ms: Ints  # (n,)
     fraud: Floats  # (n,), 0 or 1
-    from_ms: int | None = None  # event times that a topic was asked for, the first included, the last not
-    until_ms: int | None = None
+    from_ms: int | None = None  # requested range of event times in a topic, inclusive
+    until_ms: int | None = None  # exclusive
 
     def columns_at(self, rows: Indices) -> dict[str, Array]:
-        """The columns of these rows only."""
+        """The columns restricted to these rows."""
         return {name: values[rows] for name, values in self.columns.items()}
 
 
 def read_history(path: Path, dataset: Dataset, label_delay_ms: int = 0) -> History:
-    """Read, clean and keep what is labelled.
+    """Read and clean a file, and keep its labelled rows.
 
-    label_delay_ms: labels of younger rows than this, seen from the newest row, are not final and are not used.
-    Raises TrainingError, in one line, when the file is not the declared data set or too little of it is left to learn
-    from.
+    label_delay_ms: labels are final after this time; rows younger than that, counted from the newest row, are not used.
+    Raises TrainingError, in one line, when the file is not the declared data set or has too few usable rows.
     """
     if dataset.label is None:
-        raise TrainingError(f"the data set {dataset.name!r} declares no label: nothing can be learned from it")
+        raise TrainingError(f"the data set {dataset.name!r} declares no label; training needs one")
     raw = read_columns(path, dataset)
     require_columns(path, dataset, raw)
     _require_label(path, dataset, raw)
     cleaned = clean_columns(dataset, raw)
-    return labelled(path.name, sha256_of(path), dataset, cleaned, label_delay_ms)
+    return labelled_history(path.name, file_sha256(path), dataset, cleaned, label_delay_ms)
 
 
 def read_columns(path: Path, dataset: Dataset) -> RawColumns:
-    """The file's columns as they stand in it, uncleaned: CSV fields as text, Parquet values as JSON would have them.
+    """The file's columns, not cleaned: CSV fields as text, Parquet values as JSON types.
 
-    Raises TrainingError when the file cannot be read as either, or has a row that is not as long as its header.
+    Raises TrainingError when the file cannot be read as CSV or Parquet, or a row has more or fewer fields than the
+    header.
     """
     columns: RawColumns = {}
     for chunk in read_chunks(path, dataset):
@@ -71,7 +71,7 @@ def read_columns(path: Path, dataset: Dataset) -> RawColumns:
     return columns
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -79,16 +79,16 @@ def sha256_of(path: Path) -> str:
 
 def _require_label(path: Path, dataset: Dataset, raw: RawColumns) -> None:
     if dataset.label not in raw:
-        raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs to know what was fraud")
+        raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs labels")
 
 
-def labelled(source: str, sha256: str, dataset: Dataset, cleaned: CleanedBatch, label_delay_ms: int) -> History:
-    """What of cleaned rows can teach; `read_history` says what its arguments mean.
+def labelled_history(source: str, sha256: str, dataset: Dataset, cleaned: CleanedBatch, label_delay_ms: int) -> History:
+    """The labelled rows of cleaned input. label_delay_ms: as for `read_history`.
 
     Raises TrainingError, in one line, when most rows are rejected or too few have a final label.
     """
     if cleaned.n == 0:
-        raise TrainingError(f"{source}: holds no rows")
+        raise TrainingError(f"{source}: the history has no rows")
     if len(cleaned.rejections) > MAX_REJECTED_SHARE * cleaned.n:
         (code, field), _ = Counter((r.code, r.field) for r in cleaned.rejections).most_common(1)[0]
         first = next(r for r in cleaned.rejections if (r.code, r.field) == (code, field))
@@ -107,11 +107,11 @@ def labelled(source: str, sha256: str, dataset: Dataset, cleaned: CleanedBatch, 
                 f"{source}: not enough matured labels: {len(known)} rows are older than the label delay of "
                 f"{label_delay_ms / DAY_MS:g} days, {young} are younger; at least {MIN_ROWS} are needed"
             )
-        raise TrainingError(f"{source}: {len(known)} labelled rows are too few to learn from; give at least {MIN_ROWS}")
+        raise TrainingError(f"{source}: {len(known)} labelled rows are too few to train on; give at least {MIN_ROWS}")
     fraud = labels[known]
     if len(np.unique(fraud)) < 2:
-        only = "fraud" if fraud[0] else "legitimate"
-        raise TrainingError(f"{source}: all {len(known)} rows are labelled {only}; both classes are needed to learn")
+        label = "fraud" if fraud[0] else "legitimate"
+        raise TrainingError(f"{source}: all {len(known)} rows are labelled {label}; training needs both classes")
     return History(
         source=source,
         sha256=sha256,

@@ -1,4 +1,4 @@
-"""Train on the past, choose on what came next, judge on what came last."""
+"""Splits by event time: train on the oldest rows, validate on later rows, test on the latest."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from training.data.holdout import TEST_SHARE, VALIDATION_SHARE
 
 
 class Split(NamedTuple):
-    """Row indices of each part, each in order of event time; every row is in one, or in the gap before the next."""
+    """Row indices of each part, in order of event time. Each row is in one part or in a gap between parts."""
 
     train: Indices
     validation: Indices
@@ -26,11 +26,12 @@ def split_by_time(
     test_share: float = TEST_SHARE,
     gap_ms: int = 0,
 ) -> Split:
-    """Cut the rows in two places of time; rows of one instant stay together, so a share is met as nearly as they allow.
+    """Split rows by event time into train, validation and test.
 
-    event_time_ms: shape (n,), in any order. gap_ms: how long before a part begins the part before it ends: what was
-    younger had no final label yet when the later one came in, and nobody could have learned from it.
-    Raises TrainingError when the times leave a part empty.
+    Rows with the same time stay in one part, so the shares are approximate. event_time_ms: shape (n,), in any order.
+    gap_ms: the label delay. Rows closer than this to the next part are left out: their labels were not final when the
+    next part began, so a model could not have used them.
+    Raises TrainingError when a part is empty.
 
     >>> split_by_time(np.arange(10) * 1000, validation_share=0.2, test_share=0.2)
     Split(train=array([0, 1, 2, 3, 4, 5]), validation=array([6, 7]), test=array([8, 9]))
@@ -40,7 +41,7 @@ def split_by_time(
     n = len(times)
     if n and times[0] == times[-1]:
         raise TrainingError(
-            "all rows have the same event time: without a before and an after no honest test is possible; "
+            "all rows have the same event time, so they cannot be split by time; "
             "check the column that the data set declares as its event time"
         )
     cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
@@ -51,12 +52,12 @@ def split_by_time(
     for name, rows in parts._asdict().items():
         if not len(rows) and gap_ms:
             raise TrainingError(
-                f"not enough matured labels: with a label delay of {gap_ms / DAY_MS:g} days nothing of the {n} rows is "
+                f"not enough matured labels: with a label delay of {gap_ms / DAY_MS:g} days, none of the {n} rows is "
                 f"left for {name}; give a longer history"
             )
         if not len(rows):
             raise TrainingError(
-                f"the {n} rows lie at too few points of time to be split in order: nothing is left for {name}; "
+                f"the {n} rows have too few distinct event times to be split: no row is left for {name}; "
                 "give a history that spans more time"
             )
     return parts
@@ -69,11 +70,12 @@ def expanding_folds(
     validation_share: float = VALIDATION_SHARE,
     gap_ms: int = 0,
 ) -> list[Split]:
-    """Time-series cross-validation: what came next is the test of all that came before, and grows into it.
+    """Time-series cross-validation with an expanding window.
 
-    The rows are cut into `folds` + 1 stretches of time; each but the first is tested on once, and the rows before it
-    are split into train and validation. event_time_ms: shape (n,), in any order. gap_ms: as for `split_by_time`.
-    Raises TrainingError when the times leave a part empty.
+    The rows are cut into `folds` + 1 consecutive segments. Each segment except the first is the test part of one fold;
+    all rows before it are split into train and validation. event_time_ms: shape (n,), in any order. gap_ms: as for
+    `split_by_time`.
+    Raises TrainingError when a part is empty.
 
     >>> [[part.tolist() for part in fold] for fold in expanding_folds(np.arange(9), 2, validation_share=0.34)]
     [[[0, 1], [2], [3, 4, 5]], [[0, 1, 2, 3], [4, 5], [6, 7, 8]]]
@@ -92,7 +94,7 @@ def expanding_folds(
 
 
 def _start_of_instant(times: Ints, place: int) -> int:
-    """The nearest place at or around `place` where a new instant begins."""
+    """The index nearest to `place` at which a new event time begins."""
     if place >= len(times):
         return len(times)
     before = int(np.searchsorted(times, times[place], side="left"))
@@ -109,6 +111,6 @@ def require_both_classes(split: Split, fraud: Floats) -> None:
         n_fraud = int(fraud[rows].sum())
         if n_fraud in (0, len(rows)):
             raise TrainingError(
-                f"split by time, {name} holds {n_fraud} frauds in {len(rows)} rows: both classes are needed in each "
-                "part; give a longer history"
+                f"after the split by time, {name} holds {n_fraud} frauds in {len(rows)} rows: each part needs both "
+                "classes; give a longer history"
             )

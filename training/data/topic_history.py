@@ -1,6 +1,6 @@
-"""Labelled history from topics: transactions as they came, and labels as they came later, joined by transaction id.
+"""Labelled history from Kafka: joins transactions with labels, which arrive later, by transaction id.
 
-Pure: whoever reads Kafka brings the records. They are cleaned by the very code that cleans the stream.
+Pure: the caller reads the topics. Transactions are cleaned by the code that cleans the stream.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from scoring.arrays import Floats, Indices
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import RecordTimes
-from training.data.history import History, labelled
+from training.data.history import History, labelled_history
 
-EVER = 2**62  # ms; later than any event
+UNBOUNDED_MS = 2**62  # later than any event
 
 
 class HistoryRecord(RecordPlace, Protocol):
@@ -32,7 +32,7 @@ class HistoryRecord(RecordPlace, Protocol):
 
 
 class HistoryBatch(NamedTuple):
-    """Transactions that can be scored, cleaned; every list has one element a row."""
+    """Cleaned transactions; every list has one element per row."""
 
     cleaned: CleanedBatch
     ids: list[str]
@@ -40,12 +40,12 @@ class HistoryBatch(NamedTuple):
     digests: list[str]  # SHA-256 of the payloads
 
 
-class StreamedHistory:
-    """A fold over two topics: records in, in any interleaving of partitions; a history out.
+class TopicHistory:
+    """Collects the records of two topics, in any interleaving of partitions, and builds a history from them.
 
-    A transaction that stands on the topic more than once (sent again, or redriven after it could not be scored) is
-    learned from once, as it first could be scored. Of several labels of one transaction the last reported one holds,
-    and one from the topic before one inside the payload.
+    A transaction that is on the topic more than once (sent again, or redriven from dead letters) counts once, in its
+    first valid version. Of several labels for a transaction, the last reported one counts; a label from the topic takes
+    precedence over one in the payload.
     """
 
     def __init__(
@@ -58,20 +58,19 @@ class StreamedHistory:
         topic_id: str = "",
         max_event_time_ahead_ms: int | None = None,
     ) -> None:
-        """from_ms, until_ms: event times, the first included, the last not; None does not bound.
+        """from_ms, until_ms: range of event times, [from_ms, until_ms); None for no bound.
 
-        topic_id: incarnation of the transactions topic: it is in the ids of transactions that bring none.
-        max_event_time_ahead_ms: of the record's own time; what lies further ahead was not decided and is not learned;
-        None does not bound.
-
+        topic_id: id of the transactions topic; part of the ids of transactions that have none of their own.
+        max_event_time_ahead_ms: the worker rejects event times that are further ahead of the record's timestamp, so
+        they are left out here; None for no limit.
         Raises TrainingError when the data set declares no label.
         """
         if dataset.label is None:
-            raise TrainingError(f"the data set {dataset.name!r} declares no label: nothing can be learned from it")
+            raise TrainingError(f"the data set {dataset.name!r} declares no label; training needs one")
         self._dataset = dataset
-        self._asked = from_ms, until_ms
-        self._from_ms = -EVER if from_ms is None else from_ms
-        self._until_ms = EVER if until_ms is None else until_ms
+        self._range_ms = from_ms, until_ms
+        self._from_ms = -UNBOUNDED_MS if from_ms is None else from_ms
+        self._until_ms = UNBOUNDED_MS if until_ms is None else until_ms
         self._max_payload_bytes = max_payload_bytes
         self._topic_id = topic_id
         self._max_ahead_ms = max_event_time_ahead_ms
@@ -80,18 +79,19 @@ class StreamedHistory:
         self._seen = 0
         self._labels: dict[str, Label] = {}
 
-    def observe(self, records: Sequence[HistoryRecord]) -> None:
-        """Take in transactions. One that cannot be scored tells no event time: its record's own stands for it.
+    def update(self, records: Sequence[HistoryRecord]) -> None:
+        """Add transactions. Records that a worker rejects are rejected here too.
 
-        What a worker refuses is refused here, too. One that our own code cannot bear is rejected, and ends nothing.
+        A rejected record has no event time; its record timestamp decides whether it lies in the range. A record that
+        causes an exception in our code is rejected as "internal-error"; the other records of the batch are kept.
         """
         try:
-            self._observe(records)
+            self._add(records)
         except Exception as error:
             if len(records) > 1:
                 half = len(records) // 2
-                self.observe(records[:half])
-                self.observe(records[half:])
+                self.update(records[:half])
+                self.update(records[half:])
                 return
             rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected="none")
             self._reject(records, [rejection])
@@ -104,7 +104,7 @@ class StreamedHistory:
             if self._from_ms <= records[r.row].timestamp < self._until_ms
         ]
 
-    def _observe(self, records: Sequence[HistoryRecord]) -> None:
+    def _add(self, records: Sequence[HistoryRecord]) -> None:
         unfit = reject_records(records, self._max_payload_bytes)
         cleaned = clean_payloads(
             self._dataset,
@@ -120,48 +120,50 @@ class StreamedHistory:
         declared = [cleaned.transaction_ids[i] for i in kept.tolist()]
         batch = HistoryBatch(
             cleaned=_rows(cleaned, kept),
-            ids=[told or transaction_id(r, self._topic_id) for told, r in zip(declared, mine, strict=True)],
+            ids=[own_id or transaction_id(r, self._topic_id) for own_id, r in zip(declared, mine, strict=True)],
             places=[(r.partition, r.offset) for r in mine],
             digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
         )
-        # Nothing can fail from here on: a batch is taken in whole, or in parts.
+        # The state changes only from here on, where nothing can fail: so `update` may retry with halves of a batch.
         self._reject(records, [unfit.get(r.row, r) for r in cleaned.rejections])
         self._seen += len(records)
         if len(kept):
             self._batches.append(batch)
 
-    def observe_label(self, label: Label) -> None:
-        """Take in a label."""
+    def update_label(self, label: Label) -> None:
+        """Add a label."""
         known = self._labels.get(label.transaction_id)
         if known is None or known.reported_at_ms <= label.reported_at_ms:
             self._labels[label.transaction_id] = label
 
     def history(self, source: str, label_delay_ms: int) -> History:
-        """What was taken in so far, by partition and offset; its SHA-256 is that of ids, payloads and labels.
+        """The history of all records so far, ordered by partition and offset.
 
-        Raises TrainingError, in one line, when it is too little to learn from.
+        source: name of the topic. label_delay_ms: as for `training.data.history.read_history`. The history's SHA-256
+        covers ids, payloads and labels.
+        Raises TrainingError, in one line, when too few rows can be used.
         """
         if not self._batches:
-            raise TrainingError(f"{source}: no transaction that can be scored lies in the time that was asked for")
-        whole = _joined(self._batches)
-        # A batch is what a poll brought, from whichever partitions: in order of place, chance has no part in it.
+            raise TrainingError(f"{source}: no valid transaction lies in the time range; widen --from, --until")
+        whole = _concatenate(self._batches)
+        # Batches depend on how polls interleave partitions; the order of offsets makes the result deterministic.
         order = sorted(range(len(whole.places)), key=whole.places.__getitem__)
         first = {whole.ids[i]: i for i in reversed(order)}
         rows = [i for i in order if first[whole.ids[i]] == i]
         cleaned = _rows(whole.cleaned, np.array(rows, dtype=np.intp))
         labels = [
-            told if (label := self._labels.get(whole.ids[i])) is None else float(label.fraud)
-            for i, told in zip(rows, _labels(cleaned).tolist(), strict=True)
+            own_label if (label := self._labels.get(whole.ids[i])) is None else float(label.fraud)
+            for i, own_label in zip(rows, _labels(cleaned).tolist(), strict=True)
         ]
         content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]
-        found = labelled(
+        history = labelled_history(
             source,
             hashlib.sha256(msgspec.json.encode(content)).hexdigest(),
             self._dataset,
             cleaned._replace(n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections),
             label_delay_ms,
         )
-        return found._replace(from_ms=self._asked[0], until_ms=self._asked[1])
+        return history._replace(from_ms=self._range_ms[0], until_ms=self._range_ms[1])
 
 
 def _rows(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
@@ -177,16 +179,16 @@ def _labels(cleaned: CleanedBatch) -> Floats:
     return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
 
 
-def _joined(batches: Sequence[HistoryBatch]) -> HistoryBatch:
-    def every(arrays: Any) -> Any:
+def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:
+    def join(arrays: Any) -> Any:
         return np.concatenate(list(arrays))
 
     first = batches[0].cleaned
     cleaned = first._replace(
-        rows=every(b.cleaned.rows for b in batches),
-        columns={name: every(b.cleaned.columns[name] for b in batches) for name in first.columns},
-        event_time_ms=every(b.cleaned.event_time_ms for b in batches),
-        labels=every(_labels(b.cleaned) for b in batches),
+        rows=join(b.cleaned.rows for b in batches),
+        columns={name: join(b.cleaned.columns[name] for b in batches) for name in first.columns},
+        event_time_ms=join(b.cleaned.event_time_ms for b in batches),
+        labels=join(_labels(b.cleaned) for b in batches),
     )
     return HistoryBatch(
         cleaned=cleaned,

@@ -23,7 +23,7 @@ from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from scoring.input.cleaning import clean_columns
-from training.data.history import History, read_columns, sha256_of
+from training.data.history import History, file_sha256, read_columns
 from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
@@ -153,7 +153,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
     fraud = np.full(m, np.nan) if cleaned.labels is None else cleaned.labels
     return History(
         source=path.name,
-        sha256=sha256_of(path),
+        sha256=file_sha256(path),
         rows=cleaned.n,
         rejected=dict(Counter(r.code for r in cleaned.rejections)),
         unlabelled=int(np.isnan(fraud).sum()),

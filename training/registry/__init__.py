@@ -1,1 +1,1 @@
-"""The model registry: versions, their transitions, and promotion."""
+"""The model registry on MLflow: versions, the log of their transitions, aliases, and promotion."""

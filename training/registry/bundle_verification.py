@@ -1,4 +1,4 @@
-"""The bundle that a version was judged by, held against the one that the registry has now."""
+"""Verifies that a version's bundle in the registry is the one that was registered and evaluated."""
 
 import tempfile
 from pathlib import Path
@@ -10,28 +10,27 @@ from training.registry import mlflow_registry
 
 
 class TransitionRefusedError(ModelUnavailableError):
-    """The move does not hold: somebody else moved a moment earlier. Nothing has changed by it."""
+    """A transition is refused: another one came first, or the bundle differs. Nothing has changed."""
 
 
-def verified_digest(settings: Settings, version: int, judged: str | None, tag: str | None) -> str:
-    """SHA-256 of the bundle that the registry has for a version now.
+def verified_digest(settings: Settings, version: int, logged: str | None, tag: str | None) -> str:
+    """SHA-256 of a version's current bundle, checked against the expected one.
 
-    judged: by the version's first entry in the history; without one the tag has to do.
-    Raises TransitionRefusedError when it is another bundle, or nothing says which one was judged.
+    logged: the digest in the version's first log entry; None when there is none, then `tag` counts.
+    Raises TransitionRefusedError when the bundle differs, or neither log nor tag has a digest.
     """
-    wanted, source = (judged, "the history of promotions") if judged is not None else (tag, "the version's tag")
-    if wanted is None:
+    expected, source = (logged, "the history of promotions") if logged is not None else (tag, "the version's tag")
+    if expected is None:
         raise TransitionRefusedError(
-            f"{settings.model_name} version {version} cannot be moved: neither the history nor a tag says which "
-            f"bundle was "
-            "judged; train it again with `tamiz train`"
+            f"{settings.model_name} version {version} cannot change its status: neither the log nor a tag has the "
+            "digest of its bundle; train it again with `tamiz train`"
         )
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
         sha256 = bundle_digest(mlflow_registry.download_bundle(settings, version, Path(scratch)))
-    if sha256 != wanted:
+    if sha256 != expected:
         raise TransitionRefusedError(
-            f"{settings.model_name} version {version} cannot be moved: its bundle's SHA-256 is {sha256[:12]}…, "
-            f"{source} "
-            f"says {wanted[:12]}…: it was exchanged or damaged; put the artifacts back, or train it again"
+            f"{settings.model_name} version {version} cannot change its status: its bundle's SHA-256 is "
+            f"{sha256[:12]}…, {source} says {expected[:12]}…: it was replaced or damaged; restore the artifacts, or "
+            "train it again"
         )
     return sha256

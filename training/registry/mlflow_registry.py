@@ -1,17 +1,15 @@
-"""MLflow, as training knows it: runs, model versions and the aliases `champion` and
-`challenger`. No other file of training imports it.
+"""Access to MLflow: runs, artifacts, model versions and the aliases `champion` and `challenger`.
 
-How a version lies in MLflow:
+The artifacts of a version's run:
 
-* its run's artifact folder ``bundle/`` holds ``model.ubj``, ``manifest.json`` and ``baseline.json``. Whoever knows
-  the tracking URI and the alias finds it: alias -> version -> its run id -> ``runs:/RUN_ID/bundle``, which a server
-  that proxies artifacts answers just as a local folder does;
-* ``evaluation/`` holds metrics.json and the figures;
-* its source, ``model/`` of the same run, is an MLflow model of the xgboost flavour (the same trees, no pickle) with
-  signature and input example, for generic tools. Its input is the matrix that `scoring.features.featurize` makes.
+* ``bundle/`` holds ``model.ubj``, ``manifest.json`` and ``baseline.json``. The tracking URI and an alias are enough to
+  find it: alias -> version -> run id -> ``runs:/RUN_ID/bundle``, on a local folder and on a server that proxies
+  artifacts alike;
+* ``evaluation/`` holds metrics.json, operating_points.json and the figures;
+* ``model/``, the version's source, is an MLflow model of the xgboost flavour (the same trees, no pickle) with signature
+  and input example, for generic tools. Its input is the matrix of `scoring.features.featurize`.
 
-What a version becomes, and that it is written down, stands in `training.registry.version_transitions`, which speaks
-through `mlflow_client`.
+`training.registry.version_transitions` changes the status of versions, through `mlflow_client`.
 """
 
 import logging
@@ -33,7 +31,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException as MlflowException  # also for those who use `mlflow_client`
+from mlflow.exceptions import MlflowException as MlflowException  # re-exported for users of `mlflow_client`
 from mlflow.telemetry import set_telemetry_client
 
 from schemas.configuration.registry_config import export_credentials, unreadable_store
@@ -45,13 +43,13 @@ from schemas.security.actor import os_actor
 from schemas.security.sanitizer import without_credentials
 from scoring.bundle.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
 from training.registry import transition_log
-from training.registry.model_versions import aliased, ensure_registered_model
+from training.registry.model_versions import ensure_registered_model, version_of_alias
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 BUNDLE = "bundle"
 EVALUATION = "evaluation"
-GENERIC = "model"
+GENERIC_MODEL = "model"
 REPORT = "report.pdf"  # at the root of a run's artifacts
 TAG = "tamiz."
 SQLITE = "sqlite:///"
@@ -66,19 +64,18 @@ def register(
     params: Mapping[str, object],
     tags: Mapping[str, str],
 ) -> int:
-    """Log a run with the bundle in it and make it the model's next version; the version's number.
+    """Log a run with the bundle and register it as the model's next version; returns the version's number.
 
-    The bundle's digest is written into the log of promotions, and no move of the version holds with another bundle.
-
-    bundle: folder with model.ubj and manifest.json, already checked. report: folder with measures and figures, logged
-    as `evaluation/`. tags: put on run and version, as `tamiz.NAME`, with the bundle's digest.
-    Raises ModelUnavailableError when the registry cannot be reached or refuses.
+    The bundle's digest is appended to the transition log; later transitions of the version need the same bundle.
+    bundle: folder with model.ubj and manifest.json, already checked. report: folder with metrics and figures, logged
+    as `evaluation/`. tags: set on run and version as `tamiz.NAME`, together with the bundle's digest.
+    Raises ModelUnavailableError when the registry cannot be reached or refuses the request.
     """
     manifest = read_manifest(bundle)
     sha256 = bundle_digest(bundle)
-    marks = {TAG + name: value for name, value in {**tags, "bundle_sha256": sha256}.items()}
+    all_tags = {TAG + name: value for name, value in {**tags, "bundle_sha256": sha256}.items()}
     with mlflow_client(settings) as client:
-        run = client.create_run(_experiment(client, settings), tags=marks)
+        run = client.create_run(_experiment(client, settings), tags=all_tags)
         run_id = run.info.run_id
         try:
             client.log_batch(
@@ -90,12 +87,12 @@ def register(
             client.log_artifacts(run_id, str(bundle), BUNDLE)
             client.log_artifacts(run_id, str(report), EVALUATION)
             with tempfile.TemporaryDirectory() as scratch:
-                generic = Path(scratch) / GENERIC
-                _save_generic(generic, bundle / MODEL_FILE, manifest)
-                client.log_artifacts(run_id, str(generic), GENERIC)
+                generic = Path(scratch) / GENERIC_MODEL
+                _save_generic_model(generic, bundle / MODEL_FILE, manifest)
+                client.log_artifacts(run_id, str(generic), GENERIC_MODEL)
             ensure_registered_model(client, settings.model_name)
             version = client.create_model_version(
-                settings.model_name, source=f"{run.info.artifact_uri}/{GENERIC}", run_id=run_id, tags=marks
+                settings.model_name, source=f"{run.info.artifact_uri}/{GENERIC_MODEL}", run_id=run_id, tags=all_tags
             )
             registered = Registration(version=int(version.version), bundle_sha256=sha256)
             transition_log.append(client, settings.model_name, registration=registered)
@@ -107,19 +104,19 @@ def register(
 
 
 def champion(settings: Settings) -> int | None:
-    """The version that is champion, or None."""
+    """The version with the alias `champion`, or None."""
     with mlflow_client(settings) as client:
-        return aliased(client, settings.model_name, CHAMPION)
+        return version_of_alias(client, settings.model_name, CHAMPION)
 
 
 def challenger(settings: Settings) -> int | None:
-    """The version that is challenger, or None."""
+    """The version with the alias `challenger`, or None."""
     with mlflow_client(settings) as client:
-        return aliased(client, settings.model_name, CHALLENGER)
+        return version_of_alias(client, settings.model_name, CHALLENGER)
 
 
-def attach(settings: Settings, version: int, path: Path) -> None:
-    """Log a file to the run that a version came from, at its artifacts' root.
+def log_artifact(settings: Settings, version: int, path: Path) -> None:
+    """Log a file to a version's run, at the root of its artifacts.
 
     Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
     """
@@ -127,8 +124,8 @@ def attach(settings: Settings, version: int, path: Path) -> None:
         client.log_artifact(client.get_model_version(settings.model_name, str(version)).run_id, str(path))
 
 
-def run_of(settings: Settings, version: int) -> str:
-    """The id of the run that a version came from.
+def run_id_of(settings: Settings, version: int) -> str:
+    """The id of a version's run.
 
     Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
     """
@@ -137,7 +134,7 @@ def run_of(settings: Settings, version: int) -> str:
 
 
 def version_tags(settings: Settings, version: int) -> dict[str, str]:
-    """Our tags of a version, without `tamiz.`.
+    """Tamiz's tags of a version, without the prefix `tamiz.`.
 
     Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
     """
@@ -146,25 +143,28 @@ def version_tags(settings: Settings, version: int) -> dict[str, str]:
     return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
 
 
-def artifact(settings: Settings, run_id: str, name: str) -> bytes:
-    """What a file of a run holds.
+def read_artifact(settings: Settings, run_id: str, name: str) -> bytes:
+    """The content of a run's artifact.
 
     Raises ModelUnavailableError when there is no such run or file, or the registry cannot be reached.
     """
     with mlflow_client(settings) as client, tempfile.TemporaryDirectory() as scratch:
-        return _fetched(client, settings, run_id, name, Path(scratch)).read_bytes()
+        return _download(client, settings, run_id, name, Path(scratch)).read_bytes()
 
 
 def download_bundle(settings: Settings, version: int, folder: Path) -> Path:
-    """Fetch a version's bundle into a folder; the folder that holds its two files."""
+    """Download a version's bundle into a folder, created if missing; returns the folder that holds the files.
+
+    Raises ModelUnavailableError when there is no such version, or the registry cannot be reached.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with mlflow_client(settings) as client:
         run_id = client.get_model_version(settings.model_name, str(version)).run_id
-        return _fetched(client, settings, run_id, BUNDLE, folder)
+        return _download(client, settings, run_id, BUNDLE, folder)
 
 
-def _fetched(client: MlflowClient, settings: Settings, run_id: str, name: str, folder: Path) -> Path:
-    # From where the run keeps it, not by `runs:/`: that way MLflow hides what went wrong.
+def _download(client: MlflowClient, settings: Settings, run_id: str, name: str, folder: Path) -> Path:
+    # By the run's artifact URI, not `runs:/`, because MLflow hides the cause of errors there.
     uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
     if missing := unreadable_store(uri):
         raise ModelUnavailableError(missing)
@@ -172,16 +172,16 @@ def _fetched(client: MlflowClient, settings: Settings, run_id: str, name: str, f
 
 
 def ensure_reachable(settings: Settings) -> None:
-    """Create the local store where there is none yet, or find the server: better before an hour of training than after.
+    """Create the local store if it is missing, or contact the server.
 
-    Raises ModelUnavailableError.
+    Raises ModelUnavailableError when the registry cannot be reached.
     """
     with mlflow_client(settings) as client:
         _experiment(client, settings)
 
 
 def ui_command(settings: Settings) -> str:
-    """Where people look at runs and versions: a command to run for the local store, or the server's address.
+    """How to open the MLflow UI: a command for the local store, or the server's address.
 
     >>> ui_command(Settings(mlflow_tracking_uri="http://registry:5000"))
     'http://registry:5000'
@@ -192,10 +192,10 @@ def ui_command(settings: Settings) -> str:
 
 @contextmanager
 def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
-    """An MLflow client, with what goes wrong beneath it told in one line of ours."""
+    """An MLflow client. Errors of MLflow and its stores become a ModelUnavailableError of one line."""
     uri = settings.tracking_uri
     export_credentials(settings, os.environ)
-    _calm_mlflow()
+    _configure_mlflow()
     try:
         yield _mlflow_client(uri, settings.state_dir)
     except _store_errors() as error:
@@ -203,13 +203,13 @@ def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
         raise ModelUnavailableError(
             without_credentials(
                 f"the registry {uri}: {first}; check TAMIZ_MLFLOW_TRACKING_URI (MLFLOW_TRACKING_URI), its credentials "
-                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN, TAMIZ_MLFLOW_CAFILE), or the server there"
+                "(TAMIZ_MLFLOW_USERNAME, TAMIZ_MLFLOW_TOKEN, TAMIZ_MLFLOW_CAFILE), and the server"
             )
         ) from error
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
-    """What MLflow's clients raise. Those of S3 pass through it as they are, if its library (extra `s3`) was used."""
+    """Exceptions of MLflow's client; with the extra `s3` in use, also those of its S3 client, which MLflow does not wrap."""
     if sys.modules.get("boto3") is None:
         return (MlflowException, OSError)
     from boto3.exceptions import Boto3Error
@@ -223,24 +223,24 @@ def _mlflow_client(uri: str, state_dir: Path) -> MlflowClient:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix(SQLITE))
     private_folder(path.parent)
-    # MLflow's clients create and migrate a new store when first asked, and two at once break each other's migrations.
+    # A new store is created and migrated by the first request; concurrent migrations would break each other.
     with FileLock(path.with_suffix(".lock")):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
-    if path.parent.resolve() == state_dir.resolve():  # another folder's files and their rights are its owner's
+    if path.parent.resolve() == state_dir.resolve():  # do not change the permissions of other folders
         narrow_state(state_dir)
     return client
 
 
-def _calm_mlflow() -> None:
-    """Keep MLflow from reporting usage to its makers, from chatting, and from waiting minutes for a server."""
+def _configure_mlflow() -> None:
+    """Disable MLflow's telemetry, progress bars and info logs, and limit its retries and timeouts."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow_env.MLFLOW_DISABLE_TELEMETRY.set(True)
     set_telemetry_client()
     mlflow_env.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    mlflow_env.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # stdout is for what `--json` promises
+    mlflow_env.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # stdout is reserved for the output of commands
     for variable, value in (
         (mlflow_env.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 2),
         (mlflow_env.MLFLOW_HTTP_REQUEST_TIMEOUT, 30),
@@ -250,22 +250,22 @@ def _calm_mlflow() -> None:
 
 
 def _experiment(client: MlflowClient, settings: Settings) -> str:
-    """The experiment named as the model, made when absent.
+    """The id of the experiment with the model's name, created if missing.
 
-    Raises ConfigError when it keeps its artifacts elsewhere than `artifact_root` says: MLflow cannot move them.
+    Raises ConfigError when its artifact location differs from `artifact_root`: MLflow cannot move artifacts.
     """
     root = None if settings.artifact_root is None else settings.artifact_root.rstrip("/")
     if (found := client.get_experiment_by_name(settings.model_name)) is not None:
         if root is not None and found.artifact_location.rstrip("/") != root:
             raise ConfigError(
-                f"artifact_root is {root}, and the registry {settings.registry_name} keeps what belongs to "
-                f"{settings.model_name!r} in {found.artifact_location}: set artifact_root to that, or name another "
-                f"model"
+                f"artifact_root is {root}, but the registry {settings.registry_name} keeps the artifacts of "
+                f"{settings.model_name!r} in {found.artifact_location}: set artifact_root to that, or use another "
+                "model_name"
             )
         if missing := unreadable_store(found.artifact_location):
             raise ConfigError(missing)
         return str(found.experiment_id)
-    # A server knows where its artifacts go; a bare SQLite file would put them into the working directory.
+    # A server has its own default; with SQLite, MLflow's default is the working directory.
     if root is None and settings.tracking_uri.startswith(SQLITE):
         root = (settings.state_dir.resolve() / "artifacts").as_uri()
     if missing := unreadable_store(root or ""):
@@ -276,11 +276,11 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
         found = client.get_experiment_by_name(settings.model_name)
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
             raise
-        return str(found.experiment_id)  # somebody was a moment earlier
+        return str(found.experiment_id)  # another process has created it meanwhile
 
 
-def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
-    import mlflow.xgboost  # with what follows, 100 MB that only a training needs
+def _save_generic_model(folder: Path, trees: Path, manifest: Manifest) -> None:
+    import mlflow.xgboost  # imported here: these take 100 MB that only trainings need
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -288,7 +288,7 @@ def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
     golden = np.array([g.features for g in manifest.golden], dtype=np.float32)
     example: Any = pd.DataFrame(golden, columns=list(manifest.names))
     with warnings.catch_warnings():
-        # Of MLflow's own doing: its classes for chat models when first imported, and how it compares column names.
+        # Caused by MLflow itself: type hints of its chat model classes, and its comparison of column names.
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
         warnings.filterwarnings("ignore", message="Operation with range is deprecated", category=DeprecationWarning)
         mlflow.xgboost.save_model(
@@ -300,6 +300,6 @@ def _save_generic(folder: Path, trees: Path, manifest: Manifest) -> None:
             ),
             input_example=example,
             model_format="ubj",
-            # Named here, else MLflow starts a process that loads the model to see what it imports.
+            # Set explicitly; otherwise MLflow starts a process that loads the model to infer its requirements.
             pip_requirements=[f"xgboost=={xgb.__version__}"],
         )

@@ -1,4 +1,4 @@
-"""A version from the registry, loaded and checked."""
+"""Loads a version from the registry, after checking its bundle's digest."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,41 +15,42 @@ from training.registry import mlflow_registry, version_transitions
 
 
 def registered_model(settings: Settings, version: int | None = None) -> MonitoredModel:
-    """The model of a version, the champion's when none is named.
+    """The model of a version; of the champion when `version` is None.
 
-    Raises ModelUnavailableError when there is no such version or no champion, ModelIncompatibleError when its bundle is
-    damaged.
+    Raises ModelUnavailableError when there is no such version or no champion, or the registry cannot be reached;
+    ModelIncompatibleError when the bundle is damaged.
     """
-    with checked_bundle(settings, version) as (folder, number):
-        return MonitoredModel.load(folder, number, passed(settings))
+    with verified_bundle(settings, version) as (folder, number):
+        return MonitoredModel.load(folder, number, trial_cache(settings))
 
 
 def registered_reference(settings: Settings, version: int | None = None) -> tuple[MonitoredModel, DriftReference]:
-    """The same with what its traffic is held against.
+    """The model of a version and its drift baseline.
 
-    Raises as `registered_model` does, and ModelIncompatibleError when the bundle holds no reference.
+    Raises as `registered_model` does, and ModelIncompatibleError when the bundle has no baseline.
     """
-    with checked_bundle(settings, version) as (folder, number):
-        return MonitoredModel.load(folder, number, passed(settings)), load_reference(folder)
+    with verified_bundle(settings, version) as (folder, number):
+        return MonitoredModel.load(folder, number, trial_cache(settings)), load_reference(folder)
 
 
 @contextmanager
-def checked_bundle(settings: Settings, version: int | None = None) -> Iterator[tuple[Path, int]]:
-    """A version's bundle, whose digest is the one of the history, in a folder for the time being; and the version.
+def verified_bundle(settings: Settings, version: int | None = None) -> Iterator[tuple[Path, int]]:
+    """Download a version's bundle to a temporary folder and check its digest; gives folder and version.
 
     Raises as `registered_model` does.
     """
-    now = version_transitions.version_status(settings)
+    now = version_transitions.log_state(settings)
     if version is None and (version := version_transitions.champion(settings)) is None:
         raise ModelUnavailableError(
-            f"the model {settings.model_name!r} has no champion; name one with --version, or train with `tamiz train`"
+            f"the model {settings.model_name!r} has no champion; choose a version with --version, or train one with "
+            "`tamiz train`"
         )
-    judged = now.digests.get(version)
+    logged = now.digests.get(version)
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
         folder = mlflow_registry.download_bundle(settings, version, Path(scratch))
         check_sizes(folder)
-        if judged is not None:  # the history counts; a tag is what somebody may have set meanwhile
-            check_digest(folder, {"the history of promotions": judged})
+        if logged is not None:  # the log takes precedence: anybody may have changed the tag
+            check_digest(folder, {"the history of promotions": logged})
         else:
             check_digest(
                 folder, {"the version's tag": mlflow_registry.version_tags(settings, version).get("bundle_sha256")}
@@ -57,6 +58,6 @@ def checked_bundle(settings: Settings, version: int | None = None) -> Iterator[t
         yield folder, version
 
 
-def passed(settings: Settings) -> Path:
-    """Where trees that a child process could load are remembered, as workers do."""
+def trial_cache(settings: Settings) -> Path:
+    """The folder that records which models have passed a trial load in a child process; shared with the workers."""
     return settings.state_dir / "models" / "passed"

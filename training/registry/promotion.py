@@ -153,7 +153,7 @@ def apply_decision(
     change: Literal["awaiting-approval", "retained"] = (
         "awaiting-approval" if promotion_decision.status == "awaiting approval" else "retained"
     )
-    return version_transitions.challenge(
+    return version_transitions.make_challenger(
         settings,
         version,
         change,
@@ -217,7 +217,7 @@ def promote_manually(
     Raises ModelUnavailableError when there is no such version, when it failed the skill gate and was not trained with
     `--force`, or when the registry cannot be reached; TransitionRefusedError when another transition came first.
     """
-    accepts = version_transitions.version_status(settings).fingerprint
+    accepts = version_transitions.log_state(settings).fingerprint
     known = version_transitions.versions(settings)
     champion = next((v.version for v in known if v.status == "champion"), None)
     found = next((v for v in known if v.version == version), None)

@@ -1,9 +1,9 @@
-"""Claims on requests: of several retrainers that read the same request, one answers it.
+"""Claims on retraining requests: of several retrainers that read a request, exactly one answers it.
 
-A claim is an entry of the registry's log (`training.registry.transition_log`), so that exactly one of two at once
-holds. Its holder marks it every `HEARTBEAT_INTERVAL_S`. One that is released, or not marked for `HEARTBEAT_TIMEOUT_S`
-as another sees it, is taken over: by an entry that names the claim it replaces, so that again exactly one holds. No
-clocks are compared.
+A claim is an entry of the registry's log (`training.registry.transition_log`), so of two concurrent claims exactly one
+is valid. Its holder sends a heartbeat every `HEARTBEAT_INTERVAL_S`. Another retrainer takes over a claim that was
+released or had no heartbeat for `HEARTBEAT_TIMEOUT_S`, by an entry that names the claim it replaces. Each retrainer
+measures the timeout by its own clock; clocks are not compared.
 """
 
 import logging
@@ -20,48 +20,48 @@ from training.registry import mlflow_registry, transition_log
 log = logging.getLogger("tamiz.retrainer")
 HEARTBEAT_INTERVAL_S = 10.0
 HEARTBEAT_TIMEOUT_S = 60.0
-POLL_S = 0.2
+POLL_INTERVAL_S = 0.2
 
 
 class RequestClaim:
-    """The right to answer a request, kept by a thread of its own until `end`."""
+    """The right to answer a request. A thread sends its heartbeat until `release`."""
 
     def __init__(self, settings: Settings, correlation_id: str, number: int, stop: threading.Event) -> None:
-        """number: of the claim's entry. stop: the service is ending."""
+        """number: of the claim's log entry. stop: set when the service ends."""
         self._settings = settings
         self._correlation_id = correlation_id
         self._number = number
         self._service_stop = stop
         self._ended = threading.Event()
-        self.stop = threading.Event()  # set when the service ends or the claim is lost: give up what it was held for
-        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self.stop = threading.Event()  # set when the service ends or the claim is lost: the training must stop
+        self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
         self._thread.start()
 
     @property
-    def lost(self) -> bool:
-        """Whether another retrainer has taken over."""
+    def is_lost(self) -> bool:
+        """Whether another retrainer has taken over the claim."""
         return self.stop.is_set() and not self._service_stop.is_set()
 
-    def end(self, *, answered: bool) -> None:
-        """Let go. answered: nobody else need answer the request."""
+    def release(self, *, answered: bool) -> None:
+        """Release the claim. answered: the request is finished, so no other retrainer answers it."""
         self._ended.set()
         self._thread.join()
-        if not self.lost:
+        if not self.is_lost:
             try:
                 with mlflow_registry.mlflow_client(self._settings) as client:
                     key = "answered" if answered else "released"
-                    transition_log.mark(client, self._settings.model_name, self._number, key, "yes")
+                    transition_log.set_entry_tag(client, self._settings.model_name, self._number, key, "yes")
             except ModelUnavailableError as error:
                 log.warning(
-                    "the claim on %s is not let go: %s; it is free in %d s",
+                    "the claim on request %s cannot be released: %s; it expires in %d s",
                     self._correlation_id,
                     error,
                     HEARTBEAT_TIMEOUT_S,
                 )
 
-    def _keep(self) -> None:
+    def _send_heartbeats(self) -> None:
         beats, at = 0, time.monotonic()
-        while not self._ended.wait(POLL_S):
+        while not self._ended.wait(POLL_INTERVAL_S):
             if self._service_stop.is_set():
                 self.stop.set()
             if time.monotonic() - at < HEARTBEAT_INTERVAL_S:
@@ -69,22 +69,22 @@ class RequestClaim:
             beats, at = beats + 1, time.monotonic()
             try:
                 with mlflow_registry.mlflow_client(self._settings) as client:
-                    transition_log.mark(client, self._settings.model_name, self._number, "beat", str(beats))
-                    holds = (
+                    transition_log.set_entry_tag(client, self._settings.model_name, self._number, "beat", str(beats))
+                    is_held = (
                         transition_log.read(client, self._settings.model_name).claims.get(self._correlation_id)
                         == self._number
                     )
             except ModelUnavailableError as error:
-                log.warning("the claim on %s cannot be kept: %s", self._correlation_id, error)
+                log.warning("no heartbeat for the claim on request %s: %s", self._correlation_id, error)
                 continue
-            if not holds:
-                log.error("another retrainer has taken over %s; this training is given up", self._correlation_id)
+            if not is_held:
+                log.error("another retrainer has taken over request %s; this training stops", self._correlation_id)
                 self.stop.set()
                 return
 
 
 def acquire(settings: Settings, correlation_id: str, stop: threading.Event) -> RequestClaim | None:
-    """Claim a request, waiting while another retrainer answers it; None once it is answered, or `stop` is set.
+    """Claim a request. Waits while another retrainer holds it; returns None when it is answered or `stop` is set.
 
     Raises ModelUnavailableError when the registry cannot be reached.
     """
@@ -92,14 +92,14 @@ def acquire(settings: Settings, correlation_id: str, stop: threading.Event) -> R
     while not stop.is_set():
         with mlflow_registry.mlflow_client(settings) as client:
             holder = transition_log.read(client, settings.model_name).claims.get(correlation_id)
-            marks = transition_log.marks(client, settings.model_name, holder) if holder is not None else {}
-            if "answered" in marks:
+            tags = transition_log.entry_tags(client, settings.model_name, holder) if holder is not None else {}
+            if "answered" in tags:
                 return None
-            if (now := (holder, marks.get("beat"))) != seen:
-                if holder is not None and seen is None and "released" not in marks:
-                    log.info("another retrainer has claimed %s; waiting for what comes of it", correlation_id)
+            if (now := (holder, tags.get("beat"))) != seen:
+                if holder is not None and seen is None and "released" not in tags:
+                    log.info("another retrainer has claimed request %s; waiting for its result", correlation_id)
                 seen, since = now, time.monotonic()
-            if holder is None or "released" in marks or time.monotonic() - since > HEARTBEAT_TIMEOUT_S:
+            if holder is None or "released" in tags or time.monotonic() - since > HEARTBEAT_TIMEOUT_S:
                 claim = Claim(correlation_id=correlation_id, holder=f"{os_actor()} {uuid4().hex[:8]}", after=holder)
                 number = transition_log.append(client, settings.model_name, claim=claim)
                 if transition_log.read(client, settings.model_name).claims.get(correlation_id) == number:

@@ -1,9 +1,8 @@
-"""The log of registrations, moves and claims in MLflow: versions of a registered model, `MODEL.tamiz-history`.
+"""The append-only log of registrations, transitions and claims, stored in MLflow as versions of `MODEL.tamiz-history`.
 
-MLflow has no compare-and-set, and an alias goes to whoever writes last. But it numbers the versions of a registered
-model by a unique key, on SQLite as on servers, and a version appears with its tags or not at all. So an entry is a
-version: its number is its place, and `schemas.promotion_log.replay` decides which entries hold. No lock can go stale,
-for there is none.
+MLflow has no compare-and-set, and the last writer of an alias wins. But it gives the versions of a registered model
+unique, increasing numbers, and creates a version and its tags atomically. So each log entry is a version, its number is
+its position, and `schemas.promotion_log` decides which entries are valid. No locks are needed.
 """
 
 import time
@@ -31,16 +30,16 @@ from schemas.promotion_log import (
 )
 from training.registry.model_versions import MlflowException, all_versions, ensure_registered_model
 
-SOURCE = "tamiz:/history"  # MLflow wants one: there is nothing to load
-LOCKED_TIMEOUT_S = 30  # for SQLite, which refuses instead of waiting when two writers meet
-LOCKED_DELAY_S = 0.05
-MAX_ATTEMPTS = 50  # to append: each is lost to another writer that has appended meanwhile
+SOURCE = "tamiz:/history"  # MLflow requires a source; there is nothing to load
+LOCK_TIMEOUT_S = 30  # SQLite fails instead of waiting when two writers meet
+LOCK_RETRY_DELAY_S = 0.05
+MAX_APPEND_ATTEMPTS = 50  # an attempt fails when another writer appends first
 
 T = TypeVar("T")
 
 
 class LogMovedError(ModelUnavailableError):
-    """The log does not end where the entry was to be appended: somebody else has written meanwhile."""
+    """An entry was not appended, because another writer has appended to the log meanwhile."""
 
 
 def read(client: Any, model: str) -> LogState:
@@ -61,15 +60,15 @@ def append(
     registration: Registration | None = None,
     after: int | None = None,
 ) -> int:
-    """Add an entry; its number. Whether it holds, `read` says. The arguments are an `Entry`'s.
+    """Append an entry; returns its number. `read` tells whether it is valid. The arguments are fields of `LogEntry`.
 
-    after: number of the entry that must be the last; None: wherever the log ends.
-    Raises LogMovedError when another is the last, or when others are always first.
+    after: number of the entry that must be the last one; None for any.
+    Raises LogMovedError when another entry is the last, or other writers come first in every attempt.
     """
     name = log_name(model)
     what = f"{move.change} version {move.version} by {move.by}: {move.reason}" if move else str(claim or registration)
     now = read(client, model)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_APPEND_ATTEMPTS):
         if after is not None and now.last != after:
             break
         entry = LogEntry(
@@ -85,13 +84,13 @@ def append(
         number = _create(client, model, name, encode_entry(entry), what[:500])
         now = read(client, model)
         if entry.id in now.numbers:
-            number = now.numbers[entry.id]  # MLflow's client may have written it twice
+            number = now.numbers[entry.id]  # MLflow's client retries, so the entry may be there twice
         elif now.refused.get(number) == CONFLICT_REASON:
             continue
         head = msgspec.json.encode(now.head).decode()
-        when_unlocked(lambda head=head: client.set_registered_model_tag(name, HEAD_TAG, head))  # type: ignore[misc]
+        retry_while_locked(lambda head=head: client.set_registered_model_tag(name, HEAD_TAG, head))  # type: ignore[misc]
         return number
-    raise LogMovedError(f"{name} ends with entry {now.last} by now: others write to it; try again")
+    raise LogMovedError(f"{name}: other writers have appended up to entry {now.last} meanwhile; try again")
 
 
 def _create(client: Any, model: str, name: str, text: str, what: str) -> int:
@@ -100,12 +99,12 @@ def _create(client: Any, model: str, name: str, text: str, what: str) -> int:
         return int(made.version)
 
     try:
-        return when_unlocked(add)
+        return retry_while_locked(add)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-    when_unlocked(lambda: ensure_registered_model(client, name, _about(model)))
-    return when_unlocked(add)
+    retry_while_locked(lambda: ensure_registered_model(client, name, _description(model)))
+    return retry_while_locked(add)
 
 
 def _head(client: Any, name: str) -> Head:
@@ -117,13 +116,13 @@ def _head(client: Any, name: str) -> Head:
         return START
 
 
-def mark(client: Any, model: str, number: int, key: str, value: str) -> None:
-    """Set a tag on an entry; only who appended it does."""
-    when_unlocked(lambda: client.set_model_version_tag(log_name(model), str(number), f"tamiz.{key}", value))
+def set_entry_tag(client: Any, model: str, number: int, key: str, value: str) -> None:
+    """Set a tag on an entry. Only the writer of the entry does so."""
+    retry_while_locked(lambda: client.set_model_version_tag(log_name(model), str(number), f"tamiz.{key}", value))
 
 
-def marks(client: Any, model: str, number: int) -> dict[str, str]:
-    """The tags of an entry."""
+def entry_tags(client: Any, model: str, number: int) -> dict[str, str]:
+    """The tags of an entry, without the prefix `tamiz.`."""
     return {
         name.removeprefix("tamiz."): value
         for name, value in client.get_model_version(log_name(model), str(number)).tags.items()
@@ -131,24 +130,24 @@ def marks(client: Any, model: str, number: int) -> dict[str, str]:
 
 
 def entry_time() -> str:
-    """The time of an entry that is written now: ISO 8601, UTC, microseconds."""
+    """The current time for a new entry: ISO 8601, UTC, with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def when_unlocked(write: Callable[[], T]) -> T:
-    """Write to MLflow, again while SQLite is locked by another writer."""
-    deadline = time.monotonic() + LOCKED_TIMEOUT_S
+def retry_while_locked(write: Callable[[], T]) -> T:
+    """Call `write`, and retry for `LOCK_TIMEOUT_S` while another writer locks the SQLite database."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             return write()
         except MlflowException as error:
             if "database is locked" not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(LOCKED_DELAY_S)
+            time.sleep(LOCK_RETRY_DELAY_S)
 
 
-def _about(model: str) -> str:
+def _description(model: str) -> str:
     return (
-        f"History of {model}, written by Tamiz: each version is one entry, and no model. "
+        f"Transition log of {model}, written by Tamiz. Each version is a log entry, not a model. "
         "Read it with `tamiz models history`."
     )

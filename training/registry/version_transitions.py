@@ -1,9 +1,9 @@
-"""Who decides, and how that came about: every move of a model version, in a log where nothing overwrites it.
+"""Transitions of model versions: promote, make challenger, reject and roll back, each an entry of an append-only log.
 
-The log (`schemas.promotion_log`) is the truth; the aliases `champion` and `challenger` follow from it. Two people or
-programs that move at once get two numbers of the log; whose move rested on a champion that is champion no more is
-refused with a reason. A writer that dies between the log and the aliases leaves the aliases behind: whoever moves next
-sets them right, and says so.
+The log (`schemas.promotion_log`) takes precedence; the aliases `champion` and `challenger` follow from it. Two
+concurrent transitions get two numbers in the log; one that is based on a champion that has changed is refused with a
+reason. A writer that crashes between log and aliases leaves old aliases behind; the next transition corrects them and
+logs a warning.
 """
 
 from collections.abc import Iterable
@@ -17,23 +17,23 @@ from schemas.promotion_log import PROMOTING_CHANGES, Change, LogState, VersionTr
 from schemas.security.actor import os_actor
 from training.registry import aliases, mlflow_registry, transition_log
 from training.registry.bundle_verification import (
-    TransitionRefusedError as TransitionRefusedError,  # also for those who move
+    TransitionRefusedError as TransitionRefusedError,  # re-exported for callers
 )
 from training.registry.bundle_verification import verified_digest
 from training.registry.mlflow_registry import CHAMPION, TAG
-from training.registry.model_versions import aliased, all_versions
+from training.registry.model_versions import all_versions, version_of_alias
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered version as it stands now."""
+    """A registered version and its current status."""
 
     version: int
     status: str  # "champion", "challenger", "rejected" or "registered"
     registered_at_ms: int
     gate_status: str | None  # `GateResult.status`
     forced: str | None  # a person's reason to promote it although the skill gate failed
-    last: VersionTransition | None
-    last_number: int  # of its last move in the history; 0: it has none
+    last: VersionTransition | None  # its last transition
+    last_number: int  # number of that transition in the log; 0 when there is none
     tags: dict[str, str]
 
 
@@ -49,15 +49,15 @@ def promote(
     answers: int | None = None,
     accepts: str | None = None,
 ) -> VersionTransition:
-    """Make a version champion, whatever it has shown: the callers judge.
+    """Make a version champion. This function does not evaluate it; `training.registry.promotion` does.
 
-    compared_with: the champion that the judgement rests on; the move holds only while that one is champion.
-    answers: number of the version's last move that it rests on (0: none); it holds only while that is the last.
-    accepts: `LogState.fingerprint` of the history's damages that a person has seen and accepts with this move.
-    Raises TransitionRefusedError when it does not hold, or the version's bundle is not the one that was registered;
+    compared_with: the champion of the comparison; the transition is valid only while it is champion. answers: number
+    of the version's last transition that the caller has seen (0: none); valid only while it is the last. accepts:
+    fingerprint of the log's damage that a person has seen and accepts.
+    Raises TransitionRefusedError when the transition is not valid, or the version's bundle is not the registered one;
     ModelUnavailableError when there is no such version, or the registry cannot be reached.
     """
-    return _enter(
+    return _append_transition(
         settings,
         "promoted",
         version,
@@ -71,7 +71,7 @@ def promote(
     )
 
 
-def challenge(
+def make_challenger(
     settings: Settings,
     version: int,
     change: Literal["retained", "awaiting-approval"],
@@ -82,91 +82,93 @@ def challenge(
     correlation_id: str | None = None,
     compared_with: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> VersionTransition:
-    """Make a version challenger, with the reason why it is no more than that.
+    """Make a version challenger. reason: why it was not promoted.
 
     Raises as `promote` does.
     """
-    return _enter(settings, change, version, reason, evidence, by, correlation_id, compared_with)
+    return _append_transition(settings, change, version, reason, evidence, by, correlation_id, compared_with)
 
 
 def reject(
     settings: Settings, version: int, reason: str, *, by: str | None = None, answers: int | None = None
 ) -> VersionTransition:
-    """Mark a version as refused by a person; it is challenger no more. answers: as for `promote`.
+    """Reject a version on a person's request; it is no longer challenger. answers: as for `promote`.
 
-    Raises TransitionRefusedError when it does not hold; ModelUnavailableError when it is champion, when there is no
-    such version, or the registry cannot be reached.
+    Raises TransitionRefusedError when the transition is not valid; ModelUnavailableError when the version is champion,
+    there is no such version, or the registry cannot be reached.
     """
     if champion(settings) == version:
         raise ModelUnavailableError(
-            f"{settings.model_name} version {version} is champion and cannot be rejected; `tamiz models rollback` goes "
-            "back to the one before"
+            f"{settings.model_name} version {version} is champion and cannot be rejected; `tamiz models rollback` "
+            "restores the previous champion"
         )
-    return _enter(settings, "rejected", version, reason, None, by, None, answers=answers)
+    return _append_transition(settings, "rejected", version, reason, None, by, None, answers=answers)
 
 
 def rollback(settings: Settings, reason: str, *, by: str | None = None) -> VersionTransition:
-    """Make the champion before this one champion again. A person does, who accepts damages of the history with it.
+    """Make the previous champion champion again, on a person's request. It also accepts damage of the log.
 
-    Raises TransitionRefusedError when its bundle is not the one that was registered; ModelUnavailableError when the
-    history knows none, or the registry cannot be reached.
+    Raises TransitionRefusedError when its bundle is not the registered one; ModelUnavailableError when there is no
+    previous champion, or the registry cannot be reached.
     """
-    now = version_status(settings)
-    line = champions(now.moves)
+    now = log_state(settings)
+    line = champion_line(now.moves)
     if now.champion is None or not line[:-1]:
         raise ModelUnavailableError(
-            f"{settings.model_name} has no champion before {'this one' if now.champion else 'any'}: "
+            f"{settings.model_name} has no {'previous champion' if now.champion else 'champion'}: "
             "there is nothing to roll back to"
         )
     why = f"version {now.champion} was champion"
-    return _enter(settings, "rolled-back", line[-2], reason, why, by, None, now.champion, accepts=now.fingerprint)
+    return _append_transition(
+        settings, "rolled-back", line[-2], reason, why, by, None, now.champion, accepts=now.fingerprint
+    )
 
 
-def champions(moves: Iterable[VersionTransition]) -> list[int]:
-    """The line of champions that rolling back walks down, the present one last.
+def champion_line(transitions: Iterable[VersionTransition]) -> list[int]:
+    """The stack of champions for rollback, the current one last.
 
-    >>> champions([])
+    >>> champion_line([])
     []
     """
     line: list[int] = []
-    for move in moves:
-        if move.change == "promoted" and line[-1:] != [move.version]:
-            line.append(move.version)
-        elif move.change == "rolled-back":
-            # Down to where it lies: rolling back twice goes back two, it does not swing between the last two.
-            while line and line[-1] != move.version:
+    for transition in transitions:
+        if transition.change == "promoted" and line[-1:] != [transition.version]:
+            line.append(transition.version)
+        elif transition.change == "rolled-back":
+            # Pop down to that version, so that two rollbacks go back two champions instead of alternating.
+            while line and line[-1] != transition.version:
                 line.pop()
-            line = line or [move.version]
+            line = line or [transition.version]
     return line
 
 
-def version_status(settings: Settings) -> LogState:
-    """What the history comes to now; empty when the model was never registered."""
+def log_state(settings: Settings) -> LogState:
+    """The current state of the transition log; empty when the model was never registered."""
     with mlflow_registry.mlflow_client(settings) as client:
         return transition_log.read(client, settings.model_name)
 
 
 def history(settings: Settings) -> list[VersionTransition]:
-    """Every move of the model's versions that holds, oldest first; empty when it was never registered."""
-    return list(version_status(settings).moves)
+    """All valid transitions of the model's versions, oldest first; empty when it was never registered."""
+    return list(log_state(settings).moves)
 
 
 def champion(settings: Settings) -> int | None:
-    """The version that decides, or None: the history's; the alias's where `unrecorded_champion` is `serve`."""
+    """The champion, or None: of the log, or of the alias when `unrecorded_champion` is `serve`."""
     if settings.unrecorded_champion == "refuse":
-        return version_status(settings).champion
-    return mlflow_registry.champion(settings) or version_status(settings).champion
+        return log_state(settings).champion
+    return mlflow_registry.champion(settings) or log_state(settings).champion
 
 
 def alias_disagreement(settings: Settings) -> str | None:
-    """In one line, how the history was damaged, or the alias `champion` differs from it; None when neither is so."""
+    """In one line, how the log is damaged or the alias `champion` differs from it; None when all is well."""
     with mlflow_registry.mlflow_client(settings) as client:
-        alias = aliased(client, settings.model_name, CHAMPION)
+        alias = version_of_alias(client, settings.model_name, CHAMPION)
         return objection(transition_log.read(client, settings.model_name), alias)
 
 
 def versions(settings: Settings) -> list[Version]:
-    """Every registered version, newest first."""
+    """All registered versions, newest first."""
     with mlflow_registry.mlflow_client(settings) as client:
         now = transition_log.read(client, settings.model_name)
         found = all_versions(client, settings.model_name)
@@ -175,7 +177,7 @@ def versions(settings: Settings) -> list[Version]:
     return [
         Version(
             version=number,
-            status=names.get(number) or _word(last.get(number)),
+            status=names.get(number) or _status(last.get(number)),
             registered_at_ms=created,
             gate_status=tags.get(TAG + "gate_status"),
             forced=tags.get(TAG + "forced"),
@@ -187,11 +189,11 @@ def versions(settings: Settings) -> list[Version]:
     ]
 
 
-def _word(last: VersionTransition | None) -> str:
+def _status(last: VersionTransition | None) -> str:
     return "rejected" if last is not None and last.change == "rejected" else "registered"
 
 
-def _enter(
+def _append_transition(
     settings: Settings,
     change: Change,
     version: int,
@@ -211,9 +213,9 @@ def _enter(
         now = transition_log.read(client, settings.model_name)
         if change in PROMOTING_CHANGES and now.damage is not None and now.fingerprint != accepts:
             raise TransitionRefusedError(
-                f"{now.damage}; `tamiz models promote VERSION --reason WHY` goes on from what there is"
+                f"{now.damage}; `tamiz models promote VERSION --reason WHY` accepts the damage and continues"
             )
-        if change == "rejected":  # also where the bundle is gone: nothing will be served by it
+        if change == "rejected":  # allowed without a bundle, because nothing will serve it
             sha256 = now.digests.get(version)
         else:
             sha256 = verified_digest(settings, version, now.digests.get(version), of.tags.get(TAG + "bundle_sha256"))
@@ -234,6 +236,6 @@ def _enter(
         after = aliases.set_aliases(client, settings.model_name)
         if (why := after.refused.get(number)) is not None:
             raise TransitionRefusedError(
-                f"{settings.model_name} version {version} is not {change}: {why}; `tamiz models history` shows it"
+                f"{settings.model_name} version {version} is not {change}: {why}; see `tamiz models history`"
             )
         return after.held[number]

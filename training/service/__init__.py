@@ -1,1 +1,1 @@
-"""Answers retraining requests, each training in a child process."""
+"""The retrainer: answers retraining requests; each training runs in a child process."""

@@ -1,4 +1,4 @@
-"""Training in a process of its own: it may take memory, hang or die, and the service that asked lives on."""
+"""Runs a training in a child process with a time limit, so that a crash, hang or leak does not affect the retrainer."""
 
 import multiprocessing
 import os
@@ -17,56 +17,61 @@ from schemas.records import ModelEvent, RetrainRequest
 from schemas.security.sanitizer import without_credentials
 from schemas.security.standard_error import guard_standard_error
 
-BY = "tamiz retrainer"
-POLL_INTERVAL_S = 0.2  # between two looks at whether it is done, over time or to be given up
+RETRAINER_ACTOR = "tamiz retrainer"
+POLL_INTERVAL_S = 0.2  # for the result, the time limit and the stop event
 TERMINATE_TIMEOUT_S = 10
 
 
 class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training's process says at its end."""
+    """The message from the child process at its end."""
 
-    events: tuple[ModelEvent, ...] = ()  # what became of the version it made
-    failure: str | None = None
+    events: tuple[ModelEvent, ...] = ()  # registration and transition of the new version
+    failure: str | None = None  # the error, in one line
 
 
-Training = Callable[[Settings, RetrainRequest, Path | None], tuple[ModelEvent, ...]]
+TrainingFunction = Callable[[Settings, RetrainRequest, Path | None], tuple[ModelEvent, ...]]
 
 
 def run_in_child_process(
-    training: Training, settings: Settings, request: RetrainRequest, history: Path | None, *, stop: threading.Event
+    training: TrainingFunction,
+    settings: Settings,
+    request: RetrainRequest,
+    history: Path | None,
+    *,
+    stop: threading.Event,
 ) -> tuple[ModelEvent, ...]:
-    """Run a training in a new process, for `retrain_timeout_seconds` at most; what became of it.
+    """Run a training in a child process for at most `retrain_timeout_seconds`; returns the events of the new version.
 
-    training: a function that a new process can import. history: a file to train on instead of what Kafka keeps.
-    stop: once set, the process is ended.
-    Raises TrainingError, in one line, when it failed, died, took too long or was stopped.
+    training: a function that the child process can import. history: a file to train on instead of the topics. stop:
+    once set, the child process is terminated.
+    Raises TrainingError, in one line, when the training failed, crashed, timed out or was stopped.
     """
-    spawn = multiprocessing.get_context("spawn")  # a fork would take XGBoost's threads and our clients along by halves
-    ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_work, args=(theirs, training, settings, request, history), daemon=True)
+    spawn = multiprocessing.get_context("spawn")  # fork is not safe with XGBoost's threads and our clients' connections
+    reader, writer = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_run_child, args=(writer, training, settings, request, history), daemon=True)
     process.start()
-    theirs.close()
+    writer.close()
     limit_s = settings.retrain_timeout_seconds
     deadline = time.monotonic() + limit_s
     try:
-        while not ours.poll(POLL_INTERVAL_S):
+        while not reader.poll(POLL_INTERVAL_S):
             if stop.is_set():
-                raise TrainingError("it was stopped")
+                raise TrainingError("the training was stopped")
             if time.monotonic() > deadline:
-                raise TrainingError(f"it took longer than the {limit_s} s of retrain_timeout_seconds")
-        done = msgspec.json.decode(ours.recv_bytes(), type=TrainingOutcome)
+                raise TrainingError(f"the training took longer than retrain_timeout_seconds, {limit_s} s")
+        outcome = msgspec.json.decode(reader.recv_bytes(), type=TrainingOutcome)
     except EOFError:
         process.join(TERMINATE_TIMEOUT_S)
-        raise TrainingError(f"its process ended with exit code {process.exitcode}, without a word") from None
+        raise TrainingError(f"the training process crashed with exit code {process.exitcode}") from None
     finally:
-        ours.close()
-        _end(process)
-    if done.failure is not None:
-        raise TrainingError(done.failure)
-    return done.events
+        reader.close()
+        _terminate(process)
+    if outcome.failure is not None:
+        raise TrainingError(outcome.failure)
+    return outcome.events
 
 
-def _end(process: multiprocessing.process.BaseProcess) -> None:
+def _terminate(process: multiprocessing.process.BaseProcess) -> None:
     process.join(POLL_INTERVAL_S)
     if process.is_alive():
         process.terminate()
@@ -77,23 +82,23 @@ def _end(process: multiprocessing.process.BaseProcess) -> None:
     process.close()
 
 
-def _work(
-    answer: Connection, training: Training, settings: Settings, request: RetrainRequest, history: Path | None
+def _run_child(
+    writer: Connection, training: TrainingFunction, settings: Settings, request: RetrainRequest, history: Path | None
 ) -> None:
     guard_standard_error()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the parent terminates us
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        done = TrainingOutcome(events=training(settings, request, history))
+        outcome = TrainingOutcome(events=training(settings, request, history))
     except TamizError as error:
-        done = TrainingOutcome(failure=without_credentials(str(error)))
-    except Exception as error:  # whatever it is: told as an event, and the service lives on
-        done = TrainingOutcome(failure=without_credentials(f"{type(error).__name__}: {error}").splitlines()[0])
-    answer.send_bytes(msgspec.json.encode(done))
+        outcome = TrainingOutcome(failure=without_credentials(str(error)))
+    except Exception as error:  # any error becomes a training-failed event and must not end the retrainer
+        outcome = TrainingOutcome(failure=without_credentials(f"{type(error).__name__}: {error}").splitlines()[0])
+    writer.send_bytes(msgspec.json.encode(outcome))
 
 
-def _end_with_the_parent() -> None:
-    """A training whose service was killed must not go on to promote what a second one is being trained for."""
+def _exit_with_parent() -> None:
+    """Exit when the parent dies: otherwise an orphaned training could promote a version while its retry runs."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -110,7 +110,7 @@ def _reproduction_target(settings: "config.Settings", run_id: str) -> "Reproduct
     from training.model.reproduction import CONFIG_FILE, ReproductionTarget, read_config
     from training.registry import mlflow_registry
 
-    return ReproductionTarget(run_id, read_config(mlflow_registry.artifact(settings, run_id, CONFIG_FILE), run_id))
+    return ReproductionTarget(run_id, read_config(mlflow_registry.read_artifact(settings, run_id, CONFIG_FILE), run_id))
 
 
 def _source(

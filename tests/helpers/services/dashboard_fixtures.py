@@ -68,8 +68,8 @@ class World:
         tags = {"gate_status": "skill", "gate_summary": "it has skill"}
         made = mlflow_registry.register(self.settings, self.bundle, report=folder, metrics={}, params={}, tags=tags)
         (folder / REPORT).write_bytes(PDF)
-        mlflow_registry.attach(self.settings, made, folder / REPORT)
-        version_transitions.challenge(
+        mlflow_registry.log_artifact(self.settings, made, folder / REPORT)
+        version_transitions.make_challenger(
             self.settings, made, "awaiting-approval", f"version {made} is better, by proof", by="a training"
         )
         return made

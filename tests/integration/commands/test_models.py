@@ -43,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
             tags={"gate_status": "skill"},
         )
     version_transitions.promote(settings, 1, "there is no other [yet]")
-    version_transitions.challenge(settings, 2, "awaiting-approval", "it is better")
+    version_transitions.make_challenger(settings, 2, "awaiting-approval", "it is better")
     return settings
 
 

@@ -28,7 +28,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
 from training.data import topic_history
 from training.data.history import History, read_history
-from training.data.topic_history import StreamedHistory
+from training.data.topic_history import TopicHistory
 
 DATASET = load_dataset("card_transactions")
 FIRST_MS = 1_577_836_800_000  # 2020-01-01
@@ -62,14 +62,14 @@ def records(payloads: list[bytes], partitions: int = 3) -> list[TopicRecord]:
 def folded(
     found: list[TopicRecord], labels: tuple[Label, ...] = (), *, batch: int = 100, delay_days: int = 0, **bounds: int
 ) -> History:
-    history = StreamedHistory(
+    history = TopicHistory(
         DATASET,
         **{"from_ms": None, "until_ms": None, "max_payload_bytes": 65_536} | bounds,  # type: ignore[arg-type]
     )
     for start in range(0, len(found), batch):
-        history.observe(found[start : start + batch])
+        history.update(found[start : start + batch])
     for label in labels:
-        history.observe_label(label)
+        history.update_label(label)
     return history.history("t", delay_days * DAY_MS)
 
 
@@ -133,7 +133,7 @@ def test_young_labels_are_not_final() -> None:
 
 
 def test_nothing_in_the_time_is_said() -> None:
-    with pytest.raises(TrainingError, match="the time that was asked for"):
+    with pytest.raises(TrainingError, match="lies in the time range"):
         folded(records([payload(i) for i in range(300)]), from_ms=2 * FIRST_MS)
 
 

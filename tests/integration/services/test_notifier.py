@@ -135,7 +135,7 @@ def reported(settings: Settings, tmp_path: Path) -> Settings:
     canvas = Canvas(str(tmp_path / mlflow_registry.REPORT))
     canvas.drawString(72, 720, "version 1")
     canvas.save()
-    mlflow_registry.attach(settings, 1, tmp_path / mlflow_registry.REPORT)
+    mlflow_registry.log_artifact(settings, 1, tmp_path / mlflow_registry.REPORT)
     return settings
 
 

@@ -33,8 +33,8 @@ from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.services.worker_process import add_partitions, settings_of_its_own, wait_for
 from tests.helpers.traffic.scored_fixtures import learned, month
 from training.registry import mlflow_registry, request_claims, version_transitions
-from training.service.retrainer import Progress, Retrainer
-from training.service.training_process import Training
+from training.service.retrainer import RequestProgress, Retrainer
+from training.service.training_process import TrainingFunction
 
 LOOP = "card-transactions-score-drift-1580000000000"
 
@@ -77,12 +77,12 @@ class Bench:
         self,
         settings: Settings,
         *past: ModelEvent,
-        training: Training = needs_its_file,
+        training: TrainingFunction = needs_its_file,
         stop: threading.Event | None = None,
     ) -> None:
         self.told: list[ModelEvent] = []
         stop = stop or threading.Event()
-        self.retrainer = Retrainer(settings, self.told.append, Progress(past), stop=stop, training=training)
+        self.retrainer = Retrainer(settings, self.told.append, RequestProgress(past), stop=stop, training=training)
 
     @property
     def changes(self) -> list[str]:
@@ -137,7 +137,7 @@ def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None
     bench = Bench(impatient, training=hangs)
     assert bench.retrainer.answer(request())
     assert bench.changes == ["training-started", "training-failed"]
-    assert "longer than the 1 s" in bench.told[1].reason
+    assert "longer than retrain_timeout_seconds, 1 s" in bench.told[1].reason
 
 
 def test_stopping_ends_the_training_and_leaves_the_request_unanswered(settings: Settings) -> None:
@@ -164,7 +164,7 @@ def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_
     retrainer = Retrainer(
         settings,
         tell,
-        Progress(),
+        RequestProgress(),
         stop=threading.Event(),
         history=tmp_path / "history.csv",
         training=needs_its_file,
@@ -183,7 +183,7 @@ def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
     trained = tmp_path / "trained"
 
     def answer(correlation_id: str, stop: threading.Event, told: list[ModelEvent]) -> bool:
-        training, progress = leaves_a_line, Progress()
+        training, progress = leaves_a_line, RequestProgress()
         return Retrainer(settings, told.append, progress, stop=stop, training=training, history=trained).answer(
             request(correlation_id)
         )

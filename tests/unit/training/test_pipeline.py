@@ -206,7 +206,7 @@ def _ragged(path: Path) -> Path:
         pytest.param(lambda path: path, "No such file", id="no file"),
         pytest.param(lambda path: path.parent, "directory", id="a folder"),
         pytest.param(_bytes(b""), "no column ID_USER", id="empty file"),
-        pytest.param(lambda path: write(path, []), "holds no rows", id="header only"),
+        pytest.param(lambda path: write(path, []), "has no rows", id="header only"),
         pytest.param(lambda path: write(path, rows(10)), f"at least {MIN_ROWS}", id="ten rows"),
         pytest.param(_without("fraude"), "no label column 'fraude'", id="no label column"),
         pytest.param(_without("monto"), "no column monto", id="no amount column"),

@@ -78,7 +78,7 @@ def store_of(settings: Settings) -> ChampionCache:
 
 
 def kept_by_the_registry(settings: Settings, version: int) -> Path:
-    run = mlflow_registry.run_of(settings, version)
+    run = mlflow_registry.run_id_of(settings, version)
     (folder,) = (settings.state_dir / "artifacts").rglob(f"{run}/artifacts/bundle")
     return folder
 
@@ -176,7 +176,7 @@ def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
     for move in (
         lambda: version_transitions.rollback(settings, "back"),
         lambda: version_transitions.promote(settings, 3, "a person"),
-        lambda: version_transitions.challenge(settings, 3, "awaiting-approval", "better"),
+        lambda: version_transitions.make_challenger(settings, 3, "awaiting-approval", "better"),
     ):
         with pytest.raises(TransitionRefusedError, match="the history of promotions says") as refused:
             move()

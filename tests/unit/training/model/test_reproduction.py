@@ -33,7 +33,7 @@ def original(settings: Settings, history_csv: Path) -> TrainResult:
 
 @pytest.fixture(scope="module")
 def config(settings: Settings, original: TrainResult) -> RunConfig:
-    return read_config(mlflow_registry.artifact(settings, original.run_id, CONFIG_FILE), original.run_id)
+    return read_config(mlflow_registry.read_artifact(settings, original.run_id, CONFIG_FILE), original.run_id)
 
 
 def runner(settings: Settings) -> CliRunner:
@@ -63,7 +63,7 @@ def test_the_command_reproduces_a_run_bit_for_bit(
         for version in (original.version, result["version"])
     )
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
-    assert read_config(mlflow_registry.artifact(settings, result["run_id"], CONFIG_FILE), "") == config
+    assert read_config(mlflow_registry.read_artifact(settings, result["run_id"], CONFIG_FILE), "") == config
 
 
 def test_other_rows_are_refused_in_one_line(settings: Settings, original: TrainResult, tmp_path: Path) -> None:

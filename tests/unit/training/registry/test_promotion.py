@@ -24,7 +24,7 @@ from training.registry.promotion import (
     evaluate_challenger,
     promote_manually,
 )
-from training.registry.version_transitions import champions
+from training.registry.version_transitions import champion_line
 
 SKILL = GateResult(status="skill", reasons=("ROC AUC is above 0.5",))
 NO_SKILL = GateResult(status="no skill", reasons=("ROC AUC is not significantly above 0.5",))
@@ -91,15 +91,15 @@ def transition(change: Change, version: int) -> VersionTransition:
 
 def test_rolling_back_walks_down_the_line_of_champions() -> None:
     log = [transition("promoted", 1), transition("retained", 9), transition("promoted", 2), transition("promoted", 3)]
-    assert champions(log) == [1, 2, 3]
-    assert champions([*log, transition("rolled-back", 2)]) == [1, 2]
-    assert champions(
+    assert champion_line(log) == [1, 2, 3]
+    assert champion_line([*log, transition("rolled-back", 2)]) == [1, 2]
+    assert champion_line(
         [*log, *(transition("rolled-back", version) for version in (2, 1)), transition("promoted", 4)]
     ) == [
         1,
         4,
     ]
-    assert champions([*log, transition("promoted", 1)]) == [1, 2, 3, 1]
+    assert champion_line([*log, transition("promoted", 1)]) == [1, 2, 3, 1]
 
 
 @pytest.fixture(scope="module")

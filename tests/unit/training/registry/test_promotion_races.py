@@ -75,7 +75,7 @@ def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(set
     finally:
         for racer in racers:
             racer.end()
-    line = version_transitions.champions(version_transitions.history(settings))
+    line = version_transitions.champion_line(version_transitions.history(settings))
     assert version_transitions.rollback(settings, "back").version == line[-2] == mlflow_registry.champion(settings)
 
 
@@ -93,7 +93,7 @@ def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_rep
     apply_decision(settings, 3, PromotionDecision(status="retained", summary="It is not better."))
     assert mlflow_registry.champion(settings) == version_transitions.champion(settings) == 2
     assert [m.version for m in version_transitions.history(settings)] == [1, 2, 3]
-    assert "the alias is set as the history says" in caplog.text
+    assert "the alias is set to the champion of the log" in caplog.text
 
 
 def test_a_judgement_against_a_champion_that_is_gone_is_not_carried_out(settings: Settings) -> None:
@@ -132,8 +132,8 @@ def test_a_history_holds_what_anybody_writes_into_it(settings: Settings) -> None
 
 
 def test_of_an_approval_and_a_rejection_at_once_one_holds(settings: Settings) -> None:
-    version_transitions.challenge(settings, 2, "awaiting-approval", "it is better")
-    waits = version_transitions.version_status(settings).last
+    version_transitions.make_challenger(settings, 2, "awaiting-approval", "it is better")
+    waits = version_transitions.log_state(settings).last
     version_transitions.reject(settings, 2, "never", answers=waits)
     for answer in (
         lambda: promote_manually(settings, 2, "we want it", answers=waits),
@@ -153,14 +153,17 @@ def test_entries_appended_at_once_are_a_chain_in_which_each_holds_once(settings:
 
     with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(append, range(8)))
-    now = version_transitions.version_status(settings)
+    now = version_transitions.log_state(settings)
     assert {f"loop-{n}": number for n, number in enumerate(numbers)} == now.claims
     assert (now.damage, len(set(numbers))) == (None, 8)
-    with mlflow_registry.mlflow_client(settings) as client, pytest.raises(LogMovedError, match="others write to it"):
+    with (
+        mlflow_registry.mlflow_client(settings) as client,
+        pytest.raises(LogMovedError, match="other writers have appended"),
+    ):
         transition_log.append(
             client, "small", claim=Claim(correlation_id="late", holder="a", after=None), after=now.last - 1
         )
-    assert "late" not in version_transitions.version_status(settings).claims
+    assert "late" not in version_transitions.log_state(settings).claims
 
 
 def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
@@ -176,11 +179,11 @@ def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
 
     monkeypatch.setattr(aliases, "_write_down", overtaken)
     alias(settings, 3)
-    version_transitions.challenge(lenient, 2, "retained", "no better")
+    version_transitions.make_challenger(lenient, 2, "retained", "no better")
     assert [m.change for m in version_transitions.history(settings)] == ["promoted", "retained"]
     monkeypatch.setattr(aliases, "_write_down", written_down)
     alias(settings, 3)
-    version_transitions.challenge(lenient, 2, "retained", "no better")
+    version_transitions.make_challenger(lenient, 2, "retained", "no better")
     assert [(m.change, m.version) for m in version_transitions.history(settings)][2:] == [
         ("promoted", 3),
         ("retained", 2),
