@@ -209,7 +209,7 @@ def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
-    """Exceptions of MLflow's client; with the extra `s3` in use, also those of its S3 client, which MLflow does not wrap."""
+    """Exceptions of MLflow's client, and of its S3 client (extra `s3`), which MLflow does not wrap, if it is in use."""
     if sys.modules.get("boto3") is None:
         return (MlflowException, OSError)
     from boto3.exceptions import Boto3Error
