@@ -22,7 +22,7 @@ def registry(settings: Settings) -> Registry:
         return load_reference(store.folder(version))
 
     def report(version: int) -> bytes:
-        return registered.artifact(settings, registered.run_id_of(settings, version), registered.REPORT)
+        return registered.read_artifact(settings, registered.run_id_of(settings, version), registered.REPORT)
 
     def approve(version: int, reason: str, actor: str) -> PromotionReply:
         answers = _waiting_move(settings, version)
