@@ -106,15 +106,7 @@ def _unpacked_state(record: PaneSnapshot) -> Watermark:
         raise ValueError(
             f"cursor of partition {record.partition} at offset {record.last_offset}: its watermark state is damaged"
         )
-    return Watermark(
-        time_ms=record.watermark_ms,
-        confirmed_ms=state.confirmed_ms,
-        recent_ms=state.recent_ms,
-        since_ms=state.since_ms,
-        closed=state.closed,
-        gap_ms=state.gap_ms,
-        resets=state.resets,
-    )
+    return Watermark(time_ms=record.watermark_ms, **msgspec.structs.asdict(state))
 
 
 def _packed(pane: Pane) -> PaneCounts:
