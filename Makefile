@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# One process more than cores, for tests wait for brokers and for other processes; tests/conftest.py puts long files first.
+PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage docs reference airflow chaos audit bench profile bench-batch bench-drift pictures check format digests lock clean
@@ -23,10 +25,10 @@ demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, r
 	$(BIN)/tamiz demo
 
 test: setup check  ## all checks and all tests, on real Kafka brokers (14 minutes on two cores)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (14 minutes)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
+	$(PYTEST) --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
 		--cov schemas --cov scoring --cov monitoring --cov training --cov stream_app --cov tamiz
 
 docs: setup  ## the documentation as pages, in site/

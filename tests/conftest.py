@@ -2,10 +2,13 @@
 
 import csv
 import json
+import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import msgspec
 import pytest
 
@@ -16,7 +19,42 @@ from tamiz.simulation.simulator import Traffic, simulate
 from training.pipeline import train
 from training.registry.mlflow_registry import champion, download_bundle
 
+# A broker of a test lives for minutes: optimising compilation costs it more than it gains.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("any-load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any-load")
+
 REAL_CSV = Path(__file__).parent.parent.parent / "shared" / "data" / "card_transactions.csv"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that the short ones fill the gaps at the end: files that use a broker, then trainings.
+
+    With `--dist loadfile --no-loadscope-reorder`, processes take the files in this order.
+    """
+    with_broker = {item.path for item in items if item.get_closest_marker("kafka")}
+
+    def rank(item: pytest.Item) -> int:
+        if item.path in with_broker:
+            return 0
+        return 1 if "tests/unit/training/" in item.nodeid else 2
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command does that a test runs in this process: it logs to a stream that is closed afterwards."""
+    root, kafka_log = logging.getLogger(), logging.getLogger("kafka")
+    handlers, levels = root.handlers[:], (root.level, kafka_log.level)
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+    root.setLevel(levels[0])
+    kafka_log.setLevel(levels[1])
 
 
 @pytest.fixture(scope="session")

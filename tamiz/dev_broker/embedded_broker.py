@@ -7,6 +7,7 @@ nothing is started. `kafka_runtime` finds it a Java and its jars, `broker_guard`
 import base64
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from tamiz.dev_broker.kafka_download import class_path, find_java
 
 READY_TIMEOUT_S = 60.0
 STARTED = "Kafka Server started"  # in its log
+MIN_PORT, MAX_PORT = 10_000, 32_767  # of those that we choose ourselves
 ATTEMPTS = 3  # somebody else may take a free port between our finding it and Kafka's binding it
 
 
@@ -237,10 +239,14 @@ def broker_or_embedded(settings: Settings) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody listens on now.
+
+    It is below the range from which Linux takes the ports of outgoing connections: any client that connects somewhere
+    could be given a port of that range before we bind it, or while a restarted broker is down.
+    """
+    while not _is_free(port := MIN_PORT + secrets.randbelow(MAX_PORT - MIN_PORT)):
+        pass
+    return port
 
 
 def _made(folder: Path | None) -> Path:

@@ -84,7 +84,7 @@ class DocRunner:
 
     def finish(self, block: Block, command: list[str]) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=150, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=400, check=False
         )
         assert done.returncode == 0, f"{block}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         self.transcript += done.stdout.splitlines()

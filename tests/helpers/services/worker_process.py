@@ -37,7 +37,7 @@ class WorkerProcess:
     def get(self, page: str) -> tuple[int, str]:
         """Status and body of one of its pages."""
         try:
-            with urllib.request.urlopen(self.url + page, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + page, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

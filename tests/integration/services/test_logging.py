@@ -3,7 +3,6 @@
 import json
 import logging
 import logging.config
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,16 +13,6 @@ from schemas.configuration.settings import Settings, load
 from stream_app.lifecycle.logging_setup import JsonLines, configuration
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import read_topic, running_worker, settings_of_its_own
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    root, kafka = logging.getLogger(), logging.getLogger("kafka")
-    before = root.handlers[:], root.level, kafka.level
-    yield
-    root.handlers[:], level, kafka_level = before
-    root.setLevel(level)
-    kafka.setLevel(kafka_level)
 
 
 def line(record: logging.LogRecord) -> dict[str, object]:
@@ -99,9 +88,7 @@ def test_every_line_of_a_worker_is_json_and_at_debug_a_decision_can_be_followed_
 
 
 @pytest.mark.parametrize("shape", ["text", "json"])
-def test_no_text_forges_a_line_of_the_log_or_acts_on_a_terminal(
-    shape: str, capfd: pytest.CaptureFixture[str], restored_logging: None
-) -> None:
+def test_no_text_forges_a_line_of_the_log_or_acts_on_a_terminal(shape: str, capfd: pytest.CaptureFixture[str]) -> None:
     forged = "x\n2026-11-27 00:00:00,000 INFO tamiz: forged\r\x1b[2J\x85\u2028\u202e\ud800"
     logging.config.dictConfig(configuration(Settings(log_format="json" if shape == "json" else "text")))
     log = logging.getLogger("tamiz.test")
