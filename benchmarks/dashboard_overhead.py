@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import ROOT, BenchmarkEnvironment, environment, staged
-from benchmarks.latency import WARMED_UP, await_first, paced
+from benchmarks.environment import ROOT, BenchmarkEnvironment, benchmark_environment, environment
+from benchmarks.latency import WARM_UP, await_first, run_paced
 from schemas.configuration.settings import Settings
 from tamiz.dev_broker.embedded_broker import free_port
 
@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
-    with staged() as stage:
-        settings = replace(stage.topics_of_its_own(PARTITIONS), dashboard_port=free_port())
-        with stage.working("tamiz", settings) as worker:
+    with benchmark_environment() as stage:
+        settings = replace(stage.create_topics(PARTITIONS), dashboard_port=free_port())
+        with stage.run_contender("tamiz", settings) as worker:
             await_first(stage, settings)
-            paced(stage, settings, *WARMED_UP)
+            run_paced(stage, settings, *WARM_UP)
             runs = [
                 {"page": watched} | run(stage, settings, worker.pid, asked.seconds, watched)
                 for _ in range(asked.turns)
@@ -58,27 +58,27 @@ def main() -> None:
 
 def run(stage: BenchmarkEnvironment, settings: Settings, worker: int, seconds: float, watched: bool) -> dict[str, Any]:
     """One run: CPU of worker and dashboard as shares of a core, and latency."""
-    with page(settings) if watched else nullcontext() as viewed:
-        before, started = used(worker), time.monotonic()
-        before_page = used(viewed.pid) if viewed else 0.0
-        measured = paced(stage, settings, RATE, seconds, LINGER_MS)
+    with dashboard(settings) if watched else nullcontext() as viewed:
+        before, started = cpu_seconds(worker), time.monotonic()
+        before_page = cpu_seconds(viewed.pid) if viewed else 0.0
+        measured = run_paced(stage, settings, RATE, seconds, LINGER_MS)
         elapsed = time.monotonic() - started
         return {
-            "worker": (used(worker) - before) / elapsed,
-            "page_process": (used(viewed.pid) - before_page) / elapsed if viewed else None,
+            "worker": (cpu_seconds(worker) - before) / elapsed,
+            "page_process": (cpu_seconds(viewed.pid) - before_page) / elapsed if viewed else None,
             "ms": measured["ms"],
             "never_heard": measured["never_heard"],
         }
 
 
-def used(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """CPU seconds of a process since its start."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 @contextmanager
-def page(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def dashboard(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """Context manager: `tamiz dashboard` with one client that reads its events."""
     url = f"http://127.0.0.1:{settings.dashboard_port}"
     process = subprocess.Popen(

@@ -42,7 +42,7 @@ class BenchmarkEnvironment:
     settings: Settings
     bundle: Path
 
-    def topics_of_its_own(self, partitions: int, transactions: str | None = None, **changes: object) -> Settings:
+    def create_topics(self, partitions: int, transactions: str | None = None, **changes: object) -> Settings:
         """Create topics and a group; `transactions` reuses an existing transactions topic."""
         mark = uuid4().hex[:8]
         names = {f: f"{getattr(load({}), f)}-{mark}" for f in Settings.__struct_fields__ if f.endswith("_topic")}
@@ -58,7 +58,7 @@ class BenchmarkEnvironment:
         create_topics(self.bootstrap, topic_table(settings), 1)
         return settings
 
-    def simulated(self, rows: int, seed: int = 1) -> Path:
+    def simulated_file(self, rows: int, seed: int = 1) -> Path:
         """File of simulated transactions, one JSON object per line, with the data set's irregular formats."""
         path = self.folder / f"{rows}-{seed}.jsonl"
         if not path.exists():
@@ -72,7 +72,7 @@ class BenchmarkEnvironment:
         subprocess.run([PEERS_PYTHON, *load_words], cwd=ROOT, check=True)
 
     @contextlib.contextmanager
-    def working(
+    def run_contender(
         self, who: str, settings: Settings, within_s: float = 1.0, core: int = CORES[0]
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Context manager: a contender on its own core: `tamiz`, or a module of `benchmarks.peers`."""
@@ -95,7 +95,7 @@ class BenchmarkEnvironment:
             process.wait()
 
     @contextlib.contextmanager
-    def counting(self, settings: Settings) -> Iterator["ConsumedCounts"]:
+    def count_outputs(self, settings: Settings) -> Iterator["ConsumedCounts"]:
         """Context manager: a counter of the transactions that a contender has answered."""
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         topics = settings.decisions_topic, settings.dead_letters_topic
@@ -122,7 +122,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def staged(scratch: Path | None = None) -> Iterator[BenchmarkEnvironment]:
+def benchmark_environment(scratch: Path | None = None) -> Iterator[BenchmarkEnvironment]:
     """Context manager: train on simulated data and start a broker. Child processes inherit the last core."""
     os.sched_setaffinity(0, {CORES[-1]})
     with TemporaryDirectory(prefix="tamiz-bench-", dir=scratch) as made:

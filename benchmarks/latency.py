@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.charts import latencies
-from benchmarks.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, staged
+from benchmarks.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, benchmark_environment
 from schemas.configuration.settings import Settings
 from stream_app.kafka.topic_admin import partition_counts
 from training.pipeline import train
 from training.registry.version_transitions import promote
 
 RATES = (200, 2_000, 10_000)
-SWAPPED_AT = 2_000
+SWAP_RATE = 2_000
 CONTENDERS = (
     ("a", "Tamiz", "tamiz"),
     ("f", "confluent-kafka by hand", "confluent_loop"),
@@ -33,7 +33,7 @@ CONTENDERS = (
 PARTITIONS = 4
 DEADLINE_S = 0.005  # linger of d and f; part of their latency
 START_TIMEOUT_S = 60.0
-WARMED_UP = 1_000, 1.0  # transactions per second, seconds: warm-up of the JVM of the broker
+WARM_UP = 1_000, 1.0  # transactions per second, seconds: warm-up of the JVM of the broker
 P99_BAR_MS, P99_BAR_TIMES = 25.0, 1.5
 
 
@@ -43,10 +43,10 @@ def main() -> None:
     parser.add_argument("--only", default="afde", help="letters of the contenders")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
-    with staged() as stage:
+    with benchmark_environment() as stage:
         found = {"within_s": DEADLINE_S, "runs": contest(stage, asked.seconds, asked.only)}
         if "a" in asked.only:
-            found["swap"] = swapped(stage, asked.seconds)
+            found["swap"] = run_swap(stage, asked.seconds)
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "latency.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     latencies(found, asked.out / "latency.png")
@@ -59,24 +59,24 @@ def contest(stage: BenchmarkEnvironment, seconds: float, letters: str) -> list[d
     for letter, name, who in CONTENDERS:
         if letter not in letters:
             continue
-        settings = stage.topics_of_its_own(PARTITIONS)
-        with stage.working(who, settings, within_s=DEADLINE_S):
+        settings = stage.create_topics(PARTITIONS)
+        with stage.run_contender(who, settings, within_s=DEADLINE_S):
             await_first(stage, settings)
-            paced(stage, settings, *WARMED_UP)
+            run_paced(stage, settings, *WARM_UP)
             for rate in RATES:
-                run = paced(stage, settings, rate, seconds)
+                run = run_paced(stage, settings, rate, seconds)
                 runs.append({"letter": letter, "name": name, "rate": rate} | run)
                 if run["never_heard"]:
                     break
     return runs
 
 
-def swapped(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
+def run_swap(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
     """Run Tamiz under load and promote another version halfway."""
     # The second version is champion now; the first one is promoted again under load.
     train(stage.settings, stage.folder / "history.csv", force="a benchmark decides nothing")
     promote(stage.settings, 2, "a benchmark decides nothing")
-    settings = stage.topics_of_its_own(PARTITIONS, registry_poll_seconds=1)
+    settings = stage.create_topics(PARTITIONS, registry_poll_seconds=1)
     promoted: list[float] = []
 
     def swap() -> None:
@@ -84,23 +84,23 @@ def swapped(stage: BenchmarkEnvironment, seconds: float) -> dict[str, Any]:
         promote(settings, 1, "a benchmark swaps under load")
         promoted.append(time.time())
 
-    with stage.working("tamiz", settings):
+    with stage.run_contender("tamiz", settings):
         await_first(stage, settings)
-        paced(stage, settings, *WARMED_UP)
+        run_paced(stage, settings, *WARM_UP)
         swapper = threading.Thread(target=swap)
         swapper.start()
-        run = paced(stage, settings, SWAPPED_AT, seconds)
+        run = run_paced(stage, settings, SWAP_RATE, seconds)
         swapper.join()
     decided_by = versions(stage, settings)
-    return run | {"rate": SWAPPED_AT, "promoted_after_s": promoted[0] - run["judged_from"], "versions": decided_by}
+    return run | {"rate": SWAP_RATE, "promoted_after_s": promoted[0] - run["judged_from"], "versions": decided_by}
 
 
 def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
     """Send transactions until the first is decided, so that the contender has started."""
     ready = stage.folder / "few.jsonl"
-    ready.write_bytes(b"\n".join(stage.simulated(1_000).read_bytes().splitlines()[:8]) + b"\n")
+    ready.write_bytes(b"\n".join(stage.simulated_file(1_000).read_bytes().splitlines()[:8]) + b"\n")
     stage.fill(settings, ready)
-    with stage.counting(settings) as counted:
+    with stage.count_outputs(settings) as counted:
         until = time.monotonic() + START_TIMEOUT_S
         while counted() < 8:
             if time.monotonic() > until:
@@ -109,12 +109,12 @@ def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
     time.sleep(1.0)
 
 
-def paced(
+def run_paced(
     stage: BenchmarkEnvironment, settings: Settings, rate: int, seconds: float, linger_ms: int = 1
 ) -> dict[str, Any]:
     """Run benchmarks/open_loop.py. linger_ms: of the sender."""
     topics = settings.transactions_topic, settings.decisions_topic
-    load = str(rate), str(seconds), str(stage.simulated(20_000)), str(linger_ms)
+    load = str(rate), str(seconds), str(stage.simulated_file(20_000)), str(linger_ms)
     words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, *load]
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     return dict(json.loads(said.stdout))
@@ -150,7 +150,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(table)
     if swap:
         console.print(f"the swap: promoted after {swap['promoted_after_s']:.1f} s; decisions by {swap['versions']}")
-    at = {run["letter"]: run["ms"]["p99"] for run in found["runs"] if run["rate"] == SWAPPED_AT}
+    at = {run["letter"]: run["ms"]["p99"] for run in found["runs"] if run["rate"] == SWAP_RATE}
     if None not in (ours := at.get("a"), theirs := at.get("f")):
         met = ours <= P99_BAR_MS and ours <= P99_BAR_TIMES * theirs
         console.print(

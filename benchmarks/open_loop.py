@@ -17,17 +17,17 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-WARMING_S = 3.0  # sent, but not measured
-WAITED_S = 5.0  # for the last decisions
+WARM_UP_S = 3.0  # sent, but not measured
+DRAIN_TIMEOUT_S = 5.0  # for the last decisions
 MARK = b'"transaction_id":"'
 
 
 def main() -> None:
     bootstrap, transactions, decisions, rate, seconds, path, linger = sys.argv[1:]
-    print(json.dumps(paced(bootstrap, transactions, decisions, int(rate), float(seconds), Path(path), int(linger))))
+    print(json.dumps(run_paced(bootstrap, transactions, decisions, int(rate), float(seconds), Path(path), int(linger))))
 
 
-def paced(
+def run_paced(
     bootstrap: str, transactions: str, decisions: str, rate: int, seconds: float, path: Path, linger_ms: int
 ) -> dict[str, Any]:
     """Percentiles in milliseconds, and the maximum per tenth of a second."""
@@ -36,14 +36,14 @@ def paced(
     places = listener.list_topics(decisions).topics[decisions].partitions
     listener.assign([TopicPartition(decisions, p, _end(listener, decisions, p)) for p in places])
     listener.poll(0.5)
-    total = int(rate * (WARMING_S + seconds))
+    total = int(rate * (WARM_UP_S + seconds))
     received = [math.inf] * total
     gc.disable()
     start = time.monotonic() + 0.2
     told = bootstrap, transactions, lines, start, rate, total, linger_ms
     sender = threading.Thread(target=_send, args=told, daemon=True)
     sender.start()
-    heard, until = 0, start + total / rate + WAITED_S
+    heard, until = 0, start + total / rate + DRAIN_TIMEOUT_S
     while heard < total and time.monotonic() < until:
         message = listener.poll(0.1)
         if message is None or message.error():
@@ -52,11 +52,11 @@ def paced(
         place = value.index(MARK) + len(MARK)
         received[int(value[place : value.index(b'"', place)])] = time.monotonic()
         heard += 1
-    judged = range(int(rate * WARMING_S), total)
+    judged = range(int(rate * WARM_UP_S), total)
     late = [1e3 * (received[i] - start - i / rate) for i in judged]
     tenths: dict[int, float] = {}
     for i, ms in zip(judged, late, strict=True):
-        tenth = int(10 * (i / rate - WARMING_S))
+        tenth = int(10 * (i / rate - WARM_UP_S))
         tenths[tenth] = max(tenths.get(tenth, 0.0), ms)
     late.sort()
     return {
@@ -64,7 +64,7 @@ def paced(
         "never_heard": sum(math.isinf(ms) for ms in late),
         "ms": {f"p{q:g}": _at(late, q) for q in (50, 95, 99, 99.9)},
         "worst_ms": [_finite(ms) for _, ms in sorted(tenths.items())],
-        "judged_from": time.time() - time.monotonic() + start + WARMING_S,
+        "judged_from": time.time() - time.monotonic() + start + WARM_UP_S,
     }
 
 

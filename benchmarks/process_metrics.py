@@ -11,7 +11,7 @@ from benchmarks.components.batch_scoring import resident_peak_kb
 START_TIMEOUT_S = 60.0
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """One contender's run, from its first outputs to its last."""
 
     rows: int
@@ -30,7 +30,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return 1e6 * self.cpu_seconds / self.rows
 
 
-def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, every_s: float = 0.1) -> Measured:
+def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, every_s: float = 0.1) -> ProcessMetrics:
     """Measure until `rows` transactions are answered, or for a limited time since the first answer.
 
     Starting is not measured: the clocks start when the first outputs are there.
@@ -44,7 +44,7 @@ def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, e
     begun = time.monotonic()
     while not (first := counted()):
         if time.monotonic() - begun > START_TIMEOUT_S or process.status() == psutil.STATUS_ZOMBIE:
-            return Measured(rows=0, seconds=1.0, cpu_seconds=0.0, peak_mb=0.0)
+            return ProcessMetrics(rows=0, seconds=1.0, cpu_seconds=0.0, peak_mb=0.0)
         time.sleep(every_s / 5)
     started, cpu_before = time.monotonic(), cpu()
     out, now = first, started
@@ -52,4 +52,6 @@ def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, e
         time.sleep(every_s)
         out, now = counted(), time.monotonic()
     used = cpu() - cpu_before
-    return Measured(rows=out - first, seconds=now - started, cpu_seconds=used, peak_mb=resident_peak_kb(pid) / 1024)
+    return ProcessMetrics(
+        rows=out - first, seconds=now - started, cpu_seconds=used, peak_mb=resident_peak_kb(pid) / 1024
+    )

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchmarks.charts import growths
-from benchmarks.environment import CORES, PEERS_PYTHON, ROOT, BenchmarkEnvironment, staged
+from benchmarks.environment import CORES, PEERS_PYTHON, ROOT, BenchmarkEnvironment, benchmark_environment
 from benchmarks.latency import await_first
 from benchmarks.peers.job import Job, PeerRecord, Work
 from benchmarks.process_metrics import measure
@@ -25,7 +25,7 @@ from tamiz.dev_broker.embedded_broker import free_port
 
 ROWS = 100_000
 BATCH = 2_000
-MEASURED_S = 1.0
+MIN_MEASUREMENT_S = 1.0
 Points = list[tuple[float, float]]
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="of the run that watches memory; 60 for the hour")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
-    with staged() as stage:
-        values = stage.simulated(20_000).read_bytes().splitlines()
+    with benchmark_environment() as stage:
+        values = stage.simulated_file(20_000).read_bytes().splitlines()
         found: dict[str, Any] = {
             "batch": batches(stage, values),
             "payload": payloads(stage, values),
@@ -51,10 +51,10 @@ def main() -> None:
 
 
 def cpu_us(work: Callable[[], object], rows: int) -> float:
-    """CPU microseconds per row, over at least `MEASURED_S` of repetitions."""
+    """CPU microseconds per row, over at least `MIN_MEASUREMENT_S` of repetitions."""
     work()
     times, started = 0, time.process_time()
-    while (used := time.process_time() - started) < MEASURED_S:
+    while (used := time.process_time() - started) < MIN_MEASUREMENT_S:
         work()
         times += 1
     return 1e6 * used / times / rows
@@ -95,9 +95,9 @@ def partitions(stage: BenchmarkEnvironment) -> Points:
     """Transactions per second of one worker, by number of partitions."""
     points = []
     for count in (1, 4, 16, 64):
-        settings = stage.topics_of_its_own(count)
-        stage.fill(settings, stage.simulated(ROWS))
-        with stage.working("tamiz", settings) as worker, stage.counting(settings) as counted:
+        settings = stage.create_topics(count)
+        stage.fill(settings, stage.simulated_file(ROWS))
+        with stage.run_contender("tamiz", settings) as worker, stage.count_outputs(settings) as counted:
             points.append((count, measure(worker.pid, counted, ROWS, 20.0).per_second))
     return points
 
@@ -106,26 +106,26 @@ def workers(stage: BenchmarkEnvironment) -> Points:
     """Transactions per second by number of workers, one per core; the second shares its core with the broker."""
     points = []
     for count in (1, 2):
-        settings = stage.topics_of_its_own(4)
-        stage.fill(settings, stage.simulated(3 * ROWS))
+        settings = stage.create_topics(4)
+        stage.fill(settings, stage.simulated_file(3 * ROWS))
         with ExitStack() as stack:
             started = [
-                stack.enter_context(stage.working("tamiz", replace(settings, web_port=free_port()), core=core))
+                stack.enter_context(stage.run_contender("tamiz", replace(settings, web_port=free_port()), core=core))
                 for core in CORES[:count]
             ]
-            counted = stack.enter_context(stage.counting(settings))
+            counted = stack.enter_context(stage.count_outputs(settings))
             points.append((count, measure(started[0].pid, counted, 3 * ROWS, 20.0).per_second))
     return points
 
 
 def memory(stage: BenchmarkEnvironment, minutes: float) -> Points:
     """Resident megabytes of a worker, by second, at 2,000 transactions a second."""
-    settings = stage.topics_of_its_own(4)
-    with stage.working("tamiz", settings) as worker:
+    settings = stage.create_topics(4)
+    with stage.run_contender("tamiz", settings) as worker:
         await_first(stage, settings)
         topics = settings.transactions_topic, settings.decisions_topic
         words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, "2000", str(60 * minutes)]
-        load = subprocess.Popen([*words, stage.simulated(20_000), "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        load = subprocess.Popen([*words, stage.simulated_file(20_000), "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
         process, started, points = psutil.Process(worker.pid), time.monotonic(), []
         while load.poll() is None:
             points.append((round(time.monotonic() - started, 1), process.memory_info().rss / 2**20))

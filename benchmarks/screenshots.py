@@ -30,13 +30,16 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with demo() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        desktop, phone = opened(browser, address, 1280, 1500, "light"), opened(browser, address, 360, 1000, "dark")
+        desktop, phone = (
+            open_dashboard(browser, address, 1280, 1500, "light"),
+            open_dashboard(browser, address, 360, 1000, "dark"),
+        )
         for page in (desktop, phone):
             page.get_by_role("heading", name="Waits for a person").wait_for(timeout=TIMEOUT_MS)
         desktop.locator("#heat").get_by_role("button", name="monto", exact=True).click()
         desktop.locator("#feature-chart canvas").wait_for(timeout=TIMEOUT_MS)
-        keep(phone, "page-phone.png", whole=False)
-        keep(desktop, "page-desktop.png", whole=True)
+        save_screenshot(phone, "page-phone.png", whole=False)
+        save_screenshot(desktop, "page-desktop.png", whole=True)
         browser.close()
 
 
@@ -61,7 +64,7 @@ def demo() -> Iterator[str]:
         process.wait()
 
 
-def opened(browser: Browser, address: str, width: int, height: int, scheme: str) -> Page:
+def open_dashboard(browser: Browser, address: str, width: int, height: int, scheme: str) -> Page:
     """Open the dashboard and wait until it is live."""
     page = browser.new_page(
         viewport={"width": width, "height": height},
@@ -73,7 +76,7 @@ def opened(browser: Browser, address: str, width: int, height: int, scheme: str)
     return page
 
 
-def keep(page: Page, name: str, *, whole: bool) -> None:
+def save_screenshot(page: Page, name: str, *, whole: bool) -> None:
     """Save a screenshot of the window, or of the whole page."""
     picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB").quantize(COLOURS)
     picture.save(FOLDER / name, optimize=True)

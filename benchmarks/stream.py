@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.charts import bars
-from benchmarks.environment import CORES, ONE_THREAD, ROOT, BenchmarkEnvironment, staged
-from benchmarks.process_metrics import Measured, measure
+from benchmarks.environment import CORES, ONE_THREAD, ROOT, BenchmarkEnvironment, benchmark_environment
+from benchmarks.process_metrics import ProcessMetrics, measure
 
 ROWS = 500_000
 PARTITIONS = 4
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     asked = parser.parse_args()
     console = Console()
-    with staged() as stage:
+    with benchmark_environment() as stage:
         found = contest(stage, asked.rows, asked.rounds, asked.only, console)
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "stream.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -86,11 +86,11 @@ def main() -> None:
 def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
     """Run all contenders; returns the content of the JSON file."""
     console.print(f"filling a topic with {rows:,} transactions")
-    topic = stage.topics_of_its_own(PARTITIONS)
-    path = stage.simulated(rows)
+    topic = stage.create_topics(PARTITIONS)
+    path = stage.simulated_file(rows)
     stage.fill(topic, path)
     subprocess.run([sys.executable, "-m", "benchmarks.peers.pyfunc_model", stage.bundle], cwd=ROOT, check=True)
-    runs: dict[str, list[Measured]] = {c.letter: [] for c in CONTENDERS if c.letter in letters}
+    runs: dict[str, list[ProcessMetrics]] = {c.letter: [] for c in CONTENDERS if c.letter in letters}
     for turn in range(rounds):
         for contender in CONTENDERS:
             if contender.letter in runs and (turn == 0 or contender.letter in REPEATED):
@@ -101,7 +101,10 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
         "rows": rows,
         "partitions": PARTITIONS,
         "payload_bytes": path.stat().st_size // rows,
-        "handler_cpu_us": {"batches of 2,000": alone(stage, path, 2_000), "one by one": alone(stage, path, 1)},
+        "handler_cpu_us": {
+            "batches of 2,000": handler_cpu_us(stage, path, 2_000),
+            "one by one": handler_cpu_us(stage, path, 1),
+        },
         "contenders": [
             {
                 "letter": c.letter,
@@ -119,16 +122,16 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
     }
 
 
-def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> Measured:
+def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> ProcessMetrics:
     """Run one contender on the whole topic."""
-    settings = stage.topics_of_its_own(
+    settings = stage.create_topics(
         PARTITIONS, topic, drift_counting=contender.counting, processing_guarantee=contender.processing_guarantee
     )
-    with stage.working(contender.who, settings) as process, stage.counting(settings) as counted:
+    with stage.run_contender(contender.who, settings) as process, stage.count_outputs(settings) as counted:
         return measure(process.pid, counted, rows, TIMEOUT_S)
 
 
-def alone(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
+def handler_cpu_us(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
     """CPU microseconds per transaction of the pure handler alone, on the contenders' core."""
     words = [sys.executable, "-m", "benchmarks.peers.handler_alone", path, str(size), "4", stage.bundle]
     pinned = ["taskset", "-c", str(CORES[0]), *words]

@@ -165,7 +165,7 @@ def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
     return made
 
 
-def published(settings: Settings, version: int, topic: str, of: type[Any]) -> list[Any]:
+def published_records(settings: Settings, version: int, topic: str, of: type[Any]) -> list[Any]:
     """Last plausible records of a topic for the served model."""
     found = []
     for record in last_records(settings.bootstrap, topic, 200):

@@ -69,10 +69,12 @@ def main() -> None:
             return str(folder / f"{name}.csv")
 
         runs = [
-            measured("tamiz score", rows, [*tamiz, path("big"), "-o", path("ours")], state),
-            measured("tamiz score, a tenth", rows // 10, [*tamiz, path("tenth"), "-o", path("small")], state),
-            measured("pandas, whole file", rows, [*peers, "columns", path("big"), str(bundle), path("columns")]),
-            measured("pandas, row by row", ROWS_ONE_BY_ONE, [*peers, "rows", path("big"), str(bundle), path("rows")]),
+            measure_run("tamiz score", rows, [*tamiz, path("big"), "-o", path("ours")], state),
+            measure_run("tamiz score, a tenth", rows // 10, [*tamiz, path("tenth"), "-o", path("small")], state),
+            measure_run("pandas, whole file", rows, [*peers, "columns", path("big"), str(bundle), path("columns")]),
+            measure_run(
+                "pandas, row by row", ROWS_ONE_BY_ONE, [*peers, "rows", path("big"), str(bundle), path("rows")]
+            ),
         ]
         ours, theirs = (pd.read_csv(path(name), sep=";", usecols=["score"]).score for name in ("ours", "columns"))
         furthest = float(np.abs(ours - theirs).max())
@@ -80,7 +82,7 @@ def main() -> None:
     sys.exit(0 if runs[0].us_a_row * BAR_ROWS / 1e6 <= BAR_SECONDS and furthest <= SCORE_TOLERANCE else 1)
 
 
-def measured(name: str, rows: int, command: list[str], environment: dict[str, str] | None = None) -> Run:
+def measure_run(name: str, rows: int, command: list[str], environment: dict[str, str] | None = None) -> Run:
     """Run a command on one core."""
     core = min(os.sched_getaffinity(0))
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

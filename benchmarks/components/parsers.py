@@ -28,14 +28,14 @@ FORMATS = ("%d/%m/%Y", "%Y-%m-%d")
 NAMES = ("ID_USER", "monto")
 
 
-def filled(beginning: str, filling: str, end: str, size: int) -> str:
+def fill_text(beginning: str, filling: str, end: str, size: int) -> str:
     """Text of `size` characters."""
     times_ = (size - len(beginning) - len(end)) // len(filling)
     return beginning + filling * times_ + end
 
 
 def payload(beginning: str, filling: str, end: str = "") -> bytes:
-    return filled(beginning, filling, end, MAX_PAYLOAD_BYTES).encode()
+    return fill_text(beginning, filling, end, MAX_PAYLOAD_BYTES).encode()
 
 
 PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]] = {
@@ -60,12 +60,12 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         "{'model': 2020; 'device_score': 3; 'os': 'ANDROID'}",
         {
             "{ and spaces": "{" + " " * 985,
-            "spaces before the end": filled("{a:1", " ", "x", MAX_MAPPING_LENGTH),
-            "pairs and no end": filled("{", "a:1;", "", MAX_MAPPING_LENGTH),
-            "spaces between pairs": filled("{", "a : 1 ; ", "", MAX_MAPPING_LENGTH),
-            "an open quotation mark": filled("{'a':'", "b", "", MAX_MAPPING_LENGTH),
-            "letters": filled("{", "a", "", MAX_MAPPING_LENGTH),
-            "colons": filled("{a", ":", "", MAX_MAPPING_LENGTH),
+            "spaces before the end": fill_text("{a:1", " ", "x", MAX_MAPPING_LENGTH),
+            "pairs and no end": fill_text("{", "a:1;", "", MAX_MAPPING_LENGTH),
+            "spaces between pairs": fill_text("{", "a : 1 ; ", "", MAX_MAPPING_LENGTH),
+            "an open quotation mark": fill_text("{'a':'", "b", "", MAX_MAPPING_LENGTH),
+            "letters": fill_text("{", "a", "", MAX_MAPPING_LENGTH),
+            "colons": fill_text("{a", ":", "", MAX_MAPPING_LENGTH),
         },
     ),
     "category": (

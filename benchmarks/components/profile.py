@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.environment import ONE_THREAD, BenchmarkEnvironment, environment, staged
+from benchmarks.environment import ONE_THREAD, BenchmarkEnvironment, benchmark_environment, environment
 from benchmarks.peers.job import Job, PeerRecord, Work
 from benchmarks.process_metrics import measure
 
@@ -30,8 +30,8 @@ def main() -> None:
         run_worker(asked.worker)
         return
     os.environ.update(ONE_THREAD)
-    with staged() as stage:
-        path = stage.simulated(asked.rows)
+    with benchmark_environment() as stage:
+        path = stage.simulated_file(asked.rows)
         show(profile_handler(path, stage.bundle), "the pure handler")
         show(profile_worker(stage, path, asked.rows), "the worker's event loop")
 
@@ -51,12 +51,12 @@ def profile_handler(path: Path, bundle: Path) -> pstats.Stats:
 
 def profile_worker(stage: BenchmarkEnvironment, path: Path, rows: int) -> pstats.Stats:
     """Profile of a worker that reads a topic to its end and is then stopped."""
-    settings = stage.topics_of_its_own(4)
+    settings = stage.create_topics(4)
     stage.fill(settings, path)
     saved = stage.folder / "worker.profile"
     words = [sys.executable, "-m", "benchmarks.components.profile", "--worker", str(saved)]
     process = subprocess.Popen(words, env=environment(settings))
-    with stage.counting(settings) as counted:
+    with stage.count_outputs(settings) as counted:
         measure(process.pid, counted, rows, 60.0)
     process.send_signal(signal.SIGTERM)
     process.wait(60)

@@ -14,7 +14,7 @@ MIN_MONTHS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quiet:
+class FalseAlarmResult:
     """Result without drift."""
 
     habit: str
@@ -35,7 +35,7 @@ class Quiet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Awake:
+class DelayResult:
     """Delay of detection after a shift, in shifted events."""
 
     shift: str
@@ -44,13 +44,13 @@ class Awake:
     ninth: float  # 90 % quantile
 
     @classmethod
-    def of(cls, detector: str, shift: InjectedShift, delays: Floats) -> "Awake":
+    def of(cls, detector: str, shift: InjectedShift, delays: Floats) -> "DelayResult":
         """Aggregate delays; infinite without alarm."""
         median, ninth = (float(np.sort(delays)[math.ceil(q * len(delays)) - 1]) for q in (0.5, 0.9))
         return cls(shift=shift.name, detector=detector, median=median, ninth=ninth)
 
 
-def failures(quiet: list[Quiet], awake: list[Awake]) -> list[str]:
+def failures(quiet: list[FalseAlarmResult], awake: list[DelayResult]) -> list[str]:
     """Bars that a detector misses, one line each."""
     bars = {s.name: s.bar for s in SHIFTS}
     loud = [
@@ -66,6 +66,6 @@ def failures(quiet: list[Quiet], awake: list[Awake]) -> list[str]:
     return loud + slow
 
 
-def too_short(quiet: list[Quiet]) -> list[str]:
+def too_short(quiet: list[FalseAlarmResult]) -> list[str]:
     """Traffic that was observed too briefly, one line each."""
     return [f"{q.habit}: {q.months:g} months, expected at least {MIN_MONTHS}" for q in quiet if q.months < MIN_MONTHS]

@@ -57,7 +57,7 @@ class Tamiz:
         self._hours[self._minute % size] = week
         self._minute += 1
         if self._minute % 1440 == 0:  # corrects the rounding errors of adding and subtracting floats
-            self._expected = self._baseline.expected(self._rows)
+            self._expected = self._baseline.expected_counts(self._rows)
 
 
 class AlwaysFire:

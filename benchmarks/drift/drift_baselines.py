@@ -10,9 +10,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from river.drift import ADWIN, KSWIN
 
-from benchmarks.drift.acceptance import Awake, Quiet
+from benchmarks.drift.acceptance import DelayResult, FalseAlarmResult
 from benchmarks.drift.detectors import FEATURES
-from benchmarks.drift.drift_traffic import DAY, Habit, InjectedShift, Inputs, panes, shifted, stream, values
+from benchmarks.drift.drift_traffic import (
+    DAY,
+    InjectedShift,
+    Inputs,
+    TrafficPattern,
+    panes,
+    shifted_panes,
+    stream,
+    values,
+)
 from monitoring.drift.detector import DetectorPolicy
 from monitoring.statistics.ks import ks_p_value, ks_statistic
 from monitoring.statistics.psi import effective_rows, population_stability_index
@@ -51,7 +60,7 @@ RIVER = (  # KSWIN runs a test at every value, 200 µs
 )
 
 
-def rivals_quiet(seed: int, habit: Habit) -> list[Quiet]:
+def baseline_false_alarms(seed: int, habit: TrafficPattern) -> list[FalseAlarmResult]:
     """Alarms of all baseline detectors without drift."""
     rng = np.random.default_rng(seed)
     inputs = Inputs.draw(rng, FEATURES, "codes")
@@ -67,7 +76,7 @@ def rivals_quiet(seed: int, habit: Habit) -> list[Quiet]:
             busy[rule] += int(now.any())
             before[rule] = now
     found = [
-        Quiet(
+        FalseAlarmResult(
             habit=habit.name,
             detector=rule,
             alerts=rung[rule],
@@ -79,28 +88,28 @@ def rivals_quiet(seed: int, habit: Habit) -> list[Quiet]:
     for detector in RIVER:
         alarms = detector.alarms(stream(rng, habit, detector.days))
         months = detector.days / MONTH_DAYS / FEATURES
-        found.append(Quiet(habit=habit.name, detector=detector.name, alerts=len(alarms), months=months))
+        found.append(FalseAlarmResult(habit=habit.name, detector=detector.name, alerts=len(alarms), months=months))
     return found
 
 
-def rivals_shift(seed: int, shift: InjectedShift) -> list[Awake]:
+def baseline_delays(seed: int, shift: InjectedShift) -> list[DelayResult]:
     """Delays of the PSI rule, of KS at the detector's false-alarm budget, and of river's detectors."""
     rng = np.random.default_rng(seed)
     inputs = Inputs.draw(rng, SHIFTED_INPUTS, "codes")
     known = _references(inputs)
-    counts, events = shifted(rng, inputs, shift, HOUR, 12 * HOUR)
+    counts, events = shifted_panes(rng, inputs, shift, HOUR, 12 * HOUR)
     delays = {rule: np.full(SHIFTED_INPUTS, np.inf) for rule in ("PSI > 0.2", "KS at our budget")}
     for minute, window in enumerate(_sliding_hours(iter(counts)), HOUR - 1):
         for rule, now in _rules(inputs, known, window).items():
             if rule in delays and minute >= HOUR:
                 delays[rule] = np.where(np.isinf(delays[rule]) & now, events[minute], delays[rule])
-    found = [Awake.of(rule, shift, delay) for rule, delay in delays.items()]
+    found = [DelayResult.of(rule, shift, delay) for rule, delay in delays.items()]
     for detector in RIVER:
         first = []
         for _ in range(STREAMS):
             read = np.concatenate([values(rng, None, detector.calm), values(rng, shift, detector.after)])
             first.append(next((i - detector.calm + 1 for i in detector.alarms(read) if i >= detector.calm), math.inf))
-        found.append(Awake.of(detector.name, shift, np.array(first)))
+        found.append(DelayResult.of(detector.name, shift, np.array(first)))
     return found
 
 

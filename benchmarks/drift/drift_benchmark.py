@@ -20,11 +20,20 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.drift.acceptance import Awake, Quiet, failures, too_short
+from benchmarks.drift.acceptance import DelayResult, FalseAlarmResult, failures, too_short
 from benchmarks.drift.detectors import FEATURES, AlwaysFire, BenchmarkMonitor, NeverFire, Tamiz
-from benchmarks.drift.drift_baselines import MONTH_DAYS, RULE_DAYS, rivals_quiet, rivals_shift
+from benchmarks.drift.drift_baselines import MONTH_DAYS, RULE_DAYS, baseline_delays, baseline_false_alarms
 from benchmarks.drift.drift_costs import Costs, measure_costs, one_worker_equals_eight
-from benchmarks.drift.drift_traffic import HABITS, SHIFTS, Habit, InjectedShift, Inputs, panes, reference, shifted
+from benchmarks.drift.drift_traffic import (
+    HABITS,
+    SHIFTS,
+    InjectedShift,
+    Inputs,
+    TrafficPattern,
+    panes,
+    reference,
+    shifted_panes,
+)
 from scoring.arrays import Ints
 
 OURS = "tamiz"
@@ -36,9 +45,9 @@ TIMEOUT_MINUTES = 720  # after the shift; later counts as never
 MAX_EVALUATION_MS = 10.0
 
 
-def watch_quiet(
-    watch: BenchmarkMonitor, name: str, seed: int, habit: Habit, inputs: Inputs, tick: Callable[[], None]
-) -> Quiet:
+def measure_false_alarms(
+    watch: BenchmarkMonitor, name: str, seed: int, habit: TrafficPattern, inputs: Inputs, tick: Callable[[], None]
+) -> FalseAlarmResult:
     """Alerts of all systems in 30 days without drift; an input is silent for 24 h after its alert.
 
     Grouping can only reduce their number, so this is an upper bound of the incidents.
@@ -53,10 +62,10 @@ def watch_quiet(
             alerts += int(alarms.sum())
             minute += 1
         tick()
-    return Quiet(habit=habit.name, detector=name, alerts=alerts, months=len(inputs.features) / FEATURES)
+    return FalseAlarmResult(habit=habit.name, detector=name, alerts=alerts, months=len(inputs.features) / FEATURES)
 
 
-def watch_shift(watch: BenchmarkMonitor, name: str, shift: InjectedShift, found: tuple[Ints, Ints]) -> Awake:
+def measure_delay(watch: BenchmarkMonitor, name: str, shift: InjectedShift, found: tuple[Ints, Ints]) -> DelayResult:
     """Shifted events until each input's first alarm after its shift."""
     counts, events = found
     delays = np.full(counts.shape[1], np.inf)
@@ -64,45 +73,45 @@ def watch_shift(watch: BenchmarkMonitor, name: str, shift: InjectedShift, found:
         alarms = watch.step(counts[minute], 0)
         if minute >= CALM_MINUTES:
             delays = np.where(np.isinf(delays) & alarms, events[minute], delays)
-    return Awake.of(name, shift, delays)
+    return DelayResult.of(name, shift, delays)
 
 
-def run(months: int, seed: int, progress: Progress) -> tuple[list[Quiet], list[Awake]]:
+def run(months: int, seed: int, progress: Progress) -> tuple[list[FalseAlarmResult], list[DelayResult]]:
     """Run all simulations: the detector, the controls, then the baseline detectors."""
     # Independent streams: what the detector learns from, what it then sees, and what rivals see.
     seeds: Iterator[int] = iter(np.random.SeedSequence(seed).generate_state(64).tolist())
-    quiet: list[Quiet] = []
-    awake: list[Awake] = []
+    quiet: list[FalseAlarmResult] = []
+    awake: list[DelayResult] = []
     for habit in HABITS:
         task = progress.add_task(f"{months} months of {habit.name}", total=MONTH_DAYS * 24)
         rng = np.random.default_rng(next(seeds))
         inputs = Inputs.draw(rng, FEATURES * months)
         watch = Tamiz(reference(rng, inputs, habit))
         seen = next(seeds)
-        quiet.append(watch_quiet(watch, OURS, seen, habit, inputs, lambda task=task: progress.advance(task)))
+        quiet.append(measure_false_alarms(watch, OURS, seen, habit, inputs, lambda task=task: progress.advance(task)))
     task = progress.add_task("controls, shifts and rivals", total=1 + len(SHIFTS) + len(HABITS))
     rng = np.random.default_rng(next(seeds))
     one = Inputs.draw(rng, FEATURES)
-    quiet += [watch_quiet(make(), name, 0, HABITS[0], one, lambda: None) for name, make in CONTROLS.items()]
+    quiet += [measure_false_alarms(make(), name, 0, HABITS[0], one, lambda: None) for name, make in CONTROLS.items()]
     inputs = Inputs.draw(rng, REPEATS)
     baseline = reference(rng, inputs, HABITS[0])
     progress.advance(task)
     for shift in SHIFTS:
-        found = shifted(np.random.default_rng(next(seeds)), inputs, shift, CALM_MINUTES, TIMEOUT_MINUTES)
-        awake.append(watch_shift(Tamiz(baseline), OURS, shift, found))
-        awake += [watch_shift(make(), name, shift, found) for name, make in CONTROLS.items()]
-        awake += rivals_shift(next(seeds), shift)
+        found = shifted_panes(np.random.default_rng(next(seeds)), inputs, shift, CALM_MINUTES, TIMEOUT_MINUTES)
+        awake.append(measure_delay(Tamiz(baseline), OURS, shift, found))
+        awake += [measure_delay(make(), name, shift, found) for name, make in CONTROLS.items()]
+        awake += baseline_delays(next(seeds), shift)
         progress.advance(task)
     for habit in HABITS:
-        quiet += rivals_quiet(next(seeds), habit)
+        quiet += baseline_false_alarms(next(seeds), habit)
         progress.advance(task)
     return quiet, awake
 
 
-def judge(quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> list[str]:
+def missed_bars(quiet: list[FalseAlarmResult], awake: list[DelayResult], costs: Costs, equal: bool) -> list[str]:
     """All missed bars, one line each."""
 
-    def of(name: str) -> tuple[list[Quiet], list[Awake]]:
+    def of(name: str) -> tuple[list[FalseAlarmResult], list[DelayResult]]:
         return [q for q in quiet if q.detector == name], [a for a in awake if a.detector == name]
 
     missed = failures(*of(OURS)) + too_short(of(OURS)[0])
@@ -114,7 +123,9 @@ def judge(quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> 
     return missed
 
 
-def as_json(seed: int, quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool, missed: list[str]) -> str:
+def as_json(
+    seed: int, quiet: list[FalseAlarmResult], awake: list[DelayResult], costs: Costs, equal: bool, missed: list[str]
+) -> str:
     """The results as JSON; an infinite delay is null."""
     delays = [{k: None if v == math.inf else v for k, v in asdict(a).items()} for a in awake]
     rates = [asdict(q) | {"rate": q.rate, "upper": q.upper} for q in quiet]
@@ -122,7 +133,9 @@ def as_json(seed: int, quiet: list[Quiet], awake: list[Awake], costs: Costs, equ
     return json.dumps(found, ensure_ascii=False, indent=1)
 
 
-def report(console: Console, quiet: list[Quiet], awake: list[Awake], costs: Costs, equal: bool) -> None:
+def report(
+    console: Console, quiet: list[FalseAlarmResult], awake: list[DelayResult], costs: Costs, equal: bool
+) -> None:
     """Print both tables and the costs."""
     names = list(dict.fromkeys(q.detector for q in quiet if q.detector not in CONTROLS))
     table = Table("traffic", title=f"False alerts in 30 days without drift, {FEATURES} features")
@@ -174,7 +187,7 @@ def main() -> int:
     with Progress(console=console, transient=True) as progress:
         quiet, awake = run(chosen.months, chosen.seed, progress)
     costs, equal = measure_costs(chosen.seed), one_worker_equals_eight(chosen.seed)
-    missed = judge(quiet, awake, costs, equal)
+    missed = missed_bars(quiet, awake, costs, equal)
     if chosen.json:
         print(as_json(chosen.seed, quiet, awake, costs, equal, missed))
     else:
@@ -186,13 +199,13 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _alerts(q: Quiet) -> str:
+def _alerts(q: FalseAlarmResult) -> str:
     if q.detector == OURS:
         return f"{q.rate:,.2f} (< {q.upper:,.2f})"
     return f"{q.rate:,.0f}, {q.busy:.0%}" if q.busy else f"{q.rate:,.0f}"
 
 
-def _delays(a: Awake) -> str:
+def _delays(a: DelayResult) -> str:
     median, ninth = ("never" if n == math.inf else f"{n:,.0f}" for n in (a.median, a.ninth))
     return f"{median} ({ninth})"
 

@@ -43,7 +43,7 @@ def measure_costs(seed: int) -> Costs:
         counts, by_hour = merger.windows()
         statistics = window_statistics(bins, counts, by_hour, baseline, policy)
         tolerances = policy.tolerances(baseline)
-        collect_evidence(bins, statistics, counts, baseline.expected(by_hour), tolerances, tolerances, ready)
+        collect_evidence(bins, statistics, counts, baseline.expected_counts(by_hour), tolerances, tolerances, ready)
 
     cusum = ECusum(baseline, policy)
     pane = bins.counts_by_bin(bins.count(_codes(rng, bins, 60)))[0]

@@ -22,7 +22,7 @@ DAY = 1440
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habit:
+class TrafficPattern:
     """Normal traffic without drift."""
 
     name: str
@@ -43,10 +43,10 @@ class InjectedShift:
 
 
 HABITS = (
-    Habit(name="iid"),
-    Habit(name="clustered, φ = 3", clump=3),
-    Habit(name="day/night ±.2σ", night=0.2),
-    Habit(name="daily wobble .05σ", wobble=0.05),
+    TrafficPattern(name="iid"),
+    TrafficPattern(name="clustered, φ = 3", clump=3),
+    TrafficPattern(name="day/night ±.2σ", night=0.2),
+    TrafficPattern(name="daily wobble .05σ", wobble=0.05),
 )
 SHIFTS = (
     InjectedShift(name="mean .25σ", mean=0.25, bar=2_000),
@@ -87,7 +87,7 @@ class Inputs:
         return found / found.sum(axis=1, keepdims=True)
 
 
-def panes(rng: np.random.Generator, inputs: Inputs, habit: Habit, days: int) -> Iterator[tuple[int, Ints]]:
+def panes(rng: np.random.Generator, inputs: Inputs, habit: TrafficPattern, days: int) -> Iterator[tuple[int, Ints]]:
     """Hour since the epoch and its 60 panes, shape (60, n_inputs, width), in order of time from a Monday."""
     n = len(inputs.features)
     for day in range(days):
@@ -99,13 +99,13 @@ def panes(rng: np.random.Generator, inputs: Inputs, habit: Habit, days: int) -> 
             yield (4 + day) * 24 + hour, habit.clump * rng.multinomial(rows, shares)
 
 
-def reference(rng: np.random.Generator, inputs: Inputs, habit: Habit) -> Baseline:
+def reference(rng: np.random.Generator, inputs: Inputs, habit: TrafficPattern) -> Baseline:
     """Baseline fitted to four weeks of such traffic."""
     hours, counts = zip(*((hour, found.sum(axis=0)) for hour, found in _hourly(rng, inputs, habit)), strict=True)
     return estimate_baseline(np.stack(counts), np.array(hours))
 
 
-def shifted(
+def shifted_panes(
     rng: np.random.Generator, inputs: Inputs, shift: InjectedShift, before: int, after: int
 ) -> tuple[Ints, Ints]:
     """Panes of iid traffic that shifts within pane `before`, shape (before + after, n_inputs, width).
@@ -130,7 +130,7 @@ def values(rng: np.random.Generator, shift: InjectedShift | None, n: int) -> Flo
     return np.where(rng.random(n) < shift.outliers, rng.normal(4, 0.1, n), drawn + shift.mean)
 
 
-def stream(rng: np.random.Generator, habit: Habit, days: float) -> Floats:
+def stream(rng: np.random.Generator, habit: TrafficPattern, days: float) -> Floats:
     """Single values of one input of such traffic without drift."""
     a_day = EVENTS_A_MINUTE * DAY
     n = round(days * a_day) // habit.clump
@@ -145,5 +145,5 @@ def _values(rng: np.random.Generator, n: int = REFERENCE_ROWS, missing: float = 
     return np.where(rng.random(n) < missing, np.nan, rng.normal(size=n))
 
 
-def _hourly(rng: np.random.Generator, inputs: Inputs, habit: Habit) -> Iterator[tuple[int, Ints]]:
+def _hourly(rng: np.random.Generator, inputs: Inputs, habit: TrafficPattern) -> Iterator[tuple[int, Ints]]:
     yield from panes(rng, inputs, habit, REFERENCE_DAYS)

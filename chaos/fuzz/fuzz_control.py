@@ -18,7 +18,7 @@ import msgspec
 import psutil
 from kafka import KafkaProducer, TopicPartition
 
-from chaos.control_services import PARTITIONS, GoodTraffic, Service, decisions, published, webhook, with_topics
+from chaos.control_services import PARTITIONS, GoodTraffic, Service, decisions, published_records, webhook, with_topics
 from chaos.fuzz.control_letters import letters
 from chaos.fuzz.control_records import hostile_records
 from chaos.fuzz.good_records import LAST, handmade
@@ -326,7 +326,7 @@ class _Run:
             time.sleep(0.25)
 
     def _reports(self) -> list[DriftReport]:
-        return published(self._s, self._store.current.version, self._s.drift_reports_topic, DriftReport)
+        return published_records(self._s, self._store.current.version, self._s.drift_reports_topic, DriftReport)
 
     def _events(self) -> list[ModelEvent]:
-        return published(self._s, self._store.current.version, self._s.model_events_topic, ModelEvent)
+        return published_records(self._s, self._store.current.version, self._s.model_events_topic, ModelEvent)

@@ -120,13 +120,13 @@ class FrozenBins:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def occupied(self) -> Flags:
+    def bin_mask(self) -> Flags:
         """Mask of the elements of a padded (n_features, n_bins) array that are bins."""
         widths = np.array([f.n_bins for f in self.features])
         return np.arange(self.n_bins) < widths[:, None]
 
     @cached_property
-    def missing(self) -> Indices:
+    def missing_bins(self) -> Indices:
         """Index of the bin MISSING of each feature, shape (n_features,)."""
         return np.array([f.n_bins - 1 for f in self.features])
 

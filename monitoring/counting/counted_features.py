@@ -41,7 +41,7 @@ def counted_bins(manifest: Manifest) -> FrozenBins:
     )
 
 
-def encode_scored(
+def encode_transactions(
     bins: FrozenBins,
     manifest: Manifest,
     columns: Columns,

@@ -118,7 +118,7 @@ class PartitionPanes:
             )
             if self.cursor.resets > resets:
                 self._close()
-                self.cursor = replace(self.cursor, state=step.state.bounded())
+                self.cursor = replace(self.cursor, state=step.state.limit_ranges())
             codes, times, offsets = codes[step.n :], times[step.n :], offsets[step.n :]
 
     def snapshot(self) -> PartitionCounts:

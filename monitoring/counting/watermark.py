@@ -55,7 +55,7 @@ class Watermark:
         """Start of the first minute whose rows are held."""
         return _minute(self.confirmed_ms) + step_ms(lateness_ms)
 
-    def bounded(self) -> "Watermark":
+    def limit_ranges(self) -> "Watermark":
         """Copy with at most `MAX_RANGES` ranges above the watermark; discards the furthest, whose panes are closed."""
         above = [r for r in self.closed if r[0] > self.time_ms]
         return replace(self, closed=self.closed[: len(self.closed) - len(above[MAX_RANGES:])])

@@ -30,7 +30,7 @@ class Baseline:
     dispersion: Floats  # shape (n_features,), phi: 1 when events come singly, k when they come k alike at a time
     tolerance: Floats  # shape (n_features,), delta: nats an event by which a day may differ and nothing be wrong
 
-    def expected(self, rows_by_hour: Ints) -> Floats:
+    def expected_counts(self, rows_by_hour: Ints) -> Floats:
         """Expected counts per bin, shape (..., n_features, n_bins).
 
         rows_by_hour: rows of each window by hour of the week, shape (..., 168).

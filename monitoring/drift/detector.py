@@ -166,7 +166,7 @@ def window_statistics(
     rows = binned.sum(axis=-1)
     some = rows > 0
     dispersion = np.broadcast_to(baseline.dispersion, rows.shape)
-    expected = baseline.expected(rows_by_hour)
+    expected = baseline.expected_counts(rows_by_hour)
     # Without rows, the expected counts replace the observed ones to avoid division by zero; NaN replaces them below.
     seen = np.where(some[..., None], binned, expected + (expected.sum(axis=-1, keepdims=True) == 0))
     reference = _reference_counts(np.where(expected.sum(-1, keepdims=True) > 0, expected, 1.0), baseline.rows)

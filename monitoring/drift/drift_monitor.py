@@ -153,7 +153,7 @@ class DriftMonitor:
         reference, policy, until_ms = self._reference, self._policy, self._until_ms
         counts, by_hour = self._merged.windows()
         statistics = window_statistics(reference.bins, counts, by_hour, reference.baseline, policy.detector)
-        expected = reference.baseline.expected(by_hour)
+        expected = reference.baseline.expected_counts(by_hour)
         tolerances = policy.detector.tolerances(reference.baseline)
         incomplete = self._merged.incomplete_minutes()
         judged = incomplete <= policy.max_incomplete * WINDOW_MINUTES

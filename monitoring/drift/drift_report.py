@@ -79,7 +79,7 @@ def compare_periods(
     counts = np.array([s.counts for s in stretches], dtype=np.int64).reshape(-1, bins.n_codes)
     hours = np.array([s.rows_by_hour for s in stretches], dtype=np.int64).reshape(-1, 168)
     statistics = window_statistics(bins, counts, hours, baseline, policy)
-    expected, binned = baseline.expected(hours), bins.counts_by_bin(counts)
+    expected, binned = baseline.expected_counts(hours), bins.counts_by_bin(counts)
     tolerances = policy.tolerances(baseline)
     periods = []
     for w, stretch in enumerate(stretches):

@@ -118,7 +118,7 @@ class PsiHeatmap:
         counts, by_hour = self._summed(reference, report, from_ms)
         i = bins.names.index(name)
         n_bins = bins.features[i].n_bins
-        now, expected = bins.counts_by_bin(counts)[i, :n_bins], reference.baseline.expected(by_hour)[i, :n_bins]
+        now, expected = bins.counts_by_bin(counts)[i, :n_bins], reference.baseline.expected_counts(by_hour)[i, :n_bins]
         if not now.sum():
             return None
         said = _of_window(report, window).get(name)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from monitoring.counting.counted_features import encode_dead_letters, encode_scored
+from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NEVER
 from schemas.dataset.declaration import Dataset
@@ -176,7 +176,7 @@ def _joined(parts: Sequence[HandlerResult]) -> HandlerResult:
 
 def _code(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
     codes = encode_dead_letters(model.bins, cleaned.n)
-    codes[cleaned.rows] = encode_scored(
+    codes[cleaned.rows] = encode_transactions(
         model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
     )
     times = np.full(cleaned.n, NEVER, dtype=np.int64)

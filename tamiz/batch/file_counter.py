@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring.counting.counted_features import encode_dead_letters, encode_scored
+from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.drift_report import PeriodCounts
@@ -36,7 +36,7 @@ def count_file(
         matrix = featurize(model.encoding, cleaned.columns)
         scores = model.score(matrix)
         outcomes = outcome_codes(scores, model.manifest.points)
-        codes = encode_scored(bins, model.manifest, cleaned.columns, matrix, scores, outcomes)
+        codes = encode_transactions(bins, model.manifest, cleaned.columns, matrix, scores, outcomes)
         rejected = encode_dead_letters(bins, len(cleaned.rejections) + len(chunk.ragged))
         counts += bins.count(np.concatenate([codes, rejected]))[0]
         by_hour += np.bincount(hour_of_week(cleaned.event_time_ms // HOUR_MS), minlength=HOURS_OF_WEEK)

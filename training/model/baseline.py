@@ -4,7 +4,7 @@ import numpy as np
 import xgboost as xgb
 
 from monitoring.counting.bins import NOT_COUNTED, FrozenBins
-from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_scored
+from monitoring.counting.counted_features import counted_bins, encode_dead_letters, encode_transactions
 from monitoring.counting.reference_profile import ALERT, SCORE
 from monitoring.drift.baseline import estimate_baseline
 from monitoring.drift.reference import DriftReference
@@ -35,7 +35,7 @@ def fit_baseline(
     """
     bins = counted_bins(manifest)
     outcomes = outcome_codes(scores, manifest.points)
-    codes = encode_scored(bins, manifest, columns, matrix, scores, outcomes)
+    codes = encode_transactions(bins, manifest, columns, matrix, scores, outcomes)
     for name in (SCORE, ALERT):
         codes[~held_out, bins.names.index(name)] = NOT_COUNTED
     places = np.linspace(0, len(codes) - 1, rejected).astype(np.intp)
@@ -43,7 +43,7 @@ def fit_baseline(
     hours, groups = np.unique(np.append(event_times_ms, event_times_ms[places]) // HOUR_MS, return_inverse=True)
     return DriftReference(
         bins=bins,
-        baseline=estimate_baseline(_hourly(bins, codes, groups, len(hours)), hours, bins.occupied),
+        baseline=estimate_baseline(_hourly(bins, codes, groups, len(hours)), hours, bins.bin_mask),
         importance=_importance(booster, bins),
         correlation=_correlation(manifest, bins, matrix[held_out], scores[held_out], outcomes[held_out]),
     )

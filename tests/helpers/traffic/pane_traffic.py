@@ -84,7 +84,7 @@ def reference() -> DriftReference:
     counts = bins().counts_by_bin(bins().count(rows.codes, place, len(hours)))
     return DriftReference(
         bins=bins(),
-        baseline=estimate_baseline(counts, hours, bins().occupied),
+        baseline=estimate_baseline(counts, hours, bins().bin_mask),
         importance=np.full(INPUTS + 1, 0.05),
         correlation=np.full((INPUTS + 1, INPUTS + 1), np.nan),
     )

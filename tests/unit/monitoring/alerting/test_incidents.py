@@ -193,7 +193,7 @@ def test_evidence_is_gathered_from_the_loudest_window_with_shares_to_draw() -> N
     by_hour[:4, 9] = 3000
     statistics = window_statistics(bins, counts, by_hour, baseline, policy)
     expected, tolerances, nobody = (
-        baseline.expected(by_hour),
+        baseline.expected_counts(by_hour),
         policy.tolerances(baseline),
         np.zeros(2, dtype=bool),
     )

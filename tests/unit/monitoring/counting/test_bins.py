@@ -117,7 +117,7 @@ def test_counting_in_parts_and_adding_up_is_counting_at_once(values: np.ndarray,
     binned = bins.counts_by_bin(parts)
     assert binned.shape == (3, 3, bins.n_bins)
     assert binned.sum(axis=(0, 2)).tolist() == [len(values)] * 3
-    assert not binned[:, ~bins.occupied].any()
+    assert not binned[:, ~bins.bin_mask].any()
 
 
 def test_a_row_may_have_no_part_in_a_feature() -> None:

@@ -157,7 +157,7 @@ def windowed(rows: list[int], shares: np.ndarray, baseline: Baseline) -> np.ndar
     counts = np.stack([rng.multinomial(n, shares) for n in rows])[:, None, :]
     by_hour = np.zeros((len(rows), 168), dtype=np.int64)
     by_hour[:, 12] = np.maximum(rows, 1)
-    return window_alarms(counts, baseline.expected(by_hour), baseline, DetectorPolicy())
+    return window_alarms(counts, baseline.expected_counts(by_hour), baseline, DetectorPolicy())
 
 
 def test_windows_act_on_what_is_surely_beyond_the_tolerance_only() -> None:

@@ -26,7 +26,7 @@ def test_a_champion_carries_what_is_normal_for_all_that_is_watched(champion_bund
     assert reference.bins.digest == counted_bins(read_manifest(champion_bundle)).digest
     shares = reference.baseline.shares
     assert np.allclose(shares.sum(axis=-1), 1)
-    assert (shares[:, ~reference.bins.occupied] == 0).all()
+    assert (shares[:, ~reference.bins.bin_mask] == 0).all()
     assert (reference.baseline.dispersion >= 1).all()
     assert (reference.baseline.tolerance >= 0.005).all()
     assert reference.importance.sum() == pytest.approx(1)

@@ -53,7 +53,7 @@ def count(
 ) -> PaneSnapshot:
     """Count rows of partition 0, all of one minute, publish, and return the cursor."""
     n = len(offsets)
-    codes = np.tile(model.bins.missing, (n, 1))
+    codes = np.tile(model.bins.missing_bins, (n, 1))
     asyncio.run(counting.acquire_partitions({0}, generation, model))
     coded = CountedCodes(codes=codes, event_times_ms=np.full(n, START))
     *_, last = counting.count([PlacedRecord(0, offset) for offset in offsets], coded, model)
@@ -130,7 +130,7 @@ def test_versions_do_not_overwrite_each_others_panes_under_compaction(
         assert model.bins.digest == first.bins.digest
         asyncio.run(counting.acquire_partitions({0}, 1, model))
         times = START + MINUTE_MS * np.arange(12)
-        coded = CountedCodes(codes=np.tile(model.bins.missing, (12, 1)), event_times_ms=times)
+        coded = CountedCodes(codes=np.tile(model.bins.missing_bins, (12, 1)), event_times_ms=times)
         keys += [out.key for out in counting.count([PlacedRecord(0, i) for i in range(12)], coded, model)]
     assert len(set(keys)) == len(keys) == 4
 
