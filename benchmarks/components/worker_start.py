@@ -1,0 +1,211 @@
+"""Memory and start time of a worker: `python -m benchmarks.components.worker_start [--before COMMIT]`.
+
+One broker, and up to three environments: the tree of a commit and this tree, with the packages of `.venv`, and this
+tree with those of the worker's image (`requirements-run.lock`). Each tree trains a champion in a registry of its own,
+which an MLflow server serves, as in deployment. The environments take turns, so that a busy machine is unfair to none.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import msgspec
+import psutil
+
+from schemas.configuration.child_environment import without_settings
+from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
+from tamiz.simulation.payload_formats import write
+from tamiz.simulation.simulator import Traffic, simulate
+
+ROOT = Path(__file__).parent.parent.parent
+BIN = ROOT / ".venv" / "bin"
+MB = 1 << 20
+READY_TIMEOUT_S = 300
+
+
+class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Medians over the starts of one environment. Times are of the process and its children."""
+
+    imports_cpu_s: float  # until everything is imported, and nothing is connected
+    imports_mb: float  # resident at most until then
+    ready_s: float  # until /readyz says yes
+    ready_cpu_s: float
+    rss_mb: float  # resident when ready
+    pss_mb: float  # the same, pages shared with other processes divided among them
+    uss_mb: float  # what each further worker adds
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree of Tamiz, an interpreter for it, and the settings of its registry."""
+
+    name: str
+    tree: Path
+    python: Path
+    settings: dict[str, str]
+
+
+def main() -> None:
+    """Print the medians of each environment as JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.components.worker_start", description=__doc__)
+    parser.add_argument("--before", metavar="COMMIT", help="compare with the tree of this commit")
+    parser.add_argument("--starts", type=int, default=3)
+    args = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tamiz-bench-")))
+        broker = stack.enter_context(EmbeddedBroker())
+        traffic = Traffic(rows=8_000, seed=1, signal=True)
+        write(traffic, simulate(traffic), folder / "history.csv")
+        environments = []
+        if args.before:
+            tree = stack.enter_context(tree_of(args.before, folder / "before"))
+            settings = stack.enter_context(champion(tree, folder / "before-state", broker.bootstrap_servers))
+            environments.append(Environment(name=args.before, tree=tree, python=BIN / "python", settings=settings))
+        settings = stack.enter_context(champion(ROOT, folder / "state", broker.bootstrap_servers))
+        environments.append(Environment(name="this tree", tree=ROOT, python=BIN / "python", settings=settings))
+        lean = packages_of_image(folder / "image")
+        environments.append(Environment(name="this tree in its image", tree=ROOT, python=lean, settings=settings))
+        found: dict[str, list[WorkerStart]] = {e.name: [] for e in environments}
+        for _ in range(args.starts):
+            for environment in environments:
+                found[environment.name].append(start(environment, folder / "state-of-a-worker"))
+        print(json.dumps({name: medians(starts) for name, starts in found.items()}, indent=1))
+
+
+@contextlib.contextmanager
+def tree_of(commit: str, folder: Path) -> Iterator[Path]:
+    """The files of a commit."""
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    yield folder
+
+
+@contextlib.contextmanager
+def champion(tree: Path, state: Path, bootstrap: str) -> Iterator[dict[str, str]]:
+    """Settings with topics and a served registry that holds a champion, made by the tree's own command line."""
+    settings = {"TAMIZ_BOOTSTRAP_SERVERS": bootstrap, "TAMIZ_STATE_DIR": str(state), "TAMIZ_PARTITIONS": "1"}
+    with contextlib.suppress(subprocess.CalledProcessError):  # the other tree's topics are as good
+        tamiz(tree, BIN / "python", settings, "topics", "create")
+    history = str(state.parent / "history.csv")
+    tamiz(tree, BIN / "python", settings, "train", history, "--force", "a benchmark needs a champion")
+    port = free_port()
+    (store,) = state.glob("*.db")
+    server = subprocess.Popen(
+        [BIN / "mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{store}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=state,
+        start_new_session=True,
+    )
+    try:
+        wait_until_ok(f"http://127.0.0.1:{port}/health", server)
+        yield settings | {"TAMIZ_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def packages_of_image(folder: Path) -> Path:
+    """An interpreter with the packages of the worker's image, and nothing else."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    sync = [
+        BIN / "uv",
+        "pip",
+        "sync",
+        "--quiet",
+        "--python",
+        python,
+        "--require-hashes",
+        ROOT / "requirements-run.lock",
+    ]
+    subprocess.run(sync, check=True)
+    return python
+
+
+def start(environment: Environment, state: Path) -> WorkerStart:
+    """One start of a worker that has nothing cached."""
+    imports = imports_alone(environment)
+    port = free_port()
+    settings = environment.settings | {
+        "TAMIZ_WEB_PORT": str(port),
+        "TAMIZ_STATE_DIR": f"{state}-{port}",
+    }
+    begun = time.monotonic()
+    worker = command(environment.tree, environment.python, settings, "worker")
+    try:
+        wait_until_ok(f"http://127.0.0.1:{port}/readyz", worker)
+        ready_s = time.monotonic() - begun
+        process = psutil.Process(worker.pid)
+        times, memory = process.cpu_times(), process.memory_full_info()
+    finally:
+        worker.terminate()  # it leaves its group, so that the next need not wait for the session's end
+        worker.wait()
+    return WorkerStart(
+        **imports,
+        ready_s=ready_s,
+        ready_cpu_s=times.user + times.system + times.children_user + times.children_system,
+        rss_mb=memory.rss / MB,
+        pss_mb=memory.pss / MB,
+        uss_mb=memory.uss / MB,
+    )
+
+
+def imports_alone(environment: Environment) -> dict[str, float]:
+    """What `tamiz worker` takes until it refuses pages without users: after all imports, before any connection."""
+    settings = environment.settings | {"TAMIZ_WEB_HOST": "0.0.0.0"}
+    process = command(environment.tree, environment.python, settings, "worker")
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 2, process.returncode
+    return {"imports_cpu_s": used.ru_utime + used.ru_stime, "imports_mb": used.ru_maxrss * 1024 / MB}
+
+
+def command(tree: Path, python: Path, settings: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
+    """A command of a tree."""
+    return subprocess.Popen(
+        [python, "-m", "tamiz", *words],
+        cwd=tree,
+        env=without_settings() | settings | {"PYTHONPATH": str(tree)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def tamiz(tree: Path, python: Path, settings: dict[str, str], *words: str) -> None:
+    """A command of a tree, to its end."""
+    process = command(tree, python, settings, *words)
+    if process.wait() != 0:
+        raise subprocess.CalledProcessError(process.returncode, words)
+
+
+def wait_until_ok(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Ask until the answer is 200."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"{url}: its process ended with exit code {process.returncode}")
+        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"{url} did not answer 200 within {READY_TIMEOUT_S} s")
+
+
+def medians(starts: list[WorkerStart]) -> dict[str, float]:
+    """The median of each measure."""
+    return {name: round(median(getattr(s, name) for s in starts), 1) for name in WorkerStart.__struct_fields__}
+
+
+if __name__ == "__main__":
+    main()
