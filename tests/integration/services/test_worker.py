@@ -24,6 +24,7 @@ from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
+from schemas.extras import UNUSED_BY_SERVICES
 from schemas.records import PaneSnapshot
 from schemas.time_units import MINUTE_MS
 from stream_app.decisions import dead_letters
@@ -243,7 +244,7 @@ def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Set
         assert "the registry is away" in worker.log.read_text()
 
 
-def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -> None:
+def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Settings, tmp_path: Path) -> None:
     with running_worker(settings, tmp_path) as worker:
         assert worker.get("/livez")[0] == 200
         status, body = worker.get("/readyz")
@@ -260,6 +261,9 @@ def test_the_pages_tell_what_the_worker_is(settings: Settings, tmp_path: Path) -
         }
         metrics = worker.get("/metrics")[1]
         assert "tamiz_partitions_assigned 2.0" in metrics
+        loaded = Path(f"/proc/{worker.process.pid}/maps").read_text()
+        assert "/xgboost/" in loaded
+        assert [library for library in UNUSED_BY_SERVICES if f"/{library}/" in loaded] == []
         assert "tamiz_model_forced 1.0" in metrics
         assert 'tamiz_decisions_total{outcome="decline"} 0.0' in metrics
         assert worker.get("/tables")[0] == 404
