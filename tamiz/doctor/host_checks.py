@@ -101,6 +101,6 @@ def libraries(settings: Settings, machine: MachineFacts) -> Iterator[Finding]:
     if isinstance(machine.outdated, Unknown):
         yield not_checked("libraries", machine.outdated.reason)
     elif machine.outdated:
-        yield problem("libraries", "; ".join(machine.outdated), "install from requirements-run.lock")
+        yield problem("libraries", "; ".join(machine.outdated), "install from requirements.lock, as `make setup` does")
     else:
         yield ok("libraries", "of the versions that Tamiz asks for")
