@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.simulation.payload_formats import write
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 CORES = sorted(os.sched_getaffinity(0))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+WORKERS = {"tamiz": ["-m", "tamiz", "worker"], "uncounted_worker": ["-m", "benchmarks.peers.uncounted_worker"]}
 NEEDS_CONFLUENT = ("quix_streams", "confluent_loop")
 
 
@@ -45,11 +46,9 @@ class BenchmarkEnvironment:
     def create_topics(self, partitions: int, transactions: str | None = None, **changes: object) -> Settings:
         """Create topics and a group; `transactions` reuses an existing transactions topic."""
         mark = uuid4().hex[:8]
-        names = {f: f"{getattr(load({}), f)}-{mark}" for f in Settings.__struct_fields__ if f.endswith("_topic")}
-        names |= {"transactions_topic": transactions} if transactions else {}
         settings = msgspec.structs.replace(
-            self.settings,
-            **names,
+            with_own_topics(self.settings, f"{mark}-"),
+            existing_transactions_topic=transactions,
             partitions=partitions,
             consumer_group=f"bench-{mark}",
             web_port=free_port(),
@@ -77,8 +76,8 @@ class BenchmarkEnvironment:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Context manager: a contender on its own core: `tamiz`, or a module of `benchmarks.peers`."""
         python: Path | str = PEERS_PYTHON if who in NEEDS_CONFLUENT else sys.executable
-        words = ["-m", "tamiz", "worker"]
-        if who != "tamiz":
+        words = WORKERS.get(who, [])
+        if not words:
             topics = settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic
             words = ["-m", f"benchmarks.peers.{who}", self.bootstrap, *topics, settings.consumer_group]
             words += [str(within_s), str(self.bundle)]

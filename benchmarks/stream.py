@@ -35,22 +35,20 @@ class Contender:
     name: str
     who: str
     said: str
-    counting: bool = False
     processing_guarantee: str = "at-least-once"
 
 
 CONTENDERS = (
-    Contender("a", "Tamiz", "tamiz", "drift counting on; batches of 2,000; acks=all, idempotent", counting=True),
+    Contender("a", "Tamiz", "tamiz", "drift counting on; batches of 2,000; acks=all, idempotent"),
     Contender(
         "f", "confluent-kafka by hand", "confluent_loop", "batches of 1,000, flush, commit; acks=all, idempotent"
     ),
-    Contender("b", "Tamiz, not counting", "tamiz", "drift counting off; else as a"),
+    Contender("b", "Tamiz, not counting", "uncounted_worker", "drift counting off; else as a"),
     Contender(
         "x",
         "Tamiz, exactly once",
         "tamiz",
         "a transaction for each partition of a batch (its markers count as rows here, 1 in 500); else as a",
-        counting=True,
         processing_guarantee="exactly-once",
     ),
     Contender("c", "Faust, event by event", "faust_events", "one event; acks=all; commits every 2.8 s"),
@@ -124,9 +122,7 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
 
 def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> ProcessMetrics:
     """Run one contender on the whole topic."""
-    settings = stage.create_topics(
-        PARTITIONS, topic, drift_counting=contender.counting, processing_guarantee=contender.processing_guarantee
-    )
+    settings = stage.create_topics(PARTITIONS, topic, processing_guarantee=contender.processing_guarantee)
     with stage.run_contender(contender.who, settings) as process, stage.count_outputs(settings) as counted:
         return measure(process.pid, counted, rows, TIMEOUT_S)
 

@@ -23,7 +23,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.json_codec import decode
 from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import impossibility
@@ -150,16 +150,14 @@ def webhook(bodies: list[bytes]) -> Iterator[str]:
 def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
     """Create topics for this run only; returns settings with these topics and a group. url: of the webhook."""
     mark = uuid.uuid4().hex[:8]
-    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
     made = msgspec.structs.replace(
-        settings,
+        with_own_topics(settings, f"{mark}-"),
         bootstrap_servers=bootstrap,
         partitions=PARTITIONS,
         consumer_group=f"fuzz-{mark}",
         webhook_url=Secret(url),
         webhook_secret=Secret("chaos"),
         label_delay_days=0,
-        **names,
     )
     create_topics(bootstrap, topic_table(made), 1)
     return made

@@ -18,7 +18,7 @@ from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offset
 from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.setting_types import OffsetReset
 from schemas.configuration.settings import Settings
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions
 
@@ -144,14 +144,12 @@ def run_plan(
 def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
     """Create topics for this run only; returns settings with these topics and a group of its own."""
     mark = uuid4().hex[:8]
-    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
     changed = msgspec.structs.replace(
-        settings,
+        with_own_topics(settings, f"{mark}-"),
         bootstrap_servers=bootstrap,
         consumer_group=f"chaos-{mark}",
         partitions=partitions,
         web_port=0,
-        **names,
     )
     create_topics(bootstrap, topic_table(changed), 1)
     return changed

@@ -61,7 +61,7 @@ def topics() -> str:
     head = ("topic", "key", "record", "direction", "partitions", "configuration")
     return (
         "# Topics\n\nFor operators who create topics, and for programs that read or write them.\n\n"
-        "Names are the defaults; `NAME_topic` among the [settings](settings.md) gives another. "
+        "Names are the defaults; `topic_prefix` among the [settings](settings.md) is put before them. "
         "Records are JSON: [records](records.md).\nFor programs: [asyncapi.json](asyncapi.json).\n\n"
         + _table(head, rows)
     )

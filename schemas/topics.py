@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from schemas.configuration.settings import Settings
 from schemas.time_units import DAY_MS
 
@@ -140,3 +142,10 @@ def topic_table(settings: Settings) -> list[Topic]:
             config=a_month,
         ),
     ]
+
+
+def with_own_topics(settings: Settings, prefix: str) -> Settings:
+    """The settings with every topic under a prefix, the inputs among them. The topics are not created."""
+    return msgspec.structs.replace(
+        settings, topic_prefix=prefix, existing_transactions_topic=None, existing_labels_topic=None
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from schemas.configuration.kafka_config import Access, ClusterAddress, Mechanism, Protocol, Secret
 from schemas.configuration.setting_types import Name, Positive, about
@@ -39,22 +40,66 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Positive, about("number of replicas of each topic that `tamiz topics create` creates")
     ] = 1
     consumer_group: Annotated[Name, about("consumer group of the workers")] = "tamiz"
-    transactions_topic: Annotated[Name, about("input topic: transactions")] = "transactions"
-    decisions_topic: Annotated[Name, about("output topic: one decision per transaction")] = "decisions"
-    dead_letters_topic: Annotated[Name, about("output topic: payloads that cannot be scored")] = "dead-letters"
-    redrives_topic: Annotated[
-        Name, about("internal topic: dead letters that were sent back to the transactions (compacted)")
-    ] = "redrives"
-    labels_topic: Annotated[Name, about("input topic: confirmed outcomes (fraud or not) of transactions")] = "labels"
-    drift_panes_topic: Annotated[
-        Name, about("internal topic: counts per minute and partition, written by the workers")
-    ] = "drift-panes"
-    drift_reports_topic: Annotated[Name, about("output topic: each drift evaluation")] = "drift-reports"
-    drift_alerts_topic: Annotated[Name, about("output topic: drift alerts")] = "drift-alerts"
-    retrain_requests_topic: Annotated[Name, about("output topic: requests for retraining")] = "retrain-requests"
-    model_events_topic: Annotated[
-        Name, about("output topic: events of model versions (registered, promoted, rejected …)")
-    ] = "model-events"
+    topic_prefix: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,200}\Z")],
+        about("put before the name of each topic, so that several installations can share a cluster"),
+    ] = ""
+    existing_transactions_topic: Annotated[
+        Name | None, about("whole name of the topic to read transactions from, where a producer already has one")
+    ] = None
+    existing_labels_topic: Annotated[
+        Name | None, about("whole name of the topic to read labels from, where another system already has one")
+    ] = None
+
+    @property
+    def transactions_topic(self) -> str:
+        """Input: transactions."""
+        return self.existing_transactions_topic or self.topic_prefix + "transactions"
+
+    @property
+    def labels_topic(self) -> str:
+        """Input: confirmed outcomes of transactions."""
+        return self.existing_labels_topic or self.topic_prefix + "labels"
+
+    @property
+    def decisions_topic(self) -> str:
+        """Output: one decision per transaction."""
+        return self.topic_prefix + "decisions"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        """Output: payloads that cannot be scored."""
+        return self.topic_prefix + "dead-letters"
+
+    @property
+    def redrives_topic(self) -> str:
+        """Internal: dead letters that were sent back to the transactions."""
+        return self.topic_prefix + "redrives"
+
+    @property
+    def drift_panes_topic(self) -> str:
+        """Internal: counts per minute and partition, written by the workers."""
+        return self.topic_prefix + "drift-panes"
+
+    @property
+    def drift_reports_topic(self) -> str:
+        """Output: each drift evaluation."""
+        return self.topic_prefix + "drift-reports"
+
+    @property
+    def drift_alerts_topic(self) -> str:
+        """Output: drift alerts."""
+        return self.topic_prefix + "drift-alerts"
+
+    @property
+    def retrain_requests_topic(self) -> str:
+        """Output: requests for retraining."""
+        return self.topic_prefix + "retrain-requests"
+
+    @property
+    def model_events_topic(self) -> str:
+        """Output: events of model versions."""
+        return self.topic_prefix + "model-events"
 
     @property
     def bootstrap(self) -> ClusterAddress:

@@ -126,7 +126,6 @@ class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
             "dead letter, `from-the-future`"
         ),
     ] = 60
-    drift_counting: Annotated[bool, about("whether workers count transactions for drift detection")] = True
     allowed_lateness_minutes: Annotated[
         Positive,
         about(

@@ -30,10 +30,12 @@ log = logging.getLogger("tamiz.worker")
 SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
 
 
-def make_worker(settings: Settings, at: StepHook = no_hook) -> tuple[faust.App, WorkerServices]:
+def make_worker(
+    settings: Settings, at: StepHook = no_hook, *, counting: bool = True
+) -> tuple[faust.App, WorkerServices]:
     """Everything a worker is, wired and checked, not yet running.
 
-    at: told of every step that a batch takes.
+    at: called at every step of a batch. counting: whether transactions are counted for drift detection.
     Raises ConfigError, SchemaError, BrokerError, ModelUnavailableError or ModelIncompatibleError when it cannot run.
     """
     auth = authenticator(settings)
@@ -60,7 +62,7 @@ def make_worker(settings: Settings, at: StepHook = no_hook) -> tuple[faust.App, 
             dataset=dataset,
             group=settings.consumer_group,
             max_payload_bytes=settings.max_payload_bytes,
-            counting=settings.drift_counting,
+            counting=counting,
             max_letter_bytes=max_letter_bytes,
             max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
         ),
@@ -94,12 +96,13 @@ def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: St
     )
 
 
-def run(settings: Settings, at: StepHook = no_hook) -> None:
+def run(settings: Settings, at: StepHook = no_hook, *, counting: bool = True) -> None:
     """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed, if there is time.
 
-    at: told of every step that a batch takes; a crash test ends the process there.
+    at: called at every step of a batch; a crash test ends the process there. counting: False only in the benchmark
+    that measures what counting for drift detection costs.
     """
-    app, companion = make_worker(settings, at)
+    app, companion = make_worker(settings, at, counting=counting)
     worker = StoppingWorker(
         app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
     )

@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
         from schemas.extras import require_extra
         from schemas.files.private_files import private_folder
+        from schemas.topics import with_own_topics
 
         require_extra("training", needed_by="tamiz demo")
         from tamiz.demo.demo_run import run
@@ -59,16 +60,14 @@ def register(app: typer.Typer) -> None:
             mark = uuid.uuid4().hex[:6]
             folder = settings.state_dir.resolve() / "demo"
             private_folder(folder)
-            topics = [n for n in settings.__struct_fields__ if n.endswith("_topic")]
             its_own = msgspec.structs.replace(
-                settings,
+                with_own_topics(settings, f"demo-{mark}-"),
                 bootstrap_servers=bootstrap,
                 state_dir=folder,
                 consumer_group=f"demo-{mark}",
                 web_port=free_port(),
                 dashboard_port=free_port(),
                 monitor_port=free_port(),
-                **{name: f"demo-{mark}-{getattr(settings, name)}" for name in topics},
             )
             summary = run(its_own, folder, rows, rate, console)
         if json_file is not None:

@@ -20,7 +20,7 @@ from kafka.admin import NewPartitions
 
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import admin, create_topics, topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
 from tamiz.dev_broker.embedded_broker import free_port
@@ -114,16 +114,14 @@ def running_worker(
 def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2, **changes: Any) -> Settings:
     """Settings with topics and group of a test's own, the topics made."""
     mark = uuid4().hex[:8]
-    base = load({})
-    names = {f: f"{getattr(base, f)}-{mark}" for f in base.__struct_fields__ if f.endswith("_topic")}
     settings = msgspec.structs.replace(
-        base,
+        with_own_topics(load({}), f"{mark}-"),
         bootstrap_servers=bootstrap,
         state_dir=state_dir,
         consumer_group=f"tamiz-{mark}",
         partitions=partitions,
         monitor_port=0,
-        **(names | changes),
+        **changes,
     )
     create_topics(bootstrap, topic_table(settings), settings.replication_factor)
     return settings

@@ -21,7 +21,7 @@ from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
 from schemas.files.private_files import is_private_secret
 from schemas.time_units import DAY_MS
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.offsets.offset_validation import metadata
 from tamiz.doctor.check_result import Finding
@@ -273,10 +273,8 @@ def test_a_check_that_fails_keeps_no_other_from_being_made() -> None:
 @pytest.mark.kafka
 def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, trained: Settings) -> None:
     mark = uuid4().hex[:8]
-    names = {f: f"{getattr(SETTINGS, f)}-{mark}" for f in SETTINGS.__struct_fields__ if f.endswith("_topic")}
-    settings = replace(
-        trained, bootstrap_servers=kafka.bootstrap_servers, consumer_group=f"doctor-{mark}", partitions=2, **names
-    )
+    own = with_own_topics(trained, f"{mark}-")
+    settings = replace(own, bootstrap_servers=kafka.bootstrap_servers, consumer_group=f"doctor-{mark}", partitions=2)
     worse: dict[str, Any] = {
         "transactions": {
             "retention.ms": str(DAY_MS),
@@ -308,7 +306,7 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, trained: 
     asked = [sys.executable, "-m", "tamiz", "doctor", "--json"]
     said = subprocess.run(asked, env=as_environment(settings), capture_output=True, text=True, timeout=60)
     assert said.returncode == 1, said.stderr
-    found = {(f["check"], f["subject"].removesuffix(f"-{mark}"), f["status"]) for f in json.loads(said.stdout)}
+    found = {(f["check"], f["subject"].removeprefix(f"{mark}-"), f["status"]) for f in json.loads(said.stdout)}
     assert {
         ("topics", "", "problem"),
         ("partitions", "redrives", "problem"),

@@ -261,7 +261,7 @@ def test_weeks_are_read_from_the_topic_whatever_else_lies_on_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("TAMIZ_DRIFT_PANES_TOPIC", "drift-panes-by-calendar")
+    monkeypatch.setenv("TAMIZ_TOPIC_PREFIX", "by-calendar-")
     settings = load()
     create_topics(settings.bootstrap, [t for t in topic_table(settings) if t.role == "drift-panes"], 1)
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, max_request_size=4 * 1024 * 1024)

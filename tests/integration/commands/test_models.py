@@ -103,9 +103,9 @@ def test_a_model_that_was_never_trained_has_no_versions(tmp_path: Path) -> None:
 
 @pytest.mark.kafka
 def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka) -> None:
-    topic = f"model-events-{uuid.uuid4()}"
-    names = load({"TAMIZ_MODEL_EVENTS_TOPIC": topic, "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers})
-    people = runner(settings, TAMIZ_MODEL_EVENTS_TOPIC=topic, TAMIZ_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    own = {"TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4()}-", "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    names, people = load(own), runner(settings, **own)
+    topic = names.model_events_topic
     unheard = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
     assert (unheard.exit_code, f"{topic} was not told" in unheard.stderr) == (0, True)
     create_topics(names.bootstrap, [t for t in topic_table(names) if t.role == "model-events"], 1)
@@ -124,7 +124,7 @@ def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka)
 @pytest.mark.kafka
 def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
     names = {
-        "TAMIZ_RETRAIN_REQUESTS_TOPIC": f"retrain-requests-{uuid.uuid4()}",
+        "TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4()}-",
         "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
     }
     topic = next(t for t in topic_table(load(names)) if t.role == "retrain-requests")

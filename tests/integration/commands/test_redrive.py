@@ -97,9 +97,7 @@ def settings(kafka) -> Settings:
     here = load(
         {
             "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "TAMIZ_TRANSACTIONS_TOPIC": f"transactions-{own}",
-            "TAMIZ_DEAD_LETTERS_TOPIC": f"dead-letters-{own}",
-            "TAMIZ_REDRIVES_TOPIC": f"redrives-{own}",
+            "TAMIZ_TOPIC_PREFIX": f"{own}-",
             "TAMIZ_PARTITIONS": "2",
         }
     )
@@ -262,8 +260,8 @@ def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(s
 
 @pytest.mark.kafka
 def test_a_missing_topic_is_named(settings, card):
-    elsewhere = msgspec.structs.replace(settings, dead_letters_topic="no-such-topic")
-    with pytest.raises(BrokerError, match="there is no topic no-such-topic"):
+    elsewhere = msgspec.structs.replace(settings, topic_prefix="no-such-")
+    with pytest.raises(BrokerError, match="there is no topic no-such-dead-letters"):
         redrive(elsewhere, card)
     assert issubclass(BrokerError, Exception)
     assert not issubclass(BrokerError, KafkaError)

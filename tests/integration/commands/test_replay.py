@@ -160,7 +160,7 @@ def test_the_command_replays_a_file_with_its_event_times(kafka, card, real_csv, 
 def test_simulated_traffic_goes_straight_to_the_topic(kafka, monkeypatch):
     topic = topic_on(kafka)
     monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("TAMIZ_TRANSACTIONS_TOPIC", topic)
+    monkeypatch.setenv("TAMIZ_EXISTING_TRANSACTIONS_TOPIC", topic)
     result = CliRunner().invoke(
         app,
         ["simulate", "--rows", "500", "--format", "mixed", "--invalid-share", "0.1", "--signal", "--produce", "--json"],

@@ -101,7 +101,7 @@ def test_an_unknown_topic_is_named_with_those_there_are():
 def environ(kafka):
     environ = {
         "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "TAMIZ_DECISIONS_TOPIC": f"decisions-{uuid.uuid4().hex[:8]}",
+        "TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4().hex[:8]}-",
     }
     create_topics(kafka.bootstrap_servers, [t for t in topic_table(load(environ)) if t.role == "decisions"], 1)
     return environ
@@ -110,7 +110,7 @@ def environ(kafka):
 def produce(environ, *values: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=environ["TAMIZ_BOOTSTRAP_SERVERS"])
     for value in values:
-        producer.send(environ["TAMIZ_DECISIONS_TOPIC"], value=value, key=b"7").get(30)
+        producer.send(environ["TAMIZ_TOPIC_PREFIX"] + "decisions", value=value, key=b"7").get(30)
     producer.close()
 
 

@@ -30,7 +30,7 @@ from schemas.configuration.child_environment import as_environment
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError, ConfigError
-from schemas.topics import topic_table
+from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.topic_admin import create_topics, partition_counts
 from stream_app.kafka.topic_reader import read_to_end
@@ -150,8 +150,8 @@ def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
 
 def own_topics(settings: Settings) -> Settings:
     mark = uuid4().hex[:8]
-    names = {f: f"{getattr(settings, f)}-{mark}" for f in settings.__struct_fields__ if f.endswith("_topic")}
-    settings = msgspec.structs.replace(settings, consumer_group=f"tamiz-{mark}", partitions=2, **names)
+    own = with_own_topics(settings, f"{mark}-")
+    settings = msgspec.structs.replace(own, consumer_group=f"tamiz-{mark}", partitions=2)
     create_topics(settings.bootstrap, topic_table(settings), 1)
     return settings
 

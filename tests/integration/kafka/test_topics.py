@@ -75,7 +75,8 @@ def test_more_replicas_than_the_cluster_has_brokers_are_refused_with_the_topics_
 
 
 def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> None:
-    changed = msgspec.structs.replace(settings, partitions=4, transactions_topic=settings.transactions_topic + "-more")
+    more = settings.transactions_topic + "-more"
+    changed = msgspec.structs.replace(settings, partitions=4, existing_transactions_topic=more)
     said = tamiz(changed, "topics", "create").splitlines()
     assert f"{changed.transactions_topic}: created" in said
     assert f"{changed.decisions_topic}: exists, unchanged; partitions: 3, by the settings: 4" in said
@@ -90,8 +91,8 @@ def test_the_list_is_for_machines_too(settings: Settings) -> None:
 
 
 def test_the_list_says_which_topics_are_missing_and_how_long_each_is_kept(settings: Settings) -> None:
-    missing = msgspec.structs.replace(settings, decisions_topic=settings.decisions_topic + "-not-there")
+    missing = msgspec.structs.replace(settings, existing_labels_topic=settings.labels_topic + "-not-there")
     lines = {line.split()[1]: line for line in tamiz(missing, "topics", "list").splitlines() if line.startswith("│")}
-    assert "missing" in lines["decisions"]
+    assert "missing" in lines["labels"]
     assert f"{settings.retrain_lookback_days} days" in lines["transactions"]
     assert "compacted: last record per key" in lines["redrives"]

@@ -144,8 +144,8 @@ def topics(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sett
     settings = msgspec.structs.replace(
         load({}),
         bootstrap_servers=kafka.bootstrap_servers,
-        transactions_topic=f"history-transactions-{unique}",
-        labels_topic=f"history-labels-{unique}",
+        existing_transactions_topic=f"history-transactions-{unique}",
+        existing_labels_topic=f"history-labels-{unique}",
         state_dir=tmp_path_factory.mktemp("state"),
     )
     create_topics(settings.bootstrap, [t for t in topic_table(settings) if t.name.endswith(unique)], 1)
@@ -196,8 +196,8 @@ def test_the_command_trains_on_the_topics_and_minds_the_label_delay(topics: tupl
     environment = {
         "TAMIZ_STATE_DIR": str(settings.state_dir),
         "TAMIZ_BOOTSTRAP_SERVERS": settings.bootstrap,
-        "TAMIZ_TRANSACTIONS_TOPIC": settings.transactions_topic,
-        "TAMIZ_LABELS_TOPIC": settings.labels_topic,
+        "TAMIZ_EXISTING_TRANSACTIONS_TOPIC": settings.transactions_topic,
+        "TAMIZ_EXISTING_LABELS_TOPIC": settings.labels_topic,
         "TAMIZ_LABEL_DELAY_DAYS": "1",
         "MLFLOW_TRACKING_URI": None,
     }

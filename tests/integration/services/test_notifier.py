@@ -291,6 +291,6 @@ def test_the_command_ends_when_asked_and_logs_what_it_tells_but_no_secret(
 
 @pytest.mark.kafka
 def test_a_topic_that_is_missing_is_told_in_one_line(settings: Settings) -> None:
-    nowhere = msgspec.structs.replace(settings, drift_alerts_topic="no-such-alerts")
-    with pytest.raises(BrokerError, match=r"no-such-alerts.*tamiz topics create"):
+    nowhere = msgspec.structs.replace(settings, topic_prefix="no-such-")
+    with pytest.raises(BrokerError, match=r"no-such-drift-alerts.*tamiz topics create"):
         serve(nowhere, threading.Event())

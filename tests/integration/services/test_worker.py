@@ -273,7 +273,7 @@ def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Se
     ("changes", "words"),
     [
         pytest.param({"model_name": "nobody"}, ["no champion", "nobody", "tamiz train"], id="no champion"),
-        pytest.param({"transactions_topic": "not-there"}, ["not-there", "tamiz topics create"], id="no topic"),
+        pytest.param({"topic_prefix": "not-there-"}, ["not-there-", "tamiz topics create"], id="no topic"),
         pytest.param({"bootstrap_servers": "127.0.0.1:9"}, ["127.0.0.1:9", "tamiz broker"], id="no broker"),
         pytest.param({"dataset": "nothing"}, ["nothing", ".toml"], id="no data set"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import describe, load
 from schemas.errors import ConfigError
+from schemas.topics import topic_table, with_own_topics
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -46,6 +47,35 @@ def test_a_bad_file_is_one_readable_line(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"tamiz\.toml|web_port"):
         load({"TAMIZ_CONFIG": str(file)})
+
+
+def test_a_prefix_is_put_before_the_name_of_each_topic() -> None:
+    plain = [t.name for t in topic_table(load({}))]
+    assert [t.name for t in topic_table(load({"TAMIZ_TOPIC_PREFIX": "eu-1."}))] == [f"eu-1.{name}" for name in plain]
+    assert plain == [t.role for t in topic_table(load({}))]
+
+
+def test_a_topic_that_others_own_keeps_its_name() -> None:
+    found = load(
+        {
+            "TAMIZ_TOPIC_PREFIX": "eu-",
+            "TAMIZ_EXISTING_TRANSACTIONS_TOPIC": "payments.v1",
+            "TAMIZ_EXISTING_LABELS_TOPIC": "chargebacks",
+        }
+    )
+    assert (found.transactions_topic, found.labels_topic, found.decisions_topic) == (
+        "payments.v1",
+        "chargebacks",
+        "eu-decisions",
+    )
+    own = with_own_topics(found, "demo-")
+    assert (own.transactions_topic, own.labels_topic) == ("demo-transactions", "demo-labels")
+
+
+@pytest.mark.parametrize("prefix", ["a b", "é-", "a/", "x" * 201, "a\n"])
+def test_a_prefix_that_kafka_would_refuse_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigError, match="topic_prefix"):
+        load({"TAMIZ_TOPIC_PREFIX": prefix})
 
 
 def test_every_setting_says_what_it_means() -> None:
