@@ -1,11 +1,12 @@
-"""Command line of the chaos tests: `python -m chaos` runs random faults, `matrix` kills a worker at each step."""
+"""`python -m chaos COMMAND`: break Tamiz on purpose and print the balance."""
 
 import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,35 +25,75 @@ from tamiz.simulation.simulator import Traffic, simulate
 from training.pipeline import train
 
 GUARANTEES = ("at-least-once", "exactly-once")
+FAULTS = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
+PLANS: dict[str, dict[str, RunPlan]] = {"matrix": KILL_SCENARIOS, "scenarios": SCENARIOS}
+COMMANDS = {
+    "run": "workers under load with as many faults of each kind as the options say",
+    "matrix": "a worker killed at each step of a batch",
+    "scenarios": "named faults, as Faust's own trackers report them, and a full disk",
+    "fuzz": "records of every kind that a broker accepts, sent to real workers",
+    "fuzz-payloads": "hostile payloads, given to the handler without a broker",
+    "fuzz-control": "hostile records on every topic but the transactions, with all services running",
+}
 
 
 def main() -> int:
-    """Run the chosen plans; returns 0 if every guarantee was kept."""
-    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    parser.add_argument(
-        "what",
-        nargs="?",
-        default="run",
-        help="run, matrix, scenarios, one of their names, fuzz, fuzz-payloads or fuzz-control",
-    )
-    parser.add_argument(
-        "--processing-guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other"
-    )
-    faults = ("kills", "pauses", "restarts", "promotions", "rebalances", "registry-outages", "full-disks")
-    for name in ("transactions", *faults):
-        parser.add_argument(f"--{name}", type=int, default=20_000 if name == "transactions" else 1)
-    parser.add_argument("--rate", type=float, default=2_000.0, help="maximum transactions per second")
-    parser.add_argument("--outage", type=float, default=3.0, help="duration of a broker outage in seconds")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}", flush=True)
-    if asked.what == "fuzz":
-        return run_fuzz_records(asked.transactions, asked.seed, asked.processing_guarantee or GUARANTEES)
-    if asked.what == "fuzz-payloads":
-        return run_fuzz_payloads(asked.transactions, asked.seed)
-    if asked.what == "fuzz-control":
-        return run_fuzz_control(asked.transactions, asked.seed)
-    run = RunPlan(
+    """Run one command; returns 0 if every guarantee was kept."""
+    asked = arguments().parse_args()
+    if "seed" in asked:
+        print(f"seed {asked.seed}", flush=True)
+    match asked.command:
+        case "fuzz":
+            return run_fuzz_records(asked.transactions, asked.seed, asked.processing_guarantee or GUARANTEES)
+        case "fuzz-payloads":
+            return run_fuzz_payloads(asked.transactions, asked.seed)
+        case "fuzz-control":
+            return run_fuzz_control(asked.transactions, asked.seed)
+        case "matrix" | "scenarios" as named:
+            plans = {name: PLANS[named][name] for name in asked.name or PLANS[named]}
+        case _:
+            plans = {"run": run_plan_of(asked)}
+    return run_plans(plans, asked.processing_guarantee or GUARANTEES)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The commands, each with the options that it uses."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {name: commands.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()}
+    for name, command in made.items():
+        if name in PLANS:
+            command.add_argument(
+                "name",
+                nargs="*",
+                metavar="NAME",
+                type=partial(known, PLANS[name]),
+                help=f"default: all; {', '.join(map(repr, PLANS[name]))}",
+            )
+        else:
+            command.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="default: a random one")
+            command.add_argument("--transactions", type=int, default=20_000, help="default: %(default)s")
+        if name in ("run", "matrix", "scenarios", "fuzz"):
+            command.add_argument(
+                "--processing-guarantee", choices=GUARANTEES, action="append", help="default: both, one after the other"
+            )
+    for fault in FAULTS:
+        made["run"].add_argument(f"--{fault}", type=int, default=1, help="how many; default: %(default)s")
+    made["run"].add_argument("--rate", type=float, default=2_000.0, help="maximum transactions per second")
+    made["run"].add_argument("--outage", type=float, default=3.0, help="duration of a broker outage in seconds")
+    return parser
+
+
+def known(plans: Mapping[str, RunPlan], name: str) -> str:
+    """The name of a plan. Raises ArgumentTypeError where there is none of that name."""
+    if name not in plans:
+        raise argparse.ArgumentTypeError(f"no plan {name!r}; choose from {', '.join(map(repr, plans))}")
+    return name
+
+
+def run_plan_of(asked: argparse.Namespace) -> RunPlan:
+    """The plan that the options describe."""
+    return RunPlan(
         transactions=asked.transactions,
         kills=asked.kills,
         pauses=asked.pauses,
@@ -65,13 +106,13 @@ def main() -> int:
         outage_s=asked.outage,
         seed=asked.seed,
     )
-    groups = {"run": {"run": run}, "matrix": KILL_SCENARIOS, "scenarios": SCENARIOS}
-    named = {name: {name: plan} for name, plan in (KILL_SCENARIOS | SCENARIOS).items()}
-    if (plans := (groups | named).get(asked.what)) is None:
-        parser.error(f"{asked.what!r}: no such plan; choose one of {', '.join(groups | named)}")
+
+
+def run_plans(plans: Mapping[str, RunPlan], guarantees: Sequence[str]) -> int:
+    """Run plans with each guarantee; returns 0 if all were kept."""
     kept = True
     with chaos_environment() as (settings, broker):
-        for guarantee in asked.processing_guarantee or GUARANTEES:
+        for guarantee in guarantees:
             ours = msgspec.structs.replace(settings, processing_guarantee=guarantee)
             for name, plan in plans.items():
                 outcome = run_plan(
