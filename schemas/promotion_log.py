@@ -85,8 +85,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the log: a registration, a transition or a claim."""
 
     id: str  # chosen by the writer; an append that is repeated after a lost response counts once
-    move: VersionTransition | None = None
-    compared: bool = False  # the transition is valid only while `move.previous` is champion
+    transition: VersionTransition | None = None
+    compared: bool = False  # the transition is valid only while `transition.previous` is champion
     answers: int | None = None  # number of the version's last transition that this one follows; 0: it had none
     claim: Claim | None = None
     registration: Registration | None = None
@@ -110,18 +110,18 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None  # of all damage; None: there is none
 
     @property
-    def moves(self) -> tuple[VersionTransition, ...]:
+    def transitions(self) -> tuple[VersionTransition, ...]:
         """Valid transitions, oldest first."""
         return tuple(self.held.values())
 
-    def last_move(self, version: int) -> int:
+    def last_transition(self, version: int) -> int:
         """Number of the last valid transition of a version; 0: it has none."""
-        return max((number for number, move in self.held.items() if move.version == version), default=0)
+        return max((number for number, transition in self.held.items() if transition.version == version), default=0)
 
     @property
     def promotion(self) -> VersionTransition | None:
         """The transition that made the current champion, or None."""
-        return next((m for m in self.moves[::-1] if m.change in PROMOTING_CHANGES), None)
+        return next((m for m in self.transitions[::-1] if m.change in PROMOTING_CHANGES), None)
 
 
 def log_name(model: str) -> str:
@@ -184,7 +184,7 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> LogState:
     entries: by number, ascending; a string in place of an entry is the reason why it is invalid.
 
     >>> first = VersionTransition(change="promoted", version=1, previous=None, reason="", evidence=None, by="a", at="")
-    >>> replay([(1, LogEntry(id="x", move=first)), (2, LogEntry(id="x", move=first))]).refused
+    >>> replay([(1, LogEntry(id="x", transition=first)), (2, LogEntry(id="x", transition=first))]).refused
     {2: 'it repeats an earlier entry'}
     """
     champion: int | None = None
@@ -207,15 +207,15 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> LogState:
             claims[entry.claim.correlation_id] = number
         if entry.registration is not None:
             digests[entry.registration.version] = entry.registration.bundle_sha256
-        if (move := entry.move) is not None:
-            if move.bundle_sha256 is not None:
-                digests.setdefault(move.version, move.bundle_sha256)
-            held[number] = msgspec.structs.replace(move, previous=champion)
-            if move.change in PROMOTING_CHANGES:
-                champion = move.version
-            if move.change in ("retained", "awaiting-approval"):
-                challenger = move.version
-            elif challenger == move.version:
+        if (transition := entry.transition) is not None:
+            if transition.bundle_sha256 is not None:
+                digests.setdefault(transition.version, transition.bundle_sha256)
+            held[number] = msgspec.structs.replace(transition, previous=champion)
+            if transition.change in PROMOTING_CHANGES:
+                champion = transition.version
+            if transition.change in ("retained", "awaiting-approval"):
+                challenger = transition.version
+            elif challenger == transition.version:
                 challenger = None
     return LogState(
         last=last,
@@ -230,35 +230,44 @@ def replay(entries: Iterable[tuple[int, LogEntry | str]]) -> LogState:
 
 
 def _refusal(entry: LogEntry, now: LogState) -> str | None:
-    move, claim, registration = entry.move, entry.claim, entry.registration
+    transition, claim, registration = entry.transition, entry.claim, entry.registration
     if entry.id in now.numbers:
         return "it repeats an earlier entry"
     if claim is not None and now.claims.get(claim.correlation_id) != claim.after:
         return f"another retrainer has claimed {claim.correlation_id}"
     if registration is not None and registration.version in now.digests:
         return f"version {registration.version} has an entry already"
-    return None if move is None else _refusal_of_move(move, entry, now)
+    return None if transition is None else _refusal_of_transition(transition, entry, now)
 
 
-def _refusal_of_move(move: VersionTransition, entry: LogEntry, now: LogState) -> str | None:
-    if entry.compared and now.champion != move.previous:
-        current, then = (f"version {v}" if v is not None else "nobody" for v in (now.champion, move.previous))
+def _refusal_of_transition(transition: VersionTransition, entry: LogEntry, now: LogState) -> str | None:
+    if entry.compared and now.champion != transition.previous:
+        current, then = (f"version {v}" if v is not None else "nobody" for v in (now.champion, transition.previous))
         return f"the champion is now {current}; it was {then} at the comparison"
-    if entry.answers is not None and entry.answers != (last := now.last_move(move.version)):
+    if entry.answers is not None and entry.answers != (last := now.last_transition(transition.version)):
         made = now.held.get(last)
         by = f"{made.change} by {made.by}" if made else "moved"
-        return f"version {move.version} was {by} a moment earlier"
-    if move.change == "rejected" and now.champion == move.version:
-        return f"version {move.version} is now champion and cannot be rejected"
-    judged = now.digests.get(move.version)
-    if move.change != "rejected" and move.bundle_sha256 is not None and judged not in (None, move.bundle_sha256):
-        return _exchanged(move.version, move.bundle_sha256, str(judged))
-    if move.correlation_id is not None and move.change in OUTCOMES_OF_TRAINING:
+        return f"version {transition.version} was {by} a moment earlier"
+    if transition.change == "rejected" and now.champion == transition.version:
+        return f"version {transition.version} is now champion and cannot be rejected"
+    judged = now.digests.get(transition.version)
+    if (
+        transition.change != "rejected"
+        and transition.bundle_sha256 is not None
+        and judged not in (None, transition.bundle_sha256)
+    ):
+        return _exchanged(transition.version, transition.bundle_sha256, str(judged))
+    if transition.correlation_id is not None and transition.change in OUTCOMES_OF_TRAINING:
         earlier = next(
-            (m for m in now.moves if m.correlation_id == move.correlation_id and m.change in OUTCOMES_OF_TRAINING), None
+            (
+                m
+                for m in now.transitions
+                if m.correlation_id == transition.correlation_id and m.change in OUTCOMES_OF_TRAINING
+            ),
+            None,
         )
         if earlier is not None:
-            return f"{move.correlation_id} is answered already, by version {earlier.version}"
+            return f"{transition.correlation_id} is answered already, by version {earlier.version}"
     return None
 
 
@@ -293,18 +302,18 @@ def encode_entry(entry: LogEntry) -> str:
 
     >>> long = VersionTransition(change="promoted", version=1, previous=None, reason="\\x01" * 9000, evidence=None,
     ...     by="a", at="")
-    >>> len(encode_entry(LogEntry(id="x", move=long))) <= MAX_TAG_BYTES
+    >>> len(encode_entry(LogEntry(id="x", transition=long))) <= MAX_TAG_BYTES
     True
     """
     length = MAX_TEXT_LENGTH
     while True:
-        move = entry.move and msgspec.structs.replace(
-            entry.move,
-            reason=entry.move.reason[:length],
-            evidence=entry.move.evidence and entry.move.evidence[:length],
-            by=entry.move.by[:MAX_NAME_LENGTH],
+        transition = entry.transition and msgspec.structs.replace(
+            entry.transition,
+            reason=entry.transition.reason[:length],
+            evidence=entry.transition.evidence and entry.transition.evidence[:length],
+            by=entry.transition.by[:MAX_NAME_LENGTH],
         )
-        text = msgspec.json.encode(msgspec.structs.replace(entry, move=move))
+        text = msgspec.json.encode(msgspec.structs.replace(entry, transition=transition))
         if len(text) <= MAX_TAG_BYTES or not length:
             return text.decode()
         length = length * 3 // 4

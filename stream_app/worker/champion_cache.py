@@ -130,7 +130,7 @@ class ChampionCache:
         if standing.damage is not None and self._settings.unrecorded_champion == "refuse":
             return False  # who was promoted is not known any more: what decides goes on
         registered = self._registry.version(version)
-        evidence = (version, judged, sorted(registered.tags.items()), standing.last_move(version))
+        evidence = (version, judged, sorted(registered.tags.items()), standing.last_transition(version))
         refused = self._refused if self._refused and self._refused.evidence == evidence else None
         if refused is not None and time.monotonic() < refused.until:
             raise refused.error

@@ -43,7 +43,7 @@ def reconcile(client: Any, settings: Settings) -> None:
 def _record_champion(client: Any, settings: Settings, alias: int, now: LogState) -> None:
     tag = client.get_model_version(settings.model_name, str(alias)).tags.get(TAG + "bundle_sha256")
     try:
-        move = VersionTransition(
+        transition = VersionTransition(
             change="promoted",
             version=alias,
             previous=now.champion,
@@ -53,7 +53,7 @@ def _record_champion(client: Any, settings: Settings, alias: int, now: LogState)
             at=transition_log.entry_time(),
             bundle_sha256=verified_digest(settings, alias, now.digests.get(alias), tag),
         )
-        transition_log.append(client, settings.model_name, move=move, compared=True, after=now.last)
+        transition_log.append(client, settings.model_name, transition=transition, compared=True, after=now.last)
     except (TransitionRefusedError, transition_log.LogMovedError) as error:
         log.warning("version %d is not recorded as promoted: %s", alias, error)
 

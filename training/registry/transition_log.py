@@ -52,7 +52,7 @@ def append(
     client: Any,
     model: str,
     *,
-    move: VersionTransition | None = None,
+    transition: VersionTransition | None = None,
     compared: bool = False,
     answers: int | None = None,
     accepts: str | None = None,
@@ -66,14 +66,18 @@ def append(
     Raises LogMovedError when another entry is the last, or other writers come first in every attempt.
     """
     name = log_name(model)
-    what = f"{move.change} version {move.version} by {move.by}: {move.reason}" if move else str(claim or registration)
+    what = (
+        f"{transition.change} version {transition.version} by {transition.by}: {transition.reason}"
+        if transition
+        else str(claim or registration)
+    )
     now = read(client, model)
     for _ in range(MAX_APPEND_ATTEMPTS):
         if after is not None and now.last != after:
             break
         entry = LogEntry(
             id=uuid4().hex,
-            move=move,
+            transition=transition,
             compared=compared,
             answers=answers,
             accepts=accepts,

@@ -112,7 +112,7 @@ def rollback(settings: Settings, reason: str, *, by: str | None = None) -> Versi
     previous champion, or the registry cannot be reached.
     """
     now = log_state(settings)
-    line = champion_line(now.moves)
+    line = champion_line(now.transitions)
     if now.champion is None or not line[:-1]:
         raise ModelUnavailableError(
             f"{settings.model_name} has no {'previous champion' if now.champion else 'champion'}: "
@@ -150,7 +150,7 @@ def log_state(settings: Settings) -> LogState:
 
 def history(settings: Settings) -> list[VersionTransition]:
     """All valid transitions of the model's versions, oldest first; empty when it was never registered."""
-    return list(log_state(settings).moves)
+    return list(log_state(settings).transitions)
 
 
 def champion(settings: Settings) -> int | None:
@@ -173,7 +173,7 @@ def versions(settings: Settings) -> list[Version]:
         now = transition_log.read(client, settings.model_name)
         found = all_versions(client, settings.model_name)
     names = {now.challenger: "challenger", now.champion: "champion"}
-    last = {move.version: move for move in now.moves}
+    last = {transition.version: transition for transition in now.transitions}
     return [
         Version(
             version=number,
@@ -182,7 +182,7 @@ def versions(settings: Settings) -> list[Version]:
             gate_status=tags.get(TAG + "gate_status"),
             forced=tags.get(TAG + "forced"),
             last=last.get(number),
-            last_number=now.last_move(number),
+            last_number=now.last_transition(number),
             tags={name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)},
         )
         for number, created, tags in sorted(found, key=lambda v: -v[0])
@@ -219,7 +219,7 @@ def _append_transition(
             sha256 = now.digests.get(version)
         else:
             sha256 = verified_digest(settings, version, now.digests.get(version), of.tags.get(TAG + "bundle_sha256"))
-        move = VersionTransition(
+        transition = VersionTransition(
             change=change,
             version=version,
             previous=None if isinstance(compared_with, msgspec.UnsetType) else compared_with,
@@ -231,7 +231,7 @@ def _append_transition(
             bundle_sha256=sha256,
         )
         number = transition_log.append(
-            client, settings.model_name, move=move, compared=compared, answers=answers, accepts=accepts
+            client, settings.model_name, transition=transition, compared=compared, answers=answers, accepts=accepts
         )
         after = aliases.set_aliases(client, settings.model_name)
         if (why := after.refused.get(number)) is not None:

@@ -173,13 +173,13 @@ def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
                 )
             else:
                 client.delete_model_version_tag(settings.model_name, str(version), "tamiz.bundle_sha256")
-    for move in (
+    for transition in (
         lambda: version_transitions.rollback(settings, "back"),
         lambda: version_transitions.promote(settings, 3, "a person"),
         lambda: version_transitions.make_challenger(settings, 3, "awaiting-approval", "better"),
     ):
         with pytest.raises(TransitionRefusedError, match="the history of promotions says") as refused:
-            move()
+            transition()
         assert "\n" not in str(refused.value)
     assert [m.version for m in version_transitions.history(settings)] == [1, 2]
     assert version_transitions.reject(settings, 3, "it was exchanged").change == "rejected"
