@@ -171,17 +171,17 @@ def test_an_alias_is_written_down_only_when_nobody_has_moved_since_it_was_read(
 ) -> None:
     lenient = msgspec.structs.replace(settings, unrecorded_champion="serve")
     monkeypatch.setattr(aliases, "ALIAS_DELAY_S", 0.0)
-    written_down = aliases._write_down
+    written_down = aliases._record_champion
 
     def overtaken(client: MlflowClient, given: Settings, alias: int, now: LogState) -> None:
         transition_log.append(client, "small", claim=Claim(correlation_id="meanwhile", holder="a", after=None))
         written_down(client, given, alias, now)
 
-    monkeypatch.setattr(aliases, "_write_down", overtaken)
+    monkeypatch.setattr(aliases, "_record_champion", overtaken)
     alias(settings, 3)
     version_transitions.make_challenger(lenient, 2, "retained", "no better")
     assert [m.change for m in version_transitions.history(settings)] == ["promoted", "retained"]
-    monkeypatch.setattr(aliases, "_write_down", written_down)
+    monkeypatch.setattr(aliases, "_record_champion", written_down)
     alias(settings, 3)
     version_transitions.make_challenger(lenient, 2, "retained", "no better")
     assert [(m.change, m.version) for m in version_transitions.history(settings)][2:] == [
