@@ -59,15 +59,15 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_csv() -> Path:
-    """The real card data set; it is not ours to publish, so whoever lacks it skips the tests that need it."""
+    """The real card data set. It may not be published; tests that need it are skipped without it."""
     if not REAL_CSV.is_file():
-        pytest.skip("the real data set stands beside the project, not in it")
+        pytest.skip("the real data set is not part of the project")
     return REAL_CSV
 
 
 @dataclass(frozen=True)
 class Kafka:
-    """A broker to test on."""
+    """Address of the broker for tests."""
 
     bootstrap_servers: str
 
@@ -81,23 +81,23 @@ def kafka() -> Iterator[Kafka]:
 
 @pytest.fixture(scope="session")
 def real_payloads(real_csv: Path) -> list[bytes]:
-    """The real rows as a producer sends them: JSON objects of texts, in the file's order."""
+    """The real rows as a producer sends them: JSON objects of strings, in the file's order."""
     with real_csv.open(encoding="utf-8-sig", newline="") as file:
         return [json.dumps(row).encode() for row in csv.DictReader(file, delimiter=";")]
 
 
 @pytest.fixture(scope="session")
-def trained(real_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings whose local registry has a champion, trained on the real file."""
+def real_registry(real_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a local registry with a champion that was trained on the real file and forced."""
     settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("state"))
     train(settings, real_csv, force="the real labels are noise, and tests need a champion")
     return settings
 
 
 @pytest.fixture(scope="session")
-def skilled(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings whose local registry has a champion that earned it, on 29 simulated days with a signal."""
-    settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("skilled"))
+def simulated_registry(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a local registry with a champion that passed the skill gate, on 29 simulated days with a signal."""
+    settings = msgspec.structs.replace(load({}), state_dir=tmp_path_factory.mktemp("simulated"))
     past = Traffic(rows=20_000, seed=1, signal=True)
     write(past, simulate(past), settings.state_dir / "history.csv")
     assert train(settings, settings.state_dir / "history.csv").champion
@@ -105,9 +105,9 @@ def skilled(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def champion_bundle(trained: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That champion's bundle."""
+def champion_bundle(real_registry: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the champion in `real_registry`."""
     folder = tmp_path_factory.mktemp("champion")
-    version = champion(trained)
+    version = champion(real_registry)
     assert version is not None
-    return download_bundle(trained, version, folder)
+    return download_bundle(real_registry, version, folder)

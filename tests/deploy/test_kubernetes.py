@@ -15,7 +15,14 @@ import yaml
 
 from schemas.configuration.settings import SECRETS, load
 from tests.helpers.documents.command_lines import parse
-from tests.helpers.documents.manifests import API, Object, containers, in_shell, pod_spec, unordered
+from tests.helpers.documents.manifests import (
+    KUBERNETES_VERSION,
+    Object,
+    command_in_script,
+    containers,
+    pod_spec,
+    unordered,
+)
 from tests.helpers.documents.overlays import (
     FOLDER,
     JOBS,
@@ -34,7 +41,7 @@ def test_every_object_is_one_by_the_schemas_of_the_api(overlay: str) -> None:
     objects = [o for o in rendered(overlay).values() if not o["apiVersion"].startswith("keda.sh/")]
     assert len(objects) >= 16
     for o in objects:
-        kubernetes_validate.validate(o, API, strict=True)
+        kubernetes_validate.validate(o, KUBERNETES_VERSION, strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +96,7 @@ def test_a_pod_can_do_no_more_than_it_must(overlay: str, name: str) -> None:
 def commands_of(o: Object) -> list[str]:
     (container,) = containers(o)
     if container.get("command") == ["sh", "-ec"]:
-        return in_shell(container["args"][0])
+        return command_in_script(container["args"][0])
     assert "command" not in container, "the image's own entry point"
     return list(container["args"])
 
@@ -289,7 +296,7 @@ def test_keda_scales_by_the_lag_of_the_workers_group_up_to_its_partitions(overla
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"}
     kubernetes_validate.validate(
         scaler | {"spec": {"scaleTargetRef": target, "maxReplicas": spec["maxReplicaCount"], "behavior": behavior}},
-        API,
+        KUBERNETES_VERSION,
         strict=True,
     )
 

@@ -17,7 +17,7 @@ from schemas.configuration.settings import load
 from schemas.time_units import DAY_MS, HOUR_MS
 from schemas.topics import topic_table
 from tests.helpers.documents.command_lines import parse
-from tests.helpers.documents.manifests import API, containers, in_shell, pod_spec, render
+from tests.helpers.documents.manifests import KUBERNETES_VERSION, command_in_script, containers, pod_spec, render
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 
@@ -39,7 +39,7 @@ def of_kubernetes() -> dict[str, ScheduledJob]:
             script, spec = container["args"][0], o["spec"]
             seconds = spec["jobTemplate"]["spec"]["activeDeadlineSeconds"]
             found[o["metadata"]["name"]] = ScheduledJob(
-                spec["schedule"], written(script), seconds, tuple(in_shell(script))
+                spec["schedule"], written(script), seconds, tuple(command_in_script(script))
             )
     return found
 
@@ -126,7 +126,7 @@ def test_the_shell_works_out_the_period_before_this_one(file: str, name: str) ->
 
 def test_airflow_starts_the_pod_that_kubernetes_would() -> None:
     pod: dict[str, Any] = yaml.safe_load((DEPLOY / "airflow/pod.yaml").read_text(encoding="utf-8"))
-    kubernetes_validate.validate(pod, API, strict=True)
+    kubernetes_validate.validate(pod, KUBERNETES_VERSION, strict=True)
     objects = render(DEPLOY / "kubernetes/overlays/production")
     (cron_job,) = [o for o in objects if o["metadata"]["name"] == "score-daily"]
     spec = pod_spec(cron_job)

@@ -1,4 +1,4 @@
-"""Trainings that go wrong, in a process of their own."""
+"""Training functions that fail in a given way; tests run them in a child process."""
 
 import os
 import threading
@@ -10,16 +10,16 @@ from schemas.errors import TrainingError
 from schemas.records import ModelEvent, RetrainRequest
 
 
-def hangs(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def hanging_training(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
     time.sleep(600)
     return ()
 
 
-def dies(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def crashing_training(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
     os._exit(9)
 
 
-def needs_its_file(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def file_training(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
     if history is None or not history.exists():
         raise TrainingError(f"{history}: No such file")
     return (
@@ -35,21 +35,21 @@ def needs_its_file(settings: Settings, request: RetrainRequest, history: Path | 
     )
 
 
-def leaves_a_line(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def recorded_training(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
     assert history is not None
     with history.open("a") as lines:
         lines.write(f"{os.getpid()}\n")
     time.sleep(2)
-    return needs_its_file(settings, request, history)
+    return file_training(settings, request, history)
 
 
-def shows_an_address(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def leaking_training(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
     address = "postgresql://ana:alpha/beta gamma@db/mlflow"
 
-    def dies() -> None:
+    def raise_in_thread() -> None:
         raise ValueError(f"in a thread: {address}")
 
-    thread = threading.Thread(target=dies)
+    thread = threading.Thread(target=raise_in_thread)
     thread.start()
     thread.join()
     raise OSError(f"cannot reach {address}")

@@ -1,4 +1,4 @@
-"""A fresh process that serves a bundle where only what serving needs is installed.
+"""Scores payloads with a bundle in a process in which the packages of training cannot be imported.
 
 python -m tests.helpers.bundles.minimal_imports BUNDLE < payloads > decisions
 """
@@ -10,16 +10,16 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple
 
-TRAININGS_OWN = frozenset(
+TRAINING_PACKAGES = frozenset(
     ("training", "mlflow", "shap", "imblearn", "reportlab", "sweetviz", "matplotlib", "sklearn", "pandas", "pyarrow")
 )
 
 
-class NotInstalled(MetaPathFinder):
-    """As if training's dependencies were not there: XGBoost imports some of them where it finds them."""
+class MissingPackageFinder(MetaPathFinder):
+    """Makes the packages of training look missing. XGBoost imports some of them when they are installed."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
-        if fullname.partition(".")[0] in TRAININGS_OWN:
+        if fullname.partition(".")[0] in TRAINING_PACKAGES:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
 
@@ -34,7 +34,7 @@ class StdinRecord(NamedTuple):
 
 
 def main() -> None:
-    sys.meta_path.insert(0, NotInstalled())
+    sys.meta_path.insert(0, MissingPackageFinder())
     from monitoring.counting.monitored_model import MonitoredModel
     from monitoring.drift.reference import load_reference
     from schemas.dataset.declaration import load_dataset
@@ -46,7 +46,7 @@ def main() -> None:
     records = [StdinRecord("t", 0, i, None, line.rstrip(b"\n")) for i, line in enumerate(sys.stdin.buffer)]
     for out in handle(records, MonitoredModel.load(folder, 3), policy).decisions:
         sys.stdout.buffer.write((out.value or b"") + b"\n")
-    if imported := sorted(TRAININGS_OWN & set(sys.modules)):
+    if imported := sorted(TRAINING_PACKAGES & set(sys.modules)):
         raise SystemExit(f"serving imported {', '.join(imported)}")
 
 

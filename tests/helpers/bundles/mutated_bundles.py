@@ -1,4 +1,4 @@
-"""Bundles with changed bytes and right digests: what somebody with write access to the registry could put there."""
+"""Bundles with mutated bytes and matching digests, as an attacker with write access to the registry could make them."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from scoring.bundle.bundle_trial import mark_loadable
 from scoring.bundle.manifest import MANIFEST_FILE, MODEL_FILE
 from scoring.bundle.trial_process import main
 
-SECONDS = 60
+TIMEOUT_S = 60
 
 
 def rehash(folder: Path) -> str:
-    """Make the manifest vouch for the trees as they are now; their SHA-256."""
+    """Write the model file's current SHA-256 to the manifest; returns it."""
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes())
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest | {"model_sha256": digest}))
@@ -30,7 +30,7 @@ def rehash(folder: Path) -> str:
 
 
 def mutate(bundle: Path, folder: Path, seed: int) -> str:
-    """A copy with a few bytes of its trees changed, cut out or doubled; their SHA-256."""
+    """Copy a bundle and mutate a few bytes of its model file; returns the file's SHA-256."""
     chance = random.Random(seed)
     shutil.copytree(bundle, folder)
     content = bytearray((bundle / MODEL_FILE).read_bytes())
@@ -51,13 +51,13 @@ def mutate(bundle: Path, folder: Path, seed: int) -> str:
     return rehash(folder)
 
 
-def forked(work: object, *arguments: object) -> tuple[int, str]:
-    """Call a function in a fork of this process: its exit code, negative for a signal, and its last line."""
+def run_forked(work: object, *arguments: object) -> tuple[int, str]:
+    """Call a function in a fork of this process; returns the exit code (negative for a signal) and the last line."""
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         os.dup2(writer, 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        signal.alarm(SECONDS)
+        signal.alarm(TIMEOUT_S)
         try:
             work(*arguments)  # type: ignore[operator]
         except SystemExit as end:
@@ -65,13 +65,13 @@ def forked(work: object, *arguments: object) -> tuple[int, str]:
             os._exit(int(str(end.code)))
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        lines = told.read().decode(errors="replace").splitlines()
+    with os.fdopen(reader, "rb") as output:
+        lines = output.read().decode(errors="replace").splitlines()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), lines[-1] if lines else ""
 
 
-def load_here(folder: Path, sha256: str) -> None:
-    """What a worker does once the trees have passed."""
+def load_bundle(folder: Path, sha256: str) -> None:
+    """Load and use a bundle as a worker does after a successful trial."""
     mark_loadable(sha256)
     try:
         model = MonitoredModel.load(folder, 1)
@@ -82,12 +82,12 @@ def load_here(folder: Path, sha256: str) -> None:
     assert np.isfinite(model.contributions(rows)).all()
 
 
-if __name__ == "__main__":  # BUNDLE SCRATCH FIRST END: for each seed a JSON line: seed, how the trial ended, the load
+if __name__ == "__main__":  # BUNDLE SCRATCH FIRST END: one JSON line per seed: seed, result of trial, result of load
     bundle, scratch = map(Path, sys.argv[1:3])
     for seed in range(int(sys.argv[3]), int(sys.argv[4])):
         folder = scratch / str(seed)
         digest = mutate(bundle, folder, seed)
-        tried = forked(main, str(folder), digest)
-        then = forked(load_here, folder, digest) if tried[0] == 0 else None
+        tried = run_forked(main, str(folder), digest)
+        then = run_forked(load_bundle, folder, digest) if tried[0] == 0 else None
         print(json.dumps([seed, tried, then]), flush=True)
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""A copy of a registry on SQLite: registering takes a second or more, copying takes milliseconds."""
+"""Copies a SQLite registry: registering a version takes a second or more, copying takes milliseconds."""
 
 import shutil
 import sqlite3
@@ -8,10 +8,10 @@ from pathlib import Path
 from schemas.configuration.settings import Settings
 
 
-def copied_registry(settings: Settings, state_dir: Path) -> Settings:
-    """Copy what a settings' state folder holds; the copy names no path of the original.
+def copy_registry(settings: Settings, state_dir: Path) -> Settings:
+    """Copy the state folder of some settings, with all paths in the database changed to the copy's.
 
-    state_dir: must not exist yet. Nobody may write to the original meanwhile.
+    state_dir: must not exist yet. Nothing may write to the original meanwhile.
     """
     shutil.copytree(settings.state_dir, state_dir)
     with closing(sqlite3.connect(state_dir / "mlflow.db")) as database, database:

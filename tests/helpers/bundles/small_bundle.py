@@ -1,4 +1,4 @@
-"""A real, small model: one number, one category of three cities, and fraud that both explain."""
+"""A small real model with one number and one category of eight cities, both related to fraud."""
 
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ OTHER, MISSING = 8.0, 9.0
 
 @cache
 def history() -> tuple[Matrix, Floats]:
-    """4,000 rows: matrix and fraud. OTHER and MISSING do not occur."""
+    """Matrix and fraud of 4,000 rows. The codes OTHER and MISSING do not occur."""
     rng = np.random.default_rng(7)
     amount, city = rng.normal(size=4000), rng.integers(0, 8, 4000)
     odds = np.array([-2.0, 1.0, -1.0, 0.5, -3.0, 1.5, -0.5, 0.0])[city] + amount - 1
@@ -32,8 +32,8 @@ def history() -> tuple[Matrix, Floats]:
 
 def small_booster(config: FitConfig | None = None) -> xgb.Booster:
     matrix, fraud = history()
-    learned, chosen = (Part(matrix=matrix[rows], fraud=fraud[rows]) for rows in (slice(3000), slice(3000, None)))
-    return fit(learned, chosen, ENCODING, config or FitConfig())
+    train, validation = (Part(matrix=matrix[rows], fraud=fraud[rows]) for rows in (slice(3000), slice(3000, None)))
+    return fit(train, validation, ENCODING, config or FitConfig())
 
 
 def manifest_of(matrix: Matrix, booster: xgb.Booster) -> Manifest:

@@ -1,4 +1,4 @@
-"""Command lines that stand in files, held to the commands that there are."""
+"""Checks command lines in files against the commands of the program."""
 
 import typer
 from typer.core import TyperGroup
@@ -7,9 +7,9 @@ from tamiz.main import app
 
 
 def parse(words: list[str]) -> None:
-    """Hold a command line of ours to the options and arguments that there are, as the program does before it runs.
+    """Parse a command line as the program does before it runs.
 
-    Raises what Typer raises of an unknown option, a bad value, one too few or too many.
+    Raises Typer's errors for an unknown option, an invalid value, or a missing or extra argument.
     """
     command = typer.main.get_command(app)
     context = command.context_class(command)

@@ -1,4 +1,4 @@
-"""The blocks of code in README and docs: which there are, and a reader who runs them."""
+"""Finds the code blocks in README and docs, and runs them as a reader would."""
 
 import os
 import re
@@ -17,7 +17,7 @@ PAGES = {
     **{p.name: p for p in sorted((ROOT / "docs").glob("*.md"))},
 }
 FENCE = re.compile(r'^```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^```$', re.MULTILINE | re.DOTALL)
-ADDRESS = "127.0.0.1:9092"  # of Kafka, as the pages have it
+ADDRESS = "127.0.0.1:9092"  # of Kafka, as on the pages
 
 
 class Block(NamedTuple):
@@ -28,14 +28,14 @@ class Block(NamedTuple):
     language: str
     title: str | None
     code: str
-    illustration: bool  # it says of itself that nobody runs it
+    illustration: bool  # marked as not to be run
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
 
 
 def blocks(page: str) -> list[Block]:
-    """The blocks of a page, in their order."""
+    """The code blocks of a page, in order."""
     text = PAGES[page].read_text(encoding="utf-8")
     assert text.count("\n```") % 2 == 0, f"{page}: a block is not closed"
     found = []
@@ -56,7 +56,7 @@ def blocks(page: str) -> list[Block]:
 
 @dataclass
 class DocRunner:
-    """Somebody who types what the pages say, in one folder, with terminals of their own for what goes on."""
+    """Runs the blocks of pages in one folder; long-running commands get a process each, like a terminal."""
 
     folder: Path
     bootstrap: str
@@ -65,13 +65,13 @@ class DocRunner:
     transcript: list[str] = field(default_factory=list)  # lines that the blocks have printed
 
     def follow(self, page: str) -> Iterator[tuple[Block, str]]:
-        """Run a page's blocks in their order; each with what it printed."""
+        """Run a page's blocks in order; yields each block with its output."""
         for block in blocks(page):
             if not block.illustration:
                 yield block, self.run(block)
 
     def run(self, block: Block) -> str:
-        """Run one block, which must succeed, or be started in a terminal of its own."""
+        """Run one block. It must succeed; a block for a terminal is only started."""
         if block.language == "sh":
             script = "\n".join(line for line in block.code.splitlines() if not line.startswith(("make ", "source ")))
             if block.title and block.title.startswith("terminal"):
@@ -107,7 +107,7 @@ class DocRunner:
         return "\n".join(f"{p.name}: {p.read_text()[-2000:]}" for p in sorted(self.folder.glob("terminal*.log")))
 
     def leave(self) -> list[int]:
-        """End what goes on, as Ctrl-C does; the exit codes."""
+        """Terminate the long-running commands, as Ctrl-C does; returns their exit codes."""
         for terminal in self.terminals:
             if terminal.poll() is None:
                 terminal.terminate()
@@ -115,7 +115,7 @@ class DocRunner:
 
 
 def environment(bootstrap: str, ports: Mapping[str, int]) -> dict[str, str]:
-    """A reader's, with the project's commands on the path, a Kafka that runs and ports that are free."""
+    """A reader's environment: the project's commands on the path, a running Kafka, and free ports."""
     kept = without_settings()
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     set_ports = {f"TAMIZ_{name.upper()}": str(port) for name, port in ports.items()}

@@ -1,4 +1,4 @@
-"""The overlays as a cluster would be given them, and what a program finds in a pod of theirs."""
+"""The rendered Kustomize overlays, and the environment and settings of a program in one of their pods."""
 
 from functools import cache
 from pathlib import Path
@@ -23,9 +23,9 @@ def rendered(overlay: str) -> dict[str, Object]:
 
 
 def environment(overlay: str, name: str, mlflow: tuple[str, ...] = ("username", "password")) -> dict[str, str]:
-    """What the program finds in a pod: secrets that it must have, and Kafka's where it asks, with an invented text.
+    """The environment of a program in a pod. Secrets that it needs have invented values.
 
-    mlflow: the keys that the secrets of MLflow hold.
+    mlflow: the keys in the secrets of MLflow.
     """
     objects = rendered(overlay)
     (container,) = containers(objects[name])

@@ -1,4 +1,4 @@
-"""An authority and certificates of its making, for a broker on loopback and for a client."""
+"""A certificate authority and certificates that it signs, for a broker on loopback and its clients."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -11,22 +11,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-class Pem(NamedTuple):
-    """Files."""
+class CertificateFiles(NamedTuple):
+    """Paths of a certificate and its key, as PEM."""
 
     certificate: Path
     key: Path
 
 
-def authority_and(folder: Path, *names: str) -> tuple[Pem, list[Pem]]:
-    """An authority, and for each name a certificate signed by it, good for 127.0.0.1."""
+def create_certificates(folder: Path, *names: str) -> tuple[CertificateFiles, list[CertificateFiles]]:
+    """Create an authority, and for each name a certificate for 127.0.0.1 that it signs."""
     root_key = ec.generate_private_key(ec.SECP256R1())
     root = _signed("authority", root_key, "authority", root_key, authority=True)
     signed = []
     for name in names:
         key = ec.generate_private_key(ec.SECP256R1())
-        signed.append(_written(folder, name, _signed(name, key, "authority", root_key, authority=False), key))
-    return _written(folder, "authority", root, root_key), signed
+        signed.append(_write(folder, name, _signed(name, key, "authority", root_key, authority=False), key))
+    return _write(folder, "authority", root, root_key), signed
 
 
 def _signed(
@@ -66,8 +66,8 @@ def _signed(
     )
 
 
-def _written(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pem:
-    pem = Pem(folder / f"{name}.pem", folder / f"{name}.key")
+def _write(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> CertificateFiles:
+    pem = CertificateFiles(folder / f"{name}.pem", folder / f"{name}.key")
     pem.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     pem.key.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,4 +1,4 @@
-"""A page in a process of its own, on a real broker and registry, and what is to be seen on it."""
+"""A dashboard process on a real broker and registry, and the records that it displays."""
 
 import contextlib
 import json
@@ -25,8 +25,15 @@ from schemas.records import Decision, PaneSnapshot, Reason
 from stream_app.decisions.handler import handle
 from stream_app.kafka.kafka_clients import client_config
 from tamiz.services.user_file import add_user
-from tests.helpers.services.worker_process import settings_of_its_own, wait_for
-from tests.helpers.traffic.drift_simulation import PARTITIONS, POLICY, ROWS_A_DAY, records_of, traffic, watched
+from tests.helpers.services.worker_process import isolated_settings, wait_for
+from tests.helpers.traffic.drift_simulation import (
+    PARTITIONS,
+    POLICY,
+    ROWS_PER_DAY,
+    records_of,
+    simulate_monitoring,
+    traffic,
+)
 from training.registry import mlflow_registry, version_transitions
 from training.registry.mlflow_registry import REPORT
 
@@ -35,8 +42,8 @@ PDF = b"%PDF-1.4 a report\n"
 
 
 @dataclass
-class World:
-    """A running page, and the settings it runs with."""
+class RunningDashboard:
+    """A running `tamiz dashboard` and its settings."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -46,7 +53,7 @@ class World:
     reader_token: str  # of leo, who may read
 
     def ask(self, page: str, *, token: str | None = "", form: dict[str, str] | None = None, **headers: str) -> Any:
-        """Status and body of an answer; a form is posted. token: empty for ana's, None for nobody's."""
+        """Status and body of a response; with a form, the request is a POST. token: empty for ana's, None for none."""
         token = self.token if token == "" else token
         sent = headers | ({"Authorization": f"Bearer {token}"} if token else {})
         body = urllib.parse.urlencode(form).encode() if form is not None else None
@@ -61,7 +68,7 @@ class World:
     def state(self) -> dict[str, Any]:
         return dict(json.loads(self.ask("/state")[1]))
 
-    def another_version(self) -> int:
+    def register_version(self) -> int:
         """Register a version with skill that waits for approval, with a report."""
         folder = self.bundle.parent / "evaluation"
         folder.mkdir(exist_ok=True)
@@ -84,8 +91,8 @@ class World:
         finally:
             producer.close()
 
-    def transact(self, n: int) -> None:
-        """Transactions of which half lie on their topic before they are decided, as a worker decides them."""
+    def send_transactions(self, n: int) -> None:
+        """Send transactions, and the decisions and dead letters that a worker makes of them."""
         records = records_of(traffic(days=1))[:n]
         decided = handle(records, MonitoredModel.load(self.bundle, 1), POLICY)
         producer = KafkaProducer(**client_config(self.settings.bootstrap), acks="all")
@@ -103,11 +110,11 @@ class World:
             producer.close()
 
     def drift(self) -> None:
-        """What workers count and a monitor says of a day and a half, the last day of other amounts."""
+        """Send the panes, alerts and reports of a day and a half; on the last day the amounts are shifted."""
         said: list[PaneSnapshot] = []
-        records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_A_DAY // 2 :]
+        records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_PER_DAY // 2 :]
         model, reference = MonitoredModel.load(self.bundle, 1), load_reference(self.bundle)
-        found = watched(records, model, reference, overhear=said.append)
+        found = simulate_monitoring(records, model, reference, on_snapshot=said.append)
 
         def ours(record: Any) -> Any:
             return msgspec.structs.replace(record, model=MODEL)
@@ -138,13 +145,13 @@ def decided(name: str, outcome: str = "decline", text: str = "monto 912.3: multi
 
 
 @contextlib.contextmanager
-def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[World]:
-    """Start `tamiz dashboard` on topics of its own and a copy of a registry; leave none behind."""
+def running_dashboard(bootstrap: str, simulated_registry: Settings, folder: Path) -> Iterator[RunningDashboard]:
+    """Run `tamiz dashboard` on its own topics and a copy of a registry; it ends with the context."""
     (folder / "state").mkdir()
-    shutil.copy(skilled.state_dir / "mlflow.db", folder / "state")
+    shutil.copy(simulated_registry.state_dir / "mlflow.db", folder / "state")
     users = folder / "web-users"
     tokens = [add_user(users, name, [role]) for name, role in (("ana", "approve"), ("leo", "read"))]
-    settings = settings_of_its_own(
+    settings = isolated_settings(
         bootstrap,
         folder / "state",
         partitions=PARTITIONS,
@@ -152,7 +159,7 @@ def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[Wo
         dashboard_port=0,
         registry_poll_seconds=1,
     )
-    bundle = mlflow_registry.download_bundle(skilled, 1, folder / "bundle")
+    bundle = mlflow_registry.download_bundle(simulated_registry, 1, folder / "bundle")
     log = folder / "dashboard.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -170,7 +177,7 @@ def running_page(bootstrap: str, skilled: Settings, folder: Path) -> Iterator[Wo
             return found[1] if found else None
 
         wait_for(address, 120, log.read_text)
-        world = World(address() or "", process, settings, bundle, *tokens)
+        world = RunningDashboard(address() or "", process, settings, bundle, *tokens)
         wait_for(lambda: world.state()["away"] is None, 120, lambda: str(world.state()))
         yield world
         process.terminate()

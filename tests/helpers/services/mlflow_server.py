@@ -1,4 +1,4 @@
-"""A real MLflow server, and a proxy before it that asks who comes, over TLS where wanted."""
+"""A real MLflow server, and a TLS proxy in front of it that requires authentication."""
 
 import base64
 import contextlib
@@ -20,13 +20,13 @@ from tamiz.dev_broker.embedded_broker import free_port
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server that keeps the artifacts to itself, as in production; its address."""
+    """An MLflow server that proxies artifacts, as in production; gives its address."""
     port = free_port()
     options = ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), *options]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--artifacts-destination", str(folder / "kept by the server")],
+            [*command, "--artifacts-destination", str(folder / "server artifacts")],
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -53,17 +53,17 @@ def _healthy(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def guard(server: str, allowed: set[str], certificate: tuple[Path, Path]) -> Iterator[str]:
-    """A reverse proxy over TLS that passes on what carries one of the `allowed` Authorization headers; its address."""
+def authenticating_proxy(server: str, allowed: set[str], certificate: tuple[Path, Path]) -> Iterator[str]:
+    """A TLS reverse proxy that forwards requests with one of the `allowed` Authorization headers; gives its address."""
     host = server.removeprefix("http://")
 
     class ProxyHandler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _pass_on(self) -> None:
+        def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Authorization") not in allowed:
-                self._answer(401, b"who are you?", "text/plain")
+                self._answer(401, b"unauthorized", "text/plain")
                 return
             behind = http.client.HTTPConnection(host, timeout=60)
             passed = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "authorization")}
@@ -79,7 +79,7 @@ def guard(server: str, allowed: set[str], certificate: tuple[Path, Path]) -> Ite
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815 (the library's names)
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815 (the library's names)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -98,6 +98,6 @@ def guard(server: str, allowed: set[str], certificate: tuple[Path, Path]) -> Ite
         thread.join(10)
 
 
-def basic(user: str, password: str) -> str:
-    """The Authorization header of a user."""
+def basic_auth_header(user: str, password: str) -> str:
+    """The value of the Authorization header for HTTP basic authentication."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -1,4 +1,4 @@
-"""Real servers on loopback that take notifications, and say what they got."""
+"""HTTP and SMTP servers on loopback that record the notifications they receive."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 class Request(NamedTuple):
-    """What came in."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
 
 class HttpReceiver:
-    """Takes every POST and PUT; answers as it is told to, else by `answer`: 200 with nothing."""
+    """Records every POST and PUT; answers with the next entry of `answers`, else with `answer`: 200 without a body."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -83,15 +83,15 @@ def http_receiver() -> Iterator[HttpReceiver]:
 
 
 @contextlib.contextmanager
-def nobody() -> Iterator[int]:
-    """A port of loopback at which nobody listens, and nobody else can begin to."""
+def closed_port() -> Iterator[int]:
+    """A port on loopback on which no process listens or can start to listen."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
 class MailReceiver:
-    """Takes every mail; refuses receivers as it is told to."""
+    """Records every mail; refuses recipients with the next entry of `refusals`."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -121,7 +121,7 @@ class MailReceiver:
 def mail_receiver(
     tls: ssl.SSLContext | None = None, *, from_the_start: bool = False, login: tuple[str, str] | None = None
 ) -> Iterator[MailReceiver]:
-    """tls: to offer STARTTLS with, or to speak `from_the_start`. login: name and password to ask for."""
+    """tls: for STARTTLS, or for TLS from the first byte with `from_the_start`. login: required name and password."""
     receiver = MailReceiver()
 
     def admitted(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
@@ -135,7 +135,7 @@ def mail_receiver(
             tls_context=None if from_the_start else tls,
             require_starttls=tls is not None and not from_the_start,
             authenticator=admitted,
-            auth_required=login is not None and not from_the_start,  # it does not see that TLS is there already
+            auth_required=login is not None and not from_the_start,  # aiosmtpd does not notice TLS from the first byte
             auth_require_tls=not from_the_start,
         )
 
@@ -147,7 +147,7 @@ def mail_receiver(
             started.set()
             while not over.is_set():
                 await asyncio.sleep(0.02)
-        while len(asyncio.all_tasks()) > 1:  # conversations that are just ending
+        while len(asyncio.all_tasks()) > 1:  # wait for open conversations to end
             await asyncio.sleep(0.02)
 
     started, over = threading.Event(), threading.Event()

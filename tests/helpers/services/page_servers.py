@@ -1,4 +1,4 @@
-"""A worker's pages and the live page, listening in this process without a broker, and requests as bytes."""
+"""The worker's health server and the dashboard in this process, without a broker; and raw HTTP requests."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ READY = Readiness(ready=True, waiting_for=(), model="m", model_version=1, forced
 
 @dataclass
 class Servers:
-    """Ports, tokens by user, and what was approved: version, reason, actor."""
+    """Ports, tokens by user, and approvals: version, reason, actor."""
 
     worker: int
     dashboard: int
@@ -38,7 +38,7 @@ class Servers:
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """What came back; status 0: nothing."""
+    """A response; status 0 when there was none."""
 
     status: int
     headers: dict[str, str]
@@ -46,14 +46,14 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 def users_file(folder: Path) -> tuple[Path, dict[str, str]]:
-    """A file with one user for each role, and their tokens."""
+    """A users file with one user per role, and the tokens by name."""
     path = folder / "web-users"
     return path, {name: add_user(path, name, [role]) for name, role in NAMES.items()}
 
 
 @contextlib.contextmanager
 def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Iterator[Servers]:
-    """Both servers, on a loop of a thread. asks: with users; without, everybody on loopback may do everything."""
+    """Run both servers on an event loop in a thread. asks: require tokens; else any client on loopback is allowed."""
     path, tokens = users_file(folder) if asks else (folder / "none", {})
     settings = Settings(bootstrap_servers="127.0.0.1:1", web_users_file=path if asks else None, **changes)
     approved: list[tuple[int, str, str]] = []
@@ -94,7 +94,7 @@ def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Itera
 
 
 async def _end_of_tasks() -> None:
-    """End what a server still reads of requests that never became whole: a closed loop would drop it, and log that."""
+    """Cancel tasks that still read incomplete requests; a closed loop would log them as destroyed."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -102,7 +102,7 @@ async def _end_of_tasks() -> None:
 
 
 def request(method: str, path: str, headers: dict[str, str | bytes] | None = None, body: bytes = b"") -> bytes:
-    """A request as it travels; a form where there is a body."""
+    """The bytes of an HTTP request; POST requests have a form body."""
     lines = {"Host": "localhost", "Connection": "close"} | (headers or {})
     if method == "POST":
         lines = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))} | lines
@@ -114,11 +114,11 @@ def request(method: str, path: str, headers: dict[str, str | bytes] | None = Non
 
 
 def send(port: int, raw: bytes, idle_s: float = 5.0) -> HttpAnswer:
-    """What a server answers to bytes, until it closes, its answer is whole, or nothing came for `idle_s`."""
+    """Send bytes and read the response until it is complete, the server closes, or nothing arrives for `idle_s`."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=idle_s) as connection, contextlib.suppress(OSError):
         connection.sendall(raw)
-        while not _whole(received) and (part := connection.recv(65536)):
+        while not _is_complete(received) and (part := connection.recv(65536)):
             received += part
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
@@ -126,14 +126,14 @@ def send(port: int, raw: bytes, idle_s: float = 5.0) -> HttpAnswer:
     return HttpAnswer(int(status.split()[1]) if status.startswith("HTTP/") else 0, headers, body)
 
 
-def _whole(received: bytes) -> bool:
+def _is_complete(received: bytes) -> bool:
     head, found, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: (\d+)", head)
     return bool(found) and length is not None and len(body) >= int(length[1])
 
 
 def ask(port: int, method: str, path: str, token: str | None = None, body: bytes = b"", **headers: str) -> HttpAnswer:
-    """What a server answers to a request; underscores in the names of headers are hyphens."""
+    """Send a request and read the response; underscores in header names become hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     sent = named | ({"Authorization": f"Bearer {token}"} if token else {})
     if method == "POST":

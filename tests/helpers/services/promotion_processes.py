@@ -1,4 +1,4 @@
-"""What other processes do while promotions meet. They are forks of one that has imported MLflow already."""
+"""Processes that promote versions concurrently, forked from a server that has already imported MLflow."""
 
 import os
 from multiprocessing import get_context
@@ -10,12 +10,12 @@ from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
 from training.registry import aliases, mlflow_registry, version_transitions
 
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+FORKSERVER = get_context("forkserver")
+FORKSERVER.set_forkserver_preload([__name__])
 
 
-def promote_when_asked(asked: Connection, state_dir: Path, name: str) -> None:
-    """Promote each version received, compared with a champion or not, and send what became of it."""
+def serve_promotions(asked: Connection, state_dir: Path, name: str) -> None:
+    """Promote each version received, with or without `compared_with`; sends "moved" or the error."""
     settings = Settings(state_dir=state_dir, model_name="small")
     mlflow_registry.ensure_reachable(settings)
     asked.send("ready")
@@ -29,27 +29,27 @@ def promote_when_asked(asked: Connection, state_dir: Path, name: str) -> None:
             asked.send(str(error))
 
 
-def die_before_the_alias(state_dir: Path) -> None:
-    """Promote version 2, and die once the history says so."""
+def crash_before_alias(state_dir: Path) -> None:
+    """Promote version 2, and crash between log entry and alias."""
     aliases._set_alias = lambda *_: os._exit(9)  # type: ignore[assignment]
-    version_transitions.promote(Settings(state_dir=state_dir, model_name="small"), 2, "the process dies here")
+    version_transitions.promote(Settings(state_dir=state_dir, model_name="small"), 2, "the process crashes here")
 
 
-class Racer:
-    """A process that promotes when asked."""
+class PromotionProcess:
+    """A process that promotes versions on request."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._asks, asked = FORKS.Pipe()
-        self._process = FORKS.Process(target=promote_when_asked, args=(asked, settings.state_dir, name), daemon=True)
+        self._asks, asked = FORKSERVER.Pipe()
+        self._process = FORKSERVER.Process(target=serve_promotions, args=(asked, settings.state_dir, name), daemon=True)
         self._process.start()
         asked.close()
 
     def answer(self) -> str:
-        """Raises EOFError when the process has ended."""
+        """The next answer. Raises EOFError when the process has ended."""
         return str(self._asks.recv())
 
     def promote(self, version: int, compared: int | None = None) -> str:
-        """Promote a version; "moved", or why not."""
+        """Promote a version; returns "moved" or the error."""
         self._asks.send((version, compared))
         return self.answer()
 

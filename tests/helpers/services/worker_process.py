@@ -1,4 +1,4 @@
-"""Workers as processes of their own, as they run in production."""
+"""Runs workers and other commands as processes, as in production; reads and prepares their topics."""
 
 import contextlib
 import json
@@ -54,7 +54,7 @@ class WorkerProcess:
         assert self.process.poll() is None, self.tail()
 
     def stop(self, signal_number: int = signal.SIGTERM, seconds: float = 120.0) -> int:
-        """Signal it and wait for its end; the exit code."""
+        """Send a signal and wait for the end; returns the exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(seconds)
 
@@ -63,7 +63,7 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
+def running_command(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
     """A `tamiz COMMAND` beside the worker, as a process; its log. Ends it, which must succeed."""
     log = folder / f"{command}-{uuid4().hex[:8]}.log"
     with log.open("wb") as output:
@@ -88,7 +88,7 @@ def running(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
 def running_worker(
     settings: Settings, folder: Path, extra: Mapping[str, str] | None = None, *, until_ready: bool = True
 ) -> Iterator[WorkerProcess]:
-    """Start a worker, wait until it is ready (if it is to be), and leave none behind."""
+    """Run a worker, wait until it is ready unless told not to; it ends with the context."""
     port = free_port()
     settings = msgspec.structs.replace(settings, web_port=port)
     log = folder / f"worker-{uuid4().hex[:8]}.log"
@@ -111,8 +111,8 @@ def running_worker(
         process.wait()
 
 
-def settings_of_its_own(bootstrap: str, state_dir: Path, *, partitions: int = 2, **changes: Any) -> Settings:
-    """Settings with topics and group of a test's own, the topics made."""
+def isolated_settings(bootstrap: str, state_dir: Path, *, partitions: int = 2, **changes: Any) -> Settings:
+    """Settings with unique names of topics and consumer group; the topics are created."""
     mark = uuid4().hex[:8]
     settings = msgspec.structs.replace(
         with_own_topics(load({}), f"{mark}-"),
@@ -134,8 +134,8 @@ def add_partitions(settings: Settings, n: int, *topics: str) -> None:
         wait_for(lambda: all(len(t["partitions"]) == n for t in client.describe_topics(list(topics))), 30)
 
 
-def make_anew(settings: Settings, topic: str) -> None:
-    """Delete a topic and create it again, as it was declared: another incarnation, its offsets from zero."""
+def recreate_topic(settings: Settings, topic: str) -> None:
+    """Delete and recreate a topic: it gets a new topic id, and offsets start at zero."""
     before = topic_ids(settings.bootstrap, [topic])
     with admin(settings.bootstrap) as client:
         client.delete_topics([topic])
@@ -148,7 +148,7 @@ def make_anew(settings: Settings, topic: str) -> None:
 
 
 def read_topic(bootstrap: str, topic: str, *, at_least: int = 0, seconds: float = 120.0) -> list[Any]:
-    """Every record of a topic, waiting until there are `at_least` so many; in partition order."""
+    """All records of a topic by partition and offset; waits until there are at least `at_least`."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
@@ -187,7 +187,7 @@ def committed_records(bootstrap: str, topic: str) -> list[ConsumedRecord]:
 
 
 def wait_for(condition: Any, seconds: float, explain: Any = str) -> None:
-    """Poll until true; fail with an explanation."""
+    """Poll a condition until it is true; fail with an explanation after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {explain()}"

@@ -1,4 +1,4 @@
-"""Traffic from payload to evaluation without Kafka: handled, counted and watched as worker and monitor do it."""
+"""Runs simulated traffic through worker and monitor code without Kafka, from payloads to drift evaluations."""
 
 import random
 from collections.abc import Callable
@@ -24,8 +24,10 @@ from tamiz.simulation.simulator import Traffic, simulate
 PARTITIONS = 4
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS
 POLICY = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
-FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the history of the fixture `skilled`
-ROWS_A_DAY = 690
+FIRST_DAY_MS = (
+    Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS
+)  # the day after the history of the fixture `simulated_registry`
+ROWS_PER_DAY = 690
 SHIFT_DAY = 4
 SHIFT_MS = FIRST_DAY_MS + SHIFT_DAY * DAY_MS
 
@@ -40,14 +42,14 @@ class SimulatedRecord(NamedTuple):
 
 
 def traffic(kind: str | None = None, strength: float | None = None, days: int = 8, seed: int = 2) -> Traffic:
-    """Days after the history, with a drift planted at `SHIFT_MS` or none."""
+    """Traffic of the days after the history, with drift injected at `SHIFT_MS` if `kind` is given."""
     drift = ()
     if kind is not None:
         of = KINDS[kind]
         feature = (*of.features, None)[0]
         drift = (InjectedDrift(kind=kind, at_ms=SHIFT_MS, strength=strength or of.default, feature=feature),)
     return Traffic(
-        rows=days * ROWS_A_DAY,
+        rows=days * ROWS_PER_DAY,
         seed=seed,
         signal=True,
         payload_format="mixed",
@@ -58,7 +60,7 @@ def traffic(kind: str | None = None, strength: float | None = None, days: int = 
 
 
 def records_of(traffic: Traffic) -> list[SimulatedRecord]:
-    """As they lie on the topic, in the order they were sent."""
+    """The records on the topic, in sending order."""
     ends = [0] * PARTITIONS
     found = []
     for keys, values in payloads(traffic, simulate(traffic)):
@@ -69,7 +71,7 @@ def records_of(traffic: Traffic) -> list[SimulatedRecord]:
     return found
 
 
-def watched(
+def simulate_monitoring(
     records: list[SimulatedRecord],
     model: MonitoredModel,
     reference: DriftReference,
@@ -77,11 +79,12 @@ def watched(
     workers: int = 1,
     seed: int | None = None,
     policy: DriftMonitorPolicy | None = None,
-    overhear: Callable[[PaneSnapshot], None] = lambda snapshot: None,
+    on_snapshot: Callable[[PaneSnapshot], None] = lambda snapshot: None,
 ) -> list[DriftEvaluation]:
-    """Every evaluation of the traffic. workers: that share the partitions; seed: batches of any size, else of 400.
+    """All drift evaluations of some traffic.
 
-    overhear: is told every snapshot.
+    workers: number that share the partitions. seed: draws batch sizes; without it they are 400. on_snapshot: called
+    with each pane snapshot.
     """
     chance = random.Random(seed)
     watch = DriftMonitor(
@@ -118,7 +121,7 @@ def watched(
                 )
                 counted = folds[p].snapshot()
                 for _, snapshot in to_records(counted, model="m", model_version=1, layout=model.bins.digest):
-                    overhear(snapshot)
+                    on_snapshot(snapshot)
                     found += watch.update(snapshot, around)
     return found
 

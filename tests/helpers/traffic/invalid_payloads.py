@@ -1,9 +1,9 @@
-"""Payloads that cannot be scored, each with what its dead letter must say; and odd ones that can."""
+"""Invalid payloads with the rejection code and field of their dead letter; and unusual spellings of a valid one."""
 
 import json
 from typing import Any, NamedTuple
 
-GOOD: dict[str, Any] = {
+VALID_FIELDS: dict[str, Any] = {
     "ID_USER": "17",
     "genero": "F",
     "monto": "608,3456335",
@@ -24,8 +24,8 @@ GOOD: dict[str, Any] = {
 
 
 def payload(**changes: Any) -> bytes:
-    """The good payload with some fields changed; `...` takes a field away."""
-    row = {name: value for name, value in (GOOD | changes).items() if value is not ...}
+    """The valid payload with some fields changed; `...` removes a field."""
+    row = {name: value for name, value in (VALID_FIELDS | changes).items() if value is not ...}
     return json.dumps(row, ensure_ascii=False).encode()
 
 
@@ -41,7 +41,7 @@ def _text(old: bytes, new: bytes) -> bytes:
     return changed
 
 
-BROKEN: dict[str, InvalidPayload] = {
+INVALID_PAYLOADS: dict[str, InvalidPayload] = {
     "a null": InvalidPayload(None, "null", None),
     "nothing": InvalidPayload(b"", "empty", None),
     "white space": InvalidPayload(b" \n\t ", "empty", None),
@@ -127,7 +127,7 @@ BROKEN: dict[str, InvalidPayload] = {
     "a transaction id that is a list": InvalidPayload(payload(transaction_id=[]), "wrong-type", "transaction_id"),
 }
 
-SIBLINGS: dict[str, bytes] = {
+EQUIVALENT_PAYLOADS: dict[str, bytes] = {
     "decimal points": payload(monto="608.3456335", dcto="60.83456335", cashback="5.475110702"),
     "JSON numbers": payload(
         ID_USER=17, monto=608.3456335, hora=20, linea_tc=71000, interes_tc=51.0, dcto=60.83456335, cashback=5.475110702
@@ -148,6 +148,6 @@ SIBLINGS: dict[str, bytes] = {
     "white space around": payload(monto=" 608,3456335 ", ciudad=" Merida ", is_prime=" FALSE "),
     "fields nobody declared": payload(color="rojo", tags=["a", "b"], more={"x": {"y": "z"}}),
     "no label": payload(fraude=...),
-    "escapes": json.dumps(GOOD, ensure_ascii=True).encode(),
+    "escapes": json.dumps(VALID_FIELDS, ensure_ascii=True).encode(),
     "a quotation mark and a backslash beside": payload(note='he said "\\"'),
 }

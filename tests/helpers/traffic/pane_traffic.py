@@ -1,4 +1,4 @@
-"""Traffic as workers count it, without payloads or a model: twenty inputs, many cards, any order of arrival."""
+"""Simulated traffic at the level of counted codes, without payloads or model: 20 inputs, many cards, any order."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from schemas.records import Decision
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
 INPUTS = 20
-BY_CARD = 10  # of the inputs: constant for a card
+CARD_INPUTS = 10  # inputs that are constant per card
 CARDS = 2_000
-ROWS_A_MINUTE = 10
+ROWS_PER_MINUTE = 10
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, HOUR_MS
 START_MS = 1_800_000_000_000 // DAY_MS * DAY_MS
 TIMEOUT_MS = 5 * MINUTE_MS
@@ -30,11 +30,11 @@ POLICY = DriftMonitorPolicy(evaluation_interval_ms=15 * MINUTE_MS)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrafficRows:
-    """Transactions in the order of their event times."""
+    """Transactions in order of event time."""
 
     times_ms: np.ndarray  # shape (n,)
     cards: np.ndarray  # shape (n,)
-    codes: np.ndarray  # shape (n, INPUTS + 1); the last says whether it is flagged
+    codes: np.ndarray  # shape (n, INPUTS + 1); the last column is the alert flag
 
 
 @cache
@@ -44,23 +44,25 @@ def bins() -> FrozenBins:
     return FrozenBins([*inputs, share_bins(ALERT, 980, 20)])
 
 
-def calm(days: float, *, seed: int = 1, start_ms: int = START_MS, shift_ms: int | None = None) -> TrafficRows:
-    """Traffic like the reference's; from `shift_ms` on, an input that does not depend on the card moves by 1 sigma."""
+def stationary_traffic(
+    days: float, *, seed: int = 1, start_ms: int = START_MS, shift_ms: int | None = None
+) -> TrafficRows:
+    """Traffic distributed as the reference; from `shift_ms` on, an input that varies within cards shifts by 1 sigma."""
     rng = np.random.default_rng(seed)
-    n = round(days * 1440 * ROWS_A_MINUTE)
+    n = round(days * 1440 * ROWS_PER_MINUTE)
     times = np.sort(rng.integers(start_ms, start_ms + round(days * DAY_MS), n))
     cards = rng.integers(0, CARDS, n)
     values = rng.normal(size=(n, INPUTS))
-    values[:, :BY_CARD] = np.random.default_rng(7).normal(size=(CARDS, BY_CARD))[cards]
+    values[:, :CARD_INPUTS] = np.random.default_rng(7).normal(size=(CARDS, CARD_INPUTS))[cards]
     if shift_ms is not None:
-        values[times >= shift_ms, BY_CARD] += 1.0
+        values[times >= shift_ms, CARD_INPUTS] += 1.0
     return _coded(times, cards, values, rng.random(n) < 0.02)
 
 
 def with_burst(rows: TrafficRows, at_ms: int, minutes: int = 20, share: float = 0.3, cards: int = 1) -> TrafficRows:
-    """The same with a burst of transactions, all alike for a card and none of them flagged."""
+    """The rows plus a burst of transactions that are identical per card; none of them is flagged."""
     rng = np.random.default_rng(3)
-    n = round(minutes * ROWS_A_MINUTE * share / (1 - share))
+    n = round(minutes * ROWS_PER_MINUTE * share / (1 - share))
     times = np.sort(rng.integers(at_ms, at_ms + minutes * MINUTE_MS, n))
     of = rng.integers(0, cards, n)
     burst = _coded(times, CARDS + of, rng.normal(size=(cards, INPUTS))[of], np.zeros(n, dtype=bool))
@@ -79,7 +81,7 @@ def _coded(times: np.ndarray, cards: np.ndarray, values: np.ndarray, flagged: np
 
 @cache
 def reference() -> DriftReference:
-    rows = calm(21, seed=99)
+    rows = stationary_traffic(21, seed=99)
     hours, place = np.unique(rows.times_ms // HOUR_MS, return_inverse=True)
     counts = bins().counts_by_bin(bins().count(rows.codes, place, len(hours)))
     return DriftReference(
@@ -92,12 +94,12 @@ def reference() -> DriftReference:
 
 @dataclass
 class Stream:
-    """Rows on partitions, counted by workers and watched by a monitor."""
+    """Rows on partitions, counted by workers and evaluated by a drift monitor."""
 
     rows: TrafficRows
     partitions: int = 4
     partition_of: Callable[[np.ndarray], np.ndarray] | None = None
-    ahead_ms: dict[int, int] = field(default_factory=dict)  # by partition: what its event times are wrong by
+    ahead_ms: dict[int, int] = field(default_factory=dict)  # error of the event times, by partition
     policy: DriftMonitorPolicy = field(default_factory=lambda: POLICY)
 
     def __post_init__(self) -> None:
@@ -118,7 +120,7 @@ class Stream:
         self.found: list[DriftEvaluation] = []
 
     def count(self, partition: int, until_ms: int, published_ms: int | None = None) -> None:
-        """A worker counts a partition up to an instant of its rows."""
+        """A worker counts a partition's rows up to a time."""
         first = self.reached[partition]
         last = int(np.searchsorted(self.rows.times_ms[self.mine[partition]], until_ms))
         chosen = self.mine[partition][first:last]
@@ -139,7 +141,7 @@ class Stream:
         )
 
     def live(self, from_ms: int, until_ms: int, step_ms: int = 5 * MINUTE_MS) -> None:
-        """As things happen: every partition is counted at once."""
+        """Live operation: all partitions are counted without delay."""
         for now in range(from_ms + step_ms, until_ms + step_ms, step_ms):
             for p in range(self.partitions):
                 self.count(p, now, now)

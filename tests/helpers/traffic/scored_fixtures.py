@@ -1,4 +1,4 @@
-"""A month of simulated traffic with a signal, and a model that learned from all but its last week."""
+"""A month of simulated traffic with a signal, and a model trained on all of it but the last week."""
 
 from functools import cache
 from pathlib import Path
@@ -40,8 +40,8 @@ def month(rows: int = 12_000, seed: int = 3, signal: bool = True) -> History:
     )
 
 
-def learned(folder: Path, history: History, version: int) -> MonitoredModel:
-    """A model that has not seen the last week: it learns from three quarters of what came before."""
+def train_model(folder: Path, history: History, version: int) -> MonitoredModel:
+    """Train a model on the first three quarters of the rows before the last week."""
     before = np.flatnonzero(history.event_time_ms < last_days(history.event_time_ms).edges_ms[0])
     before = before[np.argsort(history.event_time_ms[before], kind="stable")]
     train, rest = np.split(before, [3 * len(before) // 4])

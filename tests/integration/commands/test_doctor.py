@@ -271,9 +271,9 @@ def test_a_check_that_fails_keeps_no_other_from_being_made() -> None:
 
 
 @pytest.mark.kafka
-def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, trained: Settings) -> None:
+def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, real_registry: Settings) -> None:
     mark = uuid4().hex[:8]
-    own = with_own_topics(trained, f"{mark}-")
+    own = with_own_topics(real_registry, f"{mark}-")
     settings = replace(own, bootstrap_servers=kafka.bootstrap_servers, consumer_group=f"doctor-{mark}", partitions=2)
     worse: dict[str, Any] = {
         "transactions": {

@@ -33,7 +33,7 @@ from tamiz.main import app
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
-from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, POLICY, ROWS_A_DAY, SimulatedRecord, traffic
+from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, POLICY, ROWS_PER_DAY, SimulatedRecord, traffic
 from tests.unit.schemas.test_sanitizer import HOSTILE, acts
 from training.registry.mlflow_registry import download_bundle
 from training.reports.drift_figures import write_drift_report
@@ -42,8 +42,8 @@ Champion = tuple[MonitoredModel, DriftReference]
 
 
 @pytest.fixture(scope="module")
-def bundle(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return download_bundle(skilled, 1, tmp_path_factory.mktemp("bundle"))
+def bundle(simulated_registry: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return download_bundle(simulated_registry, 1, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_the_streams_panes_and_the_file_are_counted_alike(
     twice = calendar(champion, [*published, *reversed(published)])
     for name in ("day", "week", "month"):
         periods = twice.periods(name)
-        assert sum(p.rows for p in periods) == of_file.rows == 9 * ROWS_A_DAY
+        assert sum(p.rows for p in periods) == of_file.rows == 9 * ROWS_PER_DAY
         assert np.sum([p.counts for p in periods], axis=0).tolist() == of_file.counts.tolist()
         assert np.sum([p.rows_by_hour for p in periods], axis=0).tolist() == of_file.rows_by_hour.tolist()
 
@@ -171,13 +171,13 @@ def test_rows_that_are_rejected_are_drift_of_the_dead_letters(
     (tmp_path / "broken.csv").write_text("\n".join([header, *broken]), encoding="utf-8")
     counted = count_file(tmp_path / "broken.csv", POLICY.dataset, champion[0])
     (period,) = compare_periods(champion[1], [counted], model="m", model_version=1, source="f").periods
-    assert counted.rows == 9 * ROWS_A_DAY
+    assert counted.rows == 9 * ROWS_PER_DAY
     assert "dead-letter" in {f.statistics.feature for f in period.drifted_features}
 
 
 @pytest.fixture
-def registry(skilled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAMIZ_STATE_DIR", str(skilled.state_dir))
+def registry(simulated_registry: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(simulated_registry.state_dir))
 
 
 @pytest.mark.usefixtures("registry")
@@ -186,7 +186,7 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
     told = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "--json", "-o", str(page)])
     assert told.exit_code == 0, told.output
     compared = msgspec.json.decode(told.stdout, type=DriftComparison)
-    assert (compared.model_version, compared.periods[0].rows) == (1, 9 * ROWS_A_DAY)
+    assert (compared.model_version, compared.periods[0].rows) == (1, 9 * ROWS_PER_DAY)
     html = page.read_text(encoding="utf-8")
     assert html.count("<svg") == 1
     assert "src=" not in html

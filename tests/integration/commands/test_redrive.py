@@ -25,7 +25,7 @@ from stream_app.redrive import redrive as redriving
 from stream_app.redrive.redrive import redrive
 from stream_app.redrive.redrive_plan import REDRIVEN_FROM, Letter, plan
 from tamiz.main import app
-from tests.helpers.services.worker_process import committed_records, make_anew
+from tests.helpers.services.worker_process import committed_records, recreate_topic
 
 MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
 BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
@@ -176,7 +176,7 @@ def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_bef
 
     fail_at_the_first_offset()
     assert redrive(settings, card).sent_back == 1
-    make_anew(settings, settings.transactions_topic)
+    recreate_topic(settings, settings.transactions_topic)
     fail_at_the_first_offset()
     assert redrive(settings, card).sent_back == 1
     assert len(everything(settings, settings.transactions_topic)) == 1

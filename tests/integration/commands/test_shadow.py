@@ -15,8 +15,8 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from scoring.input.cleaning import clean_payloads
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
-from tests.helpers.traffic.scored_fixtures import learned, month
+from tests.helpers.services.worker_process import isolated_settings
+from tests.helpers.traffic.scored_fixtures import month, train_model
 
 DATASET = load_dataset("card_transactions")
 
@@ -37,7 +37,7 @@ def test_a_model_agrees_with_itself_in_everything(champion_bundle: Path, real_pa
 def test_where_two_models_differ_is_counted_by_outcome(
     champion_bundle: Path, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
-    champion, other = MonitoredModel.load(champion_bundle, 1), learned(tmp_path, month(), version=2)
+    champion, other = MonitoredModel.load(champion_bundle, 1), train_model(tmp_path, month(), version=2)
     shadow = Shadow(champion, other)
     shadow.update(clean_payloads(DATASET, real_payloads[:3000], max_payload_bytes=65_536))
     report = shadow.report()
@@ -55,9 +55,9 @@ def test_nothing_seen_is_nothing_said(champion_bundle: Path) -> None:
 
 @pytest.mark.kafka
 def test_the_command_compares_what_is_on_the_topic(
-    kafka: Kafka, trained: Settings, real_payloads: list[bytes], tmp_path: Path
+    kafka: Kafka, real_registry: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
+    settings = isolated_settings(kafka.bootstrap_servers, real_registry.state_dir)
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     for value in real_payloads[:500]:
         producer.send(settings.transactions_topic, value=value)

@@ -27,10 +27,10 @@ STORM = RunPlan(
 
 
 def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answer_is_there_once(
-    kafka: Kafka, trained: Settings
+    kafka: Kafka, real_registry: Settings
 ) -> None:
     outcome = run_plan(
-        msgspec.structs.replace(trained, processing_guarantee="exactly-once"), kafka.bootstrap_servers, STORM
+        msgspec.structs.replace(real_registry, processing_guarantee="exactly-once"), kafka.bootstrap_servers, STORM
     )
     account = outcome.account
     assert outcome.kept, outcome
@@ -70,17 +70,19 @@ def test_a_balance_that_is_wrong_is_called_so(wrong: dict[str, int], kept_by: se
     assert {o.processing_guarantee for o in outcomes if o.kept} == kept_by
 
 
-def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(trained: Settings) -> None:
-    store = ChampionCache(trained, load_dataset(trained.dataset))
+def test_hostile_payloads_are_all_answered_and_nothing_is_beyond_our_code(real_registry: Settings) -> None:
+    store = ChampionCache(real_registry, load_dataset(real_registry.dataset))
     store.open()
-    survived = fuzz_payloads(trained, store.current, 6_000, seed=3)
+    survived = fuzz_payloads(real_registry, store.current, 6_000, seed=3)
     assert survived.decided + survived.dead_lettered == 6_000
     assert min(survived.decided, survived.dead_lettered) > 1_000
     assert survived.internal_errors == 0
 
 
-def test_records_of_every_kind_that_a_broker_accepts_are_answered_once_each(kafka: Kafka, trained: Settings) -> None:
-    settings = msgspec.structs.replace(trained, processing_guarantee="exactly-once")
+def test_records_of_every_kind_that_a_broker_accepts_are_answered_once_each(
+    kafka: Kafka, real_registry: Settings
+) -> None:
+    settings = msgspec.structs.replace(real_registry, processing_guarantee="exactly-once")
     outcome = fuzz_records(settings, kafka.bootstrap_servers, 4_000, seed=8, workers=1)
     assert (outcome.unanswered, outcome.repeated, outcome.workers_ended) == (0, 0, {}), outcome
     assert outcome.decided + outcome.dead_lettered == outcome.records >= 4_000
@@ -101,9 +103,9 @@ def test_every_record_that_is_thrown_at_workers_is_distinct() -> None:
 
 
 def test_hostile_records_on_control_topics_end_no_service_and_each_answers_the_last_good_one(
-    kafka: Kafka, skilled: Settings
+    kafka: Kafka, simulated_registry: Settings
 ) -> None:
-    survived = fuzz_control(skilled, kafka.bootstrap_servers, 200, seed=5)
+    survived = fuzz_control(simulated_registry, kafka.bootstrap_servers, 200, seed=5)
     assert survived.problems == ()
     assert survived.records > 0.9 * 9 * 200
     assert min(survived.passed_over.values()) > 20

@@ -20,10 +20,10 @@ from tests.conftest import Kafka
 from tests.helpers.services.worker_process import (
     WorkerProcess,
     add_partitions,
-    make_anew,
+    isolated_settings,
     read_topic,
+    recreate_topic,
     running_worker,
-    settings_of_its_own,
     wait_for,
 )
 from tests.helpers.traffic.invalid_payloads import payload
@@ -33,10 +33,10 @@ HEALTHY, TRUNCATED, RETAINED, EXPIRED = range(4)
 
 
 @pytest.fixture
-def settings(kafka: Kafka, trained: Settings) -> Settings:
+def settings(kafka: Kafka, real_registry: Settings) -> Settings:
     # At least once: chaos/scenarios.py.
-    return settings_of_its_own(
-        kafka.bootstrap_servers, trained.state_dir, partitions=4, processing_guarantee="exactly-once"
+    return isolated_settings(
+        kafka.bootstrap_servers, real_registry.state_dir, partitions=4, processing_guarantee="exactly-once"
     )
 
 
@@ -168,7 +168,7 @@ def test_a_topic_made_anew_while_the_worker_runs_is_decided_from_its_beginning_u
     with running_worker(settings, tmp_path) as worker:
         produce(settings, HEALTHY, 20)
         wait_for(lambda: len(decided(settings)) == 20, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
-        make_anew(settings, settings.transactions_topic)
+        recreate_topic(settings, settings.transactions_topic)
         produce(settings, HEALTHY, 30)
         wait_for(lambda: len(decisions(settings)) == 50, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
         wait_for(lambda: worker.readiness()["ready"], 30, worker.tail)

@@ -18,7 +18,7 @@ from stream_app.decisions.handler import OFFSET_HEADER
 from stream_app.kafka.topic_admin import admin
 from stream_app.kafka.topic_reader import read_to_end
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import running_worker, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import isolated_settings, running_worker, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
 
 pytestmark = pytest.mark.kafka
@@ -69,8 +69,8 @@ POISON: dict[str, tuple[bytes, list[str]]] = {
 
 
 @pytest.fixture
-def settings(kafka: Kafka, trained: Settings) -> Settings:
-    return settings_of_its_own(kafka.bootstrap_servers, trained.state_dir, partitions=1)
+def settings(kafka: Kafka, real_registry: Settings) -> Settings:
+    return isolated_settings(kafka.bootstrap_servers, real_registry.state_dir, partitions=1)
 
 
 def read(settings: Settings, topic: str) -> list[Any]:

@@ -18,7 +18,7 @@ from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
 from stream_app.lifecycle.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
-from tests.helpers.services.worker_process import running_worker, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import isolated_settings, running_worker, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
 
 NOWHERE = Secret("http://127.0.0.1:9/")  # a channel, so that the notifier has one
@@ -55,11 +55,16 @@ BEGUN = {
 
 
 @pytest.mark.kafka
-def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(trained: Settings, tmp_path: Path) -> None:
+def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
+    real_registry: Settings, tmp_path: Path
+) -> None:
     with EmbeddedBroker() as broker:
-        made = settings_of_its_own(broker.bootstrap_servers, trained.state_dir, drain_timeout_seconds=1)
-        exact = settings_of_its_own(
-            broker.bootstrap_servers, trained.state_dir, drain_timeout_seconds=1, processing_guarantee="exactly-once"
+        made = isolated_settings(broker.bootstrap_servers, real_registry.state_dir, drain_timeout_seconds=1)
+        exact = isolated_settings(
+            broker.bootstrap_servers,
+            real_registry.state_dir,
+            drain_timeout_seconds=1,
+            processing_guarantee="exactly-once",
         )
         with running_worker(made, tmp_path) as first, running_worker(exact, tmp_path) as second:
             environ = child_environment(

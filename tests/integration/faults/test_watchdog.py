@@ -16,7 +16,7 @@ from schemas.errors import BrokerError, ModelUnavailableError
 from stream_app.lifecycle.watchdog import Backlog, StallDetector, Watchdog, backlogs, retry_until
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings
 
 HANGING = """
 import time
@@ -38,9 +38,9 @@ def test_a_standstill_lasts_from_the_first_look_at_the_same_waiting_record() -> 
 
 @pytest.mark.kafka
 def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
-    kafka: Kafka, trained: Settings, tmp_path: Path
+    kafka: Kafka, real_registry: Settings, tmp_path: Path
 ) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
+    settings = isolated_settings(kafka.bootstrap_servers, real_registry.state_dir)
     settings = msgspec.structs.replace(settings, stall_timeout_seconds=4, web_port=0)
     place = settings.bootstrap, settings.consumer_group, settings.transactions_topic, [0, 1]
     assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(None, 0)}

@@ -19,7 +19,7 @@ from stream_app.kafka.topic_reader import last_records, read_to_end
 from stream_app.worker.pane_cursors import CursorReader
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import read_topic, running_worker, settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
 
 pytestmark = pytest.mark.kafka
@@ -28,8 +28,8 @@ GOOD, BAD = payload(), b"hola " * 100
 
 
 @pytest.fixture
-def settings(kafka: Kafka, trained: Settings) -> Settings:
-    return settings_of_its_own(kafka.bootstrap_servers, trained.state_dir, partitions=1)
+def settings(kafka: Kafka, real_registry: Settings) -> Settings:
+    return isolated_settings(kafka.bootstrap_servers, real_registry.state_dir, partitions=1)
 
 
 def kafka_python_sends(settings: Settings, codec: str) -> None:

@@ -13,7 +13,7 @@ from stream_app.decisions.handler import OutgoingRecord
 from stream_app.worker.exactly_once import ExactlyOncePublisher, FencedError
 from stream_app.worker.publisher import TopicBatch
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import committed_records, settings_of_its_own
+from tests.helpers.services.worker_process import committed_records, isolated_settings
 
 pytestmark = pytest.mark.kafka
 
@@ -24,7 +24,7 @@ class Crash(Exception):
 
 @pytest.fixture
 def settings(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return settings_of_its_own(kafka.bootstrap_servers, tmp_path_factory.mktemp("state"))
+    return isolated_settings(kafka.bootstrap_servers, tmp_path_factory.mktemp("state"))
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ from tamiz.doctor.cluster_facts import cluster_facts
 from tamiz.doctor.facts import ClusterFacts, Unknown
 from tamiz.doctor.topic_checks import rights
 from tamiz.services.user_file import add_user
-from tests.helpers.services.certificates import Pem, authority_and
+from tests.helpers.services.certificates import CertificateFiles, create_certificates
 from tests.helpers.services.worker_process import running_worker, wait_for
 
 PASSWORD = "correct-horse-battery"
@@ -53,9 +53,9 @@ class Guarded(msgspec.Struct):
     plain: str
     scram: int
     mtls: int
-    authority: Pem
-    client: Pem
-    stranger: Pem
+    authority: CertificateFiles
+    client: CertificateFiles
+    stranger: CertificateFiles
 
     def by_password(self, settings: Settings, **changes: Any) -> Settings:
         given = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "tamiz", "sasl_password": Secret(PASSWORD)}
@@ -77,9 +77,9 @@ class Guarded(msgspec.Struct):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("certificates")
-    authority, (server, client) = authority_and(folder, "server", "client")
+    authority, (server, client) = create_certificates(folder, "server", "client")
     (folder / "other").mkdir()
-    _, (stranger,) = authority_and(folder / "other", "stranger")
+    _, (stranger,) = create_certificates(folder / "other", "stranger")
     store = folder / "server-store.pem"
     store.write_bytes(server.key.read_bytes() + server.certificate.read_bytes())
     plain, controller, scram, mtls = (free_port() for _ in range(4))
@@ -168,12 +168,12 @@ def fetch(url: str, token: str | None) -> int:
 
 @pytest.mark.kafka
 def test_a_worker_decides_over_tls_with_a_password_exactly_once_and_tells_nobody_its_secrets(
-    guarded: Guarded, trained: Settings, real_payloads: list[bytes], tmp_path: Path
+    guarded: Guarded, real_registry: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     users = tmp_path / "web-users"
     approver, scraper = (add_user(users, role, [role]) for role in ("approve", "scrape"))
     settings = guarded.by_password(
-        trained, processing_guarantee="exactly-once", log_level="DEBUG", web_users_file=users
+        real_registry, processing_guarantee="exactly-once", log_level="DEBUG", web_users_file=users
     )
     settings = own_topics(settings)
     producer = KafkaProducer(**client_config(settings.bootstrap))
@@ -202,19 +202,21 @@ def test_a_worker_decides_over_tls_with_a_password_exactly_once_and_tells_nobody
 
 
 @pytest.mark.kafka
-def test_a_certificate_lets_in_and_a_strangers_does_not(guarded: Guarded, trained: Settings) -> None:
-    settings = own_topics(guarded.by_certificate(trained))
+def test_a_certificate_lets_in_and_a_strangers_does_not(guarded: Guarded, real_registry: Settings) -> None:
+    settings = own_topics(guarded.by_certificate(real_registry))
     assert partition_counts(settings.bootstrap, [settings.decisions_topic]) == {settings.decisions_topic: 2}
     stranger = guarded.by_certificate(
-        trained, ssl_certfile=guarded.stranger.certificate, ssl_keyfile=guarded.stranger.key
+        real_registry, ssl_certfile=guarded.stranger.certificate, ssl_keyfile=guarded.stranger.key
     )
     with pytest.raises(BrokerError, match=r"127\.0\.0\.1"):
         partition_counts(stranger.bootstrap, ["anything"])
 
 
 @pytest.mark.kafka
-def test_a_wrong_password_is_one_readable_line_without_it(guarded: Guarded, trained: Settings, tmp_path: Path) -> None:
-    settings = guarded.by_password(trained, sasl_password=Secret("a-wrong-one"))
+def test_a_wrong_password_is_one_readable_line_without_it(
+    guarded: Guarded, real_registry: Settings, tmp_path: Path
+) -> None:
+    settings = guarded.by_password(real_registry, sasl_password=Secret("a-wrong-one"))
     done = subprocess.run(
         [sys.executable, "-m", "tamiz", "topics", "list"],
         env={"PATH": "", **as_environment(settings)},

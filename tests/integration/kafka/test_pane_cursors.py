@@ -14,7 +14,7 @@ from stream_app.worker import pane_cursors
 from stream_app.worker.pane_cursors import FIRST_LOOKBACK_RECORDS, CursorReader, Cursors
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings
 
 
 def cursor(version: int = 1, last_offset: int = 9, partition: int = 0, topic_id: str = "") -> PaneSnapshot:
@@ -70,7 +70,7 @@ async def produce(settings: Settings, committed: list[PaneSnapshot], aborted: in
 
 @pytest.mark.kafka
 def test_the_cursor_is_found_behind_any_number_of_aborted_attempts(kafka: Kafka) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, load({}).state_dir)
+    settings = isolated_settings(kafka.bootstrap_servers, load({}).state_dir)
     attempts = 70
     assert attempts * 5 > FIRST_LOOKBACK_RECORDS, "each attempt fills five offsets, one with its marker"
     older = VersionMark(model_version=1, watermark_ms=1_000_000)
@@ -102,7 +102,7 @@ def test_invented_versions_neither_hide_a_cursor_nor_make_the_search_read_all(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pane_cursors, "MAX_NAMED_LOOKBACK_RECORDS", 2 * FIRST_LOOKBACK_RECORDS)
-    settings = settings_of_its_own(kafka.bootstrap_servers, load({}).state_dir)
+    settings = isolated_settings(kafka.bootstrap_servers, load({}).state_dir)
     true, metrics = cursor(1, 8), WorkerMetrics()
     forged = [cursor(77, 9) for _ in range(2 * FIRST_LOOKBACK_RECORDS)]
     invented = tuple(VersionMark(model_version=100 + n, watermark_ms=1_000_000) for n in range(30_000))

@@ -16,14 +16,14 @@ from schemas.time_units import DAY_MS
 from schemas.topics import Topic, topic_table
 from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings
 
 pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
 def settings(kafka: Kafka, tmp_path: Path) -> Settings:
-    return settings_of_its_own(kafka.bootstrap_servers, tmp_path, partitions=3)
+    return isolated_settings(kafka.bootstrap_servers, tmp_path, partitions=3)
 
 
 def tamiz(settings: Settings, *arguments: str) -> str:

@@ -17,7 +17,7 @@ from schemas.records import ModelEvent
 from stream_app.dashboard.topic_follower import TopicFollower
 from tamiz.main import app
 from tests.conftest import Kafka
-from tests.helpers.services.dashboard_fixtures import PDF, World, decided, running_page
+from tests.helpers.services.dashboard_fixtures import PDF, RunningDashboard, decided, running_dashboard
 from tests.helpers.services.worker_process import read_topic, wait_for
 from training.registry import mlflow_registry
 
@@ -27,9 +27,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="module")
-def world(kafka: Kafka, skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_page(kafka.bootstrap_servers, skilled, tmp_path_factory.mktemp("dashboard")) as running:
-        running.transact(200)
+def world(
+    kafka: Kafka, simulated_registry: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningDashboard]:
+    with running_dashboard(
+        kafka.bootstrap_servers, simulated_registry, tmp_path_factory.mktemp("dashboard")
+    ) as running:
+        running.send_transactions(200)
         running.drift()
         yield running
 
@@ -53,7 +57,7 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def tab(browser: Browser, world: World) -> Iterator[Tab]:
+def tab(browser: Browser, world: RunningDashboard) -> Iterator[Tab]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENT_MS)
     expect.set_options(timeout=PATIENT_MS)
@@ -75,7 +79,7 @@ def page(tab: Tab) -> Iterator[Page]:
     assert tab.complaints == []
 
 
-def test_decisions_appear_by_themselves_with_their_reasons(page: Page, world: World) -> None:
+def test_decisions_appear_by_themselves_with_their_reasons(page: Page, world: RunningDashboard) -> None:
     page.evaluate("window.neverReloaded = true")
     world.send(world.settings.decisions_topic, decided("tx-fresh"))
     row = page.get_by_role("row").filter(has_text="tx-fresh")
@@ -84,7 +88,7 @@ def test_decisions_appear_by_themselves_with_their_reasons(page: Page, world: Wo
     assert page.evaluate("window.neverReloaded") is True
 
 
-def test_figures_and_charts_show_what_came(page: Page, world: World) -> None:
+def test_figures_and_charts_show_what_came(page: Page, world: RunningDashboard) -> None:
     assert world.state()["outcomes"]["approve"] > 100
     wait_for(lambda: any(p is not None for p in world.state()["seconds"]["p50_ms"]), 60, lambda: str(world.state()))
     for chart in ("#rate", "#latency", "#score"):
@@ -107,7 +111,7 @@ def test_drift_is_a_map_and_a_feature_shows_its_two_distributions(page: Page) ->
     expect(page.locator("#feature-words")).to_contain_text("alerts above 0.02")
 
 
-def test_what_a_payload_calls_itself_is_text_and_nothing_inline_runs(page: Page, world: World) -> None:
+def test_what_a_payload_calls_itself_is_text_and_nothing_inline_runs(page: Page, world: RunningDashboard) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     world.send(world.settings.decisions_topic, decided(evil, text=evil), b"{", b'{"decision_id": "\xff"}', b"")
     expect(page.locator("#recent td.id").filter(has_text="<img src=x").first).to_be_visible()
@@ -116,7 +120,7 @@ def test_what_a_payload_calls_itself_is_text_and_nothing_inline_runs(page: Page,
     expect(page.locator("#beside")).to_contain_text("3 records on our topics could not be read")
 
 
-def test_a_script_that_got_in_all_the_same_would_not_run(browser: Browser, world: World) -> None:
+def test_a_script_that_got_in_all_the_same_would_not_run(browser: Browser, world: RunningDashboard) -> None:
     context = browser.new_context()
     try:
         bare = context.new_page()
@@ -205,8 +209,8 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:
         page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, world: World) -> None:
-    version = world.another_version()
+def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, world: RunningDashboard) -> None:
+    version = world.register_version()
     card = page.locator("#waiting form").filter(has_text=f"Version {version}")
     expect(card).to_contain_text(f"version {version} is better, by proof")
     link = card.get_by_role("link", name=f"Report of version {version}")
@@ -224,9 +228,9 @@ def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, w
 
 
 def test_enter_in_the_reason_decides_nothing_and_a_reader_is_offered_no_decision(
-    page: Page, world: World, browser: Browser
+    page: Page, world: RunningDashboard, browser: Browser
 ) -> None:
-    version, champion = world.another_version(), mlflow_registry.champion(world.settings)
+    version, champion = world.register_version(), mlflow_registry.champion(world.settings)
     card = page.locator("#waiting form").filter(has_text=f"Version {version}")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
@@ -255,8 +259,8 @@ def test_enter_in_the_reason_decides_nothing_and_a_reader_is_offered_no_decision
     expect(page.locator("#verdict")).to_contain_text(f"Version {version} is rejected, by web:ana")
 
 
-def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: World) -> None:
-    version, before = world.another_version(), mlflow_registry.champion(world.settings)
+def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: RunningDashboard) -> None:
+    version, before = world.register_version(), mlflow_registry.champion(world.settings)
     card = page.locator("#waiting form").filter(has_text=f"Version {version}")
     card.get_by_label("Why").fill("it was trained on a holiday")
     card.get_by_role("button", name=f"Reject version {version}").click()
@@ -267,7 +271,7 @@ def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: Wor
     assert mlflow_registry.champion(world.settings) == before
 
 
-def test_a_page_that_hears_nothing_says_so_and_comes_back(page: Page, world: World) -> None:
+def test_a_page_that_hears_nothing_says_so_and_comes_back(page: Page, world: RunningDashboard) -> None:
     world.process.send_signal(signal.SIGSTOP)
     try:
         expect(page.locator("#standing")).to_contain_text("stale: nothing heard since")
@@ -276,7 +280,7 @@ def test_a_page_that_hears_nothing_says_so_and_comes_back(page: Page, world: Wor
     expect(page.get_by_text("live", exact=True)).to_be_visible()
 
 
-def test_a_wrong_token_opens_nothing(browser: Browser, world: World) -> None:
+def test_a_wrong_token_opens_nothing(browser: Browser, world: RunningDashboard) -> None:
     context = browser.new_context()
     try:
         stranger = context.new_page()
@@ -289,7 +293,7 @@ def test_a_wrong_token_opens_nothing(browser: Browser, world: World) -> None:
         context.close()
 
 
-def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page, world: World) -> None:
+def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page, world: RunningDashboard) -> None:
     (cookie,) = page.context.cookies()
     assert world.token not in cookie["value"]
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
@@ -299,12 +303,12 @@ def test_the_cookie_is_not_the_token_and_no_script_reads_it(page: Page, world: W
 @pytest.mark.parametrize(
     "path", ["/state", "/events", "/drift?window=1%20h", "/feature?name=monto", "/models/1/report.pdf"]
 )
-def test_machines_need_the_token_too(world: World, path: str) -> None:
+def test_machines_need_the_token_too(world: RunningDashboard, path: str) -> None:
     assert world.ask(path, token=None)[0] == 401
     assert world.ask(path, token=world.token + "x")[0] == 401
 
 
-def test_whoever_changes_something_needs_token_origin_and_a_reason(world: World) -> None:
+def test_whoever_changes_something_needs_token_origin_and_a_reason(world: RunningDashboard) -> None:
     act = "/models/1/approve"
     assert world.ask(act, form={"reason": "r"})[0] == 403, "no Origin"
     assert world.ask(act, form={"reason": "r"}, Origin="https://evil.example")[0] == 403
@@ -313,7 +317,7 @@ def test_whoever_changes_something_needs_token_origin_and_a_reason(world: World)
     assert world.ask("/models/1/approve")[0] == 405
 
 
-def test_health_is_open_and_what_is_not_there_is_said(world: World) -> None:
+def test_health_is_open_and_what_is_not_there_is_said(world: RunningDashboard) -> None:
     assert world.ask("/livez", token=None) == (200, b'{"alive": true}')
     assert world.ask("/drift?window=a%20month")[0] == 404
     assert world.ask("/feature?name=nobody&window=1%20h")[0] == 404

@@ -9,12 +9,12 @@ import pytest
 
 from schemas.configuration.child_environment import child_environment
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings
 
 
 @pytest.mark.kafka
 def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka, tmp_path: Path) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
+    settings = isolated_settings(kafka.bootstrap_servers, tmp_path / "state")
     out = tmp_path / "summary.json"
     done = subprocess.run(
         [sys.executable, "-m", "tamiz", "demo", "--rows", "600", "--rate", "300", "--json", str(out)],

@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 from schemas.configuration.settings import Settings, load
 from stream_app.lifecycle.logging_setup import JsonLines, configuration
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import read_topic, running_worker, settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker
 
 
 def line(record: logging.LogRecord) -> dict[str, object]:
@@ -62,12 +62,12 @@ def test_the_setting_chooses_the_form(form: str, is_json: bool) -> None:
 
 @pytest.mark.kafka
 def test_every_line_of_a_worker_is_json_and_at_debug_a_decision_can_be_followed_to_its_input(
-    kafka: Kafka, trained: Settings, real_payloads: list[bytes], tmp_path: Path
+    kafka: Kafka, real_registry: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
-    settings = settings_of_its_own(
+    settings = isolated_settings(
         kafka.bootstrap_servers,
         tmp_path / "state",
-        mlflow_tracking_uri=trained.tracking_uri,
+        mlflow_tracking_uri=real_registry.tracking_uri,
         log_format="json",
         log_level="DEBUG",
     )

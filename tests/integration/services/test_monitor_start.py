@@ -22,7 +22,7 @@ from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.monitor.monitor_server import MonitorServer
 from stream_app.worker.champion_cache import ChampionCache
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own, wait_for
+from tests.helpers.services.worker_process import isolated_settings, wait_for
 
 PARTITIONS = 4
 
@@ -42,8 +42,10 @@ def snapshot(partition: int, n: int, version: int, layout: str) -> PaneSnapshot:
 
 
 @pytest.mark.kafka
-def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(kafka: Kafka, skilled: Settings) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, skilled.state_dir, partitions=PARTITIONS)
+def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(
+    kafka: Kafka, simulated_registry: Settings
+) -> None:
+    settings = isolated_settings(kafka.bootstrap_servers, simulated_registry.state_dir, partitions=PARTITIONS)
     store = ChampionCache(settings, load_dataset(settings.dataset))
     store.open()
     champion = store.current  # not always version 1: other tests of the session may have promoted another
@@ -83,10 +85,10 @@ def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(kafka: K
 #              |---- too old to be known ---|-- read at the start --|
 @pytest.mark.kafka
 def test_it_reads_at_its_start_no_more_decisions_than_it_remembers(
-    kafka: Kafka, skilled: Settings, monkeypatch: pytest.MonkeyPatch
+    kafka: Kafka, simulated_registry: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stream_app.monitor.monitor_loop.DECISIONS_AT_START", 100)
-    settings = settings_of_its_own(kafka.bootstrap_servers, skilled.state_dir, partitions=PARTITIONS)
+    settings = isolated_settings(kafka.bootstrap_servers, simulated_registry.state_dir, partitions=PARTITIONS)
     now_ms = int(time.time() * 1000)
     with RawProducer(settings.bootstrap) as producer:
         for p in range(PARTITIONS):

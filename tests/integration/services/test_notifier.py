@@ -27,8 +27,20 @@ from tamiz.notifications.notifier import clients, serve
 from tamiz.notifications.retry import RetryPolicy
 from tests.conftest import Kafka
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.services.notification_servers import HttpReceiver, MailReceiver, http_receiver, mail_receiver, nobody
-from tests.helpers.services.worker_process import add_partitions, read_topic, running, settings_of_its_own, wait_for
+from tests.helpers.services.notification_servers import (
+    HttpReceiver,
+    MailReceiver,
+    closed_port,
+    http_receiver,
+    mail_receiver,
+)
+from tests.helpers.services.worker_process import (
+    add_partitions,
+    isolated_settings,
+    read_topic,
+    running_command,
+    wait_for,
+)
 from tests.unit.monitoring.alerting.test_notification import ALERT, EVENT
 from tests.unit.tamiz.test_channels import SECRET, is_ours
 from training.registry import mlflow_registry
@@ -57,7 +69,7 @@ def town() -> Iterator[Town]:
 @pytest.fixture
 def settings(kafka: Kafka, tmp_path: Path, town: Town) -> Settings:
     """Topics of its own, and everybody told."""
-    return settings_of_its_own(
+    return isolated_settings(
         kafka.bootstrap_servers,
         tmp_path / "state",
         slack_webhook=Secret(f"{town.slack.url}/{SECRET}"),
@@ -189,7 +201,7 @@ def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_
 def test_who_stays_away_holds_up_nobody_and_is_told_the_count_when_back(settings: Settings, town: Town) -> None:
     town.hook.usually = 404
     value = msgspec.json.encode(ALERT)
-    with nobody() as port:
+    with closed_port() as port:
         away = msgspec.structs.replace(settings, slack_webhook=Secret(f"http://127.0.0.1:{port}/{SECRET}"))
         with notifying(away), onlooker(settings) as committed:
             send(settings, ALERT)
@@ -279,7 +291,7 @@ def test_the_command_ends_when_asked_and_logs_what_it_tells_but_no_secret(
 ) -> None:
     town.slack.usually = 403
     settings = msgspec.structs.replace(settings, log_level="DEBUG", mail_min_severity="critical")
-    with running("notifier", settings, tmp_path) as log:
+    with running_command("notifier", settings, tmp_path) as log:
         wait_for(lambda: b"ready; sending new notifications" in log.read_bytes(), 120, log.read_text)
         send(settings, change(EVENT, "training-failed", None))
         wait_for(lambda: b"slack (127.0.0.1" in log.read_bytes() and town.told()[1] == 1, 120, log.read_text)

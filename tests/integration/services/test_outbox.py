@@ -18,7 +18,7 @@ from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.monitor.outbox import Outbox
 from stream_app.worker.champion_cache import ChampionCache
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import read_topic, settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings, read_topic
 from tests.unit.monitoring.alerting.test_notification import ALERT
 
 REPORT = DriftReport(
@@ -47,7 +47,7 @@ def limit_records(settings: Settings, topic: str, most: int) -> None:
 def test_a_refused_alert_keeps_its_report_back_until_it_is_published(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path, partitions=1)
+    settings = isolated_settings(kafka.bootstrap_servers, tmp_path, partitions=1)
     limit_records(settings, settings.drift_alerts_topic, 700)
     metrics = MonitorMetrics()
     monitor = Monitor(settings, ChampionCache(settings, load_dataset(settings.dataset)), metrics)

@@ -12,14 +12,14 @@ from kafka import KafkaProducer
 from schemas.records import ModelEvent
 from stream_app.worker import promotion_listener as listening
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import settings_of_its_own
+from tests.helpers.services.worker_process import isolated_settings
 
 
 @pytest.mark.kafka
 def test_a_listener_that_ends_between_two_events_leaves_no_connection_open(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path)
+    settings = isolated_settings(kafka.bootstrap_servers, tmp_path)
     event = ModelEvent(
         model=settings.model_name, model_version=2, change="promoted", reason="", by="me", happened_at_ms=1
     )

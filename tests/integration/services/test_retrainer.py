@@ -1,4 +1,4 @@
-"""The retrainer: each request is trained for once, told step by step, and nothing that goes wrong ends it."""
+"""The retrainer trains once per request, publishes every step, and survives failed trainings."""
 
 import contextlib
 import signal
@@ -28,10 +28,15 @@ from tamiz.services.retrainer_service import answer_all, serve
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
-from tests.helpers.bundles.failing_trainings import dies, hangs, leaves_a_line, needs_its_file
+from tests.helpers.bundles.failing_trainings import (
+    crashing_training,
+    file_training,
+    hanging_training,
+    recorded_training,
+)
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.services.worker_process import add_partitions, settings_of_its_own, wait_for
-from tests.helpers.traffic.scored_fixtures import learned, month
+from tests.helpers.services.worker_process import add_partitions, isolated_settings, wait_for
+from tests.helpers.traffic.scored_fixtures import month, train_model
 from training.registry import mlflow_registry, request_claims, version_transitions
 from training.service.retrainer import RequestProgress, Retrainer
 from training.service.training_process import TrainingFunction
@@ -71,13 +76,13 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class Bench:
-    """A retrainer with what it told, and no Kafka."""
+    """A retrainer without Kafka, and the events that it published."""
 
     def __init__(
         self,
         settings: Settings,
         *past: ModelEvent,
-        training: TrainingFunction = needs_its_file,
+        training: TrainingFunction = file_training,
         stop: threading.Event | None = None,
     ) -> None:
         self.told: list[ModelEvent] = []
@@ -122,7 +127,7 @@ def test_an_outcome_that_only_the_registry_knows_is_told_and_not_trained_for_aga
 
 
 def test_a_training_that_dies_is_told_tried_again_and_given_up(settings: Settings) -> None:
-    bench = Bench(settings, training=dies)
+    bench = Bench(settings, training=crashing_training)
     assert bench.retrainer.answer(request())
     assert bench.changes == ["training-started", "training-failed"] * settings.retrain_attempts
     assert "exit code 9" in bench.told[1].reason
@@ -134,7 +139,7 @@ def test_a_training_that_dies_is_told_tried_again_and_given_up(settings: Setting
 
 def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None:
     impatient = msgspec.structs.replace(settings, retrain_timeout_seconds=1, retrain_attempts=1)
-    bench = Bench(impatient, training=hangs)
+    bench = Bench(impatient, training=hanging_training)
     assert bench.retrainer.answer(request())
     assert bench.changes == ["training-started", "training-failed"]
     assert "longer than retrain_timeout_seconds, 1 s" in bench.told[1].reason
@@ -142,7 +147,7 @@ def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None
 
 def test_stopping_ends_the_training_and_leaves_the_request_unanswered(settings: Settings) -> None:
     stop = threading.Event()
-    bench = Bench(settings, training=hangs, stop=stop)
+    bench = Bench(settings, training=hanging_training, stop=stop)
 
     def stop_once_it_trains() -> None:
         wait_for(lambda: bool(bench.told), 60)
@@ -167,7 +172,7 @@ def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_
         RequestProgress(),
         stop=threading.Event(),
         history=tmp_path / "history.csv",
-        training=needs_its_file,
+        training=file_training,
     )
     assert retrainer.answer(request())
     assert [e.change for e in told] == ["training-started", "training-failed", "training-started", "promoted"]
@@ -183,7 +188,7 @@ def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
     trained = tmp_path / "trained"
 
     def answer(correlation_id: str, stop: threading.Event, told: list[ModelEvent]) -> bool:
-        training, progress = leaves_a_line, RequestProgress()
+        training, progress = recorded_training, RequestProgress()
         return Retrainer(settings, told.append, progress, stop=stop, training=training, history=trained).answer(
             request(correlation_id)
         )
@@ -245,11 +250,11 @@ def told_on(settings: Settings) -> list[ModelEvent]:
 
 @pytest.fixture
 def world(kafka: Kafka, tmp_path: Path) -> Settings:
-    """Topics of its own, a month of labelled transactions with a signal on them, and a champion that learned noise."""
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
+    """Own topics with a month of labelled transactions with a signal, and a champion that was trained on noise."""
+    settings = isolated_settings(kafka.bootstrap_servers, tmp_path / "state")
     past = month()
     noise = np.random.default_rng(0).permutation(past.fraud)
-    learned(tmp_path / "misled", past._replace(fraud=noise), 1)
+    train_model(tmp_path / "misled", past._replace(fraud=noise), 1)
     (tmp_path / "evaluation").mkdir()
     mlflow_registry.register(
         settings, tmp_path / "misled", report=tmp_path / "evaluation", metrics={}, params={}, tags={}
@@ -317,7 +322,7 @@ def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
-    settings = settings_of_its_own(kafka.bootstrap_servers, tmp_path / "state")
+    settings = isolated_settings(kafka.bootstrap_servers, tmp_path / "state")
     topic, stop = settings.retrain_requests_topic, threading.Event()
     service = threading.Thread(target=serve, args=(settings, None, stop))
     service.start()

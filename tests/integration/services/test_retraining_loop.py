@@ -16,8 +16,14 @@ from tamiz.simulation.drift_injection import InjectedDrift
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import read_topic, running, running_worker, settings_of_its_own, wait_for
-from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, ROWS_A_DAY
+from tests.helpers.services.worker_process import (
+    isolated_settings,
+    read_topic,
+    running_command,
+    running_worker,
+    wait_for,
+)
+from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, ROWS_PER_DAY
 from training.registry.mlflow_registry import download_bundle
 
 pytestmark = pytest.mark.kafka
@@ -32,17 +38,17 @@ SHIFT = (
 
 
 @pytest.fixture
-def settings(kafka: Kafka, skilled: Settings) -> Settings:
-    return settings_of_its_own(
+def settings(kafka: Kafka, simulated_registry: Settings) -> Settings:
+    return isolated_settings(
         kafka.bootstrap_servers,
-        skilled.state_dir,
+        simulated_registry.state_dir,
         registry_poll_seconds=600,  # who hears of a promotion in this test, hears it from the topic
         retrain_sustained_hours=15 * 24,  # so that what came after the shift is enough to learn from
     )
 
 
 def traffic(shift: tuple[InjectedDrift, ...]) -> list[tuple[bytes, bytes]]:
-    wanted = Traffic(rows=DAYS * ROWS_A_DAY, seed=2, signal=True, start_ms=FIRST_DAY_MS, days=DAYS, drift=shift)
+    wanted = Traffic(rows=DAYS * ROWS_PER_DAY, seed=2, signal=True, start_ms=FIRST_DAY_MS, days=DAYS, drift=shift)
     return [pair for keys, values in payloads(wanted, simulate(wanted)) for pair in zip(keys, values, strict=True)]
 
 
@@ -65,7 +71,7 @@ def read(settings: Settings, topic: str, type_: type[Any], at_least: int = 0) ->
 
 @pytest.fixture
 def watched_worker(settings: Settings, tmp_path: Path) -> Iterator[Any]:
-    with running_worker(settings, tmp_path) as worker, running("monitor", settings, tmp_path) as log:
+    with running_worker(settings, tmp_path) as worker, running_command("monitor", settings, tmp_path) as log:
         wait_for(lambda: "watching" in log.read_text(), 60, log.read_text)
         yield worker
 
@@ -75,8 +81,8 @@ def test_traffic_without_a_shift_is_silent_at_full_speed_and_with_an_absurd_date
     settings: Settings, watched_worker: Any, tmp_path: Path
 ) -> None:
     pairs = traffic(())
-    produce(settings, pairs[:ROWS_A_DAY])
-    read(settings, settings.decisions_topic, Decision, at_least=ROWS_A_DAY)
+    produce(settings, pairs[:ROWS_PER_DAY])
+    read(settings, settings.decisions_topic, Decision, at_least=ROWS_PER_DAY)
     poison = PaneSnapshot(
         model=settings.model_name,
         model_version=1,
@@ -89,7 +95,7 @@ def test_traffic_without_a_shift_is_silent_at_full_speed_and_with_an_absurd_date
         panes=(),
     )
     produce(settings, [(b"?", msgspec.json.encode(poison))], settings.drift_panes_topic, partition=0)
-    produce(settings, pairs[ROWS_A_DAY:])
+    produce(settings, pairs[ROWS_PER_DAY:])
     read(settings, settings.decisions_topic, Decision, at_least=len(pairs))
     until = FIRST_DAY_MS + (DAYS - 1) * DAY_MS
     wait_for(
@@ -103,10 +109,10 @@ def test_traffic_without_a_shift_is_silent_at_full_speed_and_with_an_absurd_date
 
 def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_worker: Any, tmp_path: Path) -> None:
     pairs = traffic(SHIFT)
-    kept, last = pairs[: -ROWS_A_DAY // 2], pairs[-ROWS_A_DAY // 2 :]
+    kept, last = pairs[: -ROWS_PER_DAY // 2], pairs[-ROWS_PER_DAY // 2 :]
     for topic in (settings.model_events_topic, settings.labels_topic, settings.drift_panes_topic):
         produce(settings, [(b"?", POISON)], topic)  # nobody may fall over it
-    with running("retrainer", settings, tmp_path) as log:
+    with running_command("retrainer", settings, tmp_path) as log:
         produce(settings, kept)
         (request,) = read(settings, settings.retrain_requests_topic, RetrainRequest, at_least=1)
         wait_for(lambda: watched_worker.readiness()["model_version"] != request.model_version, 120, log.read_text)
@@ -126,7 +132,7 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     assert {d.model_version for d in decisions} == {request.model_version, version}
     assert len({d.transaction_id for d in decisions}) == len(decisions) == len(pairs), "none lost, none decided twice"
 
-    with running("monitor", settings, tmp_path) as again:
+    with running_command("monitor", settings, tmp_path) as again:
         wait_for(lambda: "caught up with drift-panes" in again.read_text(), 60, again.read_text)
     # The one of the fixture goes on beside it: what is new, either may say; what was said is not said again.
     said = [

@@ -34,8 +34,8 @@ from stream_app.kafka.topic_admin import topic_ids
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.batch.batch_scoring import score_file
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import read_topic, running_worker, settings_of_its_own, wait_for
-from tests.helpers.traffic.invalid_payloads import BROKEN, payload
+from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker, wait_for
+from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
 from training.pipeline import train
 from training.registry import mlflow_registry
 from training.registry.model_loader import registered_model
@@ -87,8 +87,8 @@ def places(settings: Settings, metadata: Sequence[Any]) -> list[str]:
 
 
 @pytest.fixture
-def settings(kafka: Kafka, trained: Settings) -> Settings:
-    return settings_of_its_own(kafka.bootstrap_servers, trained.state_dir)
+def settings(kafka: Kafka, real_registry: Settings) -> Settings:
+    return isolated_settings(kafka.bootstrap_servers, real_registry.state_dir)
 
 
 def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_batch_decides_it(
@@ -115,17 +115,19 @@ def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_b
 def test_broken_payloads_become_dead_letters_and_the_batch_around_them_is_decided(
     settings: Settings, tmp_path: Path
 ) -> None:
-    values = [v for broken in BROKEN.values() for v in (payload(), broken.payload)]
+    values = [v for broken in INVALID_PAYLOADS.values() for v in (payload(), broken.payload)]
     with running_worker(settings, tmp_path) as worker:
         produce(settings, values, headers=[("traceparent", b"00-aa-bb-01")])
-        decisions = read_decisions(settings, len(BROKEN))
-        letters = read_topic(settings.bootstrap, settings.dead_letters_topic, at_least=len(BROKEN))
+        decisions = read_decisions(settings, len(INVALID_PAYLOADS))
+        letters = read_topic(settings.bootstrap, settings.dead_letters_topic, at_least=len(INVALID_PAYLOADS))
         assert worker.readiness()["ready"]
         metrics = worker.get("/metrics")[1]
-    assert len(decisions) == len(letters) == len(BROKEN)
-    assert Counter(r.value for r in letters) == Counter(b.payload for b in BROKEN.values())
+    assert len(decisions) == len(letters) == len(INVALID_PAYLOADS)
+    assert Counter(r.value for r in letters) == Counter(b.payload for b in INVALID_PAYLOADS.values())
     told = [dead_letters.read(r.headers) for r in letters]
-    assert Counter((t.code, t.field) for t in told if t) == Counter((b.code, b.field) for b in BROKEN.values())
+    assert Counter((t.code, t.field) for t in told if t) == Counter(
+        (b.code, b.field) for b in INVALID_PAYLOADS.values()
+    )
     assert [r for r in letters if ("traceparent", b"00-aa-bb-01") not in r.headers] == []
     assert 'tamiz_dead_letters_total{code="not-json"}' in metrics
 

@@ -19,7 +19,7 @@ from schemas.security.sanitizer import without_credentials
 from schemas.security.standard_error import TextLines
 from stream_app.lifecycle.logging_setup import JsonLines
 from tamiz import terminal
-from tests.helpers.bundles.failing_trainings import shows_an_address
+from tests.helpers.bundles.failing_trainings import leaking_training
 from training.service.training_process import run_in_child_process
 
 # Each part of a password that a mask by halves would leave is one of these words.
@@ -147,7 +147,7 @@ def test_a_training_in_its_own_process_shows_no_password(
         from_ms=0, until_ms=2, requested_at_ms=2,
     )  # fmt: skip
     with pytest.raises(Exception, match=r"postgresql://\*\*\*@db") as raised:
-        run_in_child_process(shows_an_address, Settings(), request, None, stop=threading.Event())
+        run_in_child_process(leaking_training, Settings(), request, None, stop=threading.Event())
     shown = str(raised.value) + capfd.readouterr().err
     assert "in a thread: postgresql://***@db" in shown
     assert [word for word in SECRET if word in shown] == []

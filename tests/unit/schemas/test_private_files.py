@@ -29,14 +29,14 @@ def test_a_command_writes_what_only_its_owner_may_read_under_any_umask(tmp_path:
     assert mode(out) == 0o600
 
 
-def test_the_registry_and_its_folders_are_their_owners_even_where_they_were_wider(trained: Settings) -> None:
+def test_the_registry_and_its_folders_are_their_owners_even_where_they_were_wider(real_registry: Settings) -> None:
     from training.registry.mlflow_registry import mlflow_client
 
-    state = trained.state_dir
+    state = real_registry.state_dir
     (state / "models").mkdir(exist_ok=True)
     (state / "models").chmod(0o755)
     (state / "mlflow.db").chmod(0o666)
-    with mlflow_client(trained):
+    with mlflow_client(real_registry):
         pass
     assert (mode(state / "mlflow.db"), mode(state / "models")) == (0o600, 0o700)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.dataset.declaration import load_dataset
 from scoring.features import featurize, fit_encoding
 from scoring.input.cleaning import CleanedBatch, clean_columns, clean_payloads, is_missing
-from tests.helpers.traffic.invalid_payloads import BROKEN, GOOD, SIBLINGS, payload
+from tests.helpers.traffic.invalid_payloads import EQUIVALENT_PAYLOADS, INVALID_PAYLOADS, VALID_FIELDS, payload
 
 DATASET = load_dataset("card_transactions")
 COUNTS = {"genero": 2730, "establecimiento": 10119, "ciudad": 11678}
@@ -94,16 +94,16 @@ def test_a_real_row_is_read_as_people_read_it() -> None:
     assert cleaned.event_time_ms.tolist() == [1578254400000]
 
 
-@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("name", EQUIVALENT_PAYLOADS)
 def test_a_sibling_spelling_gives_the_same_columns(name: str) -> None:
-    cleaned = clean_payloads(DATASET, [SIBLINGS[name]])
+    cleaned = clean_payloads(DATASET, [EQUIVALENT_PAYLOADS[name]])
     assert cleaned.rejections == []
     assert same(cleaned, clean_payloads(DATASET, [payload()]))
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", INVALID_PAYLOADS)
 def test_a_broken_payload_is_rejected_with_code_field_value_and_remedy(name: str) -> None:
-    broken = BROKEN[name]
+    broken = INVALID_PAYLOADS[name]
     (rejection,) = clean_payloads(DATASET, [broken.payload]).rejections
     assert (rejection.row, rejection.code, rejection.field) == (0, broken.code, broken.field)
     assert len(rejection.value) <= 100
@@ -111,9 +111,9 @@ def test_a_broken_payload_is_rejected_with_code_field_value_and_remedy(name: str
 
 
 def test_broken_payloads_change_nothing_for_the_good_ones_around_them() -> None:
-    good = [payload(monto=str(i)) for i in range(len(BROKEN) + 1)]
+    good = [payload(monto=str(i)) for i in range(len(INVALID_PAYLOADS) + 1)]
     mixed: list[bytes | None] = [good[0]]
-    for broken, next_good in zip(BROKEN.values(), good[1:], strict=True):
+    for broken, next_good in zip(INVALID_PAYLOADS.values(), good[1:], strict=True):
         mixed += [broken.payload, next_good]
     cleaned = clean_payloads(DATASET, mixed)
     assert cleaned.rows.tolist() == list(range(0, len(mixed), 2))
@@ -138,8 +138,10 @@ JSON = st.recursive(
 ROWS = st.one_of(
     st.binary(max_size=200),
     st.none(),
-    st.dictionaries(st.sampled_from([*GOOD, "transaction_id"]), JSON).map(lambda d: json.dumps(d).encode()),
-    st.dictionaries(st.sampled_from(list(GOOD)), JSON, max_size=2).map(lambda d: json.dumps(GOOD | d).encode()),
+    st.dictionaries(st.sampled_from([*VALID_FIELDS, "transaction_id"]), JSON).map(lambda d: json.dumps(d).encode()),
+    st.dictionaries(st.sampled_from(list(VALID_FIELDS)), JSON, max_size=2).map(
+        lambda d: json.dumps(VALID_FIELDS | d).encode()
+    ),
 )
 
 

@@ -174,9 +174,9 @@ def test_outputs_that_cannot_be_are_refused(model: MonitoredModel, tmp_path: Pat
 
 
 def test_the_command_says_where_everything_went(
-    trained: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_registry: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TAMIZ_STATE_DIR", str(trained.state_dir))
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(real_registry.state_dir))
     (tmp_path / "in.csv").write_text(f"{HEADER}\na;1;12,5;5/01/2020;3;Merida\nb;1;;5/01/2020;3;x\n", encoding="utf-8")
     shown = CliRunner().invoke(app, ["score", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")])
     assert shown.exit_code == 0, shown.output

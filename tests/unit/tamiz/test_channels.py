@@ -21,8 +21,8 @@ from tamiz.notifications.channels.catalogue import channels
 from tamiz.notifications.channels.channel import Channel
 from tamiz.notifications.retry import Delivery, RetryPolicy, deliver
 from tests.helpers.services.alerting_servers import OpsgenieServer, PagerDutyServer, TeamsServer
-from tests.helpers.services.certificates import authority_and
-from tests.helpers.services.notification_servers import HttpReceiver, http_receiver, mail_receiver, nobody, serving
+from tests.helpers.services.certificates import create_certificates
+from tests.helpers.services.notification_servers import HttpReceiver, closed_port, http_receiver, mail_receiver, serving
 from tests.unit.monitoring.alerting.test_notification import ALERT
 
 DOCS = (Path(__file__).parent.parent.parent.parent / "docs" / "notifications.md").read_text(encoding="utf-8")
@@ -246,7 +246,7 @@ def test_mail_brings_the_report() -> None:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
     """A server's, and the authority that a client must trust."""
-    authority, (server,) = authority_and(tmp_path_factory.mktemp("pem"), "server")
+    authority, (server,) = create_certificates(tmp_path_factory.mktemp("pem"), "server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     return context, authority.certificate
@@ -261,7 +261,7 @@ def test_mail_is_sent_over_tls_with_a_login_or_not_at_all(
         who = {"smtp_username": "ana", "smtp_security": security}
         right = only(**mail_settings(server.port, smtp_password=Secret(SECRET), **who))
         wrong = only(**mail_settings(server.port, smtp_password=Secret("falsch"), **who))
-        assert outcome(right).problem is not None, "nobody we trust vouches for it"
+        assert outcome(right).problem is not None, "no authority that we trust signed it"
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # as OpenSSL reads it
         assert outcome(wrong)[1:] == ("answered 535", True)
         unwritable = only(**mail_settings(server.port, smtp_password=Secret("señal"), **who))
@@ -280,7 +280,7 @@ def test_a_server_that_offers_no_tls_gets_no_mail() -> None:
 def test_mail_that_is_refused_for_now_is_tried_again_and_what_is_refused_for_good_is_not() -> None:
     with mail_receiver() as server:
         receiver = only(**mail_settings(server.port, mail_to="ana@example.org"))
-        server.refusals.extend(["451 later", "550 nobody of that name"])
+        server.refusals.extend(["451 later", "550 no such mailbox"])
         assert outcome(receiver)[1:] == ("answered 550", True)
         assert outcome(receiver).problem is None
     assert len(server.mails) == 1
@@ -289,7 +289,7 @@ def test_mail_that_is_refused_for_now_is_tried_again_and_what_is_refused_for_goo
 def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     web.answers.append((301, {"Location": f"http://127.0.0.1:1/{SECRET}"}))
-    with nobody() as port:
+    with closed_port() as port:
         away = f"http://127.0.0.1:{port}/{SECRET}"
         found = [
             hook(web),
@@ -313,7 +313,7 @@ def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, cap
 def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         mail_receiver() as server,
-        nobody() as port,
+        closed_port() as port,
         serving(OpsgenieServer()) as opsgenie_server,
         serving(PagerDutyServer()) as pagerduty_server,
         serving(TeamsServer()) as teams_server,

@@ -11,7 +11,7 @@ import pytest
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.panes import NEVER, Cursor
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
-from tests.helpers.traffic.pane_traffic import IDLE_MS, POLICY, START_MS, TIMEOUT_MS, Stream, calm
+from tests.helpers.traffic.pane_traffic import IDLE_MS, POLICY, START_MS, TIMEOUT_MS, Stream, stationary_traffic
 
 YEAR_2099_MS = 4_070_908_800_000
 SHIFT_MS = START_MS + 12 * HOUR_MS
@@ -86,7 +86,7 @@ def test_nothing_is_closed_before_a_partition_was_heard_of() -> None:
 @pytest.mark.parametrize("idle", [0, 1])
 def test_a_calm_history_replayed_at_full_speed_is_silent(idle: int) -> None:
     chance = random.Random(4)
-    stream = Stream(calm(1.5), partitions=4 + idle, partition_of=lambda cards: cards % 4)
+    stream = Stream(stationary_traffic(1.5), partitions=4 + idle, partition_of=lambda cards: cards % 4)
     at, wall = [START_MS] * 4, 0
     while any(stream.left(p) for p in range(4)):
         p = chance.choice([p for p in range(4) if stream.left(p)])
@@ -103,7 +103,7 @@ def test_a_calm_history_replayed_at_full_speed_is_silent(idle: int) -> None:
 
 
 def test_a_backlog_of_days_on_one_partition_delays_and_is_silent() -> None:
-    stream = Stream(calm(1.5), partitions=4)
+    stream = Stream(stationary_traffic(1.5), partitions=4)
     for p in range(3):
         stream.count(p, START_MS + 2 * DAY_MS)
     for wall in range(0, 12 * HOUR_MS, HOUR_MS):
@@ -120,7 +120,10 @@ def test_a_backlog_of_days_on_one_partition_delays_and_is_silent() -> None:
 def test_a_partition_a_day_apart_delays_no_alert_and_is_shown(hours: int) -> None:
     plain, apart = (
         Stream(
-            calm(0.85, shift_ms=SHIFT_MS), partitions=4, ahead_ms=wrong, policy=replace(POLICY, max_ahead_ms=2 * DAY_MS)
+            stationary_traffic(0.85, shift_ms=SHIFT_MS),
+            partitions=4,
+            ahead_ms=wrong,
+            policy=replace(POLICY, max_ahead_ms=2 * DAY_MS),
         )
         for wrong in ({}, {3: hours * HOUR_MS})
     )
@@ -136,7 +139,7 @@ def test_a_partition_a_day_apart_delays_no_alert_and_is_shown(hours: int) -> Non
 
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_a_poisoned_date_that_was_published_blinds_nothing(partitions: int) -> None:
-    plain, poisoned = (Stream(calm(0.85, shift_ms=SHIFT_MS), partitions=partitions) for _ in range(2))
+    plain, poisoned = (Stream(stationary_traffic(0.85, shift_ms=SHIFT_MS), partitions=partitions) for _ in range(2))
     for stream in (plain, poisoned):
         stream.live(START_MS, START_MS + 6 * HOUR_MS)
         if stream is poisoned:  # as a worker without a limit counted it: the date is in pane and cursor

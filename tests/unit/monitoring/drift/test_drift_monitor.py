@@ -9,21 +9,23 @@ from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
 from schemas.time_units import DAY_MS, HOUR_MS
 from tests.helpers.traffic.drift_simulation import (
-    ROWS_A_DAY,
+    ROWS_PER_DAY,
     SHIFT_DAY,
     SHIFT_MS,
     alerts_of,
     records_of,
     requests_of,
+    simulate_monitoring,
     traffic,
-    watched,
 )
 from training.registry.mlflow_registry import download_bundle
 
 
 @pytest.fixture(scope="module")
-def champion(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[MonitoredModel, DriftReference]:
-    folder = download_bundle(skilled, 1, tmp_path_factory.mktemp("bundle"))
+def champion(
+    simulated_registry: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[MonitoredModel, DriftReference]:
+    folder = download_bundle(simulated_registry, 1, tmp_path_factory.mktemp("bundle"))
     return MonitoredModel.load(folder, 1), load_reference(folder)
 
 
@@ -31,7 +33,7 @@ Champion = tuple[MonitoredModel, DriftReference]
 
 
 def evaluations(champion: Champion, kind: str | None, strength: float | None = None) -> list[DriftEvaluation]:
-    return watched(records_of(traffic(kind, strength)), *champion)
+    return simulate_monitoring(records_of(traffic(kind, strength)), *champion)
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +100,19 @@ def test_an_attack_by_a_few_cards_alerts_people_and_never_retrains(champion: Cha
 
 def test_dead_letters_beyond_the_usual_are_a_data_incident(champion: Champion) -> None:
     records = [
-        r._replace(value=b"{") if i > SHIFT_DAY * ROWS_A_DAY and i % 20 == 0 else r
+        r._replace(value=b"{") if i > SHIFT_DAY * ROWS_PER_DAY and i % 20 == 0 else r
         for i, r in enumerate(records_of(traffic(days=SHIFT_DAY + 2)))
     ]
-    (alert,) = (a for a in alerts_of(watched(records, *champion)) if a.change == "opened")
+    (alert,) = (a for a in alerts_of(simulate_monitoring(records, *champion)) if a.change == "opened")
     assert (alert.features, alert.kind) == (("dead-letter",), "data")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_however_many_workers_count_the_reports_are_the_same(champion: Champion, workers: int) -> None:
-    records = records_of(traffic("mean-shift", days=SHIFT_DAY + 1))[: (SHIFT_DAY + 1) * ROWS_A_DAY]
-    assert wire(watched(records, *champion, workers=workers, seed=workers)) == wire(watched(records, *champion))
+    records = records_of(traffic("mean-shift", days=SHIFT_DAY + 1))[: (SHIFT_DAY + 1) * ROWS_PER_DAY]
+    assert wire(simulate_monitoring(records, *champion, workers=workers, seed=workers)) == wire(
+        simulate_monitoring(records, *champion)
+    )
 
 
 def wire(evaluations: list[DriftEvaluation]) -> list[bytes]:

@@ -1,7 +1,7 @@
 """A burst from few cards: one incident that names its cause, no training, and no real shift hidden by it.
 
 hour     0        24     24:20            28
-traffic  calm     burst  |  calm, or shifted
+traffic  stationary_traffic     burst  |  stationary_traffic, or shifted
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.alerting.incidents import AlertPolicy
 from schemas.time_units import HOUR_MS, MINUTE_MS
-from tests.helpers.traffic.pane_traffic import POLICY, START_MS, Stream, calm, with_burst
+from tests.helpers.traffic.pane_traffic import POLICY, START_MS, Stream, stationary_traffic, with_burst
 
 BURST_MS = START_MS + 12 * HOUR_MS
 END_MS = START_MS + 18 * HOUR_MS
@@ -19,7 +19,7 @@ END_MS = START_MS + 18 * HOUR_MS
 @pytest.mark.parametrize(("cards", "minutes", "share"), [(1, 20, 0.3), (3, 60, 0.2)])
 def test_a_burst_from_few_cards_is_one_incident_that_names_them(cards: int, minutes: int, share: float) -> None:
     stream = Stream(
-        with_burst(calm(0.75), BURST_MS, minutes=minutes, share=share, cards=cards),
+        with_burst(stationary_traffic(0.75), BURST_MS, minutes=minutes, share=share, cards=cards),
         policy=replace(POLICY, alerts=AlertPolicy(clear_after_ms=2 * HOUR_MS)),
     )
     stream.live(START_MS, END_MS)
@@ -36,7 +36,7 @@ def test_a_burst_from_few_cards_is_one_incident_that_names_them(cards: int, minu
 @pytest.mark.parametrize("after_minutes", [0, 30])
 def test_a_real_shift_beside_or_after_a_burst_is_found(after_minutes: int) -> None:
     shift = BURST_MS + after_minutes * MINUTE_MS
-    stream = Stream(with_burst(calm(0.75, shift_ms=shift), BURST_MS))
+    stream = Stream(with_burst(stationary_traffic(0.75, shift_ms=shift), BURST_MS))
     stream.live(START_MS, END_MS)
     kinds = {kind: features for kind, features, _ in stream.opened}
     assert kinds.keys() == {"burst", "shift"}
@@ -46,6 +46,6 @@ def test_a_real_shift_beside_or_after_a_burst_is_found(after_minutes: int) -> No
 
 
 def test_a_merchant_that_is_always_busy_is_no_burst() -> None:
-    stream = Stream(with_burst(calm(0.4), START_MS, minutes=576, share=0.1))
+    stream = Stream(with_burst(stationary_traffic(0.4), START_MS, minutes=576, share=0.1))
     stream.live(START_MS, START_MS + 9 * HOUR_MS)
     assert "burst" not in {kind for kind, _, _ in stream.opened}

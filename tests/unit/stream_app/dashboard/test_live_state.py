@@ -12,7 +12,7 @@ from schemas.configuration.settings import Settings
 from schemas.records import Decision, DriftAlert, ModelEvent, Outcome, PaneSnapshot, Reason
 from stream_app.dashboard.live_state import CODES, HISTORY_S, MAX_AHEAD_S, MAX_REMEMBERED, RECENT, VERSIONS, LiveState
 from stream_app.dashboard.psi_heatmap import COLUMNS, PsiHeatmap
-from tests.helpers.traffic.drift_simulation import ROWS_A_DAY, records_of, traffic, watched
+from tests.helpers.traffic.drift_simulation import ROWS_PER_DAY, records_of, simulate_monitoring, traffic
 from training.registry.mlflow_registry import download_bundle
 
 NOW_MS = 1_000_000_000_000
@@ -175,8 +175,8 @@ Champion = tuple[MonitoredModel, DriftReference]
 
 
 @pytest.fixture(scope="module")
-def champion(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    folder = download_bundle(skilled, 1, tmp_path_factory.mktemp("bundle"))
+def champion(simulated_registry: Settings, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    folder = download_bundle(simulated_registry, 1, tmp_path_factory.mktemp("bundle"))
     return MonitoredModel.load(folder, 1), load_reference(folder)
 
 
@@ -184,8 +184,8 @@ def champion(skilled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cha
 def shift(champion: Champion) -> tuple[list[DriftEvaluation], list[PaneSnapshot]]:
     """A day and a half, the last day of other amounts: what the evaluator said, and what the workers counted."""
     snapshots: list[PaneSnapshot] = []
-    records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_A_DAY // 2 :]
-    return watched(records, *champion, overhear=snapshots.append), snapshots
+    records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_PER_DAY // 2 :]
+    return simulate_monitoring(records, *champion, overhear=snapshots.append), snapshots
 
 
 def test_scores_are_held_against_the_references_bins(champion: Champion) -> None:

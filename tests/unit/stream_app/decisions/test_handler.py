@@ -18,7 +18,7 @@ from stream_app.decisions import dead_letters, handler
 from stream_app.decisions.handler import HandlerPolicy, handle, handle_carefully
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, WINDOW, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
-from tests.helpers.traffic.invalid_payloads import BROKEN, payload
+from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
 
 DATASET = load_dataset("card_transactions")
 POLICY = HandlerPolicy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=True)
@@ -47,9 +47,9 @@ def decisions(handled: handler.HandlerResult) -> list[Decision]:
 
 
 def test_good_and_broken_records_all_come_out_in_their_partitions_order(model: MonitoredModel) -> None:
-    values = [v for broken in BROKEN.values() for v in (payload(), broken.payload)]
+    values = [v for broken in INVALID_PAYLOADS.values() for v in (payload(), broken.payload)]
     handled = handle(records(*values), model, POLICY)
-    assert len(handled.decisions) == len(handled.dead_letters) == len(BROKEN)
+    assert len(handled.decisions) == len(handled.dead_letters) == len(INVALID_PAYLOADS)
     for outputs in (handled.decisions, handled.dead_letters):
         for partition in (0, 1):
             offsets = [
@@ -62,10 +62,10 @@ def test_good_and_broken_records_all_come_out_in_their_partitions_order(model: M
 
 
 def test_a_dead_letter_carries_the_payload_untouched_and_why(model: MonitoredModel) -> None:
-    handled = handle(records(*(b.payload for b in BROKEN.values())), model, POLICY)
-    assert [out.value for out in handled.dead_letters] == [b.payload for b in BROKEN.values()]
+    handled = handle(records(*(b.payload for b in INVALID_PAYLOADS.values())), model, POLICY)
+    assert [out.value for out in handled.dead_letters] == [b.payload for b in INVALID_PAYLOADS.values()]
     read = [dead_letters.read(out.headers) for out in handled.dead_letters]
-    assert [(r.code, r.field) for r in read if r] == [(b.code, b.field) for b in BROKEN.values()]
+    assert [(r.code, r.field) for r in read if r] == [(b.code, b.field) for b in INVALID_PAYLOADS.values()]
 
 
 def test_a_decision_says_what_made_it(model: MonitoredModel) -> None:

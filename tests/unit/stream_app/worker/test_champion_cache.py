@@ -15,8 +15,8 @@ from scoring.bundle.manifest import MANIFEST_FILE, MODEL_FILE, bundle_digest
 from stream_app.worker import champion_cache
 from stream_app.worker.champion_cache import ChampionCache
 from tests.helpers.bundles.mutated_bundles import mutate
-from tests.helpers.bundles.registry_copy import copied_registry
-from tests.helpers.traffic.scored_fixtures import learned, month
+from tests.helpers.bundles.registry_copy import copy_registry
+from tests.helpers.traffic.scored_fixtures import month, train_model
 from training.registry import mlflow_registry, version_transitions
 from training.registry.model_loader import registered_model
 from training.registry.model_versions import all_versions
@@ -27,7 +27,7 @@ from training.registry.version_transitions import TransitionRefusedError
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "bundle"
-    learned(folder, month(), 1)
+    train_model(folder, month(), 1)
     return folder
 
 
@@ -47,7 +47,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settin
 
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory, registered: Settings) -> Settings:
-    settings = copied_registry(registered, tmp_path_factory.mktemp("promoted") / "state")
+    settings = copy_registry(registered, tmp_path_factory.mktemp("promoted") / "state")
     version_transitions.promote(settings, 1, "the first")
     return settings
 
@@ -55,7 +55,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory, registered: Settings) -> 
 @pytest.fixture
 def settings(tmp_path: Path, promoted: Settings) -> Settings:
     """Two versions; the first was promoted."""
-    return copied_registry(promoted, tmp_path / "state")
+    return copy_registry(promoted, tmp_path / "state")
 
 
 def add(settings: Settings, bundle: Path, **tags: str) -> int:
@@ -118,7 +118,7 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
 def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_with_the_remedy(
     tmp_path: Path, registered: Settings
 ) -> None:
-    settings = copied_registry(registered, tmp_path / "state")
+    settings = copy_registry(registered, tmp_path / "state")
     set_alias(settings, 1)
     with pytest.raises(
         ModelUnavailableError, match=r"tamiz models promote VERSION .*TAMIZ_UNRECORDED_CHAMPION"

@@ -1,4 +1,4 @@
-"""The split by time: what comes later never teaches."""
+"""The split by time: no part is trained on rows that are later than those it is tested on."""
 
 import numpy as np
 import pytest
@@ -31,21 +31,21 @@ def test_shares_are_met_when_every_row_has_a_time_of_its_own() -> None:
     assert [len(rows) for rows in split] == [700, 150, 150]
 
 
-def test_rows_of_a_part_stand_in_order_of_time() -> None:
+def test_rows_of_a_part_are_in_order_of_time() -> None:
     times = np.random.default_rng(4).integers(0, 500, 1000)
     assert all((np.diff(times[rows]) >= 0).all() for rows in split_by_time(times))
 
 
 @pytest.mark.parametrize(
-    ("times", "told"),
+    ("times", "error"),
     [
         pytest.param([5] * 100, "same event time", id="all dates equal"),
-        pytest.param([5] * 95 + [6] * 5, "nothing is left for", id="two instants"),
-        pytest.param([], "nothing is left for", id="no rows"),
+        pytest.param([5] * 95 + [6] * 5, "no row is left for", id="two instants"),
+        pytest.param([], "no row is left for", id="no rows"),
     ],
 )
-def test_times_that_allow_no_order_are_refused(times: list[int], told: str) -> None:
-    with pytest.raises(TrainingError, match=told):
+def test_times_that_cannot_be_split_are_refused(times: list[int], error: str) -> None:
+    with pytest.raises(TrainingError, match=error):
         split_by_time(np.array(times, dtype=np.int64))
 
 
@@ -56,15 +56,15 @@ def test_a_part_without_fraud_is_refused_by_name() -> None:
 
 
 #            |---- train ----|·gap·|- validation -|·gap·|- test -|
-def test_what_is_learned_from_is_as_old_as_its_labels_need_to_be_final() -> None:
+def test_each_part_ends_a_label_delay_before_the_next_begins() -> None:
     times = np.arange(100) * HOUR_MS
-    whole, apart = split_by_time(times), split_by_time(times, gap_ms=10 * HOUR_MS)
-    assert (apart.test.tolist(), apart.validation[0]) == (whole.test.tolist(), whole.validation[0])
-    assert times[apart.validation[-1]] + 10 * HOUR_MS == times[apart.test[0]]
-    assert times[apart.train[-1]] + 10 * HOUR_MS == times[apart.validation[0]]
-    assert len(whole.train) - len(apart.train) == len(whole.validation) - len(apart.validation) == 9
+    without_gap, with_gap = split_by_time(times), split_by_time(times, gap_ms=10 * HOUR_MS)
+    assert (with_gap.test.tolist(), with_gap.validation[0]) == (without_gap.test.tolist(), without_gap.validation[0])
+    assert times[with_gap.validation[-1]] + 10 * HOUR_MS == times[with_gap.test[0]]
+    assert times[with_gap.train[-1]] + 10 * HOUR_MS == times[with_gap.validation[0]]
+    assert len(without_gap.train) - len(with_gap.train) == len(without_gap.validation) - len(with_gap.validation) == 9
 
 
-def test_a_delay_longer_than_the_history_bears_is_told_as_such() -> None:
+def test_a_delay_longer_than_the_history_is_named_in_the_error() -> None:
     with pytest.raises(TrainingError, match=r"not enough matured labels: .* label delay of 2 days"):
         split_by_time(np.arange(100) * HOUR_MS, gap_ms=48 * HOUR_MS)

@@ -14,7 +14,7 @@ from schemas.errors import ConfigError, TrainingError
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
-from tests.helpers.traffic.scored_fixtures import card_dataset, learned, month
+from tests.helpers.traffic.scored_fixtures import card_dataset, month, train_model
 from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.distribution_shift import binned_quantiles, shift
 from training.reports.backtest_figures import draw_backtest
@@ -23,7 +23,7 @@ from training.reports.figures import write_figures
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return learned(tmp_path_factory.mktemp("bundle"), month(), 3)
+    return train_model(tmp_path_factory.mktemp("bundle"), month(), 3)
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +210,8 @@ def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_tests_the_champion_on_the_real_file(real_csv, trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("TAMIZ_STATE_DIR", str(trained.state_dir))
+def test_the_command_tests_the_champion_on_the_real_file(real_csv, real_registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(real_registry.state_dir))
     done = CliRunner().invoke(app, ["backtest", str(real_csv), "--json", "-o", str(tmp_path)])
     assert done.exit_code == 0, done.output
     result = msgspec.json.decode(done.stdout, type=Backtest)

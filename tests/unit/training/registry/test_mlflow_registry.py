@@ -20,8 +20,8 @@ from scoring.bundle.manifest import bundle_digest
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.dev_broker.embedded_broker import free_port
 from tests.helpers.bundles.small_bundle import history, small_bundle
-from tests.helpers.services.certificates import authority_and
-from tests.helpers.services.mlflow_server import basic, guard, mlflow_server
+from tests.helpers.services.certificates import create_certificates
+from tests.helpers.services.mlflow_server import authenticating_proxy, basic_auth_header, mlflow_server
 from training.registry import mlflow_registry, version_transitions
 
 
@@ -163,9 +163,9 @@ def test_a_server_that_asks_who_comes_lets_in_by_password_or_token_over_tls_and_
 ) -> None:
     for variable in VARIABLES:  # set by us, and put back afterwards
         monkeypatch.setenv(variable, "")
-    authority, (ours,) = authority_and(tmp_path, "proxy")
+    authority, (ours,) = create_certificates(tmp_path, "proxy")
     secrets = "p@ss/word-of-ana", "token-of-a-program"
-    with guard(server, {basic("ana", secrets[0]), f"Bearer {secrets[1]}"}, ours) as address:
+    with authenticating_proxy(server, {basic_auth_header("ana", secrets[0]), f"Bearer {secrets[1]}"}, ours) as address:
         url = {
             "TAMIZ_MLFLOW_TRACKING_URI": address,
             "TAMIZ_MODEL_NAME": "guarded",

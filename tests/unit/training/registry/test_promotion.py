@@ -10,7 +10,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import Change, VersionTransition
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.traffic.scored_fixtures import learned, month
+from tests.helpers.traffic.scored_fixtures import month, train_model
 from training.evaluation.backtest import last_days
 from training.evaluation.bootstrap import Interval
 from training.evaluation.skill_gate import GateResult
@@ -196,9 +196,9 @@ def test_two_models_are_compared_on_the_rows_of_the_last_week(tmp_path: Path) ->
     history = month()
     week = last_days(history.event_time_ms)
     good, bad = tmp_path / "good", tmp_path / "bad"
-    challenger = learned(good, history, 2)
+    challenger = train_model(good, history, 2)
     noise = np.random.default_rng(0).permutation(history.fraud)
-    learned(bad, history._replace(fraud=noise), 1)
+    train_model(bad, history._replace(fraud=noise), 1)
     settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
     assert compare_with_champion(settings, challenger, history, week) == (None, None)
     (tmp_path / "evaluation").mkdir()
@@ -218,7 +218,7 @@ def test_a_champion_of_another_data_set_is_left_to_a_person(tmp_path: Path) -> N
     history = month()
     settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
     folder = tmp_path / "bundle"
-    challenger = learned(folder, history, 2)
+    challenger = train_model(folder, history, 2)
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest | {"dataset": "boxes"}))
     (tmp_path / "evaluation").mkdir()

@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import Claim, LogState
-from tests.helpers.bundles.registry_copy import copied_registry
+from tests.helpers.bundles.registry_copy import copy_registry
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.services.promotion_processes import FORKS, Racer, die_before_the_alias
+from tests.helpers.services.promotion_processes import FORKSERVER, PromotionProcess, crash_before_alias
 from training.registry import aliases, mlflow_registry, transition_log, version_transitions
 from training.registry.promotion import PromotionDecision, apply_decision, promote_manually
 from training.registry.transition_log import LogMovedError
@@ -44,7 +44,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settin
 @pytest.fixture
 def settings(tmp_path: Path, registered: Settings) -> Settings:
     """Three versions with skill; the first is champion."""
-    return copied_registry(registered, tmp_path / "state")
+    return copy_registry(registered, tmp_path / "state")
 
 
 def alias(settings: Settings, version: int | None) -> None:
@@ -56,7 +56,7 @@ def alias(settings: Settings, version: int | None) -> None:
 
 
 def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(settings: Settings) -> None:
-    racers = [Racer(settings, name) for name in ("anna", "bert")]
+    racers = [PromotionProcess(settings, name) for name in ("anna", "bert")]
     try:
         assert [racer.answer() for racer in racers] == ["ready", "ready"]
         with ThreadPoolExecutor(2) as pool:
@@ -82,7 +82,7 @@ def test_promotions_at_once_leave_one_champion_and_a_history_that_ends_in_it(set
 def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_reported(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dying = FORKS.Process(target=die_before_the_alias, args=(settings.state_dir,))
+    dying = FORKSERVER.Process(target=crash_before_alias, args=(settings.state_dir,))
     dying.start()
     dying.join()
     assert dying.exitcode == 9

@@ -147,9 +147,9 @@ def test_a_server_decides_itself_where_artifacts_lie() -> None:
 
 
 def test_a_disk_that_takes_nothing_leaves_the_worker_with_its_model(
-    trained: Settings, champion_bundle: Path, tmp_path: Path
+    real_registry: Settings, champion_bundle: Path, tmp_path: Path
 ) -> None:
-    kept_here = msgspec.structs.replace(trained, state_dir=tmp_path / "registry")
+    kept_here = msgspec.structs.replace(real_registry, state_dir=tmp_path / "registry")
     version_transitions.promote(kept_here, registered(kept_here, champion_bundle, tmp_path / "evaluation"), "a test")
     settings = msgspec.structs.replace(
         kept_here, state_dir=tmp_path / "state", mlflow_tracking_uri=kept_here.tracking_uri

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from scoring.features import featurize
 from tamiz.main import app
-from tests.helpers.traffic.scored_fixtures import card_dataset, learned, month
+from tests.helpers.traffic.scored_fixtures import card_dataset, month, train_model
 from training.data.history import file_sha256
 from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import evaluate
@@ -29,7 +29,7 @@ def text_of(path):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    return [learned(tmp_path_factory.mktemp("bundle"), month(seed=seed), seed) for seed in (3, 2)]
+    return [train_model(tmp_path_factory.mktemp("bundle"), month(seed=seed), seed) for seed in (3, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +186,8 @@ def test_too_few_frauds_leave_a_comparison_without_metrics(models):
     assert "0 frauds among" in comparison.reason
 
 
-def test_the_command_reports_the_champion_on_the_real_file(real_csv, trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("TAMIZ_STATE_DIR", str(trained.state_dir))
+def test_the_command_reports_the_champion_on_the_real_file(real_csv, real_registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(real_registry.state_dir))
     path = tmp_path / "report.pdf"
     done = CliRunner().invoke(app, ["report", str(real_csv), "-o", str(path)])
     assert done.exit_code == 0, done.output
