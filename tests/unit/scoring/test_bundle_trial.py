@@ -104,7 +104,7 @@ def test_what_passed_is_remembered_by_its_content_and_by_nothing_else(
 @pytest.mark.usefixtures("nothing_has_passed")
 def test_a_child_that_hangs_is_ended(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_trial, "CHILD", "import time; time.sleep(60)")
-    monkeypatch.setattr(bundle_trial, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bundle_trial, "LOAD_TIMEOUT_S", 0.5)
     assert "longer than 0.5 s" in refused(copy)
 
 
