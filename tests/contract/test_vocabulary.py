@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("schemas", "scoring", "monitoring", "training", "stream_app", "tamiz", "chaos", "benchmarks")
-PLAIN = ("schemas", "scoring", "monitoring", "chaos", "benchmarks", "docs")  # packages whose prose is checked
+PLAIN = (
+    "schemas",
+    "scoring",
+    "monitoring",
+    "training",
+    "chaos",
+    "benchmarks",
+    "docs",
+)  # packages whose prose is checked
 # Words of an older, literary style: metaphors and inverted sentences. The comment gives the plain word.
 WORDS = {
     "told": "reported, sent, configured",

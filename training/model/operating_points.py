@@ -25,8 +25,8 @@ DECLINE_BUDGET = 0.002  # share of transactions
 class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How the operating points are chosen.
 
-    f2: review at the maximum of F2; decline from the lowest score at which the lower bound of precision reaches
-    `decline_precision`. cost: both at the minimum of the cost matrix. budget: both by the share of alerted rows.
+    f2: review at the maximum of F2; decline from the lowest score at which the lower bound of precision is at
+    least `decline_precision`. cost: both at the minimum of the cost matrix. budget: both by the share of alerted rows.
     fixed: as configured.
     """
 

@@ -43,7 +43,7 @@ class LogMovedError(ModelUnavailableError):
 
 
 def read(client: Any, model: str) -> LogState:
-    """What the model's log comes to; empty when there is none."""
+    """State of the model's log; empty if there is none."""
     head = _head(client, log_name(model))  # before the entries, which may grow in between
     return read_log(((number, tags) for number, _, tags in all_versions(client, log_name(model))), [head])
 
@@ -60,7 +60,7 @@ def append(
     registration: Registration | None = None,
     after: int | None = None,
 ) -> int:
-    """Append an entry; returns its number. `read` tells whether it is valid. The arguments are fields of `LogEntry`.
+    """Append an entry; returns its number. `read` states whether it is valid. The arguments are fields of `LogEntry`.
 
     after: number of the entry that must be the last one; None for any.
     Raises LogMovedError when another entry is the last, or other writers come first in every attempt.
