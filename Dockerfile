@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
-# The worker's image for the services, the trainer's with the libraries of training, and MLflow's server. Numeric user, nothing
-# written outside of the state folder and /tmp, so that they run with a read-only root.
+# Images: the worker's for the services, the trainer's with the training libraries, and MLflow's server. They have a numeric user and
+# write only to the state folder and /tmp, so that they run with a read-only root.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/tamiz
 COPY requirements-run.lock /build/
 RUN /opt/tamiz/bin/pip install --require-hashes --no-deps -r /build/requirements-run.lock
 
-# What a worker is without: MLflow's server, scikit-learn, pandas and the extra `training`.
+# Packages that a worker does not need: MLflow's server, scikit-learn, pandas and the extra `training`.
 FROM build AS build-training
 COPY requirements-train.lock /build/
 RUN /opt/tamiz/bin/pip install --require-hashes --no-deps -r /build/requirements-train.lock
@@ -35,7 +35,7 @@ ENTRYPOINT ["python", "-m", "tamiz"]
 FROM base AS training
 COPY --from=build-training /opt/tamiz /opt/tamiz
 
-# MLflow's server, with the drivers of its database and of S3, and what its own users need; its entry is its own.
+# MLflow's server, with the drivers of its database and of S3, and its user management; with its own entry point.
 FROM training AS registry
 USER 0
 COPY requirements-registry.lock /tmp/
@@ -46,7 +46,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", 
 ENTRYPOINT ["mlflow", "server"]
 CMD ["--host", "0.0.0.0", "--port", "5000"]
 
-# Trains when drift requires it, and draws the calendar's drift reports. It has no pages: that it lives is its health.
+# Trains on request, and draws the scheduled drift reports. It has no health page: a running process is healthy.
 FROM training AS trainer
 HEALTHCHECK NONE
 CMD ["retrainer"]

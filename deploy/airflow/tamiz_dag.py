@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
-# Name: when it runs, in UTC; what its period is called; how long a try may take; what the pod runs.
+# Name: schedule in UTC, format of its period, time limit of one attempt, command of the pod.
 JOBS = {
     "score-daily": (
         "10 2 * * *",
@@ -58,5 +58,5 @@ for name, (schedule, called, seconds, command) in JOBS.items():
             retry_delay=timedelta(minutes=10),
             retry_exponential_backoff=True,
             execution_timeout=timedelta(seconds=seconds),
-            on_finish_action="delete_succeeded_pod",  # one that failed stays to be looked at
+            on_finish_action="delete_succeeded_pod",  # a failed pod is kept for inspection
         )

@@ -1,10 +1,10 @@
 #!/bin/sh -eu
-# The secrets that the manifests refer to and do not hold; or let your cluster's own keeper of secrets make them.
-# Each value is read from a file of that name in the folder ./secrets, so that none stands in a history of commands.
-# Where Kafka or MLflow lets everybody in (dev), leave tamiz-kafka or the secrets of MLflow out; of tamiz-receivers, whomever nobody is to be told by.
+# Creates the secrets that the manifests refer to. Your cluster's secret manager can create them instead.
+# Each value is read from a file of that name in the folder ./secrets, so that none is in the shell history.
+# If Kafka or MLflow needs no credentials (dev), leave out tamiz-kafka or the secrets of MLflow; of tamiz-receivers, unused channels.
 namespace=${1:?usage: secrets.example.sh NAMESPACE}
-# Users are added by `TAMIZ_WEB_USERS_FILE=secrets/web-users tamiz users add NAME --role ROLE`: each person by their own name
-# with `read` or `approve`, and `prometheus` with `scrape`, whose token goes to your Prometheus and to nobody else.
+# Users are added by `TAMIZ_WEB_USERS_FILE=secrets/web-users tamiz users add NAME --role ROLE`: each person with a name
+# and the role `read` or `approve`, and `prometheus` with `scrape`, whose token goes only to your Prometheus.
 kubectl --namespace "$namespace" create secret generic tamiz-users \
     --from-file=web-users=secrets/web-users
 kubectl --namespace "$namespace" create secret generic tamiz-kafka \
@@ -19,8 +19,8 @@ kubectl --namespace "$namespace" create secret generic tamiz-receivers \
     --from-file=webhook-secret=secrets/webhook-secret \
     --from-file=smtp-username=secrets/smtp-username \
     --from-file=smtp-password=secrets/smtp-password
-# Two users of MLflow: one that only reads, for all pods, and one that writes, for the retrainer and the page. Each by
-# name and password, or, where a proxy before MLflow asks for it, by a bearer token. Never both: the programs refuse that.
+# Two users of MLflow: a read-only one for all pods, and one with write access for the retrainer and the page. Each has name and
+# password, or a bearer token if a proxy before MLflow requires it. The programs refuse both together.
 if [ -f secrets/mlflow-read-token ]; then
     kubectl --namespace "$namespace" create secret generic tamiz-mlflow-read \
         --from-file=token=secrets/mlflow-read-token
@@ -37,6 +37,6 @@ else
         --from-file=username=secrets/mlflow-write-username \
         --from-file=password=secrets/mlflow-write-password
 fi
-# No secret: the authority that signed MLflow's certificate, for staging and production (TAMIZ_MLFLOW_CAFILE).
+# Not secret: the authority that signed MLflow's certificate, for staging and production (TAMIZ_MLFLOW_CAFILE).
 kubectl --namespace "$namespace" create configmap tamiz-mlflow-ca \
     --from-file=ca.crt=secrets/mlflow-ca.crt
