@@ -13,7 +13,7 @@ a replay at full speed covers hours per second. Wall-clock time and ends of the 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from monitoring.counting.panes import NEVER, Cursor
+from monitoring.counting.panes import NO_TIME_MS, Cursor
 
 
 class MergedWatermark:
@@ -23,7 +23,7 @@ class MergedWatermark:
         """idle_timeout_ms: maximum skew, in event time, of a partition against the others."""
         self._cursors = {p: Cursor(partition=p) for p in partitions}
         self._idle_timeout_ms = idle_timeout_ms
-        self._first_ms = NEVER  # the first watermark
+        self._first_ms = NO_TIME_MS  # the first watermark
         self._moved: set[int] = set()  # partitions with a new cursor since the last check
         self._still_since: dict[int, int] = {}  # wall clock; caught up, without a new cursor
         self._behind_since: dict[int, int] = {}  # wall clock; caught up, and lagging
@@ -55,7 +55,7 @@ class MergedWatermark:
                 self._resting -= {p}
                 self._left_out -= {p}
                 self._behind_since.pop(p, None)
-        if self._first_ms == NEVER:
+        if self._first_ms == NO_TIME_MS:
             self._first_ms = cursor.watermark_ms
 
     def update_idle(self, wall_ms: int, caught_up: Collection[int], idle_after_ms: int) -> None:
@@ -80,21 +80,21 @@ class MergedWatermark:
 
     @property
     def now_ms(self) -> int:
-        """Lower median of the watermarks of active partitions, of all if none is active; NEVER before the first.
+        """Lower median of the watermarks of active partitions, of all if none is active; NO_TIME_MS before the first.
 
         A single partition far from the rest does not change it; of two partitions, the earlier one counts.
         """
-        heard = {p: c.watermark_ms for p, c in self._cursors.items() if c.watermark_ms != NEVER}
+        heard = {p: c.watermark_ms for p, c in self._cursors.items() if c.watermark_ms != NO_TIME_MS}
         marks = sorted(mark for p, mark in heard.items() if p not in self._resting) or sorted(heard.values())
-        return marks[(len(marks) - 1) // 2] if marks else NEVER
+        return marks[(len(marks) - 1) // 2] if marks else NO_TIME_MS
 
     def until_ms(self) -> int:
-        """Event time that all awaited partitions have passed; NEVER if one of them has no watermark."""
+        """Event time that all awaited partitions have passed; NO_TIME_MS if one of them has no watermark."""
         now_ms = self.now_ms
         awaited = [
             c.watermark_ms for p, c in self._cursors.items() if p not in self._left_out or not self._trails(p, now_ms)
         ]
-        return min(awaited, default=NEVER)
+        return min(awaited, default=NO_TIME_MS)
 
     def partitions_behind(self, until_ms: int) -> frozenset[int]:
         """Awaited partitions that have not passed an event time."""
@@ -112,7 +112,9 @@ class MergedWatermark:
     @property
     def skew_ms(self) -> int:
         """Event time between the watermarks of the first and the last active partition."""
-        marks = [c.watermark_ms for p, c in self._cursors.items() if p not in self._resting and c.watermark_ms != NEVER]
+        marks = [
+            c.watermark_ms for p, c in self._cursors.items() if p not in self._resting and c.watermark_ms != NO_TIME_MS
+        ]
         return max(marks) - min(marks) if marks else 0
 
     @property
@@ -123,11 +125,11 @@ class MergedWatermark:
             p
             for p, c in self._cursors.items()
             if p not in self._resting
-            and c.watermark_ms != NEVER
+            and c.watermark_ms != NO_TIME_MS
             and abs(c.watermark_ms - now_ms) > self._idle_timeout_ms
         }
         return frozenset(apart | self._refused)
 
     def _trails(self, partition: int, now_ms: int) -> bool:
         mark = self._cursors[partition].watermark_ms
-        return now_ms - self._idle_timeout_ms > (self._first_ms if mark == NEVER else mark)
+        return now_ms - self._idle_timeout_ms > (self._first_ms if mark == NO_TIME_MS else mark)

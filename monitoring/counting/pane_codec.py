@@ -7,7 +7,7 @@ import numpy as np
 
 from monitoring.counting.bins import FrozenBins
 from monitoring.counting.panes import Cursor, Pane, PartitionCounts
-from monitoring.counting.watermark import NEVER, RESET_ROWS, WINDOW_ROWS, Watermark
+from monitoring.counting.watermark import NO_TIME_MS, RESET_ROWS, WINDOW_ROWS, Watermark
 from schemas.records import PaneCounts, PaneSnapshot, VersionMark, WatermarkState
 
 MAX_BYTES = 1_500_000  # of counts per record; in base64 and JSON less than 4 MB
@@ -95,7 +95,7 @@ def _packed_state(state: Watermark) -> WatermarkState:
 
 def _unpacked_state(record: PaneSnapshot) -> Watermark:
     state = record.state
-    if state is None or record.watermark_ms == NEVER:
+    if state is None or record.watermark_ms == NO_TIME_MS:
         return Watermark()
     damaged = (
         len(state.recent_ms) != WINDOW_ROWS - 1

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from monitoring.counting.bins import FrozenBins
-from monitoring.counting.watermark import NEVER, Advance, Watermark, advance, from_old_cursor
+from monitoring.counting.watermark import NO_TIME_MS, Advance, Watermark, advance, from_old_cursor
 from schemas.time_units import MINUTE_MS
 from scoring.arrays import Flags, Indices, Ints
 
-__all__ = ["NEVER", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
+__all__ = ["NO_TIME_MS", "Cursor", "Pane", "PartitionCounts", "PartitionPanes"]
 
+NO_OFFSET = -1  # nothing is counted yet
 MAX_HELD_MINUTES = 16  # ahead of the watermark; with more, the furthest is dropped and its rows are counted as dropped
 
 
@@ -43,8 +44,8 @@ class Cursor:
     """Counting progress of a partition; published after its panes and before its offsets are committed."""
 
     partition: int
-    last_offset: int = NEVER
-    watermark_ms: int = NEVER
+    last_offset: int = NO_OFFSET
+    watermark_ms: int = NO_TIME_MS
     late: int = 0  # rows that arrived after their minute had closed
     dropped: int = 0  # rows of held minutes that were discarded
     state: Watermark = field(default_factory=Watermark)  # `watermark_ms` is its time
@@ -100,8 +101,8 @@ class PartitionPanes:
     def update(self, codes: Indices, event_times_ms: Ints, offsets: Ints) -> None:
         """Count rows in offset order; rows that are counted already are ignored.
 
-        codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,). A row without an event time (NEVER)
-        is counted at the watermark; it is not counted if there is no watermark yet.
+        codes: shape (n_rows, n_features); event_times_ms, offsets: shape (n_rows,). A row without event time
+        (NO_TIME_MS) is counted at the watermark; it is not counted if there is no watermark yet.
         """
         fresh = offsets > self.cursor.last_offset
         codes, times, offsets = codes[fresh], event_times_ms[fresh], offsets[fresh]
@@ -138,7 +139,7 @@ class PartitionPanes:
 
     def _kept(self, step: Advance) -> Flags:
         """Mask of rows to count: not late, with a time, and not in a minute that exceeds `MAX_HELD_MINUTES`."""
-        kept: Flags = ~step.late & (step.times_ms != NEVER)
+        kept: Flags = ~step.late & (step.times_ms != NO_TIME_MS)
         starts = step.times_ms // MINUTE_MS * MINUTE_MS
         ahead = np.flatnonzero(kept & (starts >= step.ahead_from_ms))
         state, lateness_ms = self.cursor.state, self._lateness_ms

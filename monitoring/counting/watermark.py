@@ -24,7 +24,7 @@ from schemas.time_units import HOUR_MS, MINUTE_MS
 from scoring.arrays import Flags, Ints
 
 REACH_MS = 6 * HOUR_MS  # minutes this far below the end of a jump stay open
-NEVER = -1  # no event time yet; no offset yet
+NO_TIME_MS = -1  # no event time yet
 WINDOW_ROWS = 8
 CONFIRMING_ROWS = 5  # of `WINDOW_ROWS`
 MIN_STEP_MS = 10 * MINUTE_MS
@@ -39,10 +39,10 @@ Range = tuple[int, int]  # [start of the first minute, end of the last minute)
 class Watermark:
     """State of the fold."""
 
-    time_ms: int = NEVER
-    confirmed_ms: int = NEVER
+    time_ms: int = NO_TIME_MS
+    confirmed_ms: int = NO_TIME_MS
     recent_ms: tuple[int, ...] = ()  # the last `WINDOW_ROWS` - 1 event times
-    since_ms: int = NEVER  # minutes from here on close when the watermark passes them
+    since_ms: int = NO_TIME_MS  # minutes from here on close when the watermark passes them
     closed: tuple[Range, ...] = ()  # minutes closed before a jump or a reset, ascending, disjoint
     gap_ms: tuple[int, ...] = ()  # event times of rows in gaps, fewer than `RESET_ROWS`
     resets: int = 0
@@ -71,7 +71,9 @@ class Advance(NamedTuple):
 
     n: int  # number of rows
     state: Watermark  # after these rows
-    times_ms: Ints  # shape (n,): a row without event time has the time of the watermark; NEVER if there is none yet
+    times_ms: (
+        Ints  # shape (n,): a row without event time has the time of the watermark; NO_TIME_MS if there is none yet
+    )
     late: Flags  # shape (n,): its minute was closed
     ahead_from_ms: Ints  # shape (n,): after the row, as `Watermark.ahead_from_ms`
 
@@ -83,20 +85,20 @@ def step_ms(lateness_ms: int) -> int:
 
 def from_old_cursor(watermark_ms: int, lateness_ms: int) -> Watermark:
     """State from a cursor that has only a watermark; earlier minutes count as a gap, so that a reset is possible."""
-    return _at(Watermark(), watermark_ms, lateness_ms, reach_ms=REACH_MS) if watermark_ms != NEVER else Watermark()
+    return _at(Watermark(), watermark_ms, lateness_ms, reach_ms=REACH_MS) if watermark_ms != NO_TIME_MS else Watermark()
 
 
 def advance(state: Watermark, times_ms: Ints, lateness_ms: int) -> Advance:
     """Process rows in offset order, up to the first reset.
 
-    times_ms: shape (n,), n > 0; NEVER for a row without event time, which does not change the watermark.
+    times_ms: shape (n,), n > 0; NO_TIME_MS for a row without event time, which does not change the watermark.
     """
-    timed = times_ms != NEVER
+    timed = times_ms != NO_TIME_MS
     before = state
-    if state.time_ms == NEVER:
+    if state.time_ms == NO_TIME_MS:
         if not timed.any():
             nothing = np.zeros(len(times_ms), dtype=bool)
-            return Advance(len(times_ms), state, times_ms, nothing, np.full(len(times_ms), NEVER))
+            return Advance(len(times_ms), state, times_ms, nothing, np.full(len(times_ms), NO_TIME_MS))
         state = _at(state, int(times_ms[timed][0]), lateness_ms)
     own = times_ms[timed]
     confirmed = np.maximum.accumulate(np.maximum(state.confirmed_ms, _fifth_latest(state.recent_ms, own)))
@@ -107,10 +109,10 @@ def advance(state: Watermark, times_ms: Ints, lateness_ms: int) -> Advance:
     mark_before = marks[place - timed]
     times = np.where(timed, times_ms, mark_before)
     starts = _minutes(times)
-    late = (starts < _minutes(mark_before - lateness_ms)) & (mark_before != NEVER)
+    late = (starts < _minutes(mark_before - lateness_ms)) & (mark_before != NO_TIME_MS)
     for first, end in state.closed:
         late |= (first <= starts) & (starts < end)
-    late &= times != NEVER
+    late &= times != NO_TIME_MS
 
     confirmed_before = np.append(state.confirmed_ms, confirmed[:-1])
     jumped = np.zeros(len(times), dtype=bool)

@@ -22,7 +22,7 @@ import numpy as np
 from monitoring.counting.bins import FrozenBins
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_buffer import PaneBuffer
-from monitoring.counting.panes import NEVER, Cursor, Pane
+from monitoring.counting.panes import NO_TIME_MS, Cursor, Pane
 from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Ints
@@ -82,8 +82,8 @@ class MergedPanes:
         self.watermark = MergedWatermark(partitions, idle_timeout_ms)
         self._waiting = PaneBuffer(bins.n_codes)
         self._merged: dict[tuple[int, int], Pane | int] = {}  # of closed minutes: the pane, later only its last offset
-        self._closed_ms = NEVER  # end of the closed minutes
-        self._forgot_ms = NEVER  # event time at which old panes were last discarded
+        self._closed_ms = NO_TIME_MS  # end of the closed minutes
+        self._forgot_ms = NO_TIME_MS  # event time at which old panes were last discarded
         self._refused: dict[tuple[int, int], int] = {}  # rows of refused panes, to count each once
         self._dropped: set[int] = set()  # minutes with a pane that was discarded to bound memory
         self._unfinished: dict[int, frozenset[int]] = {}  # minutes closed before these partitions had passed them
@@ -141,7 +141,7 @@ class MergedPanes:
         """
         self._finish()
         mark = self.watermark.until_ms()
-        until = (mark - self._lateness_ms) // MINUTE_MS * MINUTE_MS if mark != NEVER else NEVER
+        until = (mark - self._lateness_ms) // MINUTE_MS * MINUTE_MS if mark != NO_TIME_MS else NO_TIME_MS
         self._give_up_what_is_ahead()
         ready = self._waiting.first_ms
         forced = self._waiting.bytes > self._max_bytes
@@ -232,7 +232,7 @@ class _Ring:
     def __init__(self, cell_ms: int, cells: int, width: int) -> None:
         self.cell_ms = cell_ms
         self.counts = np.zeros((cells, width), dtype=np.int32)
-        self._number = np.full(cells, NEVER)
+        self._number = np.full(cells, NO_TIME_MS)
 
     def add(self, start_ms: int, values: Ints) -> None:
         number = start_ms // self.cell_ms
@@ -254,7 +254,7 @@ class _SlidingSum:
 
     def __init__(self, ring: _Ring, cells: int) -> None:
         self._ring, self._cells = ring, cells
-        self._last = NEVER
+        self._last = NO_TIME_MS
         self.total = np.zeros(ring.counts.shape[1], dtype=np.int64)
 
     def slide(self, start_ms: int) -> None:

@@ -18,7 +18,7 @@ from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, co
 from monitoring.alerting.retrain_policy import RetrainPolicy, RetrainState, evaluate_policy
 from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_codec import cursor_of, panes_of
-from monitoring.counting.panes import NEVER
+from monitoring.counting.panes import NO_TIME_MS
 from monitoring.counting.reference_profile import ALERT, SCORE
 from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
 from monitoring.drift.concentration import NO_BURST
@@ -83,7 +83,7 @@ class DriftMonitor:
         self._alarmed = np.zeros(len(reference.bins.names), dtype=bool)  # e-CUSUM alarms since the last evaluation
         self._next_ms = 0
         self._until_ms = 0
-        self._burst_ms = NEVER - RETENTION_MS  # event time of the last burst
+        self._burst_ms = NO_TIME_MS - RETENTION_MS  # event time of the last burst
         self._book = IncidentState()
         self._ids: dict[int, str] = {}
         self._retraining = RetrainState()

@@ -12,7 +12,7 @@ import numpy as np
 
 from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
 from monitoring.counting.monitored_model import MonitoredModel
-from monitoring.counting.panes import NEVER
+from monitoring.counting.panes import NO_TIME_MS
 from schemas.dataset.declaration import Dataset
 from schemas.records import Decision, Rejection
 from schemas.time_units import HOUR_MS
@@ -59,7 +59,7 @@ class CountedCodes(NamedTuple):
     """A batch as drift is counted, a row a record."""
 
     codes: Indices  # shape (n, n_features of the model's layout)
-    event_times_ms: Ints  # shape (n,); NEVER for a dead letter
+    event_times_ms: Ints  # shape (n,); NO_TIME_MS for a dead letter
 
 
 class HandlerResult(NamedTuple):
@@ -151,7 +151,7 @@ def _alone(
     except Exception as error:
         wanted = "nothing: this is a fault of Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=wanted)
-        coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NEVER])) if policy.counting else None
+        coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NO_TIME_MS])) if policy.counting else None
         cuts: Counter[str] = Counter()
         return HandlerResult([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], cuts, (), coded)
 
@@ -179,7 +179,7 @@ def _code(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> 
     codes[cleaned.rows] = encode_transactions(
         model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
     )
-    times = np.full(cleaned.n, NEVER, dtype=np.int64)
+    times = np.full(cleaned.n, NO_TIME_MS, dtype=np.int64)
     times[cleaned.rows] = cleaned.event_time_ms
     return CountedCodes(codes, times)
 

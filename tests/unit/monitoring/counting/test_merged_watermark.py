@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from monitoring.counting.merged_watermark import MergedWatermark
-from monitoring.counting.panes import NEVER, Cursor
+from monitoring.counting.panes import NO_TIME_MS, Cursor
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.helpers.traffic.pane_traffic import IDLE_MS, POLICY, START_MS, TIMEOUT_MS, Stream, stationary_traffic
 
@@ -76,7 +76,7 @@ def test_a_later_cursor_heals_one_with_an_absurd_offset_or_date() -> None:
 
 
 def test_nothing_is_closed_before_a_partition_was_heard_of() -> None:
-    assert MergedWatermark(range(4), IDLE_MS).until_ms() == NEVER
+    assert MergedWatermark(range(4), IDLE_MS).until_ms() == NO_TIME_MS
 
 
 # Whole streams --------------------------------------------------------------------------------------------------------

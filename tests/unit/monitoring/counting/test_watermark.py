@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from monitoring.counting.bins import FrozenBins, share_bins
 from monitoring.counting.pane_codec import cursor_of, held_of, panes_of, to_records
-from monitoring.counting.panes import MAX_HELD_MINUTES, NEVER, Pane, PartitionPanes
+from monitoring.counting.panes import MAX_HELD_MINUTES, NO_TIME_MS, Pane, PartitionPanes
 from schemas.records import PaneSnapshot
 from schemas.time_units import MINUTE_MS
 
@@ -26,7 +26,7 @@ Y2099 = 129 * 365 * DAY
 
 
 def feed(fold: PartitionPanes, minutes: Sequence[float], first_offset: int = 0) -> None:
-    times = np.array([NEVER if m == NEVER else round(m * MINUTE_MS) for m in minutes], dtype=np.int64)
+    times = np.array([NO_TIME_MS if m == NO_TIME_MS else round(m * MINUTE_MS) for m in minutes], dtype=np.int64)
     codes = np.zeros((len(times), 1), dtype=np.intp)
     fold.update(codes, times, np.arange(first_offset, first_offset + len(times)))
 
@@ -188,7 +188,7 @@ def hostile(chance: random.Random, n: int) -> Iterator[float]:
                 yield now - chance.choice([15, 100, 2 * DAY]) + i
                 n -= 1
         elif kind < 0.12:
-            yield NEVER
+            yield NO_TIME_MS
             n -= 1
         else:
             yield now - chance.choice([0, 0, 0, 2, 8])
@@ -226,6 +226,6 @@ def test_batches_and_restarts_change_no_bit_no_pane_shrinks_and_no_row_is_uncoun
     everything = [p for _, record in expected for p in (*record.panes, *record.held)]
     held = {p.start_ms for p in said[-1][1].held}
     assert topic == {p.start_ms: p.rows for p in everything if p.start_ms not in held}
-    first = next((i for i, m in enumerate(minutes) if m != NEVER), len(minutes))
+    first = next((i for i, m in enumerate(minutes) if m != NO_TIME_MS), len(minutes))
     cursor = expected[-1][1]
     assert sum(p.rows for p in everything) + cursor.late + cursor.dropped == len(minutes) - first

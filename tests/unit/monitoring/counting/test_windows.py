@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from monitoring.counting.bins import FrozenBins, share_bins
 from monitoring.counting.pane_codec import cursor_of, panes_of, to_records
-from monitoring.counting.panes import NEVER, Cursor, Pane, PartitionCounts, PartitionPanes
+from monitoring.counting.panes import NO_TIME_MS, Cursor, Pane, PartitionCounts, PartitionPanes
 from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
 from monitoring.drift.baseline import hour_of_week
 from schemas.records import PaneSnapshot
@@ -102,7 +102,9 @@ def test_a_row_within_grace_is_counted_and_a_later_one_is_only_counted_as_late()
 
 def test_a_row_without_a_time_counts_at_the_watermark_and_before_any_not_at_all() -> None:
     fold = PartitionPanes(BINS, 0, GRACE_MS)
-    fold.update(np.zeros((4, 2), dtype=np.intp), np.array([NEVER, 5 * MINUTE_MS, NEVER, NEVER]), np.arange(4))
+    fold.update(
+        np.zeros((4, 2), dtype=np.intp), np.array([NO_TIME_MS, 5 * MINUTE_MS, NO_TIME_MS, NO_TIME_MS]), np.arange(4)
+    )
     assert [(p.start_ms // MINUTE_MS, p.rows) for p in fold.snapshot().open] == [(5, 3)]
     assert (fold.cursor.last_offset, fold.cursor.watermark_ms) == (3, 5 * MINUTE_MS)
 

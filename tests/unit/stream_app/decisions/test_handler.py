@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring.counting.monitored_model import MonitoredModel
-from monitoring.counting.panes import NEVER
+from monitoring.counting.panes import NO_TIME_MS
 from schemas.dataset.declaration import load_dataset
 from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
 from schemas.records import Decision
@@ -171,7 +171,7 @@ def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model
     assert counts["linea_tc"][-1] == 1  # missing
     assert counts["dead-letter"].tolist() == [2, 1, 0]
     assert counts["alert"].sum() == counts["score"].sum() == 2
-    assert (times == NEVER).tolist() == [False, True, False]
+    assert (times == NO_TIME_MS).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("n", [1, 3])
