@@ -173,7 +173,7 @@ def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int
     """The incident after one more evaluation: still active, quiet for longer, or closed."""
     seen = [known[f] for f in incident.features if f in known]
     # The 24 h statistic keeps the incident open, too, because a low bound may only mean that there are few rows.
-    loud = any(e.alarmed or max(e.lower_bound, e.standing) >= e.tolerance / 2 for e in seen)
+    loud = any(e.alarmed or max(e.psi_lower_bound, e.standing) >= e.tolerance / 2 for e in seen)
     return _aged(incident, loud, now_ms, policy)
 
 
@@ -204,7 +204,7 @@ def _incident(
 ) -> Incident:
     ranked = sorted((known[n] for n in names if n in known), key=lambda e: (-e.psi * (1 + e.importance), e.feature))
     kind: Kind = "data" if any(e.data_share >= policy.data_share for e in ranked) else "shift"
-    severe = kind == "data" or any(e.lower_bound >= policy.critical_psi for e in ranked)
+    severe = kind == "data" or any(e.psi_lower_bound >= policy.critical_psi for e in ranked)
     return Incident(
         incident_id=incident_id,
         opened_at_ms=opened_at_ms,
@@ -223,7 +223,7 @@ def incident_summary(evidence: Sequence[FeatureEvidence], kind: Kind) -> str:
     where = "values missing" if place == len(first.labels) - 1 else first.labels[place]
     moved = (
         f"{first.feature} moved: {where} went from {first.reference[place]:.1%} to {first.current[place]:.1%} "
-        f"within {first.window} (PSI {first.psi:.3f}, lower bound {first.lower_bound:.3f})"
+        f"within {first.window} (PSI {first.psi:.3f}, lower bound {first.psi_lower_bound:.3f})"
     )
     others = [e.feature for e in evidence[1:]]
     along = f"; {', '.join(others)} moved with it" if others else ""

@@ -55,7 +55,7 @@ def evaluate_policy(
     minute, event time.
     """
     policy = policy or RetrainPolicy()
-    moved = [e for e in evidence if e.lower_bound >= policy.psi]
+    moved = [e for e in evidence if e.psi_lower_bound >= policy.psi]
     loud = [e.feature for e in moved if e.feature != score and e.importance >= policy.important]
     by_score = any(e.feature == score for e in moved)
     drifting = by_score or len(loud) >= policy.important_features
@@ -72,7 +72,7 @@ def evaluate_policy(
         cause, reason = "performance", performance_alarm
     else:
         cause = "score-drift" if by_score else "input-drift"
-        reason = "; ".join(f"{e.feature}: PSI at least {e.lower_bound:.3f} over {e.window}" for e in moved)
+        reason = "; ".join(f"{e.feature}: PSI at least {e.psi_lower_bound:.3f} over {e.window}" for e in moved)
     request = RetrainRequest(
         correlation_id=f"{model}-{cause}-{now_ms}",
         model=model,

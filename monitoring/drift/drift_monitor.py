@@ -28,7 +28,7 @@ from monitoring.drift.drift_report import statistics_records
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
 from monitoring.drift.few_cards import bounds_without_few_cards, explained_features, few_cards_finding
 from monitoring.drift.reference import DriftReference
-from schemas.records import DriftAlert, DriftEvidence, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
+from schemas.records import DriftAlert, DriftReport, DriftWindow, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Flags, Floats
 
@@ -189,7 +189,7 @@ class DriftMonitor:
             explained[:] = True
         theirs = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
         theirs |= {ALERT, SCORE} if attack else set()
-        evidence = [replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
+        evidence = [msgspec.structs.replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
         few_cards = few_cards_finding(bursts, attack)
         changes: tuple[Change, ...] = ()
         if judged[HOUR_WINDOW]:  # otherwise there is no evidence, also none to close an incident
@@ -246,7 +246,10 @@ class DriftMonitor:
         """Evidence of the retraining window, with lower bounds without the rows of few cards."""
         window = [w.name for w in WINDOWS].index(self._policy.retraining.window)
         place = {name: i for i, name in enumerate(self._reference.bins.names)}
-        return [replace(e, lower_bound=min(e.lower_bound, without[window, place[e.feature]])) for e in evidence]
+        return [
+            msgspec.structs.replace(e, psi_lower_bound=min(e.psi_lower_bound, without[window, place[e.feature]]))
+            for e in evidence
+        ]
 
     def _alert(
         self, change: Change, examples: tuple[str, ...], *, all_evidence: Sequence[FeatureEvidence] = ()
@@ -266,7 +269,7 @@ class DriftMonitor:
             summary=incident.summary,
             opened_at_ms=incident.opened_at_ms,
             happened_at_ms=self._until_ms,
-            evidence=tuple(_evidence(e, max(0.0, e.psi) / whole) for e in change.evidence),
+            evidence=tuple(e.of_alert(max(0.0, e.psi) / whole) for e in change.evidence),
             examples=examples,
         )
 
@@ -286,21 +289,6 @@ def _judged(s: WindowStatistics, judged: Flags) -> WindowStatistics:
         exceeds=s.exceeds & of,
         enough_rows=s.enough_rows & of,
         psi_lower_bound=np.where(of, s.psi_lower_bound, np.minimum(s.psi_lower_bound, 0.0)),
-    )
-
-
-def _evidence(e: FeatureEvidence, share: float) -> DriftEvidence:
-    return DriftEvidence(
-        feature=e.feature,
-        window=e.window,
-        psi=e.psi,
-        psi_lower_bound=e.lower_bound,
-        tolerance=e.tolerance,
-        importance=e.importance,
-        share=share,
-        labels=e.labels,
-        reference=e.reference,
-        current=e.current,
     )
 
 

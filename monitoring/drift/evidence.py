@@ -1,7 +1,5 @@
 """Drift evidence per feature from one evaluation, the input of alerting and retraining policies."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,28 +7,29 @@ from monitoring.counting.bins import FrozenBins
 from monitoring.counting.reference_profile import ALERT
 from monitoring.counting.windows import WINDOWS
 from monitoring.drift.detector import WindowStatistics
+from schemas.records import DriftEvidence
 from scoring.arrays import Flags, Floats, Ints
 
 SUSTAINED_WINDOWS = [next(i for i, w in enumerate(WINDOWS) if w.name == name) for name in ("24 h", "7 d")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureEvidence:
-    """Evidence for drift of one feature, from one window of one evaluation."""
+class FeatureEvidence(DriftEvidence, frozen=True, kw_only=True):
+    """Evidence for drift of one feature, from one window of one evaluation, with what decides about an alert.
 
-    feature: str
+    The last bin is MISSING; the one before it is OTHER, for a category.
+    """
+
     alarmed: bool  # by either layer
-    window: str
-    psi: float
-    lower_bound: float
-    tolerance: float
-    reference: tuple[float, ...]  # expected share of each bin
-    current: tuple[float, ...]  # share of each bin
-    labels: tuple[str, ...]  # of the bins; MISSING last, OTHER of a category before it
     category: bool = False
-    importance: float = 0.0  # share of the model's gain, in [0, 1]
+    importance: float = 0.0
+    share: float = 0.0  # known only among the features of an alert: `of_alert`
     few_cards: bool = False  # alarmed, and few cards explain it
     standing: float = 0.0  # PSI minus its mean without drift, over 24 h, or over 7 d if 24 h have too few rows
+
+    def of_alert(self, share: float) -> DriftEvidence:
+        """The evidence as an alert has it. share: contribution to the change of all features, in [0, 1]."""
+        fields = {name: getattr(self, name) for name in DriftEvidence.__struct_fields__}
+        return DriftEvidence(**fields | {"share": share})
 
     @property
     def contributions(self) -> Floats:
@@ -91,7 +90,7 @@ def collect_evidence(
                 alarmed=bool(alarmed[i] or statistics.exceeds[:, i].any()),
                 window=names[w],
                 psi=float(statistics.psi[w, i]),
-                lower_bound=float(statistics.psi_lower_bound[w, i]),
+                psi_lower_bound=float(statistics.psi_lower_bound[w, i]),
                 tolerance=float(tolerances[i]),
                 reference=_shares(expected[w, i, : feature.n_bins]),
                 current=_shares(binned[w, i, : feature.n_bins]),

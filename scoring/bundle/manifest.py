@@ -141,6 +141,14 @@ def check_digest(folder: Path, expected: Mapping[str, str | None]) -> str:
     return sha256
 
 
+def digest_sources(logged: str | None, tag: str | None) -> dict[str, str | None]:
+    """The SHA-256 that a version's bundle must have, by the name of its source, for `check_digest`.
+
+    logged: of the history of promotions. It takes precedence: anybody may have changed the tag.
+    """
+    return {"the history of promotions": logged, "the version's tag": tag if logged is None else None}
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest to a bundle's folder, as indented JSON."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)

@@ -21,7 +21,7 @@ from schemas.files.atomic_write import atomic_write
 from schemas.json_codec import decode
 from schemas.log_chain import START, Head
 from schemas.promotion_log import LogState, objection
-from scoring.bundle.manifest import bundle_digest, check_digest, read_manifest
+from scoring.bundle.manifest import bundle_digest, check_digest, digest_sources, read_manifest
 from stream_app.worker.champion_registry import ChampionRegistry, Registered, first_line
 from stream_app.worker.champion_registry import RegistryAwayError as RegistryAwayError
 
@@ -211,8 +211,7 @@ class ChampionCache:
         """
         folder = self._folder / str(registered.version)
         judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
-        # The history counts; a tag is what somebody may have set meanwhile.
-        wanted = {"the history of promotions": judged, "the version's tag": tag if judged is None else None}
+        wanted = digest_sources(judged, tag)
         sha256 = None
         if folder.is_dir():
             try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from scoring.bundle.manifest import bundle_digest
+from scoring.bundle.manifest import bundle_digest, digest_sources
 from training.registry import mlflow_registry
 
 
@@ -19,12 +19,13 @@ def verified_digest(settings: Settings, version: int, logged: str | None, tag: s
     logged: the digest in the version's first log entry; None when there is none, then `tag` counts.
     Raises TransitionRefusedError when the bundle differs, or neither log nor tag has a digest.
     """
-    expected, source = (logged, "the history of promotions") if logged is not None else (tag, "the version's tag")
-    if expected is None:
+    stated = [(source, digest) for source, digest in digest_sources(logged, tag).items() if digest is not None]
+    if not stated:
         raise TransitionRefusedError(
             f"{settings.model_name} version {version} cannot change its status: neither the log nor a tag has the "
             "digest of its bundle; train it again with `tamiz train`"
         )
+    source, expected = stated[0]
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
         sha256 = bundle_digest(mlflow_registry.download_bundle(settings, version, Path(scratch)))
     if sha256 != expected:

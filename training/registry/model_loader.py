@@ -9,7 +9,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from scoring.bundle.manifest import check_digest
+from scoring.bundle.manifest import check_digest, digest_sources
 from scoring.model import check_sizes
 from training.registry import mlflow_registry, version_transitions
 
@@ -49,12 +49,10 @@ def verified_bundle(settings: Settings, version: int | None = None) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:
         folder = mlflow_registry.download_bundle(settings, version, Path(scratch))
         check_sizes(folder)
-        if logged is not None:  # the log takes precedence: anybody may have changed the tag
-            check_digest(folder, {"the history of promotions": logged})
-        else:
-            check_digest(
-                folder, {"the version's tag": mlflow_registry.version_tags(settings, version).get("bundle_sha256")}
-            )
+        tag = None
+        if logged is None:
+            tag = mlflow_registry.version_tags(settings, version).get("bundle_sha256")
+        check_digest(folder, digest_sources(logged, tag))
         yield folder, version
 
 

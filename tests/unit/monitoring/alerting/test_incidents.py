@@ -34,7 +34,7 @@ def evidence(
         alarmed=alarmed,
         window="1 h",
         psi=bound * 1.5 if psi is None else psi,
-        lower_bound=bound,
+        psi_lower_bound=bound,
         tolerance=0.02,
         reference=reference,
         current=current,
