@@ -46,7 +46,7 @@ class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
     uss_mb: float  # what each further worker adds
 
 
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """A tree of Tamiz, an interpreter for it, and the settings of its registry."""
 
     name: str
@@ -70,11 +70,13 @@ def main() -> None:
         if args.before:
             tree = stack.enter_context(tree_of(args.before, folder / "before"))
             settings = stack.enter_context(champion(tree, folder / "before-state", broker.bootstrap_servers))
-            environments.append(Environment(name=args.before, tree=tree, python=BIN / "python", settings=settings))
+            environments.append(
+                WorkerEnvironment(name=args.before, tree=tree, python=BIN / "python", settings=settings)
+            )
         settings = stack.enter_context(champion(ROOT, folder / "state", broker.bootstrap_servers))
-        environments.append(Environment(name="this tree", tree=ROOT, python=BIN / "python", settings=settings))
+        environments.append(WorkerEnvironment(name="this tree", tree=ROOT, python=BIN / "python", settings=settings))
         lean = packages_of_image(folder / "image")
-        environments.append(Environment(name="this tree in its image", tree=ROOT, python=lean, settings=settings))
+        environments.append(WorkerEnvironment(name="this tree in its image", tree=ROOT, python=lean, settings=settings))
         found: dict[str, list[WorkerStart]] = {e.name: [] for e in environments}
         for _ in range(args.starts):
             for environment in environments:
@@ -134,7 +136,7 @@ def packages_of_image(folder: Path) -> Path:
     return python
 
 
-def start(environment: Environment, state: Path) -> WorkerStart:
+def start(environment: WorkerEnvironment, state: Path) -> WorkerStart:
     """One start of a worker that has nothing cached."""
     imports = imports_alone(environment)
     port = free_port()
@@ -162,7 +164,7 @@ def start(environment: Environment, state: Path) -> WorkerStart:
     )
 
 
-def imports_alone(environment: Environment) -> dict[str, float]:
+def imports_alone(environment: WorkerEnvironment) -> dict[str, float]:
     """What `tamiz worker` takes until it refuses pages without users: after all imports, before any connection."""
     settings = environment.settings | {"TAMIZ_WEB_HOST": "0.0.0.0"}
     process = command(environment.tree, environment.python, settings, "worker")

@@ -139,7 +139,7 @@ def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again
     with mlflow_registry.mlflow_client(settings) as client:
         client.set_model_version_tag(settings.model_name, "2", "tamiz.bundle_sha256", bundle_digest(kept))
     for ask in (serving.refresh, lambda: serving.at_version(2), lambda: registered_model(settings, 2)):
-        with pytest.raises(ModelIncompatibleError, match="the history of promotions says"):
+        with pytest.raises(ModelIncompatibleError, match="the history of promotions has"):
             ask()
         assert not (settings.state_dir / "models" / settings.model_name / "2").exists()
     assert serving.current.version == 1
