@@ -1,4 +1,4 @@
-"""The layers hold: who may import whom stands in pyproject.toml."""
+"""The import contracts in pyproject.toml hold."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The files of the containers, as far as can be told without an engine: their schema, and what they name."""
+"""Dockerfile and Compose file, checked without a container engine: their schema and the files that they name."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""The manifests, as far as can be told without a cluster: the API's schemas, and what they name."""
+"""Kubernetes manifests, checked without a cluster: the API's schemas and the objects that they refer to."""
 
 import json
 import re

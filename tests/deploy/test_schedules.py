@@ -1,4 +1,4 @@
-"""Kubernetes, Airflow and cron: three files for people with different machines, and one calendar."""
+"""The schedules for Kubernetes, Airflow and cron run the same commands at the same times."""
 
 import ast
 import re

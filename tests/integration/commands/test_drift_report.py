@@ -1,4 +1,4 @@
-"""Drift by hand and by calendar: a file and the stream's own panes, counted alike, against a model's reference."""
+"""`tamiz drift`: a file and the stream's panes, counted in the same way, against a model's reference."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""`tamiz models`: a person moves versions, sees what was moved, and whoever listens on `model-events` hears of it."""
+"""`tamiz models`: a person changes the status of versions, sees the history, and each change is a model event."""
 
 import json
 import os

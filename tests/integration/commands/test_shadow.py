@@ -1,4 +1,4 @@
-"""A challenger beside the champion: nothing decided, everything compared."""
+"""`tamiz shadow` compares a challenger with the champion and publishes no decision."""
 
 import json
 import subprocess

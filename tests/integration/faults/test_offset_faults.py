@@ -1,4 +1,4 @@
-"""Offsets that do not fit their log: found at assignment and in flight, said in one line, never a silent reset."""
+"""Offsets that do not fit their log are detected at assignment and while reading, and never reset silently."""
 
 import re
 import signal

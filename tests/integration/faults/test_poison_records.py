@@ -1,4 +1,4 @@
-"""Records that every broker accepts, and that ended each worker that met them: decided, or dead letters."""
+"""Poison records: whatever a broker accepts becomes a decision or a dead letter and ends no worker."""
 
 import random
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""A program that cannot stop in order ends all the same, within its deadline, and says so."""
+"""A program that cannot stop cleanly exits within its deadline and logs the reason."""
 
 import logging
 import os

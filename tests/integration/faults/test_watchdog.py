@@ -1,4 +1,4 @@
-"""A worker that hangs ends itself; one that starts too early waits."""
+"""The watchdog ends a worker that hangs; a worker without a broker or champion waits."""
 
 import itertools
 import subprocess

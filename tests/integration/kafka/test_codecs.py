@@ -1,4 +1,4 @@
-"""Compressed topics: whatever codec a producer or a topic has, every client of ours reads it, and writes it."""
+"""Compression codecs: every client reads and writes each codec of a producer or topic."""
 
 import asyncio
 from pathlib import Path

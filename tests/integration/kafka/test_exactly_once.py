@@ -1,4 +1,4 @@
-"""Exactly once at its root: who may commit for an input partition, and what readers of committed records see."""
+"""Exactly once: fencing of producers per input partition, and what readers with read_committed see."""
 
 import asyncio
 from collections.abc import AsyncIterator

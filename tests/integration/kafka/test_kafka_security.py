@@ -1,4 +1,4 @@
-"""Who is let in: Kafka over TLS with a password or a certificate, pages behind a token; secrets stay secret."""
+"""Kafka over TLS with password or certificate, pages behind a token; secrets appear in no output."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Cursors on `drift-panes`, on a real broker: found however far back, and held against the log that they counted."""
+"""Cursors on `drift-panes` on a real broker: found at any distance, and validated against the log that they count."""
 
 import asyncio
 

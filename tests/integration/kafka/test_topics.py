@@ -1,4 +1,4 @@
-"""Topics on a real cluster: made once, as the table says, and shown."""
+"""Topics on a real cluster: created once with the configuration of the table, and listed."""
 
 import json
 import subprocess

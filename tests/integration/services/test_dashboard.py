@@ -1,4 +1,4 @@
-"""The live page in a real browser, on a real broker and registry: it tells what comes, asks who you are, and obeys."""
+"""The dashboard in a real browser on a real broker and registry: live records, sign-in, and approvals."""
 
 import shutil
 import signal

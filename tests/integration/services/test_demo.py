@@ -1,4 +1,4 @@
-"""`tamiz demo` does what `make demo` promises, in small."""
+"""A short `tamiz demo` run, end to end."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The embedded broker: a real Kafka that starts, keeps its records over a restart, and leaves nothing behind."""
+"""The embedded broker: a real Kafka that starts, keeps its records over a restart, and leaves no process behind."""
 
 import json
 import signal

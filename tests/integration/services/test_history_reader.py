@@ -1,4 +1,4 @@
-"""Training on what Kafka keeps: the same rows as from a file, labels joined, each transaction once."""
+"""Training history from Kafka: the same rows as from a file, labels joined, each transaction once."""
 
 import csv
 import json

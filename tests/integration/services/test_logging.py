@@ -1,4 +1,4 @@
-"""The log of a long-running program: for people or for machines."""
+"""Logs of long-running programs, as text or JSON."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A monitor that starts late reads everything in step, however much it is, and gets to its end; its pages say so."""
+"""A monitor with a large backlog reads its topics in step, catches up, and reports its progress."""
 
 import json
 import threading

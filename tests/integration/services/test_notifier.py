@@ -1,4 +1,4 @@
-"""The notifier on a real Kafka: everybody is told once, whoever is away, whatever stands on the topics."""
+"""The notifier on a real Kafka: each channel gets each message once, despite outages and invalid records."""
 
 import contextlib
 import threading

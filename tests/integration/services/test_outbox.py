@@ -1,4 +1,4 @@
-"""The monitor's outbox on a real Kafka: what a topic refuses is counted, keeps reports back and is sent again."""
+"""The monitor's outbox on a real Kafka: refused records are counted, delay their reports, and are sent again."""
 
 from pathlib import Path
 

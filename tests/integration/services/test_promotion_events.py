@@ -1,4 +1,4 @@
-"""Listening to `model-events`, on a real broker."""
+"""The listener of `model-events` on a real broker."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The loop that closes by itself, on a real broker: drift, alert, request, training, promotion, swap."""
+"""The retraining loop on a real broker: drift, alert, request, training, promotion, model swap."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The worker as a process, on a real broker: nothing lost, nothing unanswered, whatever comes and whoever stops it."""
+"""The worker as a process on a real broker: each record is answered, for any payload and any kind of stop."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""PSI, KL, JS and KS, held against values computed from scratch elsewhere, and against scipy."""
+"""PSI, KL, JS and KS against independently computed values and scipy."""
 
 import json
 from pathlib import Path

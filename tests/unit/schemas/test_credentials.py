@@ -1,4 +1,4 @@
-"""Passwords in addresses, through every output that a person or a machine reads."""
+"""Passwords in addresses appear in no output."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Declarations of data sets: what contradicts itself is refused, by file and field."""
+"""Declarations of data sets: contradictions are refused, and the error names file and field."""
 
 from pathlib import Path
 

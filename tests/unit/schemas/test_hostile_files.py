@@ -1,4 +1,4 @@
-"""Whatever is written where we read: a value of ours, or one readable error of ours; never another exception."""
+"""Files with arbitrary content give a valid value or one readable error, never another exception."""
 
 import shutil
 import string

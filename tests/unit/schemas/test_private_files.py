@@ -1,4 +1,4 @@
-"""What Tamiz makes only its owner may read, whatever the umask; what was wider is narrowed where it is ours."""
+"""Files that Tamiz creates are readable by their owner only, for any umask; wider permissions are narrowed."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Hostile texts through every output, each read back from what the real renderer made of them."""
+"""Hostile texts in every output, read back from the real renderer's result."""
 
 import csv
 import html

@@ -1,4 +1,4 @@
-"""Settings: read once, checked at start, one readable line when wrong."""
+"""Settings: read once, validated at start, one readable line for an error."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bundles from a registry that somebody else may write to: each is refused in one line, or scores as it should."""
+"""Bundles that an attacker may have changed are refused in one line, or score correctly."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Cleaning: the real file's counts, its siblings, what is rejected and how, and that no row disturbs another."""
+"""Cleaning: the real file's counts, equivalent spellings, rejections and their codes, independence of rows."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Reasons: the inputs that speak for fraud, in order, as they were seen."""
+"""Reasons of a decision: the inputs that raise the score, strongest first, with their values."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A bundle serves where nothing is installed that only training needs."""
+"""Serving a bundle needs none of the packages of training."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Bundles: what is written is what is scored, and nothing damaged is ever served."""
+"""Bundles: a loaded model scores as the written one, and a damaged bundle is never served."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is decided does not depend on what is decided with it, nor on how fast a payload could be read."""
+"""A decision does not depend on the other rows of its batch or on the decoding path."""
 
 import uuid
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The mapping's expression: linear, and of the same opinion as the one that it replaced."""
+"""The regular expression for mappings: linear time, and the same results as its reference implementation."""
 
 import random
 import re

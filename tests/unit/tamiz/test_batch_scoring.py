@@ -1,4 +1,4 @@
-"""A batch: outcome for outcome what the stream decides, and every row of the file ends once."""
+"""Batch scoring: the same outcomes as the stream, and every row of the file is written once."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Each kind of receiver against a real server: what it gets, what is tried again, and what never shows."""
+"""Each notification channel against a real server: payload, retries, and secrets that are never shown."""
 
 import logging
 import re

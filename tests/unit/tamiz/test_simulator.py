@@ -1,4 +1,4 @@
-"""The simulation against its own rules, and through the cleaner that everything else trusts."""
+"""The simulator follows its own rules, and its payloads pass the real cleaning."""
 
 import numpy as np
 import pytest

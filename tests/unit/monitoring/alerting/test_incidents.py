@@ -1,4 +1,4 @@
-"""Incidents: one for a cause, opened once, closed when it is over, and told apart from broken pipelines.
+"""Incidents: one per cause, opened once, closed when it ends, and distinct from broken pipelines.
 
 Times are hours; bounds and tolerances are PSI.
 """

@@ -1,4 +1,4 @@
-"""What people are told, how often, and which settings of receivers go together."""
+"""Notification texts, rate limits, and the settings of channels that depend on each other."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""When drift is worth a training: seldom. Times are hours."""
+"""The retrain policy: which drift requests a training, and how often. Times are hours."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Frozen bins: nothing that comes later moves them, every value has exactly one, and the reference fills each."""
+"""Frozen bins: later data does not change them, each value has exactly one bin, and the reference fills each bin."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The reference profile: every row is counted once, and mass points keep bins of their own."""
+"""The reference profile: every row is counted once, and frequent single values get their own bins."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Panes and windows: any split of the work, any crash and any replay give the counts of one offline pass.
+"""Panes and windows: counts equal those of one offline pass for any partitioning, crash and replay.
 
 All times are minutes of event time; grace is one minute.
 """

@@ -1,4 +1,4 @@
-"""The detector: silent on what is normal, awake when it changes; and what baseline learns of normal."""
+"""The drift detector: no alert on normal variation, alerts on changes; and the fit of its baseline."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""From transactions to alerts: silent when nothing moved, heard when something did, and told for what it is."""
+"""From transactions to alerts: no alert without drift, an alert with the right cause for each kind of drift."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""A burst from few cards: one incident that names its cause, no training, and no real shift hidden by it.
+"""A burst from few cards: one incident that names the cause, no training, and no real shift is hidden.
 
 hour     0        24     24:20            28
 traffic  stationary_traffic     burst  |  stationary_traffic, or shifted

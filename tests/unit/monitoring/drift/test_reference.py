@@ -1,4 +1,4 @@
-"""What is normal is learnt in training, travels with the model, and is refused where it does not fit."""
+"""The drift reference is fitted in training, stored in the bundle, and refused when it does not match the model."""
 
 from pathlib import Path
 

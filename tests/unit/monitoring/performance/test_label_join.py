@@ -1,4 +1,4 @@
-"""Labels joined to decisions: any order, any repetition, matured only; and what they say of the model."""
+"""Labels joined to decisions, in any order and with repetitions, matured only; and the resulting metrics."""
 
 from collections.abc import Sequence
 from dataclasses import replace

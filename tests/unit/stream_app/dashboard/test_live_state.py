@@ -1,4 +1,4 @@
-"""What the page says is a fold: late, repeated and poisoned records, a bound on everything, and who is let in."""
+"""The dashboard's live state: late, repeated and invalid records, bounded size, and access control."""
 
 import msgspec
 import pytest

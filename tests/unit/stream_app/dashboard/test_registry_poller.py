@@ -1,4 +1,4 @@
-"""What the page knows of the registry: it goes on asking until it is cancelled, whenever that is."""
+"""The registry poller runs until it is cancelled, at any step."""
 
 import asyncio
 from typing import Any

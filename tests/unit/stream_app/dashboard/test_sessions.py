@@ -1,4 +1,4 @@
-"""Sessions of the page: how long they last, how many there are, and requests that another site sent."""
+"""Dashboard sessions: lifetime, maximum number, and cross-site requests."""
 
 from pathlib import Path
 

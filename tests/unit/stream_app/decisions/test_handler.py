@@ -1,4 +1,4 @@
-"""Handling: every record comes out once, in order, as a decision or a dead letter."""
+"""The handler: every record becomes exactly one decision or dead letter, in order."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches of every kind, read as both clients would have them read; what brokers of today refuse is made by hand."""
+"""Record batches of every kind are read as both clients read them; formats that brokers refuse are built by hand."""
 
 import gzip
 import random

@@ -1,4 +1,4 @@
-"""What the monitor does with records of versions while the registry is away, or hangs."""
+"""The monitor's intake while the registry is unreachable or hangs."""
 
 import threading
 import time

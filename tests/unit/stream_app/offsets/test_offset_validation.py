@@ -1,4 +1,4 @@
-"""Where a partition goes on, by its log, the group's offset, the outputs' answers and the policy."""
+"""The start offset of a partition, from its log, the committed offset, the outputs and the policy."""
 
 import pytest
 from faust.types import TP

@@ -1,4 +1,4 @@
-"""Nothing that a client sends is a fault of ours: every endpoint, odd requests, no traceback, few lines in the log."""
+"""Malformed requests to every endpoint cause no server error, no traceback, and few log lines."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""Who is let in to the pages: by whose token, in which role, from which address, and until when."""
+"""Access to the pages: by token, role, address, and expiry."""
 
 import contextlib
 import hashlib

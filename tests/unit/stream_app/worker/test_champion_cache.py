@@ -1,4 +1,4 @@
-"""What a worker serves when the registry says one thing and its history of promotions another."""
+"""The champion that a worker serves when the registry's alias and its history of promotions disagree."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Counting in the worker: where it goes on when partitions come and models change."""
+"""The worker's drift counter across assignments of partitions and changes of the model."""
 
 import asyncio
 from pathlib import Path

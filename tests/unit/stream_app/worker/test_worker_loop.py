@@ -1,4 +1,4 @@
-"""How fetches become batches."""
+"""The worker loop: how fetched records become batches."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The registry: real MLflow on SQLite in a folder of the test's own."""
+"""The registry: real MLflow on SQLite in a temporary folder."""
 
 import json
 import subprocess

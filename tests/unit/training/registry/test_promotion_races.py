@@ -1,4 +1,4 @@
-"""Promotions that meet: real processes on one registry, and what the history and the aliases say afterwards."""
+"""Concurrent promotions by real processes on one registry: log and aliases stay consistent."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Artifacts on an S3 store: MLflow's own support, against a real server (moto's) that speaks S3 over HTTP."""
+"""Artifacts on S3 through MLflow, against a real HTTP server of the S3 protocol (moto)."""
 
 import os
 import shutil
