@@ -35,9 +35,9 @@ from training.model.operating_points import PointChoice, choose_points
 from training.model.probability_calibration import ProbabilityCalibration, calibrate_probabilities
 from training.model.reproduction import (
     CONFIG_FILE,
-    Environment,
     ReproductionTarget,
     RunConfig,
+    RunEnvironment,
     TrainingPlan,
     history_source,
 )
@@ -171,7 +171,7 @@ def train(
         model_sha256="",
         forced=forced,
     )
-    environment = Environment.current()
+    environment = RunEnvironment.current()
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
         bundle, evaluation_folder = Path(scratch) / "bundle", Path(scratch) / "evaluation"
         model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
@@ -321,7 +321,7 @@ def _params(
     }
 
 
-def _tags(history: History, gate: GateResult, environment: Environment, forced: str | None) -> dict[str, str]:
+def _tags(history: History, gate: GateResult, environment: RunEnvironment, forced: str | None) -> dict[str, str]:
     tags = {
         "data_sha256": history.sha256,
         "rows": str(history.rows),

@@ -36,7 +36,7 @@ class TopicSource(msgspec.Struct, frozen=True, kw_only=True, tag="topic"):
     until_ms: int | None  # exclusive
 
 
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
+class RunEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """Versions of the software that computed a model."""
 
     tamiz: str
@@ -46,7 +46,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str]
 
     @classmethod
-    def current(cls) -> "Environment":
+    def current(cls) -> "RunEnvironment":
         """The environment of this process."""
         return cls(
             tamiz=tamiz_version(),
@@ -84,7 +84,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     dataset: str  # value of the setting `dataset`
     plan: TrainingPlan
-    environment: Environment
+    environment: RunEnvironment
     model_sha256: str  # of the model file
 
     def apply_to(self, settings: Settings) -> Settings:
@@ -151,6 +151,6 @@ def read_config(content: bytes, run_id: str) -> RunConfig:
         ) from None
 
 
-def _versions(environment: Environment) -> dict[str, str | None]:
+def _versions(environment: RunEnvironment) -> dict[str, str | None]:
     e = environment
     return {"Tamiz": e.tamiz, "commit": e.git_commit, "Python": e.python, "platform": e.platform, **e.packages}
