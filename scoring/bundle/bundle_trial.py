@@ -77,7 +77,7 @@ def _run(bundle: Path, sha256: str) -> None:
     if done.returncode != 0:
         why = done.stdout.decode(errors="replace").strip().splitlines()
         raise ModelIncompatibleError(
-            (why[-1] if why else f"{bundle}: the child process that loads it exited with {done.returncode}")[:1000]
+            (why[-1] if why else f"{bundle}: loading it ended a child process with exit code {done.returncode}")[:1000]
         )
 
 
