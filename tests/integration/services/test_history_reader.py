@@ -191,7 +191,7 @@ def test_a_topic_teaches_what_the_file_teaches(topics: tuple[Settings, Path], ca
 
 
 @pytest.mark.kafka
-def test_the_command_trains_on_the_topics_and_minds_the_label_delay(topics: tuple[Settings, Path]) -> None:
+def test_the_command_trains_on_the_topics_with_the_label_delay(topics: tuple[Settings, Path]) -> None:
     settings, path = topics
     environment = {
         "TAMIZ_STATE_DIR": str(settings.state_dir),
@@ -220,7 +220,7 @@ def test_the_command_trains_on_the_topics_and_minds_the_label_delay(topics: tupl
     producer.close()
     refused = runner.invoke(app, ["train", "--reproduce", done["run_id"]])
     assert refused.exit_code != 0
-    assert "labels have come since" in str(refused.exception)
+    assert "labels have arrived" in str(refused.exception)
     for wrong in (["train"], ["train", str(path), "--from-kafka"], ["train", str(path), "--from", "2020-01-01"]):
         assert runner.invoke(app, wrong).exit_code == 2
 
