@@ -239,7 +239,7 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
     opened_at_ms: TimeMs  # event time at which the incident opened
     happened_at_ms: TimeMs  # event time of this change
     evidence: tuple[DriftEvidence, ...]
-    examples: tuple[str, ...]  # ids of a few transactions in the bin that grew most
+    examples: tuple[str, ...]  # ids: newest flagged for one of the features, else newest; of few cards, theirs
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
