@@ -127,6 +127,7 @@ def packages_of_image(folder: Path) -> Path:
         "pip",
         "sync",
         "--quiet",
+        "--compile-bytecode",
         "--python",
         python,
         "--require-hashes",
