@@ -64,7 +64,7 @@ class FuzzControlResult(msgspec.Struct, frozen=True, kw_only=True):
     records: int  # hostile records that the broker accepted
     refused: int  # batches that it refused
     passed_over: dict[str, int]  # skipped by the monitor, by topic
-    passed_over_by_page: int  # skipped by the dashboard
+    skipped_by_dashboard: int
     redriven: int
     memory_after_a_tenth_mb: float
     memory_at_the_end_mb: float
@@ -142,7 +142,7 @@ class _Run:
             records=self._sent,
             refused=self._refused,
             passed_over=passed,
-            passed_over_by_page=reader.feed.passed_over,
+            skipped_by_dashboard=reader.live_state.skipped_records,
             redriven=redriven,
             memory_after_a_tenth_mb=round(early, 1),
             memory_at_the_end_mb=round(late, 1),
@@ -237,8 +237,8 @@ class _Run:
             "promotions": lambda: any(e.reason == LAST for e in self._promoted),
             "page": lambda: (
                 reader.is_alive()
-                and any(i.incident_id == LAST for i in reader.feed.incidents)
-                and reader.feed.events[0].reason in (LAST, "fuzz")
+                and any(i.incident_id == LAST for i in reader.live_state.incidents)
+                and reader.live_state.events[0].reason in (LAST, "fuzz")
             ),
         }
         for name, is_answered in checks.items():
@@ -309,7 +309,7 @@ class _Run:
         seen, since = -1, time.monotonic()
         deadline = since + DEADLINE_S
         while time.monotonic() - since < QUIET_S and time.monotonic() < deadline:
-            now = reader.feed.passed_over + sum(
+            now = reader.live_state.skipped_records + sum(
                 int(sample.value) for m in self._metrics.records_skipped.collect() for sample in m.samples
             )
             if now != seen:

@@ -1,1 +1,1 @@
-"""The live page: a process of its own that reads topics, folds them into a small state and shows it."""
+"""The dashboard: a separate process that reads topics, folds them into a bounded state and serves it as a web page."""

@@ -1,7 +1,8 @@
-"""What the page says of decisions, dead letters, incidents and model versions: a fold over records. Pure.
+"""The dashboard's state of decisions, dead letters, incidents and model versions: a fold over records. Pure.
 
-Bounded however much comes: seconds by a span, all else by number. No clock inside: `now_ms` is passed in. A second is
-that of the record's Kafka timestamp; what lies beyond the span, late or ahead of the clock, has no part in a rate.
+Memory is bounded for any input: per-second counts by a time span, everything else by number. There is no clock
+inside; callers pass `now_ms`. Records count in the second of their Kafka timestamp. Records outside the span, late or
+ahead of the clock, count in no rate.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -13,20 +14,20 @@ import numpy as np
 from monitoring.counting.bins import FeatureBins
 from schemas.records import Decision, DriftAlert, ModelEvent, Outcome
 from schemas.security.sanitizer import MAX_NAME_LENGTH, OTHER, printable
-from stream_app.dashboard.messages import Histogram, IncidentView, Recent, Seconds
+from stream_app.dashboard.messages import Histogram, IncidentView, RecentDecision, Seconds
 
 HISTORY_S = 180
-MAX_AHEAD_S = 60  # by which another machine's clock may be wrong
-SCORES = 10_000  # in the histogram
-RECENT = 12  # approvals; and as many that were stopped
-MAX_REMEMBERED = 20_000  # decision ids, so that what a crash repeated counts once
-INCIDENTS = 100
-EVENTS = 40
-CODES = 20  # of dead letters, in a second and in all; anybody may write headers
-VERSIONS = 20  # of models, likewise
-FEATURES = 10  # of an incident
-LATENCIES = 2_000  # of one second
-MAX_TEXT_LENGTH = 400  # characters of a text that others wrote
+MAX_AHEAD_S = 60  # tolerated clock difference between machines
+MAX_SCORES = 10_000  # in the histogram
+MAX_RECENT = 12  # approvals; and as many reviews and declines
+MAX_REMEMBERED = 20_000  # decision ids, so that decisions repeated after a crash count once
+MAX_INCIDENTS = 100
+MAX_EVENTS = 40
+MAX_CODES = 20  # of dead letters, per second and in total; any producer may write headers
+MAX_VERSIONS = 20  # of models, per second and in total
+MAX_FEATURES = 10  # per incident
+MAX_LATENCIES_PER_SECOND = 2_000
+MAX_TEXT_LENGTH = 400  # characters of an untrusted text
 
 
 @dataclass
@@ -39,27 +40,27 @@ class _Second:
 
 
 class LiveState:
-    """The fold. One thread writes and reads it."""
+    """The fold. Not thread-safe: callers hold a lock."""
 
     def __init__(self, model: str) -> None:
-        """model: whose decisions, alerts and events count; others' are passed by."""
+        """model: the model to show; records of other models are ignored."""
         self._model = model
         self._seconds: dict[int, _Second] = {}
-        self._scores: deque[float] = deque(maxlen=SCORES)
-        self._approved: deque[Recent] = deque(maxlen=RECENT)
-        self._stopped: deque[Recent] = deque(maxlen=RECENT)  # those have reasons, and would drown among approvals
+        self._scores: deque[float] = deque(maxlen=MAX_SCORES)
+        self._approved: deque[RecentDecision] = deque(maxlen=MAX_RECENT)
+        self._stopped: deque[RecentDecision] = deque(maxlen=MAX_RECENT)  # kept apart, or approvals would push them out
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._incidents: OrderedDict[str, DriftAlert] = OrderedDict()
         self._events: OrderedDict[tuple[int, int | None, str], ModelEvent] = OrderedDict()
-        self.passed_over = 0
-        self.unread = 0
+        self.skipped_records = 0
+        self.unread_decisions = 0
 
-    def decided(self, decision: Decision, at_ms: int, now_ms: int) -> None:
-        """Take in a decision. at_ms: the record's Kafka timestamp, which is when it was made."""
+    def update_decision(self, decision: Decision, at_ms: int, now_ms: int) -> None:
+        """Add a decision, once per decision id. at_ms: the record's Kafka timestamp. Times in ms since 1970."""
         if decision.model != self._model:
             return
         if not 0.0 <= decision.score <= 1.0:
-            self.passed_over += 1
+            self.skipped_records += 1
             return
         id_ = decision.decision_id[:MAX_TEXT_LENGTH]
         if id_ in self._seen:
@@ -68,7 +69,7 @@ class LiveState:
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
         self._scores.append(decision.score)
-        row = Recent(
+        row = RecentDecision(
             transaction_id=printable(decision.transaction_id, MAX_TEXT_LENGTH),
             decided_at_ms=at_ms,
             outcome=decision.outcome,
@@ -80,29 +81,29 @@ class LiveState:
         if (second := self._second(at_ms, now_ms)) is not None:
             second.decisions += 1
             second.outcomes[decision.outcome] += 1
-            if decision.model_version in second.versions or len(second.versions) < VERSIONS:
+            if decision.model_version in second.versions or len(second.versions) < MAX_VERSIONS:
                 second.versions[decision.model_version] += 1
 
-    def only_counted(self, decisions: int, now_ms: int) -> None:
-        """Decisions that came faster than they are read: they count in the rate, and in nothing else."""
-        self.unread += decisions
+    def update_unread(self, decisions: int, now_ms: int) -> None:
+        """Add decisions that were skipped because of lag. They count in the rate only."""
+        self.unread_decisions += decisions
         if (second := self._second(now_ms, now_ms)) is not None:
             second.decisions += decisions
 
-    def dead(self, code: str, at_ms: int, now_ms: int) -> None:
-        """Take in a dead letter."""
+    def update_dead_letter(self, code: str, at_ms: int, now_ms: int) -> None:
+        """Add a dead letter. Beyond `MAX_CODES` codes it counts as `other`."""
         if (second := self._second(at_ms, now_ms)) is not None:
             name = printable(code, MAX_NAME_LENGTH)
-            second.codes[name if name in second.codes or len(second.codes) < CODES else OTHER] += 1
+            second.codes[name if name in second.codes or len(second.codes) < MAX_CODES else OTHER] += 1
 
-    def took(self, latency_ms: float, at_ms: int, now_ms: int) -> None:
-        """Take in how long one transaction that was decided at `at_ms` waited for it."""
+    def update_latency(self, latency_ms: float, at_ms: int, now_ms: int) -> None:
+        """Add the latency of a transaction that was decided at `at_ms`."""
         second = self._second(at_ms, now_ms)
-        if second is not None and len(second.latencies_ms) < LATENCIES:
+        if second is not None and len(second.latencies_ms) < MAX_LATENCIES_PER_SECOND:
             second.latencies_ms.append(max(0.0, latency_ms))
 
-    def alerted(self, alert: DriftAlert) -> None:
-        """Take in an alert. One that is older than what is known of its incident, or known, changes nothing."""
+    def update_alert(self, alert: DriftAlert) -> None:
+        """Update the alert's incident. An alert not newer than the incident's last one changes nothing."""
         id_ = printable(alert.incident_id, MAX_TEXT_LENGTH)
         known = self._incidents.get(id_)
         if alert.model != self._model or (known is not None and known.happened_at_ms >= alert.happened_at_ms):
@@ -110,17 +111,17 @@ class LiveState:
         self._incidents[id_] = msgspec.structs.replace(
             alert,
             incident_id=id_,
-            features=tuple(printable(name, MAX_NAME_LENGTH) for name in alert.features[:FEATURES]),
+            features=tuple(printable(name, MAX_NAME_LENGTH) for name in alert.features[:MAX_FEATURES]),
             summary=printable(alert.summary, MAX_TEXT_LENGTH),
             evidence=(),
             examples=(),
         )
         self._incidents.move_to_end(id_)
-        while len(self._incidents) > INCIDENTS:
+        while len(self._incidents) > MAX_INCIDENTS:
             self._incidents.popitem(last=False)
 
-    def moved(self, event: ModelEvent) -> None:
-        """Take in what became of a model version; told twice it stands once."""
+    def update_model_event(self, event: ModelEvent) -> None:
+        """Add a change of a model version. A repeated event is stored once."""
         if event.model != self._model:
             return
         key = event.happened_at_ms, event.model_version, event.change
@@ -132,35 +133,35 @@ class LiveState:
             if event.correlation_id is not None
             else None,
         )
-        while len(self._events) > EVENTS:
+        while len(self._events) > MAX_EVENTS:
             del self._events[min(self._events, key=lambda key: key[0])]
 
     @property
     def version(self) -> int | None:
-        """The model version that decided most of the last minutes' transactions; None before there were any."""
+        """The model version of most decisions of the last minutes; None before the first decision."""
         if total := self.versions():
             return max(total, key=lambda version: (total[version], version))
         return max((row.model_version for row in self.recent), default=None)
 
     def versions(self) -> Counter[int]:
-        """Decisions by model version, the most frequent ones."""
+        """Number of decisions by model version, for the most frequent versions."""
         total: Counter[int] = sum((s.versions for s in self._seconds.values()), Counter())
-        return Counter(dict(total.most_common(VERSIONS)))
+        return Counter(dict(total.most_common(MAX_VERSIONS)))
 
     def outcomes(self) -> Counter[Outcome]:
-        """Decisions by outcome."""
+        """Number of decisions by outcome."""
         return sum((s.outcomes for s in self._seconds.values()), Counter())
 
     def codes(self) -> Counter[str]:
-        """Dead letters by code, the most frequent ones by name and all others as one."""
+        """Number of dead letters by code: the most frequent codes, all others together as `other`."""
         total: Counter[str] = sum((s.codes for s in self._seconds.values()), Counter())
-        named = Counter(dict(total.most_common(CODES)))
+        named = Counter(dict(total.most_common(MAX_CODES)))
         if rest := total.total() - named.total():
             named[OTHER] += rest
         return named
 
     def seconds(self, now_ms: int) -> Seconds:
-        """The last whole seconds before now; forgets what lies before them."""
+        """The last `HISTORY_S` whole seconds before now. Drops older seconds."""
         now_s = now_ms // 1000
         for old in [s for s in self._seconds if s < now_s - HISTORY_S or s > now_s + MAX_AHEAD_S]:
             del self._seconds[old]
@@ -176,7 +177,7 @@ class LiveState:
         )
 
     def scores(self, bins: FeatureBins) -> Histogram | None:
-        """The last scores beside the reference's, in the reference's bins; None while there is none."""
+        """Distribution of the last scores and of the reference, in the reference's bins; None without a score."""
         if not self._scores:
             return None
         codes = bins.encode(np.array(self._scores))
@@ -189,13 +190,13 @@ class LiveState:
         )
 
     @property
-    def recent(self) -> tuple[Recent, ...]:
-        """The last approvals and the last that were stopped, newest first."""
+    def recent(self) -> tuple[RecentDecision, ...]:
+        """The last approvals, reviews and declines, newest first."""
         return tuple(sorted((*self._approved, *self._stopped), key=lambda row: -row.decided_at_ms))
 
     @property
     def incidents(self) -> tuple[IncidentView, ...]:
-        """Open incidents, critical ones first, then the longest open."""
+        """Open incidents: critical first, then the longest open."""
         opened = [a for a in self._incidents.values() if a.change != "closed"]
         return tuple(
             IncidentView(
@@ -213,7 +214,7 @@ class LiveState:
 
     @property
     def events(self) -> tuple[ModelEvent, ...]:
-        """What became of model versions, newest first."""
+        """Changes of model versions, newest first."""
         return tuple(sorted(self._events.values(), key=lambda e: -e.happened_at_ms))
 
     def _second(self, at_ms: int, now_ms: int) -> _Second | None:

@@ -1,4 +1,4 @@
-"""Running the page until it is told to stop."""
+"""Runs the dashboard's web server until SIGTERM or SIGINT."""
 
 import asyncio
 import logging
@@ -16,14 +16,15 @@ log = logging.getLogger("tamiz.dashboard")
 def serve(settings: Settings, registry: Registry) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ConfigError for a page that others could reach and that asks nobody, or a users file that is not usable.
+    Raises ConfigError for a page that is reachable from other hosts without authentication, and for an unusable users
+    file.
     """
     asyncio.run(_serve(settings, registry, authenticator(settings)))
 
 
 async def _serve(settings: Settings, registry: Registry, auth: Authenticator) -> None:
     over = asyncio.Event()
-    deadline = StopDeadline(settings, "the page keeps nothing")
+    deadline = StopDeadline(settings, "the dashboard has no state to save")
 
     def stop() -> None:
         over.set()
@@ -34,7 +35,7 @@ async def _serve(settings: Settings, registry: Registry, auth: Authenticator) ->
     page = Dashboard(settings, registry, auth)
     try:
         port = await page.start(settings.web_host, settings.dashboard_port)
-        log.info("the page is at http://%s:%d/", settings.web_host, port)
+        log.info("dashboard on http://%s:%d/", settings.web_host, port)
         await over.wait()
     finally:
         await page.stop()

@@ -1,4 +1,4 @@
-"""What the page shows, as it travels to the browser once a second. Times are milliseconds since 1970."""
+"""The dashboard's messages to the browser, sent once a second. Times are in milliseconds since 1970 (UTC)."""
 
 from typing import Literal
 
@@ -8,16 +8,16 @@ from schemas.records import ModelChange, ModelEvent, Outcome
 
 
 class Seconds(msgspec.Struct, frozen=True, kw_only=True):
-    """The last whole seconds, oldest first; every list is as long as `at_ms`."""
+    """Counts and latencies of the last whole seconds, oldest first. All tuples have the length of `at_ms`."""
 
     at_ms: tuple[int, ...]
     decisions: tuple[int, ...]
     dead_letters: tuple[int, ...]
-    p50_ms: tuple[float | None, ...]  # None: no transaction of that second was looked up
+    p50_ms: tuple[float | None, ...]  # None: no transaction of that second was sampled
     p99_ms: tuple[float | None, ...]
 
 
-class Recent(msgspec.Struct, frozen=True, kw_only=True):
+class RecentDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, as a row of the page's table."""
 
     transaction_id: str
@@ -29,29 +29,29 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    """How something lies now, and how it lay in the reference: shares of each bin, each adding up to one."""
+    """Two binned distributions: shares per bin, each summing to 1."""
 
     labels: tuple[str, ...]
     reference: tuple[float, ...]
     current: tuple[float, ...]
-    rows: int  # that `current` counts
+    rows: int  # number of rows in `current`
 
 
 class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
-    """An open incident, as its last alert tells it."""
+    """An open incident, as of its last alert."""
 
     incident_id: str
     kind: Literal["shift", "data", "burst", "attack"]
     severity: Literal["warning", "critical"]
     model_version: int
-    features: tuple[str, ...]  # the loudest first
+    features: tuple[str, ...]  # strongest drift first
     summary: str
     opened_at_ms: int  # event time
     happened_at_ms: int
 
 
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that is better by proof and waits for a person."""
+class PendingApproval(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that beat the champion and waits for approval."""
 
     version: int
     since_ms: int
@@ -60,43 +60,43 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks at the page."""
+    """The signed-in user."""
 
-    user: str | None  # None: the page asks nobody
+    user: str | None  # None: authentication is off
     may_approve: bool
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All that changes by the second."""
+    """Everything that changes from second to second."""
 
     now_ms: int
     model: str
-    away: str | None  # why nothing new is read, in one line; None: it is
-    passed_over: int  # records on our topics that are none of ours, so far
-    unread: int  # decisions that were only counted, because they came faster than they are read, so far
+    reading_error: str | None  # why no records are read, in one line; None: no error
+    skipped_records: int  # invalid records on Tamiz' topics since the start
+    unread_decisions: int  # decisions only counted because of lag, since the start
     seconds: Seconds
     outcomes: dict[Outcome, int]  # of the last minutes
     dead_letters: dict[str, int]  # by code, of the last minutes
     versions: dict[int, int]  # decisions by model version, of the last minutes
     score: Histogram | None  # None: no reference, or no decisions
-    recent: tuple[Recent, ...]  # newest first
+    recent: tuple[RecentDecision, ...]  # newest first
     incidents: tuple[IncidentView, ...]  # open; critical ones first, then the longest open
     events: tuple[ModelEvent, ...]  # newest first
-    waiting: tuple[Waiting, ...]
-    registry: str | None  # why it is not known who waits; None: it is
-    disagreement: str | None  # how the registry's alias differs from its history of promotions; None: it does not
-    evaluations: int  # grows with every report: then the heat map is to be fetched again
+    pending_approvals: tuple[PendingApproval, ...]
+    registry_error: str | None  # why pending approvals are not known; None: no error
+    alias_disagreement: str | None  # how the registry's alias differs from its promotion history; None: it agrees
+    evaluations: int  # grows with every report; the browser then fetches the heat map again
 
 
 class HeatRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature over time; every list is as long as the map's `until_ms`."""
+    """One feature over time. All tuples have the length of the map's `until_ms`."""
 
     feature: str
-    tolerance: float | None  # PSI that its lower bound may reach; None: no reference at hand
+    tolerance: float | None  # tolerated PSI, compared with the lower bound; None: no reference available
     psi: tuple[float | None, ...]
-    beyond_chance: tuple[float | None, ...]  # PSI less its mean where nothing moved
+    beyond_chance: tuple[float | None, ...]  # PSI minus its expected value without drift
     lower_bound: tuple[float | None, ...]
-    exceeds: tuple[bool, ...]  # the lower bound is above the tolerance: this alerts
+    exceeds: tuple[bool, ...]  # the lower bound exceeds the tolerance, which raises an alert
 
 
 class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,12 +104,12 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
 
     window: str
     until_ms: tuple[int, ...]
-    versions: tuple[int, ...]  # of the model that decided then
+    versions: tuple[int, ...]  # model version in service then
     rows: tuple[HeatRow, ...]
 
 
 class FeatureSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature's two distributions over the last window that was evaluated."""
+    """One feature's distributions, reference and current, over the last evaluated window."""
 
     feature: str
     window: str
@@ -123,9 +123,9 @@ class FeatureSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PromotionReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an approval or a rejection."""
+    """Result of an approval or a rejection."""
 
     version: int
     change: ModelChange
     by: str
-    warning: str | None  # why nobody could be told; the move stands all the same
+    warning: str | None  # why the model event was not published; the change holds regardless

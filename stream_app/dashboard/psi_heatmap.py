@@ -1,6 +1,6 @@
-"""PSI by feature and time, and one feature's two distributions: folds over drift reports and panes. Pure.
+"""PSI by feature and time, and one feature's distributions: a fold over drift reports and panes. Pure.
 
-Event time may run faster than the clock, or stand still, so columns are hours of event time.
+Columns are hours of event time, since event time may run faster than the clock (replay) or stop.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from schemas.time_units import HOUR_MS
 from scoring.arrays import Ints
 from stream_app.dashboard.messages import FeatureSnapshot, HeatMap, HeatRow, Histogram
 
-HOURS = 14 * 24
+MAX_HOURS = 14 * 24
 MAX_FEATURE_NAME = 200  # characters
-COLUMNS = 48
-FEATURES = 500  # of a report's window; a report may hold any number
-PANES = 20_000  # minutes of partitions; about 40 MB
-MAX_PANES_BYTES = 200_000_000  # of their counts: anybody who may write panes can make them large
-WINDOW = {w.name: w for w in WINDOWS}
+MAX_COLUMNS = 48
+MAX_FEATURES = 500  # per window of a report
+MAX_PANES = 20_000  # about 40 MB
+MAX_PANES_BYTES = 200_000_000  # of pane counts; a program that may write panes can make them large
+WINDOW_BY_NAME = {w.name: w for w in WINDOWS}
 STEP_H = {"15 min": 1, "1 h": 1, "6 h": 1, "24 h": 6, "7 d": 6}  # hours between two columns of a map
 
 
 class PsiHeatmap:
-    """The fold."""
+    """The fold. Not thread-safe: callers hold a lock."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -40,8 +40,8 @@ class PsiHeatmap:
         self._panes_bytes = 0
         self.evaluations = 0
 
-    def reported(self, report: DriftReport) -> None:
-        """Take in one evaluation. Of an hour the last stands; one that is read again changes nothing."""
+    def update_report(self, report: DriftReport) -> None:
+        """Add one evaluation. The last one of each hour is kept; a repeated one changes nothing."""
         if report.model != self._model:
             return
         hour = report.until_ms // HOUR_MS
@@ -50,14 +50,14 @@ class PsiHeatmap:
             return
         report = msgspec.structs.replace(report, windows=_bounded(report.windows), incidents=(), performance=None)
         self._reports[hour] = report
-        while len(self._reports) > HOURS:
+        while len(self._reports) > MAX_HOURS:
             del self._reports[min(self._reports)]
         if self._last is None or _age(self._last) < _age(report):
             self._last = report
         self.evaluations += 1
 
-    def counted(self, snapshot: PaneSnapshot) -> None:
-        """Take in what a worker counted: of a minute and partition the pane that reaches furthest stands."""
+    def update_panes(self, snapshot: PaneSnapshot) -> None:
+        """Add a worker's panes. Of each minute and partition, the pane with the highest last offset is kept."""
         if snapshot.model != self._model:
             return
         for pane in snapshot.panes:
@@ -66,22 +66,22 @@ class PsiHeatmap:
             if known is None or known[1].last_offset < pane.last_offset:
                 self._panes_bytes += _size(pane) - (_size(known[1]) if known else 0)
                 self._panes[key] = msgspec.structs.replace(snapshot, panes=()), pane
-        if len(self._panes) > PANES + PANES // 10 or self._panes_bytes > MAX_PANES_BYTES:
+        if len(self._panes) > MAX_PANES + MAX_PANES // 10 or self._panes_bytes > MAX_PANES_BYTES:
             for key in sorted(self._panes):
-                if len(self._panes) <= PANES and self._panes_bytes <= MAX_PANES_BYTES * 9 // 10:
+                if len(self._panes) <= MAX_PANES and self._panes_bytes <= MAX_PANES_BYTES * 9 // 10:
                     break
                 self._panes_bytes -= _size(self._panes.pop(key)[1])
 
     @property
     def version(self) -> int | None:
-        """The model version that was evaluated last; None before any was."""
+        """Model version of the last evaluation; None before the first."""
         return self._last.model_version if self._last is not None else None
 
     def map(self, window: str, references: Mapping[int, DriftReference]) -> HeatMap:
-        """PSI of one of `WINDOWS`, newest column last. Raises KeyError when there is no such window."""
+        """PSI by feature and time over one of `WINDOWS`, newest column last. Raises KeyError for an unknown window."""
         step = STEP_H[window]
         columns = {hour // step: report for hour, report in sorted(self._reports.items())}  # the last of each step
-        reports = [columns[c] for c in sorted(columns)[-COLUMNS:]]
+        reports = [columns[c] for c in sorted(columns)[-MAX_COLUMNS:]]
         found = [_of_window(report, window) for report in reports]
         names = dict.fromkeys(name for column in reversed(found) for name in column)
         tolerances = _tolerances(reports[-1].model_version if reports else 0, references)
@@ -103,33 +103,33 @@ class PsiHeatmap:
         )
 
     def feature(self, name: str, window: str, references: Mapping[int, DriftReference]) -> FeatureSnapshot | None:
-        """One feature's distributions over the last window that was evaluated; None where nothing is known of it.
+        """One feature's distributions over the last evaluated window; None without reports, reference or counts.
 
-        Raises KeyError when there is no such window.
+        Raises KeyError for an unknown window.
         """
-        slid, report = WINDOW[window], self._last
+        sliding, report = WINDOW_BY_NAME[window], self._last
         if report is None or (reference := references.get(report.model_version)) is None:
             return None
         bins = reference.bins
         if name not in bins.names:
             return None
-        last_cell = (report.until_ms - 1) // slid.cell_ms
-        from_ms = (last_cell - slid.cells + 1) * slid.cell_ms  # as the evaluator's rings have it
+        last_cell = (report.until_ms - 1) // sliding.cell_ms
+        from_ms = (last_cell - sliding.cells + 1) * sliding.cell_ms  # the same cells as monitoring/counting/windows.py
         counts, by_hour = self._summed(reference, report, from_ms)
         i = bins.names.index(name)
         n_bins = bins.features[i].n_bins
         now, expected = bins.counts_by_bin(counts)[i, :n_bins], reference.baseline.expected_counts(by_hour)[i, :n_bins]
         if not now.sum():
             return None
-        said = _of_window(report, window).get(name)
+        statistics = _of_window(report, window).get(name)
         return FeatureSnapshot(
             feature=name,
             window=window,
             model_version=report.model_version,
             from_ms=from_ms,
             until_ms=report.until_ms,
-            psi=said.psi if said else None,
-            lower_bound=said.psi_lower_bound if said else None,
+            psi=statistics.psi if statistics else None,
+            lower_bound=statistics.psi_lower_bound if statistics else None,
             tolerance=_tolerances(report.model_version, references)[name],
             histogram=Histogram(
                 labels=bins.features[i].labels,
@@ -153,10 +153,10 @@ class PsiHeatmap:
 
 
 def _bounded(windows: tuple[DriftWindow, ...]) -> tuple[DriftWindow, ...]:
-    named = {w.window: w for w in reversed(windows) if w.window in WINDOW}
+    named = {w.window: w for w in reversed(windows) if w.window in WINDOW_BY_NAME}
     return tuple(
         msgspec.structs.replace(
-            w, features=tuple(s for s in w.features[:FEATURES] if len(s.feature) <= MAX_FEATURE_NAME)
+            w, features=tuple(s for s in w.features[:MAX_FEATURES] if len(s.feature) <= MAX_FEATURE_NAME)
         )
         for w in named.values()
     )
@@ -173,7 +173,7 @@ def _age(report: DriftReport) -> tuple[int, int]:
 def _unpacked(snapshot: PaneSnapshot, packed: PaneCounts, reference: DriftReference) -> list[Pane]:
     try:
         return panes_of(msgspec.structs.replace(snapshot, panes=(packed,)), reference.bins)
-    except ValueError:  # damaged: whoever evaluates passes it over, too
+    except ValueError:  # damaged; the monitor skips it, too
         return []
 
 

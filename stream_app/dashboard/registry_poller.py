@@ -1,4 +1,4 @@
-"""What the page knows of the model registry: who waits for a person, and the references of versions spoken of."""
+"""Polls the model registry for the dashboard: pending approvals, and the drift references of versions in use."""
 
 import asyncio
 import contextlib
@@ -11,77 +11,77 @@ from typing import NamedTuple
 from monitoring.drift.reference import DriftReference
 from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.records import ModelEvent
-from stream_app.dashboard.messages import PromotionReply, Waiting
+from stream_app.dashboard.messages import PendingApproval, PromotionReply
 
 log = logging.getLogger("tamiz.dashboard")
-KEPT = 4  # references
-RETRY_DELAY_S = 30  # before a reference that could not be had is asked for again
-INTERVAL_S = 1.0  # how soon what was heard is acted on
+MAX_REFERENCES = 4
+RETRY_DELAY_S = 30  # after a failed load of a reference
+CHECK_INTERVAL_S = 1.0  # how often the topics are checked for another version
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """What the page asks of the registry; all of it blocks, and raises ModelUnavailableError when it is away."""
+    """The dashboard's access to the registry. Every call blocks; raises ModelUnavailableError if it is unreachable."""
 
-    reference: Callable[[int], DriftReference]  # of a version; raises ModelIncompatibleError when there is none
-    waiting: Callable[[], Sequence[Waiting]]  # who waits for a person
-    disagreement: Callable[[], str | None] = lambda: None  # how the alias differs from the history
+    reference: Callable[[int], DriftReference]  # of a version; raises ModelIncompatibleError if it has none
+    pending_approvals: Callable[[], Sequence[PendingApproval]]  # versions that wait for approval
+    alias_disagreement: Callable[[], str | None] = lambda: None  # how the alias differs from the promotion history
     report: Callable[[int], bytes]  # a version's PDF
-    approve: Callable[
-        [int, str, str], PromotionReply
-    ]  # version, reason, and who, as `schemas.security.actor` writes it
+    approve: Callable[[int, str, str], PromotionReply]  # version, reason, actor (`schemas/security/actor.py`)
     reject: Callable[[int, str, str], PromotionReply]
 
 
 class VersionsSeen(NamedTuple):
-    """What topics say of versions; when it changes, the registry is asked."""
+    """Versions named on topics. A change of it triggers a poll."""
 
-    versions: frozenset[int]  # that decide or are evaluated
+    versions: frozenset[int]  # in service or evaluated
     last_event: tuple[ModelEvent, ...]
 
 
 class RegistryPoller:
-    """Asks the registry now and then, and at once where there is reason. Lives on one loop."""
+    """Polls the registry at an interval, and at once when the topics name another version. Uses one event loop."""
 
-    def __init__(self, registry: Registry, every_s: float) -> None:
+    def __init__(self, registry: Registry, interval_s: float) -> None:
         self._registry = registry
-        self._every_s = every_s
-        self._again_at: dict[int, float] = {}
-        self.references: dict[int, DriftReference] = {}  # by version; replaced, never changed
-        self.waiting: tuple[Waiting, ...] = ()
-        self.away: str | None = "it has not been asked yet"
-        self.disagreement: str | None = None
-        self.look = asyncio.Event()  # set: ask now
+        self._every_s = interval_s
+        self._retry_at: dict[int, float] = {}
+        self.references: dict[
+            int, DriftReference
+        ] = {}  # by version; replaced, never mutated, since another thread reads it
+        self.pending_approvals: tuple[PendingApproval, ...] = ()
+        self.error: str | None = "the registry has not been polled yet"
+        self.alias_disagreement: str | None = None
+        self.wake = asyncio.Event()  # set: poll now
 
-    async def keep(self, heard: Callable[[], VersionsSeen]) -> None:
-        """Go on asking until cancelled."""
+    async def run(self, versions_seen: Callable[[], VersionsSeen]) -> None:
+        """Poll until cancelled."""
         while True:
-            self.look.clear()
-            asked = heard()
+            self.wake.clear()
+            asked = versions_seen()
             try:
-                self.waiting = tuple(await asyncio.to_thread(self._registry.waiting))
-                self.disagreement = await asyncio.to_thread(self._registry.disagreement)
-                self.away = None
+                self.pending_approvals = tuple(await asyncio.to_thread(self._registry.pending_approvals))
+                self.alias_disagreement = await asyncio.to_thread(self._registry.alias_disagreement)
+                self.error = None
             except ModelUnavailableError as error:
-                self.away = str(error)
+                self.error = str(error)
             for version in sorted(asked.versions):
-                await self._learn(version)
+                await self._load_reference(version)
             again = time.monotonic() + self._every_s
-            while heard() == asked and time.monotonic() < again and not self.look.is_set():
-                # Not wait_for: on Python 3.11 it loses a cancellation that comes in the instant of `look`.
+            while versions_seen() == asked and time.monotonic() < again and not self.wake.is_set():
+                # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with `wake`.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(INTERVAL_S):
-                        await self.look.wait()
+                    async with asyncio.timeout(CHECK_INTERVAL_S):
+                        await self.wake.wait()
 
-    async def _learn(self, version: int) -> None:
-        if version in self.references or time.monotonic() < self._again_at.get(version, 0.0):
+    async def _load_reference(self, version: int) -> None:
+        if version in self.references or time.monotonic() < self._retry_at.get(version, 0.0):
             return
         try:
             reference = await asyncio.to_thread(self._registry.reference, version)
         except (ModelUnavailableError, ModelIncompatibleError) as error:
-            log.warning("version %d has no reference here: %s", version, error)
+            log.warning("no drift reference of version %d: %s; retry in %d s", version, error, RETRY_DELAY_S)
             now = time.monotonic()
-            self._again_at = {v: at for v, at in self._again_at.items() if at > now} | {version: now + RETRY_DELAY_S}
+            self._retry_at = {v: at for v, at in self._retry_at.items() if at > now} | {version: now + RETRY_DELAY_S}
             return
-        kept = list(self.references.items())[-(KEPT - 1) :]
+        kept = list(self.references.items())[-(MAX_REFERENCES - 1) :]
         self.references = dict([*kept, (version, reference)])

@@ -1,4 +1,4 @@
-"""The page's web server: one state a second, coded once and sent to everybody who looks."""
+"""The dashboard's web server: encodes one state a second and sends it to every connected browser."""
 
 import asyncio
 import contextlib
@@ -21,23 +21,23 @@ from schemas.security.sanitizer import printable
 from schemas.security.web_users import User
 from stream_app.dashboard.messages import Me, State
 from stream_app.dashboard.registry_poller import Registry, RegistryPoller, VersionsSeen
-from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, own_origin
+from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.web.http_server import Handler, application, names_us, read_form, refusal, runner, shown
 from stream_app.web.web_auth import ANYBODY, Authenticator, authentication_failures
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
-FILES = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
-INTERVAL_S = 1.0
-WILDCARDS = frozenset({"0.0.0.0", "::"})  # addresses to listen on, which no page goes by
+STATIC_FILES = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
+STATE_INTERVAL_S = 1.0
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # listen addresses that are no host names
 USER = web.RequestKey("user", User)
-OPEN = frozenset({"/livez", "/signin", "/signout"})  # besides /static/, which holds nothing of anybody's
-MAX_REASON_LENGTH = 500  # characters; the page's own field takes no more
+PUBLIC_PATHS = frozenset({"/livez", "/signin", "/signout"})  # in addition to /static/, which holds nothing confidential
+MAX_REASON_LENGTH = 500  # characters; also the limit of the page's input field
 
 
 class Dashboard:
-    """Serves the page on the loop it is started on."""
+    """Serves the page on the event loop that starts it."""
 
     def __init__(self, settings: Settings, registry: Registry, auth: Authenticator) -> None:
         self._settings = settings
@@ -48,14 +48,14 @@ class Dashboard:
         auth.on_failure = authentication_failures(self._metric_registry).inc
         self._sessions = Sessions(auth)
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
-        self._known = RegistryPoller(registry, settings.registry_poll_seconds)
-        self._coded = b""
+        self._poller = RegistryPoller(registry, settings.registry_poll_seconds)
+        self._encoded_state = b""
         self._fresh = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, host: str, port: int) -> int:
-        """Read and listen; returns the port, which is a free one when 0 was asked for."""
+        """Start reading topics and listening. port: 0 picks a free one. Returns the port."""
         app = application(self._guard, lambda request: self._auth.client(request).secure)
         app.add_routes(
             [
@@ -79,7 +79,10 @@ class Dashboard:
         self._runner = runner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
-        self._tasks = [asyncio.create_task(task()) for task in (self._tell, lambda: self._known.keep(self._heard))]
+        self._tasks = [
+            asyncio.create_task(task())
+            for task in (self._publish_states, lambda: self._poller.run(self._versions_seen))
+        ]
         address: Any = self._runner.addresses[0]
         return int(address[1])
 
@@ -95,15 +98,15 @@ class Dashboard:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path == "/livez" or (request.path == "/metrics" and self._auth.asks):
-            return await handler(request)  # probes and Prometheus come by our address, and no browser brings its token
+            return await handler(request)  # probes and Prometheus use the IP address; browsers send no bearer token
         if not names_us(request, self._names):
             name = shown(request.headers.get("Host", ""))
-            raise refusal(403, f"this page does not go by the name {name!r}; web_hosts says what it goes by")
+            raise refusal(403, f"host name {name!r} is not allowed; add it to web_hosts")
         secure = self._auth.client(request).secure
         origin = request.headers.get("Origin")
-        if request.method not in ("GET", "HEAD") and not own_origin(origin, request.headers["Host"], secure=secure):
-            raise refusal(403, "sent by another site; the Origin header must name this page")
-        if request.path in OPEN or request.path.startswith("/static/"):
+        if request.method not in ("GET", "HEAD") and not is_own_origin(origin, request.headers["Host"], secure=secure):
+            raise refusal(403, "cross-site request; the Origin header must name this page")
+        if request.path in PUBLIC_PATHS or request.path.startswith("/static/"):
             return await handler(request)
         user = self._user(request)
         if user is None and request.path == "/":
@@ -122,9 +125,9 @@ class Dashboard:
         return web.Response(body=generate_latest(self._metric_registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        # By a table: no path that a client sends reaches the file system.
-        if (file := FILES.get(request.match_info["name"])) is None:
-            raise refusal(404, "there is no such file")
+        # Looked up in a table, so that no client-supplied path is opened.
+        if (file := STATIC_FILES.get(request.match_info["name"])) is None:
+            raise refusal(404, "no such file")
         return web.FileResponse(file)
 
     async def _livez(self, _: web.Request) -> web.Response:
@@ -141,7 +144,7 @@ class Dashboard:
             raise web.HTTPSeeOther("/signin?wrong") if failure.status == 401 else failure
         client = self._auth.client(request)
         if not user.may("read"):
-            log.warning("%s may not read the page, and was not signed in from %s", user.name, client.address)
+            log.warning("sign-in of %s from %s refused: no role read", user.name, client.address)
             raise web.HTTPSeeOther("/signin?role")
         session = self._sessions.sign_in(user)
         log.info("%s signed in from %s", user.name, client.address)
@@ -163,16 +166,16 @@ class Dashboard:
         return web.Response(body=msgspec.json.encode(me), content_type="application/json")
 
     async def _state(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._coded or self._code(), content_type="application/json")
+        return web.Response(body=self._encoded_state or self._encode_state(), content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events. Whoever reads slowly skips states: there is always only the latest."""
+        """Server-sent events. A slow client skips states: only the latest one is sent."""
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         await answer.prepare(request)
         with contextlib.suppress(ConnectionError):
             await answer.write(b"retry: 1000\n\n")
             while self._still_may_read(request):
-                await answer.write(b"data: " + (self._coded or self._code()) + b"\n\n")
+                await answer.write(b"data: " + (self._encoded_state or self._encode_state()) + b"\n\n")
                 async with self._fresh:
                     await self._fresh.wait()
         return answer
@@ -180,9 +183,9 @@ class Dashboard:
     async def _drift(self, request: web.Request) -> web.Response:
         try:
             with self._reader.lock:
-                found = self._reader.heat.map(request.query.get("window", ""), self._known.references)
+                found = self._reader.heatmap.map(request.query.get("window", ""), self._poller.references)
         except KeyError:
-            raise refusal(404, "there is no such window") from None
+            raise refusal(404, "no such window") from None
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _feature(self, request: web.Request) -> web.Response:
@@ -190,14 +193,14 @@ class Dashboard:
         try:
             found = await asyncio.to_thread(self._feature_now, *asked)
         except KeyError:
-            raise refusal(404, "there is no such window") from None
+            raise refusal(404, "no such window") from None
         if found is None:
-            raise refusal(404, "nothing is known of this feature yet")
+            raise refusal(404, "no counts of this feature yet")
         return web.Response(body=found, content_type="application/json")
 
     def _feature_now(self, name: str, window: str) -> bytes | None:
         with self._reader.lock:
-            found = self._reader.heat.feature(name, window, self._known.references)
+            found = self._reader.heatmap.feature(name, window, self._poller.references)
         return None if found is None else msgspec.json.encode(found)
 
     async def _report(self, request: web.Request) -> web.Response:
@@ -205,8 +208,8 @@ class Dashboard:
         try:
             pdf = await asyncio.to_thread(self._registry.report, version)
         except ModelUnavailableError:
-            remedy = f"`tamiz report FILE --version {version}` makes one"
-            raise refusal(404, f"the run of version {version} holds no report; {remedy}") from None
+            remedy = f"`tamiz report FILE --version {version}` writes one"
+            raise refusal(404, f"the run of version {version} has no report; {remedy}") from None
         return web.Response(body=pdf, content_type="application/pdf")
 
     async def _move(self, request: web.Request) -> web.Response:
@@ -214,21 +217,21 @@ class Dashboard:
         version, move = int(request.match_info["version"]), request.match_info["move"]
         reason = printable(" ".join((await read_form(request)).get("reason", "").split()))
         if not reason:
-            raise refusal(400, "say why; it is kept for good")
+            raise refusal(400, "reason is empty; give one, it is kept in the history")
         if len(reason) > MAX_REASON_LENGTH:
-            raise refusal(400, f"the reason has {len(reason):,} characters; at most {MAX_REASON_LENGTH} are kept")
+            raise refusal(400, f"reason has {len(reason):,} characters; at most {MAX_REASON_LENGTH} are allowed")
         act = self._registry.approve if move == "approve" else self._registry.reject
         try:
-            verdict = await asyncio.to_thread(act, version, reason, web_actor(user.name))
+            reply = await asyncio.to_thread(act, version, reason, web_actor(user.name))
         except ModelUnavailableError as error:
             raise refusal(409, str(error)) from None
         finally:
-            self._known.look.set()
-        log.info("version %d %s by %s: %s", version, verdict.change, verdict.by, reason)
-        return web.Response(body=msgspec.json.encode(verdict), content_type="application/json")
+            self._poller.wake.set()
+        log.info("version %d %s by %s: %s", version, reply.change, reply.by, reason)
+        return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     def _still_may_read(self, request: web.Request) -> bool:
-        # What let the request in may have ended since: the session, or the user's line in the file.
+        # The session may have ended since the request was accepted, or the user may have been removed.
         user = request[USER]
         if user is ANYBODY:
             return True
@@ -236,28 +239,28 @@ class Dashboard:
             "Authorization" in request.headers or self._sessions.user(_session(request)) is not None
         )
 
-    async def _tell(self) -> None:
+    async def _publish_states(self) -> None:
         while True:
-            self._coded = self._code()
+            self._encoded_state = self._encode_state()
             async with self._fresh:
                 self._fresh.notify_all()
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(STATE_INTERVAL_S)
 
-    def _code(self) -> bytes:
+    def _encode_state(self) -> bytes:
         now_ms = int(time.time() * 1000)
         with self._reader.lock:
-            feed = self._reader.feed
+            feed = self._reader.live_state
             seconds = feed.seconds(now_ms)
-            reference = self._known.references.get(feed.version or 0)
+            reference = self._poller.references.get(feed.version or 0)
             bins = None
             if reference is not None and SCORE in reference.bins.names:
                 bins = reference.bins.features[reference.bins.names.index(SCORE)]
             state = State(
                 now_ms=now_ms,
                 model=self._settings.model_name,
-                away=self._reader.away,
-                passed_over=feed.passed_over,
-                unread=feed.unread,
+                reading_error=self._reader.error,
+                skipped_records=feed.skipped_records,
+                unread_decisions=feed.unread_decisions,
                 seconds=seconds,
                 outcomes=dict(feed.outcomes()),
                 dead_letters=dict(feed.codes()),
@@ -266,17 +269,17 @@ class Dashboard:
                 recent=feed.recent,
                 incidents=feed.incidents,
                 events=feed.events,
-                waiting=self._known.waiting,
-                registry=self._known.away,
-                disagreement=self._known.disagreement,
-                evaluations=self._reader.heat.evaluations + len(self._known.references),
+                pending_approvals=self._poller.pending_approvals,
+                registry_error=self._poller.error,
+                alias_disagreement=self._poller.alias_disagreement,
+                evaluations=self._reader.heatmap.evaluations + len(self._poller.references),
             )
         return msgspec.json.encode(state)
 
-    def _heard(self) -> VersionsSeen:
+    def _versions_seen(self) -> VersionsSeen:
         with self._reader.lock:
-            feed = self._reader.feed
-            versions = feed.version, self._reader.heat.version
+            feed = self._reader.live_state
+            versions = feed.version, self._reader.heatmap.version
             return VersionsSeen(frozenset(v for v in versions if v is not None), feed.events[:1])
 
 

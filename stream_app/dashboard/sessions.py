@@ -1,4 +1,4 @@
-"""Sessions of browsers that are signed in to the page, and requests that another site sent."""
+"""Browser sessions of the dashboard, and the check against cross-site requests."""
 
 import secrets
 import time
@@ -12,27 +12,27 @@ from stream_app.web.web_auth import Authenticator
 
 COOKIE = "tamiz-session"
 LIFETIME_S = 12 * 3600
-MAX_SESSIONS = 20  # of one user
+MAX_SESSIONS = 20  # per user
 
 
 class Session(NamedTuple):
-    """Who signed in, as they were in the file then, and until when."""
+    """A user as of the sign-in, and when the session expires."""
 
     user: User
-    until_s: float
+    expires_at_s: float  # by the clock of `Sessions`
 
 
 class Sessions:
-    """Held in memory: a restart signs everybody out, and so does a change of the user's line in the file."""
+    """Sessions in memory. A restart, or a change of the user's line in the users file, ends them."""
 
     def __init__(self, auth: Authenticator, clock: Callable[[], float] = time.monotonic) -> None:
-        """clock: seconds."""
+        """clock: returns seconds; monotonic."""
         self._auth = auth
         self._clock = clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()  # oldest first
 
     def sign_in(self, user: User) -> str:
-        """A new session's id, which says nothing of the token."""
+        """Start a session and return its id, which is random and does not contain the token."""
         session = secrets.token_urlsafe(32)
         self._sessions = OrderedDict((id_, s) for id_, s in self._sessions.items() if self._is_valid(s))
         own = [id_ for id_, s in self._sessions.items() if s.user == user]
@@ -42,11 +42,11 @@ class Sessions:
         return session
 
     def sign_out(self, session: str) -> None:
-        """Forget a session."""
+        """End a session."""
         self._sessions.pop(session, None)
 
     def user(self, session: str) -> User | None:
-        """Who is signed in; None for a session that is over, or never was."""
+        """The user of a session; None for an expired or unknown one."""
         found = self._sessions.get(session)
         if found is None:
             return None
@@ -56,17 +56,19 @@ class Sessions:
         return found.user
 
     def _is_valid(self, session: Session) -> bool:
-        return session.until_s > self._clock() and self._auth.current(session.user)
+        return session.expires_at_s > self._clock() and self._auth.current(session.user)
 
 
-def own_origin(origin: str | None, host: str, *, secure: bool = False) -> bool:
-    """Whether a request that changes something was sent by our own page, which its Origin header says.
+def is_own_origin(origin: str | None, host: str, *, secure: bool = False) -> bool:
+    """Whether the Origin header names this page, as a protection against cross-site request forgery.
 
-    secure: the page came by TLS, so that one by plain HTTP is another.
+    secure: the page was loaded by TLS, so that a plain HTTP origin is a different site.
 
-    >>> own_origin("http://localhost:6067", "localhost:6067"), own_origin("https://evil.example", "localhost:6067")
-    (True, False)
-    >>> own_origin("http://[", "localhost:6067"), own_origin("http://a.example", "a.example", secure=True)
+    >>> is_own_origin("http://localhost:6067", "localhost:6067")
+    True
+    >>> is_own_origin("https://evil.example", "localhost:6067")
+    False
+    >>> is_own_origin("http://[", "localhost:6067"), is_own_origin("http://a.example", "a.example", secure=True)
     (False, False)
     """
     try:

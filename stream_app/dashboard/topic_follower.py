@@ -1,4 +1,4 @@
-"""From topics to the folds: a bystander without a group, on a thread of its own, that outlives a broker's absence."""
+"""Reads topics into the dashboard's folds, on a thread of its own, without a consumer group. Reconnects by itself."""
 
 import logging
 import threading
@@ -27,21 +27,27 @@ from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
 log = logging.getLogger("tamiz.dashboard")
 
 POLL_MS = 250
-END_OFFSETS_INTERVAL_MS = 5_000  # how often the broker is asked for the ends, which also tells whether it is there
+END_OFFSETS_INTERVAL_MS = 5_000  # also detects that the broker is gone
 REQUEST_TIMEOUT_MS = 5_000
 RECONNECT_DELAY_S = 3
-MAX_LAG_RECORDS = 20_000  # decisions of one partition; beyond that they are counted and not read
-LAST = {"decisions": 500, "dead-letters": 500, "drift-reports": 2_000, "drift-alerts": 2_000, "model-events": 1_000}
+MAX_LAG_RECORDS = 20_000  # per partition of decisions; beyond that they are counted, not read
+TAIL_RECORDS = {
+    "decisions": 500,
+    "dead-letters": 500,
+    "drift-reports": 2_000,
+    "drift-alerts": 2_000,
+    "model-events": 1_000,
+}
 
 
 class TopicFollower(threading.Thread):
-    """Holds the folds; everything that reads them does so under `lock`."""
+    """Owns the folds. Readers must hold `lock`."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="dashboard-reader", daemon=True)
         self._settings = settings
         self._over = threading.Event()
-        self._places: dict[TopicPartition, int] = {}  # where to go on when the broker comes back
+        self._places: dict[TopicPartition, int] = {}  # where to resume after a reconnect
         self._roles: dict[str, str] = {
             settings.decisions_topic: "decisions",
             settings.dead_letters_topic: "dead-letters",
@@ -51,26 +57,26 @@ class TopicFollower(threading.Thread):
             settings.drift_panes_topic: "drift-panes",
         }
         self.lock = threading.Lock()
-        self.feed = LiveState(settings.model_name)
-        self.heat = PsiHeatmap(settings.model_name)
+        self.live_state = LiveState(settings.model_name)
+        self.heatmap = PsiHeatmap(settings.model_name)
         self.latencies = LatencySampler()
-        self._intake = RecordIntake(settings, log, self._passed_over)
-        self.away: str | None = "nothing has been read yet"
+        self._intake = RecordIntake(settings, log, self._count_skipped)
+        self.error: str | None = "no records have been read yet"
 
     def run(self) -> None:
-        """Read until `stop`."""
+        """Read until `stop` is called."""
         while not self._over.is_set():
             try:
                 self._read()
-            except Exception as error:  # a thread that ends would leave the page blind, and nobody would know
+            except Exception as error:  # if the thread ended, the page would silently show old data
                 if not isinstance(error, BrokerError | KafkaError):
-                    log.exception("reading failed")
-                self.away = without_credentials(str(error) or repr(error))
-                log.warning("%s; trying again in %d s", self.away, RECONNECT_DELAY_S)
+                    log.exception("internal error while reading topics")
+                self.error = without_credentials(str(error) or repr(error))
+                log.warning("%s; retry in %d s", self.error, RECONNECT_DELAY_S)
                 self._over.wait(RECONNECT_DELAY_S)
 
     def stop(self) -> None:
-        """Stop reading, and wait for the end of it."""
+        """Stop reading and wait until the thread has ended."""
         self._over.set()
         self.join(30)
 
@@ -96,19 +102,19 @@ class TopicFollower(threading.Thread):
                     self._keep_up(consumer)
                     asked = time.monotonic()
                     if has_more_partitions(consumer):
-                        log.info("partitions were added: reading on, with them")
+                        log.info("partitions were added; reading them, too")
                         return
-                self.latencies.look_up(transactions, s.transactions_topic)
+                self.latencies.sample(transactions, s.transactions_topic)
                 with self.lock:
-                    for latency_ms, at_ms in self.latencies.found():
-                        self.feed.took(latency_ms, at_ms, _now_ms())
-                self.away = None
+                    for latency_ms, at_ms in self.latencies.drain():
+                        self.live_state.update_latency(latency_ms, at_ms, _now_ms())
+                self.error = None
 
     def _assign(self, consumer: Any) -> None:
         places = [TopicPartition(t, p) for t in self._roles for p in sorted(consumer.partitions_for_topic(t) or ())]
         for topic in self._roles:
             if topic not in {p.topic for p in places}:
-                raise BrokerError(f"there is no topic {topic}; `tamiz topics create` makes it")
+                raise BrokerError(f"topic {topic} does not exist; `tamiz topics create` creates it")
         consumer.assign(places)
         begins = consumer.beginning_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
         ends = consumer.end_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
@@ -118,59 +124,62 @@ class TopicFollower(threading.Thread):
             if place in panes:
                 start = since[place].offset if since.get(place) else ends[place]
             else:
-                start = ends[place] - LAST[self._roles[place.topic]]
+                start = ends[place] - TAIL_RECORDS[self._roles[place.topic]]
             consumer.seek(place, max(begins[place], self._places.get(place, start)))
 
     def _keep_up(self, consumer: Any) -> None:
-        """Count decisions that are too many to read, and go on near their end. Raises KafkaError without a broker."""
+        """Skip to near the end where the lag is too large; count the skipped decisions.
+
+        Raises KafkaError without a broker.
+        """
         decisions = [p for p in consumer.assignment() if self._roles[p.topic] == "decisions"]
         for place, end in consumer.end_offsets(decisions, timeout_ms=REQUEST_TIMEOUT_MS).items():
-            start = end - LAST["decisions"]
+            start = end - TAIL_RECORDS["decisions"]
             if (behind := start - consumer.position(place)) > MAX_LAG_RECORDS:
                 consumer.seek(place, start)
                 with self.lock:
-                    self.feed.only_counted(behind, _now_ms())
+                    self.live_state.update_unread(behind, _now_ms())
 
     def _take(self, batches: Mapping[TopicPartition, list[ConsumedRecord]]) -> None:
         now_ms = _now_ms()
         for place, records in batches.items():
             take = self._takers[self._roles[place.topic]]
-            for start in range(0, len(records), 200):  # so that whoever waits for the lock waits shortly
+            for start in range(0, len(records), 200):  # in chunks, so that the lock is held briefly
                 with self.lock:
                     for record in records[start : start + 200]:
                         try:
                             take(self, record, now_ms)
-                        except Exception as error:  # one record that our own code cannot bear
+                        except Exception as error:  # a bug of ours must not stop the reader
                             self._intake.pass_over(record, repr(error))
             self._places[place] = records[-1].offset + 1
 
-    def _passed_over(self, topic: str) -> None:
-        self.feed.passed_over += 1
+    def _count_skipped(self, topic: str) -> None:
+        self.live_state.skipped_records += 1
 
     def _decision(self, record: ConsumedRecord, now_ms: int) -> None:
         if (decision := self._intake.read_ours(record, Decision)) is not None:
-            self.feed.decided(decision, record.timestamp, now_ms)
-            self.latencies.decided(record)
+            self.live_state.update_decision(decision, record.timestamp, now_ms)
+            self.latencies.update(record)
 
     def _dead_letter(self, record: ConsumedRecord, now_ms: int) -> None:
         about = dead_letters.read(record.headers)
-        self.feed.dead(about.code if about else "unknown", record.timestamp, now_ms)
+        self.live_state.update_dead_letter(about.code if about else "unknown", record.timestamp, now_ms)
 
     def _report(self, record: ConsumedRecord, now_ms: int) -> None:
         if (report := self._intake.read_ours(record, DriftReport)) is not None:
-            self.heat.reported(report)
+            self.heatmap.update_report(report)
 
     def _alert(self, record: ConsumedRecord, now_ms: int) -> None:
         if (alert := self._intake.read_ours(record, DriftAlert)) is not None:
-            self.feed.alerted(alert)
+            self.live_state.update_alert(alert)
 
     def _event(self, record: ConsumedRecord, now_ms: int) -> None:
         if (event := self._intake.read_ours(record, ModelEvent)) is not None:
-            self.feed.moved(event)
+            self.live_state.update_model_event(event)
 
     def _pane(self, record: ConsumedRecord, now_ms: int) -> None:
         if (snapshot := self._intake.read_ours(record, PaneSnapshot)) is not None:
-            self.heat.counted(snapshot)
+            self.heatmap.update_panes(snapshot)
 
     _takers: Mapping[str, Callable[["TopicFollower", ConsumedRecord, int], None]] = {
         "decisions": _decision,

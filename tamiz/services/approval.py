@@ -1,11 +1,11 @@
-"""What the page asks of the model registry, and what a person does there: just what `tamiz models` does."""
+"""The dashboard's access to the model registry. Approving and rejecting do the same as `tamiz models`."""
 
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import VersionTransition
-from stream_app.dashboard.messages import PromotionReply, Waiting
+from stream_app.dashboard.messages import PendingApproval, PromotionReply
 from stream_app.dashboard.registry_poller import Registry
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.services.event_publisher import publish_event
@@ -15,7 +15,7 @@ from training.registry.promotion import promote_manually
 
 
 def registry(settings: Settings) -> Registry:
-    """The registry as the page sees it."""
+    """The registry's operations for the dashboard."""
     store = ChampionCache(settings, load_dataset(settings.dataset))
 
     def reference(version: int) -> DriftReference:
@@ -25,40 +25,38 @@ def registry(settings: Settings) -> Registry:
         return registered.read_artifact(settings, registered.run_id_of(settings, version), registered.REPORT)
 
     def approve(version: int, reason: str, actor: str) -> PromotionReply:
-        answers = _waiting_move(settings, version)
-        return _told(settings, promote_manually(settings, version, reason, by=actor, answers=answers))
+        answers = _pending_transition(settings, version)
+        return _publish(settings, promote_manually(settings, version, reason, by=actor, answers=answers))
 
     def reject(version: int, reason: str, actor: str) -> PromotionReply:
-        answers = _waiting_move(settings, version)
-        return _told(settings, version_transitions.reject(settings, version, reason, by=actor, answers=answers))
+        answers = _pending_transition(settings, version)
+        return _publish(settings, version_transitions.reject(settings, version, reason, by=actor, answers=answers))
 
     return Registry(
         reference=reference,
-        waiting=lambda: waiting(settings),
-        disagreement=lambda: version_transitions.alias_disagreement(settings),
+        pending_approvals=lambda: pending_approvals(settings),
+        alias_disagreement=lambda: version_transitions.alias_disagreement(settings),
         report=report,
         approve=approve,
         reject=reject,
     )
 
 
-def waiting(settings: Settings) -> list[Waiting]:
-    """Versions that wait for a person, newest first. Raises ModelUnavailableError when the registry cannot be
-    reached.
-    """
+def pending_approvals(settings: Settings) -> list[PendingApproval]:
+    """Versions that wait for approval, newest first. Raises ModelUnavailableError if the registry is unreachable."""
     return [
-        Waiting(
+        PendingApproval(
             version=v.version,
             since_ms=v.last.event(settings.model_name).happened_at_ms,
             reason=v.last.reason,
             correlation_id=v.last.correlation_id,
         )
-        for v in _waiting(settings)
+        for v in _pending_versions(settings)
         if v.last is not None
     ]
 
 
-def _waiting(settings: Settings) -> list[version_transitions.Version]:
+def _pending_versions(settings: Settings) -> list[version_transitions.Version]:
     return [
         v
         for v in version_transitions.versions(settings)
@@ -66,17 +64,17 @@ def _waiting(settings: Settings) -> list[version_transitions.Version]:
     ]
 
 
-def _waiting_move(settings: Settings, version: int) -> int:
-    """Number of the move by which a version waits: of two answers to it one holds.
+def _pending_transition(settings: Settings, version: int) -> int:
+    """Number of the transition by which a version waits. An answer names it, so that only one of two answers holds.
 
-    Raises ModelUnavailableError when somebody else was a moment earlier, or the page is an old one.
+    Raises ModelUnavailableError when the version does not wait any more: another person answered, or the page is old.
     """
-    for found in _waiting(settings):
+    for found in _pending_versions(settings):
         if found.version == version:
             return found.last_number
-    raise ModelUnavailableError(f"{settings.model_name} version {version} does not wait for a person any more")
+    raise ModelUnavailableError(f"{settings.model_name} version {version} does not wait for approval any more")
 
 
-def _told(settings: Settings, move: VersionTransition) -> PromotionReply:
+def _publish(settings: Settings, move: VersionTransition) -> PromotionReply:
     warning = publish_event(settings, [move.event(settings.model_name)])
     return PromotionReply(version=move.version, change=move.change, by=move.by, warning=warning)

@@ -1,14 +1,14 @@
-// One state a second comes by server-sent events; each part of the page draws its own when it changed.
-import { drawWaiting } from "./approval.js";
+// Receives one state a second by server-sent events. Each part of the page is redrawn when its data changed.
+import { drawApprovals } from "./approval.js";
 import { bars, lines } from "./charts.js";
 import { byId, make, number, show, table, time } from "./dom.js";
 import { drawFeature, drawHeat } from "./heatmap.js";
 
 const STALE_MS = 5000;
 const MOVED = new Set(["promoted", "rolled-back"]);
-let heardAt = 0; // by the browser's clock
+let receivedAt = 0; // by the browser's clock
 let state = null;
-let me = null; // who looks: asked for once, for another role means signing in again
+let me = null; // the signed-in user, fetched once: another role requires another sign-in
 let evaluations = -1;
 
 async function start() {
@@ -26,12 +26,12 @@ async function start() {
 function listen() {
   const source = new EventSource("/events");
   source.onmessage = (event) => {
-    heardAt = performance.now();
+    receivedAt = performance.now();
     state = JSON.parse(event.data);
     if (!document.hidden) draw();
   };
   source.onerror = async () => {
-    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    if (source.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
     source.close();
     const answer = await fetch("/state").catch(() => null);
     if (answer?.status === 401) location.assign("/signin");
@@ -41,19 +41,19 @@ function listen() {
 
 function draw() {
   byId("model").textContent = state.model;
-  drawStanding();
+  drawStatus();
   drawFigures();
-  drawWaiting(state.waiting, me.may_approve);
+  drawApprovals(state.pending_approvals, me.may_approve);
   show("incidents", state.incidents, drawIncidents);
   drawCharts();
   show("outcomes", [state.outcomes, state.dead_letters], drawOutcomes);
   show("events", state.events, drawEvents);
   show("recent", state.recent, drawRecent);
-  byId("beside").textContent = [
-    state.passed_over ? `${number(state.passed_over)} records on our topics could not be read.` : "",
-    state.unread ? `${number(state.unread)} decisions came faster than the page reads and were only counted.` : "",
-    state.disagreement ? `The champion was not set by a promotion: ${state.disagreement}.` : "",
-    state.registry ? `Who waits for approval is not known: ${state.registry}` : "",
+  byId("notices").textContent = [
+    state.skipped_records ? `${number(state.skipped_records)} invalid records on Tamiz topics were skipped.` : "",
+    state.unread_decisions ? `${number(state.unread_decisions)} decisions were counted but not read, because the dashboard lagged.` : "",
+    state.alias_disagreement ? `The champion alias was not set by a promotion: ${state.alias_disagreement}.` : "",
+    state.registry_error ? `Pending approvals are not known: ${state.registry_error}` : "",
   ].join(" ");
   if (state.evaluations !== evaluations) {
     evaluations = state.evaluations;
@@ -61,18 +61,18 @@ function draw() {
   }
 }
 
-function drawStanding() {
-  const silent = performance.now() - heardAt;
-  const standing = byId("standing");
+function drawStatus() {
+  const silent = performance.now() - receivedAt;
+  const pill = byId("status");
   const [kind, words] = !state
     ? ["stale", "connecting"]
     : silent > STALE_MS
-      ? ["stale", `stale: nothing heard since ${time(state.now_ms)}`]
-      : state.away
-        ? ["stale", `stale: ${state.away}`]
+      ? ["stale", `stale: no data since ${time(state.now_ms)}`]
+      : state.reading_error
+        ? ["stale", `stale: ${state.reading_error}`]
         : ["live", "live"];
-  document.body.dataset.standing = kind;
-  if (standing.textContent !== words) standing.textContent = words;
+  document.body.dataset.status = kind;
+  if (pill.textContent !== words) pill.textContent = words;
 }
 
 const mean = (values) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
@@ -84,13 +84,13 @@ function drawFigures() {
   const share = (outcome) => (total ? `${number((100 * (outcomes[outcome] ?? 0)) / total, 2)} %` : "–");
   const deciding = Object.entries(state.versions).sort((a, b) => b[1] - a[1])[0]?.[0];
   const figures = [
-    ["decisions a second", number(mean(seconds.decisions.slice(-10)), 1)],
+    ["decisions per second", number(mean(seconds.decisions.slice(-10)), 1)],
     ["latency p50", withUnit(lastKnown(seconds.p50_ms))],
     ["latency p99", withUnit(lastKnown(seconds.p99_ms))],
-    ["to review", share("review")],
+    ["sent to review", share("review")],
     ["declined", share("decline")],
     ["dead letters", number(Object.values(state.dead_letters).reduce((a, b) => a + b, 0))],
-    ["deciding", deciding ? `v${deciding}` : "–"],
+    ["model version", deciding ? `v${deciding}` : "–"],
     ["open incidents", number(state.incidents.length)],
   ];
   show("figures", figures, () => figures.map(([name, value]) => make("div", { class: "card" }, make("b", {}, value), make("span", { class: "muted" }, name))));
@@ -106,7 +106,7 @@ function drawCharts() {
     { label: "decisions", values: seconds.decisions, colour: "--accent", fill: "--fill" },
     { label: "dead letters", values: seconds.dead_letters, colour: "--bad", dash: [6, 4] },
   ], changes);
-  byId("rate").setAttribute("aria-label", `Decisions a second, mean of ten: ${number(mean(seconds.decisions.slice(-10)), 1)}`);
+  byId("rate").setAttribute("aria-label", `Decisions per second, mean of the last 10 s: ${number(mean(seconds.decisions.slice(-10)), 1)}`);
   lines("latency", at, [
     { label: "p50", values: seconds.p50_ms, colour: "--accent", points: true },
     { label: "p99", values: seconds.p99_ms, colour: "--bad", points: true, dash: [6, 4] },
@@ -115,7 +115,7 @@ function drawCharts() {
   byId("score-none").hidden = state.score !== null;
   byId("score").hidden = state.score === null;
   if (state.score === null) return;
-  byId("score-rows").textContent = `the last ${number(state.score.rows)}, in the reference's bins`;
+  byId("score-rows").textContent = `last ${number(state.score.rows)} decisions against the training data`;
   byId("score").setAttribute("aria-label", `Scores, reference and now: ${state.score.labels.map((label, i) => `${label} ${number(100 * state.score.reference[i], 1)} and ${number(100 * state.score.current[i], 1)} %`).join("; ")}`);
   bars("score", state.score);
 }
@@ -125,7 +125,7 @@ function drawIncidents(incidents) {
   return [make("ul", { class: "incidents" }, ...incidents.map((one) => make(
     "li", { class: one.severity },
     make("p", {}, make("b", { class: "tag" }, `${one.severity}, ${one.kind}`), " ", one.summary),
-    make("p", { class: "muted" }, `since ${time(one.opened_at_ms, true)} event time, version ${one.model_version}; `,
+    make("p", { class: "muted" }, `open since ${time(one.opened_at_ms, true)} (event time), model version ${one.model_version}; `,
       ...one.features.slice(0, 5).map((feature) => {
         const button = make("button", { class: "link" }, feature);
         button.addEventListener("click", () => drawFeature(feature, true));
@@ -140,12 +140,12 @@ function drawOutcomes([outcomes, deadLetters]) {
     make("td", {}, make("meter", { class: kind, min: 0, max: Math.max(1, of), value: n, "aria-label": `${name}, share` })), make("td", { class: "figure" }, `${number((100 * n) / Math.max(1, of), 2)} %`));
   const dead = Object.entries(deadLetters).sort((a, b) => b[1] - a[1]);
   const rows = ["approve", "review", "decline"].map((name) => row(name, name, outcomes[name] ?? 0, all));
-  const beside = dead.map(([code, n]) => row("dead", `dead letter: ${code}`, n, all + dead.reduce((sum, [, m]) => sum + m, 0)));
-  return [table(["outcome", "number", "", "share"], [...rows, ...beside], "Decisions by outcome, dead letters by reason")];
+  const deadRows = dead.map(([code, n]) => row("dead", `dead letter: ${code}`, n, all + dead.reduce((sum, [, m]) => sum + m, 0)));
+  return [table(["outcome", "count", "", "share"], [...rows, ...deadRows], "Decisions by outcome, dead letters by code")];
 }
 
 function drawEvents(events) {
-  if (!events.length) return [make("li", { class: "muted" }, "Nothing has become of any version yet.")];
+  if (!events.length) return [make("li", { class: "muted" }, "No version was registered or promoted yet.")];
   return events.slice(0, 15).map((event) => make(
     "li", { class: MOVED.has(event.change) ? "moved" : null },
     make("time", {}, time(event.happened_at_ms, true)), " ",
@@ -161,10 +161,10 @@ function drawRecent(recent) {
     make("td", { class: "figure" }, number(one.score, 4)), make("td", { class: "id" }, one.transaction_id),
     make("td", { class: "reasons" }, one.reasons.join("; ")),
   ));
-  return [table(["decided", "outcome", "score", "transaction", "reasons"], rows, "The last decisions, newest first")];
+  return [table(["time", "outcome", "score", "transaction", "reasons"], rows, "Recent decisions, newest first")];
 }
 
 byId("window").addEventListener("change", drawHeat);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state) draw(); });
-setInterval(drawStanding, 1000);
+setInterval(drawStatus, 1000);
 start();

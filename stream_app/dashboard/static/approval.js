@@ -1,16 +1,16 @@
-// Promotions that wait for a person.
+// Promotions that wait for approval.
 import { byId, make, number, show, time } from "./dom.js";
 
-export function drawWaiting(waiting, mayApprove) {
-  byId("waiting").hidden = !waiting.length && !byId("verdict").textContent;
-  show("waiting-list", waiting, () => waiting.map((one) => (mayApprove ? form(one) : make("div", { class: "approval" }, ...about(one), make("p", { class: "muted" }, "Approving it needs the role approve.")))));
+export function drawApprovals(waiting, mayApprove) {
+  byId("waiting").hidden = !waiting.length && !byId("result").textContent;
+  show("waiting-list", waiting, () => waiting.map((one) => (mayApprove ? form(one) : make("div", { class: "approval" }, ...about(one), make("p", { class: "muted" }, "Your role may not approve; this needs the role approve.")))));
 }
 
 function about(one) {
   return [
     make("h3", {}, `Version ${one.version}`),
     make("p", {}, one.reason),
-    make("p", { class: "muted" }, `Waits since ${time(one.since_ms, true)}. `, make("a", { href: `/models/${one.version}/report.pdf`, target: "_blank" }, `Report of version ${one.version} (PDF)`)),
+    make("p", { class: "muted" }, `Waiting since ${time(one.since_ms, true)}. `, make("a", { href: `/models/${one.version}/report.pdf`, target: "_blank" }, `Report of version ${one.version} (PDF)`)),
   ];
 }
 
@@ -20,11 +20,11 @@ function form(one) {
   const made = make(
     "form", { class: "approval" },
     ...about(one),
-    make("label", { for: id }, "Why (it is kept for good)"),
+    make("label", { for: id }, "Reason (kept in the history)"),
     make("input", { id, name: "reason", required: "", maxlength: "500", autocomplete: "off" }),
     make("p", { class: "row" }, button("main", "approve", "Approve"), button("danger", "reject", "Reject")),
   );
-  // The buttons submit nothing: Enter in the field, which would press the first of them, decides nothing.
+  // The buttons are not submit buttons: Enter in the field would otherwise press the first one.
   made.addEventListener("submit", (event) => event.preventDefault());
   made.addEventListener("click", (event) => {
     const move = event.target.closest("button")?.value;
@@ -39,11 +39,11 @@ async function decide(version, move, made) {
   try {
     const answer = await fetch(`/models/${version}/${move}`, { method: "POST", body: new URLSearchParams(new FormData(made)) });
     const said = await answer.json();
-    byId("verdict").textContent = answer.ok
+    byId("result").textContent = answer.ok
       ? `Version ${number(said.version)} is ${said.change}, by ${said.by}.${said.warning ? ` ${said.warning}` : ""}`
       : said.error;
   } catch {
-    byId("verdict").textContent = "The page's server does not answer; nothing is known of this move.";
+    byId("result").textContent = "The dashboard's server does not respond; check `tamiz models history` before you try again.";
   }
   buttons.forEach((button) => { button.disabled = false; });
 }

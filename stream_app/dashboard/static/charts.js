@@ -1,4 +1,4 @@
-// uPlot, in the page's own colours.
+// Charts drawn with uPlot, in the page's colours.
 import { byId, time } from "./dom.js";
 
 const HEIGHT = 200;
@@ -11,7 +11,7 @@ function axes(label) {
   return [{ ...common(), ...label }, { ...common(), size: 54, values: (_, marks) => marks.map((m) => m.toLocaleString("en")) }];
 }
 
-// Redraws when the theme changes or the page is turned; else only gives the plot new figures.
+// Creates the plot anew when theme or width change; else only sets its data.
 function plot(id, kind, values, options) {
   const place = byId(id);
   const width = place.clientWidth;
@@ -38,7 +38,7 @@ export function forget() {
 new ResizeObserver(() => charts.forEach((chart) => chart.again())).observe(document.body);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", forget);
 
-let marks = []; // moments, in seconds, at which another version was made champion
+let marks = []; // times of promotions and rollbacks, in seconds
 
 export function lines(id, at, series, changes = []) {
   marks = changes;
@@ -71,7 +71,7 @@ function drawMarks(u) {
   ctx.restore();
 }
 
-// Three digits of each number, and no more than fits under a bar.
+// Shortens a bin label: three significant digits, at most 15 characters.
 function short(label) {
   const text = label.replace(/-?\d+\.\d+/g, (digits) => Number(Number(digits).toPrecision(3)));
   return text.length > 15 ? `${text.slice(0, 14)}…` : text;
@@ -81,7 +81,7 @@ function short(label) {
 export function bars(id, histogram) {
   const share = (values) => values.map((v) => 100 * v);
   const { labels } = histogram;
-  const every = Math.ceil(labels.length / Math.max(1, byId(id).clientWidth / 32)); // labels that do not run into each other
+  const every = Math.ceil(labels.length / Math.max(1, byId(id).clientWidth / 32)); // thinned so that labels do not overlap
   plot(
     id,
     `bars ${JSON.stringify(labels)}`,
@@ -96,7 +96,7 @@ export function bars(id, histogram) {
       series: [
         {},
         { label: "reference, %", stroke: colour("--muted"), fill: colour("--bar"), paths: uPlot.paths.bars({ size: [0.4, 40], align: -1 }), points: { show: false } },
-        { label: "now, %", stroke: colour("--accent"), fill: colour("--accent"), paths: uPlot.paths.bars({ size: [0.4, 40], align: 1 }), points: { show: false } },
+        { label: "current, %", stroke: colour("--accent"), fill: colour("--accent"), paths: uPlot.paths.bars({ size: [0.4, 40], align: 1 }), points: { show: false } },
       ],
     }),
   );

@@ -1,4 +1,4 @@
-// Building and replacing nodes. Texts only ever become text nodes: what a payload holds is never markup.
+// Builds and replaces DOM nodes. Texts become text nodes only, so that no payload is interpreted as markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -11,13 +11,13 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-const shown = new Map();
+const rendered = new Map(); // id -> JSON of the value that is drawn
 
-// Draws only what changed, so that nobody loses focus or what they are typing.
+// Redraws only what changed, so that focus and typed text are kept.
 export function show(id, value, draw) {
   const coded = JSON.stringify(value);
-  if (shown.get(id) === coded) return;
-  shown.set(id, coded);
+  if (rendered.get(id) === coded) return;
+  rendered.set(id, coded);
   byId(id).replaceChildren(...draw(value));
 }
 

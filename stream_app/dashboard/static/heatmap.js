@@ -1,8 +1,8 @@
-// The heat map, and one feature's two distributions.
+// The PSI heat map, and the distributions of one feature.
 import { bars } from "./charts.js";
 import { byId, make, number, time } from "./dom.js";
 
-let chosen = null; // the feature whose distributions are shown
+let chosen = null; // name of the feature whose distributions are shown
 
 export async function drawHeat() {
   const window_ = byId("window").value;
@@ -38,7 +38,7 @@ function cell(row, psi, i, map) {
   const over = row.exceeds[i];
   const beyond = row.beyond_chance[i];
   const level = psi === null ? "none" : over ? "over" : `h${step(beyond / (row.tolerance ?? 0.1))}`;
-  const words = `${row.feature}, until ${time(map.until_ms[i], true)}: PSI ${number(psi, 3)}, beyond chance ${number(beyond, 3)}, surely ${number(row.lower_bound[i], 3)}`;
+  const words = `${row.feature}, until ${time(map.until_ms[i], true)}: PSI ${number(psi, 3)}, beyond chance ${number(beyond, 3)}, lower bound ${number(row.lower_bound[i], 3)}`;
   return make("td", { class: level, title: words }, over ? "▲" : "");
 }
 
@@ -53,10 +53,10 @@ export async function drawFeature(name, moved) {
   byId("feature-none").textContent = answer.ok ? "" : `${name}: ${found.error}`;
   if (!answer.ok) return;
   byId("feature-head").textContent = `${found.feature}, ${found.window} until ${time(found.until_ms, true)}`;
-  const words = `PSI ${number(found.psi, 3)}, surely ${number(found.lower_bound, 3)} or more; alerts above ${number(found.tolerance, 3)}. ` +
-    `${number(found.histogram.rows)} rows against the reference of version ${found.model_version}.`;
+  const words = `PSI ${number(found.psi, 3)}, lower bound ${number(found.lower_bound, 3)}; alerts above ${number(found.tolerance, 3)}. ` +
+    `${number(found.histogram.rows)} rows against the training data of version ${found.model_version}.`;
   byId("feature-words").textContent = words;
-  byId("feature-chart").setAttribute("aria-label", `${found.feature}, reference and now. ${words}`);
+  byId("feature-chart").setAttribute("aria-label", `${found.feature}, reference and current. ${words}`);
   bars("feature-chart", found.histogram);
   if (moved) byId("feature-head").focus();
 }

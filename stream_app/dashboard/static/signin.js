@@ -1,2 +1,2 @@
-const WRONG = { "?wrong": "That is no user's token.", "?role": "This token may not read the page." };
+const WRONG = { "?wrong": "Invalid token.", "?role": "This token does not have the role read." };
 document.getElementById("wrong").textContent = WRONG[location.search] ?? "";

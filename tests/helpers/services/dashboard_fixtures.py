@@ -173,12 +173,12 @@ def running_dashboard(bootstrap: str, simulated_registry: Settings, folder: Path
 
         def address() -> str | None:
             assert process.poll() is None, log.read_text()[-6000:]
-            found = re.search(r"the page is at (http://\S+)/", log.read_text())
+            found = re.search(r"dashboard on (http://\S+)/", log.read_text())
             return found[1] if found else None
 
         wait_for(address, 120, log.read_text)
         world = RunningDashboard(address() or "", process, settings, bundle, *tokens)
-        wait_for(lambda: world.state()["away"] is None, 120, lambda: str(world.state()))
+        wait_for(lambda: world.state()["reading_error"] is None, 120, lambda: str(world.state()))
         yield world
         process.terminate()
         assert process.wait(120) == 0, log.read_text()[-6000:]

@@ -65,7 +65,7 @@ def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Itera
     def away(*_: Any) -> Any:
         raise ModelUnavailableError("there is no registry here")
 
-    registry = Registry(reference=away, waiting=lambda: [], report=away, approve=approve, reject=approve)
+    registry = Registry(reference=away, pending_approvals=lambda: [], report=away, approve=approve, reject=approve)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -117,7 +117,7 @@ def test_what_a_payload_calls_itself_is_text_and_nothing_inline_runs(page: Page,
     expect(page.locator("#recent td.id").filter(has_text="<img src=x").first).to_be_visible()
     assert page.locator("#recent img, #recent script").count() == 0
     assert page.title() == "Tamiz"
-    expect(page.locator("#beside")).to_contain_text("3 records on our topics could not be read")
+    expect(page.locator("#notices")).to_contain_text("3 invalid records on Tamiz topics were skipped")
 
 
 def test_a_script_that_got_in_all_the_same_would_not_run(browser: Browser, world: RunningDashboard) -> None:
@@ -215,9 +215,9 @@ def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, w
     expect(card).to_contain_text(f"version {version} is better, by proof")
     link = card.get_by_role("link", name=f"Report of version {version}")
     assert page.request.get(world.url + str(link.get_attribute("href"))).body() == PDF
-    card.get_by_label("Why").fill("we looked at its report")
+    card.get_by_label("Reason").fill("we looked at its report")
     card.get_by_role("button", name=f"Approve version {version}").click()
-    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is promoted, by web:ana")
+    expect(page.locator("#result")).to_contain_text(f"Version {version} is promoted, by web:ana")
     expect(card).to_have_count(0)
     assert mlflow_registry.champion(world.settings) == version
     expect(page.locator("#events")).to_contain_text(f"version {version} promoted")
@@ -234,9 +234,9 @@ def test_enter_in_the_reason_decides_nothing_and_a_reader_is_offered_no_decision
     card = page.locator("#waiting form").filter(has_text=f"Version {version}")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    card.get_by_label("Why").fill("a word too early")
-    card.get_by_label("Why").press("Enter")
-    card.get_by_label("Why").press("Control+Enter")
+    card.get_by_label("Reason").fill("a word too early")
+    card.get_by_label("Reason").press("Enter")
+    card.get_by_label("Reason").press("Control+Enter")
     context = browser.new_context()
     try:
         reader = context.new_page()
@@ -254,27 +254,27 @@ def test_enter_in_the_reason_decides_nothing_and_a_reader_is_offered_no_decision
         context.close()
     assert (sent, mlflow_registry.champion(world.settings)) == ([], champion)
     expect(page.locator("#user")).to_have_text("ana")
-    card.get_by_label("Why").fill("a holiday")
+    card.get_by_label("Reason").fill("a holiday")
     card.get_by_role("button", name=f"Reject version {version}").press("Enter")
-    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is rejected, by web:ana")
+    expect(page.locator("#result")).to_contain_text(f"Version {version} is rejected, by web:ana")
 
 
 def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: RunningDashboard) -> None:
     version, before = world.register_version(), mlflow_registry.champion(world.settings)
     card = page.locator("#waiting form").filter(has_text=f"Version {version}")
-    card.get_by_label("Why").fill("it was trained on a holiday")
+    card.get_by_label("Reason").fill("it was trained on a holiday")
     card.get_by_role("button", name=f"Reject version {version}").click()
-    expect(page.locator("#verdict")).to_contain_text(f"Version {version} is rejected")
+    expect(page.locator("#result")).to_contain_text(f"Version {version} is rejected")
     assert (mlflow_registry.champion(world.settings), mlflow_registry.challenger(world.settings)) == (before, None)
     status, said = world.ask(f"/models/{version}/approve", form={"reason": "late"}, Origin=world.url)
-    assert (status, b"does not wait for a person any more" in said) == (409, True)
+    assert (status, b"does not wait for approval any more" in said) == (409, True)
     assert mlflow_registry.champion(world.settings) == before
 
 
 def test_a_page_that_hears_nothing_says_so_and_comes_back(page: Page, world: RunningDashboard) -> None:
     world.process.send_signal(signal.SIGSTOP)
     try:
-        expect(page.locator("#standing")).to_contain_text("stale: nothing heard since")
+        expect(page.locator("#status")).to_contain_text("stale: no data since")
     finally:
         world.process.send_signal(signal.SIGCONT)
     expect(page.get_by_text("live", exact=True)).to_be_visible()
@@ -287,7 +287,7 @@ def test_a_wrong_token_opens_nothing(browser: Browser, world: RunningDashboard) 
         stranger.goto(world.url)
         stranger.get_by_label("Token").fill(world.token[:-1])
         stranger.get_by_role("button", name="Sign in").click()
-        expect(stranger.get_by_role("alert")).to_have_text("That is no user's token.", timeout=PATIENT_MS)
+        expect(stranger.get_by_role("alert")).to_have_text("Invalid token.", timeout=PATIENT_MS)
         assert context.cookies() == []
     finally:
         context.close()
@@ -335,7 +335,7 @@ def test_without_a_broker_it_says_so_and_goes_on_asking() -> None:
     reader = TopicFollower(Settings(bootstrap_servers="127.0.0.1:1"))
     reader.start()
     try:
-        wait_for(lambda: "no Kafka answers" in str(reader.away), 60, lambda: str(reader.away))
+        wait_for(lambda: "no Kafka answers" in str(reader.error), 60, lambda: str(reader.error))
         assert reader.is_alive()
     finally:
         reader.stop()

@@ -10,8 +10,16 @@ from monitoring.drift.drift_monitor import DriftEvaluation
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
 from schemas.records import Decision, DriftAlert, ModelEvent, Outcome, PaneSnapshot, Reason
-from stream_app.dashboard.live_state import CODES, HISTORY_S, MAX_AHEAD_S, MAX_REMEMBERED, RECENT, VERSIONS, LiveState
-from stream_app.dashboard.psi_heatmap import COLUMNS, PsiHeatmap
+from stream_app.dashboard.live_state import (
+    HISTORY_S,
+    MAX_AHEAD_S,
+    MAX_CODES,
+    MAX_RECENT,
+    MAX_REMEMBERED,
+    MAX_VERSIONS,
+    LiveState,
+)
+from stream_app.dashboard.psi_heatmap import MAX_COLUMNS, PsiHeatmap
 from tests.helpers.traffic.drift_simulation import ROWS_PER_DAY, records_of, simulate_monitoring, traffic
 from training.registry.mlflow_registry import download_bundle
 
@@ -59,7 +67,7 @@ def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str
 def test_only_what_was_decided_lately_counts_in_the_rate() -> None:
     feed = LiveState("m")
     for n, second in enumerate([-HISTORY_S - 1, -HISTORY_S, -1, -1, MAX_AHEAD_S, MAX_AHEAD_S + 1]):
-        feed.decided(decision(n), NOW_MS + 1000 * second, NOW_MS)
+        feed.update_decision(decision(n), NOW_MS + 1000 * second, NOW_MS)
     seconds = feed.seconds(NOW_MS)
     assert len(seconds.at_ms) == HISTORY_S
     assert (seconds.decisions[0], seconds.decisions[-1], sum(seconds.decisions)) == (1, 2, 3)
@@ -69,25 +77,25 @@ def test_only_what_was_decided_lately_counts_in_the_rate() -> None:
 def test_a_decision_that_a_crash_repeated_counts_once_and_another_models_not_at_all() -> None:
     feed = LiveState("m")
     for made in (decision(1), decision(1, model_version=2), decision(2, model="other"), decision(3, "decline")):
-        feed.decided(made, NOW_MS - 1000, NOW_MS)
+        feed.update_decision(made, NOW_MS - 1000, NOW_MS)
     assert dict(feed.outcomes()) == {"approve": 1, "decline": 1}
     assert [r.transaction_id for r in feed.recent] == ["t1", "t3"]
     assert [r.reasons for r in feed.recent] == [(), ("monto 9",)]
 
 
-def test_a_score_that_is_no_probability_is_passed_over() -> None:
+def test_a_score_that_is_no_probability_is_count_skipped() -> None:
     feed = LiveState("m")
     for n, score in enumerate((-0.1, 1.1, float("inf"))):
-        feed.decided(decision(n, score=score), NOW_MS, NOW_MS)
-    assert (feed.passed_over, feed.recent) == (3, ())
+        feed.update_decision(decision(n, score=score), NOW_MS, NOW_MS)
+    assert (feed.skipped_records, feed.recent) == (3, ())
 
 
 def test_few_that_were_stopped_do_not_drown_among_approvals() -> None:
     feed = LiveState("m")
-    feed.decided(decision(0, "review"), NOW_MS - 9000, NOW_MS)
+    feed.update_decision(decision(0, "review"), NOW_MS - 9000, NOW_MS)
     for n in range(1, 200):
-        feed.decided(decision(n), NOW_MS, NOW_MS)
-    assert len(feed.recent) == RECENT + 1
+        feed.update_decision(decision(n), NOW_MS, NOW_MS)
+    assert len(feed.recent) == MAX_RECENT + 1
     assert feed.recent[-1].outcome == "review"
 
 
@@ -95,10 +103,10 @@ def test_few_that_were_stopped_do_not_drown_among_approvals() -> None:
 def test_whatever_clocks_and_codes_say_what_is_kept_stays_small(records: list[tuple[int, str]]) -> None:
     feed = LiveState("m")
     for n, (at_ms, code) in enumerate(records):
-        feed.decided(decision(n), at_ms, NOW_MS)
-        feed.dead(code, NOW_MS, NOW_MS)
-        feed.took(5.0, at_ms, NOW_MS)
-    assert len(feed.codes()) <= CODES + 1
+        feed.update_decision(decision(n), at_ms, NOW_MS)
+        feed.update_dead_letter(code, NOW_MS, NOW_MS)
+        feed.update_latency(5.0, at_ms, NOW_MS)
+    assert len(feed.codes()) <= MAX_CODES + 1
     assert feed.codes().total() == len(records)
     assert len(feed._seconds) <= HISTORY_S + MAX_AHEAD_S + 1
 
@@ -108,15 +116,15 @@ def test_the_state_stays_small_whatever_texts_and_numbers_others_write() -> None
     long = "\x1b" * 10_000
     for n in range(30_000):
         at_ms = NOW_MS - 1000 * (n % HISTORY_S)
-        feed.dead(f"code-{n}-{long}", at_ms, NOW_MS)
+        feed.update_dead_letter(f"code-{n}-{long}", at_ms, NOW_MS)
         if n % 10 == 0:
             odd = decision(n, "review", model_version=n, transaction_id=long, decision_id=f"{n}{long}")
-            feed.decided(odd, at_ms, NOW_MS)
+            feed.update_decision(odd, at_ms, NOW_MS)
     for n in range(200):
-        feed.alerted(
+        feed.update_alert(
             msgspec.structs.replace(alert("opened", n, name=f"{n}{long}"), features=(long,) * 50, summary=long)
         )
-        feed.moved(
+        feed.update_model_event(
             ModelEvent(
                 model="m",
                 model_version=n,
@@ -129,15 +137,15 @@ def test_the_state_stays_small_whatever_texts_and_numbers_others_write() -> None
         )
     state = (feed.codes(), feed.versions(), feed.recent, feed.incidents, feed.events, feed.seconds(NOW_MS))
     assert len(msgspec.json.encode(state)) < 400_000
-    assert len(feed.codes()) <= CODES + 1
+    assert len(feed.codes()) <= MAX_CODES + 1
     assert feed.codes().total() == 30_000
-    assert len(feed.versions()) <= VERSIONS
+    assert len(feed.versions()) <= MAX_VERSIONS
 
 
 def test_ids_are_forgotten_in_the_order_they_came() -> None:
     feed = LiveState("m")
     for n in range(MAX_REMEMBERED + 10):
-        feed.decided(decision(n), NOW_MS, NOW_MS)
+        feed.update_decision(decision(n), NOW_MS, NOW_MS)
     assert len(feed._seen) == MAX_REMEMBERED
     assert "d9" not in feed._seen
     assert "d10" in feed._seen
@@ -146,10 +154,10 @@ def test_ids_are_forgotten_in_the_order_they_came() -> None:
 def test_an_incident_is_open_until_it_closes_and_old_news_of_it_changes_nothing() -> None:
     feed = LiveState("m")
     for told in (alert("opened", 5), alert("grew", 9, "critical"), alert("opened", 5), alert("opened", 7, name="j")):
-        feed.alerted(told)
+        feed.update_alert(told)
     assert [(i.incident_id, i.summary) for i in feed.incidents] == [("i", "monto grew"), ("j", "monto opened")]
-    feed.alerted(alert("closed", 20))
-    feed.alerted(alert("grew", 9, "critical"))
+    feed.update_alert(alert("closed", 20))
+    feed.update_alert(alert("grew", 9, "critical"))
     assert [i.incident_id for i in feed.incidents] == ["j"]
 
 
@@ -160,14 +168,14 @@ def test_a_move_that_is_told_twice_stands_once_and_the_newest_first() -> None:
         for model, v, at in [("m", 2, 20), ("m", 1, 10), ("m", 2, 20), ("other", 3, 30)]
     ]
     for event in told:
-        feed.moved(event)
+        feed.update_model_event(event)
     assert [(e.model_version, e.happened_at_ms) for e in feed.events] == [(2, 20), (1, 10)]
 
 
 def test_what_was_only_counted_is_in_the_rate_and_said() -> None:
     feed = LiveState("m")
-    feed.only_counted(50_000, NOW_MS)
-    assert feed.unread == 50_000
+    feed.update_unread(50_000, NOW_MS)
+    assert feed.unread_decisions == 50_000
     assert sum(feed.seconds(NOW_MS + 1000).decisions) == 50_000
 
 
@@ -193,7 +201,7 @@ def test_scores_are_held_against_the_references_bins(champion: Champion) -> None
     feed = LiveState("m")
     assert feed.scores(bins) is None
     for n in range(100):
-        feed.decided(decision(n, score=0.999), NOW_MS, NOW_MS)
+        feed.update_decision(decision(n, score=0.999), NOW_MS, NOW_MS)
     shown = feed.scores(bins)
     assert shown is not None
     assert shown.current[-2] == 1.0, "the last but MISSING"
@@ -208,9 +216,9 @@ def test_the_distributions_on_the_page_are_those_that_the_alert_went_out_with(
     evidence = next(e for a in told.alerts for e in a.evidence if e.feature == "monto")
     heat = PsiHeatmap("m")
     for snapshot in [*snapshots, *snapshots[:50]]:
-        heat.counted(snapshot)
+        heat.update_panes(snapshot)
     for evaluation in evaluations[: evaluations.index(told) + 1]:
-        heat.reported(evaluation.report)
+        heat.update_report(evaluation.report)
     shown = heat.feature("monto", evidence.window, {1: champion[1]})
     assert shown is not None
     assert shown.histogram.labels == evidence.labels
@@ -225,14 +233,14 @@ def test_the_map_keeps_the_last_evaluation_of_each_stretch_however_often_it_is_r
     reports = [e.report for e in shift[0]]
     heat, again = PsiHeatmap("m"), PsiHeatmap("m")
     for report in reports:
-        heat.reported(report)
+        heat.update_report(report)
     for report in [*reports, *reports[::7], msgspec.structs.replace(reports[-1], model="other", until_ms=10**14)]:
-        again.reported(report)
+        again.update_report(report)
     for window in ("1 h", "24 h"):
         map_ = heat.map(window, {1: champion[1]})
         assert map_ == again.map(window, {1: champion[1]})
         assert list(map_.until_ms) == sorted(set(map_.until_ms))
-        assert len(map_.until_ms) <= COLUMNS
+        assert len(map_.until_ms) <= MAX_COLUMNS
         assert map_.until_ms[-1] == reports[-1].until_ms
         assert {len(row.psi) for row in map_.rows} == {len(map_.until_ms)}
     monto = next(row for row in heat.map("24 h", {1: champion[1]}).rows if row.feature == "monto")
@@ -249,6 +257,6 @@ def test_without_a_reference_the_map_still_shows_and_the_distributions_do_not(
     heat = PsiHeatmap("m")
     assert heat.feature("monto", "24 h", {}) is None
     for evaluation in shift[0]:
-        heat.reported(evaluation.report)
+        heat.update_report(evaluation.report)
     assert {row.tolerance for row in heat.map("24 h", {}).rows} == {None}
     assert heat.feature("monto", "24 h", {}) is None

@@ -16,12 +16,14 @@ def away(*_: Any) -> Any:
 @pytest.mark.parametrize("steps", range(6))
 def test_a_stop_in_the_instant_of_an_approval_is_not_lost(steps: int) -> None:
     async def stop() -> None:
-        known = RegistryPoller(Registry(reference=away, waiting=lambda: [], report=away, approve=away, reject=away), 60)
-        task = asyncio.create_task(known.keep(lambda: VersionsSeen(frozenset(), ())))
-        while known.away is not None:
+        known = RegistryPoller(
+            Registry(reference=away, pending_approvals=lambda: [], report=away, approve=away, reject=away), 60
+        )
+        task = asyncio.create_task(known.run(lambda: VersionsSeen(frozenset(), ())))
+        while known.error is not None:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
-        known.look.set()
+        known.wake.set()
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.security.web_users import User
-from stream_app.dashboard.sessions import LIFETIME_S, MAX_SESSIONS, Sessions, own_origin
+from stream_app.dashboard.sessions import LIFETIME_S, MAX_SESSIONS, Sessions, is_own_origin
 from stream_app.web.web_auth import Authenticator, UserFile
 from tests.helpers.services.page_servers import users_file
 
@@ -44,5 +44,5 @@ def test_many_sessions_end_the_oldest_of_the_same_user_alone(users: dict[str, Us
     "origin", [None, "", "null", "http://[", "https://evil.example", "localhost:6067", "//localhost:6067"]
 )
 def test_another_sites_origin_is_not_our_own(origin: str | None) -> None:
-    assert not own_origin(origin, "localhost:6067")
-    assert not own_origin(origin, "")
+    assert not is_own_origin(origin, "localhost:6067")
+    assert not is_own_origin(origin, "")
