@@ -8,7 +8,7 @@ from chaos.run import RunPlan
 NTH_VISIT = "2"  # number of the visit to a step; at the second one, a batch is committed already
 STEPS = (
     "fetched",
-    "taken over",
+    "partitions acquired",
     "scored",
     "part sent",  # of decisions, dead letters and panes: in the middle of a pane flush
     "produced",  # but not committed
@@ -17,13 +17,13 @@ STEPS = (
 
 KILL_SCENARIOS = {
     f"killed when {step}": RunPlan(
-        transactions=6_000, kill_at=(step, "1" if step == "taken over" else NTH_VISIT), seed=n, rate=1_500
+        transactions=6_000, kill_at=(step, "1" if step == "partitions acquired" else NTH_VISIT), seed=n, rate=1_500
     )
     for n, step in enumerate(STEPS)
 } | {
     "killed in a swap": RunPlan(transactions=8_000, promotions=2, kills=2, calm_s=1.0, seed=20, rate=1_500),
     "killed in a rebalance": RunPlan(
-        transactions=8_000, rebalances=1, workers=1, kill_at=("taken over", "2"), seed=21, rate=1_500
+        transactions=8_000, rebalances=1, workers=1, kill_at=("partitions acquired", "2"), seed=21, rate=1_500
     ),
 }
 

@@ -28,4 +28,4 @@ class KillAtStep:
 
 
 if __name__ == "__main__":
-    run(config.load(), at=KillAtStep(sys.argv[1], int(sys.argv[2])))
+    run(config.load(), on_step=KillAtStep(sys.argv[1], int(sys.argv[2])))

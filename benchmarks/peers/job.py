@@ -49,7 +49,9 @@ class Work:
     def __init__(self, job: Job) -> None:
         self._model = MonitoredModel.load(job.bundle, version=1)
         dataset = load_dataset("card_transactions")
-        self._policy = HandlerPolicy(dataset=dataset, group=job.group, max_payload_bytes=65_536, counting=False)
+        self._policy = HandlerPolicy(
+            dataset=dataset, consumer_group=job.group, max_payload_bytes=65_536, counting=False
+        )
 
     def __call__(self, records: Sequence[Any]) -> HandlerResult:
         return handle(records, self._model, self._policy)

@@ -1,1 +1,1 @@
-"""From consumed records to decisions and dead letters."""
+"""Turns consumed records into decisions and dead letters, and explains a decision."""

@@ -1,10 +1,10 @@
 """The headers of a dead letter: why a payload could not be scored, and where it came from. Pure.
 
-The dialect is Kafka Connect's (`DeadLetterQueueReporter`, header prefix ``__connect.errors.``), so that whatever reads
-Connect's dead letters reads ours: the connector is our consumer group, its task the input partition. What Connect has
-no word for stands beside it as ``tamiz-error-*``. Names of ours in an incoming record (a dead letter that was sent back
-and failed again) give way to the new ones; every other header, `traceparent` first of all, is passed on untouched, as
-far as there is room: `fitted` cuts what is too large for the topic, and ``tamiz-cut-*`` headers say what was cut.
+The headers follow Kafka Connect (`DeadLetterQueueReporter`, prefix ``__connect.errors.``), so that tools for Connect's
+dead letters work: the connector is the consumer group, its task the input partition. Further fields are in
+``tamiz-error-*``. In a dead letter that was redriven and failed again, the new headers replace the old ones. Every
+other header, `traceparent` above all, is forwarded unchanged if it fits: `truncate` shortens a dead letter that is too
+large for its topic, and ``tamiz-cut-*`` headers record what was truncated.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,20 +18,20 @@ from scoring.input.admission import MAX_KEY_BYTES
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
-OMITTED_PREFIX = "receiver-"  # codes of alerts that reached no receiver of notifications: no transactions
+OMITTED_PREFIX = "receiver-"  # codes of undelivered notifications, which are no transactions
 MAX_CHARACTERS = 400  # of one header's text
 MAX_FORWARDED_HEADERS = 64  # of the incoming record
 MAX_FORWARDED_BYTES = 16_384  # of their names and values together
 
-# A dead letter that would not fit its topic is cut, and these say so: the whole record is still where the headers
-# `__connect.errors.topic`, `.partition` and `.offset` point to.
+# Headers of a truncated dead letter. The whole record is still where `__connect.errors.topic`, `.partition` and
+# `.offset` point to, until retention deletes it.
 CUT_PREFIX = "tamiz-cut-"
-CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: the length of the value before it was cut
+CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: length of the whole value
 CUT_VALUE_SHA256_HEADER = "tamiz-cut-value-sha256"  # lower-case hexadecimal, of the whole value
-CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # likewise of the record key
+CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # the same for the record key
 CUT_KEY_SHA256_HEADER = "tamiz-cut-key-sha256"
 
-# Connect's own enumeration (`errors.Stage`); ours all fail where a message value becomes a row.
+# Of Connect's stages (`errors.Stage`) only this one applies: a message value could not become a row.
 _ALWAYS = [
     (PREFIX + "stage", b"VALUE_CONVERTER"),
     (PREFIX + "class.name", b"scoring.input.cleaning"),
@@ -40,14 +40,14 @@ _ALWAYS = [
 
 _OF_OURS = frozenset({TRANSACTION_ID_HEADER, TOPIC_ID_HEADER})
 
-_RECORD_BYTES = 512  # of a batch of one record: its header, lengths, and the headers that say what was cut
+_RECORD_BYTES = 512  # overhead of a batch of one record: batch header, lengths, `tamiz-cut-*` headers
 _HEADER_BYTES = 10  # the lengths of a header's name and value
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Origin(Protocol):
-    """The consumed record: aiokafka's and kafka-python's both look like this."""
+    """The consumed record; both aiokafka's and kafka-python's records match."""
 
     topic: str
     partition: int
@@ -56,35 +56,35 @@ class Origin(Protocol):
 
 
 class DeadLetter(NamedTuple):
-    """What the headers of a dead letter say."""
+    """The headers of a dead letter, decoded."""
 
     topic: str  # where the payload was consumed from
     partition: int
     offset: int
     group: str
-    transaction_id: str  # the place of its first appearance, however often it was sent back
+    transaction_id: str  # of the first occurrence, also after redrives
     code: str
     field: str | None  # None: the payload as a whole
     value: str
     expected: str
-    topic_id: str = ""  # incarnation of the topic it was consumed from; empty: not known
+    topic_id: str = ""  # Kafka's id of the topic it was consumed from; empty: not known
 
     @property
     def origin(self) -> str:
-        """Where the payload was consumed from, as people write it."""
+        """Where the payload was consumed from, as `TOPIC-PARTITION-OFFSET@TOPIC_ID`."""
         return place(self.topic, self.partition, self.offset, self.topic_id)
 
 
 def headers(
     rejection: Rejection, origin: Origin, *, group: str, transaction_id: str, topic_id: str = ""
 ) -> list[tuple[str, bytes]]:
-    """Reason and origin of a dead letter.
+    """The headers with reason and origin of a dead letter.
 
-    topic_id: incarnation of the topic that the payload was consumed from; empty where the broker gives none.
+    topic_id: Kafka's id of the topic that the payload was consumed from; empty if the broker gives none.
     Every text is UTF-8 without control characters, at most `MAX_CHARACTERS` long.
     """
     field = rejection.field or ""
-    message = f"{rejection.code}: {field or 'payload'} is {rejection.value}, wanted {rejection.expected}"
+    message = f"{rejection.code}: {field or 'payload'} is {rejection.value}, expected {rejection.expected}"
     return [
         (PREFIX + "topic", origin.topic.encode()),
         (PREFIX + "partition", b"%d" % origin.partition),
@@ -102,22 +102,22 @@ def headers(
     ]
 
 
-class Fitted(NamedTuple):
-    """A dead letter that its topic takes."""
+class TruncatedLetter(NamedTuple):
+    """A dead letter that fits its topic."""
 
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
-    cuts: tuple[str, ...]  # what of the original is not whole: `key`, `value`, `headers`
+    cuts: tuple[str, ...]  # parts that are truncated: `key`, `value`, `headers`
 
 
-def fitted(
+def truncate(
     key: bytes | None, value: bytes | None, ours: Sequence[tuple[str, bytes]], incoming: Headers, max_bytes: int
-) -> Fitted:
-    """A dead letter of at most `max_bytes` as a batch of its own: `ours`, then the incoming headers.
+) -> TruncatedLetter:
+    """A dead letter of at most `max_bytes` as a record batch of its own, with headers `ours`, then the incoming ones.
 
-    Cut, in this order: incoming headers beyond their limits, a key beyond `MAX_KEY_BYTES`, the end of the value, all
-    incoming headers, all of the key, the ends of our own texts. What is cut is said in ``tamiz-cut-*``.
+    Truncates, in this order: incoming headers beyond their limits, a key beyond `MAX_KEY_BYTES`, the end of the value,
+    all incoming headers, the whole key, the ends of our own texts. ``tamiz-cut-*`` headers record what was truncated.
     """
     given = forwarded_headers(incoming) if incoming else []
     forwarded = _forwardable(given)
@@ -136,11 +136,11 @@ def fitted(
     said = [*cut_value, *cut_key, *([(CUT_HEADERS_HEADER, b"%d" % missing)] if missing else [])]
     names = ("value", "key", "headers")
     cuts = tuple(name for name, cut in zip(names, (cut_value, cut_key, missing), strict=True) if cut)
-    return Fitted(kept_key, kept_value, [*own, *said, *forwarded], cuts)
+    return TruncatedLetter(kept_key, kept_value, [*own, *said, *forwarded], cuts)
 
 
 def _cut(whole: bytes | None, kept: bytes | None, size_header: str, digest_header: str) -> list[tuple[str, bytes]]:
-    if isinstance(whole, TruncatedBytes):  # cut when it was read
+    if isinstance(whole, TruncatedBytes):  # truncated by the reader already
         return [(size_header, b"%d" % whole.size), (digest_header, whole.sha256.encode())]
     if whole is None or kept is None or len(kept) == len(whole):
         return []
@@ -160,12 +160,12 @@ def _forwardable(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, byt
 
 def _room(max_bytes: int, key: bytes | None, headers: Headers) -> int:
     used = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in headers)
-    # A topic's own codec may make what cannot be compressed a little larger.
+    # A topic's compression codec can enlarge incompressible data a little.
     return max_bytes - max_bytes // 64 - _RECORD_BYTES - len(key or b"") - used
 
 
 def forwarded_headers(incoming: Headers) -> list[tuple[str, bytes | None]]:
-    """Headers without those that a dead letter adds.
+    """The incoming headers without those that a dead letter adds.
 
     >>> forwarded_headers([("traceparent", b"00-..."), ("tamiz-error-code", b"not-json"), ("__connect.errors.topic",
     ...     b"t")])
@@ -175,9 +175,9 @@ def forwarded_headers(incoming: Headers) -> list[tuple[str, bytes | None]]:
 
 
 def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
-    """What the headers of a record say, or None when they do not say where the record came from.
+    """Decode the headers of a record; None if they do not name the record's origin.
 
-    Reads dead letters that Kafka Connect itself wrote, too: their code is the exception's class, their reason its text.
+    Also reads dead letters written by Kafka Connect: the code is then the exception's class, the reason its message.
     """
     found: dict[str, str] = {}
     for name, value in incoming:
@@ -203,7 +203,7 @@ def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
 
 
 def _text(text: str) -> bytes:
-    # `isprintable` is False for control characters, line separators and lone surrogates: those are written as escapes.
+    # Control characters, line separators and lone surrogates are not printable and are escaped.
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_CHARACTERS])
     if len(text) > MAX_CHARACTERS:

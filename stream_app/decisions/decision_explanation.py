@@ -1,4 +1,4 @@
-"""One decision, found again and made again: the same transaction, the same model version, the same bytes."""
+"""Finds one decision and its transaction, and reproduces it with the same model version, for `tamiz explain`."""
 
 import msgspec
 from kafka import TopicPartition
@@ -21,20 +21,21 @@ FETCH_TIMEOUT_MS = 10_000
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What `tamiz explain` found."""
+    """The result of `tamiz explain`."""
 
-    decision: Decision  # as it stands on the topic, the latest of its id
+    decision: Decision  # the latest one with its id on the topic
     transaction: str  # the payload, as text
-    origin: str  # the transaction's place, as `schemas.transaction_ids.place`
-    reproduced: bool  # made again, it is the same bit for bit
-    again: Decision | None  # what was made again, where that is something else
+    origin: str  # place of the transaction, see `schemas.transaction_ids.place`
+    reproduced: bool  # the reproduced decision is identical, bit for bit
+    again: Decision | None  # the reproduced decision, if it differs
 
 
 def explain(settings: Settings, named: str) -> Explanation:
-    """Find a decision on its topic, its transaction on its own, and make it again.
+    """Find a decision and its transaction on their topics, and reproduce the decision.
 
-    named: the decision's id or its transaction's; of a place, what follows the @ may be left out for the topic as it
-    is now. Raises TamizError when either is not there (any more), ModelUnavailableError when its model version is not.
+    named: id of the decision or of its transaction. In an id of the form TOPIC-PARTITION-OFFSET@TOPIC_ID, the part
+    from @ on may be omitted for the current topic.
+    Raises TamizError if either record does not exist (any more), ModelUnavailableError if the model version does not.
     """
     topic = settings.transactions_topic
     now = topic_ids(settings.bootstrap, [topic]).get(topic, "")
@@ -44,13 +45,13 @@ def explain(settings: Settings, named: str) -> Explanation:
     offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode("utf-8", "replace")
     origin = place(topic, found.partition, offset, topic_id)
     if topic_id and topic_id != now:
-        raise TamizError(f"{origin} is not there any more: the topic was made anew since; it is {now or 'unknown'} now")
+        raise TamizError(f"{origin} is gone: the topic was recreated since; its topic id is {now or 'not known'} now")
     record = _fetch(settings, found.partition, offset)
     dataset = load_dataset(settings.dataset)
     model = ChampionCache(settings, dataset).at_version(decision.model_version)
     policy = HandlerPolicy(
         dataset=dataset,
-        group=settings.consumer_group,
+        consumer_group=settings.consumer_group,
         max_payload_bytes=settings.max_payload_bytes,
         counting=False,
         topic_id=topic_id,
@@ -78,14 +79,14 @@ def _find(settings: Settings, named: str, topic_id: str) -> ConsumedRecord:
                 found = record
     if found is None:
         raise TamizError(
-            f"no decision {named!r}, nor one of a transaction of that name, on {settings.decisions_topic}; "
-            "its record may have expired"
+            f"{settings.decisions_topic} holds no decision and no transaction with id {named!r}; retention may have "
+            "deleted it"
         )
     return found
 
 
 def _is_decision(record: ConsumedRecord) -> bool:
-    """Whether a record is what its headers call it: anybody who may write to the topic can copy an id."""
+    """Whether a record is the decision that its headers name: any producer of the topic can copy an id."""
     headers = dict(record.headers)
     offset = headers.get(OFFSET_HEADER) or b""
     try:
@@ -108,7 +109,7 @@ def _fetch(settings: Settings, partition: int, offset: int) -> ConsumedRecord:
     try:
         consumer.assign([tp])
         if not consumer.beginning_offsets([tp])[tp] <= offset < consumer.end_offsets([tp])[tp]:
-            raise TamizError(f"{tp.topic}-{partition}-{offset} is not there; the topic keeps a transaction for a time")
+            raise TamizError(f"{tp.topic}-{partition}-{offset} does not exist; retention may have deleted it")
         consumer.seek(tp, offset)
         records = consumer.poll(timeout_ms=FETCH_TIMEOUT_MS, max_records=1).get(tp, [])
     finally:

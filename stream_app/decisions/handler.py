@@ -1,6 +1,6 @@
-"""From payloads to decisions. Pure: no Kafka, no Faust, no clock, no network.
+"""Turns a batch of records into decisions and dead letters. Pure: no Kafka, no Faust, no clock, no network.
 
-Every record that goes in comes out once, as a decision or as a dead letter, in the order of its partition.
+Every input record yields exactly one decision or one dead letter, in the order of its partition.
 """
 
 from collections import Counter
@@ -28,15 +28,18 @@ from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 
 OFFSET_HEADER = "tamiz-offset"
-TRACE_HEADERS = {"traceparent": 55, "tracestate": 512}  # forwarded, the first of each, up to W3C's lengths in bytes
-MAX_DECISION_BYTES = 32_768  # a decision as a record: all that it holds is bounded
-GROUP_HEADER = "tamiz-group"  # consumer group of the worker: another group's answers are not ours
+TRACE_HEADERS = {
+    "traceparent": 55,
+    "tracestate": 512,
+}  # forwarded, the first of each, up to these lengths in bytes (W3C)
+MAX_DECISION_BYTES = 32_768  # largest decision record; all of its fields are bounded
+GROUP_HEADER = "tamiz-group"  # consumer group of the worker
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class IncomingRecord(Protocol):
-    """A consumed record, as aiokafka gives it."""
+    """A consumed record, as of aiokafka."""
 
     topic: str
     partition: int
@@ -47,7 +50,7 @@ class IncomingRecord(Protocol):
 
 
 class OutgoingRecord(NamedTuple):
-    """A record to produce, to the partition its transaction came from."""
+    """A record to produce to the partition number of its transaction."""
 
     partition: int
     key: bytes | None
@@ -56,34 +59,34 @@ class OutgoingRecord(NamedTuple):
 
 
 class CountedCodes(NamedTuple):
-    """A batch as drift is counted, a row a record."""
+    """A batch coded for drift counting, one row per record."""
 
     codes: Indices  # shape (n, n_features of the model's layout)
     event_times_ms: Ints  # shape (n,); NO_TIME_MS for a dead letter
 
 
 class HandlerResult(NamedTuple):
-    """What became of a batch. `decisions` and `dead_letters` together are as long as the batch."""
+    """The output of a batch. `decisions` and `dead_letters` together have the length of the batch."""
 
     decisions: list[OutgoingRecord]
     dead_letters: list[OutgoingRecord]
-    outcomes: dict[str, int]  # how many decisions of each outcome
+    outcomes: dict[str, int]  # number of decisions by outcome
     rejections: list[Rejection]
-    cuts: Mapping[str, int]  # how many dead letters lack what, and how many trace headers are not forwarded
-    conflicts: Sequence[OutgoingRecord]  # decisions under an id that an earlier one has, of another payload
+    cuts: Mapping[str, int]  # number of truncated parts by kind, and of trace headers not forwarded
+    conflicts: Sequence[OutgoingRecord]  # decisions whose id was given before with a different payload
     coded: CountedCodes | None  # None when the policy does not count
 
 
 class HandlerPolicy(NamedTuple):
-    """What stays the same from batch to batch."""
+    """Settings of the handler, constant from batch to batch."""
 
     dataset: Dataset
-    group: str
+    consumer_group: str
     max_payload_bytes: int
-    counting: bool  # whether what was scored is coded, to be counted for drift
-    max_letter_bytes: int = 4 * 1024 * 1024  # of a dead letter, as its topic takes it
-    topic_id: str = ""  # incarnation of the transactions topic (`schemas.transaction_ids.place`)
-    max_event_time_ahead_ms: int = HOUR_MS  # of the record's own time; further ahead is a dead letter
+    counting: bool  # whether to code the batch for drift counting
+    max_letter_bytes: int = 4 * 1024 * 1024  # largest dead letter that its topic accepts
+    topic_id: str = ""  # Kafka's id of the transactions topic
+    max_event_time_ahead_ms: int = HOUR_MS  # after the record's timestamp; beyond that it is a dead letter
 
 
 def handle(
@@ -92,13 +95,13 @@ def handle(
     """Clean, score and decide a batch.
 
     records: of any partitions, each partition's in offset order.
-    recent: ids that were decided lately, to find those that are given twice; it notes those of this batch.
+    recent: recently decided ids, to detect conflicts; updated with the ids of this batch.
     """
     unfit = reject_records(records, policy.max_payload_bytes)
     payloads = [r.value for r in records]
     for row in unfit:
         payloads[row] = None
-    # What was not consumed from a topic has no record time.
+    # Records that were not consumed from a topic (probes) have no timestamp.
     times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
     cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
     rejections = [unfit.get(r.row, r) for r in cleaned.rejections] if unfit else list(cleaned.rejections)
@@ -120,18 +123,18 @@ def handle(
 def handle_carefully(
     records: Sequence[IncomingRecord], model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None = None
 ) -> HandlerResult:
-    """As `handle`, but one record that our own code cannot bear does not stop its partition for good.
+    """As `handle`, but a record that triggers a bug does not stop its partition.
 
-    A batch that raises is handled record by record; what still raises alone becomes a dead letter of code
-    `internal-error`. When nothing in the batch can be handled, and a payload made to be good cannot either, the fault
-    is not a record's: then it raises.
+    A batch that raises is handled record by record; a record that still raises becomes a dead letter with code
+    `internal-error`. If no record of the batch and no known-good payload can be handled, the records are not the
+    cause, and the exception is raised.
     """
     try:
         return handle(records, model, policy, recent)
     except Exception:
-        parts = [_alone(r, model, policy, recent) for r in records]
+        parts = [_handle_one(r, model, policy, recent) for r in records]
         if any(p.decisions for p in parts) or _handles_good_payload(model, policy):
-            return _joined(parts)
+            return _concatenate(parts)
         raise
 
 
@@ -143,20 +146,20 @@ def _handles_good_payload(model: MonitoredModel, policy: HandlerPolicy) -> bool:
         return False
 
 
-def _alone(
+def _handle_one(
     record: IncomingRecord, model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None
 ) -> HandlerResult:
     try:
         return handle([record], model, policy, recent)
     except Exception as error:
-        wanted = "nothing: this is a fault of Tamiz; please report it, then redrive the record"
-        rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=wanted)
+        expected = "no change: this is a bug in Tamiz; please report it, then redrive the record"
+        rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=expected)
         coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NO_TIME_MS])) if policy.counting else None
         cuts: Counter[str] = Counter()
         return HandlerResult([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], cuts, (), coded)
 
 
-def _joined(parts: Sequence[HandlerResult]) -> HandlerResult:
+def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
     outcomes: Counter[str] = Counter()
     cuts: Counter[str] = Counter()
     for part in parts:
@@ -203,7 +206,7 @@ def _decisions(
         ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
         ("ce_type", b"tamiz.decision.v1"),
         ("content-type", b"application/json"),
-        (GROUP_HEADER, policy.group.encode()),
+        (GROUP_HEADER, policy.consumer_group.encode()),
         *([(TOPIC_ID_HEADER, policy.topic_id.encode())] if policy.topic_id else []),
     ]
     decisions: list[OutgoingRecord] = []
@@ -236,9 +239,9 @@ def _decisions(
             headers += _trace_headers(record.headers, cuts)
         made = OutgoingRecord(record.partition, record.key, encode(decision), headers)
         decisions.append(made)
-        # A default id is a place, which no other transaction has.
+        # Only ids given by producers can conflict; a default id contains the offset.
         if recent is not None and (declared or (record.headers and sent_id(record.headers))):
-            first = recent.conflict(record.partition, transaction, record.value or b"", record.offset)
+            first = recent.conflicting_offset(record.partition, transaction, record.value or b"", record.offset)
             if first is not None:
                 headers.append((CONFLICT_HEADER, b"%d" % first))
                 conflicts.append(made)
@@ -267,10 +270,10 @@ def _dead_letter(
     ours = dead_letters.headers(
         rejection,
         record,
-        group=policy.group,
+        group=policy.consumer_group,
         transaction_id=transaction_id(record, policy.topic_id),
         topic_id=policy.topic_id,
     )
-    letter = dead_letters.fitted(record.key, record.value, ours, record.headers, policy.max_letter_bytes)
+    letter = dead_letters.truncate(record.key, record.value, ours, record.headers, policy.max_letter_bytes)
     cuts.update(letter.cuts)
     return OutgoingRecord(record.partition, letter.key, letter.value, letter.headers)

@@ -1,4 +1,4 @@
-"""A transaction made to be good: whether anything can be decided at all. Pure."""
+"""A known-good transaction, to test whether anything can be decided at all. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ EVENT_TIME, EVENT_TIME_MS = "2020-01-06T12:00:00Z", 1_578_312_000_000
 
 @dataclass
 class Probe:
-    """A record that no topic holds."""
+    """A record that was not consumed from a topic."""
 
     value: bytes | None
     topic: str = "probe"
@@ -24,7 +24,7 @@ class Probe:
 
 
 def good_payload(dataset: Dataset) -> bytes:
-    """A payload that cleaning accepts, whatever the data set declares."""
+    """A payload with every required field of the data set, which cleaning accepts."""
     values = {field.name: _value(field) for field in dataset.fields if field.required}
     return msgspec.json.encode(values | {dataset.key: "probe", dataset.event_time.date: EVENT_TIME})
 

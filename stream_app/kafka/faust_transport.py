@@ -183,25 +183,25 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
     async def _begin(self, partitions: set[TP], at: Mapping[TP, int]) -> bool:
         """Ask where to read partitions from, and go there; whether any is read from elsewhere than it was."""
         positions = self.app.positions
-        was_held = {tp for tp in partitions if tp.partition in positions.held}
+        was_paused = {tp for tp in partitions if tp.partition in positions.paused}
         starts = await positions.starts(partitions, at)
         starts = {tp: start for tp, start in starts.items() if tp in self.assignment()}
-        held = {tp for tp, start in starts.items() if start.held}
+        paused = {tp for tp, start in starts.items() if start.is_paused}
         moved = {tp: start.offset for tp, start in starts.items() if start.offset != at.get(tp)}
         client = self._thread._ensure_consumer()
         self._handed_over = self._handed_over | {tp: start.offset for tp, start in starts.items()}
         for tp, offset in moved.items():
             await self._thread.call_thread(client.seek, TopicPartition(*tp), offset)
             self._read_offset[tp] = offset or None
-        if held:
-            self.pause_partitions(held)
-            await self._thread.call_thread(client.pause, *(TopicPartition(*tp) for tp in held))
-        if released := was_held & starts.keys() - held:
-            self.resume_partitions(released)
-            await self._thread.call_thread(client.resume, *(TopicPartition(*tp) for tp in released))
-        if corrected := {tp: start.offset for tp, start in starts.items() if start.fault and not start.held}:
+        if paused:
+            self.pause_partitions(paused)
+            await self._thread.call_thread(client.pause, *(TopicPartition(*tp) for tp in paused))
+        if resumed := was_paused & starts.keys() - paused:
+            self.resume_partitions(resumed)
+            await self._thread.call_thread(client.resume, *(TopicPartition(*tp) for tp in resumed))
+        if corrected := {tp: start.offset for tp, start in starts.items() if start.fault and not start.is_paused}:
             await self.commit_offsets(corrected, positions.topic_id)
-        return bool(moved) or bool(held - was_held)
+        return bool(moved) or bool(paused - was_paused)
 
     async def _check_again(self) -> None:
         """Judge where this worker reads anew: the topic may be another one, or its log begin or end elsewhere."""
@@ -212,8 +212,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         # What was fetched before belongs to the log as it was: it is decided first.
         if not await self.app.batch_sink.drain():
             raise RuntimeError("what was fetched before the log changed is not decided in time")
-        held = positions.held
-        at = {tp: o for tp, o in self._thread.positions().items() if tp in ours and tp.partition not in held}
+        paused = positions.paused
+        at = {tp: o for tp, o in self._thread.positions().items() if tp in ours and tp.partition not in paused}
         before = positions.topic_id
         if await self._begin(ours, at) or positions.topic_id != before:
             self._resets += 1

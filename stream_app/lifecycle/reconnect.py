@@ -36,5 +36,5 @@ def reconnect(
         except (BrokerError, KafkaError) as error:
             if not started:
                 raise BrokerError(str(error)) from None
-            log.warning("%s; trying again in %d s", error, RECONNECT_DELAY_S)
+            log.warning("%s; retry in %d s", error, RECONNECT_DELAY_S)
             stop.wait(RECONNECT_DELAY_S)

@@ -1,6 +1,6 @@
-"""One deadline for the whole stop of a program: whatever still runs then is ended, in one line.
+"""One deadline for the whole shutdown of a program: after it, the process exits with one log line.
 
-A broker or a registry that is away can hold up each step of an orderly stop; a supervisor that kills says nothing.
+An unreachable broker or registry can delay each step of an orderly shutdown, and a supervisor's kill leaves no log.
 """
 
 import logging
@@ -13,25 +13,25 @@ from collections.abc import Callable
 from schemas.configuration.settings import Settings
 
 log = logging.getLogger("tamiz.stop")
-MARGIN_S = 10  # to close clients, after what was consumed is decided
-EXIT_CODE = 75  # EX_TEMPFAIL: what was not finished is done again at the next start
+CLOSE_TIMEOUT_S = 10  # to close clients, after the drain timeout
+EXIT_CODE = 75  # EX_TEMPFAIL: unfinished work is repeated at the next start
 
 
 class StopDeadline:
-    """Ends the process when its stop takes longer than `drain_timeout_seconds` and ten seconds more."""
+    """Ends the process if its shutdown takes longer than `drain_timeout_seconds` + `CLOSE_TIMEOUT_S`."""
 
-    def __init__(self, settings: Settings, left: str, end: Callable[[int], None] = os._exit) -> None:
-        """left: what becomes of unfinished work, for the log. end: ends the process with an exit code."""
-        self.seconds = settings.drain_timeout_seconds + MARGIN_S
-        self._left = left
+    def __init__(self, settings: Settings, consequence: str, end: Callable[[int], None] = os._exit) -> None:
+        """consequence: what happens to unfinished work, for the log. end: ends the process with an exit code."""
+        self.seconds = settings.drain_timeout_seconds + CLOSE_TIMEOUT_S
+        self._consequence = consequence
         self._end = end
-        self._begun = False
+        self._is_started = False
 
     def begin(self) -> None:
-        """The stop was asked for; a second time changes nothing."""
-        if self._begun:
+        """Start the deadline. A second call has no effect."""
+        if self._is_started:
             return
-        self._begun = True
+        self._is_started = True
         timer = threading.Timer(self.seconds, self._over)
         timer.daemon = True
         timer.start()
@@ -39,11 +39,11 @@ class StopDeadline:
     def _over(self) -> None:
         try:
             log.error(
-                "not stopped within %d s (drain_timeout_seconds + %d): ended with code %d; %s",
+                "not stopped within %d s (drain_timeout_seconds + %d): exit with code %d; %s",
                 self.seconds,
-                MARGIN_S,
+                CLOSE_TIMEOUT_S,
                 EXIT_CODE,
-                self._left,
+                self._consequence,
             )
             for child in multiprocessing.active_children():
                 child.kill()
@@ -53,12 +53,12 @@ class StopDeadline:
 
 
 def stop_on_signals(stop: threading.Event, deadline: StopDeadline | None = None) -> None:
-    """On SIGTERM and SIGINT: set the event and begin the deadline, if there is one. Call it from the main thread."""
+    """On SIGTERM and SIGINT, set the event and start the deadline. Call it from the main thread."""
 
-    def asked(*_: object) -> None:
+    def on_signal(*_: object) -> None:
         stop.set()
         if deadline is not None:
             deadline.begin()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+        signal.signal(number, on_signal)

@@ -1,8 +1,8 @@
-"""A worker that looks after itself: one that stands still while transactions wait says so, then ends.
+"""Watchdog: marks the worker not ready when no offset is committed while records wait, and exits after a timeout.
 
-Consumers can die without an error, and a loop can hang while heartbeats, which have a thread of their own, go on. So
-progress is judged from outside, as an operator would: is the first transaction that is not committed still the same
-one? A thread asks; a broker that does not answer tells nothing, and is not the worker's fault.
+A consumer can die without an error, and a loop can hang while heartbeats, sent from their own thread, continue. So the
+watchdog checks progress from outside, in a thread: is the first uncommitted record still the same one? A broker that
+does not respond is not counted as a stall of the worker.
 """
 
 import logging
@@ -19,24 +19,25 @@ from stream_app.kafka.kafka_clients import client_config, require_broker
 
 log = logging.getLogger("tamiz.worker")
 T = TypeVar("T")
-MAX_WAIT_S = 15.0
-FETCHED = -1  # stands for a partition: what was fetched and is not done, by the worker's own count
+MAX_RETRY_DELAY_S = 15.0
+CHECKS_PER_TIMEOUT = 8
+FETCHED = -1  # pseudo partition: records fetched and not done, by the worker's own count
 
 
 class StalledError(Exception):
-    """Transactions wait, and none is decided."""
+    """Transactions wait and none is decided."""
 
 
 class StallDetector:
-    """How long the first waiting transaction of a partition has been the same: a fold over looks at the group."""
+    """Measures for how long the first waiting record of a partition has been the same: a fold over observations."""
 
     def __init__(self) -> None:
         self._since: dict[int, tuple[int, float]] = {}
 
-    def observe(self, now_s: float, waiting: Mapping[int, int]) -> float:
-        """Seconds that the longest-waiting partition has stood still; 0 when none has.
+    def update(self, now_s: float, waiting: Mapping[int, int]) -> float:
+        """Seconds without progress in the partition that has waited longest; 0 if every partition progresses.
 
-        waiting: partition -> the first offset that is not committed, of those with records there.
+        now_s: monotonic clock. waiting: partition -> first uncommitted offset, for partitions with waiting records.
         """
         self._since = {
             partition: (offset, since if offset == known else now_s)
@@ -47,16 +48,16 @@ class StallDetector:
 
 
 class Backlog(NamedTuple):
-    """What waits in one partition."""
+    """The waiting records of one partition."""
 
-    first: int | None  # offset of the first record behind the committed offset; None when there is none
-    lag: int  # offsets from the committed one to the end; a transaction's marker fills one, too
+    first: int | None  # offset of the first uncommitted record; None if there is none
+    lag: int  # offsets from the committed one to the end; markers of Kafka transactions count, too
 
 
 def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, Backlog]:
-    """What waits for the group in each of these partitions.
+    """The waiting records of a consumer group, by partition.
 
-    Raises BrokerError or KafkaError when the broker does not answer.
+    Raises BrokerError or KafkaError if the broker does not respond.
     """
     with require_broker(bootstrap):
         consumer = KafkaConsumer(
@@ -75,7 +76,7 @@ def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> d
                 done = consumer.beginning_offsets([place])[place]
             lag = consumer.end_offsets([place])[place] - done
             records = []
-            # Markers of transactions fill offsets, too: only a record is somebody who waits.
+            # Markers of Kafka transactions occupy offsets, too; only a record counts as waiting.
             if lag > 0:
                 consumer.assign([place])
                 records = consumer.poll(timeout_ms=2_000).get(place, [])
@@ -86,75 +87,76 @@ def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> d
 
 
 class Watchdog(threading.Thread):
-    """Looks at the worker's own partitions until it ends."""
+    """Thread that checks the worker's partitions until it is stopped."""
 
     def __init__(
         self,
-        look: Callable[[], Mapping[int, Backlog]],
-        patience_s: float,
-        tell: Callable[[Mapping[int, Backlog]], None],
-        die: Callable[[BaseException], None],
+        read_backlogs: Callable[[], Mapping[int, Backlog]],
+        stall_timeout_s: float,
+        on_backlogs: Callable[[Mapping[int, Backlog]], None],
+        exit_: Callable[[BaseException], None],
         progress: Callable[[], int | None] = lambda: None,
-        failed: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        """look: as `backlogs`. patience_s: a standstill of half of it is told, one of all of it is the end.
+        """read_backlogs: as `backlogs`. on_backlogs: called with each result.
 
-        progress: of the worker itself, as `Scorer.progress`: judged where looking at the group fails by a fault of
-        ours. failed: called when it did.
+        stall_timeout_s: reports not ready after half this time without progress; calls `exit_` after all of it.
+        progress: as `WorkerLoop.progress`; used when reading backlogs fails with an internal error. on_failure: called
+        then.
         """
-        super().__init__(name="tamiz-self-care", daemon=True)
-        self._look = look
-        self._tell = tell
-        self._patience_s = patience_s
-        self._die = die
+        super().__init__(name="tamiz-watchdog", daemon=True)
+        self._read_backlogs = read_backlogs
+        self._on_backlogs = on_backlogs
+        self._stall_timeout_s = stall_timeout_s
+        self._exit = exit_
         self._progress = progress
-        self._failed = failed
+        self._on_failure = on_failure
         self._over = threading.Event()
         self.stalled_s = 0.0
 
     @property
-    def stalled(self) -> bool:
-        """Whether the worker should be called unready."""
-        return self.stalled_s >= self._patience_s / 2
+    def is_stalled(self) -> bool:
+        """Whether the worker should report not ready."""
+        return self.stalled_s >= self._stall_timeout_s / 2
 
     def run(self) -> None:
-        """Look, some times within the patience."""
-        standstill = StallDetector()
-        while not self._over.wait(self._patience_s / 8):
+        """Check `CHECKS_PER_TIMEOUT` times within the stall timeout, until stopped."""
+        detector = StallDetector()
+        while not self._over.wait(self._stall_timeout_s / CHECKS_PER_TIMEOUT):
             waiting = self._waiting()
-            self.stalled_s = standstill.observe(time.monotonic(), waiting)
-            if self.stalled_s >= self._patience_s:
+            self.stalled_s = detector.update(time.monotonic(), waiting)
+            if self.stalled_s >= self._stall_timeout_s:
                 places = ", ".join(
                     "fetched already" if p == FETCHED else f"{p} at {offset}" for p, offset in sorted(waiting.items())
                 )
-                self._die(
-                    StalledError(f"transactions wait (partition {places}), none was decided for {self.stalled_s:.0f} s")
+                self._exit(
+                    StalledError(f"transactions wait (partition {places}); none was decided for {self.stalled_s:.0f} s")
                 )
                 return
 
     def _waiting(self) -> dict[int, int]:
         try:
-            seen = self._look()
-            self._tell(seen)
+            seen = self._read_backlogs()
+            self._on_backlogs(seen)
         except (KafkaError, BrokerError):
             return {}
         except Exception:
-            # A fault of ours must not end the watch. What the worker holds itself is still known.
-            log.exception("the watchdog cannot look at the group; it goes by what was fetched")
-            self._failed()
+            # A bug must not end the watchdog. The worker's own count of fetches is still available.
+            log.exception("the watchdog cannot read the group's backlog; it uses the worker's own count of fetches")
+            self._on_failure()
             done = self._progress()
             return {} if done is None else {FETCHED: done}
         return {partition: backlog.first for partition, backlog in seen.items() if backlog.first is not None}
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._over.set()
 
 
 def retry_until(attempt: Callable[[], T], timeout_s: float) -> T:
-    """Try until broker and registry are there, ever more slowly; every refusal is told in a line.
+    """Retry with exponential backoff until broker and registry respond. Logs each failure in one line.
 
-    Raises what the last attempt raised, BrokerError or ModelUnavailableError, once the time is over.
+    Raises the error of the last attempt, BrokerError or ModelUnavailableError, after `timeout_s`.
     """
     over, wait_s = time.monotonic() + timeout_s, 0.5
     while True:
@@ -164,6 +166,6 @@ def retry_until(attempt: Callable[[], T], timeout_s: float) -> T:
             left = over - time.monotonic()
             if left <= 0:
                 raise
-            wait_s = min(wait_s * 2, MAX_WAIT_S, left)
-            log.warning("cannot start yet: %s; trying again in %.0f s, for %.0f s more", error, wait_s, left)
+            wait_s = min(wait_s * 2, MAX_RETRY_DELAY_S, left)
+            log.warning("cannot start yet: %s; retry in %.0f s, giving up in %.0f s", error, wait_s, left)
         time.sleep(wait_s)

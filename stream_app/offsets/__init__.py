@@ -1,1 +1,1 @@
-"""Where each partition starts, and whether an offset fits its log."""
+"""Start positions of input partitions, and checks that an offset fits its log."""

@@ -1,7 +1,6 @@
-"""Where a group's answers end, read from the ends of the output topics: for when the group's own offset is lost.
+"""Finds where a group's decisions and dead letters end, from the output topics, when its committed offset is lost.
 
-A decision carries the group, the incarnation of the input topic and the input's offset in its headers; so does a dead
-letter. What stands in the pure function is tested without a broker.
+Headers of decisions and dead letters name the consumer group, the input topic's id and the input offset.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +15,12 @@ from stream_app.decisions.handler import GROUP_HEADER, OFFSET_HEADER
 from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.offsets.offset_validation import Answered
 
-BATCHES_LOOKED_BACK = 5  # largest batches, from the end of an output's partition
-MAX_DIGITS = 19  # of an offset
+LOOKBACK_BATCHES = 5  # of the maximum size, from the end of an output partition
+MAX_OFFSET_DIGITS = 19
 
 
 class LastAnswer(NamedTuple):
-    """What one record of an output answers."""
+    """The input record that one output record belongs to."""
 
     written_at: int  # ms
     topic_id: str
@@ -31,11 +30,11 @@ class LastAnswer(NamedTuple):
 def answered_until(
     answers: Iterable[LastAnswer], *, begin: int, exactly_once: bool, batch_max_records: int
 ) -> Answered | None:
-    """The next offset to decide, of the incarnation that was answered last; None without answers.
+    """The next offset to decide, for the topic id of the last output record; None without output records.
 
-    begin: of the input's log. At least once, a crash in the middle of a batch may have left answers to some of it:
-    then the first offset of the last batch that has no answer is the next one. A gap in the input itself is taken for
-    one: some are decided again.
+    begin: first offset of the input's log. With at-least-once, a crash may have left a batch partly written; the next
+    offset is then the first one of the last batch without output. A gap in the input looks the same, so that some
+    records may be decided again.
 
     >>> answers = [LastAnswer(1, "a", offset) for offset in (3, 4, 6, 7)]
     >>> answered_until(answers, begin=3, exactly_once=True, batch_max_records=100).offset
@@ -58,9 +57,9 @@ def answered_until(
 
 
 def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, list[LastAnswer]]:
-    """Of each input partition, the last answers of this group. Raises BrokerError or KafkaError."""
+    """The last output records of this group, by input partition. Raises BrokerError or KafkaError."""
     outputs = settings.decisions_topic, settings.dead_letters_topic
-    looked_back = BATCHES_LOOKED_BACK * settings.batch_max_records
+    lookback = LOOKBACK_BATCHES * settings.batch_max_records
     found: dict[int, list[LastAnswer]] = {p: [] for p in partitions}
     with require_broker(settings.bootstrap):
         consumer = reader(
@@ -72,7 +71,7 @@ def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, lis
         consumer.assign(places)
         begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
         for tp in places:
-            consumer.seek(tp, max(begins[tp], ends[tp] - looked_back))
+            consumer.seek(tp, max(begins[tp], ends[tp] - lookback))
         while any(consumer.position(tp) < ends[tp] for tp in places):
             for tp, records in consumer.poll(timeout_ms=500).items():
                 answers = (_answer(record, settings) for record in records)
@@ -93,7 +92,7 @@ def _answer(record: Any, settings: Settings) -> LastAnswer | None:
     if (
         headers.get(GROUP_HEADER) != settings.consumer_group.encode()
         or not offset.isdigit()
-        or len(offset) > MAX_DIGITS
+        or len(offset) > MAX_OFFSET_DIGITS
     ):
         return None
     return LastAnswer(record.timestamp, (headers.get(TOPIC_ID_HEADER) or b"").decode(errors="replace"), int(offset))

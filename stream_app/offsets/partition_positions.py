@@ -1,8 +1,8 @@
-"""Where the worker's partitions are read from, and which of them are held because their offset does not fit the log.
+"""Start positions of the worker's partitions, and which of them are paused because their offset does not fit the log.
 
-`Positions` asks the cluster (`kafka-python`, in a thread) and judges (`log_state`); the transport seeks and pauses. A
-thread of its own looks at the topics every second: a topic that is made anew, deleted, or given partitions while the
-worker runs is noticed there.
+`PartitionPositions` queries the cluster (kafka-python, in a thread) and validates (`offset_validation`); the transport
+seeks and pauses. A separate thread checks the topics every second, to detect that a topic is recreated, deleted or
+given more partitions while the worker runs.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from stream_app.worker.worker_metrics import WorkerMetrics
 log = logging.getLogger("tamiz.positions")
 CHECK_INTERVAL_S = 1.0
 RETRY_DELAY_S = 1.0
-STABLE_ENDS_EVERY = 10  # looks
-OPEN_TOO_LONG_S = 60.0  # a broker ends a transaction of ours by then; others may ask for 15 minutes
-EARLIEST, LATEST = -2, -1  # Kafka's own words for a log's ends, in a request for offsets
+CHECKS_PER_STABLE_END_CHECK = 10
+MAX_OPEN_TRANSACTION_S = 60.0  # the broker aborts a worker's transaction by then; other producers may set 15 minutes
+EARLIEST, LATEST = -2, -1  # special timestamps of Kafka's ListOffsets request
 
 
 class OffsetSource:
-    """Asks the cluster, one question at a time; a client that failed is made anew."""
+    """Queries the cluster, one request at a time. Creates a new client after a failure."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -46,21 +46,21 @@ class OffsetSource:
         self._client: KafkaAdminClient | None = None
 
     def topics(self) -> dict[str, DescribedTopic]:
-        """The input and its outputs, those that are there. Raises BrokerError or KafkaError."""
+        """The input and output topics that exist. Raises BrokerError or KafkaError."""
         s = self._settings
         wanted = (s.transactions_topic, s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
         with self._asking() as client:
             return described(client, wanted)
 
     def ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
-        """The first offset of each partition and the next one to be written."""
+        """First offset and next offset to be written, by partition."""
         with self._asking() as client:
             begins = client.list_partition_offsets({TopicPartition(*tp): EARLIEST for tp in partitions})
             ends = client.list_partition_offsets({TopicPartition(*tp): LATEST for tp in partitions})
         return {tp: (begins[TopicPartition(*tp)].offset, ends[TopicPartition(*tp)].offset) for tp in partitions}
 
     def stable_ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
-        """Up to where each partition can be read, for the transactions that are open, and where its log ends."""
+        """Last stable offset (limited by open Kafka transactions) and end of the log, by partition."""
         places = {TopicPartition(*tp): LATEST for tp in partitions}
         with self._asking() as client:
             stable = client.list_partition_offsets(places, isolation_level=IsolationLevel.READ_COMMITTED)
@@ -68,7 +68,7 @@ class OffsetSource:
         return {TP(*tp): (stable[tp].offset, ends[tp].offset) for tp in places}
 
     def committed(self, partitions: Sequence[TP]) -> dict[TP, Committed]:
-        """What the group committed, of the partitions for which it did."""
+        """The group's committed offsets, for partitions that have one."""
         group = self._settings.consumer_group
         with self._asking() as client:
             found = client.list_group_offsets({group: [TopicPartition(*tp) for tp in partitions]})[group]
@@ -79,7 +79,7 @@ class OffsetSource:
         }
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -103,47 +103,47 @@ class OffsetSource:
 
 
 class StableEnds:
-    """For how long the end of what can be read has been the same while records lie behind it: a fold over looks."""
+    """Detects Kafka transactions left open: the last stable offset stays the same while records follow it. A fold."""
 
     def __init__(self) -> None:
         self._since: dict[TP, tuple[int, float]] = {}
         self._said: set[tuple[TP, int]] = set()
 
-    def observe(self, now_s: float, ends: Mapping[TP, tuple[int, int]]) -> list[tuple[TP, int, int]]:
-        """Partition, offset and number of records behind it, of each that has just been the same for too long.
+    def update(self, now_s: float, ends: Mapping[TP, tuple[int, int]]) -> list[tuple[TP, int, int]]:
+        """Newly detected partitions: partition, last stable offset, number of records behind it.
 
-        ends: the end of what can be read, and of the log.
+        now_s: monotonic clock. ends: last stable offset and end of the log, by partition.
         """
         self._since = {
             tp: (stable, self._since[tp][1] if self._since.get(tp, (None,))[0] == stable else now_s)
             for tp, (stable, end) in ends.items()
             if end > stable
         }
-        found = {tp: stable for tp, (stable, since) in self._since.items() if now_s - since >= OPEN_TOO_LONG_S}
+        found = {tp: stable for tp, (stable, since) in self._since.items() if now_s - since >= MAX_OPEN_TRANSACTION_S}
         new = [(tp, stable) for tp, stable in found.items() if (tp, stable) not in self._said]
         self._said = set(found.items())
         return [(tp, stable, ends[tp][1] - stable) for tp, stable in new]
 
 
 class Judged(NamedTuple):
-    """What was found of a partition when its start was judged."""
+    """The start position of a partition, and the topic id it is valid for."""
 
     topic_id: str
     start: Start
 
 
 class PartitionPositions:
-    """Where to begin, and what is held; the state behind readiness and metrics."""
+    """Start positions and paused partitions of this worker; the source for readiness and metrics."""
 
     def __init__(self, settings: Settings, metrics: WorkerMetrics, topic_id: str) -> None:
-        """topic_id: incarnation of the transactions topic at the start."""
+        """topic_id: Kafka's id of the transactions topic at the start."""
         self.topic_id = topic_id
-        self.changed = threading.Event()  # something that was judged is not so any more
+        self.changed = threading.Event()  # set when topics changed and positions must be checked again
         self._settings = settings
         self._metrics = metrics
         self._cluster = OffsetSource(settings)
         self._judged: dict[TP, Judged] = {}
-        self._ends: dict[int, int] = {}  # by partition: the log's end when it was judged
+        self._ends: dict[int, int] = {}  # by partition: end of the log when it was checked
         self._missing = False  # the input topic
         self._seen: tuple[str, int, int] = (topic_id, -1, -1)
         self._open = StableEnds()
@@ -151,43 +151,43 @@ class PartitionPositions:
         self._watch = threading.Thread(target=self._look_on, name="tamiz-positions", daemon=True)
 
     def start(self) -> None:
-        """Begin to look at the topics."""
+        """Start checking the topics."""
         self._watch.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._over.set()
 
     @property
-    def held(self) -> dict[int, Start]:
-        """The partitions that are not read, and why."""
-        return {tp.partition: j.start for tp, j in self._judged.items() if j.start.held}
+    def paused(self) -> dict[int, Start]:
+        """The partitions that are not read, with the fault."""
+        return {tp.partition: j.start for tp, j in self._judged.items() if j.start.is_paused}
 
     def are_known(self, partitions: Sequence[int]) -> bool:
-        """Whether it is known where to read each of these from."""
+        """Whether each of these partitions has a start position."""
         return {tp.partition for tp in self._judged} >= set(partitions)
 
     def problems(self) -> list[str]:
-        """What a person has to do, for readiness: one line each."""
-        lines = [f"topic {self._settings.transactions_topic}, which is not there"] if self._missing else []
-        return lines + [start.message for _, start in sorted(self.held.items())]
+        """Problems that an operator has to solve, one line each, for readiness."""
+        lines = [f"topic {self._settings.transactions_topic}, which does not exist"] if self._missing else []
+        return lines + [start.message for _, start in sorted(self.paused.items())]
 
     def fits(self, cursor: PaneSnapshot) -> bool:
-        """Whether what was counted up to a cursor belongs to the log as it is now."""
-        return offset_validation.same_topic(cursor.topic_id, self.topic_id) and cursor.last_offset < self._ends.get(
+        """Whether a pane cursor fits the current log of its input partition."""
+        return offset_validation.is_same_topic(cursor.topic_id, self.topic_id) and cursor.last_offset < self._ends.get(
             cursor.partition, cursor.last_offset + 1
         )
 
     async def starts(self, partitions: set[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
-        """Where to read each partition from; asks until the cluster answers.
+        """Start position of each partition. Retries until the cluster responds.
 
-        at: where those that are being read already stand; the others begin at the group's offset.
+        at: current positions of partitions that are being read; the others start at the group's committed offset.
         """
         while True:
             try:
                 return await asyncio.to_thread(self._judge, sorted(partitions), at)
             except (BrokerError, KafkaError) as error:
-                log.warning("offsets cannot be checked yet: %s; trying again in %.0f s", error, RETRY_DELAY_S)
+                log.warning("offsets cannot be checked yet: %s; retry in %.0f s", error, RETRY_DELAY_S)
                 await asyncio.sleep(RETRY_DELAY_S)
 
     def _judge(self, partitions: Sequence[TP], at: Mapping[TP, int]) -> dict[TP, Start]:
@@ -195,12 +195,12 @@ class PartitionPositions:
         topic = topics.get(self._settings.transactions_topic)
         before, wide = self.topic_id, self._width(topics)
         if topic is None:
-            raise BrokerError(f"the topic {self._settings.transactions_topic} is not there")
+            raise BrokerError(f"topic {self._settings.transactions_topic} does not exist")
         committed = self._cluster.committed([tp for tp in partitions if tp not in at])
         known = committed | {tp: Committed(offset, before) for tp, offset in at.items()}
         unsure = [tp for tp in partitions if tp not in known or known[tp].topic_id is None]
         answers = read_answers(self._settings, [tp.partition for tp in unsure]) if unsure else {}
-        # Last: the log grows meanwhile, and an offset committed since must not look as if it were beyond its end.
+        # Read last, because the log grows: an offset committed meanwhile must not appear to be beyond its end.
         logs = self._cluster.ends(partitions)
         answered = {tp: self._answered(answers[tp.partition], Log(topic.id, *logs[tp])) for tp in unsure}
         found = {}
@@ -220,9 +220,9 @@ class PartitionPositions:
         return found
 
     def keep(self, partitions: set[TP]) -> None:
-        """Forget what was found of every other partition: they are read elsewhere."""
+        """Drop the positions of all other partitions, which other workers read."""
         self._judged = {tp: judged for tp, judged in self._judged.items() if tp in partitions}
-        self._metrics.partitions_paused.set(len(self.held))
+        self._metrics.partitions_paused.set(len(self.paused))
 
     def _answered(self, answers: Sequence[LastAnswer], log: Log) -> Answered | None:
         return answered_until(
@@ -242,19 +242,19 @@ class PartitionPositions:
         outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
         narrow = [n for n in outputs if n not in topics or topics[n].partitions <= partition]
         message = (
-            f"{place}: held, for {', '.join(narrow)} has no partition {partition}, and outputs go to the partition "
-            f"number of their input; give it at least {topics[s.transactions_topic].partitions} partitions"
+            f"{place}: paused, because {', '.join(narrow)} has no partition {partition}, and outputs go to the "
+            f"partition number of their input; give it at least {topics[s.transactions_topic].partitions} partitions"
         )
-        return Start(begin, "missing-output-partition", held=True, message=message)
+        return Start(begin, "missing-output-partition", is_paused=True, message=message)
 
     def _note(self, tp: TP, judged: Judged) -> None:
         known, start = self._judged.get(tp), judged.start
         self._judged[tp] = judged
-        self._metrics.partitions_paused.set(len(self.held))
-        if start.fault is None or (known is not None and known == judged and start.held):
+        self._metrics.partitions_paused.set(len(self.paused))
+        if start.fault is None or (known is not None and known == judged and start.is_paused):
             return
         self._metrics.offset_faults.labels(start.fault).inc()
-        if start.skipped and not start.held:
+        if start.skipped and not start.is_paused:
             self._metrics.transactions_skipped.labels(start.fault).inc(start.skipped)
         log.error("%s", start.message)
 
@@ -263,21 +263,21 @@ class PartitionPositions:
         while not self._over.wait(CHECK_INTERVAL_S):
             try:
                 self._look()
-                if next(looks) % STABLE_ENDS_EVERY == 0:
+                if next(looks) % CHECKS_PER_STABLE_END_CHECK == 0:
                     self._look_for_open_transactions()
             except (BrokerError, KafkaError):
-                continue  # the clients that read and write say so
+                continue  # the consumer and the producer log it
             except Exception:
-                log.exception("topics cannot be looked at; trying again")
+                log.exception("internal error while checking topics; retry in %.0f s", CHECK_INTERVAL_S)
         self._cluster.close()
 
     def _look_for_open_transactions(self) -> None:
         ends = self._cluster.stable_ends(sorted(self._judged)) if self._judged else {}
         self._metrics.records_behind_open_kafka_transactions.set(sum(end - stable for stable, end in ends.values()))
-        for tp, stable, waiting in self._open.observe(time.monotonic(), ends):
+        for tp, stable, waiting in self._open.update(time.monotonic(), ends):
             log.error(
-                "%s-%d: %d records wait behind a transaction that a producer left open at offset %d: find and abort it "
-                "(kafka-transactions.sh find-hanging)",
+                "%s-%d: %d records wait behind a Kafka transaction that a producer left open at offset %d; find and "
+                "abort it (kafka-transactions.sh find-hanging)",
                 *(tp.topic, tp.partition, waiting, stable),
             )
 
@@ -289,7 +289,7 @@ class PartitionPositions:
                 self._missing = True
                 self._metrics.offset_faults.labels("missing-topic").inc()
                 log.error(
-                    "the topic %s is not there any more: nothing is decided until it is made (tamiz topics create)",
+                    "topic %s does not exist any more; nothing is decided until it is created (tamiz topics create)",
                     self._settings.transactions_topic,
                 )
             return

@@ -1,1 +1,1 @@
-"""The worker: its parts put together, the Faust app, loop, publishing, champion and metrics."""
+"""The worker: its parts put together, Faust app, loop, publishers, champion cache, drift counter and metrics."""

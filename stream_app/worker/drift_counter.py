@@ -1,8 +1,8 @@
-"""Counting what was scored, minute by minute, and going on where another worker left off.
+"""Counts scored transactions into panes, one fold per input partition, and resumes where another worker stopped.
 
-A partition's counting is a fold over its transactions (`monitoring.counting.panes`). Its state travels on
-`drift-panes`, on the partition of the same number, and is acknowledged before the offsets it covers are committed: the
-last cursor there is never behind the committed offset. Whoever is given a partition reads that cursor first.
+The fold is `monitoring.counting.panes`. Its state is written to `drift-panes`, to the partition of the same number,
+and is acknowledged before the offsets it covers are committed. So the last cursor is never behind the committed
+offset. A worker that is assigned a partition restores the fold from that cursor.
 """
 
 import logging
@@ -22,18 +22,18 @@ from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.drift")
-MAX_OTHER_VERSIONS = 8  # whose cursors are kept for each partition
+MAX_OTHER_VERSIONS = 8  # model versions per partition whose cursors are kept
 
 
 class PartitionRecord(Protocol):
-    """A consumed record, as far as counting looks at it."""
+    """The fields of a consumed record that counting needs."""
 
     partition: int
     offset: int
 
 
 class DriftCounter:
-    """The folds of the partitions that this worker reads, for the model that decides now."""
+    """The folds of the assigned partitions, for the model in service."""
 
     def __init__(
         self,
@@ -42,22 +42,21 @@ class DriftCounter:
         *,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """last_cursors: of some partitions, of every model version that lately counted them."""
+        """last_cursors: reads the newest cursors of partitions, by model version. grace_ms: allowed lateness."""
         self._last_cursors = last_cursors
         self._grace_ms = lateness_ms
         self._metrics = metrics or WorkerMetrics()
-        self._epoch: tuple[int, int] | None = None  # `stream_app.worker.publisher.Epoch`; all below is of it
-        self._left: Cursors = {}  # where others left off, and where we did
-        self._versions: tuple[int, ...] = ()  # that counted here, the last two
+        self._epoch: tuple[int, int] | None = None  # `stream_app.worker.publisher.Epoch` of all fields below
+        self._left: Cursors = {}  # newest cursors, of other workers and of this one
+        self._versions: tuple[int, ...] = ()  # the last two model versions that counted here
         self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
-        self._held: dict[int, int] = {}  # rows that the fold of each partition holds
+        self._held: dict[int, int] = {}  # rows buffered in the fold of each partition
 
     async def acquire_partitions(self, partitions: set[int], epoch: tuple[int, int], model: MonitoredModel) -> None:
-        """Make sure that every partition is counted from where it was left.
+        """Restore the folds of partitions that are new in this epoch, or new for this model.
 
-        Topics are read for partitions that are new here, and not when another model takes over: nothing may wait then.
-        What the one before counted is kept, for it may be called back within the minute; of those before it the last
-        cursor is.
+        Reads topics for new partitions only, never for a model swap, which must not delay decisions. The folds of the
+        previous model version are kept, for a rollback within the minute; of earlier versions only the last cursor.
         """
         if self._epoch != epoch:
             self._epoch, self._left, self._versions, self._folds, self._held = epoch, {}, (), {}, {}
@@ -69,25 +68,26 @@ class DriftCounter:
             self._folds = {key: fold for key, fold in self._folds.items() if key[0] in self._versions}
         for partition in partitions:
             if (version, partition) not in self._folds:
-                self._folds[version, partition] = self._taken_up(partition, model)
+                self._folds[version, partition] = self._restore_fold(partition, model)
 
-    def _taken_up(self, partition: int, model: MonitoredModel) -> PartitionPanes:
+    def _restore_fold(self, partition: int, model: MonitoredModel) -> PartitionPanes:
         left = self._left[partition].get(model.version)
         if left is not None and (left.model, left.layout) == (model.manifest.model, model.bins.digest):
             try:
                 panes = [*panes_of(left, model.bins), *held_of(left, model.bins)]
                 return PartitionPanes.restore(model.bins, cursor_of(left), panes, self._grace_ms)
-            except ValueError as error:  # not of our making
+            except ValueError as error:  # damaged, or written by another program
                 self._metrics.cursors_rejected.labels("damaged").inc()
-                log.warning("partition %d is counted anew: %s", partition, error)
+                log.warning("partition %d: drift counting restarts, the cursor is invalid: %s", partition, error)
         return PartitionPanes(model.bins, partition, self._grace_ms)
 
     def count(
         self, records: Sequence[PartitionRecord], coded: CountedCodes, model: MonitoredModel, topic_id: str = ""
     ) -> list[OutgoingRecord]:
-        """Count a batch that is about to be committed; what must be published before.
+        """Count a batch and return the pane records to publish before its offsets are committed.
 
-        records: in the order of `coded`, each partition's in offset order; `take_over` was told of their partitions.
+        records: in the order of `coded`, each partition's in offset order. `acquire_partitions` must have been called
+        for their partitions. topic_id: Kafka's id of the input topic.
         """
         partitions = np.array([r.partition for r in records])
         offsets = np.array([last_offset(r) for r in records])
@@ -115,7 +115,7 @@ class DriftCounter:
         return outgoing
 
     def _others(self, partition: int, model: MonitoredModel) -> list[VersionMark]:
-        """Who else counted the partition, the last first; who did so longest ago is forgotten."""
+        """Other model versions that counted the partition, most recent first. Drops all but `MAX_OTHER_VERSIONS`."""
         left = self._left[partition]
         others = sorted(
             (c for c in left.values() if c.model_version != model.version and c.model == model.manifest.model),
@@ -137,8 +137,8 @@ class DriftCounter:
         if cursor.resets > before.resets:
             metrics.watermark_resets.inc(cursor.resets - before.resets)
             log.warning(
-                "partition %d: its watermark fell back from %s to %s; records dated in the future had carried it away, "
-                "and %d transactions were late meanwhile",
+                "partition %d: watermark set back from %s to %s, because event times in the future had advanced it; "
+                "%d transactions were late meanwhile",
                 cursor.partition,
                 _utc(before.watermark_ms),
                 _utc(cursor.watermark_ms),

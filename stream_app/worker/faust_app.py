@@ -20,22 +20,22 @@ MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_B
 
 
 class ConsumerGroup:
-    """The app's consumer, as the scorer sees it."""
+    """The consumer group of the Faust app, for the publisher."""
 
     def __init__(self, app: faust.App) -> None:
         self._app = app
 
     def generation(self) -> int:
-        """The group generation now."""
+        """The current group generation."""
         return int(self._app.consumer_generation_id)
 
     async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """Commit the next offset of each partition."""
+        """Commit the next offset of each partition. False if the group has rebalanced."""
         return bool(await self._app.consumer.commit_offsets(offsets, topic_id))
 
 
 def make_app(settings: Settings) -> faust.App:
-    """A Faust app on the record-batch transport, with nothing on it yet."""
+    """Create a Faust app on the record-batch transport, without topics or a batch sink."""
     faust_transport.install(max_value_bytes(settings))
     return faust.App(
         settings.consumer_group,
@@ -43,17 +43,17 @@ def make_app(settings: Settings) -> faust.App:
         broker_credentials=_credentials(settings.bootstrap.access),
         datadir=settings.state_dir / "faust",
         autodiscover=False,
-        web_enabled=False,  # Faust's binds every address and shows tables; ours is stream_app/web/health_server.py
+        web_enabled=False,  # Faust's server binds every address; stream_app/web/health_server.py replaces it
         topic_disable_leader=True,
-        topic_allow_declare=False,  # `tamiz topics create` does, with equal partition counts
-        consumer_auto_offset_reset="none",  # stream_app/offsets/partition_positions.py says where to begin
-        # Partitions that are added are found within that time.
+        topic_allow_declare=False,  # `tamiz topics create` creates them, with equal partition counts
+        consumer_auto_offset_reset="none",  # stream_app/offsets/partition_positions.py sets the start offsets
+        # Added partitions are detected within this time.
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         broker_session_timeout=30.0,
         broker_heartbeat_interval=3.0,
         broker_max_poll_records=settings.batch_max_records,
-        # An idle consumer that leaves the group never comes back.
+        # A consumer that leaves the group because it is idle would not rejoin.
         broker_max_poll_interval=NO_TIMEOUT_S,
         producer_request_timeout=30.0,
         producer_compression_type=COMPRESSION,
@@ -78,8 +78,8 @@ def _credentials(access: Access) -> faust.SASLCredentials | faust.SSLCredentials
 
 
 def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
-    """Partitions of the topics that the group has given to this worker; any thread may ask, at any time."""
-    # Not `app.consumer`, which makes one where there is none: two threads would make two, of which one never starts.
+    """Partitions of the topics that are assigned to this worker, sorted. Thread-safe."""
+    # Not `app.consumer`, which creates a consumer if there is none: two threads could create two.
     consumer = app._consumer
     try:
         assigned = consumer.assignment() if consumer is not None else ()
@@ -89,7 +89,7 @@ def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
 
 
 class StoppingWorker(faust.Worker):  # type: ignore[misc]  # Faust has no types
-    """Faust's worker, which stops within a time or ends."""
+    """Faust's worker with a deadline for its stop."""
 
     deadline: StopDeadline
 

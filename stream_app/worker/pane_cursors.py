@@ -1,10 +1,9 @@
-"""The cursors that workers left on `drift-panes`, read back from its ends.
+"""Reads the newest pane cursors from the ends of `drift-panes`.
 
-A cursor is the last record of each batch, and what fills the offsets between two of them is unbounded: closed minutes,
-markers of transactions, attempts that were aborted, records of others. So the search goes back in doubling steps, until
-each partition's newest cursor is found and those that it names, or the topic's beginning is reached. What a cursor says
-of others may be invented: the search for those that it names, and for the version that decides where it does not name
-that one, has bounds.
+A cursor is the last record of each batch. Any number of other records may lie between two cursors: closed panes,
+transaction markers, aborted writes, records of other programs. So the search goes back in doubling steps until it has
+each partition's newest cursor and the cursors that it names, or the start of the topic. Because a cursor may name
+versions that do not exist, the search for named versions and for the version in service is bounded.
 """
 
 import logging
@@ -24,9 +23,9 @@ from stream_app.worker.worker_metrics import WorkerMetrics
 log = logging.getLogger("tamiz.drift")
 
 FIRST_LOOKBACK_RECORDS = 200
-MAX_UNNAMED_LOOKBACK_RECORDS = 20_000  # offsets from the end, for a version that the newest cursor does not name
-MAX_NAMED_LOOKBACK_RECORDS = 1_000_000  # for those that it names
-# A version whose watermark lies further behind the newest one's has no minute left that rows could still fall into.
+MAX_UNNAMED_LOOKBACK_RECORDS = 20_000  # offsets from the end, for a version not named by the newest cursor
+MAX_NAMED_LOOKBACK_RECORDS = 1_000_000  # offsets from the end, for versions it names
+# All panes of a version whose watermark lags further behind the newest one are closed.
 MAX_BEHIND_MS = 2 * DAY_MS
 
 Cursors = dict[int, dict[int, PaneSnapshot]]  # by input partition, by model version
@@ -45,9 +44,9 @@ class CursorReader:
         fits: Callable[[PaneSnapshot], bool],
         metrics: WorkerMetrics,
     ) -> None:
-        """version: of the model that decides now.
+        """version: returns the model version in service.
 
-        fits: whether a cursor can be true of its log; one that cannot is passed over, and hides no other.
+        fits: whether a cursor fits its input log. One that does not is skipped and does not hide an older one.
         """
         self._bootstrap = bootstrap
         self._topic = topic
@@ -57,14 +56,14 @@ class CursorReader:
         self._metrics = metrics
 
     async def last_cursors(self, partitions: set[int]) -> Cursors:
-        """The newest cursor of each of these input partitions, of every model version that lately counted it."""
+        """The newest cursor of each of these input partitions, by model version."""
         consumer = AIOKafkaConsumer(
             **client_config(self._bootstrap),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,  # all is there already
+            fetch_max_wait_ms=20,  # all records exist already
             max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
         )
         try:
@@ -78,9 +77,9 @@ class CursorReader:
         self, consumer: AIOKafkaConsumer, places: list[TopicPartition], ends: dict[TopicPartition, int]
     ) -> Cursors:
         begins = await consumer.beginning_offsets(places)
-        consumer.assign(places)  # no await from here to `seek`: the client would begin to read from the earliest offset
+        consumer.assign(places)  # no await between `assign` and `seek`, or the client starts at the earliest offset
         found: Cursors = {place.partition: {} for place in places}
-        searched = {place: ends[place] for place in places}  # from here on
+        searched = {place: ends[place] for place in places}  # lowest offset read so far
         lookback, version = FIRST_LOOKBACK_RECORDS, self._version()
         while open_ := [
             place
@@ -99,7 +98,7 @@ class CursorReader:
                         if record.offset < until[place]:
                             self._take(record, read[place.partition])
             for partition, cursors in read.items():
-                found[partition] = cursors | found[partition]  # what was written later holds
+                found[partition] = cursors | found[partition]  # later records take precedence
             lookback *= 2
         for place in places:
             if searched[place] > begins[place] and (
@@ -107,7 +106,7 @@ class CursorReader:
             ):
                 self._metrics.cursors_rejected.labels("unfound").inc()
                 log.warning(
-                    "%s-%d: the newest cursor names %d versions of which there is none in the last %d offsets",
+                    "%s-%d: the newest cursor names %d versions that have no cursor in the last %d offsets",
                     *place,
                     len(unfound),
                     ends[place] - searched[place],
@@ -119,15 +118,15 @@ class CursorReader:
         if cursor is None or cursor.model != self._model:
             return
         if cursor.partition != record.partition:
-            reason, why = "partition", f"is of partition {cursor.partition}"
+            reason, why = "partition", f"names partition {cursor.partition}"
         elif not self._fits(cursor):
-            reason, why = "log", "does not fit the log that it counted"
+            reason, why = "log", "does not fit the log of its input partition"
         else:
             into[cursor.model_version] = cursor
             return
         self._metrics.cursors_rejected.labels(reason).inc()
         log.warning(
-            "%s-%d-%d: the cursor of version %d at offset %d %s; it is passed over",
+            "%s-%d-%d: skipped the cursor of version %d at offset %d: it %s",
             record.topic,
             record.partition,
             record.offset,
@@ -138,9 +137,9 @@ class CursorReader:
 
 
 def _complete(found: dict[int, PaneSnapshot], version: int, looked_back: int) -> bool:
-    """Whether the newest cursor is there, and those that may still matter: that it names, and of the deciding version.
+    """Whether the search can end: the newest cursor is found, and those it names, and that of `version`, or bounds hit.
 
-    looked_back: offsets from the end.
+    looked_back: offsets searched, from the end.
     """
     if not found:
         return False
@@ -150,7 +149,7 @@ def _complete(found: dict[int, PaneSnapshot], version: int, looked_back: int) ->
 
 
 def _named(found: dict[int, PaneSnapshot]) -> set[int]:
-    """The versions that the newest cursor names and that may still matter."""
+    """Versions that the newest cursor names and whose panes may still be open."""
     if not found:
         return set()
     newest = max(found.values(), key=lambda cursor: cursor.last_offset)

@@ -1,4 +1,4 @@
-"""Hearing of promotions on `model-events`: the registry is the truth, the topic only saves the wait."""
+"""Listens for promotions on `model-events`. The registry is authoritative; the topic only makes workers poll sooner."""
 
 import asyncio
 import contextlib
@@ -13,31 +13,36 @@ from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.record_validation import RecordIntake
 
 log = logging.getLogger("tamiz.models")
-RECONNECT_DELAY_S = 5  # before a broker that went away is looked for again
+RECONNECT_DELAY_S = 5
 POLL_MS = 500
-MIN_INTERVAL_S = 1.0  # between two events that are handed on: each makes a worker ask the registry
-MOVED = ("promoted", "rolled-back")  # what gives the word to another version
+MIN_EVENT_INTERVAL_S = 1.0  # between two yielded events, since each makes a worker poll the registry
+CHAMPION_CHANGES = ("promoted", "rolled-back")
 
 
 async def listen_for_promotions(
     settings: Settings, count: Callable[[str], None] = lambda topic: None
 ) -> AsyncGenerator[ModelEvent]:
-    """Moves of the champion of our model from now on, for every worker alike: no consumer group.
+    """Yield changes of the model's champion from now on. Without a consumer group, so every worker gets each one.
 
-    Of several at once only the last is handed on, at most one in `MIN_INTERVAL_S`. What is not a model event is passed
-    over, counted and logged: a poisoned record must not stop a worker, and neither must a broker that is away; what is
-    missed meanwhile the registry tells. count: called with the topic of each record that is passed over.
+    Of several at once only the last is yielded, at most one per `MIN_EVENT_INTERVAL_S`. Invalid records are skipped,
+    counted and logged. Neither they nor an unreachable broker stop the worker, which polls the registry anyway.
+    count: called with the topic of each skipped record.
     """
     intake = RecordIntake(settings, log, count)
     while True:
         try:
-            # Closed here: a generator that is left to the collector would be closed in the middle of the loop's end.
+            # Closed here, because the garbage collector would close the generator while the event loop shuts down.
             async with contextlib.aclosing(_events(settings, intake)) as events:
                 async for event in events:
                     yield event
-                    await asyncio.sleep(MIN_INTERVAL_S)
-        except Exception as error:  # whatever the client raises, the registry is asked on time all the same
-            log.warning("%s cannot be heard (%s); trying again", settings.model_events_topic, error or repr(error))
+                    await asyncio.sleep(MIN_EVENT_INTERVAL_S)
+        except Exception as error:  # the registry is polled regardless of what the client raises
+            log.warning(
+                "%s cannot be read (%s); retry in %d s",
+                settings.model_events_topic,
+                str(error) or repr(error),
+                RECONNECT_DELAY_S,
+            )
             await asyncio.sleep(RECONNECT_DELAY_S)
 
 
@@ -55,7 +60,7 @@ async def _events(settings: Settings, intake: RecordIntake) -> AsyncGenerator[Mo
         while True:
             batches = await consumer.getmany(timeout_ms=POLL_MS)
             events = [intake.read_ours(record, ModelEvent) for records in batches.values() for record in records]
-            if moved := [e for e in events if e is not None and e.change in MOVED]:
-                yield moved[-1]
+            if changes := [e for e in events if e is not None and e.change in CHAMPION_CHANGES]:
+                yield changes[-1]
     finally:
         await consumer.stop()

@@ -1,7 +1,7 @@
-"""Where what was decided goes, and the input's offsets with it: what a batch costs when a worker dies in its middle.
+"""Publishes the output of a batch and commits its input offsets. The processing guarantee is decided here.
 
-`AtLeastOnce` stands here, `ExactlyOnce` in `stream_app.worker.exactly_once`; the setting `processing_guarantee`
-chooses.
+`AtLeastOncePublisher` is in this module, `ExactlyOncePublisher` in `stream_app.worker.exactly_once`. The setting
+`processing_guarantee` selects one.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ from faust.types import TP
 from stream_app.decisions.handler import OutgoingRecord
 
 StepHook = Callable[[str], None]
-Epoch = tuple[int, int]  # group generation, and how often positions were changed under the reader before
+Epoch = tuple[int, int]  # group generation, and number of position resets so far
 
 
 def no_hook(step: str) -> None:
-    """Nobody stands at the steps; a crash test does (chaos/worker.py)."""
+    """Do nothing at a step. Crash tests pass a hook of their own (`chaos/worker.py`)."""
 
 
 class Group(Protocol):
-    """The consumer group's side of things, as the app's consumer shows it."""
+    """The consumer group, as far as a publisher needs it."""
 
     def generation(self) -> int:
-        """The group generation now."""
+        """The current group generation."""
 
     async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """Commit the next offset of each partition, of this incarnation; False when the group has moved on."""
+        """Commit the next offset of each partition. False if the group has rebalanced. topic_id: of the input topic."""
 
 
 class TopicBatch(NamedTuple):
-    """What goes to one topic, each record to the partition of its transaction."""
+    """Records for one topic, each for the partition number of its transaction."""
 
     topic: str
     records: Sequence[OutgoingRecord]
@@ -42,29 +42,29 @@ class Publisher(Protocol):
     """Publishes a batch and commits its offsets."""
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
-        """Be the only one who writes for these input partitions, from this epoch on.
+        """Become the only writer for these input partitions, from this epoch on.
 
-        topic_id: incarnation of the input topic; what was committed for another says nothing.
-        Returns, of each partition that has one, the offset below which everything is decided already.
+        topic_id: Kafka's id of the input topic; offsets committed for another incarnation are ignored.
+        Returns partition -> offset below which all records are decided already, for partitions that have one.
         """
 
     async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """Publish, wait until all in-sync replicas have it, then commit the next offset of each input partition.
+        """Publish, wait for all in-sync replicas, then commit the next offset of each input partition.
 
-        False when the group has moved on before the commit: the next owner decides these again.
+        False if the group has rebalanced before the commit; the next owner then decides these records again.
         """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class AtLeastOncePublisher:
-    """Publish, then commit: a crash between the two repeats a batch, under the same decision ids."""
+    """Publishes, then commits. A crash between the two repeats a batch, with the same decision ids."""
 
-    def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], at: StepHook = no_hook) -> None:
+    def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], on_step: StepHook = no_hook) -> None:
         self._group = group
         self._producer = producer
-        self._at = at
+        self._on_step = on_step
         self._epoch: Epoch | None = None
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
@@ -75,22 +75,22 @@ class AtLeastOncePublisher:
         return {}
 
     async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """As `Output.write`."""
+        """As `Publisher.write`."""
         producer = self._producer()
         pending = []
         for topic, records in written:
             pending += await send(producer, topic, records)
-            self._at("part sent")
+            self._on_step("part sent")
         await asyncio.gather(*pending)
-        self._at("produced")
+        self._on_step("produced")
         return await self._group.commit(offsets, topic_id)
 
     async def close(self) -> None:
-        """The producer is Faust's to close."""
+        """Do nothing: Faust closes its producer."""
 
 
 async def send(producer: AIOKafkaProducer, topic: str, records: Sequence[OutgoingRecord]) -> list[Any]:
-    """Hand records to a producer in whole batches, a partition's in order; the futures of their acknowledgements."""
+    """Send records in whole record batches, in order per partition. Returns futures of the acknowledgements."""
     by_partition: dict[int, list[OutgoingRecord]] = {}
     for record in records:
         by_partition.setdefault(record.partition, []).append(record)

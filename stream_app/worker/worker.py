@@ -1,4 +1,4 @@
-"""The worker: settings in, a running worker out. Every part is made here and handed what it needs."""
+"""Creates every part of the worker from the settings, wires them together, and runs it."""
 
 import logging
 
@@ -27,16 +27,16 @@ from stream_app.worker.worker_metrics import WorkerMetrics
 from stream_app.worker.worker_services import WorkerServices
 
 log = logging.getLogger("tamiz.worker")
-SAFE_LETTER_BYTES = 128 * 1024  # of a dead letter, where its topic's limit is not known
+DEFAULT_MAX_DEAD_LETTER_BYTES = 128 * 1024  # used where the topic's limit cannot be read
 
 
 def make_worker(
-    settings: Settings, at: StepHook = no_hook, *, counting: bool = True
+    settings: Settings, on_step: StepHook = no_hook, *, counting: bool = True
 ) -> tuple[faust.App, WorkerServices]:
-    """Everything a worker is, wired and checked, not yet running.
+    """Create and check all parts of a worker, without starting it.
 
-    at: called at every step of a batch. counting: whether transactions are counted for drift detection.
-    Raises ConfigError, SchemaError, BrokerError, ModelUnavailableError or ModelIncompatibleError when it cannot run.
+    on_step: called at every step of a batch. counting: whether transactions are counted for drift detection.
+    Raises ConfigError, SchemaError, BrokerError, ModelUnavailableError or ModelIncompatibleError if it cannot run.
     """
     auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
@@ -60,7 +60,7 @@ def make_worker(
     scorer = WorkerLoop(
         policy=HandlerPolicy(
             dataset=dataset,
-            group=settings.consumer_group,
+            consumer_group=settings.consumer_group,
             max_payload_bytes=settings.max_payload_bytes,
             counting=counting,
             max_letter_bytes=max_letter_bytes,
@@ -69,7 +69,7 @@ def make_worker(
         counting=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
         model=lambda: store.current,
         group=group,
-        output=make_output(settings, app, group, at),
+        publisher=make_publisher(settings, app, group, on_step),
         transactions_topic=settings.transactions_topic,
         decisions_topic=settings.decisions_topic,
         dead_letters_topic=settings.dead_letters_topic,
@@ -77,55 +77,55 @@ def make_worker(
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
         metrics=metrics,
-        at=at,
+        on_step=on_step,
     )
     app.batch_sink = scorer
     app.topics.add(app.topic(settings.transactions_topic))
     return app, WorkerServices(settings, app, store, scorer, metrics, auth, positions)
 
 
-def make_output(settings: Settings, app: faust.App, group: ConsumerGroup, at: StepHook) -> Publisher:
-    """Who publishes and commits, by the guarantee that is set."""
+def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:
+    """The publisher for the setting `processing_guarantee`."""
     if settings.processing_guarantee == "at-least-once":
-        return AtLeastOncePublisher(group, lambda: app.producer.client, at)
+        return AtLeastOncePublisher(group, lambda: app.producer.client, on_step)
     return ExactlyOncePublisher(
         settings.consumer_group,
         client_config(settings.bootstrap),
         MAX_SENT_BYTES | {"request_timeout_ms": 30_000, "compression_type": COMPRESSION},
-        at,
+        on_step,
     )
 
 
-def run(settings: Settings, at: StepHook = no_hook, *, counting: bool = True) -> None:
-    """Run a worker until SIGTERM or SIGINT; what it has consumed by then is decided and committed, if there is time.
+def run(settings: Settings, on_step: StepHook = no_hook, *, counting: bool = True) -> None:
+    """Run a worker until SIGTERM or SIGINT. Consumed transactions are then decided and committed within a deadline.
 
-    at: called at every step of a batch; a crash test ends the process there. counting: False only in the benchmark
+    on_step: called at every step of a batch; crash tests end the process there. counting: False only in the benchmark
     that measures what counting for drift detection costs.
     """
-    app, companion = make_worker(settings, at, counting=counting)
+    app, services = make_worker(settings, on_step, counting=counting)
     worker = StoppingWorker(
-        app, companion, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
+        app, services, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
     )
-    worker.deadline = StopDeadline(settings, "what was not committed is decided again at the next start")
+    worker.deadline = StopDeadline(settings, "uncommitted transactions are decided again at the next start")
     worker.execute_from_commandline()
 
 
 def _check_sizes(settings: Settings) -> int:
-    """What the dead-letter topic takes of a record, in bytes. Raises ConfigError when decisions do not fit theirs."""
+    """Largest dead letter that its topic accepts, in bytes. Raises ConfigError if decisions do not fit their topic."""
     limits = message_limits(settings.bootstrap, (settings.decisions_topic, settings.dead_letters_topic))
     decisions, letters = limits[settings.decisions_topic], limits[settings.dead_letters_topic]
     if decisions is not None and decisions < MAX_DECISION_BYTES:
         raise ConfigError(
-            f"topic {settings.decisions_topic} takes records of at most {decisions} bytes (max.message.bytes), a "
-            f"decision may have {MAX_DECISION_BYTES}; raise the topic's limit"
+            f"topic {settings.decisions_topic}: max.message.bytes is {decisions}, but a decision can have "
+            f"{MAX_DECISION_BYTES} bytes; raise the topic's limit"
         )
     if letters is None:
         log.warning(
-            "max.message.bytes of topic %s cannot be read; dead letters are cut to %d bytes; allow DescribeConfigs",
+            "max.message.bytes of topic %s cannot be read; truncating dead letters to %d bytes; allow DescribeConfigs",
             settings.dead_letters_topic,
-            SAFE_LETTER_BYTES,
+            DEFAULT_MAX_DEAD_LETTER_BYTES,
         )
-        return SAFE_LETTER_BYTES
+        return DEFAULT_MAX_DEAD_LETTER_BYTES
     return min(letters, MAX_SENT_BYTES["max_request_size"])
 
 
@@ -141,6 +141,6 @@ def _check_topics(settings: Settings) -> str:
     missing = [topic for topic in wanted if topic not in found]
     if missing:
         raise ConfigError(
-            f"topics missing on {settings.bootstrap}: {', '.join(missing)}; make them: tamiz topics create"
+            f"topics missing on {settings.bootstrap}: {', '.join(missing)}; create them with `tamiz topics create`"
         )
     return found[settings.transactions_topic].id

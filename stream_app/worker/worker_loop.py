@@ -1,9 +1,9 @@
 """The worker's loop: fetched records -> decisions and dead letters -> acknowledged -> committed.
 
-Strictly in order, in two steps: one batch is decided while the one before it is written. Nothing is committed before
-everything it produced is acknowledged by all in-sync replicas, and nothing is produced before the batch ahead of it is
-committed, so a crash at any step repeats one batch at most and loses none. An error nobody foresaw ends the process at
-once: a supervisor's restart from the last commit is safe, going on is not.
+A pipeline of two steps, in order: one batch is decided while the previous one is written. A batch is committed only
+after all in-sync replicas have acknowledged its output, and it is produced only after the previous batch is committed.
+So a crash at any step repeats at most one batch and loses none. An unexpected error ends the process at once: a
+restart from the last commit is safe, continuing is not.
 """
 
 import asyncio
@@ -26,38 +26,38 @@ from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, 
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.scorer")
-# A batch costs some milliseconds however few are in it. Under steady traffic small ones that follow on each other's
-# heels keep a core busy and everybody waiting; a little apart they are fewer, cost less, and answer sooner.
-MIN_BATCH_INTERVAL_S = 0.005  # between the beginnings of two batches
-FULL_BATCH_SIZE = 100  # transactions in a batch that need not wait for more
-IDLE_BATCH_SIZE = 2  # where batches hold no more than so many, none waits: a lone transaction is decided at once
+# A batch has a fixed cost of some milliseconds. Under steady traffic, many small batches saturate a core and raise the
+# latency. A minimum interval makes fewer, larger batches, which lowers both.
+MIN_BATCH_INTERVAL_S = 0.005  # between the starts of two batches
+FULL_BATCH_SIZE = 100  # transactions; a batch of this size does not wait for more
+IDLE_BATCH_SIZE = 2  # transactions; after a batch of at most this size the next one does not wait
 
 
 class HandledBatch(NamedTuple):
-    """A batch on its way from the model to the topics."""
+    """A batch that is decided and not yet written."""
 
-    generation: int  # of the group, under which it was fetched
-    topic_id: str  # incarnation of the input topic
-    fetches: int  # that it was made of
+    generation: int  # consumer group generation at the fetch
+    topic_id: str  # Kafka's id of the input topic
+    fetches: int  # number of fetches in the batch
     records: Sequence[Any]
     offsets: dict[TP, int]  # to commit
     handled: HandlerResult
     panes: list[OutgoingRecord]
-    seconds: float  # that it took
+    seconds: float  # time to clean, score and decide
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
-    """End the process without another commit; the supervisor starts it again from the last one."""
-    log.critical("the worker stops: %r; what it has not committed will be decided again", error, exc_info=error)
+    """End the process without another commit. A supervisor restarts it from the last commit."""
+    log.critical("worker exits: %r; uncommitted transactions are decided again after a restart", error, exc_info=error)
     logging.shutdown()
     os._exit(70)  # EX_SOFTWARE
 
 
 class WorkerLoop:
-    """Takes fetches (a `BatchSink`), decides them, produces, commits."""
+    """Takes fetches (as a `BatchSink`), decides them, publishes the output and commits."""
 
-    _taken = 0  # fetches that are not done
-    _finished = 0  # fetches that are
+    _taken = 0  # fetches in progress
+    _finished = 0  # fetches done
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class WorkerLoop:
         counting: DriftCounter,
         model: Callable[[], MonitoredModel],
         group: Group,
-        output: Publisher,
+        publisher: Publisher,
         transactions_topic: str,
         decisions_topic: str,
         dead_letters_topic: str,
@@ -74,28 +74,28 @@ class WorkerLoop:
         batch_max_records: int,
         drain_timeout_s: float,
         metrics: WorkerMetrics,
-        at: StepHook = no_hook,
-        die: Callable[[BaseException], None] = exit_at_once,
+        on_step: StepHook = no_hook,
+        exit_: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
-        """at: told of every step that a batch takes, where a crash test stops the worker."""
+        """on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process."""
         self.topics = frozenset({transactions_topic})
         self._policy = policy
         self._counting = counting
         self._model = model
         self._group = group
-        self._output = output
+        self._publisher = publisher
         self._decisions_topic = decisions_topic
         self._dead_letters_topic = dead_letters_topic
         self._panes_topic = panes_topic
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
         self._metrics = metrics
-        self._at = at
-        self._die = die
-        self._lost_generation: int | None = None  # one whose commit was refused
-        self._decided_until: dict[TP, int] = {}  # offsets below were committed by the owner before
-        self._epoch: tuple[int, int] | None = None  # group generation and resets of what was decided last
-        self._began = 0.0  # when the last batch did, on the monotonic clock
+        self._on_step = on_step
+        self._exit = exit_
+        self._lost_generation: int | None = None  # generation whose commit was rejected
+        self._decided_until: dict[TP, int] = {}  # offsets below were committed by the previous owner
+        self._epoch: tuple[int, int] | None = None  # group generation and resets of the last decided batch
+        self._batch_started_s = 0.0  # monotonic clock
         self._last_size = 0
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
@@ -104,48 +104,51 @@ class WorkerLoop:
         self.failed: BaseException | None = None
 
     async def put(self, fetched: Fetched) -> None:
-        """Take a fetch; wait while two others wait already."""
+        """Queue a fetch. Waits while two others are queued."""
         await self._queue.put(fetched)
         self._taken += 1
 
     async def drain(self) -> bool:
-        """Return when everything taken is decided and committed, or when the time for it is over: then False."""
+        """Wait until all queued fetches are decided and committed. False after `drain_timeout_s`."""
         try:
             await asyncio.wait_for(self._queue.join(), self._drain_timeout_s)
         except TimeoutError:
-            log.warning("not everything was decided within %s s; the rest is decided again", self._drain_timeout_s)
+            log.warning(
+                "drain_timeout_seconds (%s) is over; the remaining transactions are decided again",
+                self._drain_timeout_s,
+            )
             return False
         return True
 
     def is_idle(self) -> bool:
-        """Whether nothing is taken and not yet committed."""
+        """Whether every queued fetch is committed."""
         return self._taken == 0
 
     def progress(self) -> int | None:
-        """How many fetches are done, where others wait; None when nothing waits. Any thread may ask."""
+        """Number of finished fetches while others are in progress; None when idle. Thread-safe."""
         return self._finished if self._taken else None
 
     async def run(self) -> None:
-        """Decide what comes, for ever: one batch is decided while the one before it is written."""
+        """Decide and write batches until cancelled. Any error ends the process."""
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._decide_all())
                 both.create_task(self._write_all())
         except BaseExceptionGroup as group:
             self.failed = group.exceptions[0]
-            self._die(self.failed)
+            self._exit(self.failed)
 
     async def close(self) -> None:
-        """Let go of connections, after everything is decided."""
-        await self._output.close()
+        """Close the publisher's connections."""
+        await self._publisher.close()
 
     async def _take(self) -> list[Fetched]:
         taken = [await self._queue.get()]
         size = self._take_more(taken)
         if size < FULL_BATCH_SIZE and self._last_size > IDLE_BATCH_SIZE:
-            await asyncio.sleep(self._began + MIN_BATCH_INTERVAL_S - time.monotonic())  # not at all when that is over
+            await asyncio.sleep(self._batch_started_s + MIN_BATCH_INTERVAL_S - time.monotonic())  # negative: no wait
             size = self._take_more(taken)
-        self._began, self._last_size = time.monotonic(), size
+        self._batch_started_s, self._last_size = time.monotonic(), size
         return taken
 
     def _take_more(self, taken: list[Fetched]) -> int:
@@ -172,7 +175,9 @@ class WorkerLoop:
             decided = await self._decided.get()
             try:
                 if decided.generation == self._lost_generation or decided.generation != self._group.generation():
-                    log.info("the group moved on; %d decisions are made again", len(decided.records))
+                    log.info(
+                        "rebalance before a batch was written; its %d records are decided again", len(decided.records)
+                    )
                 else:
                     await self._write(decided)
             finally:
@@ -186,11 +191,11 @@ class WorkerLoop:
             self._queue.task_done()
 
     async def _decide(self, taken: Sequence[Fetched]) -> HandledBatch | None:
-        # What an earlier generation fetched was sought back to, and comes again.
+        # Fetches of an earlier generation are dropped: the consumer seeks back and fetches them again.
         current = self._group.generation()
         epoch, topic_id = (current, taken[-1].resets), taken[-1].topic_id
         if epoch != self._epoch:
-            # Where to begin is read from topics: what we are still writing must stand there first.
+            # Start positions are read from the output topics, so pending writes must finish first.
             await self._decided.join()
             self._epoch = epoch
             self._decided_until = {}
@@ -200,42 +205,42 @@ class WorkerLoop:
         records = [r for _, rows in parts for r in rows]
         if not records:
             return None
-        self._at("fetched")
-        # Of each partition, not of each record: this is done for every batch, in the thread that also fetches.
+        self._on_step("fetched")
+        # Per partition, not per record: this runs for every batch, in the thread that also fetches.
         offsets = {tp: last_offset(rows[-1]) + 1 for tp, rows in parts}
-        self._decided_until |= await self._output.acquire_partitions(set(offsets), epoch, topic_id)
+        self._decided_until |= await self._publisher.acquire_partitions(set(offsets), epoch, topic_id)
         if self._decided_until:
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
             if not records:
                 return None
-        model = self._model()  # one batch, one model: a swap takes effect between two
+        model = self._model()  # one model per batch: a swap takes effect between batches
         if self._policy.counting:
             await self._counting.acquire_partitions({tp.partition for tp in offsets}, epoch, model)
-        self._at("taken over")
+        self._on_step("partitions acquired")
         started = time.monotonic()
-        # Off the loop, so that heartbeats go on; one thread, so that batches stay in order.
+        # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.
         handled, panes = await asyncio.get_running_loop().run_in_executor(
             self._executor, self._handle, records, model, topic_id
         )
-        self._at("scored")
+        self._on_step("scored")
         return HandledBatch(current, topic_id, len(taken), records, offsets, handled, panes, time.monotonic() - started)
 
     async def _write(self, decided: HandledBatch) -> None:
         started = time.monotonic()
         written = (
-            # Panes last: their cursor is then the last thing of its batch.
+            # Panes last, so that their cursor is the last record of the batch.
             TopicBatch(self._decisions_topic, decided.handled.decisions),
             TopicBatch(self._dead_letters_topic, decided.handled.dead_letters),
             TopicBatch(self._panes_topic, decided.panes),
         )
-        if not await self._output.write(written, decided.offsets, decided.topic_id):
-            # Woken from a pause, a worker learns here that its partitions went to others: the rest is theirs.
+        if not await self._publisher.write(written, decided.offsets, decided.topic_id):
+            # After a pause of the process, this is where a worker learns that it has lost its partitions.
             self._lost_generation = decided.generation
             log.info(
-                "the group moved on before %d decisions were committed; they may be made again", len(decided.records)
+                "rebalance before a commit; %d records may be decided again by another worker", len(decided.records)
             )
-        self._at("committed")
+        self._on_step("committed")
         self._observe(decided.records, decided.handled, decided.seconds, time.monotonic() - started)
         if log.isEnabledFor(logging.DEBUG):
             trace(decided.handled)
@@ -251,7 +256,7 @@ class WorkerLoop:
         metrics.batch_records.observe(len(records))
         metrics.batch_scoring.observe(handling_s)
         metrics.batch_publishing.observe(producing_s)
-        sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # a producer may send none, or nonsense
+        sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # producers may send none or invalid ones
         if sent_ms:
             metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
         for outcome, count in handled.outcomes.items():
@@ -266,8 +271,8 @@ class WorkerLoop:
             first = handled.conflicts[0]
             metrics.id_conflicts.inc(len(handled.conflicts))
             log.warning(
-                "%d decisions have the transaction id of an earlier one and another payload; the earlier one counts; "
-                "the first is decision %s in partition %d; producers must not use an id twice",
+                "%d transactions have the id of an earlier one and a different payload; the earlier decision counts; "
+                "the first is decision %s in partition %d; producers must not reuse ids",
                 len(handled.conflicts),
                 (dict(first.headers)["ce_id"] or b"").decode(),
                 first.partition,
@@ -275,7 +280,7 @@ class WorkerLoop:
 
 
 def trace(handled: HandlerResult) -> None:
-    """Tell which input became which decision, for whoever follows one transaction; nothing of what it says."""
+    """Log the input offset and the decision id of each decision at debug level, without their contents."""
     for decision in handled.decisions:
         headers = {name: value or b"" for name, value in decision.headers}
         place = {"partition": decision.partition, "offset": int(headers[OFFSET_HEADER])}

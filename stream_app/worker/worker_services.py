@@ -27,10 +27,10 @@ log = logging.getLogger("tamiz.worker")
 
 
 class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
-    """What runs beside Faust's app: the scoring loop, the question to the registry, the pages.
+    """The services that run next to Faust's app: worker loop, registry polling, watchdog, health server.
 
-    Handed to Faust's worker as a service of its own, it starts before the app and stops after it: the pages answer
-    while the group is still forming, and what was fetched is still decided while the consumer stops.
+    As a service of Faust's worker it starts before the app and stops after it. So the health pages respond while the
+    group still forms, and fetched records are still decided while the consumer stops.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             self._set_lag,
             exit_at_once,
             progress=scorer.progress,
-            failed=metrics.watchdog_failures.inc,
+            on_failure=metrics.watchdog_failures.inc,
         )
         auth.on_failure = metrics.authentication_failures.inc
         self._pages = HealthServer(
@@ -68,24 +68,24 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         )
 
     async def on_start(self) -> None:
-        """Open the pages."""
-        self._show_model()
-        self._show_registry()
+        """Start the health server, the watchdog and the offset checks."""
+        self._set_model_metrics()
+        self._set_registry_metrics()
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
         port = await self._pages.start(self._settings.web_host, self._settings.web_port)
         self._watch.start()
         self._positions.start()
-        # What was imported stays for good, and a batch is many objects that all live until it is committed: left as it
-        # is, the collector goes through both again and again, for a fifth of all CPU time.
+        # Imported modules are never freed, and the objects of a batch live until its commit. With default thresholds
+        # the garbage collector scans both repeatedly and takes a fifth of the CPU time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
-        # Three threads share the interpreter: by default one that has work keeps it from the others for 5 ms.
+        # Three threads share the interpreter; the default switch interval of 5 ms would delay fetching.
         sys.setswitchinterval(0.001)
         log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
 
     async def on_stop(self) -> None:
-        """Close the pages and the output."""
+        """Stop the services and close the publisher."""
         self._watch.stop()
         self._positions.stop()
         await self._scorer.close()
@@ -96,17 +96,17 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         await self._scorer.run()
 
     @Service.task  # type: ignore[untyped-decorator]
-    async def _hear_of_promotions(self) -> None:
+    async def _listen_for_promotions(self) -> None:
         moves = listen_for_promotions(self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc())
         async with contextlib.aclosing(moves):
             async for event in moves:
-                log.info("version %s was %s: asking the registry now", event.model_version, event.change)
+                log.info("version %s was %s; polling the registry", event.model_version, event.change)
                 self._promoted.set()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _follow_champion(self) -> None:
         while True:
-            # Jitter, so that a fleet does not ask in step.
+            # Jitter, so that workers do not poll at the same time.
             wait = self._settings.registry_poll_seconds * random.uniform(0.75, 1.25)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._promoted.wait(), wait)
@@ -116,23 +116,23 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             try:
                 if await asyncio.to_thread(self._store.refresh):
                     self._metrics.model_swaps.inc()
-                    self._show_model()
-                self._show_registry()
+                    self._set_model_metrics()
+                self._set_registry_metrics()
             except (RegistryAwayError, ModelIncompatibleError) as error:
-                self._show_registry()
+                self._set_registry_metrics()
                 self._metrics.registry_failures.inc()
                 self._metrics.bundles_rejected.inc(isinstance(error, ModelIncompatibleError))
-                log.warning("version %d goes on deciding: %s", self._store.current.version, error)
+                log.warning("keeping version %d in service: %s", self._store.current.version, error)
 
     def readiness(self) -> Readiness:
-        """Whether transactions are being decided, and by what."""
+        """Whether the worker decides transactions, with which model, and what it waits for."""
         model = self._store.loaded
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
         waiting += [] if self._positions.are_known(partitions) else ["offsets to be checked"]
         waiting += self._positions.problems()
-        waiting += ["progress"] if self._watch.stalled else []
+        waiting += ["progress"] if self._watch.is_stalled else []
         waiting += ["a restart"] if self._scorer.failed else []
         return Readiness(
             ready=not waiting,
@@ -150,18 +150,20 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
-        held = self._positions.held
-        reading = [p for p in self._partitions() if p not in held]  # what is held does not move, and says so itself
+        paused = self._positions.paused
+        reading = [
+            p for p in self._partitions() if p not in paused
+        ]  # paused partitions make no progress and are reported by `problems()`
         return backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, reading)
 
     def _set_lag(self, seen: Mapping[int, Backlog]) -> None:
         self._metrics.set_lag({partition: backlog.lag for partition, backlog in seen.items()})
 
-    def _show_model(self) -> None:
+    def _set_model_metrics(self) -> None:
         model = self._store.current
         self._metrics.model_version.set(model.version)
         self._metrics.model_forced.set(model.manifest.forced)
 
-    def _show_registry(self) -> None:
+    def _set_registry_metrics(self) -> None:
         self._metrics.champion_unrecorded.set(not self._store.recorded)
         self._metrics.registry_alias_mismatch.set(self._store.disagreement is not None)

@@ -61,7 +61,7 @@ def positions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         lost = at.first - at.committed
         yield problem(check, f"partition {p}: {lost:,} records were deleted before they were decided", remedy)
     if other:
-        yield problem(check, f"partitions {', '.join(map(str, other))}: the topic was made anew since", remedy)
+        yield problem(check, f"partitions {', '.join(map(str, other))}: the topic was recreated since", remedy)
     if topic and (unknown := sorted(set(range(topic.partitions)) - set(found))):
         yield warning(check, f"none for partitions {', '.join(map(str, unknown))}", "none, if they are new")
     if not beyond and not expired and not other:

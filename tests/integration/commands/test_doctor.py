@@ -321,7 +321,7 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, real_regi
         ("rights", "decisions", "ok"),
         ("libraries", "", "ok"),
     } <= found
-    assert "partitions 1: the topic was made anew since" in said.stdout
+    assert "partitions 1: the topic was recreated since" in said.stdout
 
 
 def test_nothing_that_answers_is_a_finding_and_the_rest_is_checked(

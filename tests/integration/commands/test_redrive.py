@@ -120,7 +120,7 @@ def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -
         for offset, value in letters:
             origin = Consumed(settings, offset)
             ours = dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}")
-            headers = dead_letters.fitted(b"7", value, ours, origin.headers, 1_000_000).headers
+            headers = dead_letters.truncate(b"7", value, ours, origin.headers, 1_000_000).headers
             producer.send(settings.dead_letters_topic, key=b"7", value=value, headers=headers, partition=1).get(30)
     finally:
         producer.close()

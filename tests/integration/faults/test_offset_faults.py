@@ -158,7 +158,7 @@ def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_p
         wait_for(lambda: len(decided(settings)) == answered + 3, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
         assert decided(settings)[EXPIRED] == [*range(23)]
         assert counted(worker, "offset_faults") == {"expired": 1}
-        assert "going on at 20" in lines(worker, settings, EXPIRED)[0]
+        assert "resuming at 20" in lines(worker, settings, EXPIRED)[0]
 
 
 def test_a_topic_made_anew_while_the_worker_runs_is_decided_from_its_beginning_under_ids_of_its_own(
@@ -172,7 +172,7 @@ def test_a_topic_made_anew_while_the_worker_runs_is_decided_from_its_beginning_u
         produce(settings, HEALTHY, 30)
         wait_for(lambda: len(decisions(settings)) == 50, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
         wait_for(lambda: worker.readiness()["ready"], 30, worker.tail)
-        assert counted(worker, "offset_faults")["made-anew"] >= 1
+        assert counted(worker, "offset_faults")["topic-recreated"] >= 1
         assert worker.stop(signal.SIGTERM) == 0
     found = decisions(settings)
     assert len({d.decision_id for d in found}) == len(found) == 50

@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
-from stream_app.lifecycle.stop_deadline import EXIT_CODE, MARGIN_S, StopDeadline
+from stream_app.lifecycle.stop_deadline import CLOSE_TIMEOUT_S, EXIT_CODE, StopDeadline
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
 from tests.helpers.services.worker_process import isolated_settings, running_worker, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
@@ -93,13 +93,13 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
                 for process in (first.process, second.process, *services):
                     process.send_signal(signal.SIGTERM)
                 asked = time.monotonic()
-                codes = [p.wait(MARGIN_S + 20) for p in (first.process, second.process, *services)]
+                codes = [p.wait(CLOSE_TIMEOUT_S + 20) for p in (first.process, second.process, *services)]
                 took = time.monotonic() - asked
             finally:
                 for process in services:
                     process.kill()
                     process.wait()
-            assert took < 1 + MARGIN_S + 10, (took, codes)
+            assert took < 1 + CLOSE_TIMEOUT_S + 10, (took, codes)
             assert set(codes) <= {0, EXIT_CODE}, (codes, first.tail(), second.tail())
             for worker, code in ((first, codes[0]), (second, codes[1])):
                 assert code == 0 or "not stopped within 11 s" in worker.log.read_text(), worker.tail()

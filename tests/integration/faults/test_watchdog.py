@@ -22,7 +22,7 @@ HANGING = """
 import time
 from schemas.configuration import settings as settings
 from stream_app.worker.worker import run
-run(settings.load(), at=lambda step: time.sleep(10_000) if step == "scored" else None)
+run(settings.load(), on_step=lambda step: time.sleep(10_000) if step == "scored" else None)
 """
 
 
@@ -33,7 +33,7 @@ run(settings.load(), at=lambda step: time.sleep(10_000) if step == "scored" else
 def test_a_standstill_lasts_from_the_first_look_at_the_same_waiting_record() -> None:
     looks: list[dict[int, int]] = [{0: 5}, {0: 5, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 9}, {}, {0: 7}]
     standstill = StallDetector()
-    assert [standstill.observe(10.0 * i, waiting) for i, waiting in enumerate(looks)] == [0, 10, 10, 20, 0, 0]
+    assert [standstill.update(10.0 * i, waiting) for i, waiting in enumerate(looks)] == [0, 10, 10, 20, 0, 0]
 
 
 @pytest.mark.kafka
@@ -65,7 +65,7 @@ def test_a_start_waits_for_what_is_away_and_says_so(error: type[Exception], capl
         return "there"
 
     assert retry_until(attempt, 30.0) == "there"
-    assert "cannot start yet: nobody answers; trying again" in caplog.text
+    assert "cannot start yet: nobody answers; retry in" in caplog.text
 
 
 def test_a_start_gives_up_when_its_time_is_over() -> None:
@@ -91,7 +91,7 @@ def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_h
     def look() -> dict[int, Backlog]:
         raise ZeroDivisionError("a bug")
 
-    watch = Watchdog(look, 0.4, lambda _: None, ended.append, progress=lambda: 7, failed=lambda: faults.append(1))
+    watch = Watchdog(look, 0.4, lambda _: None, ended.append, progress=lambda: 7, on_failure=lambda: faults.append(1))
     watch.start()
     watch.join(10)
     assert [type(error).__name__ for error in ended] == ["StalledError"]

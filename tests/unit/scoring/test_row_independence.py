@@ -20,7 +20,7 @@ from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
 POLICY = HandlerPolicy(
-    dataset=load_dataset("card_transactions"), group="tamiz", max_payload_bytes=65_536, counting=True
+    dataset=load_dataset("card_transactions"), consumer_group="tamiz", max_payload_bytes=65_536, counting=True
 )
 TRAFFIC = Traffic(rows=1_500, seed=3, payload_format="mixed", invalid_share=0.05)
 NAMES = ("a", "b", "c")

@@ -26,7 +26,7 @@ from tests.unit.stream_app.decisions.test_handler import records
 from training.data.file_reader import read_chunks
 
 DATASET = load_dataset("card_transactions")
-POLICY = HandlerPolicy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=False)
+POLICY = HandlerPolicy(dataset=DATASET, consumer_group="tamiz", max_payload_bytes=65_536, counting=False)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", expe
 
 def letter(record: OriginRecord = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes | None]]:
     ours = dead_letters.headers(rejection, record, group="tamiz", transaction_id="transactions-3-17")
-    return dead_letters.fitted(None, b"{", ours, record.headers, 1_000_000).headers
+    return dead_letters.truncate(None, b"{", ours, record.headers, 1_000_000).headers
 
 
 def test_what_is_written_is_read_back():
@@ -53,7 +53,7 @@ def test_the_dialect_is_that_of_kafka_connect():
         ("stage", b"VALUE_CONVERTER"),
         ("class.name", b"scoring.input.cleaning"),
         ("exception.class.name", b"schemas.records.Rejection"),
-        ("exception.message", b"bad-number: monto is mil, wanted a number"),
+        ("exception.message", b"bad-number: monto is mil, expected a number"),
     ]
 
 
@@ -123,7 +123,7 @@ def test_a_dead_letter_fits_its_topic_and_says_what_it_lacks(
     size: int, key: bytes | None, incoming: dead_letters.Headers, max_bytes: int
 ) -> None:
     value = random.Random(size).randbytes(size)
-    fitted = dead_letters.fitted(key, value, OURS, incoming, max_bytes)
+    fitted = dead_letters.truncate(key, value, OURS, incoming, max_bytes)
     batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000_000)
     batch.append(0, 1_600_000_000_000, fitted.key, fitted.value, fitted.headers)
     assert len(batch.build()) <= max_bytes

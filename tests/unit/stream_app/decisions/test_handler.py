@@ -16,12 +16,12 @@ from schemas.records import Decision
 from scoring.decision import decision_id
 from stream_app.decisions import dead_letters, handler
 from stream_app.decisions.handler import HandlerPolicy, handle, handle_carefully
-from stream_app.decisions.id_conflicts import CONFLICT_HEADER, WINDOW, RecentIds
+from stream_app.decisions.id_conflicts import CONFLICT_HEADER, MAX_IDS, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
 
 DATASET = load_dataset("card_transactions")
-POLICY = HandlerPolicy(dataset=DATASET, group="tamiz", max_payload_bytes=65_536, counting=True)
+POLICY = HandlerPolicy(dataset=DATASET, consumer_group="tamiz", max_payload_bytes=65_536, counting=True)
 
 
 class PayloadRecord(NamedTuple):
@@ -214,12 +214,12 @@ def test_an_id_given_to_two_payloads_is_seen_and_the_earlier_decision_counts(mod
 
 def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
     recent = RecentIds()
-    for offset in range(WINDOW):
-        assert recent.conflict(0, str(offset), b"payload", offset) is None
-    assert recent.conflict(0, "0", b"another", WINDOW) == 0
-    assert recent.conflict(1, "0", b"another", WINDOW) is None  # another partition
-    assert recent.conflict(0, "one more", b"payload", WINDOW + 1) is None
-    assert recent.conflict(0, "0", b"another", WINDOW + 2) is None
+    for offset in range(MAX_IDS):
+        assert recent.conflicting_offset(0, str(offset), b"payload", offset) is None
+    assert recent.conflicting_offset(0, "0", b"another", MAX_IDS) == 0
+    assert recent.conflicting_offset(1, "0", b"another", MAX_IDS) is None  # another partition
+    assert recent.conflicting_offset(0, "one more", b"payload", MAX_IDS + 1) is None
+    assert recent.conflicting_offset(0, "0", b"another", MAX_IDS + 2) is None
 
 
 @pytest.mark.parametrize(

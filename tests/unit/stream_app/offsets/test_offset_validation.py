@@ -24,10 +24,14 @@ OURS = "now"
         pytest.param(Committed(7, OURS), None, "stop", 10, "retention", 0, True, id="retention"),
         pytest.param(Committed(7, OURS), None, "skip-and-count", 10, "retention", 3, False, id="retention, skip"),
         pytest.param(Committed(7, OURS), None, "from-beginning", 10, "retention", 3, False, id="retention, again"),
-        pytest.param(Committed(30, "old"), None, "stop", 10, "made-anew", 0, True, id="another incarnation"),
-        pytest.param(Committed(30, "old"), None, "skip-and-count", 50, "made-anew", 40, False, id="another, skip"),
-        pytest.param(Committed(30, "old"), None, "from-beginning", 10, "made-anew", 0, False, id="another, again"),
-        pytest.param(None, Answered(99, "old"), "stop", 10, "made-anew", 0, True, id="another, by its answers"),
+        pytest.param(Committed(30, "old"), None, "stop", 10, "topic-recreated", 0, True, id="another incarnation"),
+        pytest.param(
+            Committed(30, "old"), None, "skip-and-count", 50, "topic-recreated", 40, False, id="another, skip"
+        ),
+        pytest.param(
+            Committed(30, "old"), None, "from-beginning", 10, "topic-recreated", 0, False, id="another, again"
+        ),
+        pytest.param(None, Answered(99, "old"), "stop", 10, "topic-recreated", 0, True, id="another, by its answers"),
         pytest.param(None, Answered(30, OURS), "stop", 30, "expired", 0, False, id="expired"),
         pytest.param(None, Answered(30, OURS), "from-beginning", 10, "expired", 0, False, id="expired, again"),
         pytest.param(None, Answered(7, OURS), "stop", 10, "retention", 0, True, id="expired, then retention"),
@@ -48,7 +52,7 @@ def test_an_offset_is_used_where_it_fits_and_otherwise_by_the_policy(
     held: bool,
 ) -> None:
     found = start("t-0", LOG, committed, answered, reset)
-    assert (found.offset, found.fault, found.skipped, found.held) == (offset, fault, skipped, held)
+    assert (found.offset, found.fault, found.skipped, found.is_paused) == (offset, fault, skipped, held)
     assert found.message.startswith("t-0: ") == (fault is not None)
     assert "\n" not in found.message
     assert ("offset_reset" in found.message) == (held or (fault == "expired" and reset == "from-beginning"))
@@ -81,5 +85,5 @@ def test_a_transaction_that_stays_open_is_said_once() -> None:
     partition = TP("t", 0)
     ends = [(5, 8), (5, 9), (5, 9), (5, 9), (9, 9), (9, 12)]
     looks = StableEnds()
-    said = [looks.observe(30.0 * i, {partition: end}) for i, end in enumerate(ends)]
+    said = [looks.update(30.0 * i, {partition: end}) for i, end in enumerate(ends)]
     assert said == [[], [], [(partition, 5, 4)], [], [], []]

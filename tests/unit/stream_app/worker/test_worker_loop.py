@@ -102,11 +102,11 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
         return {}
 
     scorer = WorkerLoop(
-        policy=HandlerPolicy(dataset=dataset, group="tamiz", max_payload_bytes=65_536, counting=True),
+        policy=HandlerPolicy(dataset=dataset, consumer_group="tamiz", max_payload_bytes=65_536, counting=True),
         counting=DriftCounter(no_cursors, 0, metrics=metrics),
         model=lambda: model,
         group=sent,
-        output=sent,
+        publisher=sent,
         transactions_topic="transactions",
         decisions_topic="decisions",
         dead_letters_topic="dead-letters",
@@ -114,7 +114,7 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
         batch_max_records=100,
         drain_timeout_s=10,
         metrics=metrics,
-        die=lambda _: None,
+        exit_=lambda _: None,
     )
     good = good_payload(dataset)
     rows = {
