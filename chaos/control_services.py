@@ -26,7 +26,7 @@ from schemas.time_units import DAY_MS, MINUTE_MS
 from schemas.topics import topic_table, with_own_topics
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
-from stream_app.kafka.plausibility import impossibility
+from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import last_records
 from tamiz.simulation.payload_formats import payloads
@@ -171,7 +171,7 @@ def published_records(settings: Settings, version: int, topic: str, of: type[Any
             value = decode(record.value, of)
         except msgspec.MsgspecError:
             continue
-        possible = impossibility(value, int(time.time() * 1000)) is None
+        possible = implausibility(value, int(time.time() * 1000)) is None
         if possible and value.model == settings.model_name and value.model_version in (None, version):
             found.append(value)
     return found

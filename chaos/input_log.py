@@ -9,7 +9,7 @@ from kafka import KafkaProducer
 
 from schemas.configuration.settings import Settings
 from schemas.transaction_ids import TRANSACTION_ID_HEADER
-from stream_app.kafka.replay import SamePartitionFaster
+from stream_app.kafka.replay import CachedPartitioner
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
@@ -54,7 +54,7 @@ class InputProducer(threading.Thread):
             batch_size=128 * 1024,
             delivery_timeout_ms=600_000,
             max_block_ms=600_000,
-            partitioner=SamePartitionFaster(),
+            partitioner=CachedPartitioner(),
         )
         waiting: list[Any] = []
         started = time.monotonic()

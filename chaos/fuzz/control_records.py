@@ -15,7 +15,7 @@ from chaos.fuzz.raw_batches import RawRecord
 from schemas.json_codec import decode
 from schemas.records import Decision, DriftAlert, DriftReport, Label, ModelEvent, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, HOUR_MS
-from stream_app.kafka.plausibility import impossibility
+from stream_app.kafka.plausibility import implausibility
 
 Json = dict[str, Any]
 YEAR_MS = 365 * DAY_MS
@@ -114,7 +114,7 @@ def _is_good(value: bytes, of: type[Any], model: str, version: int, now_ms: int)
         record = decode(value, of)
     except msgspec.MsgspecError:
         return False
-    if getattr(record, "model", model) != model or impossibility(record, now_ms + HOUR_MS) is not None:
+    if getattr(record, "model", model) != model or implausibility(record, now_ms + HOUR_MS) is not None:
         return False
     # Events of unknown versions are notified, at a bounded rate, and requests are answered for any version.
     return isinstance(record, ModelEvent | RetrainRequest) or getattr(record, "model_version", version) == version

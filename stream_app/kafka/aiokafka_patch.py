@@ -1,11 +1,11 @@
-"""aiokafka's consumers, made to get past whatever a broker has accepted (kafka-python's:
-`stream_app.kafka.kafka_clients`).
+"""Patch of aiokafka: consumers read any record that a broker accepts, instead of failing on it.
 
-aiokafka unpacks what a fetch brought in a class of its own; here it does so through `stream_app.kafka.record_batches`.
+aiokafka decodes fetched bytes in classes of its own; the patch replaces them by `stream_app.kafka.record_batches`. For
+kafka-python see `stream_app.kafka.kafka_clients`.
 
-Internals of aiokafka 0.14.0 this rests on (each has a test in tests/contract/test_faust_contract.py): `MemoryRecords`
-and `PartitionRecords` in `aiokafka.consumer.fetcher`, `PartitionRecords._unpack_records`, `.next_fetch_offset`,
-`._records`.
+Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contract/test_faust_contract.py):
+`MemoryRecords` and `PartitionRecords` in `aiokafka.consumer.fetcher`, `PartitionRecords._unpack_records`,
+`.next_fetch_offset`, `._records`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from stream_app.kafka.record_batches import KEEP_BYTES, RecordBatches
 
 
 class _FetchedBatches(RecordBatches):
-    """What aiokafka's fetcher makes of an answer's bytes, before it knows which partition and offset they are of."""
+    """The batches of a fetch response; aiokafka creates it before it knows partition and offset."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data, DefaultRecordBatch, LegacyRecordBatch)
@@ -36,10 +36,10 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:
-    """Make every consumer of aiokafka that is started from now on get past any record.
+    """Patch aiokafka for all consumers created from now on.
 
-    keep_bytes: of a value, by topic, where it is more than `KEEP_BYTES`; a longer one is cut
-    (`schemas.record_parts.TruncatedBytes`).
+    keep_bytes: topic -> largest value to keep, if more than `KEEP_BYTES`; a longer one is truncated to a
+    `schemas.record_parts.TruncatedBytes`.
     """
     _PartitionRecords.keep_bytes = keep_bytes
     fetcher.MemoryRecords = _FetchedBatches

@@ -1,29 +1,27 @@
-"""A Faust transport whose unit is the record batch: what one fetch brought.
+"""A Faust transport whose unit is the record batch: the records of one fetch.
 
-Faust's own path costs about 140 µs a record, nearly all of it in `Consumer._drain_messages`, which starts four tasks
-for every message. Here one fetch is handed over whole, to a `BatchSink`, for the topics that the sink names; every
-other topic (control topics, with ordinary agents) keeps Faust's path, message by message.
+Faust's own path costs about 140 µs per record, nearly all of it in `Consumer._drain_messages`, which starts four tasks
+per message. This transport passes a whole fetch to a `BatchSink`, for the topics that the sink names. All other topics
+(control topics with ordinary agents) use Faust's path, message by message.
 
 The contract:
 
-* A batch is handed over in the partition's order, tagged with the group generation it was fetched under. Offsets may
-  have gaps (compaction, transactions): the sink commits the last offset plus one and so acknowledges the whole range.
-* Faust's acks play no part. The sink commits, through `commit_offsets`, after its outputs are acknowledged.
-* A hand-over blocks while the sink is full: that is the back-pressure. It ends when the flow is suspended (a
-  rebalance): the batch is dropped, and since nothing of it was committed the next owner fetches it again.
-* Where a partition is read from is judged by `app.positions` (`stream_app.offsets.partition_positions`), when it is
-assigned and when the
-  log changes under a reader; nothing is ever reset silently. A partition whose offset does not fit its log may be held:
-  it is not fetched while the others are.
-* What a fetch brings while the group changes hands is dropped, and the partitions are sought back to their committed
-  offsets.
-* An idle partition's position is committed when it has moved past its last record: markers of transactions fill
-  offsets, too, and would look like lost records once retention has deleted them.
-* Records of aborted transactions are never seen.
-* Whatever record the broker accepts is handed over (`stream_app.kafka.aiokafka_patch`).
-* On revocation and on stop Faust calls `wait_empty`; it gives the sink time to finish what it holds.
+* A batch is passed in partition order, with the group generation of its fetch. Offsets may have gaps (compaction,
+  transactions): the sink commits the last offset plus one and so acknowledges the whole range.
+* Faust's acks are not used. The sink commits, through `commit_offsets`, after its outputs are acknowledged.
+* `put` blocks while the sink is full, which is the back-pressure. When the flow is suspended (a rebalance), the batch
+  is dropped; nothing of it was committed, so the next owner fetches it again.
+* `app.positions` (`stream_app.offsets.partition_positions`) sets where a partition is read from, at assignment and
+  when the log changes under a reader. Nothing is reset silently. A partition whose offset does not fit its log may be
+  paused: it is not fetched while the others are.
+* Records fetched during a rebalance are dropped, and the partitions seek to their committed offsets.
+* The position of an idle partition is committed once it has passed the last record: transaction markers occupy
+  offsets, too, and would look like lost records after retention has deleted them.
+* Records of aborted transactions are not delivered.
+* Every record that the broker accepts is delivered (`stream_app.kafka.aiokafka_patch`).
+* On revocation and on stop Faust calls `wait_empty`, which gives the sink time to finish.
 
-Faust 0.15.3 and aiokafka 0.14.0 internals this rests on (each has a test in tests/contract/test_faust_contract.py):
+Internals of Faust 0.15.3 and aiokafka 0.14.0 that this relies on (tests: tests/contract/test_faust_contract.py):
 `App._consumer`, `Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`,
 `suspend_flow`, `wait_empty`, `_thread.call_thread`, `pause_partitions`, `resume_partitions`, `_new_consumer_thread`,
 `AIOKafkaConsumer._isolation_level`, `_subscription`, `App.consumer_generation_id`, `Conductor.add`,
@@ -53,34 +51,34 @@ SCHEME = "tamiz"
 
 
 class Fetched(NamedTuple):
-    """What one fetch brought: records of several partitions, each list in offset order."""
+    """The records of one fetch, by partition, each list in offset order."""
 
     generation: int
     records: Mapping[TP, Sequence[Any]]  # aiokafka's ConsumerRecord
-    topic_id: str = ""  # incarnation of the topic that they were read from
-    resets: int = 0  # how often positions were changed under the reader before
+    topic_id: str = ""  # Kafka's id of the topic that they were read from
+    resets: int = 0  # number of position resets before this fetch
 
 
 class BatchSink(Protocol):
-    """Who takes record batches. An app has one, as `app.batch_sink`."""
+    """Receives record batches. An app has one, as `app.batch_sink`."""
 
     topics: frozenset[str]
 
     async def put(self, fetched: Fetched) -> None:
-        """Take a fetch; wait while full."""
+        """Accept a fetch. Waits while full."""
 
     async def drain(self) -> bool:
-        """Return when nothing is held any more, or when the time for it is over: then False."""
+        """Wait until every fetch is processed; False after a timeout."""
 
     def is_idle(self) -> bool:
-        """Whether nothing is held."""
+        """Whether every fetch is processed."""
 
 
 class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, reading only what is committed.
+    """Faust's consumer thread with isolation level `read_committed`.
 
-    Producers may send in transactions (`tamiz redrive` does), and what was aborted must not be decided. Faust reads so
-    only under its own `exactly_once`, which is not to be built on.
+    Producers may use Kafka transactions (`tamiz redrive` does), and aborted records must not be decided. Faust sets
+    this level only with its own `exactly_once`, which is not used here.
     """
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -89,14 +87,14 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
     async def commit_with(self, offsets: Mapping[TP, int], metadata: str) -> bool:
-        """As Faust's `_commit`, with metadata; in this thread."""
+        """Commit as Faust's `_commit`, with metadata. Must run in this thread."""
         assigned = self.assignment()
         ours = {TopicPartition(*tp): OffsetAndMetadata(at, metadata) for tp, at in offsets.items() if tp in assigned}
         try:
             if ours:
                 await self._ensure_consumer().commit(ours)
         except (CommitFailedError, UnknownTopicOrPartitionError):
-            return False  # the group has moved on, or the topic is gone
+            return False  # the group has rebalanced, or the topic was deleted
         except Exception as error:
             self.log.exception("offsets cannot be committed: %r", error)
             await self.crash(error)
@@ -104,7 +102,7 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
     def positions(self) -> dict[TP, int]:
-        """Where the partitions that have a position are to be fetched next; any thread may ask."""
+        """Next offset to fetch, for partitions that have a position. Thread-safe."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         if assignment is None:
@@ -114,10 +112,10 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
-    """Hands whole fetches to the app's sink."""
+    """Passes whole fetches to the app's sink."""
 
-    _resets = 0  # how often positions were changed under the reader
-    _handed_over: dict[TP, int] = {}  # noqa: RUF012  # next offset behind what the sink was given; replaced, not shared
+    _resets = 0  # number of position resets
+    _handed_over: dict[TP, int] = {}  # noqa: RUF012  # offset after the last record passed to the sink; replaced, not shared
 
     def _new_consumer_thread(self) -> CommittedReader:
         return CommittedReader(self, loop=self.loop, beacon=self.beacon)
@@ -134,7 +132,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
                 except (OffsetOutOfRangeError, NoOffsetForPartitionError):
                     await self._check_again()
                     continue
-                await asyncio.sleep(0)  # a fetch that answers at once must not starve the loop
+                await asyncio.sleep(0)  # fetches that return at once must not starve the event loop
                 if not records:
                     await self._commit_passed()
                     continue
@@ -155,7 +153,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
                 raise
 
     async def _one_by_one(self, records: Mapping[TP, Sequence[Any]]) -> None:
-        # Faust's own path, for the topics of ordinary agents.
+        # Faust's own path, for topics of ordinary agents.
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active:
                 return
@@ -169,7 +167,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
             self._read_offset[tp] = message.offset
 
     async def perform_seek(self) -> None:
-        """Go to the offsets that the group committed, each of them checked against its log."""
+        """Seek to the committed offsets, each checked against its log."""
         await super().perform_seek()
         ours = self._of_sink()
         self._handed_over = {}
@@ -181,7 +179,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         return {tp for tp in self.assignment() if tp.topic in self.app.batch_sink.topics}
 
     async def _begin(self, partitions: set[TP], at: Mapping[TP, int]) -> bool:
-        """Ask where to read partitions from, and go there; whether any is read from elsewhere than it was."""
+        """Get the start positions of partitions and seek to them. True if any position changed."""
         positions = self.app.positions
         was_paused = {tp for tp in partitions if tp.partition in positions.paused}
         starts = await positions.starts(partitions, at)
@@ -204,14 +202,14 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         return bool(moved) or bool(paused - was_paused)
 
     async def _check_again(self) -> None:
-        """Judge where this worker reads anew: the topic may be another one, or its log begin or end elsewhere."""
+        """Check positions again, after the topic was recreated or its log changed."""
         positions, ours = self.app.positions, self._of_sink()
         positions.changed.clear()
         if not ours or not self.flow_active:
             return
-        # What was fetched before belongs to the log as it was: it is decided first.
+        # Records fetched before belong to the previous log and must be decided first.
         if not await self.app.batch_sink.drain():
-            raise RuntimeError("what was fetched before the log changed is not decided in time")
+            raise RuntimeError("records fetched before the log changed were not decided within drain_timeout_seconds")
         paused = positions.paused
         at = {tp: o for tp, o in self._thread.positions().items() if tp in ours and tp.partition not in paused}
         before = positions.topic_id
@@ -232,49 +230,49 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
     async def _seek_back(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
         try:
             await self.perform_seek()
-        except Exception as error:  # the group is changing hands: the new assignment seeks for itself
+        except Exception as error:  # during a rebalance; the new assignment seeks again
             self.log.warning("seek to the committed offsets failed during a rebalance: %r", error)
 
     async def wait_empty(self) -> None:
-        """Let the sink finish what it holds, then whatever ordinary agents hold."""
+        """Wait for the sink, then for ordinary agents."""
         await self.app.batch_sink.drain()
         await super().wait_empty()
 
     async def commit_offsets(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """Commit the *next* offset to read of each partition; False when the group has moved on meanwhile.
+        """Commit the *next* offset to read of each partition; False if the group has rebalanced.
 
-        topic_id: incarnation of the topic that the offsets belong to; it goes into the commit.
+        topic_id: Kafka's id of the topic that the offsets belong to; stored in the commit's metadata.
         """
         thread = self._thread
         committed: bool = await thread.call_thread(thread.commit_with, offsets, offset_validation.metadata(topic_id))
         return committed
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock detector looks at acks, which batch topics do not use."""
+        """Skip Faust's livelock detection for batch topics, because it relies on acks."""
         if tp.topic not in self.app.batch_sink.topics:
             super().verify_event_path(now, tp)
 
 
 class RecordBatchProducer(driver.Producer):  # type: ignore[misc]
-    """Faust's producer made idempotent, with a door to aiokafka's own batches."""
+    """Faust's producer, idempotent, with access to the aiokafka producer for whole record batches."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
     @property
     def client(self) -> AIOKafkaProducer:
-        """The aiokafka producer underneath."""
+        """The underlying aiokafka producer."""
         return self._ensure_producer()
 
 
 class RecordBatchTransport(driver.Transport):  # type: ignore[misc]
-    """The transport that `tamiz://host:port` names."""
+    """The transport for the scheme `tamiz://host:port`."""
 
     Consumer: ClassVar[type] = RecordBatchConsumer
     Producer: ClassVar[type] = RecordBatchProducer
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:
-    """Make Faust know the scheme `tamiz://`, and consumers get past any record (`record_readers.install`)."""
+    """Register the scheme `tamiz://` with Faust, and patch aiokafka's consumers (`aiokafka_patch.install`)."""
     TRANSPORTS.aliases[SCHEME] = "stream_app.kafka.faust_transport:RecordBatchTransport"
     aiokafka_patch.install(keep_bytes)

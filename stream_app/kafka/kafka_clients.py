@@ -1,7 +1,7 @@
-"""Making Kafka clients: how to be let in; knock first, and one readable line when nobody answers.
+"""Creates Kafka clients: connection, TLS and SASL settings, and a readable error if no broker responds.
 
-`RecordConsumer` is the consumer to read records with: kafka-python's own ends on some that every broker accepts.
-It rests on internals of kafka-python 3.0 (each has a test in tests/contract/test_faust_contract.py):
+Read records with `RecordConsumer`: kafka-python's own consumer fails on some records that brokers accept. It relies on
+internals of kafka-python 3.0 (each has a test in tests/contract/test_faust_contract.py):
 `KafkaConsumer._fetcher`, `Fetcher.fetched_records`, `._append`, `.PartitionRecords`, its `_unpack_records` and
 `next_fetch_offset`, `MemoryRecords._buffer`.
 """
@@ -24,21 +24,21 @@ from schemas.errors import BrokerError, ConfigError
 from stream_app.kafka.record_batches import FETCH_BYTES, KEEP_BYTES, RecordBatches
 from stream_app.kafka.record_stream import Budget
 
-# Of what is produced in volume. On decisions: a ninth of the bytes for less than a microsecond of CPU a record
+# Codec of high-volume producers. On decisions: a ninth of the bytes for less than a microsecond of CPU per record
 # (`python -m benchmarks.components.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
 COMPRESSION = "zstd"
-METADATA_MAX_AGE_MS = 30_000  # of readers that run on: partitions that are added are found within that time
+METADATA_MAX_AGE_MS = 30_000  # of long-running readers: added partitions are detected within this time
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
-    """kafka-python's consumer, made to get past any record (`stream_app.kafka.record_batches`).
+    """kafka-python's consumer, patched to read any record (`stream_app.kafka.record_batches`).
 
-    A poll ends when it has made `FETCH_BYTES` of records, whatever `max_poll_records` allows: kilobytes that are
-    compressed may stand for gigabytes. The next poll goes on from there.
+    A poll returns at most `FETCH_BYTES` of decoded records, regardless of `max_poll_records`, because compressed
+    kilobytes can expand to gigabytes. The next poll continues from there.
     """
 
     def __init__(self, *topics: str, keep_bytes: int = KEEP_BYTES, **options: Any) -> None:
-        """keep_bytes: of a key or value, if more than `KEEP_BYTES`; a longer one becomes a `TruncatedBytes`."""
+        """keep_bytes: largest key or value to keep, if more than `KEEP_BYTES`; longer ones become a `TruncatedBytes`."""
         super().__init__(*topics, **options)
         budget, fetcher = Budget(FETCH_BYTES), self._fetcher
         records, append = fetcher.fetched_records, fetcher._append
@@ -49,8 +49,8 @@ class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has n
 
         def append_within_budget(drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
             appended: int = append(drained, part, max_records, update_offsets)
-            # "As many as you want" ends the fetcher's loop: other partitions' answers wait for the next poll, and what
-            # is left of this one is fetched again.
+            # Returning `max_records` ends the fetcher's loop: other partitions wait for the next poll, and the rest of
+            # this one is fetched again.
             return max_records if budget.is_spent else appended
 
         fetcher.fetched_records, fetcher._append = fetched_records, append_within_budget
@@ -69,9 +69,9 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def client_config(bootstrap: str) -> dict[str, Any]:
-    """What every client is made with, kafka-python's and aiokafka's alike: where the cluster is and the way in.
+    """Keyword arguments for every client, of kafka-python and aiokafka: servers, protocol, TLS and SASL.
 
-    bootstrap: `Settings.bootstrap`; a plain text is a cluster that lets everybody in. Raises ConfigError when a
+    bootstrap: `Settings.bootstrap`; a plain string is a cluster without authentication. Raises ConfigError if a
     certificate or key cannot be used.
     """
     access = bootstrap.access if isinstance(bootstrap, ClusterAddress) else Access()
@@ -87,9 +87,9 @@ def client_config(bootstrap: str) -> dict[str, Any]:
 
 
 def reader(bootstrap: str, **options: Any) -> RecordConsumer:
-    """A consumer without a group: it commits nothing and sees only what is committed.
+    """A consumer without a group: it commits nothing and reads committed records only.
 
-    options: more of `RecordConsumer`'s.
+    options: further options of `RecordConsumer`.
     """
     return RecordConsumer(
         **client_config(bootstrap),
@@ -102,15 +102,15 @@ def reader(bootstrap: str, **options: Any) -> RecordConsumer:
 
 
 def committing_reader(bootstrap: str, group: str) -> RecordConsumer:
-    """A consumer that commits for a group and is assigned by hand; where it committed nothing it begins at the start.
+    """A consumer that commits for a group but is assigned manually. Starts at the beginning without a committed offset.
 
-    Not a member of the group: one that works for long without a poll would be removed from it.
+    It does not join the group, because a member that works for long without polling would be removed.
     """
     return RecordConsumer(
         **client_config(bootstrap),
         group_id=group,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # also where records were deleted before they were read
+        auto_offset_reset="earliest",  # also if retention has deleted unread records
         isolation_level="read_committed",
         allow_auto_create_topics=False,
         bootstrap_timeout_ms=15_000,
@@ -120,9 +120,9 @@ def committing_reader(bootstrap: str, group: str) -> RecordConsumer:
 
 @functools.cache
 def tls(access: Access) -> ssl.SSLContext | None:
-    """The TLS context of a way in, None for one without: certificates and host names are always checked.
+    """The TLS context, None for a protocol without TLS. Certificates and host names are always verified.
 
-    Raises ConfigError when a certificate or key cannot be used.
+    Raises ConfigError if a certificate or key cannot be used.
     """
     if not access.protocol.endswith("SSL"):
         return None
@@ -137,10 +137,10 @@ def tls(access: Access) -> ssl.SSLContext | None:
 
 
 @contextlib.contextmanager
-def require_broker(bootstrap: str, *, patience_s: float = 10) -> Iterator[None]:
-    """Make a client inside. Raises BrokerError when no server answers within `patience_s` each."""
+def require_broker(bootstrap: str, *, connect_timeout_s: float = 10) -> Iterator[None]:
+    """Create a client inside this context. Raises BrokerError if no server responds within `connect_timeout_s` each."""
     try:
-        _knock(bootstrap, patience_s)
+        _check_connection(bootstrap, connect_timeout_s)
         yield
     except (KafkaError, OSError, ValueError) as error:
         raise BrokerError(
@@ -148,13 +148,13 @@ def require_broker(bootstrap: str, *, patience_s: float = 10) -> Iterator[None]:
         ) from None
 
 
-def _knock(bootstrap: str, patience_s: float) -> None:
-    """Raise OSError when none of the servers takes a connection: kafka-python would try on, and leave sockets open."""
+def _check_connection(bootstrap: str, connect_timeout_s: float) -> None:
+    """Raise OSError if no server accepts a connection; kafka-python would retry and leave sockets open."""
     refused: OSError | None = None
     for server in bootstrap.split(","):
         host, _, port = server.strip().rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=patience_s):
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=connect_timeout_s):
                 return
         except OSError as error:
             refused = error
@@ -163,7 +163,7 @@ def _knock(bootstrap: str, patience_s: float) -> None:
 
 
 def readable_codecs() -> dict[str, bool]:
-    """Of each codec that Kafka knows, whether both clients and our own decoder can read records compressed with it."""
+    """Codec name -> whether both clients and Tamiz' decoder can read records compressed with it."""
     import aiokafka.codec
     import kafka.codec
 

@@ -1,4 +1,4 @@
-"""Messages of formats 0 and 1, of Kafka before 0.11, read by the client's own decoder within bounds. Pure."""
+"""Reads message formats 0 and 1 (Kafka before 0.11) with the client's decoder, within memory bounds. Pure."""
 
 import struct
 from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
-"""Records that are well-formed and cannot be true. Pure.
+"""Plausibility checks: well-formed records that cannot be true. Pure.
 
-Types and bounds of single fields are the records' own (`schemas.records`). Here is what several fields say together, or
-against the time at which Kafka has the record written: nothing can be counted, decided, reported or asked for long
-before it happens. One such record believed would freeze whoever keeps the latest of something.
+`schemas.records` checks types and bounds of single fields. This module checks fields against each other and against
+the record's Kafka timestamp: nothing can be counted, decided, reported or requested long before it happens. A program
+that keeps the latest of something would be stuck after one record from the future.
 """
 
 from functools import singledispatch
@@ -15,59 +15,60 @@ from scoring.input.record_times import MIN_RECORD_TIME_MS
 
 
 def latest_time_ms(written_ms: int, now_ms: int, max_ahead_ms: int) -> int:
-    """The latest time that a record can truthfully hold.
+    """The latest plausible time in a record, in ms since 1970.
 
-    written_ms: the record's own time, -1 for none. now_ms: the reader's clock. max_ahead_ms: how far clocks may differ.
+    written_ms: the record's Kafka timestamp, -1 for none. now_ms: the reader's clock. max_ahead_ms: tolerated clock
+    difference.
     """
     written = min(written_ms, now_ms) if written_ms >= MIN_RECORD_TIME_MS else now_ms
     return written + max_ahead_ms
 
 
 @singledispatch
-def impossibility(record: msgspec.Struct, latest_ms: int) -> str | None:
-    """What cannot be true of a record, in one line; None: nothing. latest_ms: as `latest_time_ms` gives it."""
+def implausibility(record: msgspec.Struct, latest_ms: int) -> str | None:
+    """Why a record cannot be true, in one line; None if it is plausible. latest_ms: see `latest_time_ms`."""
     return None
 
 
-@impossibility.register
+@implausibility.register
 def _(record: Decision, latest_ms: int) -> str | None:
     return _ahead("event_time_ms", record.event_time_ms, latest_ms)
 
 
-@impossibility.register
+@implausibility.register
 def _(record: Label, latest_ms: int) -> str | None:
     return _ahead("reported_at_ms", record.reported_at_ms, latest_ms)
 
 
-@impossibility.register
+@implausibility.register
 def _(record: ModelEvent, latest_ms: int) -> str | None:
     return _ahead("happened_at_ms", record.happened_at_ms, latest_ms)
 
 
-@impossibility.register
+@implausibility.register
 def _(record: DriftReport, latest_ms: int) -> str | None:
     return _ahead("until_ms", record.until_ms, latest_ms)
 
 
-@impossibility.register
+@implausibility.register
 def _(record: DriftAlert, latest_ms: int) -> str | None:
     for evidence in record.evidence:
         if not len(evidence.labels) == len(evidence.reference) == len(evidence.current):
-            return f"the evidence of {evidence.feature} has not as many labels as shares"
+            return f"evidence of {evidence.feature}: the numbers of labels and shares differ"
     return _ahead("happened_at_ms", record.happened_at_ms, latest_ms) or _ahead(
         "opened_at_ms", record.opened_at_ms, latest_ms
     )
 
 
-@impossibility.register
+@implausibility.register
 def _(record: RetrainRequest, latest_ms: int) -> str | None:
     if record.from_ms >= record.until_ms:
         return f"from_ms is {record.from_ms}, not before until_ms, {record.until_ms}"
-    # `until_ms` may lie ahead: it asks for whatever is there.
+    # `until_ms` may be in the future, to request all transactions.
     return _ahead("from_ms", record.from_ms, latest_ms) or _ahead("requested_at_ms", record.requested_at_ms, latest_ms)
 
 
-@impossibility.register
+@implausibility.register
 def _(record: PaneSnapshot, latest_ms: int) -> str | None:
     if ahead := _ahead("watermark_ms", record.watermark_ms, latest_ms):
         return ahead
@@ -86,4 +87,4 @@ def _(record: PaneSnapshot, latest_ms: int) -> str | None:
 
 
 def _ahead(field: str, time_ms: int, latest_ms: int) -> str | None:
-    return f"{field} is {time_ms}, after {latest_ms}, the latest it can be" if time_ms > latest_ms else None
+    return f"{field} is {time_ms}, later than the latest plausible time {latest_ms}" if time_ms > latest_ms else None

@@ -1,4 +1,4 @@
-"""A record batch's bytes, in pieces as they are decompressed -> numbers, texts, headers, within bounds. Pure."""
+"""Decodes the fields of records from the chunks of a decompressed batch, within memory bounds. Pure."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -8,15 +8,15 @@ from schemas.record_parts import OmittedHeaders, TruncatedBytes
 from scoring.input.admission import MAX_HEADER_BYTES, MAX_HEADERS
 from stream_app.kafka.decompression import CHUNK_BYTES, UnreadableBatchError
 
-MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; what comes after it in a batch is unreadable
-RECORD_BYTES = 256  # that a record takes in memory beside its parts, about
-HEADER_BYTES = 128  # likewise a header
+MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; records beyond it are unreadable
+RECORD_BYTES = 256  # approximate memory overhead of a record
+HEADER_BYTES = 128  # approximate memory overhead of a header
 
 Headers = list[tuple[str, bytes | None]]
 
 
 class BatchRecord(NamedTuple):
-    """A record, with what aiokafka's and kafka-python's consumers ask of one."""
+    """A record with the attributes that aiokafka's and kafka-python's consumers need."""
 
     offset: int
     timestamp: int  # ms; -1 for none
@@ -28,23 +28,23 @@ class BatchRecord(NamedTuple):
     size_in_bytes: int = 0
 
     def validate_crc(self) -> bool:
-        """The checksum is the batch's, and was looked at."""
+        """Always true: the checksum belongs to the batch and was verified there."""
         return True
 
 
 class Budget:
-    """How many bytes of records may still be read; who shares it stops when it is spent, and goes on with the next."""
+    """A budget of bytes that may still be decoded, shared by several readers, which stop when it is spent."""
 
     def __init__(self, total_bytes: int) -> None:
         self._total_bytes = total_bytes
         self._left_bytes = total_bytes
 
     def renew(self) -> None:
-        """Give all of it again."""
+        """Reset to the total."""
         self._left_bytes = self._total_bytes
 
     def spend(self, n: int) -> None:
-        """n: bytes that were read."""
+        """Subtract n bytes."""
         self._left_bytes -= n
 
     @property
@@ -54,18 +54,18 @@ class Budget:
 
 
 class FaultyRecordError(Exception):
-    """The parts of a record contradict each other; where it ends is known."""
+    """The lengths within a record contradict each other. The end of the record is known."""
 
 
 class RecordStream:
-    """Bytes that come in pieces."""
+    """Reads fields from an iterator of byte chunks."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._buffer = b""
         self._at = 0
         self._read = 0
-        self.position = 0  # since the beginning
+        self.position = 0  # bytes read since the start
 
     def take(self, n: int) -> bytes:
         """The next n bytes."""
@@ -77,7 +77,7 @@ class RecordStream:
         return found
 
     def varint(self) -> int:
-        """The next number, zigzag-encoded, of at most 64 bits."""
+        """The next zigzag-encoded varint, of at most 64 bits."""
         if len(self._buffer) - self._at < 10:
             self._fill(10, needed=1)
         found = shift = 0
@@ -94,7 +94,7 @@ class RecordStream:
         raise UnreadableBatchError("a number in it has no end")
 
     def text(self, end: int, keep_bytes: int) -> bytes | None:
-        """The next key or value; None for null."""
+        """The next key or value; None for null. Longer than `keep_bytes`: a `Partial` with its digest."""
         size = self.varint()
         if size < 0:
             return None
@@ -108,9 +108,9 @@ class RecordStream:
         return TruncatedBytes.of(kept, size, digest.hexdigest())
 
     def headers(self, end: int) -> Headers:
-        """The headers up to the record's end: the first `MAX_HEADERS`, as far as they fit into `MAX_HEADER_BYTES`.
+        """The headers of a record: at most `MAX_HEADERS`, at most `MAX_HEADER_BYTES` in total.
 
-        What is beyond that is not read; then an `OmittedHeaders` is the last one.
+        Further headers are skipped; the last one is then an `OmittedHeaders` with their number.
         """
         count = self.varint()
         if not 0 <= count <= end - self.position:
@@ -131,7 +131,7 @@ class RecordStream:
         return found
 
     def pass_over(self, n: int, see: Callable[[bytes], object] = lambda part: None) -> None:
-        """Read n bytes and keep none."""
+        """Read and discard n bytes. see: called with each chunk."""
         while n > 0:
             part = self.take(min(n, CHUNK_BYTES))
             see(part)

@@ -1,4 +1,4 @@
-"""Send files, or whatever else yields messages, to a topic: as fast as it goes or at a rate. Plain kafka-python."""
+"""Sends the messages of a file, or of any iterator, to a topic: at full speed or at a rate (open loop)."""
 
 import contextlib
 import csv
@@ -23,13 +23,13 @@ from scoring.input.cleaning import clean_payloads
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config, require_broker
 from stream_app.kafka.topic_admin import admin
 
-CHUNK = 2_000  # rows cleaned at once, to learn their event times
+CHUNK_ROWS = 2_000  # rows cleaned at once, to get their event times
 MAX_IN_FLIGHT = 20_000  # records sent before the oldest must be acknowledged
 ACKNOWLEDGE_TIMEOUT_S = 60
 
 
 class Message(NamedTuple):
-    """What to produce. timestamp_ms None: the broker's clock at the time of sending."""
+    """A message to produce. timestamp_ms: None for the current time."""
 
     key: bytes | None
     value: bytes | None
@@ -37,19 +37,19 @@ class Message(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of it: every one of `records` was acknowledged by all replicas."""
+    """The result of sending: all `records` were acknowledged by all in-sync replicas."""
 
     topic: str
     records: int
     seconds: float
     records_per_s: float
-    max_behind_ms: float  # how late the latest record was sent, against the asked rate; 0 without one
+    max_behind_ms: float  # largest delay of a record against the schedule; 0 without a rate
 
 
 def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
-    """The rows of a CSV (`.csv`, as the data set declares it) as JSON objects of texts, or the lines of any other file.
+    """The rows of a `.csv` file (as declared by the data set) as JSON objects, or the lines of any other file.
 
-    Raises TamizError when the file cannot be read or is no such CSV.
+    Raises TamizError if the file cannot be read or is not a valid CSV.
     """
     try:
         if path.suffix.lower() != ".csv":
@@ -69,12 +69,12 @@ def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
 
 
 def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], int], kept_ms: int) -> Iterator[Message]:
-    """Give each payload its key and its time.
+    """Add key and timestamp to each payload.
 
-    The time is the event time where the payload tells one and a record of that time would be kept: a broker deletes by
-    record time, so older events than `kept_ms` are stamped when they are sent (the payload still says when they were).
+    The timestamp is the event time, if the payload has a valid one within the topic's retention. A broker deletes by
+    record timestamp, so events older than `kept_ms` get the time of sending; the payload keeps the event time.
     """
-    for chunk in _batched(payloads, CHUNK):
+    for chunk in _batched(payloads, CHUNK_ROWS):
         cleaned = clean_payloads(dataset, chunk)
         now = now_ms()
         event_times = dict(zip(cleaned.rows.tolist(), cleaned.event_time_ms.tolist(), strict=True))
@@ -85,7 +85,7 @@ def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], in
 
 
 def message_key(payload: bytes, field: str) -> bytes | None:
-    """The key field's value as text; None where the payload does not tell it.
+    """The key field's value as text; None if the payload has none.
 
     >>> message_key(b'{"ID_USER": 7}', "ID_USER"), message_key(b'{"ID_USER": "7"}', "ID_USER"), message_key(b"[", "a")
     (b'7', b'7', None)
@@ -97,8 +97,8 @@ def message_key(payload: bytes, field: str) -> bytes | None:
     return str(value).encode() if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
-class SamePartitionFaster(DefaultPartitioner):  # type: ignore[misc]
-    """Kafka's default partitioner (murmur2 of the key), which remembers: pure Python hashing is a third of a send."""
+class CachedPartitioner(DefaultPartitioner):  # type: ignore[misc]
+    """Kafka's default partitioner (murmur2 of the key) with a cache: hashing in Python is a third of a send's cost."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes], int] = {}
@@ -132,7 +132,7 @@ def connected(bootstrap: str) -> Iterator[Any]:
             compression_type=COMPRESSION,
             max_block_ms=15_000,
             bootstrap_timeout_ms=15_000,
-            partitioner=SamePartitionFaster(),
+            partitioner=CachedPartitioner(),
         )
     try:
         yield producer
@@ -141,10 +141,10 @@ def connected(bootstrap: str) -> Iterator[Any]:
 
 
 def send(producer: Any, topic: str, messages: Iterable[Message], rate: float | None = None) -> Sent:
-    """Produce on schedule, whatever comes back (open loop), and see every record acknowledged.
+    """Produce on schedule, independent of acknowledgements (open loop), and wait until every record is acknowledged.
 
-    rate: records per second; None is as fast as it goes.
-    Raises BrokerError when a record is not acknowledged, or there is no such topic.
+    rate: records per second; None for full speed.
+    Raises BrokerError if a record is not acknowledged or the topic does not exist.
     """
     waiting: deque[Any] = deque()
     n, behind = 0, 0.0
@@ -168,14 +168,14 @@ def send(producer: Any, topic: str, messages: Iterable[Message], rate: float | N
             future.get(ACKNOWLEDGE_TIMEOUT_S)
     except (KafkaError, ValueError) as error:
         raise BrokerError(
-            f"topic {topic}: record {n:,} could not be produced: {error}; `tamiz topics list` shows what there is"
+            f"topic {topic}: record {n:,} could not be produced: {error}; `tamiz topics list` shows the existing topics"
         ) from None
     seconds = time.monotonic() - start
     return Sent(topic, n, round(seconds, 3), round(n / seconds if seconds else 0.0, 1), round(behind * 1000, 1))
 
 
 def kept_ms(bootstrap: str, topic: str) -> int:
-    """How long the topic keeps a record; for ever is a thousand years."""
+    """Retention of a topic in ms; a thousand years for unlimited retention."""
     with admin(bootstrap) as client:
         described = client.describe_configs(
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})], config_filter="all"
@@ -186,7 +186,7 @@ def kept_ms(bootstrap: str, topic: str) -> int:
 
 
 def show_progress(messages: Iterable[Message], total: int | None, *, quiet: bool) -> Iterable[Message]:
-    """The same messages, with a bar on standard error while they go by."""
+    """Yield the messages and show a progress bar on standard error."""
     if quiet:
         return messages
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Topics on a cluster: make them, list them, count their partitions, tell their incarnations. Plain kafka-python."""
+"""Topic administration: creates topics and reads their partitions, ids and configuration. Uses kafka-python."""
 
 import base64
 import contextlib
@@ -16,7 +16,7 @@ from schemas.topics import Topic
 from stream_app.kafka.kafka_clients import client_config, require_broker
 
 VISIBLE_TIMEOUT_S = 15.0
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # what Kafka takes where nothing is set, but for a few bytes
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # Kafka's default, less a few bytes
 
 
 @contextlib.contextmanager
@@ -31,9 +31,9 @@ def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> list[str]:
-    """Make the topics that are not there yet; their names. Those that are there stay as they are.
+    """Create the topics that do not exist yet and return their names. Existing topics are not changed.
 
-    Raises BrokerError when nobody answers, or when the cluster refuses a topic, with its reason.
+    Raises BrokerError if the broker does not respond or refuses a topic.
     """
     made = []
     with admin(bootstrap) as client:
@@ -49,19 +49,19 @@ def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: i
             except TopicAlreadyExistsError:
                 continue
             except KafkaError as error:
-                raise BrokerError(f"topic {topic.name} cannot be made: {error}") from None
+                raise BrokerError(f"topic {topic.name} cannot be created: {error}") from None
             made.append(topic.name)
         _wait_until_seen(client, set(made))
     return made
 
 
 def _wait_until_seen(client: KafkaAdminClient, names: set[str]) -> None:
-    """The controller answers once a topic is recorded; the brokers, of whom clients ask, learn of it a moment later."""
+    """Wait until brokers know the topics: the controller responds before the brokers that clients query are updated."""
     deadline = time.monotonic() + VISIBLE_TIMEOUT_S
     while unseen := names - set(client.list_topics()):
         if time.monotonic() > deadline:
             raise BrokerError(
-                f"made, but not seen within {VISIBLE_TIMEOUT_S:.0f} s: topics {', '.join(sorted(unseen))}"
+                f"topics created, but not visible within {VISIBLE_TIMEOUT_S:.0f} s: {', '.join(sorted(unseen))}"
             )
         time.sleep(0.05)
 
@@ -77,10 +77,10 @@ def topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
 
 
 class DescribedTopic(NamedTuple):
-    """A topic as the cluster has it now."""
+    """A topic's partitions and id."""
 
     partitions: int
-    id: str  # 22 characters, as Kafka's own tools write it; empty where the broker gives none (before Kafka 2.8)
+    id: str  # 22 characters, as in Kafka's tools; empty if the broker gives none (before Kafka 2.8)
 
 
 def describe_topics(bootstrap: str, names: Sequence[str]) -> dict[str, DescribedTopic]:
@@ -90,7 +90,7 @@ def describe_topics(bootstrap: str, names: Sequence[str]) -> dict[str, Described
 
 
 def described(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, DescribedTopic]:
-    """As `describe_topics`, with a client that is there already."""
+    """As `describe_topics`, with an existing client."""
     existing = sorted(set(client.list_topics()) & set(names))
     if not existing:
         return {}
@@ -107,7 +107,7 @@ def _topic_id(given: Any) -> str:
 
 
 def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None]:
-    """The largest record batch that each topic takes (`max.message.bytes`); None where we may not ask.
+    """The largest record batch that each topic accepts (`max.message.bytes`); None without the right to read it.
 
     Raises BrokerError when nobody answers.
     """
@@ -115,7 +115,7 @@ def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None
 
 
 def is_compacted(bootstrap: str, name: str) -> bool:
-    """Whether a topic is compacted, and so takes no record without a key; False where we may not ask.
+    """Whether a topic is compacted and so accepts no record without a key; False without the right to read it.
 
     Raises BrokerError when nobody answers.
     """
@@ -138,9 +138,9 @@ def _configs(bootstrap: str, names: Sequence[str], setting: str) -> list[tuple[s
 
 
 def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
-    """The largest record batch that every one of the topics takes, by their setting `max.message.bytes`.
+    """The largest record batch that all of the topics accept (`max.message.bytes`).
 
-    Where we may not ask for settings, Kafka's default. Raises BrokerError when nobody answers.
+    Kafka's default without the right to read it. Raises BrokerError when nobody answers.
     """
     found = [limit for limit in message_limits(bootstrap, names).values() if limit is not None]
     return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)

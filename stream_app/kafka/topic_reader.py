@@ -1,4 +1,4 @@
-"""Read topics as a bystander: no consumer group, no commits, and only what is committed is seen."""
+"""Reads topics without a consumer group and without commits, with isolation level `read_committed`."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,7 +13,7 @@ from stream_app.kafka.record_batches import KEEP_BYTES
 
 
 class ConsumedRecord(Protocol):
-    """A record as kafka-python gives it."""
+    """A consumed record, as of kafka-python."""
 
     topic: str
     partition: int
@@ -26,10 +26,10 @@ class ConsumedRecord(Protocol):
 
 @contextlib.contextmanager
 def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: int = KEEP_BYTES) -> Iterator[Any]:
-    """A consumer of all of a topic's partitions, at their beginning or their end; closed afterwards.
+    """A consumer of all partitions of a topic, positioned at their start or end; closed afterwards.
 
-    keep_bytes: of a value, here and below; a longer one is cut (`schemas.record_parts.TruncatedBytes`).
-    Raises BrokerError when nobody answers or there is no such topic.
+    keep_bytes: largest value to keep; a longer one is truncated to a `schemas.record_parts.TruncatedBytes`.
+    Raises BrokerError if the broker does not respond or the topic does not exist.
     """
     with require_broker(bootstrap):
         consumer = reader(
@@ -42,14 +42,14 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
     try:
         partitions = partitions_of(consumer, [topic])
         if not partitions:
-            raise BrokerError(f"there is no topic {topic} at {bootstrap}; `tamiz topics create` makes it")
+            raise BrokerError(f"topic {topic} does not exist at {bootstrap}; `tamiz topics create` creates it")
         consumer.assign(partitions)
         if from_beginning:
             consumer.seek_to_beginning(*partitions)
         else:
             consumer.seek_to_end(*partitions)
         for partition in partitions:
-            consumer.position(partition)  # an end is where it is now, not at the first poll
+            consumer.position(partition)  # fixes the end now, not at the first poll
         yield consumer
     except KafkaError as error:
         raise BrokerError(f"topic {topic} cannot be read: {error}") from None
@@ -63,7 +63,7 @@ def partitions_of(consumer: Any, topics: Collection[str]) -> list[TopicPartition
 
 
 def has_more_partitions(consumer: Any) -> bool:
-    """Whether a topic that is read by hand was given partitions that are not assigned; asks what the client knows."""
+    """Whether an assigned topic has partitions that are not assigned, by the client's metadata."""
     assigned = consumer.assignment()
     return bool(set(partitions_of(consumer, {p.topic for p in assigned})) - assigned)
 
@@ -75,10 +75,10 @@ def read_to_end(
     *,
     keep_bytes: int = KEEP_BYTES,
 ) -> Iterator[list[ConsumedRecord]]:
-    """Everything that is committed in a topic now, in batches, each partition in its order; what comes later is not.
+    """All records that are committed in a topic at the time of the call, in batches, in order per partition.
 
-    progress: told after each batch how many offsets are read, and of how many.
-    Raises BrokerError when nobody answers or there is no such topic.
+    progress: called after each batch with the number of offsets read and the total.
+    Raises BrokerError if the broker does not respond or the topic does not exist.
     """
     with assigned(bootstrap, topic, from_beginning=True, keep_bytes=keep_bytes) as consumer:
         ends = consumer.end_offsets(list(consumer.assignment()))
@@ -87,15 +87,15 @@ def read_to_end(
         while unread:
             for partition, records in consumer.poll(timeout_ms=500).items():
                 yield [r for r in records if r.offset < ends[partition]]
-            # The position also passes markers and what was aborted, which are never handed out.
+            # The position also advances over transaction markers and aborted records, which are not returned.
             unread = {p for p in unread if consumer.position(p) < ends[p]}
             progress(sum(min(consumer.position(p), end) for p, end in ends.items()) - begun, sum(ends.values()) - begun)
 
 
 def last_records(bootstrap: str, topic: str, n: int, *, keep_bytes: int = KEEP_BYTES) -> list[ConsumedRecord]:
-    """The last committed records of each of a topic's partitions, at most n of each (markers between them count).
+    """The last committed records of a topic, at most n per partition (transaction markers count).
 
-    Raises BrokerError when nobody answers or there is no such topic.
+    Raises BrokerError if the broker does not respond or the topic does not exist.
     """
     found: list[ConsumedRecord] = []
     with assigned(bootstrap, topic, from_beginning=True, keep_bytes=keep_bytes) as consumer:

@@ -1,1 +1,1 @@
-"""Corrected dead letters, sent back to the transactions topic."""
+"""Redrive: sends corrected dead letters back to the transactions topic."""

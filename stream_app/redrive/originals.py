@@ -1,7 +1,7 @@
-"""Originals of dead letters that were cut: fetched from the topic of transactions, by offset, and checked by SHA-256.
+"""Fetches the originals of truncated dead letters from the transactions topic, by offset, and verifies their SHA-256.
 
-An offset alone proves nothing: the record may have expired, or its topic may have been made anew. What is fetched
-counts only when its digest is the one that the dead letter gives.
+The offset alone is not enough: retention may have deleted the record, or the topic may have been recreated. A fetched
+record is used only if its digest matches the one in the dead letter.
 """
 
 import contextlib
@@ -25,21 +25,21 @@ from stream_app.kafka.kafka_clients import RecordConsumer, client_config, requir
 from stream_app.kafka.topic_reader import ConsumedRecord
 
 FETCH_TIMEOUT_MS = 5_000
-KEEP_ORIGINAL_BYTES = 16 * 1024 * 1024  # of a value; a larger one cannot be had
-MAX_ORIGINAL_BYTES = 64 * 1024 * 1024  # of one fetch; brokers give a record that is larger, too, when it is the first
+KEEP_ORIGINAL_BYTES = 16 * 1024 * 1024  # largest value that is restored
+MAX_ORIGINAL_BYTES = 64 * 1024 * 1024  # per fetch; a broker returns a larger record if it is the first one
 
 
 class Cut(NamedTuple):
-    """What a dead letter lacks of its original."""
+    """What was truncated from a dead letter."""
 
     value_sha256: str | None  # None: the value is whole
-    value_bytes: int  # 0 where the value is whole, or no number is given
+    value_bytes: int  # length of the whole value; 0 if the value is whole or the header is invalid
     key_sha256: str | None  # None: the key is whole
-    headers: bool  # some are cut, or left out
+    headers: bool  # some headers are truncated or left out
 
 
 def cut_of(headers: Iterable[tuple[str, bytes | None]]) -> Cut | None:
-    """What the headers of a dead letter say was cut; None: nothing. Of a repeated name the first one counts."""
+    """What was truncated, by the headers of a dead letter; None for nothing. The first of a repeated header counts."""
     found: dict[str, str] = {}
     for name, value in headers:
         found.setdefault(name, (value or b"").decode("ascii", "replace"))
@@ -54,25 +54,25 @@ def cut_of(headers: Iterable[tuple[str, bytes | None]]) -> Cut | None:
 
 
 def matches(original: ConsumedRecord, cut: Cut) -> bool:
-    """Whether a record is the original of what was cut."""
+    """Whether a record is the original of a truncated dead letter."""
     if isinstance(original.value, TruncatedBytes) or isinstance(original.key, TruncatedBytes):
-        return False  # too large for us to have it whole
+        return False  # larger than `KEEP_ORIGINAL_BYTES`
     return (cut.value_sha256 is None or _sha256(original.value) == cut.value_sha256) and (
         cut.key_sha256 is None or _sha256(original.key) == cut.key_sha256
     )
 
 
 class Originals:
-    """Fetches originals, one at a time; `opened` makes it."""
+    """Fetches originals, one at a time. Created by `open_originals`."""
 
     def __init__(self, consumer: Any, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
 
     def fetch(self, about: DeadLetter, cut: Cut) -> ConsumedRecord | None:
-        """The original; None when it is not there, any more or at all.
+        """The original record; None if it does not exist (any more) or does not match.
 
-        Only the topic of transactions is read: whoever can write a dead letter must not make us copy another topic.
+        Reads the transactions topic only, so that a forged dead letter cannot copy records of another topic.
         """
         if about.topic != self._topic or about.offset < 0:
             return None
@@ -92,8 +92,8 @@ class Originals:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Originals]:
-    """A fetcher on a consumer of its own. Raises BrokerError when no Kafka answers."""
+def open_originals(settings: Settings) -> Iterator[Originals]:
+    """A fetcher with a consumer of its own. Raises BrokerError if the broker does not respond."""
     with require_broker(settings.bootstrap):
         consumer = RecordConsumer(
             **client_config(settings.bootstrap),
@@ -102,7 +102,7 @@ def opened(settings: Settings) -> Iterator[Originals]:
             enable_auto_commit=False,
             auto_offset_reset="none",
             allow_auto_create_topics=False,
-            max_partition_fetch_bytes=1024,  # no more than the one record that is asked for
+            max_partition_fetch_bytes=1024,  # only the requested record
             fetch_max_bytes=MAX_ORIGINAL_BYTES,
         )
     try:

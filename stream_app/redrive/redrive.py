@@ -1,8 +1,8 @@
-"""Send dead letters back once they are mended, never twice.
+"""Sends corrected dead letters back to `transactions`, never twice.
 
-A dead letter goes back when its payload, as it is or as a person replaced it, can now be cleaned. What went back is
-remembered in the compacted `redrives` topic; message and memory are written in one Kafka transaction, so that neither
-is ever there without the other (for whoever reads committed records only). `redrive_plan` says which go back.
+A dead letter is sent back if its payload, unchanged or replaced by the user, is now valid. The compacted topic
+`redrives` records what was sent back. Both are written in one Kafka transaction, so that for `read_committed` readers
+neither exists without the other. `redrive_plan` selects the dead letters.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from schemas.topics import MAX_RECORD_BYTES
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_admin import is_compacted, topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
-from stream_app.redrive.originals import Originals, opened
+from stream_app.redrive.originals import Originals, open_originals
 from stream_app.redrive.redrive_plan import (
     Consumed,
     Letter,
@@ -33,26 +33,26 @@ from stream_app.redrive.redrive_plan import (
     read_letter,
     redrive_key,
 )
-from stream_app.redrive.redrive_writer import send_back, sole_producer
+from stream_app.redrive.redrive_writer import fencing_producer, send_back
 
 
 class Result(NamedTuple):
-    """What became of all of them."""
+    """The result of a redrive: number of dead letters by what was done with them."""
 
     sent_back: int
     went_before: int
     broken: dict[str, int]  # by code
-    refused: dict[str, int]  # that the broker or its client would not take, by error
-    originals_gone: int  # cut when they were written, and the original is no longer there
-    headers_lost: int  # of those sent back: without headers that were cut, for the original is gone
-    examples: dict[str, str]  # by code or error: the first one, for people
-    unreadable: int  # in the topic, but no dead letter by its headers
-    unusable_redrives: int  # in the topic of redrives, but none of ours
-    not_found: list[str]  # transactions with a replacement, but without a dead letter to replace
+    refused: dict[str, int]  # by error of the broker or its client
+    originals_gone: int  # truncated, and the original does not exist any more
+    headers_lost: int  # sent back without truncated headers, because the original does not exist any more
+    examples: dict[str, str]  # by code or error: the first one
+    unreadable: int  # records on the topic that are no dead letters by their headers
+    unusable_redrives: int  # records on `redrives` that Tamiz did not write
+    not_found: list[str]  # transaction ids with a replacement but without a dead letter
 
 
-class Redriving:
-    """One run: the letters that it reads go back, or are counted."""
+class RedriveRun:
+    """One run of `tamiz redrive`: sends letters back and counts the rest."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Redriving:
         producer: Any,
         replacements: Mapping[str, bytes],
     ) -> None:
-        """producer: transactional, None sends nothing."""
+        """producer: transactional; None for a dry run. replacements: transaction id -> payload to send instead."""
         self._settings = settings
         topic = settings.dead_letters_topic
-        # Once the broker has refused a record, our client cannot abort the transaction that it is in.
+        # A record without key must not reach a compacted topic: kafka-python cannot abort after such a refusal.
         self._needs_keys = is_compacted(settings.bootstrap, settings.transactions_topic)
         self._topic_id = topic_ids(settings.bootstrap, [topic]).get(topic, "")
         self._dataset = dataset
@@ -81,7 +81,7 @@ class Redriving:
         self._went_before = self._gone = self._headers_lost = self._unreadable = 0
 
     def take(self, records: Sequence[ConsumedRecord], room: int | None) -> None:
-        """Send back what of some records can go. room: how many at most, None does not bound."""
+        """Send back the valid ones of some dead letters. room: at most this many; None for no limit."""
         read = [read_letter(record, self._topic_id) for record in records]
         self._unreadable += read.count(None)
         letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.OMITTED_PREFIX)]
@@ -94,7 +94,7 @@ class Redriving:
         back = [letter for letter in chosen.back if letter.key is not None or not self._needs_keys]
         for letter in chosen.back:
             if letter.key is None and self._needs_keys:
-                self._refuse(letter, "NoKey", f"it has no key, and {topic} is compacted")
+                self._refuse(letter, "NoKey", f"it has no key, but {topic} is compacted")
         sending = back if room is None else back[:room]
         if self._producer is None:
             self.sent_back += len(sending)
@@ -106,7 +106,7 @@ class Redriving:
             self._refuse(letter, type(error).__name__, str(error))
 
     def result(self, *, limited: bool) -> Result:
-        """What became of all that was taken. limited: not everything was read."""
+        """The counts so far. limited: the run stopped before the end of the topic."""
         return Result(
             sent_back=self.sent_back,
             went_before=self._went_before,
@@ -121,7 +121,7 @@ class Redriving:
         )
 
     def _planned(self, letters: list[Letter]) -> RedrivePlan:
-        """The plan of some letters; one that our own code cannot bear is broken, and stops no other."""
+        """The plan for some letters. A letter that triggers a bug counts as broken and does not stop the others."""
         noted = set(self._went_back)
         try:
             return plan(
@@ -145,7 +145,7 @@ class Redriving:
             )
 
     def _whole(self, letter: Letter) -> Letter | None:
-        """A letter with what was cut from it; None, and counted, where that cannot be had."""
+        """A letter with its truncated parts restored; None, and counted, if that is not possible."""
         cut = letter.cut
         replaced = letter.about.transaction_id in self._replacements
         if cut is None or not may_go_back(letter, self._went_back):
@@ -158,11 +158,11 @@ class Redriving:
         if original is not None:
             if not omitted_headers(original.headers):
                 return letter._replace(key=original.key, value=original.value, headers=original.headers)
-            self._headers_lost += 1  # the original has more than anybody reads; the letter has the first of them
+            self._headers_lost += 1  # the original exceeds the header limits; the letter has the first ones
             return letter._replace(key=original.key, value=original.value)
         if cut.key_sha256 is not None or (cut.value_sha256 is not None and not replaced):
             self._gone += 1
-            self._examples.setdefault("original-gone", f"{letter.place}: {letter.about.origin} is no longer there")
+            self._examples.setdefault("original-gone", f"{letter.place}: {letter.about.origin} does not exist any more")
             return None
         self._headers_lost += 1
         return letter
@@ -175,7 +175,7 @@ class Redriving:
     def _break(self, letter: Letter, rejection: Rejection) -> None:
         self._broken[rejection.code] += 1
         field = rejection.field or "payload"
-        example = f"{letter.place}: {field} is {rejection.value}, wanted {rejection.expected}"
+        example = f"{letter.place}: {field} is {rejection.value}, expected {rejection.expected}"
         self._examples.setdefault(rejection.code, example)
 
 
@@ -187,17 +187,18 @@ def redrive(
     limit: int | None = None,
     replacements: Mapping[str, bytes] | None = None,
 ) -> Result:
-    """Send back what is mended among the dead letters that are there now.
+    """Send back the valid ones of the dead letters that exist now.
 
-    Each transaction goes to the partition it came from, under its key. One that cannot go stops no other.
-    Raises BrokerError when nobody answers, a topic is missing, or another redrive has taken over meanwhile.
+    Each transaction goes to its original partition, with its key. One that fails does not stop the others.
+    replacements: transaction id -> payload to send instead.
+    Raises BrokerError if the broker does not respond, a topic is missing, or another redrive has fenced this one.
     """
     with (
-        contextlib.nullcontext() if dry_run else sole_producer(settings) as producer,
-        opened(settings) as originals,
+        contextlib.nullcontext() if dry_run else fencing_producer(settings) as producer,
+        open_originals(settings) as originals,
     ):
-        # Read after the producer has fenced every other one off: nobody can add to them from here on.
-        run = Redriving(settings, dataset, originals, producer, replacements or {})
+        # `redrives` is read after other redrives are fenced, so that none can add to it any more.
+        run = RedriveRun(settings, dataset, originals, producer, replacements or {})
         for records in read_to_end(settings.bootstrap, settings.dead_letters_topic, keep_bytes=MAX_RECORD_BYTES):
             run.take(records, None if limit is None else limit - run.sent_back)
             if run.sent_back == limit:
@@ -206,9 +207,9 @@ def redrive(
 
 
 def went_back(settings: Settings) -> tuple[set[Consumed], int]:
-    """What was sent back; and how many records of `redrives` are none of ours.
+    """What was sent back before, and the number of records on `redrives` that Tamiz did not write.
 
-    Ours has the key that goes with it, and names a dead letter of our topic.
+    A record of Tamiz has the matching key and names a dead letter of `dead_letters_topic`.
     """
     place = re.compile(re.escape(settings.dead_letters_topic) + r"-[0-9]{1,10}-[0-9]{1,19}(@[\w-]+)?")
     found: set[Consumed] = set()
@@ -218,7 +219,7 @@ def went_back(settings: Settings) -> tuple[set[Consumed], int]:
             try:
                 marker = decode(record.value, Redrive)
             except msgspec.MsgspecError:
-                unusable += record.value is not None  # null is how compaction forgets a key
+                unusable += record.value is not None  # a null value is a tombstone
                 continue
             if record.key != redrive_key(marker) or place.fullmatch(marker.dead_letter) is None:
                 unusable += 1

@@ -1,8 +1,8 @@
-"""Which dead letters go back, and with which headers. Pure.
+"""Selects the dead letters to send back, and their headers. Pure.
 
-Which has been sent back already? What was consumed at one place of the transactions under one id goes back once. A dead
-letter written twice has the same place, and goes back once; a payload that was sent back too early and failed again was
-consumed at another place, and may be tried again; so may another payload that a producer gave the same id.
+A transaction id consumed at one place of `transactions` is sent back once. A dead letter written twice has the same
+place and is sent back once. A payload that was sent back and failed again was consumed at another place and may be sent
+again; so may another payload with the same id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -18,8 +18,8 @@ from stream_app.kafka.topic_reader import ConsumedRecord
 from stream_app.redrive.originals import Cut, cut_of
 
 REDRIVEN_FROM = "tamiz-redriven-from"  # the place of the dead letter
-# Headers of a dead letter that do not go back: why it failed, what was cut, and what is written anew.
-_LEFT_BEHIND = (
+# Headers of a dead letter that are not sent back: the reason, what was truncated, and those that are set again.
+_DROPPED_HEADERS = (
     dead_letters.PREFIX,
     dead_letters.ERROR_PREFIX,
     dead_letters.CUT_PREFIX,
@@ -33,18 +33,18 @@ Consumed = tuple[str, str]  # transaction id, and the place it was consumed from
 
 
 class Letter(NamedTuple):
-    """A dead letter, and where it stands."""
+    """A dead letter and its place on the topic."""
 
-    place: str  # for good, with the incarnation of its topic
+    place: str  # with the topic id, so that it stays unique if the topic is recreated
     about: DeadLetter
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    cut: Cut | None = None  # what it lacks of the original
+    cut: Cut | None = None  # truncated parts
 
 
 class RedrivePlan(NamedTuple):
-    """What is to become of some dead letters: each is in exactly one of these, or went back before."""
+    """Dead letters by what to do with them: each is in exactly one list, or was sent back before."""
 
     back: list[Letter]
     broken: list[tuple[Letter, Rejection]]
@@ -52,9 +52,9 @@ class RedrivePlan(NamedTuple):
 
 
 def read_letter(record: ConsumedRecord, topic_id: str) -> Letter | None:
-    """A record of the dead letter topic; None when its headers do not say where it came from, or give no usable id.
+    """Decode a record of the dead-letter topic; None if its headers name no origin or no usable transaction id.
 
-    topic_id: incarnation of the dead letter topic.
+    topic_id: Kafka's id of the dead-letter topic.
     """
     about = dead_letters.read(record.headers)
     if (
@@ -79,10 +79,10 @@ def plan(
     max_payload_bytes: int,
     replacements: Mapping[str, bytes],
 ) -> RedrivePlan:
-    """Choose the dead letters that can go back, and note in `went_back` that they do.
+    """Select the dead letters to send back and add them to `went_back`.
 
-    went_back: what went back before. Updated.
-    replacements: transaction id -> the payload to send instead.
+    went_back: what was sent back before; updated.
+    replacements: transaction id -> payload to send instead.
     """
     letters = [letter._replace(value=replacements.get(letter.about.transaction_id, letter.value)) for letter in letters]
     cleaned = clean_payloads(dataset, [letter.value for letter in letters], max_payload_bytes=max_payload_bytes)
@@ -101,26 +101,26 @@ def plan(
 
 
 def consumed(letter: Letter) -> Consumed:
-    """What a dead letter is remembered by."""
+    """The identity under which a redrive is recorded."""
     return letter.about.transaction_id, letter.about.origin
 
 
 def redrive_key(marker: Redrive) -> bytes:
-    """The key of a record of `redrives`: compaction keeps one for each place of each transaction id."""
+    """The key of a record on `redrives`; compaction keeps one per transaction id and place."""
     return f"{marker.transaction_id} {marker.consumed_from}".encode()
 
 
 def may_go_back(letter: Letter, went_back: Set[Consumed]) -> bool:
-    """Whether what a dead letter is about was not sent back yet."""
+    """Whether a dead letter was not sent back yet."""
     return consumed(letter) not in went_back
 
 
 def outgoing_headers(letter: Letter) -> list[tuple[str, bytes]]:
-    """Those the payload first came with, and whose transaction it is; the reason it failed is left behind.
+    """The original headers of the payload, the transaction id, and the dead letter's place. Without the reason.
 
-    A null value, which our client cannot write, becomes an empty one.
+    A null value, which kafka-python cannot write, becomes an empty one.
     """
-    kept = [(name, value or b"") for name, value in letter.headers if not name.startswith(_LEFT_BEHIND)]
+    kept = [(name, value or b"") for name, value in letter.headers if not name.startswith(_DROPPED_HEADERS)]
     return [
         *kept,
         (TRANSACTION_ID_HEADER, letter.about.transaction_id.encode()),

@@ -1,4 +1,4 @@
-"""Sending dead letters back: message and memory in one Kafka transaction, by the one redrive that is not fenced off."""
+"""Writes redriven transactions and their records on `redrives` in one Kafka transaction. Fences other redrives."""
 
 import contextlib
 import time
@@ -25,9 +25,9 @@ from stream_app.kafka.topic_admin import max_message_bytes
 from stream_app.redrive.redrive_plan import Letter, outgoing_headers, redrive_key
 
 BATCH_BYTES = 16_384  # of small records sent together
-# What the broker or our client says of one record; all else concerns the cluster. The client raises ValueError and
-# TypeError where a record has neither key nor value, or a text that is no UTF-8.
-REFUSED = (
+# Errors that concern one record; all others concern the cluster. kafka-python raises ValueError and TypeError for a
+# record with neither key nor value, or with text that is not UTF-8.
+RECORD_ERRORS = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     InvalidRecordError,
@@ -38,8 +38,8 @@ REFUSED = (
 
 
 @contextlib.contextmanager
-def sole_producer(settings: Settings) -> Iterator[Any]:
-    """A transactional producer; every redrive before it is fenced off. Raises BrokerError as `redrive` does."""
+def fencing_producer(settings: Settings) -> Iterator[Any]:
+    """A transactional producer that fences every earlier redrive. Raises BrokerError as `redrive` does."""
     producer = None
     limit = max_message_bytes(settings.bootstrap, (settings.transactions_topic, settings.redrives_topic))
     try:
@@ -48,8 +48,8 @@ def sole_producer(settings: Settings) -> Iterator[Any]:
             transactional_id=f"tamiz-redrive-{settings.dead_letters_topic}",
             allow_auto_create_topics=False,
             max_block_ms=30_000,
-            # A record that is too large must fail here: once the broker has refused a batch, those behind it fail by
-            # their sequence numbers, and this client can no longer abort.
+            # A record that is too large must fail in the client: after the broker has refused a batch, later batches
+            # fail by their sequence numbers, and kafka-python cannot abort any more.
             max_request_size=limit,
             batch_size=min(BATCH_BYTES, limit),
             bootstrap_timeout_ms=15_000,
@@ -59,30 +59,30 @@ def sole_producer(settings: Settings) -> Iterator[Any]:
     except KafkaError as error:
         if _is_fenced(error):
             raise BrokerError(
-                "another `tamiz redrive` has started meanwhile and goes on from here; this one sent nothing by halves"
+                "another `tamiz redrive` has started and fenced this one; it continues from here, nothing is sent twice"
             ) from None
-        raise BrokerError(f"dead letters could not be sent back by {settings.bootstrap}: {error}") from None
+        raise BrokerError(f"dead letters could not be sent back to {settings.bootstrap}: {error}") from None
     finally:
         if producer is not None:
             producer.close(timeout=30)
 
 
 def _is_fenced(error: BaseException) -> bool:
-    # Once fenced, kafka-python fails with a plain KafkaError whose text ends in the first one's.
+    # After it is fenced, kafka-python raises a plain KafkaError whose text ends with the first error's.
     return isinstance(error, ProducerFencedError | InvalidProducerEpochError) or "ProducerFencedError" in str(error)
 
 
 def send_back(producer: Any, letters: Sequence[Letter], settings: Settings) -> list[tuple[Letter, Exception | None]]:
-    """Send letters and remember that they went, in one Kafka transaction; each, with why it was refused or None.
+    """Send letters and record them on `redrives`, in one Kafka transaction. Returns each letter with its error or None.
 
-    Where one is refused, the transaction is aborted and each half is sent in one of its own, and so on, until the
-    refused ones are found. Raises KafkaError when the broker takes nothing.
+    If a record is refused, the transaction is aborted and each half is sent in its own one, recursively, until the
+    refused records are isolated. Raises KafkaError for errors of the cluster.
     """
     if not letters:
         return []
     try:
         _transact(producer, letters, settings)
-    except REFUSED as error:
+    except RECORD_ERRORS as error:
         if len(letters) == 1:
             return [(letters[0], error)]
         half = len(letters) // 2
@@ -120,12 +120,13 @@ def _transact(producer: Any, letters: Sequence[Letter], settings: Settings) -> N
         for future in futures:
             future.get(30)
     except BaseException as error:
-        # Also on Ctrl-C: readers of committed records wait for an open transaction. Whoever fences us aborts for us.
+        # Also on Ctrl-C, since `read_committed` readers wait behind an open transaction. A fencing producer has aborted
+        # it already.
         if not _is_fenced(error):
             producer.abort_transaction()
-            # One that is refused takes those around it with it, which then fail for no reason of their own.
+            # A refused record makes its neighbours fail, too; raise the error of the refused one.
             for future in futures:
-                if isinstance(error, KafkaError) and isinstance(future.exception, REFUSED):
+                if isinstance(error, KafkaError) and isinstance(future.exception, RECORD_ERRORS):
                     raise future.exception from error
         raise
     producer.commit_transaction()

@@ -34,7 +34,7 @@ def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | Retra
     """
     producer = None
     try:
-        with require_broker(settings.bootstrap, patience_s=CONNECT_TIMEOUT_S):
+        with require_broker(settings.bootstrap, connect_timeout_s=CONNECT_TIMEOUT_S):
             producer = KafkaProducer(
                 **client_config(settings.bootstrap),
                 allow_auto_create_topics=False,

@@ -36,7 +36,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
 
     Raises BrokerError when there is none, or a topic is missing, at the start.
     """
-    intake = RecordIntake(settings, log, what="no request that can be answered, and is passed over")
+    intake = RecordIntake(settings, log, what="skipped, not a valid request")
     past = RecordIntake(settings, log)
 
     def session(connected: Callable[[], None]) -> None:
@@ -172,7 +172,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
         topic = settings.retrain_requests_topic
         partitions = partitions_of(consumer, [topic])
         if not partitions:
-            raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
+            raise BrokerError(f"topic {topic} does not exist at {settings.bootstrap}; `tamiz topics create` creates it")
         consumer.assign(partitions)
         stack = stack.pop_all()
     with stack:

@@ -13,8 +13,8 @@ from schemas.errors import BrokerError, TamizError
 from schemas.time_units import DAY_MS
 from schemas.topics import Topic
 from stream_app.kafka.replay import (
+    CachedPartitioner,
     Message,
-    SamePartitionFaster,
     connected,
     kept_ms,
     message_key,
@@ -99,7 +99,7 @@ def test_the_remembering_partitioner_agrees_with_kafkas_default():
 
         available_partitions_for_topic = partitions_for_topic
 
-    ours, default = SamePartitionFaster(), DefaultPartitioner()
+    ours, default = CachedPartitioner(), DefaultPartitioner()
     for key in [str(i).encode() for i in range(200)] * 2:
         assert ours.partition("t", None, key, None, b"", Cluster()) == default.partition(
             "t", None, key, None, b"", Cluster()

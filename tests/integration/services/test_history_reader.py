@@ -178,7 +178,7 @@ def test_a_topic_teaches_what_the_file_teaches(topics: tuple[Settings, Path], ca
     found = read_kafka_history(settings, progress=lambda topic, read, of: seen.update({topic: (read, of)}))
     written = read_history(path, DATASET)
     assert seen == {settings.transactions_topic: (6000, 6000), settings.labels_topic: (3001, 3001)}
-    assert "is no label" in caplog.text
+    assert "not a valid label" in caplog.text
     assert (found.rows, found.unlabelled, found.rejected) == (written.rows, 0, {})
 
     def rows(history: History) -> list[tuple[Any, ...]]:

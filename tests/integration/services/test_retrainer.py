@@ -340,7 +340,7 @@ def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized
         stop.set()
         producer.close()
         service.join(30)
-    assert f"records passed over since the start: 2 of {topic}" in caplog.text
+    assert f"records skipped since the start: 2 of {topic}" in caplog.text
 
 
 def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_passed_over(
