@@ -38,7 +38,7 @@ class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has n
     """
 
     def __init__(self, *topics: str, keep_bytes: int = KEEP_BYTES, **options: Any) -> None:
-        """keep_bytes: largest key or value to keep, if more than `KEEP_BYTES`; longer ones become a `TruncatedBytes`."""
+        """keep_bytes: largest key or value to keep, if more than `KEEP_BYTES`; longer ones become `TruncatedBytes`."""
         super().__init__(*topics, **options)
         budget, fetcher = Budget(FETCH_BYTES), self._fetcher
         records, append = fetcher.fetched_records, fetcher._append

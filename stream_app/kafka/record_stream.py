@@ -94,7 +94,7 @@ class RecordStream:
         raise UnreadableBatchError("a number in it has no end")
 
     def text(self, end: int, keep_bytes: int) -> bytes | None:
-        """The next key or value; None for null. Longer than `keep_bytes`: a `Partial` with its digest."""
+        """The next key or value; None for null. Longer than `keep_bytes`: `TruncatedBytes` with the digest."""
         size = self.varint()
         if size < 0:
             return None
