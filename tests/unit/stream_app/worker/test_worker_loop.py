@@ -43,7 +43,7 @@ def test_small_batches_that_follow_each_other_wait_for_more_and_others_do_not(
         scorer._queue = asyncio.Queue(maxsize=2)
         scorer._batch_max_records = 2_000
         scorer._last_size = last_size
-        scorer._began = asyncio.get_running_loop().time()
+        scorer._batch_started_s = asyncio.get_running_loop().time()
         await scorer.put(fetched(comes_first))
         taking = asyncio.create_task(scorer._take())
         await asyncio.sleep(0)  # it has begun, and waits or is done
@@ -57,7 +57,7 @@ def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
     async def take() -> int:
         scorer = WorkerLoop.__new__(WorkerLoop)
         scorer._queue = asyncio.Queue(maxsize=2)
-        scorer._batch_max_records, scorer._last_size, scorer._began = 10, 0, 0.0
+        scorer._batch_max_records, scorer._last_size, scorer._batch_started_s = 10, 0, 0.0
         await scorer.put(fetched(10))
         await scorer.put(fetched(1))
         return len(await scorer._take())
