@@ -1,1 +1,1 @@
-"""The drift monitor as a service."""
+"""The drift monitor service: reads panes, publishes reports, alerts and retraining requests."""

@@ -1,13 +1,13 @@
-"""Which partitions are counted to the end of their input: those that trail may then be left out of the windows."""
+"""Detects partitions that are counted to the end of their input; the merged watermark need not wait for them."""
 
 from collections.abc import Mapping
 
-MAX_LAG = 100  # records: in flight, or markers of Kafka transactions, which are offsets without a record
-STATIC_MS = 300_000  # wall clock; a partition whose end and whose cursor stay for so long brings nothing
+MAX_LAG = 100  # offsets: records in flight, or markers of Kafka transactions, which are offsets without a record
+STATIC_MS = 300_000  # wall clock; a partition whose end and cursor have not changed for this long is idle
 
 
 class InputProgress:
-    """What is counted of each partition, against where it ends. No clock: wall-clock time is passed in."""
+    """Compares the counted offset of each partition with its end. No clock inside: wall-clock time is passed in."""
 
     def __init__(self) -> None:
         self._counted: dict[int, int] = {}
@@ -15,11 +15,11 @@ class InputProgress:
         self._changed_ms: dict[int, int] = {}
 
     def count(self, partition: int, last_offset: int) -> None:
-        """Take in a cursor, of whichever model version."""
+        """Set the counted offset of a partition, from a cursor of any model version."""
         self._counted[partition] = last_offset
 
     def caught_up(self, partitions: int, ends: Mapping[int, int] | None, wall_ms: int) -> frozenset[int]:
-        """Partitions with nothing left to count. ends: offsets; None where they are not known."""
+        """Partitions with nothing left to count. ends: partition -> end offset; None if not known."""
         found = set()
         for p in range(partitions):
             counted = self._counted.get(p, -1)

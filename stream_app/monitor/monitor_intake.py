@@ -1,7 +1,7 @@
-"""What the monitor believes of its topics: records that are well-formed, possible, and of versions that are registered.
+"""Validates the monitor's input: well-formed, plausible records of registered model versions.
 
-A cursor's offset is held against the end of `transactions`: nobody can have counted what is not there. Without that,
-one cursor far ahead would hide every true one of its partition.
+A cursor's offset is compared with the end of `transactions`, since no worker can count records that do not exist.
+Otherwise one forged cursor far ahead would hide all valid ones of its partition.
 """
 
 import logging
@@ -25,35 +25,35 @@ from stream_app.monitor.monitor_metrics import MonitorMetrics
 T = TypeVar("T", Decision, DriftReport)
 log = logging.getLogger("tamiz.monitor")
 
-MAX_WAIT_S = 1.0  # for the registry to answer, before what asks is held
-MAX_HELD_RECORDS = 2_000  # snapshots of versions of which the registry has not said whether they are registered
+MAX_WAIT_S = 1.0  # for a response of the registry, before snapshots are buffered
+MAX_HELD_RECORDS = 2_000  # buffered snapshots of versions that the registry has not confirmed yet
 MAX_HELD_BYTES = 32 * 1024 * 1024
-LOOKUP_INTERVAL_S = 1.0  # at least, between two questions to the registry or the broker about unknown things
-AWAY_INTERVAL_S = 5.0  # the same, while the registry does not answer
+LOOKUP_INTERVAL_S = 1.0  # between two requests to the registry or the broker about unknown versions or offsets
+AWAY_INTERVAL_S = 5.0  # the same, while the registry does not respond
 TIMEOUT_MS = 5_000
-LOOKED_BACK = (50, 5_000)  # reports from the end of each partition; the second when the first are all none of ours
-CURSORS_LOOKED_BACK = 200  # records of `drift-panes` from the end of each partition
+REPORT_LOOKBACKS = (50, 5_000)  # reports from the end of each partition; the second if the first are all invalid
+CURSOR_LOOKBACK_RECORDS = 200  # of `drift-panes`, from the end of each partition
 
 
 class KnownVersions:
-    """Versions that the registry has; asked in a thread, at a bounded rate, for one that it had not."""
+    """The registered model versions. Queries the registry in a thread, at a bounded rate, for unknown versions."""
 
     def __init__(self, registered: Callable[[], Collection[int]], kept: Callable[[], Collection[int]]) -> None:
-        """registered: those of the registry; whatever it raises is taken for one that is away. kept: those on disk."""
+        """registered: reads the registry; any exception counts as unreachable. kept: versions on disk."""
         self._registered = registered
         self._kept = kept
         self._on_disk: frozenset[int] = frozenset()  # each of these two is written by one thread
         self._in_registry: frozenset[int] = frozenset()
-        self._answered_at = float("-inf")  # start of the last look-up that the registry answered
-        self._ended_at = float("-inf")  # end of the last look-up, answered or not
+        self._answered_at = float("-inf")  # start of the last successful look-up
+        self._ended_at = float("-inf")  # end of the last look-up, successful or not
         self._is_away = False
         self._look_up: threading.Thread | None = None
 
     def is_registered(self, version: int, since: float) -> bool | None:
-        """Whether a version is registered, or on disk; None while the registry has not answered after `since`.
+        """Whether a version is registered or on disk; None while the registry has not responded since `since`.
 
-        since: monotonic seconds, when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
-        while it is away.
+        since: monotonic seconds when the version was seen. Waits for the registry at most `MAX_WAIT_S`, and not at all
+        while it is unreachable.
         """
         if not self._is_known(version) and self._answered_at < since:
             self._ask()
@@ -83,33 +83,33 @@ class KnownVersions:
             self._answered_at, self._is_away = started, False
         except Exception as error:  # every kind of store that MLflow knows has errors of its own
             self._is_away = True
-            log.warning("the registry does not say which versions there are: %s", error)
+            log.warning("registered versions cannot be read from the registry: %s", error)
         self._ended_at = time.monotonic()
 
 
 class TransactionEnds:
-    """Ends of the partitions of `transactions`, asked for when a cursor claims to be beyond those known."""
+    """Ends of the partitions of `transactions`, queried when a cursor claims to be beyond the known ones."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.transactions_topic
-        # Not read_committed: a worker may have counted what an open transaction still hides from such a reader.
+        # Not read_committed: a worker may have counted records behind an open Kafka transaction.
         self._consumer = RecordConsumer(**client_config(settings.bootstrap), group_id=None, enable_auto_commit=False)
         self._ends: dict[int, int] = {}
         self._failed_at = -LOOKUP_INTERVAL_S
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._consumer.close()
 
     def learn(self, snapshots: Iterable[PaneSnapshot]) -> None:
-        """Ask for the ends, once, when one of some snapshots is beyond those known."""
+        """Query the ends if one of the snapshots is beyond the known ones."""
         beyond = any(_last_offset(s) >= self._ends.get(s.partition, 0) for s in snapshots)
         if not beyond or not _is_due(self._failed_at):
             return
         self.ask()
 
     def ask(self) -> Mapping[int, int] | None:
-        """The ends now, by partition; None, and a warning, where the broker does not say."""
+        """Query the ends, by partition; None, and a warning, if the broker does not respond."""
         try:
             partitions = [
                 TopicPartition(self._topic, p) for p in self._consumer.partitions_for_topic(self._topic) or ()
@@ -119,11 +119,11 @@ class TransactionEnds:
             return self._ends
         except KafkaError as error:
             self._failed_at, self._ends = time.monotonic(), {}
-            log.warning("the ends of %s are not known, so cursors are taken as they are: %s", self._topic, error)
+            log.warning("the ends of %s are not known; cursors are not checked against them: %s", self._topic, error)
             return None
 
     def refute(self, snapshot: PaneSnapshot) -> str | None:
-        """What is wrong with a cursor's offset, None where nothing is, or where the ends are not known."""
+        """Why a cursor's offset is impossible; None if it is possible or the ends are not known."""
         end = self._ends.get(snapshot.partition)
         if end is None or _last_offset(snapshot) < end:
             return None
@@ -131,7 +131,7 @@ class TransactionEnds:
 
 
 class MonitorIntake:
-    """The monitor's reading of records. What it does not believe is passed over, counted and logged."""
+    """Reads and validates the monitor's input. Invalid records are skipped, counted and logged."""
 
     def __init__(
         self, settings: Settings, metrics: MonitorMetrics, versions: KnownVersions, ends: TransactionEnds
@@ -144,22 +144,24 @@ class MonitorIntake:
         self.records = RecordIntake(settings, log, lambda topic: metrics.records_skipped.labels(topic).inc())
 
     def decision(self, record: ConsumedRecord) -> Decision | None:
-        """A decision of our model."""
+        """A valid decision of this model, or None."""
         return self._of_known_version(record, self.records.read_ours(record, Decision))
 
     def label(self, record: ConsumedRecord) -> Label | None:
-        """A label."""
+        """A valid label, or None."""
         return self.records.read(record, Label)
 
     def snapshots(self, records: Iterable[ConsumedRecord]) -> list[tuple[ConsumedRecord, PaneSnapshot]]:
-        """Snapshots of our model, each with its record; a partition's are on the partition of the same number."""
+        """Valid snapshots of this model, each with its record."""
         seen, self._held, self._held_bytes = self._held, deque(), 0
         now = time.monotonic()
         for record in records:
             if (snapshot := self.records.read_ours(record, PaneSnapshot)) is None:
                 continue
             if snapshot.partition != record.partition:
-                self.records.pass_over(record, f"partition is {snapshot.partition}, but it is on {record.partition}")
+                self.records.pass_over(
+                    record, f"partition is {snapshot.partition}, but the record is on partition {record.partition}"
+                )
             else:
                 seen.append((now, record, snapshot))
         found = []
@@ -181,18 +183,18 @@ class MonitorIntake:
         return believed
 
     def reported_until(self) -> dict[int, int]:
-        """By version, the event time up to which reports are published.
+        """Model version -> event time up to which reports are published.
 
-        A report can say nothing beyond the furthest watermark of its version: a forged one that does is not believed,
-        for the monitor would keep silent until then. Raises BrokerError when no Kafka answers.
+        A report cannot be later than the highest watermark of its version. A forged report that is later is ignored, or
+        the monitor would publish nothing until then. Raises BrokerError if the broker does not respond.
         """
         s = self._settings
         marks: dict[int, int] = {}
-        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSORS_LOOKED_BACK, keep_bytes=MAX_RECORD_BYTES)
+        cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSOR_LOOKBACK_RECORDS, keep_bytes=MAX_RECORD_BYTES)
         for _, snapshot in self.snapshots(cursors):
             version = snapshot.model_version
             marks[version] = max(snapshot.watermark_ms, marks.get(version, snapshot.watermark_ms))
-        for n in LOOKED_BACK:
+        for n in REPORT_LOOKBACKS:
             found: dict[int, int] = {}
             for record in last_records(s.bootstrap, s.drift_reports_topic, n):
                 report = self._of_known_version(record, self.records.read_ours(record, DriftReport))
@@ -201,7 +203,7 @@ class MonitorIntake:
                 found[report.model_version] = max(report.until_ms, found.get(report.model_version, report.until_ms))
             if found:
                 break
-        self._held, self._held_bytes = deque(), 0  # what was looked at here comes again, in its order
+        self._held, self._held_bytes = deque(), 0  # these snapshots are read again later, in order
         return found
 
     def _hold(self, since: float, record: ConsumedRecord, snapshot: PaneSnapshot) -> None:
@@ -210,7 +212,7 @@ class MonitorIntake:
         while len(self._held) > MAX_HELD_RECORDS or self._held_bytes > MAX_HELD_BYTES:
             _, oldest, of = self._held.popleft()
             self._held_bytes -= len(oldest.value or b"")
-            self.records.pass_over(oldest, f"whether version {of.model_version} is registered is not known")
+            self.records.pass_over(oldest, f"the registry did not confirm version {of.model_version} in time")
 
     def _of_known_version(self, record: ConsumedRecord, found: T | None) -> T | None:
         if found is None:
@@ -225,9 +227,9 @@ class MonitorIntake:
 
 
 def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
-    """Where to begin in each partition so that at most about `most` records are read: the same share of each.
+    """Start offset of each partition so that about `most` records are read in total, the same share of each.
 
-    spans: first offset of interest and end.
+    spans: key -> first offset of interest and end offset.
 
     >>> newest({"a": (100, 1_100), "b": (0, 3_000)}, 400)
     {'a': 1000, 'b': 2700}
@@ -241,7 +243,7 @@ def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
 
 
 def _last_offset(snapshot: PaneSnapshot) -> int:
-    """The furthest that a snapshot, or a pane of it, claims to have counted."""
+    """The highest offset that a snapshot or one of its panes claims to have counted."""
     return max(snapshot.last_offset, *(pane.last_offset for pane in snapshot.panes), -1)
 
 

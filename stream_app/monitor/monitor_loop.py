@@ -41,32 +41,32 @@ from stream_app.monitor.outbox import Outbox
 from stream_app.worker.champion_cache import ChampionCache
 
 log = logging.getLogger("tamiz.monitor")
-MAX_WINDOW_MS = 8 * DAY_MS  # seven days, and what came late
-MAX_BUFFERED_RECORDS = 500  # snapshots of one partition, read ahead of the others
-# A poll must take all that is fetched: what kafka-python 3.0 has handed out by halves when its partition is paused, it
-# never hands out again after that is resumed (its fetcher puts it back only where no other was ever handed out).
-WHOLE = 1_000_000
-MAX_KEY_BYTES = 256  # of a card; a longer one is remembered by its digest
-CHECK_INTERVAL_S = 5.0  # between two looks at the ends of the input
-TIMEOUT_MS = 300_000  # wall clock; how long a partition trails with nothing left to count before it is not waited for
-RETRY_S = 60.0  # for a version whose bundle could not be had
-# No more is read at the start than is remembered of a running monitor: 200,000 decisions, and labels that came before
-# their decision. A label of an older decision is one whose decision is not known, after a start as before it.
+MAX_WINDOW_MS = 8 * DAY_MS  # the longest window, plus a day for late panes
+MAX_BUFFERED_RECORDS = 500  # snapshots of one partition that are read ahead of the others
+# A poll must return everything that is fetched: kafka-python 3.0 loses the rest of a partly returned fetch when its
+# partition is paused and resumed.
+MAX_POLL_RECORDS = 1_000_000
+MAX_KEY_BYTES = 256  # of a card; a longer one is stored as its digest
+CHECK_INTERVAL_S = 5.0  # between two checks of the input's ends
+CAUGHT_UP_TIMEOUT_MS = 300_000  # wall clock; after it the watermark does not wait for a partition with nothing to count
+RETRY_DELAY_S = 60.0  # after a failed download of a bundle
+# At the start, no more is read than a running monitor remembers: 200,000 decisions, and labels without decision. The
+# decision of an older label is not known, before and after a restart.
 DECISIONS_AT_START = PerformancePolicy().remembered
 LABELS_AT_START = DECISIONS_AT_START + PerformancePolicy().early
-VERSIONS = 2  # watched at once: while a promotion goes round, two are served
+MAX_VERSIONS = 2  # monitored at once, since two are served during a promotion
 
 
 class Monitor:
     """Topics in, topics out, around one `Watch` a model version."""
 
     def __init__(self, settings: Settings, store: ChampionCache, metrics: MonitorMetrics | None = None) -> None:
-        """store: opened, so that there is a champion."""
+        """store: after `open`, so that there is a champion."""
         self._settings = settings
         self._store = store
         self._metrics = metrics or MonitorMetrics()
-        self._ready = False  # everything that was there at the start is read
-        self._moved_at = time.monotonic()  # when a poll or a snapshot was last begun
+        self._ready = False  # the history is replayed
+        self._moved_at = time.monotonic()  # when the last poll or snapshot was started
         self._policy = DriftMonitorPolicy(
             max_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS + HOUR_MS,  # and what clocks differ by
             retraining=RetrainPolicy(
@@ -91,11 +91,11 @@ class Monitor:
         )
 
     def alive(self) -> bool:
-        """Whether it polls; any thread may ask."""
+        """Whether the monitor makes progress. Thread-safe."""
         return time.monotonic() - self._moved_at < self._settings.stall_timeout_seconds
 
     def readiness(self) -> MonitorReadiness:
-        """Whether it watches what comes now; any thread may ask."""
+        """Whether the history is replayed and the monitor makes progress. Thread-safe."""
         waiting = [] if self._ready else ["the history to be read"]
         waiting += [] if self.alive() else ["progress"]
         versions = tuple(sorted(dict(self._watches)))
@@ -109,13 +109,13 @@ class Monitor:
         Raises ModelIncompatibleError when the champion carries no baseline, BrokerError when no Kafka answers.
         """
         s = self._settings
-        load_reference(self._store.folder(self._store.current.version))  # refused now, not at the first pane
+        load_reference(self._store.folder(self._store.current.version))  # fail now, not at the first pane
         with require_broker(s.bootstrap):
             consumer = reader(
                 s.bootstrap,
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=8 * 1024 * 1024,
-                max_poll_records=WHOLE,
+                max_poll_records=MAX_POLL_RECORDS,
                 keep_bytes=MAX_RECORD_BYTES,
                 metadata_max_age_ms=METADATA_MAX_AGE_MS,
             )
@@ -142,11 +142,11 @@ class Monitor:
                     for read in self._polled(consumer):
                         self._watch(*read)
                     if time.monotonic() - self._looked_at >= CHECK_INTERVAL_S:
-                        self._look(ends, frozenset(range(self._partitions)), TIMEOUT_MS)
+                        self._look(ends, frozenset(range(self._partitions)), CAUGHT_UP_TIMEOUT_MS)
                     self._outbox.flush()
                 if not over.is_set():
-                    log.info("partitions were added: everything is read again, with them")
-                    self._ready = False  # what is read again is not counted again
+                    log.info("partitions were added; reading the history again, with them")
+                    self._ready = False  # metrics must not count the same records twice
                     self._watches.clear()
                     self._around = AlertContext(maturity_ms=s.label_delay_days * DAY_MS)
         finally:
@@ -170,7 +170,9 @@ class Monitor:
         consumer.assign(list(wanted))
         ends = consumer.end_offsets(list(wanted))
         found = consumer.offsets_for_times(wanted)
-        starts = {p: found[p].offset if found[p] is not None else ends[p] for p in wanted}  # None: nothing so young
+        starts = {
+            p: found[p].offset if found[p] is not None else ends[p] for p in wanted
+        }  # None: all records are older
         for topic, most in ((s.decisions_topic, DECISIONS_AT_START), (s.labels_topic, LABELS_AT_START)):
             starts |= newest({p: (starts[p], ends[p]) for p in wanted if p.topic == topic}, most)
         for partition, start in starts.items():
@@ -178,7 +180,7 @@ class Monitor:
             consumer.position(partition)
 
     def _in_step(self, consumer: Any, over: threading.Event) -> Iterator[tuple[ConsumedRecord, PaneSnapshot]]:
-        """Everything that is there now, by watermark: beside a partition read far ahead another would look idle."""
+        """The history in watermark order. Otherwise a partition read far ahead would make others look idle."""
         ends = consumer.end_offsets(list(consumer.assignment()))
         read: dict[int, deque[tuple[ConsumedRecord, PaneSnapshot]]] = {p: deque() for p in range(self._partitions)}
         while not over.is_set():
@@ -199,7 +201,7 @@ class Monitor:
             consumer.resume(*full)
 
     def _polled(self, consumer: Any) -> Iterable[tuple[ConsumedRecord, PaneSnapshot]]:
-        """What one poll brings: decisions and labels are remembered, snapshots handed on by watermark."""
+        """Poll once: store decisions and labels, return snapshots in watermark order."""
         s, intake = self._settings, self._intake
         panes: list[ConsumedRecord] = []
         self._moved_at = time.monotonic()
@@ -211,7 +213,7 @@ class Monitor:
             for record in records:
                 try:
                     take(record)
-                except Exception as error:  # one record that our own code cannot bear
+                except Exception as error:  # a bug must not stop the monitor
                     intake.records.pass_over(record, repr(error))
         return sorted(intake.snapshots(panes), key=lambda found: found[1].watermark_ms)
 
@@ -234,8 +236,8 @@ class Monitor:
         self._evaluate(watch, lambda: watch.update(snapshot, self._around, published_ms), record)
 
     def _resting(self, partitions: Iterable[int]) -> frozenset[int]:
-        """Those of which nothing was published for a while."""
-        before = int(time.time() * 1000) - TIMEOUT_MS
+        """Partitions without a new snapshot for `CAUGHT_UP_TIMEOUT_MS`."""
+        before = int(time.time() * 1000) - CAUGHT_UP_TIMEOUT_MS
         return frozenset(p for p in partitions if self._published_ms.get(p, 0) <= before)
 
     def _look(self, ends: TransactionEnds, read: frozenset[int], idle_after_ms: int) -> None:
@@ -260,9 +262,9 @@ class Monitor:
         evaluations: list[DriftEvaluation] = []
         try:
             evaluations.extend(step())
-        except Exception as error:  # damaged, or a snapshot that our own code cannot bear
+        except Exception as error:  # a damaged snapshot, or a bug
             if record is None:
-                log.exception("an evaluation of %s fails", self._settings.model_name)
+                log.exception("internal error while evaluating %s", self._settings.model_name)
             else:
                 self._intake.records.pass_over(record, str(error) or repr(error))
         for evaluation in evaluations:
@@ -275,11 +277,11 @@ class Monitor:
     def _of_version(self, record: ConsumedRecord, snapshot: PaneSnapshot) -> DriftMonitor | None:
         """The watch of a snapshot's version, begun where there is none; None, and counted, where it cannot be watched.
 
-        What does not count that version's own bins begins none: at most `VERSIONS` are watched, and it would end one.
+        A snapshot with other bins starts none: at most `MAX_VERSIONS` are monitored, and it would end another one.
         """
         version = snapshot.model_version
         if (layout := self._layout(version)) != snapshot.layout:
-            why = f"version {version} cannot be watched" if layout is None else f"layout is not version {version}'s"
+            why = f"version {version} cannot be monitored" if layout is None else f"layout is not version {version}'s"
             self._intake.records.pass_over(record, why)
             return None
         if version in self._watches:
@@ -295,8 +297,8 @@ class Monitor:
             idle_timeout_ms=s.idle_partition_timeout_minutes * MINUTE_MS,
             policy=self._policy,
         )
-        log.info("watching %s version %d", s.model_name, version)
-        while len(self._watches) > VERSIONS:
+        log.info("monitoring %s version %d", s.model_name, version)
+        while len(self._watches) > MAX_VERSIONS:
             ended = self._watches.pop(next(iter(self._watches)))
             for alert in ended.close():
                 if alert.happened_at_ms >= self._told_until.get(alert.model_version, 0):
@@ -304,14 +306,14 @@ class Monitor:
         return self._watches[version]
 
     def _layout(self, version: int) -> str | None:
-        """Digest of the bins that a version counts; None while its bundle cannot be had, which is tried again."""
+        """Digest of a version's bins; None while its bundle is not available (retried)."""
         if version in self._layouts or time.monotonic() < self._unwatchable.get(version, 0.0):
             return self._layouts.get(version)
         try:
             self._layouts[version] = load_reference(self._store.folder(version)).bins.digest
         except (ModelIncompatibleError, ModelUnavailableError) as error:
-            self._unwatchable[version] = time.monotonic() + RETRY_S
-            log.error("version %d is not watched: %s; trying again in %.0f s", version, error, RETRY_S)
+            self._unwatchable[version] = time.monotonic() + RETRY_DELAY_S
+            log.error("version %d is not monitored: %s; retry in %.0f s", version, error, RETRY_DELAY_S)
         return self._layouts.get(version)
 
     def _tell(self, evaluation: DriftEvaluation) -> None:
@@ -327,7 +329,7 @@ class Monitor:
             log.warning("%s, %s: %s", alert.change, alert.severity, alert.summary)
         if request is not None:
             self._outbox.add(s.retrain_requests_topic, request.model, request)
-            log.warning("training is asked for (%s): %s", request.correlation_id, request.reason)
+            log.warning("retraining requested (%s): %s", request.correlation_id, request.reason)
         self._outbox.add(s.drift_reports_topic, report.model, report)
         if evaluation.alerts or request is not None:
             self._outbox.flush()
@@ -339,7 +341,7 @@ def _producer(settings: Settings) -> Any:
         acks="all",
         enable_idempotence=True,
         max_request_size=MAX_RECORD_BYTES,
-        # An attempt of the outbox, its two halves one after the other, ends before the monitor counts as stalled.
+        # Both halves of an outbox attempt must end before the monitor counts as stalled.
         bootstrap_timeout_ms=10_000,
         max_block_ms=10_000,
         request_timeout_ms=10_000,

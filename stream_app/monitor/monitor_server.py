@@ -1,4 +1,4 @@
-"""The monitor's health and metrics pages, served from a thread: the monitor itself blocks on its consumer."""
+"""The monitor's health and metrics pages. Served from a thread, since the monitor blocks on its consumer."""
 
 import asyncio
 import logging
@@ -19,16 +19,16 @@ log = logging.getLogger("tamiz.monitor")
 
 
 class MonitorReadiness(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/readyz` of the monitor answers."""
+    """The response of the monitor's `/readyz`."""
 
     ready: bool
     waiting_for: tuple[str, ...]  # empty when ready
     model: str
-    model_versions: tuple[int, ...]  # that are watched
+    model_versions: tuple[int, ...]  # monitored versions
 
 
 class MonitorServer:
-    """Serves `/livez`, `/readyz` and `/metrics` while it is entered."""
+    """Context manager that serves `/livez`, `/readyz` and `/metrics`."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class MonitorServer:
     ) -> None:
         """alive, readiness: called from the server's thread.
 
-        Raises ConfigError when others could reach the pages and no users are set.
+        Raises ConfigError if the pages are reachable from other hosts without authentication.
         """
         self._settings = settings
         auth = authenticator(settings)
@@ -50,7 +50,7 @@ class MonitorServer:
         self.port = 0  # listened on
 
     def __enter__(self) -> "MonitorServer":
-        """Listen; raises OSError when the port is taken."""
+        """Listen. Raises OSError if the port is in use."""
         self._thread.start()
         try:
             self.port = self._run(self._pages.start(self._settings.web_host, self._settings.monitor_port))

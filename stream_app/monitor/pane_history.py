@@ -1,4 +1,4 @@
-"""What the workers counted, read back from `drift-panes` as far as the topic keeps it."""
+"""Reads the workers' counts from `drift-panes`, summed by day, week or month."""
 
 import logging
 from collections.abc import Callable
@@ -24,10 +24,10 @@ def read_periods(
     model_version: int,
     progress: Callable[[int, int], None] = lambda read, of: None,
 ) -> list[PeriodCounts]:
-    """Days, weeks or months of what one model version scored, in time; at least one.
+    """Counts of one model version by day, week or month, in order of time; at least one period.
 
-    progress: told how many offsets are read, and of how many.
-    Raises BrokerError when no Kafka answers, or nothing is there of this version.
+    progress: called with the number of offsets read and the total.
+    Raises BrokerError if the broker does not respond, or the topic has no panes of this version.
     """
     topic = settings.drift_panes_topic
     intake = RecordIntake(settings, log)

@@ -1,4 +1,4 @@
-"""Health and metrics pages of a worker or a monitor: is it alive, is it ready, what did it count."""
+"""Health and metrics pages of a worker or a monitor: `/livez`, `/readyz`, `/metrics`."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,29 +13,29 @@ from stream_app.web.web_auth import Authenticator
 
 
 class HasReady(Protocol):
-    """An answer of `/readyz`; a msgspec Struct."""
+    """A response of `/readyz`; a msgspec Struct."""
 
     @property
     def ready(self) -> bool:
-        """Whether everything it needs is there."""
+        """Whether the program is ready."""
         ...
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/readyz` of a worker answers."""
+    """The response of a worker's `/readyz`."""
 
     ready: bool
     waiting_for: tuple[str, ...]  # empty when ready
     model: str | None
     model_version: int | None
-    forced: bool | None  # True: serves by a person's word, without having proved skill
-    recorded: bool | None = None  # False: serves without a promotion in the registry's history
-    registry_disagreement: str | None = None  # how the registry's alias differs from its history of promotions
+    forced: bool | None  # True: promoted by force, without passing the skill gate
+    recorded: bool | None = None  # False: not promoted according to the registry's history
+    registry_disagreement: str | None = None  # how the registry's alias differs from its promotion history
     partitions: tuple[int, ...]
 
 
 class HealthServer:
-    """Serves `/livez`, `/readyz` and `/metrics` on the loop that it is started on."""
+    """Serves `/livez`, `/readyz` and `/metrics` on the event loop that starts it."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class HealthServer:
         registry: CollectorRegistry,
         auth: Authenticator,
     ) -> None:
-        """auth: who may read `/metrics`, by the role `scrape`; health is open to everybody."""
+        """auth: `/metrics` requires the role `scrape`; health pages are public."""
         self._alive = alive
         self._readiness = readiness
         self._registry = registry
@@ -53,7 +53,7 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which is a free one when 0 was asked for."""
+        """Listen and return the port. port: 0 picks a free one."""
         app = application(self._guard, lambda request: self._auth.client(request).secure)
         app.add_routes(
             [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
@@ -84,7 +84,7 @@ class HealthServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        # Where tokens are asked for, no browser brings one by itself; probes and Prometheus come by our address.
+        # With tokens the host name is not checked: no browser sends one by itself, and probes use the IP address.
         if not self._auth.asks and not names_us(request, frozenset()):
-            raise refusal(403, f"these pages do not go by the name {shown(request.headers.get('Host', ''))!r}")
+            raise refusal(403, f"host name {shown(request.headers.get('Host', ''))!r} is not allowed")
         return await handler(request)

@@ -1,6 +1,6 @@
-"""What all our HTTP servers have in common: nothing that a client sends is a fault of ours.
+"""The common base of all HTTP servers: security headers, host check, forms, error responses.
 
-Every answer has the same security headers, no answer holds a traceback, and the log has one line at a bounded rate.
+Every response has the same security headers and none contains a traceback. Errors are logged at a bounded rate.
 """
 
 import logging
@@ -39,13 +39,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _RefusalError(web.HTTPException):
-    """An answer with a status of its own, which is no fault."""
+    """An error response with a status of its own."""
 
     status_code = 400  # replaced for each
 
 
 def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
-    """To raise: an answer of one line of JSON, `{"error": why}`."""
+    """An exception to raise: a response with one line of JSON, `{"error": why}`."""
     made = _RefusalError(
         headers=headers, text=msgspec.json.encode({"error": why}).decode(), content_type="application/json"
     )
@@ -54,12 +54,12 @@ def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> 
 
 
 def shown(text: str) -> str:
-    """A client's own text, bounded and printable, for an answer or the log."""
+    """A client's text, truncated and printable, for a response or the log."""
     return printable(text, MAX_SHOWN_LENGTH)
 
 
 def application(guard: Any, is_secure: Callable[[web.Request], bool]) -> web.Application:
-    """An application, to be run by `runner`, which adds the security headers. guard: a middleware of its own."""
+    """An application for `runner`, which adds the security headers. guard: the middleware that authorizes requests."""
     app = web.Application(middlewares=[_errors(LogLimiter()), guard], client_max_size=MAX_BODY_BYTES)
 
     async def set_transport(request: web.Request, answer: web.StreamResponse) -> None:
@@ -71,9 +71,9 @@ def application(guard: Any, is_secure: Callable[[web.Request], bool]) -> web.App
 
 
 class _Request(web.Request):
-    """A request of which every answer has the security headers.
+    """A request whose response always has the security headers.
 
-    Also the answers of aiohttp itself to what is no HTTP, for which it calls no handler and no signal of ours.
+    This includes aiohttp's own responses to invalid HTTP, for which it calls no handler and no signal.
     """
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
@@ -89,28 +89,25 @@ class _Runner(web.AppRunner):
 
 
 def runner(app: web.Application) -> web.AppRunner:
-    """A runner whose answers all have the security headers, and which logs what is no HTTP at a bounded rate."""
+    """A runner whose responses all have the security headers, and which logs invalid HTTP at a bounded rate."""
     return _Runner(
         app,
         access_log=None,
         logger=_ServerLog(),
-        auto_decompress=False,  # nobody need send us compressed forms, and some kB could become gigabytes
+        auto_decompress=False,  # compressed forms are not needed, and kilobytes could expand to gigabytes
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         shutdown_timeout=1,
     )
 
 
 def names_us(request: web.Request, names: frozenset[str]) -> bool:
-    """Whether the one Host header is a name of loopback or of `names`.
-
-    Else a page of anybody's could let its own name lead here (DNS rebinding) and read along.
-    """
+    """Whether the single Host header is a loopback name or one of `names`, as a protection against DNS rebinding."""
     hosts = request.headers.getall("Host", [])
     return len(hosts) == 1 and host_name(hosts[0]) in LOOPBACK_NAMES | names
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The fields of a posted form. Raises HTTPException for a body that is none."""
+    """The fields of a posted form. Raises HTTPException for an invalid body."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise refusal(415, "send the form uncompressed")
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
@@ -129,7 +126,7 @@ def _errors(lines: LogLimiter) -> Any:
             return await handler(request)
         except web.HTTPException:
             raise
-        except ConnectionError:  # of the client; aiohttp ends it
+        except ConnectionError:  # the client disconnected; aiohttp handles it
             raise
         except Exception as error:
             client_fault = isinstance(error, (UnicodeError, web.PayloadAccessError)) or _is_of_the_request(error)
@@ -140,8 +137,8 @@ def _errors(lines: LogLimiter) -> Any:
                     exc_info=None if client_fault else error,
                 )  # fmt: skip
             if client_fault:
-                raise refusal(400, "this is no request that the server understands") from None
-            raise refusal(503, "the server could not answer; its log says why") from None
+                raise refusal(400, "malformed request") from None
+            raise refusal(503, "internal error; see the server's log") from None
 
     return answer_errors
 
@@ -153,20 +150,20 @@ def _is_of_the_request(error: Exception) -> bool:
 
 
 class _ServerLog:
-    """aiohttp's own complaints, each with a traceback by default: one line at a bounded rate, without."""
+    """Logger for aiohttp: one line at a bounded rate, without the traceback that it logs by default."""
 
     def __init__(self) -> None:
         self._lines = LogLimiter()
 
     def exception(self, message: str, *args: object, exc_info: object = None) -> None:
-        """What aiohttp could not make sense of."""
+        """Log invalid HTTP, at a bounded rate."""
         if (suppressed := self._lines.allow()) is not None:
             log.warning(
                 "%s: %s (%d more since the last such line)", message % args, type(exc_info).__name__, suppressed
             )
 
     def debug(self, message: str, *args: object, exc_info: object = None) -> None:
-        """What is of no interest."""
+        """Log at debug level."""
         log.debug(message, *args)
 
     error = warning = info = debug

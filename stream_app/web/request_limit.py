@@ -1,4 +1,4 @@
-"""Rates of what strangers cause: wrong tokens by address and overall, and lines of the log."""
+"""Rate limits: failed authentications by address and overall, and log lines."""
 
 import time
 from collections import OrderedDict
@@ -15,7 +15,7 @@ LOG_INTERVAL_S = 10.0
 
 @dataclass
 class TokenBucket:
-    """Allows `burst` at once and `per_s` a second in the long run."""
+    """Allows a burst of `burst`, and `per_s` per second in the long run."""
 
     burst: float
     per_s: float
@@ -23,7 +23,7 @@ class TokenBucket:
     at_s: float
 
     def take(self, now_s: float) -> bool:
-        """Whether one more is allowed."""
+        """Take one token. False if none is left. now_s: monotonic seconds."""
         self.left = min(self.burst, self.left + (now_s - self.at_s) * self.per_s)
         self.at_s = now_s
         if self.left < 1:
@@ -33,10 +33,10 @@ class TokenBucket:
 
 
 class FailureLimiter:
-    """How many wrong tokens are answered as such; those beyond are answered 429.
+    """Limits failed authentications; failures beyond the limit get status 429.
 
-    A right token is always let in: refusing it unread would let anybody behind the same proxy, or with enough
-    addresses, lock people out. No rate of guesses finds one of 256 random bits (schemas/security/web_users.py).
+    A valid token is always accepted: rejecting it unread would let others behind the same proxy, or with many
+    addresses, lock users out. Tokens have 256 random bits (schemas/security/web_users.py) and cannot be guessed.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,17 +45,17 @@ class FailureLimiter:
         self._by_address: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def allow(self, address: Address | None) -> bool:
-        """Count a failure of an address; False when it, or everybody together, had too many."""
+        """Count a failure of an address. False if the address, or all together, exceeded the limit."""
         now_s, key = self._clock(), _network(address)
         bucket = self._by_address.pop(key, None) or TokenBucket(ADDRESS_BURST, ADDRESS_PER_S, ADDRESS_BURST, now_s)
-        self._by_address[key] = bucket  # at the end: the one that was quiet for longest is forgotten first
+        self._by_address[key] = bucket  # at the end: the least recently used one is dropped first
         while len(self._by_address) > MAX_ADDRESSES:
             self._by_address.popitem(last=False)
         return bucket.take(now_s) and self._overall.take(now_s)
 
 
 class LogLimiter:
-    """One line in `LOG_INTERVAL_S`, and how many were suppressed since the last."""
+    """Allows one log line per `LOG_INTERVAL_S` and counts the suppressed ones."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -64,7 +64,7 @@ class LogLimiter:
         self._started = False
 
     def allow(self) -> int | None:
-        """Suppressed lines before this one; None when this one is to be suppressed."""
+        """Number of lines suppressed since the last one; None if this line is to be suppressed."""
         now_s = self._clock()
         if self._started and now_s < self._next_s:
             self._suppressed += 1
@@ -75,7 +75,7 @@ class LogLimiter:
 
 
 def _network(address: Address | None) -> str:
-    # Whoever has one IPv6 address has 2^64 of them.
+    # A client with one IPv6 address usually has a whole /64 network.
     if address is None:
         return ""
     return str(address) if address.version == 4 else address.exploded[:19]

@@ -1,4 +1,4 @@
-"""Authentication of the pages: users of a file, bearer tokens, and whose word on a client's address is believed."""
+"""Authentication of the web pages: the users file, bearer tokens, and trusted proxies for the client's address."""
 
 import logging
 import stat
@@ -33,10 +33,10 @@ class Client(NamedTuple):
 
 
 class UserFile:
-    """The users of `web_users_file`; a change of the file holds within a second, without a restart."""
+    """The users of `web_users_file`. A change of the file takes effect within a second, without a restart."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError for a file that is missing, malformed, empty, or that everybody may write."""
+        """Raises ConfigError for a file that is missing, malformed, empty or world-writable."""
         self._path = path
         self._clock = clock
         self._state: tuple[int, ...] | None = None
@@ -55,7 +55,7 @@ class UserFile:
             raise ConfigError(f"web_users_file {path} can be written by everybody: `chmod o-w {path}`")
 
     def users(self) -> tuple[User, ...]:
-        """Those of the file now. A bad line lets nobody in and keeps nobody out; without the file nobody is let in."""
+        """The current users. Bad lines are ignored; without the file there are no users."""
         now_s = self._clock()
         if now_s - self._looked_s < RELOAD_INTERVAL_S:
             return self._users
@@ -70,13 +70,15 @@ class UserFile:
             self._state = state
         except (OSError, ValueError) as error:
             if self._state is not None:
-                log.error("web_users_file %s: %s; nobody is let in until it is back", self._path, _reason(error))
+                log.error(
+                    "web_users_file %s: %s; all users are refused until it is readable", self._path, _reason(error)
+                )
             self._users, self._state = (), None
         return self._users
 
 
 class Authenticator:
-    """Says who sent a request, and refuses whoever has the wrong token or not the role."""
+    """Identifies the user of a request. Refuses invalid tokens and missing roles."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Authenticator:
         proxies: tuple[Network, ...] = (),
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        """users: None asks nobody, which is for loopback alone. on_failure: called for each wrong token."""
+        """users: None turns authentication off, for loopback only. on_failure: called for each invalid token."""
         self._users = users
         self._proxies = proxies
         self.on_failure = on_failure
@@ -93,52 +95,52 @@ class Authenticator:
 
     @property
     def asks(self) -> bool:
-        """Whether users must say who they are."""
+        """Whether users must authenticate."""
         return self._users is not None
 
     def current(self, user: User) -> bool:
-        """Whether a user still is in the file as they were: with the same token and roles."""
+        """Whether the file still has this user with the same token and roles."""
         return self._users is not None and user in self._users.users()
 
     def by_token(self, token: str) -> User | None:
-        """Whose token it is; each user's is compared, whoever it is."""
+        """The user with this token, or None. Always compares with every user, against timing attacks."""
         given = token.encode("utf-8", "surrogateescape")
         found = [user for user in (self._users.users() if self._users else ()) if user.has_token(given)]
         return found[0] if found else None
 
     def bearer(self, request: web.Request) -> User | None:
-        """Who an Authorization header says it is; None without a bearer token. Raises HTTPException for a wrong one."""
+        """The user of the bearer token; None without one. Raises HTTPException for an invalid token."""
         if self._users is None:
             return ANYBODY
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":  # a proxy's own password, say, which browsers send to us, too
+        if scheme.lower() != "bearer":  # e.g. credentials for a proxy, which browsers send, too
             return None
         if (user := self.by_token(token.strip())) is None:
             raise self.failure(request)
         return user
 
     def failure(self, request: web.Request) -> web.HTTPException:
-        """Count and log a wrong token; what it is to be answered."""
+        """Count and log an invalid token; the exception to raise."""
         address = self.client(request).address
         self.on_failure()
         if (suppressed := self._lines.allow()) is not None:
             more = f"; {suppressed} more since the last such line" if suppressed else ""
-            log.warning("a wrong token from %s%s", address or "an unknown address", more)
+            log.warning("invalid token from %s%s", address or "an unknown address", more)
         if not self._failures.allow(address):
-            return refusal(429, "too many wrong tokens; try again later", {"Retry-After": str(RETRY_AFTER_S)})
-        return refusal(401, "that is no user's token", {"WWW-Authenticate": "Bearer"})
+            return refusal(429, "too many invalid tokens; try again later", {"Retry-After": str(RETRY_AFTER_S)})
+        return refusal(401, "invalid token", {"WWW-Authenticate": "Bearer"})
 
     def require(self, user: User | None, role: Role) -> User:
-        """The user, who has the role. Raises HTTPException, in one line, where that is not so."""
+        """Return the user if they have the role. Raises HTTPException otherwise."""
         if user is None:
             raise refusal(401, "sign in, or send `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
         if not user.may(role):
             roles = ", ".join(sorted(user.roles))
-            raise refusal(403, f"{user.name} has the role {roles}, and this needs {role}")
+            raise refusal(403, f"{user.name} has the roles {roles}; this needs the role {role}")
         return user
 
     def client(self, request: web.Request) -> Client:
-        """Where a request comes from. What X-Forwarded-For and -Proto say counts from trusted proxies only."""
+        """The client of a request. X-Forwarded-For and X-Forwarded-Proto count only from trusted proxies."""
         peer = address_of(request.remote or "")
         if not is_among(peer, self._proxies):
             return Client(peer, request.secure)
@@ -160,17 +162,18 @@ def authentication_failures(registry: CollectorRegistry) -> Counter:
 
 
 def authenticator(settings: Settings) -> Authenticator:
-    """Who is let in to a program's pages.
+    """The authenticator of a program's pages.
 
-    Raises ConfigError for pages that others could reach and that ask nobody, and for a users file that is not usable.
+    Raises ConfigError for pages that are reachable from other hosts without authentication, and for an unusable users
+    file.
     """
     proxies = networks(settings.web_trusted_proxies)
     if settings.web_users_file is not None:
         return Authenticator(UserFile(settings.web_users_file), proxies)
     if not is_loopback(settings.web_host):
         raise ConfigError(
-            f"web_host is {settings.web_host!r}, which others can reach: set web_users_file (TAMIZ_WEB_USERS_FILE), "
-            "too, and add users by `tamiz users add`"
+            f"web_host is {settings.web_host!r}, which other hosts can reach: set web_users_file "
+            "(TAMIZ_WEB_USERS_FILE), too, and add users with `tamiz users add`"
         )
     return Authenticator(None, proxies)
 
@@ -178,7 +181,7 @@ def authenticator(settings: Settings) -> Authenticator:
 def _state(path: Path) -> tuple[int, ...]:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -296,7 +296,7 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
         log = service.communicate(timeout=30)[1].decode()
     finally:
         service.kill()
-    assert (service.returncode, log.count("is no request")) == (0, len(poison)), log
+    assert (service.returncode, log.count("not a valid request")) == (0, len(poison)), log
 
     serve_until(world, answered=len(poison) + 2)
     send(asked)
