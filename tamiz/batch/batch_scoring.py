@@ -1,7 +1,7 @@
-"""A file of transactions to a file of decisions: in chunks, with the very code that decides the stream.
+"""Batch scoring: a file of transactions to a file of decisions, in chunks, with the same code as the worker.
 
-Every row of the file ends once: as a row of the decisions, or as a row of the rejected ones beside them, which hold the
-original fields too, so that what is mended there can be scored again.
+Every input row becomes one row of decisions or one row of the rejected file. Rejected rows keep the original fields, so
+that the corrected file can be scored again.
 """
 
 import csv
@@ -46,7 +46,7 @@ DECISIONS = pa.schema(
 
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file."""
+    """The result of scoring a file."""
 
     model: str
     model_version: int
@@ -77,10 +77,10 @@ def score_file(
     data set, ModelIncompatibleError for a model of another data set.
     """
     if output.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--output {output}: wanted a name that ends in .csv or .parquet")
+        raise ConfigError(f"--output {output}: the name must end in .csv or .parquet")
     refused = output.with_suffix(".rejected.csv")
     if path.resolve() in (output.resolve(), refused.resolve()):
-        raise ConfigError(f"--output {output}: it would overwrite the file that is read; name another")
+        raise ConfigError(f"--output {output}: this would overwrite the input file; use another name")
     outcomes = np.zeros(len(OUTCOMES), dtype=np.int64)
     codes: Counter[str] = Counter()
     rows = 0

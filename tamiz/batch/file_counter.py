@@ -1,4 +1,4 @@
-"""A file's transactions, counted as a worker would count them."""
+"""Counts a file's transactions for drift, as a worker would."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +21,10 @@ from training.data.file_reader import read_chunks, require_columns
 def count_file(
     path: Path, dataset: Dataset, model: MonitoredModel, read: Callable[[float], None] = lambda share: None
 ) -> PeriodCounts:
-    """Clean, score and count a file, in memory that does not grow with it; what is rejected counts as dead letters.
+    """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
-    read: told after each chunk which share of the file is read.
-    Raises TrainingError when the file cannot be read, is not the declared data set or no row of it can be scored,
+    read: called after each chunk with the share of the file that is read, in [0, 1].
+    Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
     ModelIncompatibleError for a model of another data set.
     """
     bins = model.bins

@@ -1,1 +1,1 @@
-"""The demo: everything from end to end."""
+"""The demo: everything end to end."""

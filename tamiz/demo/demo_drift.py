@@ -1,6 +1,6 @@
-"""The demo's second half: the customers change, and Tamiz notices, learns, proves it and swaps, while it decides.
+"""The demo's second half: customers change, drift is detected, a new version is trained, promoted and served.
 
-Event time runs faster than the clock here: twenty days pass in seconds.
+Event time runs faster than the clock: twenty days pass in seconds.
 """
 
 import logging
@@ -43,7 +43,7 @@ class DemoStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hurried(settings: Settings) -> Settings:
-    """Settings for event time that runs faster than the clock, and for one training on the new customers alone."""
+    """Settings for event time that runs faster than the clock, and for one training on the new customers only."""
     return msgspec.structs.replace(
         settings,
         idle_partition_timeout_minutes=365 * 1440,
@@ -53,7 +53,7 @@ def hurried(settings: Settings) -> Settings:
 
 
 def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
-    """Days of traffic of people who spend less and whose fraud looks otherwise, from their first transaction on."""
+    """Days of traffic of customers who spend less and whose fraud differs, from the first transaction on."""
     drift = (
         InjectedDrift(kind="mean-shift", at_ms=start_ms, strength=-0.7, feature="monto"),
         InjectedDrift(kind="concept", at_ms=start_ms, strength=1.0),
@@ -63,10 +63,10 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
 
 
 def follow(settings: Settings, since: float, console: Terminal, check: Callable[[], None]) -> Iterator[DemoStep]:
-    """What the loop says on its topics, until it has come to an end; the first alert of a shift is drawn.
+    """Yield the steps of the retraining loop from its topics until it ends. Draws the first alert of a shift.
 
-    since: when the demo began, monotonic seconds. check: called often; raises when there is nothing more to wait for.
-    Raises TamizError when the end does not come.
+    since: start of the demo, monotonic seconds. check: called often; raises if a service has failed.
+    Raises TamizError after `TIMEOUT_S`.
     """
     topics: dict[str, type[Any]] = {
         settings.drift_alerts_topic: DriftAlert,
@@ -95,16 +95,16 @@ def follow(settings: Settings, since: float, console: Terminal, check: Callable[
                     yield step
                     if isinstance(said, ModelEvent) and said.change in SETTLED:
                         return
-        raise TamizError(f"the loop came to no end within {TIMEOUT_S} s; the logs beside the registry say more")
+        raise TamizError(f"retraining did not finish within {TIMEOUT_S} s; see the logs in the demo's folder")
     finally:
         consumer.close()
 
 
 def drawing(alert: DriftAlert) -> Table:
-    """The loudest feature's two distributions, a bar a bin."""
+    """The two distributions of the feature with the strongest drift, one bar per bin."""
     evidence = alert.evidence[0]
     title = f"{evidence.feature}, {evidence.window}: PSI {evidence.psi:.3f}"
-    table = Table("bin", "reference", "now", title=title, title_justify="left", box=None)
+    table = Table("bin", "reference", "current", title=title, title_justify="left", box=None)
     most = max((*evidence.reference, *evidence.current), default=0.0) or 1.0
     for label, before, now in zip(evidence.labels, evidence.reference, evidence.current, strict=True):
         bars = ("█" * round(BAR * share / most) + f" {share:.1%}" for share in (before, now))
@@ -118,6 +118,6 @@ def _step(said: DriftAlert | RetrainRequest | ModelEvent, after_s: float) -> Dem
         return DemoStep(step=name, after_s=after_s, event_time_ms=said.happened_at_ms, detail=said.summary)
     if isinstance(said, RetrainRequest):
         detail = f"{said.cause}: {said.reason}"
-        return DemoStep(step="retraining asked for", after_s=after_s, event_time_ms=said.until_ms, detail=detail)
+        return DemoStep(step="retraining requested", after_s=after_s, event_time_ms=said.until_ms, detail=detail)
     version = f"version {said.model_version}: " if said.model_version is not None else ""
     return DemoStep(step=said.change, after_s=after_s, detail=version + said.reason)

@@ -1,4 +1,4 @@
-"""The main job from end to end, as `make demo` shows it: broker, training, worker, traffic, summary."""
+"""The demo's run: training, services, traffic, drift, retraining, summary."""
 
 import logging
 import math
@@ -45,14 +45,14 @@ TIMEOUT_S = 30
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """From the moment a transaction was due to be sent until its decision was read, in milliseconds."""
+    """Time from the scheduled sending of a transaction until its decision is read, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the demo did; `tamiz demo --json FILE` writes it."""
+    """The demo's summary; `tamiz demo --json FILE` writes it."""
 
     transactions: int
     decisions: int
@@ -62,15 +62,15 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float
     latency: Latency
     model: str
-    model_version: int  # that decides at the end
-    forced: bool  # whether its first version decided by a person's word, without proof
-    story: tuple[DemoStep, ...]  # of the loop from drift to swap
+    model_version: int  # in service at the end
+    forced: bool  # whether the first version was promoted without passing the skill gate
+    story: tuple[DemoStep, ...]  # steps from drift to model swap
     mlflow_ui: str
     seconds: float
 
 
 class DecisionWatcher(threading.Thread):
-    """Reads decisions and dead letters as they come and notes when each decision was read."""
+    """Thread that reads decisions and dead letters and records when each decision was read."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="demo-watcher", daemon=True)
@@ -85,14 +85,14 @@ class DecisionWatcher(threading.Thread):
 
     @property
     def answered(self) -> int:
-        """Transactions that have come back, either way."""
+        """Number of transactions that became a decision or a dead letter."""
         return self.outcomes.total() + self.codes.total()
 
     def run(self) -> None:
         """Read until `stop`."""
         try:
             self._watch()
-        except BaseException as error:  # shown by whoever waits for the answers
+        except BaseException as error:  # raised by the waiting thread
             self.failure = error
             self.ready.set()
 
@@ -132,7 +132,7 @@ class DecisionWatcher(threading.Thread):
 
 
 def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None]], rate: float) -> dict[str, float]:
-    """Produce on schedule, whatever comes back (open loop): transaction id -> when it was due, monotonic seconds."""
+    """Produce on schedule (open loop). Returns transaction id -> scheduled time, monotonic seconds."""
     producer = KafkaProducer(**client_config(settings.bootstrap), acks="all", linger_ms=2)
     try:
         sent: list[tuple[float, Any]] = []
@@ -151,20 +151,20 @@ def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None
 
 
 def run(settings: Settings, folder: Path, rows: int, rate: float, console: Terminal) -> Summary:
-    """The whole of it, on a broker that runs already.
+    """Run the demo on a running broker.
 
-    folder: for the training file, the registry and the worker's log; kept, so that the MLflow UI can be looked at.
+    folder: for the training file, the registry and the logs; kept, so that the MLflow UI can be used afterwards.
     """
     started = time.monotonic()
     create_topics(settings.bootstrap, topic_table(settings), settings.replication_factor)
-    with console.status("simulating a labelled history, and training on it"):
+    with console.status("simulating a labelled history and training on it"):
         write(HISTORY, simulate(HISTORY), folder / "history.csv")
-        first = msgspec.structs.replace(settings, promotion="automatic")  # somebody must decide before anybody approves
+        first = msgspec.structs.replace(settings, promotion="automatic")  # the first version needs no approval
         trained = train(first, folder / "history.csv")
     console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
     settings = hurried(settings)
     with ExitStack() as stack:
-        with console.status("starting a worker, a monitor, a retrainer and the page"):
+        with console.status("starting worker, monitor, retrainer and dashboard"):
             home = f"http://{settings.web_host}"
             pages = {
                 "worker": f"{home}:{settings.web_port}/readyz",
@@ -178,7 +178,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
                 for command in ("monitor", "retrainer")
             ]
         page = f"{home}:{settings.dashboard_port}/"
-        console.print(Text.assemble("while it lasts, ", (page, "bold"), " shows what happens"))
+        console.print(Text.assemble("live dashboard: ", (page, "bold")))
         watcher = DecisionWatcher(settings)
         stack.callback(watcher.stop)
         watcher.start()
@@ -215,12 +215,12 @@ def _tell_story(
     started: float,
     console: Terminal,
 ) -> list[DemoStep]:
-    """Let the customers change, follow the loop to its end, and see the new version decide."""
+    """Inject drift, follow the retraining loop to its end, and wait until the new version decides."""
 
     def alive() -> None:
         if watcher.failure or any(p.poll() is not None for p in services):
             raise TamizError(
-                "worker, page, monitor or retrainer ended before its time; their logs lie beside the registry"
+                "worker, dashboard, monitor or retrainer stopped unexpectedly; see the logs in the demo's folder"
             )
 
     def now() -> float:
@@ -231,13 +231,13 @@ def _tell_story(
     answered, before = watcher.answered, set(watcher.model_versions)
     send(settings, customers, math.inf)
     story = [
-        DemoStep(step="drift planted", after_s=now(), event_time_ms=start_ms, detail="lower amounts, another fraud")
+        DemoStep(step="drift injected", after_s=now(), event_time_ms=start_ms, detail="lower amounts, different fraud")
     ]
     planted = f" {len(customers):,} transactions of changed customers, {DAYS} days"
-    console.print(Text.assemble(("drift planted", "bold"), planted))
-    with console.status("watching what comes of it"):
+    console.print(Text.assemble(("drift injected", "bold"), planted))
+    with console.status("waiting for drift detection and retraining"):
         story += follow(settings, started, console, alive)
-        if story[-1].step == "promoted":  # the worker tries the bundle in a child process first, for seconds
+        if story[-1].step == "promoted":  # the worker tests the bundle in a child process first, which takes seconds
             wait_for_takeover(worker_page, before, alive)
     send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)
     with console.status("waiting for the last decisions"):
@@ -247,9 +247,9 @@ def _tell_story(
             alive()
             time.sleep(0.1)
     if watcher.answered < wanted:
-        raise TamizError(f"{wanted - watcher.answered} transactions were not answered within {TIMEOUT_S} s")
+        raise TamizError(f"{wanted - watcher.answered} transactions were not decided within {TIMEOUT_S} s")
     for version in sorted(watcher.model_versions - before):
-        detail = f"version {version} decides, and no worker was restarted"
+        detail = f"version {version} is in service; no worker was restarted"
         story.append(DemoStep(step="swapped", after_s=now(), detail=detail))
         console.print(Text.assemble(("swapped", "bold"), f" {detail}"))
     return story

@@ -1,4 +1,4 @@
-"""Tamiz' own services beside the demo, each a process of its own."""
+"""Starts the services of the demo, each in a process of its own."""
 
 import signal
 import subprocess
@@ -16,12 +16,12 @@ from schemas.errors import TamizError
 from schemas.json_codec import decode
 from stream_app.web.health_server import Readiness
 
-TAKEOVER_S = 150  # for a worker to take a new champion over; its child process alone may take 120 s to load it
+SWAP_TIMEOUT_S = 150  # for a worker to switch to a new champion; its child process alone may take 120 s to load it
 
 
 @contextmanager
 def ready(command: str, page: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A `tamiz COMMAND` in a process of its own, gone on exit; on entry its page answers that all is well."""
+    """Run `tamiz COMMAND` in a process until exit. On entry its health page has responded."""
     with running(command, settings, log) as process:
         _wait_until_ready(process, command, page, log)
         yield process
@@ -29,7 +29,7 @@ def ready(command: str, page: str, settings: Settings, log: Path) -> Iterator["s
 
 @contextmanager
 def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A `tamiz COMMAND` in a process of its own, gone on exit."""
+    """Run `tamiz COMMAND` in a process until exit."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamiz", command],
@@ -49,11 +49,11 @@ def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess
 
 
 def wait_for_takeover(page: str, before: Collection[int], check: Callable[[], None]) -> None:
-    """Return once the worker at `page`, its `/readyz`, decides by a version that is not among `before`.
+    """Wait until the worker with `/readyz` at `page` serves a version that is not among `before`.
 
-    check: called often; raises when there is nothing more to wait for. Raises TamizError after TAKEOVER_S.
+    check: called often; raises when there is nothing more to wait for. Raises TamizError after SWAP_TIMEOUT_S.
     """
-    deadline = time.monotonic() + TAKEOVER_S
+    deadline = time.monotonic() + SWAP_TIMEOUT_S
     while time.monotonic() < deadline:
         check()
         try:
@@ -61,10 +61,10 @@ def wait_for_takeover(page: str, before: Collection[int], check: Callable[[], No
                 version = decode(answer.read(), Readiness).model_version
             if version is not None and version not in before:
                 return
-        except OSError:  # busy, or not ready for a moment: ask again
+        except OSError:  # busy, or not ready for a moment: retry
             pass
         time.sleep(0.2)
-    raise TamizError(f"the worker did not take the new champion over within {TAKEOVER_S} s; see worker.log")
+    raise TamizError(f"the worker did not switch to the new champion within {SWAP_TIMEOUT_S} s; see worker.log")
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", command: str, page: str, log: Path) -> None:
@@ -78,4 +78,4 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", command: str, page: st
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
     last = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-    raise TamizError(f"the {command} did not become ready; its log, {log}, ends:\n{last}")
+    raise TamizError(f"the {command} did not become ready; the end of its log {log}:\n{last}")

@@ -1,11 +1,11 @@
-"""Stands between a program and the broker it started, and ends the broker when the program ends, however it ends.
+"""Guard process of the embedded broker: ends the broker when the program that started it ends, even by SIGKILL.
 
-Run as a script, with the standard library alone: ``python -I -S broker_guard.py FOLDER COMMAND...``, the standard
-input a pipe whose other end only the program holds. A byte on it: end the command. Its end without one: the program
-is gone; end the command and remove FOLDER (unless that is empty text).
+Run as a script, with the standard library only: ``python -I -S broker_guard.py FOLDER COMMAND...``. Standard input is a
+pipe whose other end only the program holds. A byte on the pipe: end the command. End of file: the program has died; end
+the command and remove FOLDER (unless it is empty).
 
-Why a process of its own: `PR_SET_PDEATHSIG` is Linux's alone and follows the *thread* that started the child, code
-between fork and exec is unsafe beside other threads, and neither could remove a folder after a SIGKILL.
+Why a process of its own: `PR_SET_PDEATHSIG` exists on Linux only and follows the *thread* that started the child, code
+between fork and exec is unsafe with threads, and neither can remove a folder after a SIGKILL.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ POLL_INTERVAL_S = 0.2
 
 
 def guard(folder: str, command: list[str], pipe: int) -> int:
-    """Run the command until it ends, the pipe says so, or a SIGTERM does; its exit code.
+    """Run the command until it ends, the pipe signals the end, or SIGTERM arrives. Returns its exit code.
 
-    folder: removed when the pipe ends unsaid; empty: none is.
+    folder: removed if the pipe is closed without a byte; empty for none. pipe: file descriptor.
     """
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
 
@@ -39,7 +39,7 @@ def guard(folder: str, command: list[str], pipe: int) -> int:
                 process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_TIMEOUT_S)
-                process.kill()  # of one that has ended: nothing
+                process.kill()  # no effect if it has ended
                 break
         code = process.wait()
     if abandoned and folder:

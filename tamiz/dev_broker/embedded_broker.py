@@ -1,7 +1,7 @@
-"""The embedded broker: a real Apache Kafka, one node in KRaft mode, on loopback.
+"""The embedded broker: a single-node Apache Kafka in KRaft mode, on loopback.
 
-For the demo, the tests and a developer's machine; production points `TAMIZ_BOOTSTRAP_SERVERS` at a cluster, and then
-nothing is started. `kafka_runtime` finds it a Java and its jars, `broker_guard` sees to it that it ends with us.
+For the demo, tests and development. In production `TAMIZ_BOOTSTRAP_SERVERS` names a cluster, and nothing is started.
+`kafka_download` provides Java and the jars, `broker_guard` ends the broker together with this process.
 """
 
 import base64
@@ -30,12 +30,12 @@ from tamiz.dev_broker.kafka_download import class_path, find_java
 
 READY_TIMEOUT_S = 60.0
 STARTED = "Kafka Server started"  # in its log
-MIN_PORT, MAX_PORT = 10_000, 32_767  # of those that we choose ourselves
-ATTEMPTS = 3  # somebody else may take a free port between our finding it and Kafka's binding it
+MIN_PORT, MAX_PORT = 10_000, 32_767  # of automatically chosen ports
+ATTEMPTS = 3  # another process may take a free port before Kafka binds it
 
 
 class EmbeddedBroker:
-    """A running broker; a context manager. `with EmbeddedBroker() as broker: ... broker.bootstrap_servers`."""
+    """A running broker; a context manager: `with EmbeddedBroker() as broker: ... broker.bootstrap_servers`."""
 
     def __init__(
         self,
@@ -44,12 +44,11 @@ class EmbeddedBroker:
         properties: Mapping[str, str] | None = None,
         java: Path | None = None,
     ) -> None:
-        """Start it and wait until it answers.
+        """Start the broker and wait until it responds.
 
-        port: of the listener; 0 takes a free one. folder: for its log and records, kept; None takes a temporary one
-        that is removed on `stop`. properties: more of Kafka's own settings, e.g. TLS for a test; they win over ours.
-        java: the program to run it on; None looks for one. Raises BrokerError when it does not start, with the end
-        of its log.
+        port: of the listener; 0 picks a free one. folder: for log and records; None for a temporary one that is removed
+        on `stop`. properties: further Kafka settings, e.g. TLS for a test; they take precedence. java: the executable;
+        None to search for one. Raises BrokerError, with the end of its log, if it does not start.
         """
         self._properties = dict(properties or {})
         self._java = java or find_java()
@@ -66,46 +65,46 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect to."""
+        """Address for clients."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def log(self) -> Path:
-        """The broker's own log."""
+        """Path of the broker's log."""
         return self._folder / "broker.log"
 
     @property
     def is_running(self) -> bool:
-        """Whether it still runs; it may have died, of a full disk for one."""
+        """Whether the process runs; it may have died, e.g. because the disk is full."""
         return self._process is not None and self._process.poll() is None
 
     def __enter__(self) -> "EmbeddedBroker":
-        """Itself: it runs already."""
+        """Return the broker, which runs already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop it."""
+        """Stop the broker."""
         self.stop()
 
     def stop(self) -> None:
-        """End the process, cleanly if it lets us, and remove a temporary folder. A second time: nothing."""
+        """End the process, in order if possible, and remove a temporary folder. A second call has no effect."""
         self._end()
         if self._temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def restart(self, away_s: float = 0.0) -> None:
-        """Stop and start again on the same port, with its records kept. Raises BrokerError as starting does.
+        """Stop and start again on the same port, with the same records. Raises BrokerError as starting does.
 
-        away_s: how long nobody answers in between.
+        away_s: pause in between.
         """
         self._end()
         time.sleep(away_s)
         self._start_on(self._port)
 
     def end_of_log(self, n: int = 15) -> str:
-        """The last n lines it wrote since it was started, without the frames of stack traces."""
+        """The last n log lines since the start, without the frames of stack traces."""
         lines = [line for line in self._log_text().splitlines() if not line.startswith("\tat ")]
         return "\n".join(lines[-n:])
 
@@ -117,7 +116,7 @@ class EmbeddedBroker:
     def _start_on(self, port: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             if port and not _is_free(port):
-                raise BrokerError(f"port {port} is taken; choose another with --port, or 0 for any free one")
+                raise BrokerError(f"port {port} is taken; choose another with --port, or 0 for a free one")
             self._port = port or free_port()
             self._write_settings(free_port())
             try:
@@ -137,10 +136,10 @@ class EmbeddedBroker:
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            # Seen from the folder it runs in: Kafka splits this at commas, and reads the file as Latin-1.
+            # A relative path: Kafka splits the value at commas, and reads the file as Latin-1.
             "log.dirs": "records",
             "auto.create.topics.enable": "false",
-            # One node: what Kafka keeps for itself cannot be replicated, and needs few partitions.
+            # A single node cannot replicate Kafka's internal topics, and needs few partitions.
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",
@@ -166,14 +165,14 @@ class EmbeddedBroker:
         if (self._folder / "records" / "meta.properties").exists():
             return
         arguments = ("format", "--cluster-id", _new_cluster_id(), "--config", "server.properties")
-        # Optimising compilation never pays for a program of one second.
+        # An optimising compiler does not pay off for a program of one second.
         command = self._java_command(["-Xmx128m", "-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool", *arguments)
         with self.log.open("ab") as log:
             done = subprocess.run(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder, timeout=READY_TIMEOUT_S, umask=UMASK
             )
         if done.returncode:
-            raise BrokerError(f"Kafka cannot format its storage; its log ends:\n{self.end_of_log()}")
+            raise BrokerError(f"Kafka cannot format its storage; the end of its log:\n{self.end_of_log()}")
 
     def _launch(self) -> None:
         self._logged_before = self.log.stat().st_size if self.log.exists() else 0
@@ -181,7 +180,7 @@ class EmbeddedBroker:
         guarded = [sys.executable, "-I", "-S", broker_guard.__file__, str(self._folder) if self._temporary else ""]
         kafka = self._java_command(["-Xmx1g", "-XX:+UseSerialGC"], "kafka.Kafka", "server.properties")
         with self.log.open("ab") as log:
-            # A session of its own: a Ctrl-C in the terminal is ours to answer, after our clients are done with it.
+            # A session of its own: Ctrl-C in the terminal must reach this process only, which stops its clients first.
             self._process = subprocess.Popen(
                 [*guarded, *kafka],
                 stdin=subprocess.PIPE,
@@ -196,14 +195,16 @@ class EmbeddedBroker:
             if not self.is_running:
                 code = self._process.returncode
                 self._end()
-                raise BrokerError(f"Kafka ended with code {code}; its log ends:\n{self.end_of_log()}")
-            # It listens before it can serve; asked too early, a client gives up and leaves its sockets open.
+                raise BrokerError(f"Kafka ended with code {code}; the end of its log:\n{self.end_of_log()}")
+            # Kafka listens before it can serve; a client that connects too early fails and leaves its sockets open.
             if STARTED in self._log_text():
                 _ask(self.bootstrap_servers)
                 return
             time.sleep(0.1)
         self._end()
-        raise BrokerError(f"Kafka did not answer within {READY_TIMEOUT_S:.0f} s; its log ends:\n{self.end_of_log()}")
+        raise BrokerError(
+            f"Kafka did not start within {READY_TIMEOUT_S:.0f} s; the end of its log:\n{self.end_of_log()}"
+        )
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -212,7 +213,7 @@ class EmbeddedBroker:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(b"x")
             process.stdin.close()
-        process.wait()  # bounded: the guard kills what does not stop by itself
+        process.wait()  # bounded: the guard kills a process that does not stop
 
 
 LOG4J = """\
@@ -230,7 +231,7 @@ rootLogger.appenderRef.file.ref=file
 
 @contextlib.contextmanager
 def broker_or_embedded(settings: Settings) -> Iterator[str]:
-    """The cluster that the settings name, or else an embedded broker on a free port while the context lasts."""
+    """The address of the configured cluster, or of an embedded broker that runs while the context is open."""
     if settings.bootstrap_servers:
         yield settings.bootstrap_servers
         return
@@ -255,9 +256,9 @@ def _made(folder: Path | None) -> Path:
     try:
         private_folder(folder)
     except OSError as error:
-        raise BrokerError(f"the broker's folder {folder} cannot be made: {error.strerror}") from None
+        raise BrokerError(f"--data-dir {folder}: cannot be created: {error.strerror}") from None
     folder = folder.resolve()
-    # Another program's folder stays as it is; the records that were kept in it are ours.
+    # The permissions of an existing folder are not changed, only those of the broker's own files in it.
     for kept in (folder / "records", folder / "broker.log"):
         if not is_private(kept):
             kept.chmod(kept.stat().st_mode & ~0o077)
@@ -265,7 +266,7 @@ def _made(folder: Path | None) -> Path:
 
 
 def _new_cluster_id() -> str:
-    # 16 random bytes in URL-safe base64; one that began with a dash would be taken for an option.
+    # 16 random bytes in URL-safe base64; a leading dash would be parsed as an option.
     while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         continue
     return made
@@ -276,7 +277,7 @@ def _ask(bootstrap: str) -> None:
         with admin(bootstrap) as client:
             client.list_topics()
     except KafkaError as error:
-        raise BrokerError(f"Kafka says it has started, and does not answer at {bootstrap}: {error}") from None
+        raise BrokerError(f"Kafka has started but does not respond at {bootstrap}: {error}") from None
 
 
 def _is_free(port: int) -> bool:

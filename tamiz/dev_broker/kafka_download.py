@@ -55,7 +55,7 @@ def class_path(cache: Path | None = None) -> list[str]:
         if jars := _listed(listing):
             _verify(jars, cache)
             return jars
-        # No listing: a fetch was never finished. jgo takes half a file left by it for a whole one, so begin afresh.
+        # Without a listing the last download was interrupted. jgo would use its partial files, so start over.
         shutil.rmtree(repository, ignore_errors=True)
         jars = _fetch(repository)
         _verify(jars, cache)
@@ -81,8 +81,8 @@ def _verify(jars: list[str], cache: Path) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != pinned.get(jar.name):
             raise BrokerError(
-                f"{jar} has the SHA-256 {found}, not {pinned.get(jar.name, 'one that is pinned')}: it is not run; "
-                f"remove {cache} to fetch it again, or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+                f"{jar} has the SHA-256 {found}, not {pinned.get(jar.name, 'a pinned one')}: it is not run; "
+                f"remove {cache} to download it again, or set TAMIZ_BOOTSTRAP_SERVERS to a cluster"
             )
 
 
@@ -96,15 +96,15 @@ def _fetch(repository: Path) -> list[str]:
     context = MavenContext(resolver=resolver, repo_cache=repository)
     console = Console(stderr=True)
     try:
-        with console.status(f"{KAFKA}: asking Maven Central what it needs, once"):
+        with console.status(f"{KAFKA}: resolving dependencies at Maven Central, once"):
             group, name, version = KAFKA.split(":")
             kafka = Dependency(context.project(group, name).at_version(version).artifact())
             found, beneath = resolver.resolve([kafka])
-        # Asked for together, the second's parent would manage Kafka's own versions away.
+        # Resolved separately: the second one's parent POM would override Kafka's versions.
         group, name, version = LOGGING.split(":")
         logging = context.project(group, name).at_version(version).artifact()
         artifacts = [d.artifact for d in [*found, *beneath] if d.scope in (None, "compile", "runtime")] + [logging]
-        jars = [a.resolve() for a in track(artifacts, f"{KAFKA}: fetching jars, once", console=console)]
+        jars = [a.resolve() for a in track(artifacts, f"{KAFKA}: downloading jars, once", console=console)]
         for jar in jars:
             with zipfile.ZipFile(jar) as opened:
                 if damaged := opened.testzip():
@@ -112,8 +112,8 @@ def _fetch(repository: Path) -> list[str]:
     except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise BrokerError(
-            f"Kafka's jars cannot be fetched from Maven Central: {reason}; mend the network and try again, "
-            "or set TAMIZ_BOOTSTRAP_SERVERS to a cluster of yours"
+            f"Kafka's jars cannot be downloaded from Maven Central: {reason}; check the network and try again, "
+            "or set TAMIZ_BOOTSTRAP_SERVERS to a cluster"
         ) from None
     return [str(jar) for jar in jars]
 

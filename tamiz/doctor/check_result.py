@@ -1,4 +1,4 @@
-"""What a check says. Pure."""
+"""The result of a check: a finding with status, observation and remedy. Pure."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,36 +12,36 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the doctor's report."""
 
     check: str  # what is checked
-    subject: str  # of which topic, group or setting; empty where there is only one
+    subject: str  # topic, group or setting; empty if there is only one
     status: Status
     seen: str
-    remedy: str = ""  # empty where nothing is to be done
+    remedy: str = ""  # empty if there is nothing to do
 
 
 def ok(check: str, seen: str, subject: str = "") -> Finding:
-    """Nothing to do."""
+    """The check passed."""
     return Finding(check=check, subject=subject, status="ok", seen=seen)
 
 
 def warning(check: str, seen: str, remedy: str, subject: str = "") -> Finding:
-    """It works, and will hurt under some conditions."""
+    """It works now, but fails under some conditions."""
     return Finding(check=check, subject=subject, status="warning", seen=seen, remedy=remedy)
 
 
 def problem(check: str, seen: str, remedy: str, subject: str = "") -> Finding:
-    """It loses, stops or exposes something."""
+    """It loses data, stops a program or exposes something."""
     return Finding(check=check, subject=subject, status="problem", seen=seen, remedy=remedy)
 
 
 def not_checked(check: str, why: str, remedy: str = "", subject: str = "") -> Finding:
-    """It could not be seen whether all is well."""
+    """The check could not be made."""
     return Finding(check=check, subject=subject, status="not checked", seen=why, remedy=remedy)
 
 
-def folded(found: Iterable[Finding]) -> list[Finding]:
-    """What is well of several subjects as one line, so that what is not is seen; the order is kept.
+def merge_passed(found: Iterable[Finding]) -> list[Finding]:
+    """Merge passed checks with the same observation into one line, so that problems stand out. Keeps the order.
 
-    >>> [f.subject for f in folded([ok("retention", "7 days", "a"), ok("retention", "7 days", "b")])]
+    >>> [f.subject for f in merge_passed([ok("retention", "7 days", "a"), ok("retention", "7 days", "b")])]
     ['a, b']
     """
     rows: dict[tuple[object, ...], list[Finding]] = {}

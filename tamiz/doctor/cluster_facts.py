@@ -1,4 +1,4 @@
-"""Facts about a Kafka cluster, by requests that change nothing. Each part that is refused is `Unknown`, with why."""
+"""Facts about a Kafka cluster, from read-only requests. A part that is refused is `Unknown` with the reason."""
 
 import contextlib
 import time
@@ -20,11 +20,11 @@ from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, U
 
 T = TypeVar("T")
 MAX_REASON_LENGTH = 200  # characters
-COORDINATOR_TIMEOUT_S = 5.0  # a broker that nobody committed to has no coordinator at first
+COORDINATOR_TIMEOUT_S = 5.0  # a broker without commits has no coordinator at first
 
 
 def cluster_facts(settings: Settings) -> ClusterFacts | Unknown:
-    """What there is to know of the cluster; Unknown where nobody answers."""
+    """Facts about the cluster; Unknown if no broker responds."""
     try:
         with admin(settings.bootstrap) as client:
             return _gathered(client, settings)
@@ -44,7 +44,7 @@ def _gathered(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
         group=_asked(lambda: _group(client, settings, partitions)),
         broker_config=_asked(lambda: _config(client, ConfigResourceType.BROKER, str(ids[0])))
         if ids
-        else Unknown("the broker does not say who it is"),
+        else Unknown("the cluster does not return its brokers"),
         clock_ahead_s=_asked(lambda: _clock_ahead_s(client)),
     )
 
@@ -59,7 +59,7 @@ def _topics(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicFacts]
         name = str(topic["name"])
         if topic["error_code"] or name not in ids:
             continue
-        # Each on its own: one that we may not describe must not hide the others.
+        # One request per topic: a topic that may not be described must not hide the others.
         config = _asked(partial(_config, client, ConfigResourceType.TOPIC, name))
         operations = topic.get("authorized_operations")
         partitions = topic["partitions"]
@@ -80,8 +80,8 @@ def _config(client: KafkaAdminClient, kind: Any, name: str) -> Mapping[str, str]
     answer: dict[Any, Any] = client.describe_configs([ConfigResource(kind, name, None)], config_filter="all")
     (of_kind,) = answer.values()
     (entries,) = of_kind.values()
-    if not entries:  # so the client puts a refusal
-        return Unknown("the broker shows no settings: DESCRIBE_CONFIGS is not allowed")
+    if not entries:  # this is how the client reports a refusal
+        return Unknown("DESCRIBE_CONFIGS is not allowed")
     return {str(key): str(entry["value"]) for key, entry in entries.items() if entry["value"] is not None}
 
 
@@ -99,7 +99,7 @@ def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> Gro
     first = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.EARLIEST)) if reached else {}
     end = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.LATEST)) if reached else {}
     operations = None
-    with contextlib.suppress(KafkaError):  # of a group that does not exist yet nothing is said
+    with contextlib.suppress(KafkaError):  # a group that does not exist yet cannot be described
         said = client.describe_groups([group])[group].get("authorized_operations")
         operations = None if said is None else frozenset(said)
     return GroupFacts(
@@ -128,15 +128,15 @@ def _coordinated(ask: Callable[[], T]) -> T:
 
 
 def _clock_ahead_s(client: KafkaAdminClient) -> float | Unknown:
-    """How far the clock of the controller's leader is ahead: it says of itself that it is up to date as of its now."""
+    """Clock of the controller's leader minus this clock, in s: its own last-caught-up timestamp is its current time."""
     before_s = time.time()
     quorum = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
     after_s = time.time()
     said = {v["replica_id"]: v["last_caught_up_timestamp"] for v in quorum["current_voters"]}
     stamp = said.get(quorum["leader_id"], -1)
     if stamp < 0:
-        return Unknown("the brokers do not say what time it is (before Kafka 3.3)")
-    now_s = min(max(stamp / 1000, before_s), after_s)  # within the request nothing can be told
+        return Unknown("the brokers do not return their time (before Kafka 3.3)")
+    now_s = min(max(stamp / 1000, before_s), after_s)  # differences within the duration of the request are unknown
     return float(stamp / 1000 - now_s)
 
 

@@ -1,4 +1,4 @@
-"""Every check over the facts; none can keep the others from being made. Pure."""
+"""Runs every check over the facts. A check that fails does not stop the others. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -31,35 +31,35 @@ _OF_SETTINGS = (
 
 
 def examine(settings: Settings, facts: Facts) -> list[Finding]:
-    """What there is to say, in the order of the checks."""
+    """The findings, in the order of the checks."""
     found: list[Finding] = []
     cluster, registry, machine = facts.cluster, facts.registry, facts.machine
     if isinstance(cluster, Unknown):
         found.append(problem("cluster", cluster.reason, "set TAMIZ_BOOTSTRAP_SERVERS, or start the brokers"))
     else:
         for check in _OF_CLUSTER:
-            found += _survived(check.__name__, partial(check, settings, cluster))
-        found += _survived("clocks", lambda: cluster_checks.clocks(settings, cluster, facts.now_ms))
+            found += _run_check(check.__name__, partial(check, settings, cluster))
+        found += _run_check("clocks", lambda: cluster_checks.clocks(settings, cluster, facts.now_ms))
         if not isinstance(machine, Unknown):
-            found += _survived("compression", lambda: topic_checks.compression(settings, cluster, machine.codecs))
+            found += _run_check("compression", lambda: topic_checks.compression(settings, cluster, machine.codecs))
     if isinstance(registry, Unknown):
         found.append(problem("registry", registry.reason, "set TAMIZ_MLFLOW_TRACKING_URI, or start the server there"))
     else:
-        found += _survived("champion", lambda: host_checks.champion(settings, registry))
+        found += _run_check("champion", lambda: host_checks.champion(settings, registry))
     for of_settings in _OF_SETTINGS:
-        found += _survived(of_settings.__name__, partial(of_settings, settings))
+        found += _run_check(of_settings.__name__, partial(of_settings, settings))
     if isinstance(machine, Unknown):
         found.append(not_checked("this machine", machine.reason))
     else:
         for of_machine in (host_checks.web_exposure, host_checks.state_folder, host_checks.libraries):
-            found += _survived(of_machine.__name__, partial(of_machine, settings, machine))
+            found += _run_check(of_machine.__name__, partial(of_machine, settings, machine))
     return found
 
 
-def _survived(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def _run_check(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except Exception as error:  # a cluster may answer anything; the other checks are made all the same
+    except Exception as error:  # a cluster may return anything; the other checks must still run
         yield not_checked(
             name.replace("_", " "), without_credentials(f"the check failed: {type(error).__name__}: {error}")
         )

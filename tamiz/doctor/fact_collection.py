@@ -1,4 +1,4 @@
-"""Everything that the checks judge, gathered once. No part can keep the others from being gathered."""
+"""Collects all facts that the checks need. A part that fails does not stop the others."""
 
 import time
 from collections.abc import Callable
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 def gather(settings: Settings, stage: Callable[[str], None] = lambda name: None) -> Facts:
-    """Ask the cluster, the registry and this machine. stage: told what is asked now."""
-    stage("asking the cluster …")
-    cluster = _survived(lambda: cluster_facts(settings))
-    stage("asking the registry …")
-    registry = _survived(lambda: registry_facts(settings))
+    """Collect facts of the cluster, the registry and this machine. stage: called with the name of each step."""
+    stage("checking the cluster …")
+    cluster = _collect(lambda: cluster_facts(settings))
+    stage("checking the registry …")
+    registry = _collect(lambda: registry_facts(settings))
     return Facts(
         cluster=cluster,
         registry=registry,
-        machine=_survived(lambda: machine_facts(settings)),
+        machine=_collect(lambda: machine_facts(settings)),
         now_ms=time.time_ns() // 1_000_000,
     )
 
 
-def _survived(ask: Callable[[], T | Unknown]) -> T | Unknown:
+def _collect(ask: Callable[[], T | Unknown]) -> T | Unknown:
     try:
         return ask()
-    except Exception as error:  # whatever a library raises of a server that answers oddly
+    except Exception as error:  # libraries raise any exception for an unexpected response
         return Unknown(printable(without_credentials(f"{type(error).__name__}: {error}"), 300))

@@ -1,4 +1,4 @@
-"""What the checks judge. Each group of facts is either known, or `Unknown` with the reason. Pure."""
+"""The facts that the checks need. Each group of facts is known, or `Unknown` with the reason. Pure."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -9,30 +9,30 @@ T = TypeVar("T")
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """Facts that could not be had: nobody answers, or we may not ask."""
+    """Facts that are not available: no response, or no right to ask."""
 
     reason: str
 
 
 class TopicFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic as the cluster has it."""
+    """One topic of the cluster."""
 
-    id: str  # empty where the broker gives none
+    id: str  # empty if the broker gives none
     partitions: int
-    replicas: int  # of the partition that has the fewest
-    in_sync: int  # likewise
-    operations: frozenset[str] | None  # what we may do with it; None: the broker does not say
+    replicas: int  # lowest number of any partition
+    in_sync: int  # lowest number of any partition
+    operations: frozenset[str] | None  # authorized operations; None: the broker does not return them
     config: Mapping[str, str] | Unknown
     newest_ms: int | None  # largest timestamp of a record; None: no record, or not known
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the consumer group is in one partition, and what the log holds."""
+    """The consumer group's committed offset in one partition, and the range of the log."""
 
     committed: int
     first: int
     end: int
-    topic_id: str  # of the topic when it was committed; empty where it is not recorded
+    topic_id: str  # topic id at the commit; empty if not recorded
 
 
 class GroupFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +46,10 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A Kafka cluster."""
 
     brokers: int
-    topics: Mapping[str, TopicFacts]  # by name; those that are there and that we may see
+    topics: Mapping[str, TopicFacts]  # by name; existing topics that this principal may describe
     group: GroupFacts | Unknown
     broker_config: Mapping[str, str] | Unknown
-    clock_ahead_s: float | Unknown  # of a broker, before this machine's
+    clock_ahead_s: float | Unknown  # broker's clock minus this machine's
 
 
 class RegistryFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,23 +57,23 @@ class RegistryFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     champion: int | None
     disagreement: str | None  # how the alias differs from the recorded promotions
-    dataset: str | Unknown  # that the bundle was trained on; unknown where it cannot be loaded
+    dataset: str | Unknown  # the bundle's data set; unknown if it cannot be loaded
 
 
 class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """This machine."""
 
-    codecs: Mapping[str, bool]  # whether records that are compressed so can be read
+    codecs: Mapping[str, bool]  # codec -> whether records compressed with it can be read
     state_exists: bool
     state_private: bool
-    pages_refused: str | None  # why no page would be served, as programs say it; None: they would
+    pages_refused: str | None  # the error with which programs refuse to serve pages; None: no error
     users_private: bool  # whether only its owner may read the file of users
     free_bytes: int | Unknown  # on the disk of the state folder
-    outdated: tuple[str, ...] | Unknown  # libraries whose version is not one that Tamiz asks for
+    outdated: tuple[str, ...] | Unknown  # libraries whose version does not meet Tamiz' requirements
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was gathered."""
+    """All facts."""
 
     cluster: ClusterFacts | Unknown
     registry: RegistryFacts | Unknown

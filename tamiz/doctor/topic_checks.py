@@ -1,4 +1,4 @@
-"""Whether each topic is as Tamiz needs it: partitions, size of records, time kept, copies, rights. Pure."""
+"""Checks of topics: partitions, record size, retention, cleanup policy, replication, rights. Pure."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,11 +9,11 @@ from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, TopicFacts, Unknown
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own
-MIN_OUTPUT_BYTES = 65_536  # of one record of ours: a decision with its headers, an alert, a letter that was cut
-PANE_DAYS = 8  # that the monitor reads when it starts
-MONTH_DAYS = 35  # that a monthly report reads
-COMPACTED = {"redrives": "it is read as a table of what was sent back", "drift-panes": "cursors must outlive retention"}
-EVENTS = ("transactions", "labels", "decisions", "dead-letters")  # every record counts, not the last of each key
+MIN_OUTPUT_BYTES = 65_536  # of a record: a decision with its headers, an alert, a truncated dead letter
+PANE_DAYS = 8  # read by the monitor at its start
+MONTH_DAYS = 35  # read by a monthly report
+COMPACTED = {"redrives": "it is read as a table of redriven ids", "drift-panes": "cursors must outlive retention"}
+EVENTS = ("transactions", "labels", "decisions", "dead-letters")  # every record counts, not only the last one per key
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
@@ -34,14 +34,16 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
 
 
 def topics_exist(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """Every topic of the table is there."""
+    """Every topic exists."""
     absent = [t.name for t in topic_table(settings) if t.name not in cluster.topics]
     if absent:
         yield problem(
-            "topics", f"not there, or not ours to see: {', '.join(absent)}", "`tamiz topics create`, or DESCRIBE rights"
+            "topics",
+            f"missing, or no right to describe: {', '.join(absent)}",
+            "`tamiz topics create`, or grant DESCRIBE",
         )
     else:
-        yield ok("topics", f"all {len(cluster.topics)} are there")
+        yield ok("topics", f"all {len(cluster.topics)} exist")
 
 
 def partitions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
@@ -51,19 +53,19 @@ def partitions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         if topic.role in ONE_PARTITION and n != 1:
             yield problem(
                 check,
-                f"{n}, and its readers need the order of one",
-                "make the topic anew with 1 partition",
+                f"{n}, but its readers need a total order",
+                "recreate the topic with 1 partition",
                 subject=topic.name,
             )
         elif n != topic.partitions:
-            remedy = f"set TAMIZ_PARTITIONS={n} if that is meant; docs/deployment.md has the order in which to add some"
-            yield warning(check, f"{n}, by these settings {topic.partitions}", remedy, subject=topic.name)
+            remedy = f"set TAMIZ_PARTITIONS={n} if intended; docs/deployment.md explains how to add partitions"
+            yield warning(check, f"{n}, by the settings {topic.partitions}", remedy, subject=topic.name)
         else:
             yield ok(check, str(n), subject=topic.name)
 
 
 def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """What is derived from an input fits its topic."""
+    """Output records fit their topics."""
     largest_in = _max_bytes(cluster.topics.get(settings.transactions_topic))
     for topic, config in _configured(settings, cluster):
         check, found = "record size", int(config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
@@ -74,33 +76,33 @@ def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
         if found >= wanted - 12:  # Kafka's default is 12 bytes above a mebibyte
             yield ok(check, seen, subject=topic.name)
         elif topic.direction == "in":
-            yield ok(check, f"{seen}: larger transactions never arrive", subject=topic.name)
+            yield ok(check, f"{seen}: the broker rejects larger transactions", subject=topic.name)
         elif found < MIN_OUTPUT_BYTES:
             yield problem(check, f"{seen}: what Tamiz writes does not fit", f"set it to {wanted}", subject=topic.name)
         elif topic.role == "dead-letters":
             yield warning(
                 check,
-                f"{seen}, less than what may arrive: larger payloads are cut",
+                f"{seen}, less than the input allows: larger payloads are truncated",
                 f"set it to {wanted}",
                 subject=topic.name,
             )
         else:
             yield warning(
                 check,
-                f"{seen}, and Tamiz writes records of up to {wanted:,}",
+                f"{seen}, but Tamiz writes records of up to {wanted:,} bytes",
                 f"set it to {wanted}",
                 subject=topic.name,
             )
 
 
 def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """Records are kept as long as somebody reads back."""
+    """Retention covers what programs read back."""
     learn = max(7, settings.retrain_lookback_days)
     wanted = {
-        "transactions": (learn, "a training reads so far back (retrain_lookback_days)"),
-        "labels": (learn, "a training reads so far back (retrain_lookback_days)"),
-        "decisions": (settings.drift_lookback_days, "the monitor reads so far back (drift_lookback_days)"),
-        "drift-panes": (PANE_DAYS, "the monitor reads so far back"),
+        "transactions": (learn, "a training reads that many days (retrain_lookback_days)"),
+        "labels": (learn, "a training reads that many days (retrain_lookback_days)"),
+        "decisions": (settings.drift_lookback_days, "the monitor reads that many days (drift_lookback_days)"),
+        "drift-panes": (PANE_DAYS, "the monitor reads that many days"),
     }
     for topic, config in _configured(settings, cluster):
         if topic.role not in wanted:
@@ -110,24 +112,26 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         if "delete" not in config.get("cleanup.policy", "delete"):
             continue
         kept_ms = int(config.get("retention.ms", 7 * DAY_MS))
-        seen = "kept for good" if kept_ms < 0 else f"kept for {kept_ms / DAY_MS:g} days"
+        seen = "unlimited" if kept_ms < 0 else f"{kept_ms / DAY_MS:g} days"
         if 0 <= kept_ms < days * DAY_MS:
             yield problem(
                 check, f"{seen}, needed {days}: {why}", f"set retention.ms to {days * DAY_MS}", subject=topic.name
             )
         elif topic.role == "decisions" and 0 <= kept_ms < settings.label_delay_days * DAY_MS:
-            delay = f"labels are final after {settings.label_delay_days} (label_delay_days): no performance is measured"
+            delay = (
+                f"labels are final after {settings.label_delay_days} (label_delay_days): performance is not measured"
+            )
             remedy = f"set retention.ms to {(settings.label_delay_days + 1) * DAY_MS}"
-            yield warning(check, f"{seen}, and {delay}", remedy, subject=topic.name)
+            yield warning(check, f"{seen}, but {delay}", remedy, subject=topic.name)
         elif int(config.get("retention.bytes", -1)) >= 0:
             limit = f"retention.bytes {config['retention.bytes']} may delete sooner"
             yield warning(
-                check, f"{seen}, and {limit}", "set retention.bytes to -1, and watch the disk", subject=topic.name
+                check, f"{seen}, but {limit}", "set retention.bytes to -1 and monitor the disk", subject=topic.name
             )
         elif topic.role == "drift-panes" and 0 <= kept_ms < MONTH_DAYS * DAY_MS:
             yield warning(
                 check,
-                f"{seen}: a monthly report lacks days",
+                f"{seen}: a monthly report misses days",
                 f"set retention.ms to {MONTH_DAYS * DAY_MS}",
                 subject=topic.name,
             )
@@ -136,7 +140,7 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
 
 
 def cleanup(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """Tables are compacted, and streams are not."""
+    """Topics read as tables are compacted, streams are not."""
     for topic, config in _configured(settings, cluster):
         policy = config.get("cleanup.policy", "delete")
         check = "cleanup policy"
@@ -146,7 +150,7 @@ def cleanup(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         elif topic.role in EVENTS and "compact" in policy:
             yield problem(
                 check,
-                f"{policy}: of each key only the last record is kept",
+                f"{policy}: only the last record per key is retained",
                 "set cleanup.policy to delete",
                 subject=topic.name,
             )
@@ -155,63 +159,69 @@ def cleanup(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
 
 
 def copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """One broken disk loses nothing, and does not stop writing."""
+    """The loss of one disk loses no data and does not stop writes."""
     for topic, facts in _there(settings, cluster):
-        check = "copies"
+        check = "replication"
         config = facts.config if not isinstance(facts.config, Unknown) else {}
         least = int(config.get("min.insync.replicas", 1))
         seen = f"{facts.replicas} replicas, {facts.in_sync} in sync, min.insync.replicas {least}"
         if facts.in_sync < least or facts.replicas < least:
             yield problem(
-                check, f"{seen}: nothing can be written", "start the brokers that lack, or lower it", subject=topic.name
+                check,
+                f"{seen}: writes fail",
+                "start the missing brokers, or lower min.insync.replicas",
+                subject=topic.name,
             )
         elif facts.replicas == 1 and cluster.brokers > 1:
             yield warning(
-                check, f"{seen}: one broken disk loses it", "raise its replication factor to 3", subject=topic.name
+                check,
+                f"{seen}: the loss of one disk loses the data",
+                "raise its replication factor to 3",
+                subject=topic.name,
             )
         elif facts.replicas >= 3 and least < 2:
             yield warning(
-                check, f"{seen}: one disk may hold the only copy", "set min.insync.replicas to 2", subject=topic.name
+                check, f"{seen}: one disk may hold the only replica", "set min.insync.replicas to 2", subject=topic.name
             )
         elif facts.in_sync < facts.replicas:
-            yield warning(check, seen, "see why a replica trails", subject=topic.name)
+            yield warning(check, seen, "find out why a replica lags", subject=topic.name)
         elif config.get("unclean.leader.election.enable") == "true":
-            seen = "unclean.leader.election.enable: an election may cut the log"
+            seen = "unclean.leader.election.enable: an election may truncate the log"
             yield warning(check, seen, "set it to false on the topic", subject=topic.name)
         else:
             yield ok(check, seen, subject=topic.name)
 
 
 def rights(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
-    """Who runs this may do with each topic what the programs need."""
+    """This principal has the rights on each topic that the programs need."""
     for topic, facts in _there(settings, cluster):
         check = "rights"
         if facts.operations is None:
-            yield not_checked(check, "the broker does not say what we may do", subject=topic.name)
+            yield not_checked(check, "the broker does not return authorized operations", subject=topic.name)
             continue
         lacking = {op: who for op, who in NEEDED[topic.role].items() if op not in facts.operations}
         if lacking:
             seen = "; ".join(f"no {op}, which {who} need{'' if ',' in who else 's'}" for op, who in lacking.items())
-            remedy = "give this principal an ACL, if it runs those programs"
+            remedy = "grant it to this principal, if it runs those programs"
             yield (problem if len(lacking) == len(NEEDED[topic.role]) else warning)(check, seen, remedy, topic.name)
         else:
             yield ok(check, " and ".join(NEEDED[topic.role]), subject=topic.name)
 
 
 def compression(settings: Settings, cluster: ClusterFacts, codecs: Mapping[str, bool]) -> Iterator[Finding]:
-    """Whatever codec a topic or a producer chooses can be read here."""
+    """Every codec that a topic or a producer may choose can be decompressed here."""
     unread = sorted(name for name, readable in codecs.items() if not readable)
     for topic, config in _configured(settings, cluster):
         chosen, check = config.get("compression.type", "producer"), "compression"
         if chosen in unread:
             yield problem(
                 check,
-                f"{chosen}, and no library here reads it",
+                f"{chosen}, but no library to read it is installed",
                 "install Tamiz with all its dependencies",
                 subject=topic.name,
             )
         elif chosen == "producer" and unread:
-            seen = f"producers choose, and no library here reads {', '.join(unread)}"
+            seen = f"set by producers, but no library is installed to read {', '.join(unread)}"
             yield warning(check, seen, "install Tamiz with all its dependencies", subject=topic.name)
         else:
             yield ok(check, chosen, subject=topic.name)

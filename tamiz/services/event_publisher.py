@@ -1,4 +1,4 @@
-"""Tell a topic at once, or not at all: what became of a model version, or that a new one is wanted."""
+"""Publishes model events and retraining requests from commands, without waiting long for a broker."""
 
 from collections.abc import Iterable
 
@@ -16,21 +16,21 @@ TIMEOUT_MS = 5_000  # once somebody has answered
 
 
 def publish_event(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
-    """Publish events, keyed by model; None, or in one line why nobody could be told.
+    """Publish events, keyed by model. Returns None, or in one line why they were not published.
 
-    That is no failure: the registry has it already and is the truth; workers see it at their next look there.
+    This is not a failure: the registry is authoritative, and workers poll it.
     """
     try:
         publish(settings, settings.model_events_topic, events)
     except BrokerError as error:
-        return f"{error}. The registry knows; workers ask it every {settings.registry_poll_seconds} s"
+        return f"{error}. The change holds: workers poll the registry every {settings.registry_poll_seconds} s"
     return None
 
 
 def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | RetrainRequest]) -> None:
-    """Publish records, keyed by model, and wait until they are taken.
+    """Publish records, keyed by model, and wait until they are acknowledged.
 
-    Raises BrokerError, in one line, when nobody answers or the topic is missing.
+    Raises BrokerError, in one line, if no broker responds or the topic does not exist.
     """
     producer = None
     try:
@@ -47,7 +47,7 @@ def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | Retra
         for future in sent:
             future.get(TIMEOUT_MS / 1000)
     except (BrokerError, KafkaError) as error:
-        raise BrokerError(f"{topic} was not told: {error}") from None
+        raise BrokerError(f"nothing was published to {topic}: {error}") from None
     finally:
         if producer is not None:
             producer.close(timeout=1)

@@ -1,4 +1,4 @@
-"""Training on what Kafka keeps: transactions and labels, read from the topics as they stand."""
+"""Reads the labelled history for a training from the topics `transactions` and `labels`."""
 
 import logging
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def read_kafka_history(
     until_ms: int | None = None,
     progress: Callable[[str, int, int], None] = lambda topic, read, of: None,
 ) -> History:
-    """The labelled transactions whose event times lie from `from_ms` to before `until_ms`; None does not bound.
+    """The labelled transactions with event times in [`from_ms`, `until_ms`), in ms since 1970; None for no bound.
 
     Topics are read up to where they end when reading begins, and from their beginning: a record's own time says nothing
     sure about its event time. progress: told the topic, how many offsets of it are read, and of how many.
@@ -39,16 +39,16 @@ def read_kafka_history(
         max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
     )
 
-    def told(topic: str) -> Callable[[int, int], None]:
+    def topic_progress(topic: str) -> Callable[[int, int], None]:
         return lambda read, of: progress(topic, read, of)
 
     intake = RecordIntake(settings, log, what="skipped, not a valid label")
     transactions, labels = settings.transactions_topic, settings.labels_topic
     for records in read_to_end(
-        settings.bootstrap, transactions, told(transactions), keep_bytes=settings.max_payload_bytes
+        settings.bootstrap, transactions, topic_progress(transactions), keep_bytes=settings.max_payload_bytes
     ):
         found.update(records)
-    for records in read_to_end(settings.bootstrap, labels, told(labels)):
+    for records in read_to_end(settings.bootstrap, labels, topic_progress(labels)):
         for record in records:
             if (label := intake.read(record, Label)) is not None:
                 found.update_label(label)

@@ -1,4 +1,4 @@
-"""The retrainer's clients: requests come in, events go out, offsets are committed once the outcome is told."""
+"""The retrainer service: reads requests, publishes model events, and commits offsets after the outcome is published."""
 
 import contextlib
 import logging
@@ -32,9 +32,9 @@ POLL_RECORDS = 100
 
 
 def serve(settings: Settings, history: Path | None, stop: threading.Event) -> None:
-    """Answer requests until `stop` is set; a broker that goes away is waited for.
+    """Process requests until `stop` is set. Reconnects if the broker goes away.
 
-    Raises BrokerError when there is none, or a topic is missing, at the start.
+    Raises BrokerError at the start if no broker responds or a topic is missing.
     """
     intake = RecordIntake(settings, log, what="skipped, not a valid request")
     past = RecordIntake(settings, log)
@@ -95,7 +95,7 @@ def answer_all(
     while not stop.is_set():
         intake.log_summary()
         if has_more_partitions(consumer):
-            log.info("partitions were added: they are read from their beginning")
+            log.info("partitions were added; reading them from their beginning")
             consumer.assign(partitions_of(consumer, {p.topic for p in consumer.assignment()}))
         for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
             passed = None  # an offset up to which nothing was asked for, not committed yet
@@ -128,7 +128,7 @@ def _answer(
             raise
         except Exception as error:
             why = repr(error)
-            log.exception("%s-%d-%d could not be answered", record.topic, record.partition, record.offset)
+            log.exception("request %s-%d-%d failed", record.topic, record.partition, record.offset)
             if stop.wait(RECONNECT_DELAY_S):
                 return False
     intake.pass_over(record, why)
@@ -157,7 +157,7 @@ def _past(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
 @contextlib.contextmanager
 def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
     with contextlib.ExitStack() as stack, require_broker(settings.bootstrap):
-        # Assigned by hand: a member of a group that trains for an hour without a poll would be thrown out of it.
+        # Assigned manually: a group member that trains for an hour without polling would be removed from the group.
         consumer = committing_reader(settings.bootstrap, f"{settings.consumer_group}-retrainer")
         stack.callback(consumer.close)
         producer = KafkaProducer(

@@ -1,4 +1,4 @@
-"""Changes of the file of the pages' users: one at a time, and whole or not at all."""
+"""Changes the users file: locked, and written atomically."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ def add_user(path: Path, name: str, roles: Sequence[str]) -> str:
     """
     if not is_user_name(name):
         raise ConfigError(
-            f"{name!r} is no user's name; wanted up to 64 of a-z A-Z 0-9 . _ @ -, a letter or digit first"
+            f"user name {name!r} is invalid; use up to 64 of a-z A-Z 0-9 . _ @ -, a letter or digit first"
         )
     if bad := [role for role in roles if role not in ROLES]:
         raise ConfigError(f"--role {bad[0]!r}: the roles are {', '.join(ROLES)}")
@@ -27,7 +27,7 @@ def add_user(path: Path, name: str, roles: Sequence[str]) -> str:
         if any(user.name == name for user in users):
             raise ConfigError(f"{path} has a user {name}; for a new token, `tamiz users remove {name}` first")
         if len(users) >= MAX_USERS:
-            raise ConfigError(f"{path} holds {len(users)} users; it takes no more than {MAX_USERS}")
+            raise ConfigError(f"{path} holds {len(users)} users, the maximum is {MAX_USERS}; remove one first")
         user, token = new_user(name, (role for role in ROLES if role in roles))
         _write(path, [*_lines(path), user.line()])
     return token
@@ -37,7 +37,7 @@ def remove_user(path: Path, name: str) -> None:
     """Remove a user. Raises ConfigError when there is none of that name."""
     with _locked(path):
         if not any(user.name == name for user in users_of(path)):
-            raise ConfigError(f"{path} has no user {name!r}; `tamiz users list` names those there are")
+            raise ConfigError(f"{path} has no user {name!r}; `tamiz users list` shows the existing ones")
         _write(path, [line for line in _lines(path) if line.split()[:1] != [name]])
 
 

@@ -52,11 +52,11 @@ def _print_table(found: "list[Finding]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tamiz.doctor.check_result import folded
+    from tamiz.doctor.check_result import merge_passed
     from tamiz.terminal import Terminal, say
 
     table = Table("", "check", "subject", "seen", "what to do", box=box.SIMPLE)
-    for finding in folded(found):
+    for finding in merge_passed(found):
         status = Text(finding.status, COLOURS[finding.status], no_wrap=True)
         table.add_row(status, finding.check, finding.subject, finding.seen, finding.remedy)
     Terminal().print(table)

@@ -170,18 +170,20 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
         pytest.param(topic("labels", config={"compression.type": "lz4"}), None, id="a codec that is read"),
         pytest.param(
             topic("labels", config={"min.insync.replicas": "2"}),
-            ("copies", "labels", "problem"),
+            ("replication", "labels", "problem"),
             id="cannot be written",
         ),
-        pytest.param(topic("labels", replicas=3, in_sync=3), ("copies", "labels", "warning"), id="one copy would do"),
+        pytest.param(
+            topic("labels", replicas=3, in_sync=3), ("replication", "labels", "warning"), id="one copy would do"
+        ),
         pytest.param(
             topic("labels", replicas=3, in_sync=2, config={"min.insync.replicas": "2"}),
-            ("copies", "labels", "warning"),
+            ("replication", "labels", "warning"),
             id="a replica trails",
         ),
         pytest.param(
             topic("labels", config={"unclean.leader.election.enable": "true"}),
-            ("copies", "labels", "warning"),
+            ("replication", "labels", "warning"),
             id="unclean election",
         ),
         pytest.param(
@@ -197,19 +199,19 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
         ),
         pytest.param(topic("labels", operations=None), ("rights", "labels", "not checked"), id="rights not known"),
         pytest.param(
-            topic("labels", config=Unknown("refused")), ("settings of topics", "", "not checked"), id="config refused"
+            topic("labels", config=Unknown("refused")), ("topic configuration", "", "not checked"), id="config refused"
         ),
         pytest.param(topic("labels", newest_ms=NOW_MS + 120_000), ("timestamps", "labels", "problem"), id="future"),
-        pytest.param(cluster(clock_ahead_s=-8.0), ("clock of the brokers", "", "warning"), id="skew"),
-        pytest.param(cluster(clock_ahead_s=900.0), ("clock of the brokers", "", "problem"), id="much skew"),
-        pytest.param(cluster(clock_ahead_s=Unknown("x")), ("clock of the brokers", "", "not checked"), id="no clock"),
+        pytest.param(cluster(clock_ahead_s=-8.0), ("broker clock", "", "warning"), id="skew"),
+        pytest.param(cluster(clock_ahead_s=900.0), ("broker clock", "", "problem"), id="much skew"),
+        pytest.param(cluster(clock_ahead_s=Unknown("x")), ("broker clock", "", "not checked"), id="no clock"),
         pytest.param(cluster(group=at(10)), ("committed offsets", "", "problem"), id="beyond the end"),
         pytest.param(cluster(group=at(2)), ("committed offsets", "", "problem"), id="expired"),
         pytest.param(cluster(group=at(5, "other")), ("committed offsets", "", "problem"), id="topic made anew"),
         pytest.param(cluster(group=Unknown("refused")), ("committed offsets", "", "not checked"), id="group refused"),
         pytest.param(
             cluster(broker_config={"offsets.retention.minutes": "60"}),
-            ("memory of committed offsets", "", "problem"),
+            ("retention of committed offsets", "", "problem"),
             id="offsets are forgotten",
         ),
         pytest.param(
@@ -229,9 +231,11 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
         pytest.param(part("registry", disagreement="odd"), ("promotion", "", "problem"), id="not by a promotion"),
         pytest.param(part("registry", dataset=Unknown("no")), ("champion", "", "problem"), id="cannot be served"),
         pytest.param(
-            part("machine", state_private=False), ("rights of the state folder", "", "warning"), id="readable"
+            part("machine", state_private=False), ("permissions of the state folder", "", "warning"), id="readable"
         ),
-        pytest.param(part("machine", free_bytes=1000), ("room in the state folder", "", "problem"), id="disk full"),
+        pytest.param(
+            part("machine", free_bytes=1000), ("disk space of the state folder", "", "problem"), id="disk full"
+        ),
         pytest.param(part("machine", pages_refused="no users"), ("pages", "", "problem"), id="pages open"),
         pytest.param(part("machine", outdated=("faust is 1",)), ("libraries", "", "problem"), id="libraries"),
         pytest.param(
@@ -313,10 +317,10 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, real_regi
         ("record size", "dead-letters", "problem"),
         ("retention", "transactions", "problem"),
         ("cleanup policy", "decisions", "problem"),
-        ("copies", "labels", "problem"),
+        ("replication", "labels", "problem"),
         ("timestamps", "transactions", "problem"),
         ("committed offsets", "", "problem"),
-        ("clock of the brokers", "", "ok"),
+        ("broker clock", "", "ok"),
         ("champion", "", "ok"),
         ("rights", "decisions", "ok"),
         ("libraries", "", "ok"),

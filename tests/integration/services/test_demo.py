@@ -33,9 +33,9 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
     assert "mlflow ui" in done.stdout
     steps = [step["step"] for step in summary["story"]]
     told = [
-        "drift planted",
+        "drift injected",
         "alert opened, shift",
-        "retraining asked for",
+        "retraining requested",
         "training-started",
         "registered",
         "promoted",
