@@ -1,9 +1,9 @@
-"""Which model decides now: the champion of the registry's history, kept on disk for when the registry is away.
+"""Local cache of the champion: selects it by the registry's promotion history, downloads, verifies and loads it.
 
-The history of promotions counts, not the alias: an alias that differs was set by somebody else, and is shown, or
-served where `unrecorded_champion` says so. A bundle is downloaded to `state_dir/models/NAME/VERSION/`, held to the
-digest that the history names for it, tried in a child process, and only then named as the one to fall back on
-(`champion.json`), so that neither a half-written download nor an exchanged one is ever served.
+The promotion history is authoritative, not the alias. An alias that differs was set by another program; it is reported,
+or served if `unrecorded_champion` is `serve`. A bundle is downloaded to `state_dir/models/NAME/VERSION/`, compared with
+the digest in the history and loaded in a child process. Only then `champion.json` names it as the fallback for when the
+registry is unreachable. So neither an incomplete nor a replaced download is served.
 """
 
 import logging
@@ -26,37 +26,37 @@ from stream_app.worker.champion_registry import ChampionRegistry, Registered, fi
 from stream_app.worker.champion_registry import RegistryAwayError as RegistryAwayError
 
 log = logging.getLogger("tamiz.models")
-PROMOTION_TIMEOUT_S = 1.0  # that a promotion may take between the history and the alias
-MIN_RETRY_DELAY_S = 30.0  # before a champion that was refused is downloaded and tried again; doubles each time
+PROMOTION_TIMEOUT_S = 1.0  # between the two writes of a promotion, history and alias
+MIN_RETRY_DELAY_S = 30.0  # before a rejected champion is downloaded and tested again; doubles each time
 MAX_RETRY_DELAY_S = 1800.0
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """`champion.json`: the version to serve while the registry is away."""
+    """`champion.json`: the version to serve while the registry is unreachable."""
 
     version: int
     bundle_sha256: str | None = None
-    head: Head = START  # the last entry of the history that was read: what is missing later was deleted
+    head: Head = START  # last history entry read; if it is missing later, it was deleted
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A champion that cannot be served, and when it is tried again."""
+    """A champion that cannot be served, and when it is tested again."""
 
-    evidence: object  # what the registry said of it: once that changes, it is tried at once
+    evidence: object  # its registry entry; if that changes, it is tested at once
     error: ModelIncompatibleError
     until: float  # monotonic seconds
     delay_s: float
 
 
 class ChampionCache:
-    """Blocking: call `open` before the loop runs and `refresh` from a thread; read `current` anywhere."""
+    """Provides the model in service. `open` and `refresh` block; `current` may be read from any thread."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
         self._settings = settings
         self._dataset = dataset
         self._folder = settings.state_dir / "models" / settings.model_name
         self._model: MonitoredModel | None = None
-        self._sha256: str | None = None  # of the bundle that decides
+        self._sha256: str | None = None  # of the bundle in service
         self._passed = settings.state_dir / "models" / "passed"
         self._registry = ChampionRegistry(settings)
         self._disagreement: str | None = None
@@ -67,46 +67,46 @@ class ChampionCache:
 
     @property
     def current(self) -> MonitoredModel:
-        """The model that decides now. Raises ModelUnavailableError before `open`."""
+        """The model in service. Raises ModelUnavailableError before `open`."""
         if self._model is None:
             raise ModelUnavailableError("no model is loaded yet")
         return self._model
 
     @property
     def loaded(self) -> MonitoredModel | None:
-        """The model that decides now, or None before there is one."""
+        """The model in service, or None before `open`."""
         return self._model
 
     @property
     def disagreement(self) -> str | None:
-        """In one line, how the history of promotions was damaged, or the alias differs from it; None: neither."""
+        """In one line, how the promotion history is damaged or the alias differs from it; None for neither."""
         return self._disagreement
 
     @property
     def recorded(self) -> bool:
-        """Whether the model that decides was promoted by a move of the history."""
+        """Whether the promotion history contains the model in service."""
         return self._recorded
 
     def open(self) -> None:
-        """Load the champion; with the registry away, or its champion refused, the last one served.
+        """Load the champion, or the last one served if the registry is unreachable or the champion is rejected.
 
-        Raises ModelUnavailableError when there is neither, ModelIncompatibleError when the champion cannot be served.
+        Raises ModelUnavailableError if there is neither, ModelIncompatibleError if the champion cannot be served.
         """
         try:
             self.refresh()
         except RegistryAwayError as away:
-            if not self._serve_kept(f"the registry is away ({away})"):
+            if not self._serve_kept(f"the registry is unreachable ({away})"):
                 raise ModelUnavailableError(
-                    f"the registry {self._settings.registry_name} cannot be reached ({away}) and no bundle is kept in "
-                    f"{self._folder}; start the registry, or set TAMIZ_MLFLOW_TRACKING_URI"
+                    f"the registry {self._settings.registry_name} cannot be reached ({away}) and no bundle is cached "
+                    f"in {self._folder}; start the registry, or set TAMIZ_MLFLOW_TRACKING_URI"
                 ) from None
         except ModelIncompatibleError as refused:
-            if not self._serve_kept(f"the champion is refused ({refused})"):
+            if not self._serve_kept(f"the champion is rejected ({refused})"):
                 raise
         if self._model is None and self._disagreement is not None and not self._serve_kept(self._disagreement):
             raise ModelUnavailableError(
-                f"{self._disagreement}: write the promotion down with `tamiz models promote VERSION --reason WHY`, "
-                "or serve it as it is with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
+                f"{self._disagreement}: record the promotion with `tamiz models promote VERSION --reason REASON`, "
+                "or serve the alias with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
             )
         if self._model is None:
             raise ModelUnavailableError(
@@ -115,10 +115,10 @@ class ChampionCache:
             )
 
     def refresh(self) -> bool:
-        """Ask the registry; True when another version took over.
+        """Poll the registry and switch to its champion. True if another version is in service now.
 
-        Raises RegistryAwayError when it does not answer, ModelIncompatibleError when its champion cannot be served; in
-        both cases the model that decides now goes on deciding.
+        Raises RegistryAwayError if the registry does not respond, ModelIncompatibleError if its champion cannot be
+        served; in both cases the model in service is kept.
         """
         version, standing = self._wanted()
         if version is None:
@@ -128,7 +128,7 @@ class ChampionCache:
             self._recorded = version == standing.champion
             return False
         if standing.damage is not None and self._settings.unrecorded_champion == "refuse":
-            return False  # who was promoted is not known any more: what decides goes on
+            return False  # the promotions are not known any more: keep the model in service
         registered = self._registry.version(version)
         evidence = (version, judged, sorted(registered.tags.items()), standing.last_transition(version))
         refused = self._refused if self._refused and self._refused.evidence == evidence else None
@@ -152,23 +152,22 @@ class ChampionCache:
             pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
             with atomic_write(self._folder / "champion.json") as scratch:
                 scratch.write_bytes(msgspec.json.encode(pointer))
-        except OSError as error:  # a full disk; it serves all the same, and only a start without a registry misses it
-            log.warning("version %d is not kept as the one to start with: %s", version, error)
-        log.info("%s version %d decides from now on", self._settings.model_name, version)
+        except OSError as error:  # e.g. a full disk; only a start without a registry needs the file
+            log.warning("champion.json cannot be written for version %d: %s", version, error)
+        log.info("%s version %d is in service", self._settings.model_name, version)
 
     def at_version(self, version: int) -> MonitoredModel:
-        """A version that need not decide now, e.g. to repeat what it once decided.
+        """Load any version, e.g. to reproduce a decision, without putting it in service.
 
-        Raises ModelUnavailableError when the registry does not give it, ModelIncompatibleError when it cannot be
-        served.
+        Raises ModelUnavailableError if the registry does not provide it, ModelIncompatibleError if it cannot be served.
         """
         return self._load(self.folder(version), version)
 
     def folder(self, version: int) -> Path:
-        """Where a version's bundle lies on disk, fetched first if need be.
+        """The folder of a version's bundle, downloaded if necessary.
 
-        Raises ModelUnavailableError when the registry does not give it, ModelIncompatibleError when it is not the one
-        registered.
+        Raises ModelUnavailableError if the registry does not provide it, ModelIncompatibleError if it is not the
+        registered one.
         """
         try:
             standing = self._registry.history()
@@ -183,31 +182,31 @@ class ChampionCache:
             return folder
 
     def versions(self) -> set[int]:
-        """Numbers of the versions that are registered. Raises RegistryAwayError when it is away."""
+        """Registered version numbers. Raises RegistryAwayError if the registry is unreachable."""
         return self._registry.versions()
 
     def kept_versions(self) -> set[int]:
-        """Numbers of the versions whose bundles are on disk."""
+        """Version numbers whose bundles are on disk."""
         names = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
         return {int(name) for name in names if name.isascii() and name.isdigit()}
 
     def _wanted(self) -> tuple[int | None, LogState]:
-        """The version that is to decide, by the history and the setting; and the history."""
+        """The version to serve, by the history and `unrecorded_champion`; and the history."""
         alias, standing = self._registry.ask()
         if (why := objection(standing, alias)) is not None:
-            time.sleep(PROMOTION_TIMEOUT_S)  # somebody may be between the two
+            time.sleep(PROMOTION_TIMEOUT_S)  # a promotion may be between its two writes
             alias, standing = self._registry.ask()
             why = objection(standing, alias)
         if why is not None and why != self._disagreement:
-            log.warning("%s; setting unrecorded_champion is %s", why, self._settings.unrecorded_champion)
+            log.warning("%s; unrecorded_champion is %s", why, self._settings.unrecorded_champion)
         self._disagreement = why
         serves_any = self._settings.unrecorded_champion == "serve"
         return (alias if serves_any and alias is not None else standing.champion), standing
 
     def _checked(self, registered: Registered, standing: LogState) -> tuple[Path, str]:
-        """Where a version's bundle lies and its SHA-256, downloaded where there is none yet that fits the history.
+        """Folder and SHA-256 of a version's bundle, downloaded if none on disk matches the history.
 
-        Raises ModelIncompatibleError when registry, history and bundle do not say the same of it; RegistryAwayError.
+        Raises ModelIncompatibleError if registry, history and bundle disagree, RegistryAwayError.
         """
         folder = self._folder / str(registered.version)
         judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
@@ -218,13 +217,13 @@ class ChampionCache:
                 sha256 = check_digest(folder, wanted)
             except ModelIncompatibleError:
                 if self._is_last_served(folder, registered.version) and judged is None:
-                    raise  # a tag alone says otherwise
-                shutil.rmtree(folder, ignore_errors=True)  # it was damaged on disk
+                    raise  # only a tag disagrees
+                shutil.rmtree(folder, ignore_errors=True)  # damaged on disk
         if sha256 is None:
             self._registry.download(registered.run_id, folder)
             sha256 = self._check_download(folder, wanted)
         if tag not in (None, sha256):
-            log.warning("version %d: its tag names another bundle than the history of promotions", registered.version)
+            log.warning("version %d: its tag and the promotion history name different bundles", registered.version)
         self._check_proof(registered, folder)
         return folder, sha256
 
@@ -261,7 +260,7 @@ class ChampionCache:
         return model
 
     def _serve_kept(self, why: str) -> bool:
-        """Serve the version that was served last, from disk; False when there is none, or it is not that any more."""
+        """Serve the last served version from disk; False if there is none, or it has changed."""
         if (kept := self._last_served()) is None:
             return False
         folder = self._folder / str(kept.version)

@@ -1,4 +1,4 @@
-"""What a program that serves asks of MLflow: the champion, what was promoted, and a version's bundle. Reads only."""
+"""Read-only access of serving programs to MLflow: champion alias, promotion history, bundles."""
 
 import os
 import tempfile
@@ -29,11 +29,11 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
 class RegistryAwayError(Exception):
-    """The registry does not answer, or not with the bundle. Never leaves the worker."""
+    """The registry does not respond, or does not provide the bundle."""
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
-    """A version, as the registry has it."""
+    """A registered version."""
 
     version: int
     run_id: str
@@ -41,15 +41,15 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChampionRegistry:
-    """Blocking. Everything here raises RegistryAwayError when the registry does not answer."""
+    """Blocking client. Every method raises RegistryAwayError if the registry does not respond."""
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.model_name
         self._uri = settings.tracking_uri
         self._state_dir = settings.state_dir
         self._standing = LogState()
-        self._head = START  # the last entry of the history that was seen; a program that starts again is given it
-        # MLflow's own patience (minutes) would keep a worker from saying what it waits for.
+        self._head = START  # last history entry seen; restored after a restart by `remember`
+        # With MLflow's default retries (minutes) a worker could not report what it waits for.
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(10)
         MLFLOW_DISABLE_TELEMETRY.set(True)
@@ -59,15 +59,15 @@ class ChampionRegistry:
 
     @property
     def standing(self) -> LogState:
-        """What the history came to when it was last read."""
+        """The state of the promotion history when it was last read."""
         return self._standing
 
     def remember(self, head: Head) -> None:
-        """Hold the history to an entry that it had when the caller last read it."""
+        """Require that the history still contains this entry, which the caller has read before."""
         self._head = head
 
     def ask(self) -> tuple[int | None, LogState]:
-        """The version that the alias `champion` names, and what the history of promotions comes to."""
+        """The version of the alias `champion`, and the state of the promotion history."""
         if self._is_unmade():
             return None, LogState()
         try:
@@ -76,7 +76,7 @@ class ChampionRegistry:
             raise RegistryAwayError(first_line(error)) from error
 
     def history(self) -> LogState:
-        """What the history of promotions comes to."""
+        """The state of the promotion history."""
         if self._is_unmade():
             return LogState()
         try:
@@ -85,7 +85,7 @@ class ChampionRegistry:
             raise RegistryAwayError(first_line(error)) from error
 
     def version(self, version: int) -> Registered:
-        """A version. Raises RegistryAwayError when there is none, too."""
+        """A version. Raises RegistryAwayError also if it does not exist."""
         try:
             found = self._client.get_model_version(self._model, str(version))
         except (MlflowException, OSError) as error:
@@ -108,15 +108,15 @@ class ChampionRegistry:
             private_folder(folder.parent)
             narrow_state(self._state_dir)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
-                # Where the run keeps it, not `runs:/`: that way MLflow hides what went wrong.
+                # The artifact's URI, not `runs:/`, with which MLflow hides the error.
                 kept = self._client.get_run(run_id).info.artifact_uri
                 if missing := unreadable_store(kept):
                     raise ModelIncompatibleError(missing)
                 for file in self._client.list_artifacts(run_id, BUNDLE):
-                    most = MAX_BYTES.get(Path(file.path).name, 0)
-                    if (file.file_size or 0) > most:
+                    max_bytes = MAX_BYTES.get(Path(file.path).name, 0)
+                    if (file.file_size or 0) > max_bytes:
                         raise ModelIncompatibleError(
-                            f"{file.path} of run {run_id} has {file.file_size} bytes, at most {most}"
+                            f"{file.path} of run {run_id} has {file.file_size} bytes, at most {max_bytes} are allowed"
                         )
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{kept}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
@@ -124,15 +124,15 @@ class ChampionRegistry:
                 try:
                     os.replace(found, folder)
                 except OSError:
-                    if not folder.is_dir():  # else another program of this machine was first; its digest is checked
+                    if not folder.is_dir():  # otherwise another program was first; its digest is checked
                         raise
         except ModelIncompatibleError:
             raise
-        except Exception as error:  # every kind of store that MLflow knows has errors of its own, and none may end us
+        except Exception as error:  # every kind of store raises errors of its own, and none may end the program
             raise RegistryAwayError(f"the bundle of run {run_id}: {first_line(error)}") from error
 
     def _is_unmade(self) -> bool:
-        """Whether there is no local store yet: MLflow would make it, racing with the first training."""
+        """Whether the local store does not exist yet. MLflow would create it, in a race with the first training."""
         return self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists()
 
     def _alias(self) -> int | None:
@@ -144,7 +144,7 @@ class ChampionRegistry:
             raise
 
     def _history(self) -> LogState:
-        """Read as a whole each time, for an entry may have been edited or deleted since."""
+        """Read the whole history each time, because an entry may have been edited or deleted."""
         name = log_name(self._model)
         try:
             head = read_head(self._client.get_registered_model(name).tags.get(HEAD_TAG))
@@ -167,5 +167,5 @@ class ChampionRegistry:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a log."""
+    """The first line of an error, shortened for the log."""
     return without_credentials((str(error) or repr(error)).splitlines()[0])[:200]

@@ -1,4 +1,4 @@
-"""Drift of a named kind, planted at a named time: each kind is one small function.
+"""Injects drift of a named kind from a given time on. Each kind is one small function.
 
 Some kinds change the *world* (what people buy, who attacks, what fraud looks like): amounts, labels and all that
 follows from them move along. Others change only what is *seen* of it (a broken pipeline): the truth stays as it was.
@@ -24,7 +24,7 @@ SIGMA = {"monto": 1000 / 12**0.5, "linea_tc": 1000 * ((75**2 - 1) / 12) ** 0.5, 
 
 @dataclass(frozen=True, kw_only=True)
 class InjectedDrift:
-    """From `at_ms` of event time on, the traffic is another.
+    """A change of the traffic from event time `at_ms` on.
 
     strength: what it measures depends on the kind, see `KINDS`.
     feature: the field concerned, for the kinds that concern one.
@@ -36,10 +36,10 @@ class InjectedDrift:
     feature: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError naming the kind, the strength or the feature that is not possible."""
+        """Validate. Raises ConfigError that names an invalid kind, strength or feature."""
         kind = KINDS.get(self.kind)
         if kind is None:
-            raise ConfigError(f"drift {self.kind!r}: there is no such kind; there are {', '.join(KINDS)}")
+            raise ConfigError(f"drift {self.kind!r}: unknown kind; choose one of {', '.join(KINDS)}")
         if not kind.lowest <= self.strength <= kind.highest:
             raise ConfigError(
                 f"drift {self.kind}: strength {self.strength:g} must lie in [{kind.lowest:g}, {kind.highest:g}]: "
@@ -51,7 +51,7 @@ class InjectedDrift:
 
 
 class Kind(NamedTuple):
-    """What one kind of drift does; the first of `features` is meant when none is named."""
+    """One kind of drift. The first of `features` is the default."""
 
     apply: Callable[[Columns, Array, InjectedDrift, np.random.Generator], dict[str, Array]]
     of_world: bool

@@ -1,4 +1,4 @@
-"""Ways in which a payload of the card data set arrives broken: none of these can be scored."""
+"""Makes payloads of the card data set invalid, in several ways, so that they cannot be scored."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Simulated transactions as the world writes them: the card data set's own messy format, and its siblings.
+"""Formats of simulated transactions: the card data set's own inconsistent format, and cleaner ones.
 
 original: decimal comma, unpadded day, "Física" encoded twice, `;` inside `dispositivo`, missing spelled four ways.
 plain: decimal dot, ISO dates, a Python dictionary, True/False. json: numbers, booleans, null, a nested object and the

@@ -243,7 +243,7 @@ def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Set
     away = msgspec.structs.replace(settings, mlflow_tracking_uri="http://127.0.0.1:9")
     with running_worker(away, tmp_path) as worker:
         assert worker.readiness()["model_version"] == version
-        assert "the registry is away" in worker.log.read_text()
+        assert "the registry is unreachable" in worker.log.read_text()
 
 
 def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Settings, tmp_path: Path) -> None:
