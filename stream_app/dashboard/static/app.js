@@ -145,7 +145,7 @@ function drawOutcomes([outcomes, deadLetters]) {
 }
 
 function drawEvents(events) {
-  if (!events.length) return [make("li", { class: "muted" }, "No version was registered or promoted yet.")];
+  if (!events.length) return [make("li", { class: "muted" }, "No model events yet.")];
   return events.slice(0, 15).map((event) => make(
     "li", { class: MOVED.has(event.change) ? "moved" : null },
     make("time", {}, time(event.happened_at_ms, true)), " ",
