@@ -193,7 +193,7 @@ def shift(champion: Champion) -> tuple[list[DriftEvaluation], list[PaneSnapshot]
     """A day and a half, the last day of other amounts: what the evaluator said, and what the workers counted."""
     snapshots: list[PaneSnapshot] = []
     records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_PER_DAY // 2 :]
-    return simulate_monitoring(records, *champion, overhear=snapshots.append), snapshots
+    return simulate_monitoring(records, *champion, on_snapshot=snapshots.append), snapshots
 
 
 def test_scores_are_held_against_the_references_bins(champion: Champion) -> None:
