@@ -94,7 +94,7 @@ def test_nothing_in_a_payload_steers_the_terminal():
 
 def test_an_unknown_topic_is_named_with_those_there_are():
     result = CliRunner().invoke(app, ["tail", "decision"])
-    assert "'decision'; there are transactions, decisions" in str(result.exception)
+    assert "'decision' does not exist; choose one of transactions, decisions" in str(result.exception)
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_a_registry_that_keeps_its_artifacts_elsewhere_is_not_filled_from_two_pl
 
 def test_a_server_decides_itself_where_artifacts_lie() -> None:
     with pytest.raises(
-        ConfigError, match="artifact_root is 's3://b', and the server of mlflow_tracking_uri decides itself"
+        ConfigError, match="artifact_root is 's3://b', but the MLflow server of mlflow_tracking_uri has its own"
     ):
         load({"TAMIZ_ARTIFACT_ROOT": "s3://b", "MLFLOW_TRACKING_URI": "http://r:5000"})
 
