@@ -183,7 +183,7 @@ def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_claims, "HEARTBEAT_INTERVAL_S", 0.5)
-    monkeypatch.setattr(request_claims, "HEARTBEAT_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(request_claims, "HEARTBEAT_TIMEOUT_S", 60.0)
     mlflow_registry.ensure_reachable(settings)
     trained = tmp_path / "trained"
 
@@ -203,18 +203,20 @@ def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
     dead = request_claims.acquire(settings, "another-loop", threading.Event())
     assert dead is not None
     dead._ended.set()  # as if its process had died: no beat, and nothing let go
+    monkeypatch.setattr(request_claims, "HEARTBEAT_TIMEOUT_S", 2.0)
     assert answer("another-loop", threading.Event(), told[2])
     assert [e.change for e in told[2]] == ["training-started", "promoted"]
 
+    monkeypatch.setattr(request_claims, "HEARTBEAT_TIMEOUT_S", 60.0)
     stop = threading.Event()
     stopped = request_claims.acquire(settings, "a-third", stop)
     assert stopped is not None
-    stopped.end(answered=False)
+    stopped.release(answered=False)
     started = time.monotonic()
     again = request_claims.acquire(settings, "a-third", stop)
     assert again is not None
     assert time.monotonic() - started < request_claims.HEARTBEAT_TIMEOUT_S
-    again.end(answered=True)
+    again.release(answered=True)
     assert request_claims.acquire(settings, "a-third", stop) is None
 
 
