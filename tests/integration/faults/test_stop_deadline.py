@@ -47,10 +47,10 @@ def test_what_still_runs_at_the_deadline_is_ended_in_one_line(caplog: pytest.Log
 
 # What each says once it has begun: before that, a broker that goes away ends it with an error.
 BEGUN = {
-    "monitor": "everything so far is read",
+    "monitor": "caught up with drift-panes",
     "retrainer": "waiting for requests on",
-    "dashboard": "the page is at",
-    "notifier": "telling what comes",
+    "dashboard": "dashboard on",
+    "notifier": "ready; sending new notifications",
 }
 
 

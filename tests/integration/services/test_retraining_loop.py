@@ -72,7 +72,7 @@ def read(settings: Settings, topic: str, type_: type[Any], at_least: int = 0) ->
 @pytest.fixture
 def watched_worker(settings: Settings, tmp_path: Path) -> Iterator[Any]:
     with running_worker(settings, tmp_path) as worker, running_command("monitor", settings, tmp_path) as log:
-        wait_for(lambda: "watching" in log.read_text(), 60, log.read_text)
+        wait_for(lambda: "caught up with drift-panes" in log.read_text(), 60, log.read_text)
         yield worker
 
 
