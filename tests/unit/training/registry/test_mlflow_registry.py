@@ -215,7 +215,7 @@ def test_a_server_that_proxies_artifacts_serves_as_well(
 def test_two_processes_may_create_the_store_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from schemas.configuration.settings import Settings; from "
-        "training.registry.mlflow_registry import mlflow_registry as registry;"
+        "training.registry import mlflow_registry as registry;"
         "registry.ensure_reachable(Settings(state_dir=Path(sys.argv[1])))"
     )
     both = [
