@@ -367,7 +367,7 @@ def test_the_registry_is_examined_without_writing_and_an_exchanged_champion_is_n
     facts = registry_facts(settings)
     assert isinstance(facts, RegistryFacts)
     assert isinstance(facts.dataset, Unknown)
-    assert "the history of promotions says" in facts.dataset.reason
+    assert "the history of promotions has" in facts.dataset.reason
 
 
 def test_a_password_over_plain_http_is_a_problem() -> None:

@@ -272,7 +272,7 @@ def test_an_attack_shows_as_a_tail_of_high_probabilities():
     ("text", "said"),
     [
         ("mean-shift", "wanted KIND"),
-        ("earthquake@50%", "no such kind"),
+        ("earthquake@50%", "unknown kind"),
         ("mean-shift:genero@50%", "'genero', wanted one of monto"),
         ("attack:monto@50%", "wanted none"),
         ("missing*1.5@50%", r"must lie in \[0, 1\]"),

@@ -122,7 +122,7 @@ def test_a_bad_line_shuts_nobody_else_out_and_a_missing_file_everybody(
     assert ("line 4" in caplog.text, "a-secret" in caplog.text) == (True, False)
     servers.users_file.unlink()
     assert [ask(servers.dashboard, "GET", "/state", token).status for _ in range(3)] == [401] * 3
-    assert caplog.text.count("nobody is let in") == 1
+    assert caplog.text.count("all users are refused") == 1
     servers.users_file.write_bytes(good)
     assert ask(servers.dashboard, "GET", "/state", token).status == 200
 
