@@ -96,7 +96,7 @@ def test_more_than_the_outbox_holds_ends_the_round_so_that_it_is_evaluated_again
     box._retry_at_s = float("inf")
     for n in range(3):
         box.add("alerts", str(n), ALERT)
-    with pytest.raises(BrokerError, match="3 records are refused, the first by the topic alerts"):
+    with pytest.raises(BrokerError, match="3 records cannot be published, the first one to topic alerts"):
         box.flush()
 
 

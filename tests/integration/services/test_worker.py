@@ -309,5 +309,5 @@ def test_a_decision_is_explained_by_making_it_again_bit_for_bit(
     assert explanation.decision.transaction_id == explanation.origin == flagged["transaction_id"]
     assert explanation.transaction.encode() in real_payloads
     assert explain(settings, flagged["transaction_id"]) == explanation
-    with pytest.raises(TamizError, match="no decision 'nobody'"):
+    with pytest.raises(TamizError, match="no decision and no transaction with id 'nobody'"):
         explain(settings, "nobody")
