@@ -73,7 +73,7 @@ def test_expected_counts_follow_the_hours_rows_came_in() -> None:
     found = learnt(night=0.1)
     rows = np.zeros((2, 168), dtype=np.int64)
     rows[0, 3], rows[1, 12], rows[1, 3] = 100, 50, 50
-    expected = found.expected(rows)
+    expected = found.expected_counts(rows)
     assert expected.shape == (2, 1, 5)
     assert expected.sum(axis=-1).tolist() == [[pytest.approx(100)], [pytest.approx(100)]]
     assert expected[1, 0] == pytest.approx((100 * found.shares[3, 0] + 100 * found.shares[12, 0]) / 2)
