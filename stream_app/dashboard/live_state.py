@@ -14,6 +14,7 @@ import numpy as np
 from monitoring.counting.bins import FeatureBins
 from schemas.records import Decision, DriftAlert, ModelEvent, Outcome
 from schemas.security.sanitizer import MAX_NAME_LENGTH, OTHER, printable
+from scoring.explanations import MAX_REASONS
 from stream_app.dashboard.messages import Histogram, IncidentView, RecentDecision, Seconds
 
 HISTORY_S = 180
@@ -75,7 +76,7 @@ class LiveState:
             outcome=decision.outcome,
             score=decision.score,
             model_version=decision.model_version,
-            reasons=tuple(printable(reason.text, MAX_TEXT_LENGTH) for reason in decision.reasons[:3]),
+            reasons=tuple(printable(reason.text, MAX_TEXT_LENGTH) for reason in decision.reasons[:MAX_REASONS]),
         )
         (self._approved if row.outcome == "approve" else self._stopped).append(row)
         if (second := self._second(at_ms, now_ms)) is not None:
