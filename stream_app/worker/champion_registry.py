@@ -2,10 +2,12 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import msgspec
+from filelock import FileLock
 from mlflow.environment_variables import (
     MLFLOW_DISABLE_TELEMETRY,
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
@@ -47,6 +49,7 @@ class ChampionRegistry:
         self._model = settings.model_name
         self._uri = settings.tracking_uri
         self._state_dir = settings.state_dir
+        self._is_made = False
         self._standing = LogState()
         self._head = START  # last history entry seen; restored after a restart by `remember`
         # With MLflow's default retries (minutes) a worker could not report what it waits for.
@@ -133,7 +136,17 @@ class ChampionRegistry:
 
     def _is_unmade(self) -> bool:
         """Whether the local store does not exist yet. MLflow would create it, in a race with the first training."""
-        return self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists()
+        if not self._uri.startswith("sqlite:///") or self._is_made:
+            return False
+        path = Path(self._uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            return True
+        # The file appears before its tables. A training creates both under this lock. A store in a folder that is
+        # read-only here is complete.
+        with suppress(OSError), FileLock(path.with_suffix(".lock")):
+            pass
+        self._is_made = True
+        return False
 
     def _alias(self) -> int | None:
         try:

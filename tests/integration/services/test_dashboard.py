@@ -4,6 +4,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -325,8 +326,9 @@ def test_health_is_open_and_what_is_not_there_is_said(world: RunningDashboard) -
     assert (status, b"tamiz report FILE --version 1" in said) == (404, True)
 
 
-def test_a_page_that_others_could_reach_wants_users() -> None:
-    told = CliRunner(env={"TAMIZ_WEB_HOST": "0.0.0.0"}).invoke(app, ["dashboard"])
+def test_a_page_that_others_could_reach_wants_users(tmp_path: Path) -> None:
+    env = {"TAMIZ_WEB_HOST": "0.0.0.0", "TAMIZ_STATE_DIR": str(tmp_path)}
+    told = CliRunner(env=env).invoke(app, ["dashboard"])
     assert isinstance(told.exception, ConfigError)
     assert "web_users_file" in str(told.exception)
 
