@@ -140,13 +140,7 @@ def _recounted(settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple
 def _recount(
     settings: Settings, inputs: Sequence[Any], decided_by: dict[tuple[int, int], int], backwards: bool
 ) -> Counts:
-    policy = HandlerPolicy(
-        load_dataset(settings.dataset),
-        settings.consumer_group,
-        settings.max_payload_bytes,
-        counting=True,
-        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
-    )
+    policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
     mine: dict[tuple[int, int], list[Any]] = {}
     last: dict[int, int] = {}
     for record in reversed(inputs) if backwards else inputs:

@@ -57,13 +57,7 @@ class FuzzPayloadsResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def fuzz_payloads(settings: Settings, model: MonitoredModel, n: int, seed: int) -> FuzzPayloadsResult:
     """Pass n payloads to the handler. Raises AssertionError if one is not answered exactly once."""
-    policy = HandlerPolicy(
-        load_dataset(settings.dataset),
-        settings.consumer_group,
-        settings.max_payload_bytes,
-        counting=True,
-        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
-    )
+    policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
     fold = PartitionPanes(model.bins, 0, settings.allowed_lateness_minutes * MINUTE_MS)
     process = psutil.Process()
     codes: Counter[str] = Counter()

@@ -8,7 +8,6 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.json_codec import decode
 from schemas.records import Decision
-from schemas.time_units import MINUTE_MS
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
@@ -49,14 +48,7 @@ def explain(settings: Settings, named: str) -> Explanation:
     record = _fetch(settings, found.partition, offset)
     dataset = load_dataset(settings.dataset)
     model = ChampionCache(settings, dataset).at_version(decision.model_version)
-    policy = HandlerPolicy(
-        dataset=dataset,
-        consumer_group=settings.consumer_group,
-        max_payload_bytes=settings.max_payload_bytes,
-        counting=False,
-        topic_id=topic_id,
-        max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
-    )
+    policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
     handled = handle([record], model, policy)
     again = handled.decisions[0].value if handled.decisions else None
     same = again == found.value

@@ -5,7 +5,7 @@ Every input record yields exactly one decision or one dead letter, in the order 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NO_TIME_MS
+from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.records import Decision, Rejection
-from schemas.time_units import HOUR_MS
+from schemas.time_units import HOUR_MS, MINUTE_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
 from scoring.arrays import Indices, Ints
 from scoring.decision import OUTCOMES, decision_id, thresholds
@@ -87,6 +88,17 @@ class HandlerPolicy(NamedTuple):
     max_letter_bytes: int = 4 * 1024 * 1024  # largest dead letter that its topic accepts
     topic_id: str = ""  # Kafka's id of the transactions topic
     max_event_time_ahead_ms: int = HOUR_MS  # after the record's timestamp; beyond that it is a dead letter
+
+    @classmethod
+    def from_settings(cls, settings: Settings, dataset: Dataset, *, counting: bool) -> Self:
+        """The policy of a worker with these settings, but for what it learns from its cluster."""
+        return cls(
+            dataset=dataset,
+            consumer_group=settings.consumer_group,
+            max_payload_bytes=settings.max_payload_bytes,
+            counting=counting,
+            max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+        )
 
 
 def handle(

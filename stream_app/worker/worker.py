@@ -58,13 +58,8 @@ def make_worker(
         metrics=metrics,
     )
     scorer = WorkerLoop(
-        policy=HandlerPolicy(
-            dataset=dataset,
-            consumer_group=settings.consumer_group,
-            max_payload_bytes=settings.max_payload_bytes,
-            counting=counting,
-            max_letter_bytes=max_letter_bytes,
-            max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
+        policy=HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
+            max_letter_bytes=max_letter_bytes
         ),
         counting=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
         model=lambda: store.current,
