@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.dataset.declaration import Dataset, Field, MappingEntry
+from schemas.dataset.declaration import Dataset
+from schemas.dataset.fields import Field, MappingEntry
 from schemas.records import Rejection
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Array, Columns, Flags, Floats, Ints

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from schemas.dataset.declaration import Dataset, Field, MappingEntry
+from schemas.dataset.declaration import Dataset
+from schemas.dataset.fields import Field, MappingEntry
 
 EVENT_TIME, EVENT_TIME_MS = "2020-01-06T12:00:00Z", 1_578_312_000_000
 

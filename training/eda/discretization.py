@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from schemas.dataset.declaration import Kind
+from schemas.dataset.fields import Kind
 from scoring.arrays import Array, Floats, Ints
 from scoring.features import MISSING, OTHER
 from scoring.input.cleaning import is_missing

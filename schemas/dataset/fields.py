@@ -1,0 +1,101 @@
+"""Structure of a declaration's TOML file."""
+
+from typing import Literal
+
+import msgspec
+
+from schemas.dataset.value_formats import FALSE_VALUES, TRUE_VALUES, DecimalMark, LabelValues, Percent
+
+Kind = Literal["number", "boolean", "category"]
+DERIVED: dict[str, Kind] = {"hour": "number", "day_of_week": "number"}  # computed from the event time
+
+
+class CsvForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Format of the data set's CSV files."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+
+class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields of the event time: a date and an hour, or a timestamp in the date field."""
+
+    date: str
+    # For `datetime.strptime`, or one of "epoch_s", "epoch_ms", "epoch_us", "excel"; ISO 8601 is always accepted.
+    formats: tuple[str, ...]
+    hour: str | None = None
+    zone: str = "UTC"  # IANA name: zone of the times that state none
+    repeated_hour: Literal["reject", "earlier", "later"] = "reject"  # meaning of a local time that occurs twice
+
+
+class ScalarForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the texts of one column are read; a format that is None is that of the data set (`value_formats`)."""
+
+    missing: tuple[str, ...] = ()  # in addition to those of the data set
+    min: float | None = None
+    max: float | None = None
+    decimal: DecimalMark | None = None
+    thousands: str | None = None
+    currency: tuple[str, ...] | None = None
+    percent: Percent | None = None
+    normalize: bool | None = None
+    true_values: tuple[str, ...] | None = None
+    false_values: tuple[str, ...] | None = None
+
+
+class MappingEntry(ScalarForm, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of a mapping field; becomes a column."""
+
+    name: str
+    key: str
+    kind: Kind
+
+
+class Field(ScalarForm, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field of a payload."""
+
+    name: str
+    kind: Literal["number", "boolean", "category", "mapping"]
+    required: bool = False  # a missing required field rejects the row; a missing optional one is imputed
+    entries: tuple[MappingEntry, ...] = ()
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the feature matrix."""
+
+    name: str
+    kind: Kind
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Content of the TOML file."""
+
+    name: str
+    key: str
+    transaction_id: str | None = None
+    label: str | None = None
+    amount: str | None = None  # field whose number the costs of training are weighted by
+    missing: tuple[str, ...] = ("",)
+    decimal: DecimalMark | None = None
+    thousands: str | None = None
+    currency: tuple[str, ...] = ()
+    percent: Percent | None = None
+    normalize: bool = False
+    true_values: tuple[str, ...] = TRUE_VALUES
+    false_values: tuple[str, ...] = FALSE_VALUES
+    label_values: LabelValues = LabelValues()
+    features: tuple[str, ...]
+    csv: CsvForm = CsvForm()
+    event_time: EventTime
+    fields: tuple[Field, ...]
+
+
+def column_kinds(declaration: Declaration) -> dict[str, Kind]:
+    """Kind of every column that cleaning produces, by name."""
+    kinds: dict[str, Kind] = dict(DERIVED)
+    for f in declaration.fields:
+        if f.kind == "mapping":
+            kinds |= {entry.name: entry.kind for entry in f.entries}
+        else:
+            kinds[f.name] = f.kind
+    return kinds
