@@ -8,7 +8,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from schemas.json_codec import decode
 from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from schemas.topics import topic_table, with_own_topics
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, Headers, handle
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_admin import create_topics
@@ -37,7 +37,7 @@ ROWS_A_DAY = 690
 FIRST_DAY_MS = Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS  # the day after the training history
 
 
-class Transaction(NamedTuple):
+class Transaction(msgspec.Struct):
     """A record of `transactions`."""
 
     topic: str
@@ -45,7 +45,7 @@ class Transaction(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
 
 class Service(threading.Thread):
@@ -71,9 +71,7 @@ class GoodTraffic:
     def __init__(self, settings: Settings, model: MonitoredModel, days: int, seed: int) -> None:
         self._settings = settings
         self._model = model
-        self._policy = HandlerPolicy(
-            load_dataset(settings.dataset), settings.consumer_group, settings.max_payload_bytes, counting=True
-        )
+        self._policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
         lateness_ms = settings.allowed_lateness_minutes * MINUTE_MS
         self._folds = [PartitionPanes(model.bins, p, lateness_ms) for p in range(PARTITIONS)]
         traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=FIRST_DAY_MS, days=days)
@@ -97,12 +95,12 @@ class GoodTraffic:
             assert handled.coded is not None
             for out in handled.decisions:
                 producer.send(s.decisions_topic, out.value, key=out.key, headers=out.headers, partition=out.partition)
-                decision = msgspec.json.decode(out.value or b"", type=Any)
-                name = decision["transaction_id"]
+                decision = decode(out.value, Decision)
+                name = decision.transaction_id
                 label = Label(
                     transaction_id=name,
                     fraud=zlib.crc32(name.encode()) % 50 == 0,
-                    reported_at_ms=decision["event_time_ms"],
+                    reported_at_ms=decision.event_time_ms,
                 )
                 producer.send(s.labels_topic, msgspec.json.encode(label), key=name.encode(), partition=0)
                 sent.append(label)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, handle
 
@@ -48,10 +49,8 @@ class Work:
 
     def __init__(self, job: Job) -> None:
         self._model = MonitoredModel.load(job.bundle, version=1)
-        dataset = load_dataset("card_transactions")
-        self._policy = HandlerPolicy(
-            dataset=dataset, consumer_group=job.group, max_payload_bytes=65_536, counting=False
-        )
+        policy = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=False)
+        self._policy = policy._replace(consumer_group=job.group)
 
     def __call__(self, records: Sequence[Any]) -> HandlerResult:
         return handle(records, self._model, self._policy)

@@ -12,13 +12,13 @@ from schemas.records import Rejection
 from stream_app.decisions import dead_letters
 
 
-class RawOrigin(msgspec.Struct, frozen=True):
+class RawOrigin(msgspec.Struct):
     """Origin of a dead letter, as its headers state it."""
 
     topic: str
     partition: int
     offset: int
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: dead_letters.Headers = ()
 
 
 def letters(settings: Settings, rng: random.Random) -> Iterator[RawRecord]:

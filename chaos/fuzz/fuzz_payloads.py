@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +18,7 @@ from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import MINUTE_MS
-from stream_app.decisions.handler import HandlerPolicy, handle_carefully
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, Headers, handle_carefully
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
@@ -32,7 +31,7 @@ HOSTILE = (
 )
 
 
-class HostileRecord(NamedTuple):
+class HostileRecord(msgspec.Struct):
     """A record in the form that the worker consumes."""
 
     topic: str
@@ -40,7 +39,7 @@ class HostileRecord(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers = ()
 
 
 class FuzzPayloadsResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,9 +65,9 @@ def fuzz_payloads(settings: Settings, model: MonitoredModel, n: int, seed: int) 
     stream = hostile_payloads(seed)
     for start in range(0, n, BATCH):
         size = min(BATCH, n - start)
-        records = [HostileRecord("fuzz", 0, start + i, None, next(stream), []) for i in range(size)]
+        records = [HostileRecord("fuzz", 0, start + i, None, next(stream)) for i in range(size)]
         handled = handle_carefully(records, model, policy)
-        answered = sorted([int(dict(d.headers)["tamiz-offset"]) for d in handled.decisions])
+        answered = sorted([int(dict(d.headers)[OFFSET_HEADER] or b"") for d in handled.decisions])
         assert len(answered) == len(set(answered))
         assert len(answered) + len(handled.dead_letters) == size
         decided += len(answered)

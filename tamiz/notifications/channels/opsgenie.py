@@ -1,4 +1,7 @@
-"""Opsgenie's Alert API: an alert is created under the incident's alias and closed with it."""
+"""Opsgenie's Alert API: an alert is created under the incident's alias and closed with it.
+
+Source: docs.opsgenie.com, "Alert API" (create, close) and "Alert API (continued)" (update priority: PUT).
+"""
 
 from typing import Any
 from urllib.parse import quote
@@ -46,7 +49,7 @@ def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
         create = HttpRequest(alerts, msgspec.json.encode(alert(notice)), access)
         if notice.change != "grew":
             return [create]
-        # A repeated create leaves the open alert's priority as it was.
+        # Creating an alert whose alias is open increases its count and does not change its priority.
         return [create, of_alias("priority", {"priority": PRIORITIES[notice.severity]}, "PUT")]
 
     return HttpChannel("opsgenie", settings.opsgenie_min_severity, alerts, requests, closes_alerts=True)

@@ -37,12 +37,13 @@ def main() -> None:
     sys.meta_path.insert(0, MissingPackageFinder())
     from monitoring.counting.monitored_model import MonitoredModel
     from monitoring.drift.reference import load_reference
+    from schemas.configuration.settings import load
     from schemas.dataset.declaration import load_dataset
     from stream_app.decisions.handler import HandlerPolicy, handle
 
     folder = Path(sys.argv[1])
     load_reference(folder)
-    policy = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
+    policy = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True)
     records = [StdinRecord("t", 0, i, None, line.rstrip(b"\n")) for i, line in enumerate(sys.stdin.buffer)]
     for out in handle(records, MonitoredModel.load(folder, 3), policy).decisions:
         sys.stdout.buffer.write((out.value or b"") + b"\n")

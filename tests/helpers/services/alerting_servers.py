@@ -29,7 +29,7 @@ def _text(longest: int) -> dict[str, Any]:
 class OpsgenieServer(HttpReceiver):
     """Opsgenie's Alert API as far as it is used: answers as it does, and keeps the alerts that are open.
 
-    By its documentation: https://docs.opsgenie.com/docs/alert-api
+    By its documentation: https://docs.opsgenie.com/docs/alert-api and https://docs.opsgenie.com/docs/alert-api-continued
     """
 
     KEY = "eb243592-faa2-4ba2-a551-1afdf565c889"

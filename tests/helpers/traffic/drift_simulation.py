@@ -13,6 +13,7 @@ from monitoring.counting.panes import PartitionPanes
 from monitoring.drift.context import AlertContext
 from monitoring.drift.drift_monitor import DriftEvaluation, DriftMonitor, DriftMonitorPolicy
 from monitoring.drift.reference import DriftReference
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, DriftAlert, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, MINUTE_MS
@@ -23,7 +24,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 
 PARTITIONS = 4
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS
-POLICY = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=True)
+POLICY = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True)
 FIRST_DAY_MS = (
     Traffic(rows=1, seed=0).start_ms + 29 * DAY_MS
 )  # the day after the history of the fixture `simulated_registry`

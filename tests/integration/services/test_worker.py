@@ -182,9 +182,7 @@ def published_counts(settings: Settings) -> Counts:
 def counted_offline(settings: Settings) -> Counts:
     """The same in one pass over the transactions, without a worker."""
     model = champion(settings)
-    policy = HandlerPolicy(
-        load_dataset(settings.dataset), settings.consumer_group, settings.max_payload_bytes, counting=True
-    )
+    policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
     records = read_topic(settings.bootstrap, settings.transactions_topic)
     found: Counts = {}
     for partition in range(settings.partitions):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from stream_app.decisions.handler import HandlerPolicy, handle
 from tests.helpers.bundles.minimal_imports import StdinRecord
@@ -44,7 +45,7 @@ def test_a_bundle_serves_in_a_fresh_process_without_anything_of_trainings(
     )
     assert served.returncode == 0, served.stderr.decode()
     records = [StdinRecord("t", 0, i, None, value) for i, value in enumerate(sent)]
-    policy = HandlerPolicy(load_dataset("card_transactions"), "tamiz", 65_536, counting=False)
+    policy = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=False)
     here = handle(records, MonitoredModel.load(champion_bundle, 3), policy).decisions
     assert served.stdout.splitlines() == [out.value for out in here]
     assert b'"reasons":[{' in served.stdout

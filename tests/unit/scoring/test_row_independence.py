@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from scoring.decision import DECISION_IDS, decision_id
 from scoring.input.decoding import decode_payloads
@@ -19,9 +20,7 @@ from stream_app.decisions.handler import HandlerPolicy, handle
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
-POLICY = HandlerPolicy(
-    dataset=load_dataset("card_transactions"), consumer_group="tamiz", max_payload_bytes=65_536, counting=True
-)
+POLICY = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True)
 TRAFFIC = Traffic(rows=1_500, seed=3, payload_format="mixed", invalid_share=0.05)
 NAMES = ("a", "b", "c")
 VALUES = st.sampled_from(["x", 'a"b', "back\\slash", "", None, 1, True, [1, "y"], {"a": "z"}, "ñ", "\n"])

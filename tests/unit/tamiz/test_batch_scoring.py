@@ -11,7 +11,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.configuration.settings import Settings
+from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError, TrainingError
 from schemas.files.rejected_rows import COLUMNS as REJECTED
@@ -26,7 +26,7 @@ from tests.unit.stream_app.decisions.test_handler import records
 from training.data.file_reader import read_chunks
 
 DATASET = load_dataset("card_transactions")
-POLICY = HandlerPolicy(dataset=DATASET, consumer_group="tamiz", max_payload_bytes=65_536, counting=False)
+POLICY = HandlerPolicy.from_settings(load({}), DATASET, counting=False)
 
 
 @pytest.fixture(scope="module")

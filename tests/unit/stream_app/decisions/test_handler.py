@@ -10,6 +10,7 @@ import pytest
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NO_TIME_MS
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
 from schemas.records import Decision
@@ -21,7 +22,7 @@ from stream_app.decisions.probe import Probe, good_payload
 from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
 
 DATASET = load_dataset("card_transactions")
-POLICY = HandlerPolicy(dataset=DATASET, consumer_group="tamiz", max_payload_bytes=65_536, counting=True)
+POLICY = HandlerPolicy.from_settings(load({}), DATASET, counting=True)
 
 
 class PayloadRecord(NamedTuple):

@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from schemas.record_parts import Unreadable
 from schemas.records import PaneSnapshot
@@ -102,7 +103,7 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
         return {}
 
     scorer = WorkerLoop(
-        policy=HandlerPolicy(dataset=dataset, consumer_group="tamiz", max_payload_bytes=65_536, counting=True),
+        policy=HandlerPolicy.from_settings(load({}), dataset, counting=True),
         counting=DriftCounter(no_cursors, 0, metrics=metrics),
         model=lambda: model,
         group=sent,
