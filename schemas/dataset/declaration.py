@@ -4,6 +4,7 @@ A declaration is a TOML file; `schemas/dataset/` contains those that ship with T
 """
 
 import tomllib
+from collections.abc import Iterator
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.dataset.declaration_checks import find_fault
-from schemas.dataset.fields import Declaration, Feature, Field, MappingEntry, column_kinds
+from schemas.dataset.fields import (
+    UNDECIDED,
+    Declaration,
+    EventTime,
+    EventTimeForm,
+    Feature,
+    Field,
+    MappingEntry,
+    column_kinds,
+)
 from schemas.dataset.value_formats import NumberFormat, TruthValues, fold_spelling
 from schemas.errors import SchemaError
 
@@ -22,13 +32,13 @@ class Dataset:
 
     def __init__(self, declaration: Declaration) -> None:
         self.name = declaration.name
-        self.key = declaration.key
+        self.key = declaration.key or None
         self.transaction_id = declaration.transaction_id
         self.label = declaration.label
         self.amount = declaration.amount
         self.missing = declaration.missing
         self.csv = declaration.csv
-        self.event_time = declaration.event_time
+        self.event_time = _event_time(declaration.event_time)
         self.fields = declaration.fields
         kinds = column_kinds(declaration)
         self.features = tuple(Feature(name=name, kind=kinds[name]) for name in declaration.features)
@@ -42,8 +52,12 @@ class Dataset:
     def field_names(self) -> tuple[str, ...]:
         """Names of all fields that are read from a payload."""
         time = self.event_time
-        roles = (self.key, self.transaction_id, self.label, time.date, time.hour)
+        roles = (self.key, self.transaction_id, self.label, *time.parts, time.hour)
         return tuple(dict.fromkeys([*(r for r in roles if r), *(f.name for f in self.fields)]))
+
+
+def _event_time(form: EventTimeForm) -> EventTime:
+    return EventTime(**{**msgspec.structs.asdict(form), "date": " ".join(form.parts), "parts": form.parts})
 
 
 def _number_format(declaration: Declaration, field: Field | MappingEntry) -> NumberFormat:
@@ -111,8 +125,27 @@ def load_dataset(name_or_path: str) -> Dataset:
 
 def _decoded(content: bytes, source: str) -> Declaration:
     try:
-        return msgspec.convert(tomllib.loads(content.decode("utf-8")), Declaration)
+        values = tomllib.loads(content.decode("utf-8"))
+        if open_places := list(_undecided(values)):
+            raise SchemaError(
+                f"{source}: not decided: {', '.join(open_places)}; replace {UNDECIDED!r} by what is right; "
+                "the comments above it name the candidates"
+            )
+        return msgspec.convert(values, Declaration)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SchemaError(f"{source}: not a TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise SchemaError(f"{source}: {error}") from None
+
+
+def _undecided(value: Any, place: str = "") -> Iterator[str]:
+    """Places of a declaration that a person must decide, such as `event_time.formats`."""
+    if value == UNDECIDED:
+        yield place
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _undecided(inner, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for inner in value:
+            named = inner.get("name") if isinstance(inner, dict) else None
+            yield from _undecided(inner, f"{place} {named!r}" if named else place)

@@ -54,10 +54,13 @@ def _role_faults(declaration: Declaration) -> Iterator[str]:
             yield _fault(name, "listed twice among the features")
     if declaration.amount is not None and columns.get(declaration.amount) != "number":
         yield _fault(declaration.amount, "the amount must be a field of kind number")
-    if not declaration.event_time.formats:
-        yield _fault(declaration.event_time.date, "the event time needs at least one format")
+    time = declaration.event_time
+    if not time.formats:
+        yield _fault(" ".join(time.parts), "the event time needs at least one format")
+    if not time.parts or len(set(time.parts)) < len(time.parts):
+        yield _fault("event_time.date", "name one field, or a list of different fields")
     taken = {f.name for f in declaration.fields}
-    for role in (declaration.label, declaration.event_time.date, declaration.transaction_id):
+    for role in (declaration.label, *time.parts, declaration.transaction_id):
         if role in taken:
             yield _fault(
                 str(role), "label, date and transaction id are declared by role and must not be among the fields"

@@ -7,6 +7,7 @@ import msgspec
 from schemas.dataset.value_formats import FALSE_VALUES, TRUE_VALUES, DecimalMark, LabelValues, Percent
 
 Kind = Literal["number", "boolean", "category"]
+UNDECIDED = "<undecided>"  # written by `tamiz declare` where a person must decide; a declaration with it is refused
 DERIVED: dict[str, Kind] = {"hour": "number", "day_of_week": "number"}  # computed from the event time
 
 
@@ -17,15 +18,34 @@ class CsvForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     encoding: str = "utf-8"
 
 
-class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fields of the event time: a date and an hour, or a timestamp in the date field."""
+class TimeForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the event time is read."""
 
-    date: str
-    # For `datetime.strptime`, or one of "epoch_s", "epoch_ms", "epoch_us", "excel"; ISO 8601 is always accepted.
+    # For `datetime.strptime`, or one of "epoch_s", "epoch_ms", "epoch_us", "excel", "offset_s", "offset_h".
+    # ISO 8601 is always accepted.
     formats: tuple[str, ...]
+    origin: str | None = None  # ISO 8601: the instant from which offset_s and offset_h count
     hour: str | None = None
     zone: str = "UTC"  # IANA name: zone of the times that state none
     repeated_hour: Literal["reject", "earlier", "later"] = "reject"  # meaning of a local time that occurs twice
+
+
+class EventTimeForm(TimeForm, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields of the event time: a date and an hour, or a timestamp in the date field."""
+
+    date: str | tuple[str, ...]  # several fields are joined by spaces and read as one text
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The fields that hold date or timestamp."""
+        return (self.date,) if isinstance(self.date, str) else self.date
+
+
+class EventTime(TimeForm, frozen=True, kw_only=True):
+    """The event time of a valid declaration."""
+
+    date: str  # name of the field, or of the text that the parts are joined to
+    parts: tuple[str, ...]  # fields that hold it: the date field, or several
 
 
 class ScalarForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +91,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Content of the TOML file."""
 
     name: str
-    key: str
+    key: str  # field of the card holder; "" for a data set without one
     transaction_id: str | None = None
     label: str | None = None
     amount: str | None = None  # field whose number the costs of training are weighted by
@@ -86,7 +106,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     label_values: LabelValues = LabelValues()
     features: tuple[str, ...]
     csv: CsvForm = CsvForm()
-    event_time: EventTime
+    event_time: EventTimeForm
     fields: tuple[Field, ...]
 
 

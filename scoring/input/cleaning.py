@@ -15,6 +15,7 @@ from schemas.records import Rejection
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Array, Columns, Flags, Floats, Ints
 from scoring.input import value_parsing
+from scoring.input.date_parts import join_dates
 from scoring.input.decoding import decode_payloads
 from scoring.input.record_times import RecordTimes, find_future_times
 from scoring.input.time_parsing import parse_times
@@ -76,7 +77,9 @@ def _clean(
         for i, fault in found.items():
             faults.setdefault(i, (field, fault))
 
-    _note_keys(dataset, raw, note)
+    raw = join_dates(dataset.event_time, raw, len(rows))
+    if dataset.key is not None:
+        _note_keys(dataset, dataset.key, raw, note)
     event_time_ms = _event_times(dataset, raw, note)
     if record_times is not None:
         note(dataset.event_time.date, find_future_times(event_time_ms, raw[dataset.event_time.date], record_times))
@@ -102,10 +105,10 @@ def _clean(
     return CleanedBatch(n, rows, columns, event_time_ms, ids, labels, rejections)
 
 
-def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> None:
+def _note_keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], note: Any) -> None:
     missing = frozenset(dataset.missing)
     found: Faults = {}
-    for i, value in enumerate(raw[dataset.key]):
+    for i, value in enumerate(raw[key]):
         if type(value) is str:
             if value in missing:
                 found[i] = Fault("missing-field", value, "the key of the card holder: text or an integer")
@@ -114,7 +117,7 @@ def _note_keys(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) ->
         elif type(value) is not int:
             code = "missing-field" if value is None else "wrong-type"
             found[i] = Fault(code, value, "the key of the card holder: text or an integer")
-    note(dataset.key, found)
+    note(key, found)
 
 
 def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Ints:

@@ -27,7 +27,8 @@ class Probe:
 def good_payload(dataset: Dataset) -> bytes:
     """A payload with every required field of the data set, which cleaning accepts."""
     values = {field.name: _value(field) for field in dataset.fields if field.required}
-    return msgspec.json.encode(values | {dataset.key: "probe", dataset.event_time.date: EVENT_TIME})
+    key = {dataset.key: "probe"} if dataset.key else {}
+    return msgspec.json.encode(values | key | {dataset.event_time.parts[0]: EVENT_TIME})
 
 
 def _value(field: Field | MappingEntry) -> object:

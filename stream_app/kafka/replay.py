@@ -81,7 +81,8 @@ def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], in
         for row, payload in enumerate(chunk):
             event_time = event_times.get(row)
             kept = event_time is not None and now - kept_ms < event_time <= now
-            yield Message(message_key(payload, dataset.key), payload, event_time if kept else None)
+            key = None if dataset.key is None else message_key(payload, dataset.key)
+            yield Message(key, payload, event_time if kept else None)
 
 
 def message_key(payload: bytes, field: str) -> bytes | None:

@@ -58,7 +58,8 @@ def require_columns(path: Path, dataset: Dataset, found: RawColumns) -> None:
 
     Raises TrainingError when one is missing.
     """
-    needed = [dataset.key, dataset.event_time.date, *(f.name for f in dataset.fields if f.required)]
+    key = [dataset.key] if dataset.key else []
+    needed = [*key, *dataset.event_time.parts, *(f.name for f in dataset.fields if f.required)]
     if missing := [name for name in needed if name not in found]:
         names = ", ".join(list(found)[:20]) or "none"
         raise TrainingError(

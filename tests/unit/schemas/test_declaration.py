@@ -65,3 +65,30 @@ def test_a_contradiction_is_refused_naming_file_and_field(tmp_path: Path, old: s
 def test_a_declaration_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(SchemaError, match=r"no such file|ships with Tamiz"):
         load_dataset(name)
+
+
+def test_what_is_undecided_is_refused_with_every_place_in_one_line(tmp_path: Path) -> None:
+    text = SMALL.replace('["%Y-%m-%d"]', '["<undecided>"]').replace(
+        'kind = "number"', 'kind = "number"\ndecimal = "<undecided>"'
+    )
+    with pytest.raises(SchemaError) as caught:
+        load_dataset(write(tmp_path, text))
+    assert "not decided: event_time.formats, fields 'amount'.decimal; replace" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_may_have_no_card_holder(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path, SMALL.replace('key = "card"', 'key = ""')))
+    assert (dataset.key, dataset.field_names) == (None, ("fraud", "at", "amount"))
+
+
+def test_a_date_may_be_in_several_fields(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path, SMALL.replace('date = "at"', 'date = ["year", "month", "day"]')))
+    assert dataset.event_time.parts == ("year", "month", "day")
+    assert dataset.field_names == ("card", "fraud", "year", "month", "day", "amount")
+
+
+@pytest.mark.parametrize("parts", ['["year", "year"]', "[]"])
+def test_a_date_needs_different_fields(tmp_path: Path, parts: str) -> None:
+    with pytest.raises(SchemaError, match=r"event_time\.date.*different fields"):
+        load_dataset(write(tmp_path, SMALL.replace('date = "at"', f"date = {parts}")))
