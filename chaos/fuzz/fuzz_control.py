@@ -47,7 +47,7 @@ from stream_app.monitor.pane_history import read_periods
 from stream_app.redrive.redrive import redrive
 from stream_app.worker.champion_cache import ChampionCache
 from stream_app.worker.promotion_listener import listen_for_promotions
-from tamiz.notifications.delivery_loop import group as notifier_group
+from tamiz.notifications.delivery_loop import consumer_group as notifier_group
 from tamiz.notifications.notifier import serve as serve_notifier
 from tamiz.services.history_reader import read_kafka_history
 from tamiz.services.retrainer_service import serve as serve_retrainer

@@ -1,7 +1,7 @@
 #!/bin/sh -eu
 # Creates the secrets that the manifests refer to. Your cluster's secret manager can create them instead.
 # Each value is read from a file of that name in the folder ./secrets, so that none is in the shell history.
-# If Kafka or MLflow needs no credentials (dev), leave out tamiz-kafka or the secrets of MLflow; of tamiz-receivers, unused channels.
+# If Kafka or MLflow needs no credentials (dev), leave out tamiz-kafka or the secrets of MLflow; of tamiz-channels, unused channels.
 namespace=${1:?usage: secrets.example.sh NAMESPACE}
 # Users are added by `TAMIZ_WEB_USERS_FILE=secrets/web-users tamiz users add NAME --role ROLE`: each person with a name
 # and the role `read` or `approve`, and `prometheus` with `scrape`, whose token goes only to your Prometheus.
@@ -10,7 +10,7 @@ kubectl --namespace "$namespace" create secret generic tamiz-users \
 kubectl --namespace "$namespace" create secret generic tamiz-kafka \
     --from-file=username=secrets/kafka-username \
     --from-file=password=secrets/kafka-password
-kubectl --namespace "$namespace" create secret generic tamiz-receivers \
+kubectl --namespace "$namespace" create secret generic tamiz-channels \
     --from-file=slack-webhook=secrets/slack-webhook \
     --from-file=teams-webhook=secrets/teams-webhook \
     --from-file=opsgenie-api-key=secrets/opsgenie-api-key \

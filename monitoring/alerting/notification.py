@@ -1,6 +1,6 @@
 """Notifications from drift alerts and model events: severity, title and text. Pure.
 
-Each channel in `tamiz/notifications/channels/` converts them to the format of its receiver.
+Each channel in `tamiz/notifications/channels/` converts them to the format of its service.
 """
 
 import msgspec
@@ -26,7 +26,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """A notification to people, in any channel."""
 
     id: str  # topic-partition-offset of its record; the same if it is sent again
-    alias: str  # id of the incident or retraining; receivers may group by it
+    alias: str  # id of the incident or retraining; channels may group by it
     change: str  # from the record
     severity: Severity
     title: str  # one line of printable characters, like `text`
@@ -37,7 +37,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def resolved(self) -> bool:
-        """Whether the incident or retraining is finished, so that a receiver can close its alert."""
+        """Whether the incident or retraining is finished, so that a channel can close its alert."""
         return self.change in RESOLUTIONS
 
 

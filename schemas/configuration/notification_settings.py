@@ -19,7 +19,7 @@ _KEYS = {
 _OF_MAIL = ("mail_from", "mail_to", "smtp_username", "smtp_password")
 
 
-def check_receivers(values: Mapping[str, Any]) -> None:
+def check_channels(values: Mapping[str, Any]) -> None:
     """Raise ConfigError, with the setting and the remedy, if a channel is incomplete or insecure. Shows no secret.
 
     values: the settings that have a value, by name.

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from schemas.configuration.kafka_config import Secret, check_access
 from schemas.configuration.kafka_settings import KafkaSettings
-from schemas.configuration.notification_settings import check_receivers
+from schemas.configuration.notification_settings import check_channels
 from schemas.configuration.registry_config import VARIABLES, resolve_credentials
 from schemas.configuration.setting_types import Cost, Name, Natural, OffsetReset, Port, Positive, Share, about
 from schemas.configuration.settings_file import read_settings_file
@@ -285,7 +285,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ConfigError(f"setting {name} (TAMIZ_{name.upper()}) is {shown}: {error}") from None
     check_access(values)
     resolve_credentials(values)
-    check_receivers(values)
+    check_channels(values)
     page_names(values.get("web_hosts"))
     networks(values.get("web_trusted_proxies"))
     if "artifact_root" in values and not values.get("mlflow_tracking_uri", "sqlite:").startswith("sqlite:"):

@@ -18,7 +18,7 @@ from scoring.input.admission import MAX_KEY_BYTES
 
 PREFIX = "__connect.errors."
 ERROR_PREFIX = "tamiz-error-"
-OMITTED_PREFIX = "receiver-"  # codes of undelivered notifications, which are no transactions
+NOTIFICATION_PREFIX = "notification-"  # codes of undelivered notifications, which are no transactions
 MAX_CHARACTERS = 400  # of one header's text
 MAX_FORWARDED_HEADERS = 64  # of the incoming record
 MAX_FORWARDED_BYTES = 16_384  # of their names and values together

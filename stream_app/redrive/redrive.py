@@ -84,7 +84,7 @@ class RedriveRun:
         """Send back the valid ones of some dead letters. room: at most this many; None for no limit."""
         read = [read_letter(record, self._topic_id) for record in records]
         self._unreadable += read.count(None)
-        letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.OMITTED_PREFIX)]
+        letters = [r for r in read if r is not None and not r.about.code.startswith(dead_letters.NOTIFICATION_PREFIX)]
         self._seen.update({letter.about.transaction_id for letter in letters} & self._replacements.keys())
         chosen = self._planned([whole for letter in letters if (whole := self._whole(letter)) is not None])
         self._went_before += chosen.went_before

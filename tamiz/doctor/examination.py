@@ -26,7 +26,7 @@ _OF_CLUSTER = (
 _OF_SETTINGS = (
     host_checks.kafka_exposure,
     host_checks.registry_exposure,
-    host_checks.receivers_exposure,
+    host_checks.channels_exposure,
 )
 
 

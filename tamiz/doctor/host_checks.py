@@ -49,7 +49,7 @@ def web_exposure(settings: Settings, machine: MachineFacts) -> Iterator[Finding]
         yield ok(check, f"web_host is {settings.web_host}" + (", with authentication" if users else ""))
 
 
-def receivers_exposure(settings: Settings) -> Iterator[Finding]:
+def channels_exposure(settings: Settings) -> Iterator[Finding]:
     """Notifications leave this machine encrypted."""
     for name in URLS:
         value = getattr(settings, name) or "https:"

@@ -1,4 +1,4 @@
-"""The notifier's clients, and the reports that it attaches."""
+"""Runs the notifier: its Kafka clients, its reconnects, and the reports that mails attach."""
 
 import contextlib
 import functools
@@ -15,36 +15,36 @@ from schemas.errors import BrokerError, ModelUnavailableError
 from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
 from stream_app.kafka.topic_reader import partitions_of
 from stream_app.lifecycle.reconnect import reconnect
-from tamiz.notifications.channels.catalogue import SETTING_OF_EACH, channels
+from tamiz.notifications.channels.catalogue import SETTING_NAMES, channels
 from tamiz.notifications.channels.channel import ReportLoader
-from tamiz.notifications.delivery_loop import Notifier, group
+from tamiz.notifications.delivery_loop import Notifier, consumer_group
 from tamiz.notifications.retry import DEFAULT_RETRIES, RetryPolicy
 
 log = logging.getLogger("tamiz.notifier")
 
-MAX_LETTER_BYTES = 2 * 1024 * 1024  # bytes, as the topic takes them
+MAX_LETTER_BYTES = 2 * 1024 * 1024  # the topic's maximum
 
 
 def serve(
     settings: Settings,
     stop: threading.Event,
     *,
-    patience: RetryPolicy = DEFAULT_RETRIES,
+    retry_policy: RetryPolicy = DEFAULT_RETRIES,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Tell people what comes until `stop` is set; a broker that goes away is waited for.
+    """Send notifications of new records until `stop` is set. Reconnects if the broker goes away.
 
-    ready: called once, when whatever comes from then on is told.
-    Raises BrokerError when there is none, or a topic is missing, at the start.
+    ready: called once, when every record written from then on is delivered.
+    Raises BrokerError at the start if no broker responds or a topic is missing.
     """
-    found = channels(settings, report_of(settings))
+    found = channels(settings, report_loader(settings))
     if not found:
-        log.warning("no channel is set; set %s. Until then notifications are only logged", SETTING_OF_EACH)
-    notifier = Notifier(settings, found, stop, patience)
+        log.warning("no channel is configured; set %s. Until then notifications are only logged", SETTING_NAMES)
+    notifier = Notifier(settings, found, stop, retry_policy)
 
     def session(connected: Callable[[], None]) -> None:
         with clients(settings) as (consumer, producer, partitions):
-            notifier.begin(consumer, partitions)
+            notifier.resume(consumer, partitions)
             connected()
             notifier.run(producer)
 
@@ -52,10 +52,10 @@ def serve(
     notifier.log_summary()
 
 
-def report_of(settings: Settings) -> ReportLoader:
-    """What fetches the PDF that was written when the version was trained, None where there is none to be had."""
+def report_loader(settings: Settings) -> ReportLoader:
+    """Function that fetches the PDF report of a notification's model version; None if it has none."""
 
-    @functools.lru_cache(maxsize=1)  # a mail that is tried again brings the same
+    @functools.lru_cache(maxsize=1)  # a retried mail attaches the same report
     def fetch(notice: Notification) -> bytes | None:
         from training.registry.mlflow_registry import REPORT, read_artifact, run_id_of
 
@@ -64,7 +64,7 @@ def report_of(settings: Settings) -> ReportLoader:
         try:
             return read_artifact(settings, run_id_of(settings, notice.model_version), REPORT)
         except ModelUnavailableError as error:
-            log.info("%s goes without a report: %s", notice.id, error)
+            log.info("%s is sent without a report: %s", notice.id, error)
             return None
 
     return fetch
@@ -72,13 +72,13 @@ def report_of(settings: Settings) -> ReportLoader:
 
 @contextlib.contextmanager
 def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]]]:
-    """A consumer that commits for the notifier's group, a producer of dead letters, and what there is to read.
+    """Consumer of the notifier's group, producer of dead letters, and the partitions to read.
 
-    Raises BrokerError when nobody answers or a topic is missing.
+    Raises BrokerError if no broker responds or a topic is missing.
     """
     with contextlib.ExitStack() as stack, require_broker(settings.bootstrap):
-        # Assigned by hand: who waits for a receiver must not be thrown out of a group meanwhile.
-        consumer = committing_reader(settings.bootstrap, group(settings))
+        # Assigned manually: a group member that retries for a minute without polling could be removed from the group.
+        consumer = committing_reader(settings.bootstrap, consumer_group(settings))
         stack.callback(consumer.close)
         producer = KafkaProducer(
             **client_config(settings.bootstrap),
@@ -94,7 +94,9 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
         for topic in (settings.drift_alerts_topic, settings.model_events_topic):
             found = partitions_of(consumer, [topic])
             if not found:
-                raise BrokerError(f"there is no topic {topic} at {settings.bootstrap}; `tamiz topics create` makes it")
+                raise BrokerError(
+                    f"topic {topic} does not exist at {settings.bootstrap}; `tamiz topics create` creates it"
+                )
             partitions += found
         stack = stack.pop_all()
     with stack:

@@ -1,4 +1,4 @@
-"""One notification to one receiver: tried again, at growing intervals, as long as that may help."""
+"""Delivers one notification to one channel, with retries and exponential backoff."""
 
 import logging
 import threading
@@ -14,10 +14,10 @@ MAX_PROBLEM_LENGTH = 200  # characters
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a receiver is waited for: with the defaults, half a minute besides what the attempts take."""
+    """Number of attempts and pauses in between: by default 31 s of pauses in all."""
 
     attempts: int = 6
-    first_pause_s: float = 1.0  # twice as long after each further attempt
+    first_pause_s: float = 1.0  # doubled after each further attempt
 
 
 DEFAULT_RETRIES = RetryPolicy()
@@ -25,29 +25,31 @@ NO_RETRY = RetryPolicy(attempts=1)
 
 
 class Delivery(NamedTuple):
-    """What became of it."""
+    """The result of a delivery."""
 
-    receiver: Channel
-    problem: str | None  # None: it was told
-    refused: bool = False
+    channel: Channel
+    problem: str | None  # None: delivered
+    refused: bool = False  # a retry would not help
 
 
-def deliver(receiver: Channel, notice: Notification, patience: RetryPolicy, stop: threading.Event) -> Delivery | None:
-    """Tell a receiver. Blocking. None when `stop` was set before anything was settled."""
-    problem, pause_s = "", patience.first_pause_s
-    for attempt in range(1, patience.attempts + 1):
+def deliver(
+    channel: Channel, notice: Notification, retry_policy: RetryPolicy, stop: threading.Event
+) -> Delivery | None:
+    """Send a notification. Blocks. None if `stop` was set before the notification was delivered or given up."""
+    problem, pause_s = "", retry_policy.first_pause_s
+    for attempt in range(1, retry_policy.attempts + 1):
         try:
-            receiver.send(notice)
-            return Delivery(receiver, None)
+            channel.send(notice)
+            return Delivery(channel, None)
         except PermanentDeliveryError as error:
-            return Delivery(receiver, str(error), refused=True)
+            return Delivery(channel, str(error), refused=True)
         except RetryableDeliveryError as error:
             problem = str(error)
-            log.info("%s (%s) %s; attempt %d", receiver.name, receiver.where, problem, attempt)
-            if attempt < patience.attempts and stop.wait(max(pause_s, error.retry_after_s)):
+            log.info("%s (%s) %s; attempt %d", channel.name, channel.where, problem, attempt)
+            if attempt < retry_policy.attempts and stop.wait(max(pause_s, error.retry_after_s)):
                 return None
             pause_s *= 2
-        except Exception as error:  # one notification that our own code cannot bear must stop no other
-            log.exception("%s (%s) cannot be told of %s", receiver.name, receiver.where, notice.id)
-            return Delivery(receiver, repr(error)[:MAX_PROBLEM_LENGTH], refused=True)
-    return Delivery(receiver, problem)
+        except Exception as error:  # a bug that one notification triggers must not stop the others
+            log.exception("%s (%s) failed to send %s", channel.name, channel.where, notice.id)
+            return Delivery(channel, repr(error)[:MAX_PROBLEM_LENGTH], refused=True)
+    return Delivery(channel, problem)

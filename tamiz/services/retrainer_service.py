@@ -172,7 +172,7 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
         topic = settings.retrain_requests_topic
         partitions = partitions_of(consumer, [topic])
         if not partitions:
-            raise BrokerError(f"topic {topic} does not exist at {settings.bootstrap}; `tamiz topics create` creates it")
+            raise BrokerError(f"topic {topic} does not exist at {settings.bootstrap}; run `tamiz topics create`")
         consumer.assign(partitions)
         stack = stack.pop_all()
     with stack:

@@ -304,13 +304,13 @@ def test_keda_scales_by_the_lag_of_the_workers_group_up_to_its_partitions(overla
 def test_who_is_told_comes_from_secrets_and_settings_and_the_way_there_is_open() -> None:
     objects = rendered("production")
     (container,) = containers(objects["Deployment/notifier"])
-    refs = [v["name"] for v in container["env"] if v["valueFrom"]["secretKeyRef"]["name"] == "tamiz-receivers"]
+    refs = [v["name"] for v in container["env"] if v["valueFrom"]["secretKeyRef"]["name"] == "tamiz-channels"]
     secret = dict.fromkeys(refs, "https://hooks.example.org/T0") | {"TAMIZ_PAGERDUTY_ROUTING_KEY": "k" * 32}
     plain = {"TAMIZ_SMTP_HOST": "mail", "TAMIZ_MAIL_FROM": "tamiz@example.org", "TAMIZ_MAIL_TO": "risk@example.org"}
     told = load(environment("production", "Deployment/notifier") | secret | plain)
     assert None not in (told.slack_webhook, told.webhook_url, told.webhook_secret, told.smtp_password)
     assert None not in (told.teams_webhook, told.opsgenie_api_key, told.pagerduty_routing_key)
-    (rule,) = objects["NetworkPolicy/notifier-to-receivers"]["spec"]["egress"]
+    (rule,) = objects["NetworkPolicy/notifier-to-channels"]["spec"]["egress"]
     assert {443, told.smtp_port} <= {port["port"] for port in rule["ports"]}
 
 

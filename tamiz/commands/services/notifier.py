@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         import time
 
         from monitoring.alerting.notification import Notification
-        from tamiz.notifications.channels.catalogue import SETTING_OF_EACH, channels
+        from tamiz.notifications.channels.catalogue import SETTING_NAMES, channels
         from tamiz.notifications.retry import NO_RETRY, deliver
         from tamiz.terminal import Terminal, say_json
 
@@ -75,12 +75,17 @@ def register(app: typer.Typer) -> None:
         )
         found = channels(settings, lambda notice: None)
         if not found:
-            raise ConfigError(f"no notification channel is configured; set {SETTING_OF_EACH}")
+            raise ConfigError(f"no notification channel is configured; set {SETTING_NAMES}")
         never = threading.Event()
-        deliveries = [d for r in found if (d := deliver(r, notice, NO_RETRY, never)) is not None]
+        deliveries = [d for c in found if (d := deliver(c, notice, NO_RETRY, never)) is not None]
         if as_json:
             rows = [
-                {"receiver": d.receiver.name, "at": d.receiver.where, "delivered": not d.problem, "problem": d.problem}
+                {
+                    "channel": d.channel.name,
+                    "address": d.channel.where,
+                    "delivered": not d.problem,
+                    "problem": d.problem,
+                }
                 for d in deliveries
             ]
             say_json(rows, indent=-1)
@@ -88,10 +93,10 @@ def register(app: typer.Typer) -> None:
             from rich.table import Table
             from rich.text import Text
 
-            table = Table("receiver", "at", "minimum severity", "result")
+            table = Table("channel", "address", "minimum severity", "result")
             for d in deliveries:
                 result = Text(d.problem, "red") if d.problem else Text("delivered", "green")
-                table.add_row(d.receiver.name, d.receiver.where, d.receiver.min_severity, result)
+                table.add_row(d.channel.name, d.channel.where, d.channel.min_severity, result)
             Terminal().print(table)
         if any(d.problem for d in deliveries):
             raise typer.Exit(1)

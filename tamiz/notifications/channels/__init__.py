@@ -1,1 +1,1 @@
-"""One file for each channel of notifications; `catalogue` lists them."""
+"""Notification channels, one per file; `catalogue` lists them."""

@@ -1,4 +1,4 @@
-"""Every channel there is. A further one is a file with `channel(settings, report_of)`, and its name here."""
+"""List of all channels. To add one, write a file with `channel(settings, load_report)` and list it here."""
 
 from schemas.configuration.settings import Settings
 from tamiz.notifications.channels import mail, opsgenie, pagerduty, signed_webhook, slack, teams
@@ -12,9 +12,9 @@ CHANNELS: tuple[ChannelFactory, ...] = (
     pagerduty.channel,
     signed_webhook.channel,
 )
-SETTING_OF_EACH = "slack_webhook, teams_webhook, smtp_host, opsgenie_api_key, pagerduty_routing_key or webhook_url"
+SETTING_NAMES = "slack_webhook, teams_webhook, smtp_host, opsgenie_api_key, pagerduty_routing_key or webhook_url"
 
 
-def channels(settings: Settings, report_of: ReportLoader) -> list[Channel]:
-    """Those that are set."""
-    return [channel for make in CHANNELS if (channel := make(settings, report_of)) is not None]
+def channels(settings: Settings, load_report: ReportLoader) -> list[Channel]:
+    """The configured channels."""
+    return [channel for make in CHANNELS if (channel := make(settings, load_report)) is not None]

@@ -1,4 +1,4 @@
-"""What every channel is: a name, what it wants, and `send`."""
+"""The interface of a channel: name, minimum severity, `send`, and its two errors."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,15 +7,15 @@ from monitoring.alerting.notification import Notification
 from schemas.configuration.settings import Settings
 from schemas.records import Severity
 
-TIMEOUT_S = 10.0  # of one step of a conversation
+TIMEOUT_S = 10.0  # of a connection, a request or a response
 
-ReportLoader = Callable[[Notification], bytes | None]  # the PDF of the model version it is about, where there is one
+ReportLoader = Callable[[Notification], bytes | None]  # PDF report of the model version; None if it has none
 
 
 class RetryableDeliveryError(Exception):
-    """The receiver did not take the notification and may take it later.
+    """The notification was not accepted; a retry may succeed.
 
-    The text is logged: it never holds what an address, a body or a password holds.
+    The text is logged. It contains no URL, body or password.
     """
 
     def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
@@ -24,25 +24,25 @@ class RetryableDeliveryError(Exception):
 
 
 class PermanentDeliveryError(Exception):
-    """The receiver will not take the notification, however often it is sent. The text is logged, as above."""
+    """The notification was refused; a retry would not help. The text is logged, as above."""
 
 
 class Channel(Protocol):
-    """One way to people."""
+    """A way to reach people."""
 
     name: str
     min_severity: Severity
-    closes_alerts: bool  # whether it keeps alerts open until they are closed: then it gets every resolution
-    where: str  # the receiver's address for people, without secrets
+    closes_alerts: bool  # it keeps alerts open until they are closed, so it gets every resolution
+    where: str  # the address, without secrets, for logs
 
     def send(self, notice: Notification) -> None:
-        """Return once the receiver has taken it. Raises RetryableDeliveryError or PermanentDeliveryError."""
+        """Return when the notification is accepted. Raises RetryableDeliveryError or PermanentDeliveryError."""
 
 
-ChannelFactory = Callable[[Settings, ReportLoader], Channel | None]  # None where the channel is not set
+ChannelFactory = Callable[[Settings, ReportLoader], Channel | None]  # None if the channel is not configured
 
 
 def reason(error: object) -> str:
-    """Why a connection failed. Texts of errors about the protocol quote what was sent; those of the system do not."""
+    """Why a connection failed. Only the text of an OSError: the texts of protocol errors may quote what was sent."""
     text = error.strerror if isinstance(error, OSError) else None
     return text or type(error).__name__

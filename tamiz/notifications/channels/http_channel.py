@@ -1,4 +1,4 @@
-"""Channels that take JSON over HTTP."""
+"""Channels that send JSON over HTTP."""
 
 import http.client
 import urllib.error
@@ -12,11 +12,11 @@ from schemas.records import Severity
 from tamiz.notifications.channels.channel import TIMEOUT_S, PermanentDeliveryError, RetryableDeliveryError, reason
 
 MAX_RETRY_AFTER_S = 60.0
-RETRYABLE = frozenset({408, 425, 429})  # of 4xx; every 5xx is
+RETRYABLE = frozenset({408, 425, 429})  # in addition to every 5xx
 
 
 class HttpRequest(NamedTuple):
-    """What is sent to a receiver."""
+    """One request of a channel."""
 
     url: str
     body: bytes  # JSON
@@ -25,7 +25,7 @@ class HttpRequest(NamedTuple):
 
 
 class HttpChannel:
-    """Sends each notification as one request or several, in order; all are repeated when one fails for now."""
+    """Sends each notification as one or more requests, in order. A retry repeats all of them."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class HttpChannel:
         self._requests = requests
 
     def send(self, notice: Notification) -> None:
-        """Any 2xx is success; a redirect is not followed. Raises RetryableDeliveryError or PermanentDeliveryError."""
+        """Send; any 2xx is success, redirects fail. Raises RetryableDeliveryError or PermanentDeliveryError."""
         for request in self._requests(notice):
             _send(request)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A body that is signed, or goes to a secret address, is for nobody else."""
+    """Refuses redirects: a notification goes to the configured address only."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -58,23 +58,23 @@ _opener = urllib.request.build_opener(_NoRedirects)
 
 def _send(request: HttpRequest) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": "tamiz", **request.headers}
-    made = urllib.request.Request(request.url, request.body, headers, method=request.method)
+    prepared = urllib.request.Request(request.url, request.body, headers, method=request.method)
     try:
-        with _opener.open(made, timeout=TIMEOUT_S):
+        with _opener.open(prepared, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
         with error:
-            raise _answered(error.code, error.headers.get("Retry-After", "")) from None
+            raise _status_error(error.code, error.headers.get("Retry-After", "")) from None
     except urllib.error.URLError as error:
-        raise RetryableDeliveryError(f"cannot be reached: {reason(error.reason)}") from None
+        raise RetryableDeliveryError(f"is unreachable: {reason(error.reason)}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise RetryableDeliveryError(f"broke off: {reason(error)}") from None
-    except ValueError:  # of encoding its name for DNS
-        raise PermanentDeliveryError("has no address that can be used") from None
+        raise RetryableDeliveryError(f"closed the connection: {reason(error)}") from None
+    except ValueError:  # the host name cannot be encoded for DNS
+        raise PermanentDeliveryError("has an invalid address") from None
 
 
-def _answered(code: int, retry_after: str) -> RetryableDeliveryError | PermanentDeliveryError:
+def _status_error(code: int, retry_after: str) -> RetryableDeliveryError | PermanentDeliveryError:
     if code >= 500 or code in RETRYABLE:
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        return RetryableDeliveryError(f"answered {code}", min(seconds, MAX_RETRY_AFTER_S))
-    return PermanentDeliveryError(f"answered {code}" + (", and redirects are not followed" if code < 400 else ""))
+        return RetryableDeliveryError(f"responded with {code}", min(seconds, MAX_RETRY_AFTER_S))
+    return PermanentDeliveryError(f"responded with {code}" + ("; redirects are not followed" if code < 400 else ""))

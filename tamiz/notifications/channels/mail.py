@@ -1,4 +1,4 @@
-"""A mail server, and the people it brings mail to."""
+"""Sends notifications by mail, through an SMTP server."""
 
 import contextlib
 import logging
@@ -25,40 +25,40 @@ log = logging.getLogger("tamiz.notifier")
 
 
 class Mail:
-    """Sends each notification as a mail, the model version's report attached."""
+    """Sends each notification as a mail with the report of the model version attached."""
 
     name = "mail"
     closes_alerts = False
 
-    def __init__(self, settings: Settings, report_of: ReportLoader) -> None:
+    def __init__(self, settings: Settings, load_report: ReportLoader) -> None:
         self.min_severity: Severity = settings.mail_min_severity
         self.where = f"{settings.smtp_host}:{settings.smtp_port}"
-        self._settings, self._report_of = settings, report_of
+        self._settings, self._load_report = settings, load_report
 
     def send(self, notice: Notification) -> None:
-        """Hand it to the server. Raises RetryableDeliveryError or PermanentDeliveryError."""
-        mail = message(notice, self._settings.mail_from or "", self._settings.mail_to or "", self._report_of(notice))
+        """Send through the SMTP server. Raises RetryableDeliveryError or PermanentDeliveryError."""
+        mail = message(notice, self._settings.mail_from or "", self._settings.mail_to or "", self._load_report(notice))
         try:
             server = self._connected()
             try:
                 if refused := server.send_message(mail):
                     log.error("%s refuses %d of the addresses in mail_to", self.where, len(refused))
             finally:
-                with contextlib.suppress(smtplib.SMTPException, OSError):  # what it has taken it has taken
+                with contextlib.suppress(smtplib.SMTPException, OSError):  # the mail is already accepted or refused
                     server.quit()
                 server.close()
         except smtplib.SMTPRecipientsRefused as error:
-            raise _smtp(min(code for code, _ in error.recipients.values())) from None
+            raise _status_error(min(code for code, _ in error.recipients.values())) from None
         except smtplib.SMTPResponseException as error:
-            raise _smtp(error.smtp_code) from None
+            raise _status_error(error.smtp_code) from None
         except smtplib.SMTPServerDisconnected:
-            raise RetryableDeliveryError("broke off") from None
-        except smtplib.SMTPException as error:  # it cannot do what the settings ask for, STARTTLS or a login
-            raise PermanentDeliveryError(f"cannot do what is asked of it ({type(error).__name__})") from None
+            raise RetryableDeliveryError("closed the connection") from None
+        except smtplib.SMTPException as error:  # the server lacks STARTTLS or login
+            raise PermanentDeliveryError(f"does not support smtp_security or login ({type(error).__name__})") from None
         except OSError as error:
-            raise RetryableDeliveryError(f"cannot be reached: {reason(error)}") from None
-        except ValueError:  # smtplib speaks ASCII, in lines
-            raise PermanentDeliveryError("has a name, or asks for a login, that cannot be written in ASCII") from None
+            raise RetryableDeliveryError(f"is unreachable: {reason(error)}") from None
+        except ValueError:  # smtplib encodes names and logins in ASCII
+            raise PermanentDeliveryError("has a host name or a login that is not ASCII") from None
 
     def _connected(self) -> smtplib.SMTP:
         s = self._settings
@@ -79,7 +79,7 @@ class Mail:
 
 
 def message(notice: Notification, sender: str, to: str, report: bytes | None) -> EmailMessage:
-    """The mail that tells a notification.
+    """The mail of a notification.
 
     to: addresses, separated by commas. report: the PDF to attach.
     """
@@ -87,13 +87,13 @@ def message(notice: Notification, sender: str, to: str, report: bytes | None) ->
     mail["Subject"] = mail_header(f"[{notice.severity}] {notice.title}")
     mail["From"], mail["To"] = sender, to
     mail["Date"] = format_datetime(datetime.now(UTC))
-    # Of the record alone: a mail that is sent again, its first answer having been lost, can be told from a second one.
+    # Derived from the record only: mail clients recognise a retried mail as the same one.
     mail["Message-ID"] = f"<{notice.id}.{notice.happened_at_ms}@{sender.rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
     at = _time(notice.happened_at_ms)
     about = [notice.text, "", f"Severity: {notice.severity}", f"About: {notice.alias}", f"At: {at}"]
     if notice.model_version is not None and report is None:
-        about.append(f"There is no report of version {notice.model_version} to attach; `tamiz report` writes one.")
+        about.append(f"Version {notice.model_version} has no report to attach; `tamiz report` writes one.")
     mail.set_content("\n".join(about) + "\n")
     if report is not None:
         name = mail_header(f"{notice.model}-v{notice.model_version}.pdf")
@@ -101,9 +101,9 @@ def message(notice: Notification, sender: str, to: str, report: bytes | None) ->
     return mail
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `smtp_host` is set."""
-    return Mail(settings, report_of) if settings.smtp_host else None
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None if `smtp_host` is not set."""
+    return Mail(settings, load_report) if settings.smtp_host else None
 
 
 def _time(ms: int) -> str:
@@ -113,5 +113,9 @@ def _time(ms: int) -> str:
         return f"{ms} ms"
 
 
-def _smtp(code: int) -> RetryableDeliveryError | PermanentDeliveryError:
-    return PermanentDeliveryError(f"answered {code}") if code >= 500 else RetryableDeliveryError(f"answered {code}")
+def _status_error(code: int) -> RetryableDeliveryError | PermanentDeliveryError:
+    return (
+        PermanentDeliveryError(f"responded with {code}")
+        if code >= 500
+        else RetryableDeliveryError(f"responded with {code}")
+    )

@@ -1,4 +1,4 @@
-"""Opsgenie's Alert API: an alert is created under the incident's alias and closed with it.
+"""Opsgenie's Alert API: creates an alert with the incident's alias and closes it with the incident.
 
 Source: docs.opsgenie.com, "Alert API" (create, close) and "Alert API (continued)" (update priority: PUT).
 """
@@ -15,11 +15,11 @@ from tamiz.notifications.channels.channel import Channel, ReportLoader
 from tamiz.notifications.channels.http_channel import HttpChannel, HttpRequest
 
 PRIORITIES: dict[Severity, str] = {"info": "P5", "warning": "P3", "critical": "P1"}
-MAX_MESSAGE_LENGTH = 130  # characters; the API's limits of the other fields are above those of a notification
+MAX_MESSAGE_LENGTH = 130  # characters; other fields of a notification are shorter than the API's limits
 
 
 def alert(notice: Notification) -> dict[str, Any]:
-    """The body of a request to create an alert. While one of this alias is open, the API counts it and adds none."""
+    """Body of a request to create an alert. If one with this alias is open, the API increments its count instead."""
     return {
         "message": notice.title[:MAX_MESSAGE_LENGTH],
         "alias": notice.alias,
@@ -32,8 +32,8 @@ def alert(notice: Notification) -> dict[str, Any]:
     }
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `opsgenie_api_key` is set."""
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None if `opsgenie_api_key` is not set."""
     if not settings.opsgenie_api_key:
         return None
     alerts = settings.opsgenie_url.rstrip("/") + "/v2/alerts"

@@ -1,4 +1,4 @@
-"""PagerDuty's Events API v2: an event triggers an alert under the incident's key and resolves it with the incident."""
+"""PagerDuty's Events API v2: triggers an alert with the incident's key and resolves it with the incident."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,14 +14,14 @@ MAX_SUMMARY_LENGTH = 1_024  # characters
 
 
 def event(notice: Notification, routing_key: str) -> dict[str, Any]:
-    """The body of an event. Events of one `dedup_key` are about one alert."""
+    """Body of an event. Events with the same `dedup_key` belong to one alert."""
     about = {"routing_key": routing_key, "dedup_key": notice.alias}
     if notice.resolved:
         return about | {"event_action": "resolve"}
     payload = {
         "summary": f"{notice.title}: {notice.text}"[:MAX_SUMMARY_LENGTH],
         "source": "tamiz",
-        "severity": notice.severity,  # PagerDuty's words are ours
+        "severity": notice.severity,  # PagerDuty has the same three names
         "timestamp": datetime.fromtimestamp(notice.happened_at_ms / 1000, UTC).isoformat(),
         "component": notice.model,
         "class": notice.change,
@@ -30,8 +30,8 @@ def event(notice: Notification, routing_key: str) -> dict[str, Any]:
     return about | {"event_action": "trigger", "client": "tamiz", "payload": payload}
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `pagerduty_routing_key` is set."""
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None if `pagerduty_routing_key` is not set."""
     if not settings.pagerduty_routing_key:
         return None
     url, key = settings.pagerduty_url.rstrip("/") + "/v2/enqueue", settings.pagerduty_routing_key.reveal()

@@ -1,4 +1,4 @@
-"""Our own webhook: the notification as JSON, signed."""
+"""Webhook of any HTTP endpoint: the notification as JSON, signed with HMAC-SHA256."""
 
 import hashlib
 import hmac
@@ -13,7 +13,7 @@ from tamiz.notifications.channels.http_channel import HttpChannel, HttpRequest
 
 
 def signature(body: bytes, secret: str, at_s: int) -> str:
-    """The header `Tamiz-Signature`: HMAC-SHA256 of `at_s.body`, so that an old body cannot be sent again as new.
+    """The header `Tamiz-Signature`: HMAC-SHA256 of `at_s.body`, so that an old request cannot be replayed.
 
     >>> signature(b"{}", "key", 0)[:20]
     't=0,v1=7314351dd949a'
@@ -22,8 +22,8 @@ def signature(body: bytes, secret: str, at_s: int) -> str:
     return f"t={at_s},v1={digest}"
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `webhook_url` and `webhook_secret` are set."""
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None unless `webhook_url` and `webhook_secret` are set."""
     if not (settings.webhook_url and settings.webhook_secret):
         return None
     url, secret = settings.webhook_url.reveal(), settings.webhook_secret.reveal()

@@ -1,4 +1,4 @@
-"""Slack, Mattermost, and whatever else takes the JSON of Slack's incoming webhooks."""
+"""Slack, Mattermost and other services that accept the JSON of Slack's incoming webhooks."""
 
 import msgspec
 
@@ -13,13 +13,13 @@ EMOJI: dict[Severity, str] = {"info": ":white_check_mark:", "warning": ":warning
 
 
 def message(notice: Notification) -> bytes:
-    """The body of an incoming webhook; nothing that a record brings may ping a channel."""
+    """Body of an incoming webhook. Text from a record is escaped, so that it cannot mention anyone."""
     title, text = chat_text(notice.title), chat_text(notice.text)
     return msgspec.json.encode({"text": f"{EMOJI[notice.severity]} {title}\n{text}"})
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `slack_webhook` is set."""
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None if `slack_webhook` is not set."""
     if not settings.slack_webhook:
         return None
     url = settings.slack_webhook.reveal()

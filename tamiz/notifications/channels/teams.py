@@ -1,4 +1,4 @@
-"""Microsoft Teams: an Adaptive Card to a workflow's webhook ("When a Teams webhook request is received")."""
+"""Microsoft Teams: sends an Adaptive Card to a workflow's webhook ("When a Teams webhook request is received")."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ COLOURS: dict[Severity, str] = {"info": "good", "warning": "warning", "critical"
 
 
 def message(notice: Notification) -> dict[str, Any]:
-    """The card. Text runs are no Markdown, so that nothing that a record brings becomes a link or a mention."""
+    """The card. Text runs are not parsed as Markdown, so text from a record cannot become a link or a mention."""
     about = notice.model if notice.model_version is None else f"{notice.model} version {notice.model_version}"
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -30,8 +30,8 @@ def message(notice: Notification) -> dict[str, Any]:
     return {"type": "message", "attachments": [attachment]}
 
 
-def channel(settings: Settings, report_of: ReportLoader) -> Channel | None:
-    """The channel, where `teams_webhook` is set."""
+def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
+    """The channel; None if `teams_webhook` is not set."""
     if not settings.teams_webhook:
         return None
     url = settings.teams_webhook.reveal()

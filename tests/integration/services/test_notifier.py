@@ -49,34 +49,34 @@ QUICK = RetryPolicy(attempts=3, first_pause_s=0.01)
 POISON = b"\xff no record", None, b"{}", b'{"model": "\xff"}', b'{"x":' + b"[" * 20_000
 
 
-class Town(NamedTuple):
-    """Everybody who is told."""
+class Servers(NamedTuple):
+    """The servers of three channels."""
 
     slack: HttpReceiver
     hook: HttpReceiver
     mail: MailReceiver
 
-    def told(self) -> tuple[int, int, int]:
+    def received(self) -> tuple[int, int, int]:
         return len(self.slack.requests), len(self.hook.requests), len(self.mail.mails)
 
 
 @pytest.fixture
-def town() -> Iterator[Town]:
+def servers() -> Iterator[Servers]:
     with http_receiver() as slack, http_receiver() as hook, mail_receiver() as mail:
-        yield Town(slack, hook, mail)
+        yield Servers(slack, hook, mail)
 
 
 @pytest.fixture
-def settings(kafka: Kafka, tmp_path: Path, town: Town) -> Settings:
-    """Topics of its own, and everybody told."""
+def settings(kafka: Kafka, tmp_path: Path, servers: Servers) -> Settings:
+    """Settings with topics of their own and all three channels."""
     return isolated_settings(
         kafka.bootstrap_servers,
         tmp_path / "state",
-        slack_webhook=Secret(f"{town.slack.url}/{SECRET}"),
-        webhook_url=Secret(f"{town.hook.url}/{SECRET}"),
+        slack_webhook=Secret(f"{servers.slack.url}/{SECRET}"),
+        webhook_url=Secret(f"{servers.hook.url}/{SECRET}"),
         webhook_secret=Secret(SECRET),
         smtp_host="127.0.0.1",
-        smtp_port=town.mail.port,
+        smtp_port=servers.mail.port,
         smtp_security="none",
         mail_from="tamiz@example.org",
         mail_to="ana@example.org",
@@ -84,13 +84,13 @@ def settings(kafka: Kafka, tmp_path: Path, town: Town) -> Settings:
 
 
 @contextlib.contextmanager
-def notifying(settings: Settings, patience: RetryPolicy = QUICK) -> Iterator[None]:
-    """A notifier, listening; stopped afterwards, and without an error."""
+def running_notifier(settings: Settings, retry_policy: RetryPolicy = QUICK) -> Iterator[None]:
+    """A notifier in a thread. It must end without an error."""
     stop, ready, errors = threading.Event(), threading.Event(), list[BaseException]()
 
     def run() -> None:
         try:
-            serve(settings, stop, patience=patience, ready=ready.set)
+            serve(settings, stop, retry_policy=retry_policy, ready=ready.set)
         except BaseException as error:
             errors.append(error)
             ready.set()
@@ -122,8 +122,8 @@ def send(
 
 
 @contextlib.contextmanager
-def onlooker(settings: Settings) -> Iterator[Callable[[], tuple[Any, Any]]]:
-    """What is committed of alerts and of model events."""
+def committed_offsets(settings: Settings) -> Iterator[Callable[[], tuple[Any, Any]]]:
+    """Function that returns the committed offsets of alerts and of model events."""
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=f"{settings.consumer_group}-notifier")
     alerts, events = (TopicPartition(t, 0) for t in (settings.drift_alerts_topic, settings.model_events_topic))
     try:
@@ -152,22 +152,22 @@ def reported(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.mark.kafka
-def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_starts(
-    reported: Settings, town: Town, monkeypatch: pytest.MonkeyPatch
+def test_each_channel_gets_each_record_once_across_restarts(
+    reported: Settings, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
     settings = reported
-    send(settings, ALERT, change(EVENT, "retained"))  # before there was a notifier: old news
-    with notifying(settings), onlooker(settings) as committed:
+    send(settings, ALERT, change(EVENT, "retained"))  # before the first start: not sent
+    with running_notifier(settings), committed_offsets(settings) as committed:
         send(settings, *POISON, topic=settings.drift_alerts_topic)
         send(settings, *POISON, msgspec.structs.replace(EVENT, model="another"), change(EVENT, "training-started"))
         send(settings, ALERT, change(EVENT, "promoted"), change(EVENT, "awaiting-approval"))
         send(settings, change(EVENT, "training-failed", None))
-        wait_for(lambda: committed() == (7, 11), 120, lambda: f"{town.told()} {committed()}")
-    assert town.told() == (4, 4, 4)
+        wait_for(lambda: committed() == (7, 11), 120, lambda: f"{servers.received()} {committed()}")
+    assert servers.received() == (4, 4, 4)
 
     notices = {}
-    for request in town.hook.requests:
+    for request in servers.hook.requests:
         assert is_ours(request.body, request.headers["Tamiz-Signature"], SECRET)
         notice = msgspec.json.decode(request.body, type=Notification)
         notices[notice.change] = notice.severity
@@ -177,8 +177,8 @@ def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_
         "awaiting-approval": "warning",
         "training-failed": "warning",
     }
-    assert sum(b":rotating_light:" in request.body for request in town.slack.requests) == 1
-    attached = {mail["Subject"]: [p.get_content()[:4] for p in mail.iter_attachments()] for mail in town.mail.mails}
+    assert sum(b":rotating_light:" in request.body for request in servers.slack.requests) == 1
+    attached = {mail["Subject"]: [p.get_content()[:4] for p in mail.iter_attachments()] for mail in servers.mail.mails}
     assert attached == {
         "[critical] card-transactions v1: shift incident opened": [b"%PDF"],
         "[info] card-transactions v1: promoted": [b"%PDF"],
@@ -186,27 +186,27 @@ def test_everybody_is_told_of_alerts_and_models_once_however_often_the_notifier_
         "[warning] card-transactions: training-failed": [],
     }
 
-    send(settings, change(EVENT, "rolled-back"))  # while there is none
-    with notifying(settings), onlooker(settings) as committed:
-        wait_for(lambda: committed() == (7, 12), 120, lambda: f"{town.told()} {committed()}")
-        assert town.told() == (5, 5, 5)
-        assert b"rolled-back" in town.slack.requests[-1].body
-        add_partitions(settings, 2, settings.model_events_topic)  # while it runs: nothing that is there is old news
+    send(settings, change(EVENT, "rolled-back"))  # while no notifier runs
+    with running_notifier(settings), committed_offsets(settings) as committed:
+        wait_for(lambda: committed() == (7, 12), 120, lambda: f"{servers.received()} {committed()}")
+        assert servers.received() == (5, 5, 5)
+        assert b"rolled-back" in servers.slack.requests[-1].body
+        add_partitions(settings, 2, settings.model_events_topic)  # while it runs: read from the beginning
         send(settings, change(EVENT, "retained"), partition=1)
-        wait_for(lambda: town.told() == (6, 6, 6), 60, lambda: f"{town.told()}")
-    assert b"retained" in town.slack.requests[-1].body
+        wait_for(lambda: servers.received() == (6, 6, 6), 60, lambda: f"{servers.received()}")
+    assert b"retained" in servers.slack.requests[-1].body
 
 
 @pytest.mark.kafka
-def test_who_stays_away_holds_up_nobody_and_is_told_the_count_when_back(settings: Settings, town: Town) -> None:
-    town.hook.usually = 404
+def test_an_unavailable_channel_delays_no_other_and_gets_the_count_later(settings: Settings, servers: Servers) -> None:
+    servers.hook.usually = 404
     value = msgspec.json.encode(ALERT)
     with closed_port() as port:
-        away = msgspec.structs.replace(settings, slack_webhook=Secret(f"http://127.0.0.1:{port}/{SECRET}"))
-        with notifying(away), onlooker(settings) as committed:
+        unavailable = msgspec.structs.replace(settings, slack_webhook=Secret(f"http://127.0.0.1:{port}/{SECRET}"))
+        with running_notifier(unavailable), committed_offsets(settings) as committed:
             send(settings, ALERT)
-            wait_for(lambda: committed()[0] == 1, 120, town.told)
-    assert town.told() == (0, 1, 1), "a refusal for good is not tried again"
+            wait_for(lambda: committed()[0] == 1, 120, servers.received)
+    assert servers.received() == (0, 1, 1), "a permanent error is not retried"
     found = {}
     for letter in read_topic(settings.bootstrap, settings.dead_letters_topic, at_least=2):
         about = dead_letters.read(letter.headers)
@@ -214,95 +214,95 @@ def test_who_stays_away_holds_up_nobody_and_is_told_the_count_when_back(settings
         assert (letter.value, about.origin) == (value, f"{settings.drift_alerts_topic}-0-0")
         assert SECRET not in str(letter.headers)
         found[about.field] = about.code
-    assert found == {"slack": "receiver-away", "webhook": "receiver-refused"}
+    assert found == {"slack": "notification-undelivered", "webhook": "notification-refused"}
 
     left = redrive(settings, load_dataset(settings.dataset))
     assert (left.sent_back, left.broken, left.unreadable) == (0, {}, 0), "an alert is no transaction"
 
-    town.hook.usually = 200
-    with notifying(settings):
-        wait_for(lambda: town.told()[:2] == (1, 2), 120, town.told)
-    for request in (town.slack.requests[-1], town.hook.requests[-1]):
+    servers.hook.usually = 200
+    with running_notifier(settings):
+        wait_for(lambda: servers.received()[:2] == (1, 2), 120, servers.received)
+    for request in (servers.slack.requests[-1], servers.hook.requests[-1]):
         assert b"notifications not sent here: 1, critical: 1" in request.body
-    assert len(town.mail.mails) == 1
-    with notifying(settings):
+    assert len(servers.mail.mails) == 1
+    with running_notifier(settings):
         send(settings, change(EVENT, "promoted"))
-        wait_for(lambda: town.told() == (2, 3, 2), 120, town.told)
-    assert b"promoted" in town.slack.requests[-1].body, "a count that was told is not told again"
+        wait_for(lambda: servers.received() == (2, 3, 2), 120, servers.received)
+    assert b"promoted" in servers.slack.requests[-1].body, "a digest is sent once"
 
 
 @pytest.mark.kafka
-def test_repetitions_are_folded_into_a_count_and_who_asks_for_less_hears_less(settings: Settings, town: Town) -> None:
+def test_repeats_are_counted_and_a_minimum_severity_is_respected(settings: Settings, servers: Servers) -> None:
     settings = msgspec.structs.replace(settings, mail_min_severity="critical")
     grew = [msgspec.structs.replace(ALERT, change="grew", severity="warning", happened_at_ms=i) for i in range(4)]
-    with notifying(settings), onlooker(settings) as committed:
+    with running_notifier(settings), committed_offsets(settings) as committed:
         send(settings, *grew, ALERT)
-        wait_for(lambda: committed()[0] == 5, 120, town.told)
-    assert town.told() == (2, 2, 1)
-    assert town.mail.mails[0]["Subject"].startswith("[critical]")
-    with notifying(settings):
-        wait_for(lambda: town.told() == (3, 3, 1), 120, town.told)
-    assert b"notifications not sent here: 3, critical: 0" in town.slack.requests[-1].body
+        wait_for(lambda: committed()[0] == 5, 120, servers.received)
+    assert servers.received() == (2, 2, 1)
+    assert servers.mail.mails[0]["Subject"].startswith("[critical]")
+    with running_notifier(settings):
+        wait_for(lambda: servers.received() == (3, 3, 1), 120, servers.received)
+    assert b"notifications not sent here: 3, critical: 0" in servers.slack.requests[-1].body
 
 
 @pytest.mark.kafka
-def test_who_was_told_when_the_notifier_was_stopped_is_not_told_again(settings: Settings, town: Town) -> None:
-    town.hook.usually = 500
-    with notifying(settings, RetryPolicy(first_pause_s=3600)):
+def test_a_restart_sends_only_to_channels_that_were_not_done(settings: Settings, servers: Servers) -> None:
+    servers.hook.usually = 500
+    with running_notifier(settings, RetryPolicy(first_pause_s=3600)):
         send(settings, ALERT)
-        wait_for(lambda: town.told() == (1, 1, 1), 120, town.told)
-    town.hook.usually = 200
-    with notifying(settings), onlooker(settings) as committed:
-        wait_for(lambda: committed()[0] == 1, 120, town.told)
-    assert town.told() == (1, 2, 1)
-    first, second = town.hook.requests
+        wait_for(lambda: servers.received() == (1, 1, 1), 120, servers.received)
+    servers.hook.usually = 200
+    with running_notifier(settings), committed_offsets(settings) as committed:
+        wait_for(lambda: committed()[0] == 1, 120, servers.received)
+    assert servers.received() == (1, 2, 1)
+    first, second = servers.hook.requests
     assert first.headers["Tamiz-Delivery"] == second.headers["Tamiz-Delivery"]
 
 
 @pytest.mark.kafka
-def test_a_notifier_that_lost_its_broker_remembers_what_it_told(settings: Settings, town: Town) -> None:
+def test_a_reconnect_sends_nothing_twice(settings: Settings, servers: Servers) -> None:
     stop = threading.Event()
     notifier = Notifier(settings, channels(settings, lambda notice: None), stop, QUICK)
 
     def with_new_clients(until: Callable[[], bool]) -> None:
         stop.clear()
         with clients(settings) as (consumer, producer, partitions):
-            notifier.begin(consumer, partitions)
+            notifier.resume(consumer, partitions)
             thread = threading.Thread(target=notifier.run, args=(producer,))
             thread.start()
             try:
                 send(settings, ALERT)
-                wait_for(until, 120, town.told)
+                wait_for(until, 120, servers.received)
             finally:
                 stop.set()
                 thread.join(120)
 
-    with onlooker(settings) as committed:
+    with committed_offsets(settings) as committed:
         with_new_clients(lambda: committed()[0] == 1)
         with clients(settings) as (consumer, _, (alerts, _)):
-            consumer.commit({alerts: OffsetAndMetadata(0, "", -1)})  # as if that commit had not come through
+            consumer.commit({alerts: OffsetAndMetadata(0, "", -1)})  # as if that commit had been lost
         with_new_clients(lambda: committed()[0] == 2)
-    assert town.told() == (1, 1, 1), "neither told again, nor a repetition taken for news"
+    assert servers.received() == (1, 1, 1), "neither the same record nor a repeat is sent again"
 
 
 @pytest.mark.kafka
-def test_the_command_ends_when_asked_and_logs_what_it_tells_but_no_secret(
-    settings: Settings, town: Town, tmp_path: Path
+def test_the_command_ends_on_sigterm_and_logs_notifications_without_secrets(
+    settings: Settings, servers: Servers, tmp_path: Path
 ) -> None:
-    town.slack.usually = 403
+    servers.slack.usually = 403
     settings = msgspec.structs.replace(settings, log_level="DEBUG", mail_min_severity="critical")
     with running_command("notifier", settings, tmp_path) as log:
         wait_for(lambda: b"ready; sending new notifications" in log.read_bytes(), 120, log.read_text)
         send(settings, change(EVENT, "training-failed", None))
-        wait_for(lambda: b"slack (127.0.0.1" in log.read_bytes() and town.told()[1] == 1, 120, log.read_text)
+        wait_for(lambda: b"slack (127.0.0.1" in log.read_bytes() and servers.received()[1] == 1, 120, log.read_text)
     text = log.read_text()
     assert "training-failed" in text
-    assert "answered 403" in text
+    assert "responded with 403" in text
     assert SECRET not in text
 
 
 @pytest.mark.kafka
-def test_a_topic_that_is_missing_is_told_in_one_line(settings: Settings) -> None:
+def test_a_missing_topic_is_reported_in_one_line(settings: Settings) -> None:
     nowhere = msgspec.structs.replace(settings, topic_prefix="no-such-")
     with pytest.raises(BrokerError, match=r"no-such-drift-alerts.*tamiz topics create"):
         serve(nowhere, threading.Event())

@@ -27,7 +27,7 @@ from stream_app.lifecycle.logging_setup import JsonLines, TextLines
 from tamiz.notifications.channels import slack
 from tamiz.notifications.channels.mail import message
 from tamiz.terminal import Terminal
-from tests.unit.monitoring.alerting.test_notification import told
+from tests.unit.monitoring.alerting.test_notification import built
 from training.reports import pdf_layout
 from training.reports.figures import label
 
@@ -191,15 +191,15 @@ def test_a_pdf_is_written_whatever_its_paragraphs_hold(tmp_path: Path) -> None:
 
 
 def test_a_chat_message_pings_and_links_nothing(text: str) -> None:
-    body = json.loads(slack.message(told(summary=text or "x")))["text"]
+    body = json.loads(slack.message(built(summary=text or "x")))["text"]
     assert [s for s in ("<", ">", "@channel", "@all", "](", "://", "www.") if s in body] == []
     assert body.count("`") == 4
     assert body.count("\n") == 1
 
 
 def test_a_mail_gets_no_further_header(text: str) -> None:
-    plain = message(told(summary="x"), "tamiz@example.org", "ana@example.org", None)
-    nasty = told(summary=text, incident_id=text or "i", model=text or "m")
+    plain = message(built(summary="x"), "tamiz@example.org", "ana@example.org", None)
+    nasty = built(summary=text, incident_id=text or "i", model=text or "m")
     written = message(nasty, "tamiz@example.org", "ana@example.org", b"%PDF")
     read = BytesParser(policy=default).parsebytes(written.as_bytes())
     assert isinstance(read, EmailMessage)

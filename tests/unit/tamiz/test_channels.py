@@ -42,7 +42,7 @@ NOTICE = Notification(
 
 
 def is_ours(body: bytes, header: str, secret: str) -> bool:
-    """As docs/notifications.md teaches it."""
+    """The signature check of docs/notifications.md."""
     (code,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
@@ -56,16 +56,16 @@ def web() -> Iterator[HttpReceiver]:
 
 
 def only(**settings: Any) -> Channel:
-    (receiver,) = channels(Settings(**settings), lambda notice: b"%PDF-1.7")
-    return receiver
+    (channel,) = channels(Settings(**settings), lambda notice: b"%PDF-1.7")
+    return channel
 
 
 def hook(web: HttpReceiver, **settings: Any) -> Channel:
     return only(webhook_url=Secret(f"{web.url}/in?apiKey={SECRET}"), webhook_secret=Secret(SECRET), **settings)
 
 
-def outcome(receiver: Channel, patience: RetryPolicy = QUICK) -> Delivery:
-    found = deliver(receiver, NOTICE, patience, threading.Event())
+def outcome(channel: Channel, retry_policy: RetryPolicy = QUICK) -> Delivery:
+    found = deliver(channel, NOTICE, retry_policy, threading.Event())
     assert found is not None
     return found
 
@@ -84,7 +84,7 @@ def test_a_webhook_gets_a_signed_notification_that_it_can_check(web: HttpReceive
 
 
 def outcomes(channel: Channel, *changes: dict[str, Any]) -> list[str | None]:
-    """What becomes of the notice with each change; None where it was delivered."""
+    """Result of the notice with each change: the problem, or None if delivered."""
     found = (deliver(channel, replace(NOTICE, **c), QUICK, threading.Event()) for c in changes)
     return [d.problem for d in found if d is not None]
 
@@ -117,12 +117,12 @@ def test_an_opsgenie_alert_keeps_to_the_limits_of_its_api() -> None:
         assert outcomes(opsgenie(server), {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
 
 
-def test_opsgenie_is_asked_again_only_where_that_may_help() -> None:
+def test_opsgenie_requests_are_retried_only_after_retryable_errors() -> None:
     with serving(OpsgenieServer()) as server:
-        assert outcome(opsgenie(server, "another"))[1:] == ("answered 401", True)
+        assert outcome(opsgenie(server, "another"))[1:] == ("responded with 401", True)
         for code in (403, 422):
             server.answers.append((code, {}))
-            assert outcome(opsgenie(server))[1:] == (f"answered {code}", True)
+            assert outcome(opsgenie(server))[1:] == (f"responded with {code}", True)
         server.answers.extend([(429, {"Retry-After": "0"}), (503, {})])
         assert outcome(opsgenie(server)).problem is None
     assert len(server.requests) == 6
@@ -154,9 +154,9 @@ def test_a_pagerduty_event_keeps_to_the_limits_of_its_api() -> None:
         assert outcomes(pagerduty(server), {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
 
 
-def test_pagerduty_is_asked_again_only_where_that_may_help() -> None:
+def test_pagerduty_requests_are_retried_only_after_retryable_errors() -> None:
     with serving(PagerDutyServer()) as server:
-        assert outcome(pagerduty(server, "x" * 32))[1:] == ("answered 400", True)
+        assert outcome(pagerduty(server, "x" * 32))[1:] == ("responded with 400", True)
         server.answers.extend([(429, {}), (500, {})])
         assert outcome(pagerduty(server)).problem is None
     assert len(server.requests) == 4
@@ -168,7 +168,7 @@ def test_teams_gets_a_card_in_which_no_text_is_markup() -> None:
         channel = only(teams_webhook=Secret(server.webhook))
         assert outcomes(channel, {}, nasty) == [None, None]
     assert server.cards[0] == [NOTICE.title, NOTICE.text, "critical, m version 1, i-7"]
-    assert server.cards[1][1] == nasty["text"]  # in a text run, which is no Markdown
+    assert server.cards[1][1] == nasty["text"]  # a text run is not parsed as Markdown
 
 
 def test_the_largest_notification_fits_a_card_of_teams() -> None:
@@ -178,27 +178,27 @@ def test_the_largest_notification_fits_a_card_of_teams() -> None:
         assert outcomes(channel, {f: getattr(long, f) for f in NOTICE.__struct_fields__}) == [None]
         server.answers.append((429, {"Retry-After": "0"}))
         assert outcome(channel).problem is None
-        assert outcome(only(teams_webhook=Secret(server.webhook + "x")))[1:] == ("answered 401", True)
+        assert outcome(only(teams_webhook=Secret(server.webhook + "x")))[1:] == ("responded with 401", True)
     assert len(server.cards) == 2
 
 
-def test_what_fails_for_now_is_tried_again_and_told_once(web: HttpReceiver) -> None:
+def test_a_retryable_error_is_retried_and_the_notification_delivered_once(web: HttpReceiver) -> None:
     web.answers.extend([(500, {}), (429, {"Retry-After": "0"})])
     assert outcome(hook(web)).problem is None
     assert len(web.requests) == 3
     assert len({request.headers["Tamiz-Delivery"] for request in web.requests}) == 1
 
 
-def test_what_goes_on_failing_is_given_up(web: HttpReceiver) -> None:
+def test_delivery_ends_after_the_last_attempt(web: HttpReceiver) -> None:
     web.usually = 503
-    assert outcome(hook(web))[1:] == ("answered 503", False)
+    assert outcome(hook(web))[1:] == ("responded with 503", False)
     assert len(web.requests) == QUICK.attempts
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 410])
-def test_a_refusal_for_good_is_not_tried_again(web: HttpReceiver, code: int) -> None:
+def test_a_permanent_error_is_not_retried(web: HttpReceiver, code: int) -> None:
     web.usually = code
-    assert outcome(hook(web))[1:] == (f"answered {code}", True)
+    assert outcome(hook(web))[1:] == (f"responded with {code}", True)
     assert len(web.requests) == 1
 
 
@@ -206,18 +206,18 @@ def test_a_refusal_for_good_is_not_tried_again(web: HttpReceiver, code: int) -> 
 def test_a_redirect_is_not_followed(web: HttpReceiver, code: int) -> None:
     with http_receiver() as elsewhere:
         web.answers.append((code, {"Location": elsewhere.url}))
-        assert outcome(hook(web))[1:] == (f"answered {code}, and redirects are not followed", True)
+        assert outcome(hook(web))[1:] == (f"responded with {code}; redirects are not followed", True)
         assert elsewhere.requests == []
 
 
-def test_a_stop_ends_the_wait_for_another_attempt(web: HttpReceiver) -> None:
+def test_a_stop_ends_the_pause_before_a_retry(web: HttpReceiver) -> None:
     web.usually = 500
     stop = threading.Event()
     stop.set()
     assert deliver(hook(web), NOTICE, RetryPolicy(first_pause_s=3600), stop) is None
 
 
-def test_slack_gets_its_text(web: HttpReceiver) -> None:
+def test_slack_gets_title_and_text_with_an_emoji(web: HttpReceiver) -> None:
     assert outcome(only(slack_webhook=Secret(f"{web.url}/services/{SECRET}"))).problem is None
     assert msgspec.json.decode(web.requests[0].body) == {
         "text": ":rotating_light: `m v1: shift incident opened`\n`score: PSI at least 0.21 over 24 h`"
@@ -229,7 +229,7 @@ def mail_settings(port: int, **more: Any) -> dict[str, Any]:
     return {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_security": "none", **who, **more}
 
 
-def test_mail_brings_the_report() -> None:
+def test_mail_attaches_the_report() -> None:
     with mail_receiver() as server:
         assert outcome(only(**mail_settings(server.port))).problem is None
     (mail,) = server.mails
@@ -245,7 +245,7 @@ def test_mail_brings_the_report() -> None:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A server's, and the authority that a client must trust."""
+    """TLS context of a server, and the certificate authority that a client must trust."""
     authority, (server,) = create_certificates(tmp_path_factory.mktemp("pem"), "server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
@@ -253,7 +253,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_mail_is_sent_over_tls_with_a_login_or_not_at_all(
+def test_mail_needs_a_trusted_certificate_and_a_valid_login(
     tls: tuple[ssl.SSLContext, Path], security: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, authority = tls
@@ -261,9 +261,9 @@ def test_mail_is_sent_over_tls_with_a_login_or_not_at_all(
         who = {"smtp_username": "ana", "smtp_security": security}
         right = only(**mail_settings(server.port, smtp_password=Secret(SECRET), **who))
         wrong = only(**mail_settings(server.port, smtp_password=Secret("falsch"), **who))
-        assert outcome(right).problem is not None, "no authority that we trust signed it"
+        assert outcome(right).problem is not None, "the certificate authority is not trusted"
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # as OpenSSL reads it
-        assert outcome(wrong)[1:] == ("answered 535", True)
+        assert outcome(wrong)[1:] == ("responded with 535", True)
         unwritable = only(**mail_settings(server.port, smtp_password=Secret("señal"), **who))
         assert outcome(unwritable).refused
         assert server.mails == []
@@ -271,46 +271,48 @@ def test_mail_is_sent_over_tls_with_a_login_or_not_at_all(
         assert len(server.mails) == 1
 
 
-def test_a_server_that_offers_no_tls_gets_no_mail() -> None:
+def test_a_server_without_starttls_gets_no_mail() -> None:
     with mail_receiver() as server:
         refused = outcome(only(**mail_settings(server.port, smtp_security="starttls")))
     assert (refused.refused, server.mails) == (True, [])
 
 
-def test_mail_that_is_refused_for_now_is_tried_again_and_what_is_refused_for_good_is_not() -> None:
+def test_mail_is_retried_after_4xx_and_not_after_5xx() -> None:
     with mail_receiver() as server:
-        receiver = only(**mail_settings(server.port, mail_to="ana@example.org"))
+        channel = only(**mail_settings(server.port, mail_to="ana@example.org"))
         server.refusals.extend(["451 later", "550 no such mailbox"])
-        assert outcome(receiver)[1:] == ("answered 550", True)
-        assert outcome(receiver).problem is None
+        assert outcome(channel)[1:] == ("responded with 550", True)
+        assert outcome(channel).problem is None
     assert len(server.mails) == 1
 
 
-def test_nothing_that_is_said_of_a_failure_holds_a_secret(web: HttpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_text_about_a_failure_contains_a_secret(web: HttpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     web.answers.append((301, {"Location": f"http://127.0.0.1:1/{SECRET}"}))
     with closed_port() as port:
-        away = f"http://127.0.0.1:{port}/{SECRET}"
+        unreachable = f"http://127.0.0.1:{port}/{SECRET}"
         found = [
             hook(web),
-            only(slack_webhook=Secret(away)),
-            only(teams_webhook=Secret(away)),
+            only(slack_webhook=Secret(unreachable)),
+            only(teams_webhook=Secret(unreachable)),
             only(opsgenie_api_key=Secret(SECRET), opsgenie_url=f"http://127.0.0.1:{port}"),
             only(opsgenie_api_key=Secret(f"{SECRET}\n"), opsgenie_url=web.url),
             only(pagerduty_routing_key=Secret(SECRET), pagerduty_url=f"http://127.0.0.1:{port}"),
-            only(webhook_url=Secret(away), webhook_secret=Secret(SECRET)),
+            only(webhook_url=Secret(unreachable), webhook_secret=Secret(SECRET)),
             only(slack_webhook=Secret(f"http://no-such-host.invalid/{SECRET}")),
             only(slack_webhook=Secret(f"http://a..b/{SECRET}")),
             only(**mail_settings(port, smtp_username="ana", smtp_password=Secret(SECRET))),
             only(**mail_settings(25) | {"smtp_host": "a..b"}, smtp_username="ana", smtp_password=Secret(SECRET)),
         ]
-        problems = [outcome(receiver).problem for receiver in found]
+        problems = [outcome(channel).problem for channel in found]
     assert None not in problems
     shown = [*problems, *(r.where for r in found), *(repr(r) for r in found), caplog.text]
     assert [text for text in shown if SECRET in str(text)] == []
 
 
-def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notifier_test_sends_to_every_channel_and_prints_results(
+    web: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         mail_receiver() as server,
         closed_port() as port,
@@ -332,7 +334,7 @@ def test_notify_test_tries_everybody_and_says_who_was_told(web: HttpReceiver, mo
         tried = CliRunner().invoke(app, ["notifier", "test", "--json"])
         table = CliRunner().invoke(app, ["notifier", "test"])
     assert (tried.exit_code, table.exit_code) == (1, 1)
-    assert [(d["receiver"], d["delivered"]) for d in msgspec.json.decode(tried.stdout)] == [
+    assert [(d["channel"], d["delivered"]) for d in msgspec.json.decode(tried.stdout)] == [
         ("slack", True),
         ("teams", True),
         ("mail", True),

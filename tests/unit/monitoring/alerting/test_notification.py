@@ -51,7 +51,7 @@ EVENT = ModelEvent(
 )
 
 
-def told(record: DriftAlert | ModelEvent = ALERT, id_: str = "drift-alerts-0-0", **changes: Any) -> Notification:
+def built(record: DriftAlert | ModelEvent = ALERT, id_: str = "drift-alerts-0-0", **changes: Any) -> Notification:
     found = notification(msgspec.structs.replace(record, **changes), id_)
     assert found is not None
     return found
@@ -62,7 +62,7 @@ def told(record: DriftAlert | ModelEvent = ALERT, id_: str = "drift-alerts-0-0",
     [
         pytest.param(ALERT, {}, "critical", id="alert"),
         pytest.param(ALERT, {"severity": "warning", "change": "grew"}, "warning", id="grew"),
-        pytest.param(ALERT, {"change": "closed"}, "info", id="closed, however bad it was"),
+        pytest.param(ALERT, {"change": "closed"}, "info", id="closed"),
         pytest.param(EVENT, {}, "info", id="promoted"),
         pytest.param(EVENT, {"change": "awaiting-approval"}, "warning", id="awaiting"),
         pytest.param(EVENT, {"change": "training-failed", "model_version": None}, "warning", id="failed"),
@@ -70,21 +70,21 @@ def told(record: DriftAlert | ModelEvent = ALERT, id_: str = "drift-alerts-0-0",
         pytest.param(EVENT, {"change": "retained"}, "info", id="retained"),
     ],
 )
-def test_how_urgent_it_is(record: DriftAlert | ModelEvent, changes: dict[str, Any], severity: str) -> None:
-    assert told(record, **changes).severity == severity
+def test_severity_of_each_change(record: DriftAlert | ModelEvent, changes: dict[str, Any], severity: str) -> None:
+    assert built(record, **changes).severity == severity
 
 
 @pytest.mark.parametrize("change", ["training-started", "registered"])
-def test_nobody_is_told_of_a_step_on_the_way(change: str) -> None:
+def test_intermediate_steps_need_no_notification(change: str) -> None:
     assert notification(msgspec.structs.replace(EVENT, change=change), "model-events-0-0") is None
 
 
-def test_whoever_must_approve_is_told_how() -> None:
-    assert "tamiz models promote 2" in told(EVENT, change="awaiting-approval").text
+def test_a_request_for_approval_names_the_command() -> None:
+    assert "tamiz models promote 2" in built(EVENT, change="awaiting-approval").text
 
 
-def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
-    nasty = told(summary="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
+def test_text_of_a_record_cannot_mention_people_or_add_a_header() -> None:
+    nasty = built(summary="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
     text = msgspec.json.decode(slack.message(nasty))["text"]
     assert [part for part in ("<", "@all", "](", "://", "x@y", "\r") if part in text] == []
     assert text.count("`") == 4
@@ -108,8 +108,8 @@ def test_no_text_of_a_record_pings_a_channel_adds_a_header_or_a_line() -> None:
         pytest.param(EVENT, {"change": "retained"}, True, id="retained"),
     ],
 )
-def test_what_is_over_is_resolved(record: DriftAlert | ModelEvent, changes: dict[str, Any], resolved: bool) -> None:
-    assert told(record, **changes).resolved is resolved
+def test_changes_that_resolve(record: DriftAlert | ModelEvent, changes: dict[str, Any], resolved: bool) -> None:
+    assert built(record, **changes).resolved is resolved
 
 
 ANY = st.recursive(
@@ -128,7 +128,7 @@ VALUES = {
 
 @settings(max_examples=200, deadline=None)
 @given(st.fixed_dictionaries(VALUES), st.dictionaries(st.sampled_from(sorted(VALUES)), ANY, max_size=1))
-def test_whatever_a_record_holds_it_is_told_or_passed_over(record: dict[str, Any], odd: dict[str, Any]) -> None:
+def test_any_record_becomes_a_valid_message_or_none(record: dict[str, Any], odd: dict[str, Any]) -> None:
     value = msgspec.json.encode({**record, **odd})
     for type_ in (DriftAlert, ModelEvent):
         try:
@@ -143,57 +143,57 @@ def test_whatever_a_record_holds_it_is_told_or_passed_over(record: dict[str, Any
 
 
 #  minutes   0      2        9.9      10
-#  grew      told   held     held     told
-def test_the_same_change_of_an_incident_is_told_again_only_after_a_while_or_when_it_got_worse() -> None:
+#  grew      sent   no       no       sent
+def test_a_repeat_is_suppressed_within_the_window_unless_it_is_more_severe() -> None:
     limit = RateLimiter()
-    grew = [told(id_=f"a-0-{i}", change="grew", severity="warning") for i in range(4)]
+    grew = [built(id_=f"a-0-{i}", change="grew", severity="warning") for i in range(4)]
     admitted = [limit.allow(n, at) for n, at in zip(grew, (0, 120, WINDOW_S - 1, WINDOW_S), strict=True)]
     assert admitted == [True, False, False, True]
-    assert limit.allow(told(id_="a-0-5", change="grew", severity="critical"), WINDOW_S + 1)
-    assert limit.allow(told(id_="a-0-6", change="closed"), WINDOW_S + 2)
+    assert limit.allow(built(id_="a-0-5", change="grew", severity="critical"), WINDOW_S + 1)
+    assert limit.allow(built(id_="a-0-6", change="closed"), WINDOW_S + 2)
 
 
-def test_a_record_that_is_read_again_is_not_taken_for_a_repetition() -> None:
+def test_a_redelivered_record_is_not_a_repeat() -> None:
     limit = RateLimiter()
-    assert [limit.allow(told(), 0), limit.allow(told(), 1)] == [True, True]
+    assert [limit.allow(built(), 0), limit.allow(built(), 1)] == [True, True]
 
 
-def test_a_flood_is_cut_off_and_leaves_room_for_what_is_critical() -> None:
+def test_half_of_the_limit_is_reserved_for_critical_notifications() -> None:
     limit = RateLimiter()
 
     def admitted(severity: str, n: int) -> int:
-        many = [told(id_=f"{severity}-{i}", incident_id=f"{severity}-{i}", severity=severity) for i in range(n)]
+        many = [built(id_=f"{severity}-{i}", incident_id=f"{severity}-{i}", severity=severity) for i in range(n)]
         return sum(limit.allow(notice, 0) for notice in many)
 
     assert admitted("warning", 100) == MAX_PER_WINDOW // 2
     assert admitted("critical", 100) == MAX_PER_WINDOW - MAX_PER_WINDOW // 2
-    assert limit.allow(told(id_="later"), WINDOW_S)
+    assert limit.allow(built(id_="later"), WINDOW_S)
 
 
-def test_what_is_held_back_survives_as_a_count_and_is_told_as_urgently_as_its_worst() -> None:
+def test_a_digest_counts_suppressed_notifications_with_their_highest_severity() -> None:
     first, second = DeliveryState(), DeliveryState()
-    for severity, mark in (("warning", first), ("critical", first), ("warning", second)):
-        mark.suppress("slack", told(severity=severity))
-    second.suppress("slack", told(incident_id="i-8", change="closed"))
-    second.suppress("mail", told())
+    for severity, state in (("warning", first), ("critical", first), ("warning", second)):
+        state.suppress("slack", built(severity=severity))
+    second.suppress("slack", built(incident_id="i-8", change="closed"))
+    second.suppress("mail", built())
     counts = suppressed_counts([read_delivery_state(first.encode()), read_delivery_state(second.encode())], "slack")
     notice = digest("slack", counts, model="m", now_ms=0)
     assert (notice.severity, notice.text) == ("critical", "i-7: 3, i-8: 1")
     assert "notifications not sent here: 4, critical: 1" in notice.title
 
 
-def test_a_mark_fits_beside_an_offset_and_loses_no_count() -> None:
-    mark = DeliveryState(served=["slack"])
+def test_the_state_fits_in_offset_metadata_and_loses_no_count() -> None:
+    state = DeliveryState(done=["slack"])
     for i in range(300):
-        mark.suppress("slack", told(incident_id=f"{i}-" + "é" * 100))
-        assert len(mark.encode().encode()) <= MAX_STATE_BYTES
-    kept = suppressed_counts([mark], "slack")
+        state.suppress("slack", built(incident_id=f"{i}-" + "é" * 100))
+        assert len(state.encode().encode()) <= MAX_STATE_BYTES
+    kept = suppressed_counts([state], "slack")
     assert sum(n for by_severity in kept.values() for n in by_severity.values()) == 300
     assert OTHER_ALIASES in kept
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"served": 3}', '{"held": {"slack": {"a": {"loud": 1}}}}'])
-def test_what_another_program_committed_is_an_empty_mark(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"done": 3}', '{"suppressed": {"slack": {"a": {"loud": 1}}}}'])
+def test_unreadable_metadata_is_an_empty_state(text: str) -> None:
     assert read_delivery_state(text) == DeliveryState()
 
 
@@ -207,15 +207,15 @@ HOOK = {"TAMIZ_WEBHOOK_URL": "https://hooks.example/x?apiKey=geheim", "TAMIZ_WEB
         pytest.param({"TAMIZ_SLACK_WEBHOOK": "geheim"}, ["slack_webhook", "http(s)://"], id="no URL"),
         pytest.param({"TAMIZ_SLACK_WEBHOOK": "file:///geheim"}, ["slack_webhook", "http(s)://"], id="a file"),
         pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://geheim:geheim@h/"}, ["slack_webhook", "user name"], id="login"),
-        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h/geheim\n"}, ["slack_webhook"], id="a line's end"),
-        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:geheim/"}, ["slack_webhook"], id="no port"),
-        pytest.param({"TAMIZ_WEBHOOK_URL": "https://h/geheim"}, ["webhook_secret", "both"], id="not signed"),
-        pytest.param({"TAMIZ_WEBHOOK_SECRET": "geheim"}, ["webhook_url", "both"], id="nowhere to send"),
-        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:1/geheim"}, ["slack_webhook", "https"], id="a plain message"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h/geheim\n"}, ["slack_webhook"], id="line feed"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:geheim/"}, ["slack_webhook"], id="invalid port"),
+        pytest.param({"TAMIZ_WEBHOOK_URL": "https://h/geheim"}, ["webhook_secret", "both"], id="no secret"),
+        pytest.param({"TAMIZ_WEBHOOK_SECRET": "geheim"}, ["webhook_url", "both"], id="no address"),
+        pytest.param({"TAMIZ_SLACK_WEBHOOK": "http://h:1/geheim"}, ["slack_webhook", "https"], id="http to Slack"),
         pytest.param(
             HOOK | {"TAMIZ_WEBHOOK_URL": "HTTP://127.0.0.1.example.org/geheim"},
             ["webhook_url", "https", "allow_plaintext_channels"],
-            id="a plain webhook",
+            id="http to a webhook",
         ),
         pytest.param(
             HOOK | {"TAMIZ_WEBHOOK_URL": "http://2130706433/geheim"}, ["webhook_url", "https"], id="an odd address"
@@ -223,26 +223,26 @@ HOOK = {"TAMIZ_WEBHOOK_URL": "https://hooks.example/x?apiKey=geheim", "TAMIZ_WEB
         pytest.param(
             MAIL | {"TAMIZ_SMTP_SECURITY": "none"},
             ["smtp_security", "starttls", "allow_plaintext_channels"],
-            id="plain mail",
+            id="mail without TLS",
         ),
         pytest.param({"TAMIZ_SMTP_HOST": "mail"}, ["smtp_host", "mail_from"], id="no sender"),
         pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f, ana"}, ["mail_to", "' ana'"], id="no address"),
-        pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f\nBcc: x@y.z"}, ["mail_to", "not a mail address"], id="a header"),
+        pytest.param(MAIL | {"TAMIZ_MAIL_TO": "d@e.f\nBcc: x@y.z"}, ["mail_to", "not a mail address"], id="header"),
         pytest.param({"TAMIZ_MAIL_TO": "d@e.f"}, ["mail_to", "smtp_host"], id="no server"),
         pytest.param({"TAMIZ_TEAMS_WEBHOOK": "geheim"}, ["teams_webhook", "http"], id="no URL of Teams"),
-        pytest.param({"TAMIZ_OPSGENIE_API_KEY": "geheim\n"}, ["opsgenie_api_key", "blanks"], id="a key with an end"),
-        pytest.param({"TAMIZ_OPSGENIE_URL": "http://h"}, ["opsgenie_url", "https"], id="a key in the clear"),
+        pytest.param({"TAMIZ_OPSGENIE_API_KEY": "geheim\n"}, ["opsgenie_api_key", "blanks"], id="key with a line feed"),
+        pytest.param({"TAMIZ_OPSGENIE_URL": "http://h"}, ["opsgenie_url", "https"], id="http to Opsgenie"),
         pytest.param({"TAMIZ_PAGERDUTY_URL": "events"}, ["pagerduty_url", "http"], id="no URL of PagerDuty"),
-        pytest.param({"TAMIZ_PAGERDUTY_ROUTING_KEY": "geheim"}, ["pagerduty_routing_key", "32"], id="a short key"),
-        pytest.param(MAIL | {"TAMIZ_SMTP_PASSWORD": "geheim"}, ["smtp_username", "both"], id="nobody's password"),
+        pytest.param({"TAMIZ_PAGERDUTY_ROUTING_KEY": "geheim"}, ["pagerduty_routing_key", "32"], id="short key"),
+        pytest.param(MAIL | {"TAMIZ_SMTP_PASSWORD": "geheim"}, ["smtp_username", "both"], id="password without a user"),
         pytest.param(
             MAIL | {"TAMIZ_SMTP_USERNAME": "ana", "TAMIZ_SMTP_PASSWORD": "geheim", "TAMIZ_SMTP_SECURITY": "none"},
             ["smtp_security", "starttls"],
-            id="a password in the clear",
+            id="password without TLS",
         ),
     ],
 )
-def test_a_receiver_set_by_halves_is_refused_in_one_line_without_its_secret(
+def test_an_invalid_channel_setting_is_refused_in_one_line_without_its_secret(
     environ: dict[str, str], words: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -253,7 +253,7 @@ def test_a_receiver_set_by_halves_is_refused_in_one_line_without_its_secret(
     assert "\n" not in text
 
 
-def test_what_is_whole_is_taken_and_its_secrets_are_not_shown() -> None:
+def test_valid_channel_settings_load_and_hide_their_secrets() -> None:
     found = load(
         MAIL
         | HOOK
@@ -267,7 +267,7 @@ def test_what_is_whole_is_taken_and_its_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
-def test_plain_text_is_sent_within_this_machine_and_elsewhere_by_a_setting(host: str) -> None:
+def test_plaintext_channels_are_allowed_on_loopback_and_by_setting(host: str) -> None:
     plain = MAIL | {"TAMIZ_SMTP_SECURITY": "none", "TAMIZ_SLACK_WEBHOOK": f"http://{host}:9/x"}
     assert load(plain | {"TAMIZ_SMTP_HOST": host.strip("[]")}).slack_webhook is not None
     assert (
