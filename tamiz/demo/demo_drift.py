@@ -24,17 +24,17 @@ from tamiz.simulation.simulator import Traffic, simulate
 from tamiz.terminal import Terminal
 
 log = logging.getLogger("tamiz.demo")
-ROWS_A_DAY = 1_500
-DAYS = 19  # after which enough has been seen of the new customers to learn from, beside the week set aside
+ROWS_PER_DAY = 1_500
+DAYS = 19  # enough data of the changed customers to train on, in addition to the held-out week
 TIMEOUT_S = 240
-SETTLED = ("promoted", "retained", "awaiting-approval", "training-failed")
-BAR = 24  # characters of a full bar
+FINAL_CHANGES = ("promoted", "retained", "awaiting-approval", "training-failed")
+BAR_LENGTH = 24  # characters of a full bar
 
 Pairs = list[tuple[bytes | None, bytes | None]]
 
 
 class DemoStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the loop, for machines."""
+    """One step of the retraining loop, for the JSON summary."""
 
     step: str
     after_s: float  # since the demo began
@@ -42,7 +42,7 @@ class DemoStep(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-def hurried(settings: Settings) -> Settings:
+def fast_settings(settings: Settings) -> Settings:
     """Settings for event time that runs faster than the clock, and for one training on the new customers only."""
     return msgspec.structs.replace(
         settings,
@@ -58,7 +58,7 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
         InjectedDrift(kind="mean-shift", at_ms=start_ms, strength=-0.7, feature="monto"),
         InjectedDrift(kind="concept", at_ms=start_ms, strength=1.0),
     )
-    traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=start_ms, days=days, drift=drift)
+    traffic = Traffic(rows=days * ROWS_PER_DAY, seed=seed, signal=True, start_ms=start_ms, days=days, drift=drift)
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 
@@ -84,40 +84,40 @@ def follow(settings: Settings, since: float, console: Terminal, check: Callable[
             check()
             for partition, records in consumer.poll(timeout_ms=200).items():
                 for record in records:
-                    said = intake.read_ours(record, topics[partition.topic])
-                    if said is None:
+                    event = intake.read_ours(record, topics[partition.topic])
+                    if event is None:
                         continue
-                    step = _step(said, round(time.monotonic() - since, 1))
+                    step = _step(event, round(time.monotonic() - since, 1))
                     console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
-                    if isinstance(said, DriftAlert) and said.kind == "shift" and said.evidence and not drawn:
-                        console.print(drawing(said))
+                    if isinstance(event, DriftAlert) and event.kind == "shift" and event.evidence and not drawn:
+                        console.print(draw_evidence(event))
                         drawn = True
                     yield step
-                    if isinstance(said, ModelEvent) and said.change in SETTLED:
+                    if isinstance(event, ModelEvent) and event.change in FINAL_CHANGES:
                         return
         raise TamizError(f"retraining did not finish within {TIMEOUT_S} s; see the logs in the demo's folder")
     finally:
         consumer.close()
 
 
-def drawing(alert: DriftAlert) -> Table:
+def draw_evidence(alert: DriftAlert) -> Table:
     """The two distributions of the feature with the strongest drift, one bar per bin."""
     evidence = alert.evidence[0]
     title = f"{evidence.feature}, {evidence.window}: PSI {evidence.psi:.3f}"
     table = Table("bin", "reference", "current", title=title, title_justify="left", box=None)
-    most = max((*evidence.reference, *evidence.current), default=0.0) or 1.0
+    largest = max((*evidence.reference, *evidence.current), default=0.0) or 1.0
     for label, before, now in zip(evidence.labels, evidence.reference, evidence.current, strict=True):
-        bars = ("█" * round(BAR * share / most) + f" {share:.1%}" for share in (before, now))
+        bars = ("█" * round(BAR_LENGTH * share / largest) + f" {share:.1%}" for share in (before, now))
         table.add_row(label, *bars)
     return table
 
 
-def _step(said: DriftAlert | RetrainRequest | ModelEvent, after_s: float) -> DemoStep:
-    if isinstance(said, DriftAlert):
-        name = f"alert {said.change}, {said.kind}"
-        return DemoStep(step=name, after_s=after_s, event_time_ms=said.happened_at_ms, detail=said.summary)
-    if isinstance(said, RetrainRequest):
-        detail = f"{said.cause}: {said.reason}"
-        return DemoStep(step="retraining requested", after_s=after_s, event_time_ms=said.until_ms, detail=detail)
-    version = f"version {said.model_version}: " if said.model_version is not None else ""
-    return DemoStep(step=said.change, after_s=after_s, detail=version + said.reason)
+def _step(event: DriftAlert | RetrainRequest | ModelEvent, after_s: float) -> DemoStep:
+    if isinstance(event, DriftAlert):
+        name = f"alert {event.change}, {event.kind}"
+        return DemoStep(step=name, after_s=after_s, event_time_ms=event.happened_at_ms, detail=event.summary)
+    if isinstance(event, RetrainRequest):
+        detail = f"{event.cause}: {event.reason}"
+        return DemoStep(step="retraining requested", after_s=after_s, event_time_ms=event.until_ms, detail=detail)
+    version = f"version {event.model_version}: " if event.model_version is not None else ""
+    return DemoStep(step=event.change, after_s=after_s, detail=version + event.reason)

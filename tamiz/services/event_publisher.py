@@ -11,19 +11,19 @@ from schemas.errors import BrokerError
 from schemas.records import ModelEvent, RetrainRequest
 from stream_app.kafka.kafka_clients import client_config, require_broker
 
-CONNECT_TIMEOUT_S = 0.5  # for each server: a training without Kafka must not wait for one
-TIMEOUT_MS = 5_000  # once somebody has answered
+CONNECT_TIMEOUT_S = 0.5  # per server; short, because commands also work without Kafka
+TIMEOUT_MS = 5_000  # once a server has responded
 
 
 def publish_event(settings: Settings, events: Iterable[ModelEvent]) -> str | None:
-    """Publish events, keyed by model. Returns None, or in one line why they were not published.
+    """Publish events, keyed by model. Returns None, or a one-line warning if they could not be published.
 
-    This is not a failure: the registry is authoritative, and workers poll it.
+    That is no error: the registry is authoritative, and workers poll it.
     """
     try:
         publish(settings, settings.model_events_topic, events)
     except BrokerError as error:
-        return f"{error}. The change holds: workers poll the registry every {settings.registry_poll_seconds} s"
+        return f"{error}. The change is in effect: workers poll the registry every {settings.registry_poll_seconds} s"
     return None
 
 
@@ -38,7 +38,7 @@ def publish(settings: Settings, topic: str, records: Iterable[ModelEvent | Retra
             producer = KafkaProducer(
                 **client_config(settings.bootstrap),
                 allow_auto_create_topics=False,
-                max_block_ms=2_000,  # a topic that is missing shows here
+                max_block_ms=2_000,  # a missing topic fails within this time
                 bootstrap_timeout_ms=TIMEOUT_MS,
                 request_timeout_ms=TIMEOUT_MS,
                 delivery_timeout_ms=TIMEOUT_MS,

@@ -25,9 +25,9 @@ def read_kafka_history(
 ) -> History:
     """The labelled transactions with event times in [`from_ms`, `until_ms`), in ms since 1970; None for no bound.
 
-    Topics are read up to where they end when reading begins, and from their beginning: a record's own time says nothing
-    sure about its event time. progress: told the topic, how many offsets of it are read, and of how many.
-    Raises TrainingError when that is too little to learn from, BrokerError when no Kafka answers.
+    Reads each topic from its beginning, because record timestamps do not bound event times, to its end at the start.
+    progress: called with the topic, the number of offsets read, and their total.
+    Raises TrainingError if there is too little data to train on, BrokerError if no broker responds.
     """
     dataset = load_dataset(settings.dataset)
     found = TopicHistory(

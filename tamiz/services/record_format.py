@@ -1,4 +1,4 @@
-"""A record as a line: for people and for machines. Pure."""
+"""Formats a record as one line: for people, or as JSON. Pure."""
 
 import base64
 from datetime import UTC, datetime
@@ -15,10 +15,10 @@ from tamiz.services.record_summary import summarize
 
 
 def json_line(record: ConsumedRecord) -> bytes:
-    """One JSON object on one line, without its end.
+    """One JSON object on one line, without the line feed.
 
-    `value` is the record's JSON as it stands, but for white space; what is no JSON goes into `value_base64` instead,
-    and a key that is not UTF-8 into `key_base64`. Of headers with the same name the first one is shown.
+    `value` is the record's JSON without white space; a value that is not JSON becomes `value_base64`, a key that is not
+    UTF-8 `key_base64`. Of headers with the same name only the first is included.
     """
     line: dict[str, Any] = {
         "topic": record.topic,
@@ -36,25 +36,25 @@ def json_line(record: ConsumedRecord) -> bytes:
 
 
 def pretty(record: ConsumedRecord, role: str) -> Text:
-    """One line of coloured text. role: the topic's, as `schemas.topics.topic_table` has it."""
+    """One line of coloured text. role: of the topic, as in `schemas.topics.topic_table`."""
     start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:
         return start + _pretty_dead_letter(about)
     line = summarize(role, record.value)
-    if line is None:  # not what the topic holds: as it is
-        line = Text(_shown(record.key or b"") + " ", style="bold") + Text(_shown(record.value or b"null"))
+    if line is None:  # not a valid record of this topic: print it raw
+        line = Text(_raw_text(record.key or b"") + " ", style="bold") + Text(_raw_text(record.value or b"null"))
     return start + line
 
 
-def _shown(raw: bytes) -> str:
+def _raw_text(raw: bytes) -> str:
     return terminal(raw.decode("utf-8", "backslashreplace"))
 
 
 def _time(ms: int) -> str:
     try:
         return f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M:%S}"
-    except (ValueError, OverflowError, OSError):  # a producer may stamp a record with any number
+    except (ValueError, OverflowError, OSError):  # a producer may set any timestamp
         return f"{ms} ms"
 
 
@@ -62,7 +62,7 @@ def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
     return Text.assemble(
         (f"{terminal(about.code)} ", "bold red"),
         (f"{terminal(about.field or 'payload')} ", "bold"),
-        f"is {terminal(about.value)}, wanted {terminal(about.expected)} ",
+        f"is {terminal(about.value)}, expected {terminal(about.expected)} ",
         (f"(from {terminal(about.origin)})", "dim"),
     )
 

@@ -35,16 +35,16 @@ MAX_FEATURES = 3  # of a drift report, the strongest first
 
 
 class RecordSummary(NamedTuple):
-    """How the records of one topic are read and put in words."""
+    """Record type and formatter of one topic."""
 
     record: type
     line: Callable[[Any], Text]
 
 
 def summarize(role: str, value: bytes | None) -> Text | None:
-    """The line of a record's value; None where the value is not what its topic holds.
+    """One line for a record's value; None if the value is not a valid record of its topic.
 
-    role: the topic's, as `schemas.topics.topic_table` has it.
+    role: of the topic, as in `schemas.topics.topic_table`.
     """
     try:
         if role == "transactions":
@@ -52,8 +52,8 @@ def summarize(role: str, value: bytes | None) -> Text | None:
             return Text(terminal(", ".join(f"{name} {_plain(field)}" for name, field in fields.items())))
         if role not in SUMMARIES:
             return None
-        of = SUMMARIES[role]
-        return of.line(msgspec.json.decode(value or b"", type=of.record))
+        summary = SUMMARIES[role]
+        return summary.line(msgspec.json.decode(value or b"", type=summary.record))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -99,15 +99,15 @@ def _report(r: DriftReport) -> Text:
         ),
         key=lambda found: (-found[3], found[0]),
     )
-    moved: dict[str, str] = {}
+    drifted: dict[str, str] = {}
     for feature, window, psi, _ in exceeding:
-        moved.setdefault(feature, f"{feature} PSI {psi:.3f} within {window}")
-    words = "; ".join(list(moved.values())[:MAX_FEATURES]) or "no feature exceeds its tolerance"
-    more = f"; {len(moved) - MAX_FEATURES} more" if len(moved) > MAX_FEATURES else ""
+        drifted.setdefault(feature, f"{feature} PSI {psi:.3f} within {window}")
+    words = "; ".join(list(drifted.values())[:MAX_FEATURES]) or "no feature exceeds its tolerance"
+    more = f"; {len(drifted) - MAX_FEATURES} more" if len(drifted) > MAX_FEATURES else ""
     return Text.assemble(
         _model(r.model, r.model_version),
         f"up to {_time(r.until_ms)}: ",
-        (terminal(words + more), "bold red" if moved else ""),
+        (terminal(words + more), "bold red" if drifted else ""),
         f"; open incidents {len(r.incidents)}, late {r.late:,}, lost {r.lost:,}",
     )
 

@@ -26,7 +26,7 @@ from training.service.training_process import RETRAINER_ACTOR
 
 log = logging.getLogger("tamiz.retrainer")
 
-TIMEOUT_S = 30  # for the broker to take an event
+TIMEOUT_S = 30  # for the broker to acknowledge an event
 POLL_MS = 500
 POLL_RECORDS = 100
 
@@ -54,7 +54,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                 history=history,
                 past=lambda: _past(settings, past),
             )
-            answer_all(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
+            process_requests(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
 
     def ready() -> None:
         log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
@@ -65,9 +65,9 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
 
 
 def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
-    """Train as a request asks, on what Kafka keeps of the asked times, or on a file; what became of it.
+    """Train for a request: on the requested event times from Kafka, or on a file. Returns the resulting model events.
 
-    Raises TrainingError, ModelUnavailableError as `training.pipeline.train` does, BrokerError when no Kafka answers.
+    Raises TrainingError and ModelUnavailableError like `training.pipeline.train`, BrokerError if no broker responds.
     """
     from tamiz.services.history_reader import read_kafka_history
     from training.pipeline import train
@@ -77,20 +77,20 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
 
 
 def trained_by(request: RetrainRequest) -> str:
-    """Who trains, as the history names it: the retrainer, and the person who asked; printable, on one line.
+    """Actor in the model's history: the retrainer, and the person who requested the training.
 
-    At most `schemas.security.actor.MAX_LENGTH` characters.
+    One printable line of at most `schemas.security.actor.MAX_LENGTH` characters.
     """
     return printable(f"{RETRAINER_ACTOR} for {request.by}", MAX_LENGTH) if request.by else RETRAINER_ACTOR
 
 
-def answer_all(
+def process_requests(
     consumer: Any, retrainer: Retrainer, intake: RecordIntake, stop: threading.Event, *, attempts: int
 ) -> None:
-    """Answer what is asked for until `stop` is set, and commit it.
+    """Process requests until `stop` is set, and commit each.
 
-    attempts: how often a request is tried that our own code cannot bear; then it is passed over, for it would end the
-    service again at every start. Raises KafkaError and BrokerError.
+    attempts: for a request that raises an unexpected error; then it is skipped, because it would end the service again
+    after every restart. Raises KafkaError and BrokerError.
     """
     while not stop.is_set():
         intake.log_summary()
@@ -98,21 +98,21 @@ def answer_all(
             log.info("partitions were added; reading them from their beginning")
             consumer.assign(partitions_of(consumer, {p.topic for p in consumer.assignment()}))
         for partition, records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).items():
-            passed = None  # an offset up to which nothing was asked for, not committed yet
+            skipped = None  # uncommitted offset after records that are no requests
             for record in records:
                 request = intake.read_ours(record, RetrainRequest)
                 if request is not None:
-                    if passed is not None:
-                        _commit(consumer, partition, passed)
-                    if stop.is_set() or not _answer(retrainer, request, record, intake, stop, attempts):
+                    if skipped is not None:
+                        _commit(consumer, partition, skipped)
+                    if stop.is_set() or not _process_request(retrainer, request, record, intake, stop, attempts):
                         return
                     _commit(consumer, partition, record.offset + 1)
-                passed = None if request is not None else record.offset + 1
-            if passed is not None:
-                _commit(consumer, partition, passed)
+                skipped = None if request is not None else record.offset + 1
+            if skipped is not None:
+                _commit(consumer, partition, skipped)
 
 
-def _answer(
+def _process_request(
     retrainer: Retrainer,
     request: RetrainRequest,
     record: Any,

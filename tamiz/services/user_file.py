@@ -1,4 +1,4 @@
-"""Changes the users file: locked, and written atomically."""
+"""Changes the users file under a lock, with atomic writes."""
 
 import fcntl
 import os
@@ -12,9 +12,9 @@ from schemas.security.web_users import MAX_USERS, ROLES, User, is_user_name, new
 
 
 def add_user(path: Path, name: str, roles: Sequence[str]) -> str:
-    """Add a user; returns the token, which nothing keeps.
+    """Add a user; returns the token, which is not stored.
 
-    Raises ConfigError for a bad name or role, and for a name that is taken.
+    Raises ConfigError for an invalid name or role, and for an existing name.
     """
     if not is_user_name(name):
         raise ConfigError(
@@ -25,7 +25,9 @@ def add_user(path: Path, name: str, roles: Sequence[str]) -> str:
     with _locked(path):
         users = users_of(path)
         if any(user.name == name for user in users):
-            raise ConfigError(f"{path} has a user {name}; for a new token, `tamiz users remove {name}` first")
+            raise ConfigError(
+                f"{path} already has a user {name!r}; for a new token, run `tamiz users remove {name}` first"
+            )
         if len(users) >= MAX_USERS:
             raise ConfigError(f"{path} holds {len(users)} users, the maximum is {MAX_USERS}; remove one first")
         user, token = new_user(name, (role for role in ROLES if role in roles))
@@ -34,7 +36,7 @@ def add_user(path: Path, name: str, roles: Sequence[str]) -> str:
 
 
 def remove_user(path: Path, name: str) -> None:
-    """Remove a user. Raises ConfigError when there is none of that name."""
+    """Remove a user. Raises ConfigError if the name does not exist."""
     with _locked(path):
         if not any(user.name == name for user in users_of(path)):
             raise ConfigError(f"{path} has no user {name!r}; `tamiz users list` shows the existing ones")
@@ -42,10 +44,10 @@ def remove_user(path: Path, name: str) -> None:
 
 
 def users_of(path: Path) -> tuple[User, ...]:
-    """The users of a file; none where it is missing. Raises ConfigError for a file with a bad line."""
-    users, wrong = read_users("\n".join(_lines(path)))
-    if wrong:
-        raise ConfigError(f"{path}, {wrong[0]}")
+    """Users of a file; empty if the file does not exist. Raises ConfigError for an invalid line."""
+    users, problems = read_users("\n".join(_lines(path)))
+    if problems:
+        raise ConfigError(f"{path}, {problems[0]}")
     return users
 
 
@@ -59,7 +61,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    # A new file is its owner's alone; one that is there keeps its mode, owner and group, which its readers may need.
+    # A new file is private to its owner; an existing one keeps its mode, owner and group, because services read it.
     before = path.stat() if path.exists() else None
     try:
         number, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -69,7 +71,7 @@ def _write(path: Path, lines: list[str]) -> None:
                 file.flush()
                 if before is not None:
                     _keep_owner(file.fileno(), before)
-                    os.fchmod(file.fileno(), before.st_mode & 0o777)  # after the owner, whose change may clear bits
+                    os.fchmod(file.fileno(), before.st_mode & 0o777)  # after the owner: fchown may clear mode bits
                 os.fsync(file.fileno())
             os.replace(scratch, path)
         except BaseException:
@@ -80,7 +82,7 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 def _keep_owner(number: int, before: os.stat_result) -> None:
-    """Give an open file the owner and the group of the one that it replaces. Raises OSError when that is forbidden."""
+    """Give an open file the owner and group of the file that it replaces. Raises OSError if that is not permitted."""
     found = os.fstat(number)
     if (found.st_uid, found.st_gid) != (before.st_uid, before.st_gid):
         os.fchown(number, before.st_uid, before.st_gid)
@@ -88,11 +90,11 @@ def _keep_owner(number: int, before: os.stat_result) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two who change the file at once wait for each other; the folder is locked, for the file itself is replaced."""
+    """Exclusive lock against concurrent changes. Locks the folder, because the file itself is replaced."""
     try:
         folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise ConfigError(f"web_users_file {path}: its folder: {error.strerror}") from None
+        raise ConfigError(f"web_users_file {path}: its folder cannot be opened: {error.strerror}") from None
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
 """Injects drift of a named kind from a given time on. Each kind is one small function.
 
-Some kinds change the *world* (what people buy, who attacks, what fraud looks like): amounts, labels and all that
-follows from them move along. Others change only what is *seen* of it (a broken pipeline): the truth stays as it was.
+Some kinds change the population (what people buy, who attacks, what fraud looks like): derived amounts and labels
+change with it. Others change only the observed values (a broken pipeline): the true fraud probability does not change.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from scoring.arrays import Array, Columns
 
 NEW_CATEGORY = "Gasolinera"
 ATTACKED_CARDS = 5
-MIN_MONTO = 0.02  # smaller ones would need an exponent in `cashback`
-# Standard deviations of the rules in `tamiz.simulation.simulator`: uniform over an interval, uniform over equal steps.
+MIN_MONTO = 0.02  # a smaller amount would need an exponent in `cashback`
+# Standard deviations of the distributions in `simulator`: one continuous uniform, two discrete uniform.
 SIGMA = {"monto": 1000 / 12**0.5, "linea_tc": 1000 * ((75**2 - 1) / 12) ** 0.5, "interes_tc": ((33**2 - 1) / 12) ** 0.5}
 
 
@@ -26,8 +26,8 @@ SIGMA = {"monto": 1000 / 12**0.5, "linea_tc": 1000 * ((75**2 - 1) / 12) ** 0.5, 
 class InjectedDrift:
     """A change of the traffic from event time `at_ms` on.
 
-    strength: what it measures depends on the kind, see `KINDS`.
-    feature: the field concerned, for the kinds that concern one.
+    strength: its unit depends on the kind, see `KINDS`.
+    feature: the field that changes; None for kinds without a choice of field.
     """
 
     kind: str
@@ -46,32 +46,32 @@ class InjectedDrift:
                 f"{kind.strength}"
             )
         if self.feature not in (kind.features or (None,)):
-            wanted = f"one of {', '.join(kind.features)}" if kind.features else "none"
-            raise ConfigError(f"drift {self.kind}: feature {self.feature!r}, wanted {wanted}")
+            expected = f"one of {', '.join(kind.features)}" if kind.features else "none"
+            raise ConfigError(f"drift {self.kind}: feature {self.feature!r}, expected {expected}")
 
 
 class Kind(NamedTuple):
     """One kind of drift. The first of `features` is the default."""
 
     apply: Callable[[Columns, Array, InjectedDrift, np.random.Generator], dict[str, Array]]
-    of_world: bool
-    strength: str
+    in_population: bool  # changes the population; False: only the observed values
+    strength: str  # what it measures
     default: float
     lowest: float
     highest: float
     features: tuple[str, ...] = ()
 
 
-def drifted(
-    columns: Columns, drifts: tuple[InjectedDrift, ...], seed: np.random.SeedSequence, *, world: bool
+def inject_drift(
+    columns: Columns, drifts: tuple[InjectedDrift, ...], seed: np.random.SeedSequence, *, in_population: bool
 ) -> Columns:
-    """The columns after those drifts that change the world (or, `world=False`, only what is seen of it).
+    """The columns after the drifts that change the population; `in_population=False`: only the observed values.
 
-    Each drift draws from a stream of its own, so that adding one leaves the others as they were.
+    Each drift has a random stream of its own, so that adding one does not change the others.
     """
     for drift, child in zip(drifts, seed.spawn(len(drifts)), strict=True):
         kind = KINDS[drift.kind]
-        if kind.of_world == world:
+        if kind.in_population == in_population:
             active = columns["event_time_ms"] >= drift.at_ms
             columns = {**columns, **kind.apply(columns, active, drift, np.random.default_rng(child))}
     return columns
@@ -97,7 +97,7 @@ def _virtual_share(columns: Columns, active: Array, drift: InjectedDrift, rng: n
 
 
 def _attack(columns: Columns, active: Array, drift: InjectedDrift, rng: np.random.Generator) -> dict[str, Array]:
-    # A few stolen cards, high amounts, online, from devices of the lowest score.
+    # A few stolen cards, used online for high amounts from devices with the lowest score.
     hit = np.flatnonzero(active & (rng.random(len(active)) < drift.strength))
     if not len(hit):
         return {}
@@ -123,7 +123,7 @@ def _missing(columns: Columns, active: Array, drift: InjectedDrift, rng: np.rand
 
 
 def _lost_decimals(columns: Columns, active: Array, drift: InjectedDrift, rng: np.random.Generator) -> dict[str, Array]:
-    # Somebody's parser stopped reading decimal commas: whole numbers come through, all others are null.
+    # An upstream parser stops reading decimal commas: whole numbers are kept, all others are null.
     feature = str(drift.feature)
     fraction = columns[feature] % 1 != 0
     return {feature: _without(columns[feature], active & fraction & (rng.random(len(active)) < drift.strength))}
@@ -138,15 +138,15 @@ def _without(column: Array, hit: Array) -> Array:
 CATEGORIES = ("establecimiento", "ciudad", "genero", "status_txn")
 KINDS = {
     "mean-shift": Kind(_mean_shift, True, "standard deviations", 0.5, -5, 5, ("monto", "linea_tc", "interes_tc")),
-    "new-category": Kind(_new_category, True, "share that is `Gasolinera`", 0.1, 0, 1, CATEGORIES),
+    "new-category": Kind(_new_category, True, "share of the new category `Gasolinera`", 0.1, 0, 1, CATEGORIES),
     "virtual-share": Kind(_virtual_share, True, "share of Virtual in tipo_tc", 0.6, 0, 1),
-    "attack": Kind(_attack, True, "share of the traffic that is the attack", 0.02, 0, 1),
-    "concept": Kind(_concept, True, "how far the signal turns: 1 is into its opposite", 1.0, 0, 1),
+    "attack": Kind(_attack, True, "share of the traffic that belongs to the attack", 0.02, 0, 1),
+    "concept": Kind(_concept, True, "how far the signal turns; 1 reverses it", 1.0, 0, 1),
     "missing": Kind(
-        _missing, False, "share that goes missing", 0.3, 0, 1, (*CATEGORIES, "linea_tc", "interes_tc", "dcto")
+        _missing, False, "share of missing values", 0.3, 0, 1, (*CATEGORIES, "linea_tc", "interes_tc", "dcto")
     ),
     "lost-decimals": Kind(
-        _lost_decimals, False, "share of broken readers of decimals", 1.0, 0, 1, ("dcto", "cashback", "monto")
+        _lost_decimals, False, "share of fractions read as missing", 1.0, 0, 1, ("dcto", "cashback", "monto")
     ),
 }
 
@@ -154,14 +154,14 @@ KINDS = {
 def read_drift(text: str, *, start_ms: int, days: int) -> InjectedDrift:
     """Read ``KIND[:FEATURE][*STRENGTH]@WHEN``; WHEN is an ISO date or time (UTC), or a percentage of the period.
 
-    Raises ConfigError naming what is wrong with it.
+    Raises ConfigError that names the invalid part.
 
     >>> read_drift("mean-shift:monto*0.25@50%", start_ms=0, days=2)
     InjectedDrift(kind='mean-shift', at_ms=86400000, strength=0.25, feature='monto')
     """
     what, at, when = text.partition("@")
     if not at:
-        raise ConfigError(f"drift {text!r}: wanted KIND[:FEATURE][*STRENGTH]@WHEN, as mean-shift:monto*0.5@2020-01-15")
+        raise ConfigError(f"drift {text!r}: expected KIND[:FEATURE][*STRENGTH]@WHEN, like missing:dcto*0.5@50%")
     named, _, strength = what.partition("*")
     name, _, feature = named.partition(":")
     kind = KINDS.get(name)

@@ -14,7 +14,7 @@ def _without_amount(payload: bytes) -> bytes:
     return json.dumps({k: v for k, v in json.loads(payload).items() if k != "monto"}, ensure_ascii=False).encode()
 
 
-BREAKERS: Mapping[str, Callable[[bytes], bytes]] = {
+INVALIDATORS: Mapping[str, Callable[[bytes], bytes]] = {
     "truncated": lambda payload: payload[: len(payload) // 2],
     "empty": lambda payload: b"",
     "not UTF-8": lambda payload: payload.replace(b'"fecha"', b'"fech\xe1"'),
@@ -28,10 +28,10 @@ BREAKERS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def break_some(payloads: Sequence[bytes], share: float, rng: np.random.Generator) -> list[bytes]:
-    """The payloads, each broken with probability `share` in one of the ways above, equally likely."""
-    ways = list(BREAKERS.values())
-    broken = list(payloads)
+def invalidate_some(payloads: Sequence[bytes], share: float, rng: np.random.Generator) -> list[bytes]:
+    """Make each payload invalid with probability `share`, in one of the ways above, chosen uniformly."""
+    ways = list(INVALIDATORS.values())
+    result = list(payloads)
     for row in np.flatnonzero(rng.random(len(payloads)) < share).tolist():
-        broken[row] = ways[rng.integers(0, len(ways))](payloads[row])
-    return broken
+        result[row] = ways[rng.integers(0, len(ways))](payloads[row])
+    return result

@@ -1,8 +1,8 @@
 """Formats of simulated transactions: the card data set's own inconsistent format, and cleaner ones.
 
-original: decimal comma, unpadded day, "Física" encoded twice, `;` inside `dispositivo`, missing spelled four ways.
-plain: decimal dot, ISO dates, a Python dictionary, True/False. json: numbers, booleans, null, a nested object and the
-full time stamp. mixed: another one from row to row. The first two also go into CSV.
+original: decimal comma, unpadded day, "Física" encoded twice, `;` inside `dispositivo`, four spellings of missing.
+plain: decimal point, ISO dates, a Python dictionary, True/False. json: numbers, booleans, null, a nested object, a
+full time stamp. mixed: each row in one of the three, at random. CSV files can hold the first two.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ import numpy as np
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns
-from tamiz.simulation.invalid_payloads import break_some
+from tamiz.simulation.invalid_payloads import invalidate_some
 from tamiz.simulation.simulator import Simulated, Traffic, streams
 
 FIELDS = (
     *("ID_USER", "genero", "monto", "fecha", "hora", "dispositivo", "establecimiento", "ciudad", "tipo_tc"),
     *("linea_tc", "interes_tc", "status_txn", "is_prime", "dcto", "cashback", "fraude"),
 )
-CHUNK = 50_000  # rows rendered at once; part of what a seed means, as each chunk draws its spellings in turn
+CHUNK_ROWS = 50_000  # rows rendered at once; changing it changes what a seed produces
 TWICE_ENCODED = "Física".encode().decode("latin-1")
 
 _TEXT_PAYLOAD = "{" + ",".join(f'"{name}":"%s"' for name in FIELDS) + "}"
@@ -30,21 +30,21 @@ _CSV_LINE = ";".join('"%s"' if name == "dispositivo" else "%s" for name in FIELD
 
 
 def payloads(traffic: Traffic, simulated: Simulated) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Keys and JSON payloads for the topic, some tens of thousands at a time, in event order.
+    """Yield keys and JSON payloads for the topic, `CHUNK_ROWS` at a time, in event order.
 
-    A key is the card holder's id as text, also where the payload is broken.
+    The key is the card holder's id as text, also for an invalid payload.
     """
-    spelling, breaking = _generators(traffic)
+    format_rng, invalid_rng = _generators(traffic)
     for chunk in _chunks(simulated):
         keys = [str(user).encode() for user in chunk["ID_USER"].tolist()]
-        lines = _lines(chunk, traffic.payload_format, _PAYLOADS, spelling)
-        yield keys, break_some([line.encode() for line in lines], traffic.invalid_share, breaking)
+        lines = _lines(chunk, traffic.payload_format, _PAYLOADS, format_rng)
+        yield keys, invalidate_some([line.encode() for line in lines], traffic.invalid_share, invalid_rng)
 
 
 def write(traffic: Traffic, simulated: Simulated, path: Path) -> None:
     """Write a CSV (`.csv`) or JSON lines (any other name).
 
-    Raises ConfigError when the format cannot hold what is asked for.
+    Raises ConfigError if a CSV file cannot hold the format or invalid payloads.
     """
     if path.suffix.lower() == ".csv":
         _write_csv(traffic, simulated, path)
@@ -56,32 +56,32 @@ def write(traffic: Traffic, simulated: Simulated, path: Path) -> None:
 
 def _write_csv(traffic: Traffic, simulated: Simulated, path: Path) -> None:
     if traffic.payload_format == "json":
-        raise ConfigError(f"{path}: format json does not go into a CSV; name the file .jsonl")
+        raise ConfigError(f"{path}: a CSV file cannot hold the format json; name the file .jsonl")
     if traffic.invalid_share:
-        raise ConfigError(f"{path}: broken payloads do not go into a CSV; name the file .jsonl")
-    spelling, _ = _generators(traffic)
+        raise ConfigError(f"{path}: a CSV file cannot hold invalid payloads; name the file .jsonl")
+    format_rng, _ = _generators(traffic)
     encoding, end = ("utf-8", "\n") if traffic.payload_format == "plain" else ("utf-8-sig", "\r\n")
     with path.open("w", encoding=encoding, newline="") as file:
         file.write(";".join(FIELDS) + end)
         for chunk in _chunks(simulated):
-            file.write(end.join(_lines(chunk, traffic.payload_format, _CSV, spelling)) + end)
+            file.write(end.join(_lines(chunk, traffic.payload_format, _CSV, format_rng)) + end)
 
 
 def _generators(traffic: Traffic) -> tuple[np.random.Generator, np.random.Generator]:
-    spelling, breaking = streams(traffic)[-1].spawn(2)
-    return np.random.default_rng(spelling), np.random.default_rng(breaking)
+    format_seed, invalid_seed = streams(traffic)[-1].spawn(2)
+    return np.random.default_rng(format_seed), np.random.default_rng(invalid_seed)
 
 
 def _chunks(simulated: Simulated) -> Iterator[Columns]:
     columns = {**simulated.columns, "event_time_ms": simulated.event_time_ms, "fraude": simulated.labels}
-    for start in range(0, len(simulated.labels), CHUNK):
-        yield {name: column[start : start + CHUNK] for name, column in columns.items()}
+    for start in range(0, len(simulated.labels), CHUNK_ROWS):
+        yield {name: column[start : start + CHUNK_ROWS] for name, column in columns.items()}
 
 
-def _lines(columns: Columns, spelling: str, formats: "Formats", rng: np.random.Generator) -> Sequence[str]:
-    if spelling != "mixed":
-        spell, template = formats[spelling]
-        return list(map(template.__mod__, zip(*spell(columns, rng), strict=True)))
+def _lines(columns: Columns, payload_format: str, formats: "Formats", rng: np.random.Generator) -> Sequence[str]:
+    if payload_format != "mixed":
+        render, template = formats[payload_format]
+        return list(map(template.__mod__, zip(*render(columns, rng), strict=True)))
     which = rng.integers(0, len(formats), len(columns["fraude"]))
     lines = np.empty(len(which), dtype=object)
     for i, one in enumerate(formats):
@@ -119,11 +119,11 @@ def _strings(
 ) -> list[list[str]]:
     def amounts(name: str) -> list[str]:
         texts = _numbers(columns[name])
-        # One replacement over all of them costs a tenth of one for each.
+        # One replacement over the joined text takes a tenth of the time of one per value.
         return ";".join(texts).replace(".", ",").split(";") if comma else texts
 
     words = booleans.split()
-    # A card holder's city is missing in the same way each time; a place is so in one way or the other.
+    # A missing city has one spelling per card holder; a missing merchant has a random one.
     of_holder = [("", "NA", "N/A")[user % 3] for user in columns["ID_USER"].tolist()]
     n = len(of_holder)
     return [
@@ -179,8 +179,8 @@ def _json(columns: Columns, rng: np.random.Generator) -> list[list[str]]:
     ]
 
 
-Spell = Callable[[Columns, np.random.Generator], list[list[str]]]
-Formats = Mapping[str, tuple[Spell, str]]
+Render = Callable[[Columns, np.random.Generator], list[list[str]]]
+Formats = Mapping[str, tuple[Render, str]]
 _PAYLOADS: Formats = {
     "original": (_original, _TEXT_PAYLOAD),
     "plain": (_plain, _TEXT_PAYLOAD),
@@ -190,7 +190,7 @@ _CSV: Formats = {"original": (_original, _CSV_LINE), "plain": (_plain, _CSV_LINE
 
 
 def _numbers(column: Array, missing: str = "") -> list[str]:
-    # Ten significant digits, as the real file has; none of our numbers is so small that it would get an exponent.
+    # Ten significant digits, as in the real file; no simulated number is small enough for an exponent.
     texts = list(map("%.10g".__mod__, column.tolist()))
     for row in np.flatnonzero(np.isnan(column)).tolist():
         texts[row] = missing

@@ -1,8 +1,8 @@
-"""Synthetic card transactions, drawn from the rules that reproduce the real file. Seeded: same seed, same rows.
+"""Synthetic card transactions with the distributions of the real file. The same seed gives the same rows.
 
-The rules were read off the 26,975 rows of the card data set: genero, ciudad, linea_tc, interes_tc and is_prime belong
-to the card holder; everything else is drawn anew for each transaction, independent of everything else; the discount is
-a share of the amount and the cashback a share of what remains.
+The distributions were estimated from the 26,975 rows of the card data set: genero, ciudad, linea_tc, interes_tc and
+is_prime belong to the card holder; everything else is drawn for each transaction, independently; the discount is a
+share of the amount, the cashback a share of the amount after discount.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ import numpy as np
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns, Flags, Floats, Ints
-from tamiz.simulation.drift_injection import MIN_MONTO, InjectedDrift, drifted
+from tamiz.simulation.drift_injection import MIN_MONTO, InjectedDrift, inject_drift
 
 JANUARY_2_MS = 1_577_923_200_000  # 2020-01-02T00:00Z: the real file runs from the 2nd to the 30th of January
-SPELLINGS = ("original", "plain", "json", "mixed")
+FORMATS = ("original", "plain", "json", "mixed")
 
 FRAUD_SHARE = 0.03
-# Of the signal, by how far it has turned; solved for FRAUD_SHARE on two million rows.
-TURNED, INTERCEPTS = (0.0, 0.25, 0.5, 0.75, 1.0), (-4.958, -3.998, -3.476, -3.338, -3.471)
+# Intercept of the signal by `concept`, so that the fraud rate is FRAUD_SHARE; solved on two million rows.
+CONCEPTS, INTERCEPTS = (0.0, 0.25, 0.5, 0.75, 1.0), (-4.958, -3.998, -3.476, -3.338, -3.471)
 DISCOUNTS, DISCOUNT_SHARES = (0.0, 0.1, 0.2), (0.6975, 0.2530, 0.0495)
 CASHBACK = {"Física": 0.01, "Virtual": 0.02}  # of monto - dcto
 HOURS = range(1, 24)
 MAX_MONTO = 1000.0
-# Level -> share; None is missing. The real file spells missing in three ways beside five places and four cities.
+# Level -> share; None is missing. The real file has five merchants, four cities, and three spellings of missing.
 LEVELS: Mapping[str, Mapping[str | None, float]] = {
     "genero": {"M": 0.5, "F": 0.4, None: 0.1},
     "ciudad": {"Toluca": 1 / 7, "Guadalajara": 1 / 7, "Merida": 1 / 7, "Monterrey": 1 / 7, None: 3 / 7},
@@ -48,10 +48,10 @@ DEVICE_MODEL = 2020.0
 class Traffic:
     """What to simulate.
 
-    signal: fraud depends on the inputs (see `fraud_probability`); otherwise labels are noise, as in the real file.
-    payload_format: how values are written; `mixed` changes it from row to row.
+    signal: fraud depends on the inputs (see `fraud_probability`); otherwise labels are random, as in the real file.
+    payload_format: one of `FORMATS`, see `payload_formats`.
     invalid_share: share of payloads that cannot be scored.
-    Raises ConfigError naming the setting that is not possible.
+    Raises ConfigError that names the invalid setting.
     """
 
     rows: int
@@ -65,31 +65,31 @@ class Traffic:
     invalid_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check."""
+        """Validate."""
         for name in ("rows", "users", "days"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, wanted at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, wanted 0 or more")
+            raise ConfigError(f"seed is {self.seed}, expected 0 or more")
         if self.start_ms % DAY_MS:
-            raise ConfigError(f"start_ms is {self.start_ms}, wanted a midnight in UTC")
-        if self.payload_format not in SPELLINGS:
+            raise ConfigError(f"start_ms is {self.start_ms}, expected midnight in UTC")
+        if self.payload_format not in FORMATS:
             raise ConfigError(
-                f"payload_format {self.payload_format!r}: there is no such one; there are {', '.join(SPELLINGS)}"
+                f"payload_format {self.payload_format!r}: unknown format; choose one of {', '.join(FORMATS)}"
             )
         if not 0.0 <= self.invalid_share <= 1.0:
-            raise ConfigError(f"invalid_share is {self.invalid_share}, wanted a share in [0, 1]")
+            raise ConfigError(f"invalid_share is {self.invalid_share}, expected a share in [0, 1]")
         if not self.signal and any(d.kind == "concept" for d in self.drift):
-            raise ConfigError("drift concept: there is no signal that could change; simulate with a signal")
+            raise ConfigError("drift concept: needs a signal to change; simulate with --signal")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """Transactions in the order of their event times, n of them.
+    """n transactions in order of event time.
 
-    columns: name -> (n,): float64 with nan missing, or object of str | None, under the data set's names.
+    columns: field name -> (n,): float64 with NaN for missing, or object of str | None.
     event_time_ms: int64 (n,), whole seconds. labels: bool (n,).
-    probability: float64 (n,), the true probability of fraud, of which `labels` are one draw.
+    probability: float64 (n,), the true probability of fraud; `labels` are drawn from it.
     """
 
     columns: Columns
@@ -101,21 +101,21 @@ class Simulated:
 def simulate(traffic: Traffic) -> Simulated:
     """Draw the transactions.
 
-    Users, transactions, drift and labels draw from streams of their own: switching one thing leaves the rest as it was.
+    Users, transactions, drift and labels have random streams of their own: a change of one does not affect the others.
 
     >>> simulate(Traffic(rows=3, seed=1)).columns["tipo_tc"].tolist()
     ['Virtual', 'Virtual', 'Física']
     """
-    users, rows, world, seen, fate, _ = streams(traffic)
+    users, rows, population_drift, observed_drift, label_seed, _ = streams(traffic)
     columns = _transactions(traffic, _card_holders(traffic.users, np.random.default_rng(users)), rows)
-    columns = drifted(columns, traffic.drift, world, world=True)
+    columns = inject_drift(columns, traffic.drift, population_drift, in_population=True)
     columns = _with_derived_amounts(columns)
     if traffic.signal:
         probability = fraud_probability(columns)
     else:
         probability = np.full(traffic.rows, FRAUD_SHARE)
-    labels = np.random.default_rng(fate).random(traffic.rows) < probability
-    columns = dict(drifted(columns, traffic.drift, seen, world=False))
+    labels = np.random.default_rng(label_seed).random(traffic.rows) < probability
+    columns = dict(inject_drift(columns, traffic.drift, observed_drift, in_population=False))
     event_time_ms = columns.pop("event_time_ms")
     for internal in ("concept", "discount"):
         del columns[internal]
@@ -123,7 +123,7 @@ def simulate(traffic: Traffic) -> Simulated:
 
 
 def streams(traffic: Traffic) -> list[np.random.SeedSequence]:
-    """Independent sources of randomness: users, rows, drift of the world, drift of what is seen, labels, spelling."""
+    """Independent seeds: users, rows, drift of the population, drift of observed values, labels, format."""
     return np.random.SeedSequence(traffic.seed).spawn(6)
 
 
@@ -140,9 +140,9 @@ def _card_holders(n: int, rng: np.random.Generator) -> Columns:
 
 def _transactions(traffic: Traffic, holders: Columns, seed: np.random.SeedSequence) -> Columns:
     n, rng = traffic.rows, np.random.default_rng(seed)
-    user = _who(n, holders["weight"], rng)
+    user = _users(n, holders["weight"], rng)
     of_holder = {name: holders[name][user] for name in ("genero", "ciudad", "linea_tc", "interes_tc", "is_prime")}
-    # Evenly over the hours that have traffic, then day and hour of each: sorted, so that rows come in event order.
+    # Uniform over the hours with traffic; sorted, so that rows are in event order.
     second = np.sort(rng.integers(0, traffic.days * len(HOURS) * 3600, n))
     day, within = np.divmod(second, len(HOURS) * 3600)
     since_midnight = within + HOURS[0] * 3600
@@ -162,11 +162,11 @@ def _transactions(traffic: Traffic, holders: Columns, seed: np.random.SeedSequen
     }
 
 
-def _who(n: int, weight: Array, rng: np.random.Generator) -> Ints:
-    # Everybody once, the rest by exponential weights: transactions per card holder are geometric, as in the real file.
-    everybody = rng.permutation(len(weight))[:n]
-    more = rng.choice(len(weight), n - len(everybody), p=weight / weight.sum())
-    return rng.permutation(np.concatenate([everybody, more]))
+def _users(n: int, weight: Array, rng: np.random.Generator) -> Ints:
+    # Each user once, the rest with exponential weights: transactions per user are geometric, as in the real file.
+    each_once = rng.permutation(len(weight))[:n]
+    more = rng.choice(len(weight), n - len(each_once), p=weight / weight.sum())
+    return rng.permutation(np.concatenate([each_once, more]))
 
 
 def _level(name: str, n: int, rng: np.random.Generator) -> Array:
@@ -182,9 +182,9 @@ def _with_derived_amounts(columns: Columns) -> Columns:
 
 
 def fraud_probability(columns: Columns) -> Floats:
-    """The planted signal: a logistic model with one interaction, 3 % fraud over the undrifted rules.
+    """The true fraud probability: a logistic model with one interaction; 3 % fraud without drift.
 
-    `concept` in [0, 1] turns it and leaves those 3 %: at ½ every coefficient is 0, at 1 each has the opposite sign.
+    `concept` in [0, 1] scales the coefficients by 1 - 2 `concept` and keeps the 3 %: 0 at ½, reversed at 1.
     """
     monto = columns["monto"] / MAX_MONTO - 0.5
     virtual = columns["tipo_tc"] == "Virtual"
@@ -197,15 +197,15 @@ def fraud_probability(columns: Columns) -> Floats:
         + 0.7 * (columns["establecimiento"] == "MPago")
         + 3.2 * virtual * monto
     )
-    turned = np.interp(columns["concept"], TURNED, INTERCEPTS) + margin * (1 - 2 * columns["concept"])
+    turned = np.interp(columns["concept"], CONCEPTS, INTERCEPTS) + margin * (1 - 2 * columns["concept"])
     return np.asarray(1 / (1 + np.exp(-turned)), dtype=np.float64)
 
 
 def attainable_auc(probability: Floats) -> float:
-    """The ROC AUC that nobody can beat in expectation: that of the true probability itself.
+    """The best attainable ROC AUC in expectation: that of the true probability itself.
 
-    probability: shape (n,), in [0, 1]; every row counts p as fraud and 1 - p as none.
-    Raises ValueError when all are 0 or all are 1.
+    probability: shape (n,), in [0, 1]; each row counts with weight p as fraud and 1 - p as no fraud.
+    Raises ValueError if all are 0 or all are 1.
 
     >>> attainable_auc(np.array([0.1, 0.1])), attainable_auc(np.array([0.0, 1.0]))
     (0.5, 1.0)
@@ -214,6 +214,6 @@ def attainable_auc(probability: Floats) -> float:
     fraud = np.bincount(which, probability, minlength=len(levels))
     fine = np.bincount(which, 1 - probability, minlength=len(levels))
     if not fraud.sum() or not fine.sum():
-        raise ValueError("an AUC needs some chance of fraud and some of none")
+        raise ValueError("probability: an AUC needs some fraud and some non-fraud; all are 0 or all are 1")
     below = np.cumsum(fine) - fine / 2
     return float((fraud * below).sum() / (fraud.sum() * fine.sum()))

@@ -80,7 +80,9 @@ def test_a_dead_letter_is_shown_by_its_reason_and_origin():
     rejection = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
     headers = dead_letters.headers(rejection, TailedRecord(topic="transactions"), group="g", transaction_id="t")
     line = pretty(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)), "dead-letters")
-    assert line.plain == ("13:00:00 dead-letters-1-5 bad-number monto is mil, wanted a number (from transactions-1-5)")
+    assert line.plain == (
+        "13:00:00 dead-letters-1-5 bad-number monto is mil, expected a number (from transactions-1-5)"
+    )
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"plain", None, b"[1]", b'{"outcome":"maybe"}', b'{"outcome":[]}'])

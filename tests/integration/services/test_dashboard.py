@@ -268,7 +268,7 @@ def test_a_person_rejects_and_a_page_that_is_late_is_told(page: Page, world: Run
     expect(page.locator("#result")).to_contain_text(f"Version {version} is rejected")
     assert (mlflow_registry.champion(world.settings), mlflow_registry.challenger(world.settings)) == (before, None)
     status, said = world.ask(f"/models/{version}/approve", form={"reason": "late"}, Origin=world.url)
-    assert (status, b"does not wait for approval any more" in said) == (409, True)
+    assert (status, b"no longer waits for approval" in said) == (409, True)
     assert mlflow_registry.champion(world.settings) == before
 
 

@@ -24,7 +24,7 @@ from stream_app.kafka import kafka_clients
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.services import retrainer_service
-from tamiz.services.retrainer_service import answer_all, serve
+from tamiz.services.retrainer_service import process_requests, serve
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 from tests.conftest import Kafka
@@ -381,6 +381,6 @@ def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_pass
             (self.committed,) = (found.offset for found in offsets.values())
 
     consumer, intake = Polled(), RecordIntake(settings, retrainer_service.log)
-    answer_all(consumer, Bears(), intake, stop, attempts=3)  # type: ignore[arg-type]
+    process_requests(consumer, Bears(), intake, stop, attempts=3)  # type: ignore[arg-type]
     assert (asked, consumer.committed) == (["unbearable"] * 3 + ["good"], 2)
     assert intake.passed_over.total() == 1

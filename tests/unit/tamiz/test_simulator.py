@@ -1,4 +1,4 @@
-"""The simulator follows its own rules, and its payloads pass the real cleaning."""
+"""Simulated transactions follow the declared distributions, and their payloads pass the real cleaning."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from scoring.input.cleaning import CleanedBatch, clean_payloads
 from stream_app.kafka.replay import read_payloads
 from tamiz.simulation import simulator
 from tamiz.simulation.drift_injection import KINDS, MIN_MONTO, NEW_CATEGORY, SIGMA, InjectedDrift, read_drift
-from tamiz.simulation.invalid_payloads import BREAKERS
+from tamiz.simulation.invalid_payloads import INVALIDATORS
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Simulated, Traffic, attainable_auc, simulate
 
 OF_HOLDER = ("genero", "ciudad", "linea_tc", "interes_tc", "is_prime")
-HALF = Traffic(rows=1).start_ms + 14 * DAY_MS
+MIDDLE_MS = Traffic(rows=1).start_ms + 14 * DAY_MS
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def counts(column: np.ndarray, levels: list[object]) -> list[int]:
 
 
 @pytest.mark.parametrize("field", ["establecimiento", "tipo_tc", "status_txn", "device_os"])
-def test_the_levels_of_a_transaction_have_their_shares(plain, field):
+def test_levels_drawn_per_transaction_have_the_declared_shares(plain, field):
     shares = simulator.LEVELS[field]
     seen = counts(plain.columns[field], list(shares))
     assert stats.chisquare(seen, np.array(list(shares.values())) * 40_000).pvalue > 0.001
 
 
 @pytest.mark.parametrize("field", ["genero", "ciudad"])
-def test_the_levels_of_a_card_holder_have_their_shares(plain, field):
+def test_levels_drawn_per_card_holder_have_the_declared_shares(plain, field):
     _, first = np.unique(plain.columns["ID_USER"], return_index=True)
     shares = simulator.LEVELS[field]
     seen = counts(plain.columns[field][first], list(shares))
@@ -54,12 +54,12 @@ def test_the_levels_of_a_card_holder_have_their_shares(plain, field):
 
 
 @pytest.mark.parametrize("field", OF_HOLDER)
-def test_what_belongs_to_the_card_holder_never_changes(plain, field):
+def test_fields_of_a_card_holder_are_constant(plain, field):
     pairs = set(zip(plain.columns["ID_USER"].tolist(), plain.columns[field].tolist(), strict=True))
     assert len(pairs) == 4_000
 
 
-def test_amounts_are_uniform_and_discount_and_cashback_follow_from_them(plain):
+def test_amounts_are_uniform_and_determine_discount_and_cashback(plain):
     monto, dcto, cashback = (plain.columns[name] for name in ("monto", "dcto", "cashback"))
     assert stats.kstest(monto, stats.uniform(0, simulator.MAX_MONTO).cdf).pvalue > 0.001
     assert monto.min() >= MIN_MONTO
@@ -84,7 +84,7 @@ def test_whole_numbers_are_uniform_over_their_range(plain, field, values):
     assert stats.chisquare(seen).pvalue > 0.001
 
 
-def test_events_come_in_order_and_evenly_over_the_days(plain):
+def test_events_are_in_order_and_uniform_over_the_days(plain):
     days = (plain.event_time_ms - Traffic(rows=1).start_ms) // DAY_MS
     assert (np.diff(plain.event_time_ms) >= 0).all()
     assert stats.chisquare(np.bincount(days, minlength=29)).pvalue > 0.001
@@ -97,12 +97,12 @@ def test_transactions_per_card_holder_are_geometric(plain):
     assert per_user.std() == pytest.approx(90**0.5, rel=0.1)
 
 
-def test_without_a_signal_labels_are_noise(plain):
+def test_without_a_signal_labels_are_random(plain):
     assert stats.binomtest(int(plain.labels.sum()), 40_000, simulator.FRAUD_SHARE).pvalue > 0.001
     assert set(plain.probability) == {simulator.FRAUD_SHARE}
 
 
-def test_the_rules_reproduce_the_real_file(real_csv, card, plain):
+def test_distributions_match_the_real_file(real_csv, card, plain):
     rows = list(read_payloads(real_csv, card))
     real = clean_payloads(card, rows).columns
     assert stats.ks_2samp(real["monto"], plain.columns["monto"]).pvalue > 0.001
@@ -125,11 +125,13 @@ def test_the_signal_keeps_the_fraud_share_and_bounds_the_auc():
     assert roc_auc_score(signal.labels, signal.probability) == pytest.approx(best, abs=0.01)
 
 
-@pytest.mark.parametrize("spelling", simulator.SPELLINGS)
-def test_the_same_seed_gives_the_same_bytes(spelling):
-    traffic = Traffic(rows=500, seed=5, payload_format=spelling, invalid_share=0.1)
+@pytest.mark.parametrize("payload_format", simulator.FORMATS)
+def test_the_same_seed_gives_the_same_bytes(payload_format):
+    traffic = Traffic(rows=500, seed=5, payload_format=payload_format, invalid_share=0.1)
     assert all_payloads(traffic) == all_payloads(traffic)
-    assert all_payloads(traffic) != all_payloads(Traffic(rows=500, seed=6, payload_format=spelling, invalid_share=0.1))
+    assert all_payloads(traffic) != all_payloads(
+        Traffic(rows=500, seed=6, payload_format=payload_format, invalid_share=0.1)
+    )
 
 
 def assert_equal(cleaned: CleanedBatch, simulated: Simulated) -> None:
@@ -142,25 +144,25 @@ def assert_equal(cleaned: CleanedBatch, simulated: Simulated) -> None:
     np.testing.assert_array_equal(cleaned.labels, simulated.labels)
 
 
-@pytest.mark.parametrize("spelling", simulator.SPELLINGS)
-def test_every_spelling_says_the_same_to_the_cleaner(card, spelling):
-    traffic = Traffic(rows=3_000, seed=7, payload_format=spelling)
+@pytest.mark.parametrize("payload_format", simulator.FORMATS)
+def test_every_format_is_cleaned_to_the_same_values(card, payload_format):
+    traffic = Traffic(rows=3_000, seed=7, payload_format=payload_format)
     simulated = simulate(traffic)
     cleaned = clean_payloads(card, all_payloads(traffic))
     assert_equal(cleaned, simulated)
-    if spelling == "json":
+    if payload_format == "json":
         np.testing.assert_array_equal(cleaned.event_time_ms, simulated.event_time_ms)
 
 
-@pytest.mark.parametrize("spelling", ["original", "plain", "mixed"])
-def test_a_csv_reads_back_as_what_was_simulated(card, tmp_path, spelling):
-    traffic = Traffic(rows=2_000, seed=8, payload_format=spelling)
+@pytest.mark.parametrize("payload_format", ["original", "plain", "mixed"])
+def test_a_csv_file_reads_back_as_the_simulated_values(card, tmp_path, payload_format):
+    traffic = Traffic(rows=2_000, seed=8, payload_format=payload_format)
     simulated = simulate(traffic)
     write(traffic, simulated, tmp_path / "t.csv")
     assert_equal(clean_payloads(card, list(read_payloads(tmp_path / "t.csv", card))), simulated)
 
 
-def test_the_original_spelling_is_that_of_the_real_file(real_csv, tmp_path):
+def test_the_original_format_matches_the_real_file(real_csv, tmp_path):
     traffic = Traffic(rows=2_000, seed=9)
     write(traffic, simulate(traffic), tmp_path / "t.csv")
     real, ours = real_csv.read_bytes(), (tmp_path / "t.csv").read_bytes()
@@ -179,20 +181,20 @@ def test_the_original_spelling_is_that_of_the_real_file(real_csv, tmp_path):
         assert piece in ours, piece
 
 
-def test_json_lines_hold_one_payload_a_line(card, tmp_path):
+def test_a_json_lines_file_holds_one_payload_per_line(card, tmp_path):
     traffic = Traffic(rows=700, seed=10, payload_format="json", invalid_share=0.0)
     write(traffic, simulate(traffic), tmp_path / "t.jsonl")
     assert list(read_payloads(tmp_path / "t.jsonl", card)) == all_payloads(traffic)
 
 
-@pytest.mark.parametrize("way", BREAKERS)
-@pytest.mark.parametrize("spelling", ["original", "plain", "json"])
-def test_a_broken_payload_is_always_rejected(card, way, spelling):
-    (payload,) = all_payloads(Traffic(rows=1, seed=1, payload_format=spelling))
-    assert len(clean_payloads(card, [BREAKERS[way](payload)]).rejections) == 1
+@pytest.mark.parametrize("way", INVALIDATORS)
+@pytest.mark.parametrize("payload_format", ["original", "plain", "json"])
+def test_every_invalid_payload_is_rejected(card, way, payload_format):
+    (payload,) = all_payloads(Traffic(rows=1, seed=1, payload_format=payload_format))
+    assert len(clean_payloads(card, [INVALIDATORS[way](payload)]).rejections) == 1
 
 
-def test_the_broken_share_is_broken_and_the_rest_untouched(card):
+def test_the_invalid_share_is_rejected_and_the_rest_unchanged(card):
     whole, some = (
         all_payloads(Traffic(rows=5_000, seed=3, payload_format="mixed", invalid_share=b)) for b in (0.0, 0.05)
     )
@@ -202,14 +204,14 @@ def test_the_broken_share_is_broken_and_the_rest_untouched(card):
 
 
 def both(kind: str, **named: object) -> tuple[Simulated, Simulated, np.ndarray]:
-    """The same traffic without and with a drift, and where it is active."""
-    drift = InjectedDrift(kind=kind, at_ms=HALF, **named)  # type: ignore[arg-type]
+    """The same traffic without and with a drift, and a mask of the rows where the drift is active."""
+    drift = InjectedDrift(kind=kind, at_ms=MIDDLE_MS, **named)  # type: ignore[arg-type]
     without, with_it = (simulate(Traffic(rows=20_000, seed=4, signal=True, drift=d)) for d in ((), (drift,)))
-    return without, with_it, without.event_time_ms >= HALF
+    return without, with_it, without.event_time_ms >= MIDDLE_MS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_before_its_time_a_drift_changes_nothing(kind):
+def test_a_drift_changes_nothing_before_its_start(kind):
     features = KINDS[kind].features
     without, with_it, active = both(kind, strength=KINDS[kind].default, feature=features[0] if features else None)
     assert 0.4 < active.mean() < 0.6
@@ -222,7 +224,7 @@ def test_before_its_time_a_drift_changes_nothing(kind):
     assert changed or not np.array_equal(without.probability, with_it.probability)
 
 
-def test_a_mean_shift_moves_the_mean_and_the_amounts_that_follow():
+def test_a_mean_shift_moves_the_mean_and_the_derived_amounts():
     without, with_it, active = both("mean-shift", strength=0.5, feature="monto")
     moved = with_it.columns["monto"][active] - without.columns["monto"][active]
     np.testing.assert_allclose(moved, 0.5 * SIGMA["monto"], atol=1e-6)
@@ -238,12 +240,12 @@ def test_a_mean_shift_moves_the_mean_and_the_amounts_that_follow():
     ],
     ids=["new-category", "virtual-share", "attack"],
 )
-def test_a_share_becomes_what_its_strength_says(kind, feature, strength, share):
+def test_strength_is_the_share_of_the_drifted_rows(kind, feature, strength, share):
     _, with_it, active = both(kind, strength=strength, feature=feature)
     assert share(with_it.columns)[active].mean() == pytest.approx(strength, abs=0.02)
 
 
-def test_what_goes_missing_is_not_seen_but_still_true():
+def test_missing_values_do_not_change_the_true_probability():
     without, with_it, active = both("missing", strength=0.4, feature="dcto")
     assert np.isnan(with_it.columns["dcto"][active]).mean() == pytest.approx(0.4, abs=0.02)
     np.testing.assert_array_equal(without.probability, with_it.probability)
@@ -256,12 +258,12 @@ def test_lost_decimals_leave_only_whole_numbers():
     assert np.isnan(left).mean() == pytest.approx(1 - simulator.DISCOUNT_SHARES[0], abs=0.02)
 
 
-def test_a_changed_concept_turns_the_signal_round():
+def test_a_full_concept_drift_reverses_the_signal():
     without, with_it, active = both("concept", strength=1.0)
     assert stats.spearmanr(without.probability[active], with_it.probability[active]).statistic < -0.99
 
 
-def test_an_attack_shows_as_a_tail_of_high_probabilities():
+def test_an_attack_has_high_amounts_and_a_high_fraud_probability():
     without, with_it, active = both("attack", strength=0.1)
     attacked = active & (without.probability != with_it.probability)
     assert with_it.probability[attacked].mean() > 5 * simulator.FRAUD_SHARE
@@ -269,23 +271,23 @@ def test_an_attack_shows_as_a_tail_of_high_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("mean-shift", "wanted KIND"),
+        ("mean-shift", "expected KIND"),
         ("earthquake@50%", "unknown kind"),
-        ("mean-shift:genero@50%", "'genero', wanted one of monto"),
-        ("attack:monto@50%", "wanted none"),
+        ("mean-shift:genero@50%", "'genero', expected one of monto"),
+        ("attack:monto@50%", "expected none"),
         ("missing*1.5@50%", r"must lie in \[0, 1\]"),
         ("missing*x@50%", "not a number"),
         ("missing@soon", "neither an ISO date"),
     ],
 )
-def test_a_drift_that_is_not_possible_says_why(text, said):
-    with pytest.raises(ConfigError, match=said):
+def test_an_invalid_drift_is_refused_with_the_reason(text, message):
+    with pytest.raises(ConfigError, match=message):
         read_drift(text, start_ms=0, days=10)
 
 
-def test_a_drift_is_read_from_one_line():
+def test_a_drift_is_parsed_from_its_text():
     drift = read_drift("missing:ciudad*0.25@2020-01-15T12:00", start_ms=0, days=10)
     assert drift == InjectedDrift(kind="missing", at_ms=1_579_089_600_000, strength=0.25, feature="ciudad")
 
@@ -302,12 +304,12 @@ def test_a_drift_is_read_from_one_line():
     ],
     ids=lambda w: next(iter(w)),
 )
-def test_traffic_that_is_not_possible_says_why(wrong):
+def test_invalid_traffic_is_refused_with_the_setting(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong)).removesuffix("_ms")):
         Traffic(**{"rows": 10, **wrong})
 
 
-def test_a_csv_takes_neither_json_nor_broken_payloads(tmp_path):
+def test_a_csv_file_holds_neither_json_nor_invalid_payloads(tmp_path):
     for traffic in (Traffic(rows=1, payload_format="json"), Traffic(rows=1, invalid_share=1.0)):
         with pytest.raises(ConfigError, match=r"name the file \.jsonl"):
             write(traffic, simulate(traffic), tmp_path / "t.csv")
