@@ -254,6 +254,7 @@ def train(
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
+        time_range=history.time_range,
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),

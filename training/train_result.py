@@ -7,6 +7,7 @@ import msgspec
 from schemas.promotion_log import VersionTransition
 from schemas.records import ModelEvent
 from scoring.decision import OperatingPoints
+from training.data.time_range import TimeRange
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.skill_gate import GateResult
 from training.model.probability_calibration import ProbabilityCalibration
@@ -35,6 +36,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # in the source
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int  # accepted rows without a final label
+    time_range: TimeRange  # event times of the accepted rows, and what was left out as isolated
     parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay
     base_rate: float  # share of fraud in the training rows
     trees: int

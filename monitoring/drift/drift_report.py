@@ -29,6 +29,7 @@ class PeriodCounts:
     rows: int  # including dead letters
     counts: Ints  # shape (n_codes,)
     rows_by_hour: Ints  # shape (168,), by hour of week
+    isolated_rows: int = 0  # counted, but so far from all others in time that the period does not include them
 
 
 class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class DriftPeriod(msgspec.Struct, frozen=True, kw_only=True):
     from_ms: int
     until_ms: int  # exclusive
     rows: int
+    isolated_rows: int  # counted, but outside the period: far from all other rows in time
     features: tuple[FeatureDrift, ...]  # largest share of the change first
 
     @property
@@ -106,6 +108,7 @@ def compare_periods(
                 from_ms=stretch.from_ms,
                 until_ms=stretch.until_ms,
                 rows=stretch.rows,
+                isolated_rows=stretch.isolated_rows,
                 features=tuple(features),
             )
         )
@@ -116,6 +119,9 @@ def change_summary(period: DriftPeriod) -> str:
     """Result of a period, in one sentence."""
     if not period.rows:
         return f"{period.name}: no rows"
+    if period.isolated_rows:
+        rest = change_summary(msgspec.structs.replace(period, isolated_rows=0))
+        return f"{rest}; event times far from all others: {period.isolated_rows:,} rows; check their dates"
     if not period.drifted_features:
         few = not any(f.statistics.enough_rows for f in period.features)
         return f"{period.name}: " + (

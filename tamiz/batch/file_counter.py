@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.drift_report import PeriodCounts
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
-from schemas.time_units import HOUR_MS
+from schemas.time_units import DAY_MS, HOUR_MS
+from scoring.arrays import Ints
 from scoring.decision import outcome_codes
 from scoring.features import featurize
 from scoring.input.cleaning import clean_columns
 from training.data.file_reader import read_chunks, require_columns
+from training.data.time_range import isolated_days
 
 
 def count_file(
@@ -23,13 +26,16 @@ def count_file(
 ) -> PeriodCounts:
     """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
+    Rows that are isolated in time are counted, because their values are no worse evidence, but they do not widen the
+    period.
     read: called after each chunk with the share of the file that is read, in [0, 1].
     Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
     ModelIncompatibleError for a model of another data set.
     """
     bins = model.bins
     counts, by_hour = np.zeros(bins.n_codes, dtype=np.int64), np.zeros(HOURS_OF_WEEK, dtype=np.int64)
-    rows, first, last = 0, np.iinfo(np.int64).max, -1
+    rows = 0
+    days: dict[int, DayTimes] = {}
     for chunk in read_chunks(path, dataset):
         require_columns(path, dataset, chunk.columns)
         cleaned = clean_columns(dataset, chunk.columns)
@@ -41,11 +47,43 @@ def count_file(
         counts += bins.count(np.concatenate([codes, rejected]))[0]
         by_hour += np.bincount(hour_of_week(cleaned.event_time_ms // HOUR_MS), minlength=HOURS_OF_WEEK)
         rows += len(codes) + len(rejected)
-        first = min(first, int(cleaned.event_time_ms.min(initial=first)))
-        last = max(last, int(cleaned.event_time_ms.max(initial=last)))
+        _add_days(days, cleaned.event_time_ms)
         read(chunk.progress)
-    if last < 0:
+    if not days:
         raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts; name the right file")
+    from_ms, until_ms, isolated = _period(days)
     return PeriodCounts(
-        name=path.name, from_ms=first, until_ms=last + 1, rows=rows, counts=counts, rows_by_hour=by_hour
+        name=path.name,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        rows=rows,
+        counts=counts,
+        rows_by_hour=by_hour,
+        isolated_rows=isolated,
     )
+
+
+class DayTimes(NamedTuple):
+    """Rows of one UTC day, with their first and last event time."""
+
+    rows: int
+    first_ms: int
+    last_ms: int
+
+
+def _add_days(days: dict[int, DayTimes], event_time_ms: Ints) -> None:
+    times = np.sort(event_time_ms)
+    found, starts, counts = np.unique(times // DAY_MS, return_index=True, return_counts=True)
+    for day, start, n in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        first_ms, last_ms = int(times[start]), int(times[start + n - 1])
+        old = days.get(day, DayTimes(0, first_ms, last_ms))
+        days[day] = DayTimes(old.rows + n, min(old.first_ms, first_ms), max(old.last_ms, last_ms))
+
+
+def _period(days: dict[int, DayTimes]) -> tuple[int, int, int]:
+    """First event time, end (exclusive) and number of isolated rows."""
+    order = sorted(days)
+    rows = np.array([days[day].rows for day in order], dtype=np.int64)
+    isolated = isolated_days(np.array(order, dtype=np.int64), rows)
+    kept = [days[day] for day, is_isolated in zip(order, isolated.tolist(), strict=True) if not is_isolated]
+    return kept[0].first_ms, kept[-1].last_ms + 1, int(rows[isolated].sum())

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns, Floats, Indices, Ints
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from training.data.file_reader import RawColumns, read_chunks, require_columns
+from training.data.time_range import ISOLATED_TIME, TimeRange, isolated_rows, utc_minute
 
 MIN_ROWS = 200  # labelled rows
 MAX_REJECTED_SHARE = 0.5
@@ -29,6 +31,7 @@ class History(NamedTuple):
     columns: Columns  # cleaned, each of shape (n,)
     event_time_ms: Ints  # (n,)
     fraud: Floats  # (n,), 0 or 1
+    time_range: TimeRange  # of the accepted rows, with a final label or without
     from_ms: int | None = None  # requested range of event times in a topic, inclusive
     until_ms: int | None = None  # exclusive
 
@@ -40,7 +43,8 @@ class History(NamedTuple):
 def read_history(path: Path, dataset: Dataset, label_delay_ms: int = 0) -> History:
     """Read and clean a file, and keep its labelled rows.
 
-    label_delay_ms: labels are final after this time; rows younger than that, counted from the newest row, are not used.
+    label_delay_ms: labels are final after this time; rows younger than that, counted from the newest row that is
+    not isolated in time, are not used.
     Raises TrainingError, in one line, when the file is not the declared data set or has too few usable rows.
     """
     if dataset.label is None:
@@ -82,8 +86,17 @@ def _require_label(path: Path, dataset: Dataset, raw: RawColumns) -> None:
         raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs labels")
 
 
-def labelled_history(source: str, sha256: str, dataset: Dataset, cleaned: CleanedBatch, label_delay_ms: int) -> History:
-    """The labelled rows of cleaned input. label_delay_ms: as for `read_history`.
+def labelled_history(
+    source: str,
+    sha256: str,
+    dataset: Dataset,
+    cleaned: CleanedBatch,
+    label_delay_ms: int,
+    name_row: Callable[[int], str] | None = None,
+) -> History:
+    """The labelled rows of cleaned input, without rows that are isolated in time.
+
+    label_delay_ms: as for `read_history`. name_row: as for `without_isolated`.
 
     Raises TrainingError, in one line, when most rows are rejected or too few have a final label.
     """
@@ -97,8 +110,11 @@ def labelled_history(source: str, sha256: str, dataset: Dataset, cleaned: Cleane
             f"rejected, most for {code} of {field or 'the row'}, first in row {first.row + 1}: {first.value!r} is not "
             f"{first.expected}; name another data set with TAMIZ_DATASET"
         )
-    labels = np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
-    final = cleaned.event_time_ms <= cleaned.event_time_ms.max() - label_delay_ms
+    rejected = Counter(r.code for r in cleaned.rejections)
+    cleaned, time_range = without_isolated(cleaned, name_row)
+    rejected += Counter({ISOLATED_TIME: time_range.isolated_rows})
+    labels = known_labels(cleaned)
+    final = cleaned.event_time_ms <= time_range.last_ms - label_delay_ms
     known = np.flatnonzero(~np.isnan(labels) & final)
     if len(known) < MIN_ROWS:
         young = int(np.count_nonzero(~np.isnan(labels) & ~final))
@@ -116,9 +132,49 @@ def labelled_history(source: str, sha256: str, dataset: Dataset, cleaned: Cleane
         source=source,
         sha256=sha256,
         rows=cleaned.n,
-        rejected=dict(Counter(r.code for r in cleaned.rejections)),
+        rejected=dict(rejected),
         unlabelled=len(labels) - len(known),
         columns={name: values[known] for name, values in cleaned.columns.items()},
         event_time_ms=cleaned.event_time_ms[known],
         fraud=fraud,
+        time_range=time_range,
     )
+
+
+def without_isolated(
+    cleaned: CleanedBatch, name_row: Callable[[int], str] | None = None
+) -> tuple[CleanedBatch, TimeRange]:
+    """Leave out the rows that are isolated in time (`training.data.time_range`).
+
+    cleaned: at least one accepted row. name_row: name of an accepted row for people, by its position; None: its number
+    in the file.
+    """
+    times = cleaned.event_time_ms
+    isolated = isolated_rows(times)
+    first_ms, last_ms = int(times[~isolated].min()), int(times[~isolated].max())
+    if not isolated.any():
+        return cleaned, TimeRange(first_ms=first_ms, last_ms=last_ms)
+    example = int(np.argmax(isolated))
+    name = f"row {cleaned.rows[example] + 1}" if name_row is None else name_row(example)
+    return rows_at(cleaned, np.flatnonzero(~isolated)), TimeRange(
+        first_ms=first_ms,
+        last_ms=last_ms,
+        isolated_rows=int(isolated.sum()),
+        example=f"{name} is at {utc_minute(int(times[example]))} UTC",
+    )
+
+
+def rows_at(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
+    """The batch restricted to some of its accepted rows, by position; `n` and `rejections` stay."""
+    return cleaned._replace(
+        rows=cleaned.rows[rows],
+        columns={name: values[rows] for name, values in cleaned.columns.items()},
+        event_time_ms=cleaned.event_time_ms[rows],
+        transaction_ids=[cleaned.transaction_ids[i] for i in rows.tolist()],
+        labels=known_labels(cleaned)[rows],
+    )
+
+
+def known_labels(cleaned: CleanedBatch) -> Floats:
+    """Labels of the accepted rows, shape (m,); NaN where unknown."""
+    return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels

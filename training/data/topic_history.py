@@ -14,11 +14,10 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.records import Label, Rejection
 from schemas.transaction_ids import RecordPlace, transaction_id
-from scoring.arrays import Floats, Indices
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import RecordTimes
-from training.data.history import History, labelled_history
+from training.data.history import History, known_labels, labelled_history, rows_at
 
 UNBOUNDED_MS = 2**62  # later than any event
 
@@ -119,7 +118,7 @@ class TopicHistory:
         mine = [records[row] for row in cleaned.rows[kept].tolist()]
         declared = [cleaned.transaction_ids[i] for i in kept.tolist()]
         batch = HistoryBatch(
-            cleaned=_rows(cleaned, kept),
+            cleaned=rows_at(cleaned, kept),
             ids=[own_id or transaction_id(r, self._topic_id) for own_id, r in zip(declared, mine, strict=True)],
             places=[(r.partition, r.offset) for r in mine],
             digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
@@ -150,10 +149,10 @@ class TopicHistory:
         order = sorted(range(len(whole.places)), key=whole.places.__getitem__)
         first = {whole.ids[i]: i for i in reversed(order)}
         rows = [i for i in order if first[whole.ids[i]] == i]
-        cleaned = _rows(whole.cleaned, np.array(rows, dtype=np.intp))
+        cleaned = rows_at(whole.cleaned, np.array(rows, dtype=np.intp))
         labels = [
             own_label if (label := self._labels.get(whole.ids[i])) is None else float(label.fraud)
-            for i, own_label in zip(rows, _labels(cleaned).tolist(), strict=True)
+            for i, own_label in zip(rows, known_labels(cleaned).tolist(), strict=True)
         ]
         content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]
         history = labelled_history(
@@ -162,21 +161,9 @@ class TopicHistory:
             self._dataset,
             cleaned._replace(n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections),
             label_delay_ms,
+            name_row=lambda i: "partition {}, offset {}".format(*whole.places[rows[i]]),
         )
         return history._replace(from_ms=self._range_ms[0], until_ms=self._range_ms[1])
-
-
-def _rows(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
-    return cleaned._replace(
-        rows=cleaned.rows[rows],
-        columns={name: values[rows] for name, values in cleaned.columns.items()},
-        event_time_ms=cleaned.event_time_ms[rows],
-        labels=_labels(cleaned)[rows],
-    )
-
-
-def _labels(cleaned: CleanedBatch) -> Floats:
-    return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
 
 
 def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:
@@ -188,7 +175,8 @@ def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:
         rows=join(b.cleaned.rows for b in batches),
         columns={name: join(b.cleaned.columns[name] for b in batches) for name in first.columns},
         event_time_ms=join(b.cleaned.event_time_ms for b in batches),
-        labels=join(_labels(b.cleaned) for b in batches),
+        transaction_ids=[i for b in batches for i in b.cleaned.transaction_ids],
+        labels=join(known_labels(b.cleaned) for b in batches),
     )
     return HistoryBatch(
         cleaned=cleaned,

@@ -15,6 +15,7 @@ from schemas.dataset.declaration import Dataset
 from scoring.arrays import Columns, Floats, Ints
 from scoring.input.cleaning import is_missing
 from training.data.history import History
+from training.data.time_range import TimeRange
 from training.eda.association import Strength, correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import Cut, Levels, discretize
 from training.model.operating_points import wilson
@@ -69,6 +70,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # in the file
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int
+    time_range: TimeRange
     fraud: Rate  # of all accepted and labelled rows
     missing: dict[str, float]  # feature -> share of rows without a value, features without gaps left out
     constant: dict[str, str]  # feature -> its only value
@@ -93,6 +95,7 @@ def compute_findings(history: History, dataset: Dataset) -> Findings:
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
+        time_range=history.time_range,
         fraud=_rate("all", len(history.fraud), int(history.fraud.sum())),
         missing={name: share for name, c in columns.items() if (share := float(is_missing(c).mean()))},
         constant=constant,
@@ -153,6 +156,7 @@ def _associations(
 def _summaries(found: Findings) -> Iterator[str]:
     total = found.fraud
     yield f"{total.rows:,} labelled transactions, {total.frauds:,} of them fraud: {format_rate(total)}."
+    yield f"Event times: {found.time_range.summary}."
     for of in found.rates:
         if of.cut == "zero or not":
             yield _nonzero_summary(of, found.fraud.rows)

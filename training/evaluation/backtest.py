@@ -23,8 +23,9 @@ from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from scoring.input.cleaning import clean_columns
-from training.data.history import History, file_sha256, read_columns
+from training.data.history import History, file_sha256, known_labels, read_columns, without_isolated
 from training.data.holdout import BACKTEST_DAYS
+from training.data.time_range import ISOLATED_TIME, TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.model.operating_points import UNREACHABLE_THRESHOLD, wilson
@@ -89,6 +90,7 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     file: str
     file_sha256: str
+    time_range: TimeRange  # of the file
     points: OperatingPoints
     levels: tuple[int, ...]  # percentiles, in %
     reference: tuple[float, ...]  # percentiles of the score in training, from its binned profile
@@ -114,6 +116,8 @@ class BacktestWindow(NamedTuple):
 
 def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
     """The last `days` UTC days of a history, ending with the day of the last event.
+
+    A history has no rows that are isolated in time, so its last event is no mistyped date.
 
     event_time_ms: shape (n,), in any order.
     Raises ConfigError when `days` is not positive, TrainingError when the history is shorter.
@@ -142,24 +146,29 @@ def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
 def read_rows(path: Path, dataset: Dataset) -> History:
     """A file's accepted rows, with a label or without (nan): recent rows often have no label yet.
 
+    Rows that are isolated in time are left out, as in training.
+
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
     cleaned = clean_columns(dataset, read_columns(path, dataset))
-    m = len(cleaned.rows)
-    if not m:
+    if not len(cleaned.rows):
         why = Counter(f"{r.code} in {r.field}" for r in cleaned.rejections).most_common(1)
         cause = f"all {cleaned.n} rows are rejected, most for {why[0][0]}" if why else "the file has no rows"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
-    fraud = np.full(m, np.nan) if cleaned.labels is None else cleaned.labels
+    rejected = Counter(r.code for r in cleaned.rejections)
+    cleaned, time_range = without_isolated(cleaned)
+    rejected += Counter({ISOLATED_TIME: time_range.isolated_rows})
+    fraud = known_labels(cleaned)
     return History(
         source=path.name,
         sha256=file_sha256(path),
         rows=cleaned.n,
-        rejected=dict(Counter(r.code for r in cleaned.rejections)),
+        rejected=dict(rejected),
         unlabelled=int(np.isnan(fraud).sum()),
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,
         fraud=fraud,
+        time_range=time_range,
     )
 
 
@@ -195,6 +204,7 @@ def run_backtest(model: MonitoredModel, dataset: Dataset, history: History, days
         dataset=dataset.name,
         file=history.source,
         file_sha256=history.sha256,
+        time_range=history.time_range,
         points=points,
         levels=PERCENTILES,
         reference=binned_quantiles(reference.edges, reference.counts, [p / 100 for p in PERCENTILES]),

@@ -1,7 +1,5 @@
 """Comparison of two model versions: metrics on the same rows, and drift between their training data."""
 
-from datetime import UTC, datetime
-
 import msgspec
 import numpy as np
 
@@ -111,8 +109,3 @@ def input_shifts(manifest: Manifest, previous: Manifest, history: History) -> tu
             )
         )
     return tuple(sorted(found, key=lambda f: -f.shift.psi))
-
-
-def utc_minute(ms: int) -> str:
-    """Format a time as UTC date and minute."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -10,10 +10,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from scoring.bundle.manifest import Manifest
+from training.data.time_range import TimeRange, utc_minute
 from training.evaluation.backtest import ALPHA, MIN_ROWS_FOR_PSI, MIN_SHIFT_PSI, Backtest, BacktestPeriod
 from training.evaluation.evaluation import Evaluation, Metric
 from training.evaluation.skill_gate import GateResult
-from training.evaluation.version_comparison import Comparison, InputShift, utc_minute
+from training.evaluation.version_comparison import Comparison, InputShift
 from training.reports.pdf_layout import (
     Flow,
     callout,
@@ -59,6 +60,7 @@ class ReportContents:
     rows: int
     rejected: Mapping[str, int]
     unlabelled: int
+    time_range: TimeRange
     evaluation: Evaluation
     evaluated_on: str  # description of the evaluated rows
     gate: GateResult
@@ -127,6 +129,7 @@ def _summary(c: ReportContents, name: str) -> Flow:
                         "This report's file",
                         f"{c.file}: {c.rows:,} rows, {rejected:,} rejected{why}, {c.unlabelled:,} unlabelled",
                     ),
+                    ("Its event times", c.time_range.summary),
                     (
                         "Evaluated on",
                         f"{c.evaluated_on}: {c.evaluation.n:,} rows, {c.evaluation.frauds:,} frauds"

@@ -123,6 +123,7 @@ def report_contents(
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
+        time_range=history.time_range,
         evaluation=evaluation,
         evaluated_on=evaluated_on,
         gate=gate,

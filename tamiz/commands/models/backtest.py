@@ -75,6 +75,7 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
     from rich.table import Table
 
     console.print(tested.summary)
+    console.print(f"Event times: {tested.time_range.summary}.")
     # Two tables, each narrow enough for a terminal of 80 columns.
     scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
     scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False

@@ -171,6 +171,7 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
     table.add_row(
         "rows", f"{done.rows:,}; {rejected:,} rejected{f' ({why})' if why else ''}; {done.unlabelled:,} unlabelled"
     )
+    table.add_row("event times", done.time_range.summary)
     table.add_row("split by event time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
     table.add_row("fraud rate in training", f"{done.base_rate:.2%}")
     if done.search:

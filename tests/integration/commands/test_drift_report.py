@@ -175,6 +175,18 @@ def test_rows_that_are_rejected_are_drift_of_the_dead_letters(
     assert "dead-letter" in {f.statistics.feature for f in period.drifted_features}
 
 
+def test_a_mistyped_year_does_not_widen_the_period(champion: Champion, nine_days: Path, tmp_path: Path) -> None:
+    header, first, *lines = nine_days.read_text("utf-8-sig").splitlines()
+    later = first.replace("2020;", "2031;")
+    assert later != first
+    (tmp_path / "year.csv").write_text("\n".join([header, *lines, later]), encoding="utf-8")
+    right, wrong = (count_file(path, POLICY.dataset, champion[0]) for path in (nine_days, tmp_path / "year.csv"))
+    assert wrong.from_ms >= right.from_ms
+    assert (wrong.until_ms, wrong.rows, wrong.isolated_rows) == (right.until_ms, right.rows, 1)
+    (period,) = compare_periods(champion[1], [wrong], model="m", model_version=1, source="f").periods
+    assert "event times far from all others: 1 rows" in change_summary(period)
+
+
 @pytest.fixture
 def registry(simulated_registry: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMIZ_STATE_DIR", str(simulated_registry.state_dir))

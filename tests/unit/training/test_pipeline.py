@@ -252,14 +252,20 @@ def test_the_report_is_logged_to_the_run_and_compares_with_the_champion(
     assert "Every PSI is below 0.1." in words
 
 
-def test_the_command_prints_text_or_json(tmp_path: Path, history_csv: Path) -> None:
+def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
+    history = rows()
+    history[7] = history[7] | {"fecha": history[7]["fecha"].replace("2020", "2029")}
+    path = write(tmp_path / "history.csv", history)
     runner = CliRunner(env={"TAMIZ_STATE_DIR": str(tmp_path), "MLFLOW_TRACKING_URI": None})
-    done = runner.invoke(app, ["train", str(history_csv)])
+    done = runner.invoke(app, ["train", str(path)])
     assert done.exit_code == 0
     assert "card-transactions version 1 is champion" in done.stdout
     assert "mlflow ui --backend-store-uri" in done.stdout
-    record = json.loads(runner.invoke(app, ["train", str(history_csv), "--json"]).stdout)
+    assert "1 isolated-time" in " ".join(done.stdout.split())
+    assert "row 8 is at 2029-01-" in " ".join(done.stdout.split())
+    record = json.loads(runner.invoke(app, ["train", str(path), "--json"]).stdout)
     assert (record["version"], record["previous_champion"], record["rows"]) == (2, 1, 1500)
+    assert (record["rejected"], record["time_range"]["isolated_rows"]) == ({"isolated-time": 1}, 1)
 
 
 def test_the_real_file_is_read_whole(real_csv: Path) -> None:

@@ -18,6 +18,7 @@ from scoring.input.cleaning import clean_columns
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
 from training.data.history import History, read_history
+from training.data.time_range import TimeRange
 from training.eda.association import correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import discretize
 from training.eda.eda_findings import FeatureRates, Findings, compute_findings
@@ -84,6 +85,7 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,
         fraud=np.asarray(cleaned.labels),
+        time_range=TimeRange(first_ms=int(cleaned.event_time_ms.min()), last_ms=int(cleaned.event_time_ms.max())),
     )
 
 

@@ -46,7 +46,8 @@ def contents(models):
     )  # fmt: skip
     return ReportContents(
         version=3, manifest=this.manifest, status="challenger", file="month <&> after.csv", rows=history.rows,
-        rejected={"bad-number": 12}, unlabelled=7, evaluation=result.evaluation, evaluated_on="the last 7 days",
+        rejected={"bad-number": 12}, unlabelled=7, time_range=history.time_range,
+        evaluation=result.evaluation, evaluated_on="the last 7 days",
         gate=evaluate_skill(result.evaluation), written_at="2026-11-23 17:40",
         figures={**figures, **draw_backtest(result)},
         backtest=result, comparison=compare(this, other, history, window), previous_version=2,
@@ -135,8 +136,8 @@ def test_a_report_without_backtest_champion_or_figures_says_so(contents, tmp_pat
         **{
             name: getattr(contents, name)
             for name in (
-                "version", "manifest", "status", "file", "rows", "rejected", "unlabelled", "evaluation",
-                "evaluated_on", "gate", "written_at",
+                "version", "manifest", "status", "file", "rows", "rejected", "unlabelled", "time_range",
+                "evaluation", "evaluated_on", "gate", "written_at",
             )
         }
     )  # fmt: skip
@@ -154,6 +155,7 @@ def test_undefined_metrics_give_their_reason(contents, tmp_path):
         tmp_path / "few.pdf",
         ReportContents(
             version=3, manifest=manifest, status="champion", file="few.csv", rows=30, rejected={}, unlabelled=0,
+            time_range=contents.time_range,
             evaluation=few, evaluated_on="30 rows", gate=evaluate_skill(few), written_at="2026-11-23 17:40",
         ),
     )  # fmt: skip
