@@ -7,7 +7,9 @@ recognise a bounded part by its type.
 import hashlib
 from typing import Any
 
-CUT_HEADERS_HEADER = "tamiz-cut-headers"  # decimal: number of original headers that are truncated or not forwarded
+TRUNCATED_HEADERS_HEADER = (
+    "tamiz-truncated-headers"  # decimal: number of original headers that are truncated or not forwarded
+)
 
 
 class TruncatedBytes(bytes):
@@ -24,7 +26,7 @@ class TruncatedBytes(bytes):
         return made
 
     @classmethod
-    def cut(cls, whole: bytes, keep_bytes: int) -> "TruncatedBytes":
+    def truncate(cls, whole: bytes, keep_bytes: int) -> "TruncatedBytes":
         """Truncate a value to its first `keep_bytes` bytes."""
         return cls.of(whole[:keep_bytes], len(whole), hashlib.sha256(whole).hexdigest())
 
@@ -51,7 +53,7 @@ class OmittedHeaders(tuple[str, bytes | None]):
     @classmethod
     def of(cls, count: int) -> "OmittedHeaders":
         """Build one. count: number of omitted headers."""
-        made = cls((CUT_HEADERS_HEADER, b"%d" % count))
+        made = cls((TRUNCATED_HEADERS_HEADER, b"%d" % count))
         made.missing = count
         return made
 

@@ -1,1 +1,1 @@
-"""From topic to decision: the only code that speaks Faust."""
+"""The Kafka side: from transactions to decisions. The only package that uses Faust."""

@@ -71,7 +71,7 @@ HEADERS: tuple[tuple[tuple[bytes | None, bytes | None], ...], ...] = (
         (b"__connect.errors.topic", b"transactions"),
         (b"__connect.errors.partition", b"-1"),
         (b"__connect.errors.offset", b"9" * 30),
-        (b"tamiz-cut-value-sha256", b"0" * 64),
+        (b"tamiz-truncated-value-sha256", b"0" * 64),
     ),
 )
 KEYS = (None, b"", b"card-transactions", b"\xff", b"k" * 20_000)

@@ -63,7 +63,7 @@ class FuzzControlResult(msgspec.Struct, frozen=True, kw_only=True):
 
     records: int  # hostile records that the broker accepted
     refused: int  # batches that it refused
-    passed_over: dict[str, int]  # skipped by the monitor, by topic
+    skipped: dict[str, int]  # skipped by the monitor, by topic
     skipped_by_dashboard: int
     redriven: int
     memory_after_a_tenth_mb: float
@@ -141,7 +141,7 @@ class _Run:
         return FuzzControlResult(
             records=self._sent,
             refused=self._refused,
-            passed_over=passed,
+            skipped=passed,
             skipped_by_dashboard=reader.live_state.skipped_records,
             redriven=redriven,
             memory_after_a_tenth_mb=round(early, 1),

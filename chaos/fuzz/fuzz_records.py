@@ -34,7 +34,7 @@ WARM_UP = 5_000  # records before memory is measured
 SETTLE_TIMEOUT_S = 600.0
 POLL_INTERVAL_S = 0.5  # between two measurements of memory
 NAMES = (
-    *(b"traceparent", b"tracestate", b"tamiz-transaction-id", b"tamiz-redriven-from", b"tamiz-cut-value-bytes"),
+    *(b"traceparent", b"tracestate", b"tamiz-transaction-id", b"tamiz-redriven-from", b"tamiz-truncated-value-bytes"),
     *(b"tamiz-error-code", b"__connect.errors.topic", b"__connect.errors.offset", b"ce_id", b"tamiz-offset"),
     *(b"", b"\xff\xfe", b"\xed\xa0\x80", b"\x00", b"\x1b[31m", "ñ".encode(), b"x" * 300, b"content-type"),
 )

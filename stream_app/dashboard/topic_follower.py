@@ -150,7 +150,7 @@ class TopicFollower(threading.Thread):
                         try:
                             take(self, record, now_ms)
                         except Exception as error:  # a bug of ours must not stop the reader
-                            self._intake.pass_over(record, repr(error))
+                            self._intake.skip(record, repr(error))
             self._places[place] = records[-1].offset + 1
 
     def _count_skipped(self, topic: str) -> None:

@@ -4,14 +4,14 @@ The headers follow Kafka Connect (`DeadLetterQueueReporter`, prefix ``__connect.
 dead letters work: the connector is the consumer group, its task the input partition. Further fields are in
 ``tamiz-error-*``. In a dead letter that was redriven and failed again, the new headers replace the old ones. Every
 other header, `traceparent` above all, is forwarded unchanged if it fits: `truncate` shortens a dead letter that is too
-large for its topic, and ``tamiz-cut-*`` headers record what was truncated.
+large for its topic, and ``tamiz-truncated-*`` headers record what was truncated.
 """
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
-from schemas.record_parts import CUT_HEADERS_HEADER, TruncatedBytes, omitted_headers
+from schemas.record_parts import TRUNCATED_HEADERS_HEADER, TruncatedBytes, omitted_headers
 from schemas.records import Rejection
 from schemas.transaction_ids import TOPIC_ID_HEADER, TRANSACTION_ID_HEADER, place
 from scoring.input.admission import MAX_KEY_BYTES
@@ -25,11 +25,11 @@ MAX_FORWARDED_BYTES = 16_384  # of their names and values together
 
 # Headers of a truncated dead letter. The whole record is still where `__connect.errors.topic`, `.partition` and
 # `.offset` point to, until retention deletes it.
-CUT_PREFIX = "tamiz-cut-"
-CUT_VALUE_BYTES_HEADER = "tamiz-cut-value-bytes"  # decimal: length of the whole value
-CUT_VALUE_SHA256_HEADER = "tamiz-cut-value-sha256"  # lower-case hexadecimal, of the whole value
-CUT_KEY_BYTES_HEADER = "tamiz-cut-key-bytes"  # the same for the record key
-CUT_KEY_SHA256_HEADER = "tamiz-cut-key-sha256"
+TRUNCATED_PREFIX = "tamiz-truncated-"
+TRUNCATED_VALUE_BYTES_HEADER = "tamiz-truncated-value-bytes"  # decimal: length of the whole value
+TRUNCATED_VALUE_SHA256_HEADER = "tamiz-truncated-value-sha256"  # lower-case hexadecimal, of the whole value
+TRUNCATED_KEY_BYTES_HEADER = "tamiz-truncated-key-bytes"  # the same for the record key
+TRUNCATED_KEY_SHA256_HEADER = "tamiz-truncated-key-sha256"
 
 # Of Connect's stages (`errors.Stage`) only this one applies: a message value could not become a row.
 _ALWAYS = [
@@ -38,9 +38,9 @@ _ALWAYS = [
     (PREFIX + "exception.class.name", b"schemas.records.Rejection"),
 ]
 
-_OF_OURS = frozenset({TRANSACTION_ID_HEADER, TOPIC_ID_HEADER})
+_ADDED_HEADERS = frozenset({TRANSACTION_ID_HEADER, TOPIC_ID_HEADER})
 
-_RECORD_BYTES = 512  # overhead of a batch of one record: batch header, lengths, `tamiz-cut-*` headers
+_RECORD_BYTES = 512  # overhead of a batch of one record: batch header, lengths, `tamiz-truncated-*` headers
 _HEADER_BYTES = 10  # the lengths of a header's name and value
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -108,21 +108,22 @@ class TruncatedLetter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
-    cuts: tuple[str, ...]  # parts that are truncated: `key`, `value`, `headers`
+    truncated_parts: tuple[str, ...]  # `value`, `key`, `headers`
 
 
 def truncate(
-    key: bytes | None, value: bytes | None, ours: Sequence[tuple[str, bytes]], incoming: Headers, max_bytes: int
+    key: bytes | None, value: bytes | None, own: Sequence[tuple[str, bytes]], incoming: Headers, max_bytes: int
 ) -> TruncatedLetter:
-    """A dead letter of at most `max_bytes` as a record batch of its own, with headers `ours`, then the incoming ones.
+    """A dead letter of at most `max_bytes` as a record batch of its own, with headers `own` before the incoming ones.
 
     Truncates, in this order: incoming headers beyond their limits, a key beyond `MAX_KEY_BYTES`, the end of the value,
-    all incoming headers, the whole key, the ends of our own texts. ``tamiz-cut-*`` headers record what was truncated.
+    all incoming headers, the whole key, the ends of the own texts. ``tamiz-truncated-*`` headers record what was
+    truncated.
     """
-    given = forwarded_headers(incoming) if incoming else []
-    forwarded = _forwardable(given)
+    candidates = forwarded_headers(incoming) if incoming else []
+    forwarded = _within_limits(candidates)
     kept_key = key[:MAX_KEY_BYTES] if key is not None else None
-    own = list(ours)
+    own = list(own)
     room = _room(max_bytes, kept_key, [*own, *forwarded])
     if room < 0:
         forwarded, kept_key = [], key[:0] if key is not None else None
@@ -130,16 +131,20 @@ def truncate(
         own = own if _room(max_bytes, kept_key, own) >= 0 else [(name, text[:share]) for name, text in own]
         room = max(0, _room(max_bytes, kept_key, own))
     kept_value = value if value is None or len(value) <= room else value[:room]
-    cut_key = _cut(key, kept_key, CUT_KEY_BYTES_HEADER, CUT_KEY_SHA256_HEADER)
-    cut_value = _cut(value, kept_value, CUT_VALUE_BYTES_HEADER, CUT_VALUE_SHA256_HEADER)
-    missing = len(given) - len(forwarded) + omitted_headers(incoming)
-    said = [*cut_value, *cut_key, *([(CUT_HEADERS_HEADER, b"%d" % missing)] if missing else [])]
-    names = ("value", "key", "headers")
-    cuts = tuple(name for name, cut in zip(names, (cut_value, cut_key, missing), strict=True) if cut)
-    return TruncatedLetter(kept_key, kept_value, [*own, *said, *forwarded], cuts)
+    key_headers = _truncation_headers(key, kept_key, TRUNCATED_KEY_BYTES_HEADER, TRUNCATED_KEY_SHA256_HEADER)
+    value_headers = _truncation_headers(value, kept_value, TRUNCATED_VALUE_BYTES_HEADER, TRUNCATED_VALUE_SHA256_HEADER)
+    missing = len(candidates) - len(forwarded) + omitted_headers(incoming)
+    missing_headers = [(TRUNCATED_HEADERS_HEADER, b"%d" % missing)] if missing else []
+    parts = {"value": value_headers, "key": key_headers, "headers": missing_headers}
+    truncated_parts = tuple(name for name, headers in parts.items() if headers)
+    return TruncatedLetter(
+        kept_key, kept_value, [*own, *value_headers, *key_headers, *missing_headers, *forwarded], truncated_parts
+    )
 
 
-def _cut(whole: bytes | None, kept: bytes | None, size_header: str, digest_header: str) -> list[tuple[str, bytes]]:
+def _truncation_headers(
+    whole: bytes | None, kept: bytes | None, size_header: str, digest_header: str
+) -> list[tuple[str, bytes]]:
     if isinstance(whole, TruncatedBytes):  # truncated by the reader already
         return [(size_header, b"%d" % whole.size), (digest_header, whole.sha256.encode())]
     if whole is None or kept is None or len(kept) == len(whole):
@@ -147,7 +152,7 @@ def _cut(whole: bytes | None, kept: bytes | None, size_header: str, digest_heade
     return [(size_header, b"%d" % len(whole)), (digest_header, sha256(whole).hexdigest().encode())]
 
 
-def _forwardable(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+def _within_limits(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
     kept: list[tuple[str, bytes | None]] = []
     left = MAX_FORWARDED_BYTES
     for name, value in headers:
@@ -171,11 +176,15 @@ def forwarded_headers(incoming: Headers) -> list[tuple[str, bytes | None]]:
     ...     b"t")])
     [('traceparent', b'00-...')]
     """
-    return [h for h in incoming if not h[0].startswith((PREFIX, ERROR_PREFIX, CUT_PREFIX)) and h[0] not in _OF_OURS]
+    return [
+        h
+        for h in incoming
+        if not h[0].startswith((PREFIX, ERROR_PREFIX, TRUNCATED_PREFIX)) and h[0] not in _ADDED_HEADERS
+    ]
 
 
 def read(incoming: Iterable[tuple[str, bytes | None]]) -> DeadLetter | None:
-    """Decode the headers of a record; None if they do not name the record's origin.
+    """Decode the headers of a dead letter; None if they do not name the record's origin.
 
     Also reads dead letters written by Kafka Connect: the code is then the exception's class, the reason its message.
     """

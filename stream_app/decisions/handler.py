@@ -73,9 +73,9 @@ class HandlerResult(NamedTuple):
     dead_letters: list[OutgoingRecord]
     outcomes: dict[str, int]  # number of decisions by outcome
     rejections: list[Rejection]
-    cuts: Mapping[str, int]  # number of truncated parts by kind, and of trace headers not forwarded
-    conflicts: Sequence[OutgoingRecord]  # decisions whose id was given before with a different payload
-    coded: CountedCodes | None  # None when the policy does not count
+    truncated_parts: Mapping[str, int]  # number by kind; trace headers that are not forwarded count as `trace`
+    conflicts: Sequence[OutgoingRecord]  # decisions whose id an earlier, different payload has
+    coded: CountedCodes | None  # None if the policy does not count
 
 
 class HandlerPolicy(NamedTuple):
@@ -91,7 +91,7 @@ class HandlerPolicy(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: Settings, dataset: Dataset, *, counting: bool) -> Self:
-        """The policy of a worker with these settings, but for what it learns from its cluster."""
+        """The policy for these settings. The caller replaces the values that are read from the cluster."""
         return cls(
             dataset=dataset,
             consumer_group=settings.consumer_group,
@@ -109,25 +109,25 @@ def handle(
     records: of any partitions, each partition's in offset order.
     recent: recently decided ids, to detect conflicts; updated with the ids of this batch.
     """
-    unfit = reject_records(records, policy.max_payload_bytes)
+    inadmissible = reject_records(records, policy.max_payload_bytes)
     payloads = [r.value for r in records]
-    for row in unfit:
+    for row in inadmissible:
         payloads[row] = None
     # Records that were not consumed from a topic (probes) have no timestamp.
     times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
     cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
-    rejections = [unfit.get(r.row, r) for r in cleaned.rejections] if unfit else list(cleaned.rejections)
+    rejections = [inadmissible.get(r.row, r) for r in cleaned.rejections]
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
-    cuts: Counter[str] = Counter()
-    decisions, conflicts = _decisions(records, cleaned, model, decided, policy, recent, cuts)
+    truncated_parts: Counter[str] = Counter()
+    decisions, conflicts = _decisions(records, cleaned, model, decided, policy, recent, truncated_parts)
     return HandlerResult(
         decisions=decisions,
-        dead_letters=[_dead_letter(records[r.row], r, policy, cuts) for r in rejections],
+        dead_letters=[_dead_letter(records[r.row], r, policy, truncated_parts) for r in rejections],
         outcomes=dict(zip(OUTCOMES, counts, strict=True)),
         rejections=rejections,
-        coded=_code(cleaned, model, decided) if policy.counting else None,
-        cuts=cuts,
+        coded=_encode(cleaned, model, decided) if policy.counting else None,
+        truncated_parts=truncated_parts,
         conflicts=conflicts,
     )
 
@@ -167,16 +167,18 @@ def _handle_one(
         expected = "no change: this is a bug in Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=expected)
         coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NO_TIME_MS])) if policy.counting else None
-        cuts: Counter[str] = Counter()
-        return HandlerResult([], [_dead_letter(record, rejection, policy, cuts)], {}, [rejection], cuts, (), coded)
+        truncated_parts: Counter[str] = Counter()
+        return HandlerResult(
+            [], [_dead_letter(record, rejection, policy, truncated_parts)], {}, [rejection], truncated_parts, (), coded
+        )
 
 
 def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
     outcomes: Counter[str] = Counter()
-    cuts: Counter[str] = Counter()
+    truncated_parts: Counter[str] = Counter()
     for part in parts:
         outcomes.update(part.outcomes)
-        cuts.update(part.cuts)
+        truncated_parts.update(part.truncated_parts)
     coded = [part.coded for part in parts if part.coded is not None]
     return HandlerResult(
         decisions=[d for part in parts for d in part.decisions],
@@ -184,12 +186,12 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         outcomes=dict(outcomes),
         rejections=[r for part in parts for r in part.rejections],
         coded=CountedCodes(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
-        cuts=cuts,
+        truncated_parts=truncated_parts,
         conflicts=[c for part in parts for c in part.conflicts],
     )
 
 
-def _code(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
+def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
     codes = encode_dead_letters(model.bins, cleaned.n)
     codes[cleaned.rows] = encode_transactions(
         model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
@@ -206,14 +208,14 @@ def _decisions(
     decided: ScoredRows,
     policy: HandlerPolicy,
     recent: RecentIds | None,
-    cuts: Counter[str],
+    truncated_parts: Counter[str],
 ) -> tuple[list[OutgoingRecord], list[OutgoingRecord]]:
     manifest = model.manifest
     limits = thresholds(manifest.points)
     encode = msgspec.json.Encoder().encode
     reasons = iter(decided.reasons)
     # CloudEvents 1.0, Kafka protocol binding, binary content mode.
-    same: list[tuple[str, bytes | None]] = [
+    common: list[tuple[str, bytes | None]] = [
         ("ce_specversion", b"1.0"),
         ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
         ("ce_type", b"tamiz.decision.v1"),
@@ -246,46 +248,46 @@ def _decisions(
             event_time_ms=event_time_ms,
         )
         own = ("ce_id", decision.decision_id.encode()), ("ce_time", time), (OFFSET_HEADER, b"%d" % record.offset)
-        headers = [*same, *own]
+        headers = [*common, *own]
         if record.headers:
-            headers += _trace_headers(record.headers, cuts)
-        made = OutgoingRecord(record.partition, record.key, encode(decision), headers)
-        decisions.append(made)
+            headers += _trace_headers(record.headers, truncated_parts)
+        outgoing = OutgoingRecord(record.partition, record.key, encode(decision), headers)
+        decisions.append(outgoing)
         # Only ids given by producers can conflict; a default id contains the offset.
         if recent is not None and (declared or (record.headers and sent_id(record.headers))):
             first = recent.conflicting_offset(record.partition, transaction, record.value or b"", record.offset)
             if first is not None:
                 headers.append((CONFLICT_HEADER, b"%d" % first))
-                conflicts.append(made)
+                conflicts.append(outgoing)
     return decisions, conflicts
 
 
-def _trace_headers(incoming: Headers, cuts: Counter[str]) -> list[tuple[str, bytes | None]]:
+def _trace_headers(incoming: Headers, truncated_parts: Counter[str]) -> list[tuple[str, bytes | None]]:
     kept: dict[str, bytes] = {}
     for name, value in incoming:
         if name in TRACE_HEADERS:
             if value is not None and name not in kept and len(value) <= TRACE_HEADERS[name]:
                 kept[name] = value
             else:
-                cuts["trace"] += 1
+                truncated_parts["trace"] += 1
     return list(kept.items())
 
 
 def _rfc3339(times_ms: Ints) -> list[bytes]:
-    written: list[bytes] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S").tolist()
-    return written
+    texts: list[bytes] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S").tolist()
+    return texts
 
 
 def _dead_letter(
-    record: IncomingRecord, rejection: Rejection, policy: HandlerPolicy, cuts: Counter[str]
+    record: IncomingRecord, rejection: Rejection, policy: HandlerPolicy, truncated_parts: Counter[str]
 ) -> OutgoingRecord:
-    ours = dead_letters.headers(
+    own = dead_letters.headers(
         rejection,
         record,
         group=policy.consumer_group,
         transaction_id=transaction_id(record, policy.topic_id),
         topic_id=policy.topic_id,
     )
-    letter = dead_letters.truncate(record.key, record.value, ours, record.headers, policy.max_letter_bytes)
-    cuts.update(letter.cuts)
+    letter = dead_letters.truncate(record.key, record.value, own, record.headers, policy.max_letter_bytes)
+    truncated_parts.update(letter.truncated_parts)
     return OutgoingRecord(record.partition, letter.key, letter.value, letter.headers)

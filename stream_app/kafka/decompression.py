@@ -1,7 +1,7 @@
-"""Decompress what a compressed record batch holds, within bounds: a batch of kilobytes may stand for gigabytes. Pure.
+"""Decompresses record batches within memory limits: kilobytes can expand to gigabytes. Pure.
 
-The clients' own decoders decompress a batch at once, whatever it becomes. `decompressed` stops at a limit, `chunks`
-reads piece by piece.
+The clients' own decoders decompress a whole batch at once, without a limit. `decompress` stops at a limit;
+`decompressed_chunks` returns the content in chunks.
 """
 
 import struct
@@ -12,30 +12,31 @@ import cramjam
 import lz4.frame
 import zstandard
 
-CODEC = 0x07  # the bits of a batch's attributes that name it
+CODEC_BITS = 0x07  # bits of a batch's attributes that name the codec
 CHUNK_BYTES = 256 * 1024
-MAX_ZSTD_WINDOW_BYTES = 1 << 27  # what Kafka's own decoder allows; level 22 needs it
+MAX_ZSTD_WINDOW_BYTES = 1 << 27  # as in Kafka's own decoder; compression level 22 needs it
 _GZIP_INPUT_BYTES = 4 * 1024
-_XERIAL_MAGIC = b"\x82SNAPPY\x00"  # Java's framing: blocks of 32 kB, each with its length before it
+_XERIAL_MAGIC = b"\x82SNAPPY\x00"  # framing of the Java client: blocks of 32 kB, each after its length
 _XERIAL_HEADER_BYTES = 16
-_MAX_SNAPPY_RATIO = 64  # three bytes stand for at most 64: a length beyond it is a lie, not to be allocated
+# Three bytes of snappy expand to at most 64. A block that announces more is invalid and must not be allocated.
+_MAX_SNAPPY_RATIO = 64
 
 
 class UnreadableBatchError(ValueError):
-    """A batch is damaged, or of a kind that nobody can read."""
+    """A batch is damaged or of an unknown format."""
 
 
 class SizeLimitError(UnreadableBatchError):
     """A batch decompresses to more than the limit."""
 
 
-def decompressed(codec: int, data: memoryview, limit_bytes: int) -> bytes:
-    """All of `data`, which `codec` (1 gzip, 2 snappy, 3 lz4, 4 zstd) compressed.
+def decompress(codec: int, data: memoryview, limit_bytes: int) -> bytes:
+    """Decompress all of `data`. codec: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
 
-    Raises SizeLimitError beyond `limit_bytes`, UnreadableBatchError when the data is damaged or the codec unknown.
+    Raises SizeLimitError beyond `limit_bytes`, UnreadableBatchError if the data is damaged or the codec unknown.
     """
     parts, size = [], 0
-    for part in chunks(codec, data, limit_bytes + 1):
+    for part in decompressed_chunks(codec, data, limit_bytes + 1):
         size += len(part)
         if size > limit_bytes:
             raise SizeLimitError(f"it decompresses to more than {limit_bytes} bytes")
@@ -43,10 +44,10 @@ def decompressed(codec: int, data: memoryview, limit_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def chunks(codec: int, data: memoryview, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """`data` decompressed in pieces of at most `chunk_bytes` (snappy: of a block).
+def decompressed_chunks(codec: int, data: memoryview, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """Decompress `data` in chunks of at most `chunk_bytes` (snappy: of one block).
 
-    Raises UnreadableBatchError when the data is damaged or the codec unknown.
+    Raises UnreadableBatchError if the data is damaged or the codec unknown.
     """
     if codec not in _CODECS:
         raise UnreadableBatchError(f"its codec {codec} is unknown; known are gzip, snappy, lz4 and zstd")
@@ -56,14 +57,14 @@ def chunks(codec: int, data: memoryview, chunk_bytes: int = CHUNK_BYTES) -> Iter
         raise UnreadableBatchError(f"it cannot be decompressed: {error}") from None
 
 
-def pieces(data: memoryview) -> Iterator[bytes]:
-    """`data` in pieces, where nothing is compressed."""
+def split(data: memoryview) -> Iterator[bytes]:
+    """Split uncompressed data into chunks of at most `CHUNK_BYTES`."""
     for start in range(0, len(data), CHUNK_BYTES):
         yield bytes(data[start : start + CHUNK_BYTES])
 
 
 def _gzip(data: memoryview, chunk_bytes: int) -> Iterator[bytes]:
-    """Any number of members, one after another. zlib copies what it has not read, so it is given little at a time."""
+    """Decompress any number of concatenated gzip members. The input is small, because zlib copies the unread rest."""
     at = 0
     while at < len(data):
         stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -90,7 +91,7 @@ def _snappy(data: memoryview, chunk_bytes: int) -> Iterator[bytes]:
         (size,) = struct.unpack_from(">i", data, position)
         position += 4
         if not 0 < size <= len(data) - position:
-            raise EOFError(f"a block of {size} bytes where {len(data) - position} are left")
+            raise EOFError(f"a block announces {size} bytes, {len(data) - position} are left")
         yield _snappy_block(data[position : position + size])
         position += size
 
@@ -103,7 +104,7 @@ def _snappy_block(block: memoryview) -> bytes:
         if byte < 0x80:
             break
     if size > _MAX_SNAPPY_RATIO * len(block):
-        raise EOFError(f"a block of {len(block)} bytes says it holds {size}")
+        raise EOFError(f"a block of {len(block)} bytes announces {size} decompressed bytes")
     return bytes(cramjam.snappy.decompress_raw(block))
 
 

@@ -27,7 +27,7 @@ from stream_app.kafka.record_stream import Budget
 # Codec of high-volume producers. On decisions: a ninth of the bytes for less than a microsecond of CPU per record
 # (`python -m benchmarks.components.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
 COMPRESSION = "zstd"
-METADATA_MAX_AGE_MS = 30_000  # of long-running readers: added partitions are detected within this time
+METADATA_MAX_AGE_MS = 15_000  # of long-running clients: added partitions are detected within this time
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
@@ -75,7 +75,7 @@ def client_config(bootstrap: str) -> dict[str, Any]:
     certificate or key cannot be used.
     """
     access = bootstrap.access if isinstance(bootstrap, ClusterAddress) else Access()
-    given = {
+    options = {
         "bootstrap_servers": str(bootstrap),
         "security_protocol": access.protocol,
         "ssl_context": tls(access),
@@ -83,11 +83,11 @@ def client_config(bootstrap: str) -> dict[str, Any]:
         "sasl_plain_username": access.username,
         "sasl_plain_password": access.password.reveal() if access.password else None,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def reader(bootstrap: str, **options: Any) -> RecordConsumer:
-    """A consumer without a group: it commits nothing and reads committed records only.
+    """A consumer without a group. It commits nothing and reads committed records only.
 
     options: further options of `RecordConsumer`.
     """
@@ -144,22 +144,23 @@ def require_broker(bootstrap: str, *, connect_timeout_s: float = 10) -> Iterator
         yield
     except (KafkaError, OSError, ValueError) as error:
         raise BrokerError(
-            f"no Kafka answers at {bootstrap} ({error}); start one with `tamiz broker`, or set TAMIZ_BOOTSTRAP_SERVERS"
+            f"no Kafka broker responds at {bootstrap} ({error}); start one with `tamiz broker`, or set "
+            "TAMIZ_BOOTSTRAP_SERVERS"
         ) from None
 
 
 def _check_connection(bootstrap: str, connect_timeout_s: float) -> None:
     """Raise OSError if no server accepts a connection; kafka-python would retry and leave sockets open."""
-    refused: OSError | None = None
+    last_error: OSError | None = None
     for server in bootstrap.split(","):
         host, _, port = server.strip().rpartition(":")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=connect_timeout_s):
                 return
         except OSError as error:
-            refused = error
-    if refused is not None:
-        raise refused
+            last_error = error
+    if last_error is not None:
+        raise last_error
 
 
 def readable_codecs() -> dict[str, bool]:
@@ -168,7 +169,7 @@ def readable_codecs() -> dict[str, bool]:
     import kafka.codec
 
     try:
-        import stream_app.kafka.decompression  # noqa: F401 (it imports what it decompresses with)
+        import stream_app.kafka.decompression  # noqa: F401 (it imports the codec libraries)
     except ImportError:
         return dict.fromkeys(("gzip", "snappy", "lz4", "zstd"), False)
     return {

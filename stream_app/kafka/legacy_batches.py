@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from schemas.record_parts import Unreadable
-from stream_app.kafka.decompression import CODEC, UnreadableBatchError, decompressed
+from stream_app.kafka.decompression import CODEC_BITS, UnreadableBatchError, decompress
 from stream_app.kafka.record_stream import RECORD_BYTES, BatchRecord, Budget
 
-MAX_LEGACY_BYTES = 4 * 1024 * 1024  # decompressed: the decoder reads all of a set at once
+MAX_LEGACY_BYTES = 4 * 1024 * 1024  # decompressed; the client decodes a whole message set at once
 
 _LEGACY = struct.Struct(">qiIbb")
 
 
 class Source(Protocol):
-    """What a fetch brought (`stream_app.kafka.record_batches.RecordBatches`)."""
+    """A fetch response: `stream_app.kafka.record_batches.RecordBatches`."""
 
     legacy: Callable[[Any, int], Any]
     first_offset: int
@@ -22,11 +22,11 @@ class Source(Protocol):
 
 
 class LegacyBatch:
-    """A message of format 0 or 1: one record, or a compressed set of them. No broker since 4.0 takes them any more."""
+    """A message of format 0 or 1: one record, or a compressed set of records. Brokers since 4.0 refuse both formats."""
 
     is_control_batch = False
     is_transactional = False
-    producer_id = None  # aiokafka's own says so
+    producer_id = None  # as in aiokafka
     leader_epoch = -1
 
     def __init__(self, data: memoryview, source: Source) -> None:
@@ -37,11 +37,11 @@ class LegacyBatch:
         self.next_offset = self.base_offset + 1
 
     def validate_crc(self) -> bool:
-        """Always true: one whose checksum is wrong is unreadable."""
+        """Always true: a message with a wrong checksum becomes an unreadable record."""
         return True
 
     def has_producer_id(self) -> bool:
-        """Never."""
+        """Always false: these formats have no producer id."""
         return False
 
     def __iter__(self) -> Iterator[BatchRecord]:
@@ -49,9 +49,9 @@ class LegacyBatch:
             own = self._source.legacy(self._data, self.magic)
             if not own.validate_crc():
                 raise UnreadableBatchError("its checksum is wrong")
-            if codec := self._attributes & CODEC:
-                # Only to see how much it is: the client's decoder does it again.
-                decompressed(codec, self._data[len(self._data) - self._compressed_bytes() :], MAX_LEGACY_BYTES)
+            if codec := self._attributes & CODEC_BITS:
+                # Only to check the size; the client decompresses the data again.
+                decompress(codec, self._data[len(self._data) - self._compressed_bytes() :], MAX_LEGACY_BYTES)
             found = [
                 BatchRecord(
                     r.offset, -1 if r.timestamp is None else r.timestamp, r.timestamp_type or 0, r.key, r.value, []

@@ -1,19 +1,19 @@
-"""Record batches as the broker gives them -> records, whatever is in them. Pure.
+"""Decodes fetched record batches into records. Invalid content becomes a marked record, never an exception. Pure.
 
-The clients' decoders end the process on what every broker accepts (a header name that is not UTF-8), pass over records
-whose offsets do not ascend, and decompress a batch whatever it becomes. `RecordBatches` replaces the `MemoryRecords` of
-aiokafka (`stream_app.kafka.aiokafka_patch`) and of kafka-python (`stream_app.kafka.kafka_clients`). The client's own
-decoder reads each batch, decompressed within bounds; what it cannot read, or what is large, is read here, record by
-record.
+The clients' own decoders have three faults: they raise on bytes that every broker accepts (a header name that is not
+UTF-8), skip records whose offsets do not ascend, and decompress a batch without a size limit. `RecordBatches` replaces
+the `MemoryRecords` of aiokafka (`stream_app.kafka.aiokafka_patch`) and of kafka-python
+(`stream_app.kafka.kafka_clients`). The client's decoder still reads ordinary batches, after decompression within a
+limit. This module reads large batches, and those that the client's decoder cannot read, record by record.
 
-* A header name that is not UTF-8 is read with escapes (`\\xff`).
-* Of a record with too many headers, or too large ones, the first are kept; an `OmittedHeaders` says how many are not.
-* A key or value of more than `keep_bytes` is a `TruncatedBytes`: its beginning, its size and its SHA-256.
-* A record that cannot be read (its parts contradict its length) has an `Unreadable` value, and so has each record of a
-  batch that cannot be read (damaged, of an unknown codec, of more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`); after
-  `MAX_UNREADABLE` of a batch one more speaks for the rest.
-* A batch whose checksum is wrong is fetched again once, for the network may be to blame.
-* Offsets ascend within their batch, and no record is left out: one whose offset does not gets the next that is free.
+* A header name that is not UTF-8 is decoded with escapes (`\\xff`).
+* A record with too many or too large headers keeps the first ones; an `OmittedHeaders` holds the number of the others.
+* A key or value longer than `keep_bytes` becomes a `TruncatedBytes`: first bytes, size and SHA-256.
+* A record that cannot be read (its lengths contradict each other) gets an `Unreadable` value. So does each record of a
+  batch that cannot be read (damaged, unknown codec, more than `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`). Beyond
+  `MAX_UNREADABLE` records of a batch, one more record represents the rest.
+* A batch with a wrong checksum is fetched once more, because the network may have damaged it.
+* Offsets ascend within their batch, and every record is delivered: one with an invalid offset gets the next free one.
 """
 
 import logging
@@ -25,7 +25,14 @@ from typing import Any
 
 from schemas.record_parts import TruncatedBytes, Unreadable
 from scoring.input.admission import MAX_HEADERS
-from stream_app.kafka.decompression import CODEC, SizeLimitError, UnreadableBatchError, chunks, decompressed, pieces
+from stream_app.kafka.decompression import (
+    CODEC_BITS,
+    SizeLimitError,
+    UnreadableBatchError,
+    decompress,
+    decompressed_chunks,
+    split,
+)
 from stream_app.kafka.legacy_batches import LegacyBatch
 from stream_app.kafka.record_stream import (
     HEADER_BYTES,
@@ -38,27 +45,28 @@ from stream_app.kafka.record_stream import (
 )
 
 KEEP_BYTES = 1024 * 1024  # of a key or a value
-# A batch up to this size is decoded at once, by the client's own decoder. It bounds neither records nor headers, and
-# they take some thirty times as much memory as they have bytes.
-AT_ONCE_BYTES = 2 * 1024 * 1024
-FETCH_BYTES = 32 * 1024 * 1024  # of records that one fetch, or one poll, makes; the next one goes on from there
+# Larger batches are read record by record. The client's decoder limits neither records nor headers, and decoded records
+# take about thirty times the memory of their bytes.
+MAX_CLIENT_DECODED_BYTES = 2 * 1024 * 1024
+FETCH_BYTES = 32 * 1024 * 1024  # of decoded records per fetch or poll; the next one continues from there
 MAX_BATCH_RECORDS = 1_000_000
-MAX_UNREADABLE = 1_000  # records of a batch that become dead letters of their own
+MAX_UNREADABLE = 1_000  # records of an unreadable batch that become dead letters of their own
 
 _HEADER_BYTES = struct.calcsize(">qiibIhiqqqhii")
-_BEGINNING = struct.Struct(">qi4xb6xi")  # of a batch: base offset, length, format and last offset delta
-_LENGTH = struct.Struct(">i")
-_OVERHEAD = 12  # base offset and length
-_MAGIC = 16  # where the format's number is
-_COUNT = 57  # where the number of records is
-_ATTRIBUTES = 21  # where they are in a header; what the checksum covers begins there
-_LEAST = struct.calcsize(">qiIbbii")  # bytes of the shortest batch there is, of format 0
+_BATCH_START = struct.Struct(">qi4xb6xi")  # base offset, length, format number and last offset delta of a batch
+_INT32 = struct.Struct(">i")
+_OVERHEAD_BYTES = 12  # base offset and length
+# Positions within a batch.
+_MAGIC_AT = 16  # format number
+_ATTRIBUTES_AT = 21  # the checksum covers the bytes from here on
+_COUNT_AT = 57  # number of records
+_MIN_BATCH_BYTES = struct.calcsize(">qiIbbii")  # the shortest possible batch, of format 0
 
 log = logging.getLogger("tamiz.kafka")
 
 
 class RecordBatches:
-    """What a fetch brought of one partition: an iterator of batches, with the interface of the clients' own."""
+    """Iterator of the batches that a fetch returned for one partition, with the interface of the clients' own."""
 
     def __init__(
         self,
@@ -68,35 +76,35 @@ class RecordBatches:
         keep_bytes: int = KEEP_BYTES,
         budget: Budget | None = None,
     ) -> None:
-        """decoder, legacy: the client's own, of a batch's bytes (message format 2; 0 and 1 with their number).
+        """decoder, legacy: the client's decoders: bytes of a batch of format 2; bytes of format 0 or 1 and its number.
 
-        budget: when it is spent there is no further batch; the next fetch goes on from there.
+        budget: when it is spent there is no further batch; the next fetch continues from there.
         """
         self._data = memoryview(data)
         self._size = len(data)
         self._position = 0
-        self._end: int | None = None  # of the batch at the position, once it is known
+        self._end: int | None = None  # end of the batch at the position; None: not known yet
         self.decoder = decoder
         self.legacy = legacy
         self.keep_bytes = keep_bytes
-        self.first_offset = 0  # asked for; what is before it in a batch is passed over
+        self.first_offset = 0  # first requested offset; earlier records of a batch are skipped
         self.budget = budget or Budget(FETCH_BYTES)
 
     def size_in_bytes(self) -> int:
-        """Of the whole fetch."""
+        """Size of the whole fetch."""
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Whether there is another whole batch, and room for it."""
+        """Whether there is another complete batch, and budget for it."""
         if self.budget.is_spent:
             return False
         while (end := self._end) is None:
             left = self._size - self._position
-            if left < _LEAST:
+            if left < _MIN_BATCH_BYTES:
                 return False
-            base, length, magic, delta = _BEGINNING.unpack_from(self._data, self._position)
-            # A last batch that is cut off is the rule: a fetch ends at so many bytes.
-            if not _LEAST <= (size := length + _OVERHEAD) <= left:
+            base, length, magic, delta = _BATCH_START.unpack_from(self._data, self._position)
+            # The last batch is usually incomplete, because a fetch ends after a given number of bytes.
+            if not _MIN_BATCH_BYTES <= (size := length + _OVERHEAD_BYTES) <= left:
                 return False
             end = self._position + size
             if base + (delta if magic >= 2 and delta > 0 else 0) < self.first_offset:
@@ -111,44 +119,46 @@ class RecordBatches:
             return None
         data = self._data[self._position : self._end]
         self._position, self._end = self._end or 0, None
-        return RecordBatch(data, self) if len(data) >= _HEADER_BYTES and data[_MAGIC] >= 2 else LegacyBatch(data, self)
+        return (
+            RecordBatch(data, self) if len(data) >= _HEADER_BYTES and data[_MAGIC_AT] >= 2 else LegacyBatch(data, self)
+        )
 
     def stop(self) -> None:
-        """Give no further batch."""
+        """Return no further batch."""
         self._position, self._end = self._size, None
 
 
 class RecordBatch:
-    """A batch of message format 2: what its header says, and its records when it is iterated over, once."""
+    """A batch of message format 2: the fields of its header, and its records, which can be iterated over once."""
 
     magic = 2
 
     def __init__(self, data: memoryview, source: RecordBatches) -> None:
         self._data = data
         self._source = source
-        self._own = own = source.decoder(data)  # the client's reading of it
+        self._own = own = source.decoder(data)  # the batch as decoded by the client
         self.base_offset: int = own.base_offset
         self.last_offset: int = self.base_offset + max(0, own.last_offset_delta)
         self.next_offset = self.last_offset + 1
         self.producer_id: int = own.producer_id
         self.is_transactional: bool = own.is_transactional
         self.is_control_batch: bool = own.is_control_batch
-        self._fault: str | None = None
+        self._fault: str | None = None  # why the batch cannot be read; empty: it is to be fetched again
         self._control: Iterator[Any] | None = None
 
     @property
     def leader_epoch(self) -> int:
-        """Of the broker that took it."""
+        """Leader epoch of the broker that accepted the batch."""
         return int(self._own.leader_epoch)
 
     def validate_crc(self) -> bool:
-        """Always true: a batch whose checksum is wrong is read again, then is unreadable."""
+        """Always true: a batch with a wrong checksum is fetched again, and the second time it is unreadable."""
         if self._own.validate_crc():
             return True
         self.is_control_batch = self.is_transactional = False
-        if self.last_offset - self.base_offset >= MAX_BATCH_RECORDS:  # damaged, too
+        if self.last_offset - self.base_offset >= MAX_BATCH_RECORDS:  # the delta is damaged, too
             self.last_offset, self.next_offset = self.base_offset, self.base_offset + 1
-        if _seen_before((self.base_offset, self._own.crc, len(self._data))):
+        if _failed_before((self.base_offset, self._own.crc, len(self._data))):
             self._fault = "its checksum is wrong"
         else:
             self._fault = ""
@@ -168,53 +178,57 @@ class RecordBatch:
 
     def __iter__(self) -> Iterator[Any]:
         if self._fault is not None:
-            return self._unreadable(self.base_offset, self._fault) if self._fault else iter(())
+            return self._unreadable_records(self.base_offset, self._fault) if self._fault else iter(())
         own, plain = self._own, self._data
-        if codec := own.attributes & CODEC:
+        if codec := own.attributes & CODEC_BITS:
             body = self._data[_HEADER_BYTES:]
             if not self._count():
                 return iter(())
             try:
-                plain = self._uncompressed(decompressed(codec, body, AT_ONCE_BYTES))
+                plain = self._uncompressed(decompress(codec, body, MAX_CLIENT_DECODED_BYTES))
                 own = self._source.decoder(plain)
             except SizeLimitError:
-                return self._one_by_one(chunks(codec, body))
+                return self._one_by_one(decompressed_chunks(codec, body))
             except UnreadableBatchError as error:
-                return self._unreadable(self.base_offset, str(error))
-        if len(plain) > AT_ONCE_BYTES:
-            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
+                return self._unreadable_records(self.base_offset, str(error))
+        if len(plain) > MAX_CLIENT_DECODED_BYTES:
+            return self._one_by_one(split(plain[_HEADER_BYTES:]))
         try:
             records = list(own)
         except Exception as error:
-            log.debug("offset %d or one after it: %.200s; read record by record", self.base_offset, repr(error))
-            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
+            log.debug(
+                "batch at offset %d: the client cannot decode it: %.200s; reading record by record",
+                self.base_offset,
+                repr(error),
+            )
+            return self._one_by_one(split(plain[_HEADER_BYTES:]))
         headers = [len(record.headers) for record in records]
         if not self._in_order([record.offset for record in records]) or max(headers, default=0) > MAX_HEADERS:
-            return self._one_by_one(pieces(plain[_HEADER_BYTES:]))
+            return self._one_by_one(split(plain[_HEADER_BYTES:]))
         self._source.budget.spend(len(plain) + RECORD_BYTES * len(records) + HEADER_BYTES * sum(headers))
         if self.base_offset < self._source.first_offset:
             records = [r for r in records if r.offset >= self._source.first_offset]
-        # No record of a small batch is large.
-        return iter(records) if len(plain) <= self._source.keep_bytes else self._bounded(records)
+        # A batch smaller than the limit holds no value above it.
+        return iter(records) if len(plain) <= self._source.keep_bytes else self._truncate_values(records)
 
     def _count(self) -> int:
-        return int(_LENGTH.unpack_from(self._data, _COUNT)[0])
+        return int(_INT32.unpack_from(self._data, _COUNT_AT)[0])
 
     def _in_order(self, offsets: Sequence[int]) -> bool:
-        """Whether each record is within its batch and after the one before; brokers take others, too."""
+        """Whether all offsets lie within the batch and ascend. Brokers also accept others."""
         base, last = self.base_offset, self.last_offset
         if offsets == list(range(base, base + len(offsets))):
             return base + len(offsets) <= last + 1
         return bool(base <= offsets[0] and offsets[-1] <= last and all(a < b for a, b in pairwise(offsets)))
 
     def _uncompressed(self, body: bytes) -> memoryview:
-        """The same batch as if nobody had compressed it. Its checksum is wrong."""
+        """The same batch without compression. Its checksum no longer matches."""
         plain = bytearray(self._data[:_HEADER_BYTES]) + body
-        struct.pack_into(">h", plain, _ATTRIBUTES, self._own.attributes & ~CODEC)
-        struct.pack_into(">i", plain, 8, len(plain) - _OVERHEAD)
+        struct.pack_into(">h", plain, _ATTRIBUTES_AT, self._own.attributes & ~CODEC_BITS)
+        struct.pack_into(">i", plain, 8, len(plain) - _OVERHEAD_BYTES)
         return memoryview(plain)
 
-    def _bounded(self, records: Iterable[Any]) -> Iterator[Any]:
+    def _truncate_values(self, records: Iterable[Any]) -> Iterator[Any]:
         keep = self._source.keep_bytes
         for record in records:
             if record.value is not None and len(record.value) > keep:
@@ -223,7 +237,7 @@ class RecordBatch:
                     record.timestamp,
                     record.timestamp_type,
                     record.key,
-                    TruncatedBytes.cut(record.value, keep),
+                    TruncatedBytes.truncate(record.value, keep),
                     record.headers,
                 )
             else:
@@ -245,12 +259,12 @@ class RecordBatch:
                     source.stop()
                     return
         except UnreadableBatchError as error:
-            yield from self._unreadable(offset, str(error))
+            yield from self._unreadable_records(offset, str(error))
             return
         if count > MAX_BATCH_RECORDS:
-            yield from self._unreadable(offset, f"its batch holds more than {MAX_BATCH_RECORDS} records")
+            yield from self._unreadable_records(offset, f"its batch holds more than {MAX_BATCH_RECORDS} records")
 
-    def _read(self, stream: RecordStream, index: int, least: int) -> BatchRecord:
+    def _read(self, stream: RecordStream, index: int, min_offset: int) -> BatchRecord:
         length = stream.varint()
         if length < 0:
             raise UnreadableBatchError(f"the length of a record is {length}")
@@ -261,21 +275,21 @@ class RecordBatch:
         headers: Headers = []
         end = stream.position + length
         try:
-            stream.take(1)  # attributes, which mean nothing yet
+            stream.take(1)  # attributes, unused in this format
             time_delta, delta = stream.varint(), stream.varint()
-            key = stream.text(end, keep)
-            value = stream.text(end, keep)
+            key = stream.byte_string(end, keep)
+            value = stream.byte_string(end, keep)
             headers = stream.headers(end)
         except FaultyRecordError as error:
             fault = str(error)
         if stream.position > end:
-            raise UnreadableBatchError("a record is longer than it says")
+            raise UnreadableBatchError("a record is longer than its length field")
         if stream.position < end and not fault:
             fault = f"{end - stream.position} bytes follow its headers"
-        stream.pass_over(end - stream.position)
+        stream.skip(end - stream.position)
         offset = self.base_offset + delta
-        if not least <= offset <= self.last_offset:
-            offset = least
+        if not min_offset <= offset <= self.last_offset:
+            offset = min_offset
         if fault:
             value, headers = Unreadable.with_reason(f"the record cannot be read: {fault}", offset), []
         return BatchRecord(offset, self._time(time_delta), self._own.timestamp_type, key, value, headers, None, length)
@@ -284,33 +298,36 @@ class RecordBatch:
         if self._own.timestamp_type:
             return int(self._own.max_timestamp)
         time = int(self._own.first_timestamp) + delta
-        return (time + (1 << 63)) % (1 << 64) - (1 << 63)  # of 64 bits, as everybody else computes it
+        return (time + (1 << 63)) % (1 << 64) - (1 << 63)  # wraps at 64 bits, as in other clients
 
-    def _unreadable(self, offset: int, reason: str) -> Iterator[BatchRecord]:
+    def _unreadable_records(self, offset: int, reason: str) -> Iterator[BatchRecord]:
         reason = f"the record cannot be read: {reason}"
         offset = max(offset, self._source.first_offset)
-        apart = min(self.last_offset, offset + MAX_UNREADABLE)
-        for each in range(offset, apart + 1):
-            last = each if each < apart else self.last_offset
+        final = min(self.last_offset, offset + MAX_UNREADABLE)  # this record represents the rest of the batch
+        for each in range(offset, final + 1):
+            last = each if each < final else self.last_offset
             time = int(self._own.max_timestamp)
             self._source.budget.spend(RECORD_BYTES)
             yield BatchRecord(each, time, self._own.timestamp_type, None, Unreadable.with_reason(reason, last), [])
 
 
 def _size(record: BatchRecord) -> int:
-    """Bytes of memory, about."""
+    """Approximate memory of a record in bytes."""
     headers = sum(len(name) + len(value or b"") + HEADER_BYTES for name, value in record.headers)
     return len(record.value or b"") + len(record.key or b"") + headers + RECORD_BYTES
 
 
-_SUSPECTS: OrderedDict[tuple[int, int, int], None] = OrderedDict()  # the last batches whose checksum was wrong
+# The last batches with a wrong checksum: base offset, checksum and size.
+_FAILED_CHECKSUMS: OrderedDict[tuple[int, int, int], None] = OrderedDict()
+MAX_FAILED_CHECKSUMS = 1_000
 
 
-def _seen_before(batch: tuple[int, int, int]) -> bool:
-    if batch in _SUSPECTS:
-        del _SUSPECTS[batch]
+def _failed_before(batch: tuple[int, int, int]) -> bool:
+    """Whether the checksum of this batch was wrong at the previous fetch, too. Remembers the batch otherwise."""
+    if batch in _FAILED_CHECKSUMS:
+        del _FAILED_CHECKSUMS[batch]
         return True
-    _SUSPECTS[batch] = None
-    while len(_SUSPECTS) > 1_000:
-        _SUSPECTS.popitem(last=False)
+    _FAILED_CHECKSUMS[batch] = None
+    while len(_FAILED_CHECKSUMS) > MAX_FAILED_CHECKSUMS:
+        _FAILED_CHECKSUMS.popitem(last=False)
     return False

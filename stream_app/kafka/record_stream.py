@@ -91,20 +91,20 @@ class RecordStream:
                 self._at = at
                 return (found >> 1) ^ -(found & 1)
             shift += 7
-        raise UnreadableBatchError("a number in it has no end")
+        raise UnreadableBatchError("it contains a number longer than 64 bits")
 
-    def text(self, end: int, keep_bytes: int) -> bytes | None:
-        """The next key or value; None for null. Longer than `keep_bytes`: `TruncatedBytes` with the digest."""
+    def byte_string(self, end: int, keep_bytes: int) -> bytes | None:
+        """The next key or value; None for null. One longer than `keep_bytes` becomes a `TruncatedBytes`."""
         size = self.varint()
         if size < 0:
             return None
         if size > end - self.position:
-            raise FaultyRecordError(f"{size} bytes are announced and {end - self.position} left")
+            raise FaultyRecordError(f"{size} bytes are announced, {end - self.position} are left")
         if size <= keep_bytes:
             return self.take(size)
         kept = self.take(keep_bytes)
         digest = hashlib.sha256(kept)
-        self.pass_over(size - keep_bytes, digest.update)
+        self.skip(size - keep_bytes, digest.update)
         return TruncatedBytes.of(kept, size, digest.hexdigest())
 
     def headers(self, end: int) -> Headers:
@@ -121,21 +121,21 @@ class RecordStream:
             if len(found) == MAX_HEADERS:
                 break
             left = MAX_HEADER_BYTES - (self.position - begin)
-            name, value = self.text(end, left), self.text(end, left)
+            name, value = self.byte_string(end, left), self.byte_string(end, left)
             if self.position - begin > MAX_HEADER_BYTES:
                 break
             found.append(((name or b"").decode("utf-8", "backslashreplace"), value))
         if len(found) < count:
             found.append(OmittedHeaders.of(count - len(found)))
-            self.pass_over(end - self.position)
+            self.skip(end - self.position)
         return found
 
-    def pass_over(self, n: int, see: Callable[[bytes], object] = lambda part: None) -> None:
-        """Read and discard n bytes. see: called with each chunk."""
+    def skip(self, n: int, on_chunk: Callable[[bytes], object] = lambda chunk: None) -> None:
+        """Read and discard n bytes. on_chunk: called with each chunk."""
         while n > 0:
-            part = self.take(min(n, CHUNK_BYTES))
-            see(part)
-            n -= len(part)
+            chunk = self.take(min(n, CHUNK_BYTES))
+            on_chunk(chunk)
+            n -= len(chunk)
 
     def _fill(self, n: int, needed: int | None = None) -> None:
         held = [self._buffer[self._at :]]
@@ -150,5 +150,5 @@ class RecordStream:
             held.append(part)
             size += len(part)
         if size < (n if needed is None else needed):
-            raise UnreadableBatchError("its batch ends in the middle of a record")
+            raise UnreadableBatchError("its batch ends within a record")
         self._buffer, self._at = b"".join(held), 0

@@ -36,18 +36,18 @@ class RecordIntake:
         log: logging.Logger,
         count: Callable[[str], None] = lambda topic: None,
         *,
-        what: str = "skipped",
+        log_text: str = "skipped",
     ) -> None:
-        """count: called with the topic of each skipped record. what: log text for a skipped record."""
+        """count: called with the topic of each skipped record. log_text: logged for such a record."""
         self._model = settings.model_name
         self._max_ahead_ms = settings.max_event_time_ahead_minutes * MINUTE_MS
         self._log = log
         self._count = count
-        self._what = what
-        self._interval: dict[str, tuple[float, int]] = {}  # by topic: when it began, lines since
-        self._silent: Counter[str] = Counter()  # by topic, since its last line
-        self.passed_over: Counter[str] = Counter()  # by topic
-        self._summarized = 0  # of those, when the last summary was logged
+        self._log_text = log_text
+        self._interval: dict[str, tuple[float, int]] = {}  # by topic: start of the interval, lines since then
+        self._suppressed: Counter[str] = Counter()  # lines by topic, since its last logged one
+        self.skipped: Counter[str] = Counter()  # records by topic
+        self._summarized = 0  # total of `skipped` at the last summary
         self._summary_due_s = time.monotonic() + SUMMARY_INTERVAL_S
 
     def read(self, record: ConsumedRecord, type_: type[T]) -> T | None:
@@ -55,11 +55,11 @@ class RecordIntake:
         try:
             found = decode(record.value, type_)
         except msgspec.MsgspecError as error:
-            self.pass_over(record, str(error))
+            self.skip(record, str(error))
             return None
         latest_ms = latest_time_ms(record.timestamp, int(time.time() * 1000), self._max_ahead_ms)
         if (why := implausibility(found, latest_ms)) is not None:
-            self.pass_over(record, why)
+            self.skip(record, why)
             return None
         return found
 
@@ -68,33 +68,33 @@ class RecordIntake:
         found = self.read(record, type_)
         return found if found is None or getattr(found, "model", None) == self._model else None
 
-    def pass_over(self, record: ConsumedRecord, why: str) -> None:
+    def skip(self, record: ConsumedRecord, why: str) -> None:
         """Count a record as skipped, and log the reason within the rate limit."""
         topic = record.topic
-        self.passed_over[topic] += 1
+        self.skipped[topic] += 1
         self._count(topic)
         now = time.monotonic()
         began, lines = self._interval.get(topic, (now, 0))
         if now - began >= LOG_INTERVAL_S:
             began, lines = now, 0
         if lines >= MAX_LOG_LINES:
-            self._silent[topic] += 1
+            self._suppressed[topic] += 1
             return
         self._interval[topic] = began, lines + 1
         place = f"{topic}-{record.partition}-{record.offset}"
-        others = f" ({self._silent[topic]} more since the last line)" if self._silent[topic] else ""
-        self._silent[topic] = 0
-        self._log.warning("%s %s: %s%s", place, self._what, printable(why, MAX_REASON_LENGTH), others)
+        suppressed = self._suppressed.pop(topic, 0)
+        others = f" ({suppressed} more since the last line)" if suppressed else ""
+        self._log.warning("%s %s: %s%s", place, self._log_text, printable(why, MAX_REASON_LENGTH), others)
 
     def log_summary(self, *, at_once: bool = False) -> None:
         """Log the number of skipped records by topic since the start, for a process without a metrics page.
 
         Logs nothing if the numbers are unchanged, nor within `SUMMARY_INTERVAL_S` of the last line, unless `at_once`.
         """
-        total = self.passed_over.total()
+        total = self.skipped.total()
         if total == self._summarized or not (at_once or time.monotonic() >= self._summary_due_s):
             return
         self._summarized = total
         self._summary_due_s = time.monotonic() + SUMMARY_INTERVAL_S
-        counts = ", ".join(f"{n} of {topic}" for topic, n in sorted(self.passed_over.items()))
+        counts = ", ".join(f"{n} of {topic}" for topic, n in sorted(self.skipped.items()))
         self._log.warning("records skipped since the start: %s", counts)

@@ -26,6 +26,7 @@ from stream_app.kafka.topic_admin import admin
 CHUNK_ROWS = 2_000  # rows cleaned at once, to get their event times
 MAX_IN_FLIGHT = 20_000  # records sent before the oldest must be acknowledged
 ACKNOWLEDGE_TIMEOUT_S = 60
+MAX_CACHED_KEYS = 1_000_000  # of the partitioner
 
 
 class Message(NamedTuple):
@@ -68,11 +69,13 @@ def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
         raise TamizError(f"{path}: cannot be read: {error}") from None
 
 
-def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], int], kept_ms: int) -> Iterator[Message]:
+def plan(
+    payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], int], retention_ms: int
+) -> Iterator[Message]:
     """Add key and timestamp to each payload.
 
     The timestamp is the event time, if the payload has a valid one within the topic's retention. A broker deletes by
-    record timestamp, so events older than `kept_ms` get the time of sending; the payload keeps the event time.
+    record timestamp, so events older than `retention_ms` get the time of sending; the payload keeps the event time.
     """
     for chunk in _batched(payloads, CHUNK_ROWS):
         cleaned = clean_payloads(dataset, chunk)
@@ -80,9 +83,9 @@ def plan(payloads: Iterable[bytes], dataset: Dataset, *, now_ms: Callable[[], in
         event_times = dict(zip(cleaned.rows.tolist(), cleaned.event_time_ms.tolist(), strict=True))
         for row, payload in enumerate(chunk):
             event_time = event_times.get(row)
-            kept = event_time is not None and now - kept_ms < event_time <= now
+            usable = event_time is not None and now - retention_ms < event_time <= now
             key = None if dataset.key is None else message_key(payload, dataset.key)
-            yield Message(key, payload, event_time if kept else None)
+            yield Message(key, payload, event_time if usable else None)
 
 
 def message_key(payload: bytes, field: str) -> bytes | None:
@@ -102,25 +105,25 @@ class CachedPartitioner(DefaultPartitioner):  # type: ignore[misc]
     """Kafka's default partitioner (murmur2 of the key) with a cache: hashing in Python is a third of a send's cost."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], int] = {}
+        self._cache: dict[tuple[str, bytes], int] = {}
 
     def partition(self, topic: str, key: Any, serialized_key: bytes | None, *rest: Any) -> int:
-        """The key's partition; a topic's partitions may grow only between two producers."""
+        """The key's partition. Partitions that are added later are used by the next producer only."""
         if serialized_key is None:
             return int(super().partition(topic, key, serialized_key, *rest))
-        known = self._known.get((topic, serialized_key))
-        if known is None:
-            known = int(super().partition(topic, key, serialized_key, *rest))
-            if len(self._known) < 1_000_000:
-                self._known[topic, serialized_key] = known
-        return known
+        cached = self._cache.get((topic, serialized_key))
+        if cached is None:
+            cached = int(super().partition(topic, key, serialized_key, *rest))
+            if len(self._cache) < MAX_CACHED_KEYS:
+                self._cache[topic, serialized_key] = cached
+        return cached
 
 
 @contextlib.contextmanager
 def connected(bootstrap: str) -> Iterator[Any]:
     """An idempotent producer that waits for all replicas; closed afterwards.
 
-    Raises BrokerError when nobody answers.
+    Raises BrokerError if the broker does not respond.
     """
     with require_broker(bootstrap):
         producer = KafkaProducer(
@@ -147,43 +150,43 @@ def send(producer: Any, topic: str, messages: Iterable[Message], rate: float | N
     rate: records per second; None for full speed.
     Raises BrokerError if a record is not acknowledged or the topic does not exist.
     """
-    waiting: deque[Any] = deque()
-    n, behind = 0, 0.0
+    in_flight: deque[Any] = deque()
+    n, max_behind_s = 0, 0.0
     try:
         producer.partitions_for(topic)
         start = time.monotonic()
         for message in messages:
             if rate:
-                early = start + n / rate - time.monotonic()
-                if early > 0.001:
-                    time.sleep(early)
-                behind = max(behind, -early)
-            waiting.append(
+                early_s = start + n / rate - time.monotonic()
+                if early_s > 0.001:
+                    time.sleep(early_s)
+                max_behind_s = max(max_behind_s, -early_s)
+            in_flight.append(
                 producer.send(topic, key=message.key, value=message.value, timestamp_ms=message.timestamp_ms)
             )
             n += 1
-            if len(waiting) > MAX_IN_FLIGHT:
-                waiting.popleft().get(ACKNOWLEDGE_TIMEOUT_S)
+            if len(in_flight) > MAX_IN_FLIGHT:
+                in_flight.popleft().get(ACKNOWLEDGE_TIMEOUT_S)
         producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-        for future in waiting:
+        for future in in_flight:
             future.get(ACKNOWLEDGE_TIMEOUT_S)
     except (KafkaError, ValueError) as error:
         raise BrokerError(
             f"topic {topic}: record {n:,} could not be produced: {error}; `tamiz topics list` shows the existing topics"
         ) from None
     seconds = time.monotonic() - start
-    return Sent(topic, n, round(seconds, 3), round(n / seconds if seconds else 0.0, 1), round(behind * 1000, 1))
+    return Sent(topic, n, round(seconds, 3), round(n / seconds if seconds else 0.0, 1), round(max_behind_s * 1000, 1))
 
 
-def kept_ms(bootstrap: str, topic: str) -> int:
+def topic_retention_ms(bootstrap: str, topic: str) -> int:
     """Retention of a topic in ms; a thousand years for unlimited retention."""
     with admin(bootstrap) as client:
         described = client.describe_configs(
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})], config_filter="all"
         )
     entry = described["topic"][topic]["retention.ms"]
-    kept = int(entry["value"])
-    return kept if kept >= 0 else 1_000 * 365 * DAY_MS
+    retention_ms = int(entry["value"])
+    return retention_ms if retention_ms >= 0 else 1_000 * 365 * DAY_MS
 
 
 def show_progress(messages: Iterable[Message], total: int | None, *, quiet: bool) -> Iterable[Message]:

@@ -21,7 +21,7 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # Kafka's default, less a few bytes
 
 @contextlib.contextmanager
 def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    """An admin client, closed afterwards. Raises BrokerError when nobody answers."""
+    """An admin client, closed afterwards. Raises BrokerError if the broker does not respond."""
     with require_broker(bootstrap):
         client = KafkaAdminClient(**client_config(bootstrap), request_timeout_ms=15_000, bootstrap_timeout_ms=15_000)
     try:
@@ -35,33 +35,33 @@ def create_topics(bootstrap: str, topics: Iterable[Topic], replication_factor: i
 
     Raises BrokerError if the broker does not respond or refuses a topic.
     """
-    made = []
+    created = []
     with admin(bootstrap) as client:
         for topic in topics:
-            wanted = NewTopic(
+            new = NewTopic(
                 name=topic.name,
                 num_partitions=topic.partitions,
                 replication_factor=replication_factor,
                 topic_configs=dict(topic.config),
             )
             try:
-                client.create_topics([wanted])
+                client.create_topics([new])
             except TopicAlreadyExistsError:
                 continue
             except KafkaError as error:
                 raise BrokerError(f"topic {topic.name} cannot be created: {error}") from None
-            made.append(topic.name)
-        _wait_until_seen(client, set(made))
-    return made
+            created.append(topic.name)
+        _wait_until_visible(client, set(created))
+    return created
 
 
-def _wait_until_seen(client: KafkaAdminClient, names: set[str]) -> None:
+def _wait_until_visible(client: KafkaAdminClient, names: set[str]) -> None:
     """Wait until brokers know the topics: the controller responds before the brokers that clients query are updated."""
     deadline = time.monotonic() + VISIBLE_TIMEOUT_S
-    while unseen := names - set(client.list_topics()):
+    while invisible := names - set(client.list_topics()):
         if time.monotonic() > deadline:
             raise BrokerError(
-                f"topics created, but not visible within {VISIBLE_TIMEOUT_S:.0f} s: {', '.join(sorted(unseen))}"
+                f"topics created, but not visible within {VISIBLE_TIMEOUT_S:.0f} s: {', '.join(sorted(invisible))}"
             )
         time.sleep(0.05)
 
@@ -84,7 +84,7 @@ class DescribedTopic(NamedTuple):
 
 
 def describe_topics(bootstrap: str, names: Sequence[str]) -> dict[str, DescribedTopic]:
-    """Those of the topics that exist. Raises BrokerError when nobody answers."""
+    """The topics that exist, by name. Raises BrokerError if the broker does not respond."""
     with admin(bootstrap) as client:
         return described(client, names)
 
@@ -101,15 +101,15 @@ def described(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Descr
     }
 
 
-def _topic_id(given: Any) -> str:
-    found = uuid.UUID(str(given)) if given else uuid.UUID(int=0)
-    return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found.int else ""
+def _topic_id(raw: Any) -> str:
+    id_ = uuid.UUID(str(raw)) if raw else uuid.UUID(int=0)
+    return base64.urlsafe_b64encode(id_.bytes).decode().rstrip("=") if id_.int else ""
 
 
 def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None]:
     """The largest record batch that each topic accepts (`max.message.bytes`); None without the right to read it.
 
-    Raises BrokerError when nobody answers.
+    Raises BrokerError if the broker does not respond.
     """
     return {name: int(value) if value else None for name, value in _configs(bootstrap, names, "max.message.bytes")}
 
@@ -117,7 +117,7 @@ def message_limits(bootstrap: str, names: Sequence[str]) -> dict[str, int | None
 def is_compacted(bootstrap: str, name: str) -> bool:
     """Whether a topic is compacted and so accepts no record without a key; False without the right to read it.
 
-    Raises BrokerError when nobody answers.
+    Raises BrokerError if the broker does not respond.
     """
     ((_, policy),) = _configs(bootstrap, [name], "cleanup.policy")
     return policy is not None and "compact" in policy
@@ -140,7 +140,7 @@ def _configs(bootstrap: str, names: Sequence[str], setting: str) -> list[tuple[s
 def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
     """The largest record batch that all of the topics accept (`max.message.bytes`).
 
-    Kafka's default without the right to read it. Raises BrokerError when nobody answers.
+    Kafka's default without the right to read it. Raises BrokerError if the broker does not respond.
     """
     found = [limit for limit in message_limits(bootstrap, names).values() if limit is not None]
     return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)

@@ -159,7 +159,7 @@ class MonitorIntake:
             if (snapshot := self.records.read_ours(record, PaneSnapshot)) is None:
                 continue
             if snapshot.partition != record.partition:
-                self.records.pass_over(
+                self.records.skip(
                     record, f"partition is {snapshot.partition}, but the record is on partition {record.partition}"
                 )
             else:
@@ -172,14 +172,14 @@ class MonitorIntake:
             elif registered:
                 found.append((record, snapshot))
             else:
-                self._pass_over_unknown(record, snapshot.model_version)
+                self._skip_unknown_version(record, snapshot.model_version)
         self._ends.learn(snapshot for _, snapshot in found)
         believed = []
         for record, snapshot in found:
             if (why := self._ends.refute(snapshot)) is None:
                 believed.append((record, snapshot))
             else:
-                self.records.pass_over(record, why)
+                self.records.skip(record, why)
         return believed
 
     def reported_until(self) -> dict[int, int]:
@@ -212,18 +212,18 @@ class MonitorIntake:
         while len(self._held) > MAX_HELD_RECORDS or self._held_bytes > MAX_HELD_BYTES:
             _, oldest, of = self._held.popleft()
             self._held_bytes -= len(oldest.value or b"")
-            self.records.pass_over(oldest, f"the registry did not confirm version {of.model_version} in time")
+            self.records.skip(oldest, f"the registry did not confirm version {of.model_version} in time")
 
     def _of_known_version(self, record: ConsumedRecord, found: T | None) -> T | None:
         if found is None:
             return None
         if self._versions.is_registered(found.model_version, time.monotonic() - LOOKUP_INTERVAL_S) is not False:
             return found
-        self._pass_over_unknown(record, found.model_version)
+        self._skip_unknown_version(record, found.model_version)
         return None
 
-    def _pass_over_unknown(self, record: ConsumedRecord, version: int) -> None:
-        self.records.pass_over(record, f"model_version is {version}, which is not registered")
+    def _skip_unknown_version(self, record: ConsumedRecord, version: int) -> None:
+        self.records.skip(record, f"model_version is {version}, which is not registered")
 
 
 def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:

@@ -106,7 +106,7 @@ class Monitor:
     def run(self, over: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Watch until `over` is set; `ready` is called when everything that was there is read.
 
-        Raises ModelIncompatibleError when the champion carries no baseline, BrokerError when no Kafka answers.
+        Raises ModelIncompatibleError when the champion carries no baseline, BrokerError if no broker responds.
         """
         s = self._settings
         load_reference(self._store.folder(self._store.current.version))  # fail now, not at the first pane
@@ -214,7 +214,7 @@ class Monitor:
                 try:
                     take(record)
                 except Exception as error:  # a bug must not stop the monitor
-                    intake.records.pass_over(record, repr(error))
+                    intake.records.skip(record, repr(error))
         return sorted(intake.snapshots(panes), key=lambda found: found[1].watermark_ms)
 
     def _take_decision(self, record: ConsumedRecord) -> None:
@@ -266,7 +266,7 @@ class Monitor:
             if record is None:
                 log.exception("internal error while evaluating %s", self._settings.model_name)
             else:
-                self._intake.records.pass_over(record, str(error) or repr(error))
+                self._intake.records.skip(record, str(error) or repr(error))
         for evaluation in evaluations:
             self._tell(evaluation)
         if self._ready:
@@ -282,7 +282,7 @@ class Monitor:
         version = snapshot.model_version
         if (layout := self._layout(version)) != snapshot.layout:
             why = f"version {version} cannot be monitored" if layout is None else f"layout is not version {version}'s"
-            self._intake.records.pass_over(record, why)
+            self._intake.records.skip(record, why)
             return None
         if version in self._watches:
             self._watches[version] = watch = self._watches.pop(version)

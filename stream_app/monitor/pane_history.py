@@ -39,7 +39,7 @@ def read_periods(
             try:
                 found.update(snapshot)
             except ValueError as error:
-                intake.pass_over(record, str(error))
+                intake.skip(record, str(error))
     periods = found.periods(calendar)
     if not periods:
         raise BrokerError(

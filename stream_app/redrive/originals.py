@@ -14,11 +14,11 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
-from schemas.record_parts import CUT_HEADERS_HEADER, TruncatedBytes
+from schemas.record_parts import TRUNCATED_HEADERS_HEADER, TruncatedBytes
 from stream_app.decisions.dead_letters import (
-    CUT_KEY_SHA256_HEADER,
-    CUT_VALUE_BYTES_HEADER,
-    CUT_VALUE_SHA256_HEADER,
+    TRUNCATED_KEY_SHA256_HEADER,
+    TRUNCATED_VALUE_BYTES_HEADER,
+    TRUNCATED_VALUE_SHA256_HEADER,
     DeadLetter,
 )
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
@@ -29,8 +29,8 @@ KEEP_ORIGINAL_BYTES = 16 * 1024 * 1024  # largest value that is restored
 MAX_ORIGINAL_BYTES = 64 * 1024 * 1024  # per fetch; a broker returns a larger record if it is the first one
 
 
-class Cut(NamedTuple):
-    """What was truncated from a dead letter."""
+class Truncation(NamedTuple):
+    """The truncated parts of a dead letter."""
 
     value_sha256: str | None  # None: the value is whole
     value_bytes: int  # length of the whole value; 0 if the value is whole or the header is invalid
@@ -38,27 +38,27 @@ class Cut(NamedTuple):
     headers: bool  # some headers are truncated or left out
 
 
-def cut_of(headers: Iterable[tuple[str, bytes | None]]) -> Cut | None:
-    """What was truncated, by the headers of a dead letter; None for nothing. The first of a repeated header counts."""
+def read_truncation(headers: Iterable[tuple[str, bytes | None]]) -> Truncation | None:
+    """The truncated parts of a dead letter; None if it is whole. The first of a repeated header counts."""
     found: dict[str, str] = {}
     for name, value in headers:
         found.setdefault(name, (value or b"").decode("ascii", "replace"))
-    size = found.get(CUT_VALUE_BYTES_HEADER, "")
-    cut = Cut(
-        value_sha256=found.get(CUT_VALUE_SHA256_HEADER),
+    size = found.get(TRUNCATED_VALUE_BYTES_HEADER, "")
+    truncation = Truncation(
+        value_sha256=found.get(TRUNCATED_VALUE_SHA256_HEADER),
         value_bytes=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
-        key_sha256=found.get(CUT_KEY_SHA256_HEADER),
-        headers=CUT_HEADERS_HEADER in found,
+        key_sha256=found.get(TRUNCATED_KEY_SHA256_HEADER),
+        headers=TRUNCATED_HEADERS_HEADER in found,
     )
-    return cut if cut.value_sha256 or cut.key_sha256 or cut.headers else None
+    return truncation if truncation.value_sha256 or truncation.key_sha256 or truncation.headers else None
 
 
-def matches(original: ConsumedRecord, cut: Cut) -> bool:
+def matches(original: ConsumedRecord, truncation: Truncation) -> bool:
     """Whether a record is the original of a truncated dead letter."""
     if isinstance(original.value, TruncatedBytes) or isinstance(original.key, TruncatedBytes):
         return False  # larger than `KEEP_ORIGINAL_BYTES`
-    return (cut.value_sha256 is None or _sha256(original.value) == cut.value_sha256) and (
-        cut.key_sha256 is None or _sha256(original.key) == cut.key_sha256
+    return (truncation.value_sha256 is None or _sha256(original.value) == truncation.value_sha256) and (
+        truncation.key_sha256 is None or _sha256(original.key) == truncation.key_sha256
     )
 
 
@@ -69,7 +69,7 @@ class Originals:
         self._consumer = consumer
         self._topic = topic
 
-    def fetch(self, about: DeadLetter, cut: Cut) -> ConsumedRecord | None:
+    def fetch(self, about: DeadLetter, truncation: Truncation) -> ConsumedRecord | None:
         """The original record; None if it does not exist (any more) or does not match.
 
         Reads the transactions topic only, so that a forged dead letter cannot copy records of another topic.
@@ -85,7 +85,7 @@ class Originals:
             return None
         self._consumer.seek(place, about.offset)
         records = self._consumer.poll(timeout_ms=FETCH_TIMEOUT_MS, max_records=1).get(place, [])
-        if not records or records[0].offset != about.offset or not matches(records[0], cut):
+        if not records or records[0].offset != about.offset or not matches(records[0], truncation):
             return None
         record: ConsumedRecord = records[0]
         return record

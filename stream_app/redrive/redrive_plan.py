@@ -5,7 +5,7 @@ place and is sent back once. A payload that was sent back and failed again was c
 again; so may another payload with the same id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.dataset.declaration import Dataset
@@ -15,21 +15,21 @@ from scoring.input.cleaning import clean_payloads
 from stream_app.decisions import dead_letters
 from stream_app.decisions.dead_letters import DeadLetter
 from stream_app.kafka.topic_reader import ConsumedRecord
-from stream_app.redrive.originals import Cut, cut_of
+from stream_app.redrive.originals import Truncation, read_truncation
 
 REDRIVEN_FROM = "tamiz-redriven-from"  # the place of the dead letter
 # Headers of a dead letter that are not sent back: the reason, what was truncated, and those that are set again.
 _DROPPED_HEADERS = (
     dead_letters.PREFIX,
     dead_letters.ERROR_PREFIX,
-    dead_letters.CUT_PREFIX,
+    dead_letters.TRUNCATED_PREFIX,
     TRANSACTION_ID_HEADER,
     TOPIC_ID_HEADER,
     REDRIVEN_FROM,
 )
 
 
-Consumed = tuple[str, str]  # transaction id, and the place it was consumed from
+RedriveId = tuple[str, str]  # transaction id, and the place it was consumed from
 
 
 class Letter(NamedTuple):
@@ -40,15 +40,15 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    cut: Cut | None = None  # truncated parts
+    truncation: Truncation | None = None  # None: it is whole
 
 
 class RedrivePlan(NamedTuple):
     """Dead letters by what to do with them: each is in exactly one list, or was sent back before."""
 
-    back: list[Letter]
-    broken: list[tuple[Letter, Rejection]]
-    went_before: int
+    valid: list[Letter]  # to send back
+    invalid: list[tuple[Letter, Rejection]]
+    sent_before: int
 
 
 def read_letter(record: ConsumedRecord, topic_id: str) -> Letter | None:
@@ -59,7 +59,7 @@ def read_letter(record: ConsumedRecord, topic_id: str) -> Letter | None:
     about = dead_letters.read(record.headers)
     if (
         about is None or max(len(about.transaction_id), len(about.origin)) > MAX_ID_LENGTH
-    ):  # `redrives` could not remember it
+    ):  # the record on `redrives` could not hold it
         return None
     return Letter(
         place(record.topic, record.partition, record.offset, topic_id),
@@ -67,40 +67,40 @@ def read_letter(record: ConsumedRecord, topic_id: str) -> Letter | None:
         record.key,
         record.value,
         record.headers,
-        cut_of(record.headers),
+        read_truncation(record.headers),
     )
 
 
 def plan(
     letters: Iterable[Letter],
-    went_back: set[Consumed],
+    redriven: set[RedriveId],
     dataset: Dataset,
     *,
     max_payload_bytes: int,
     replacements: Mapping[str, bytes],
 ) -> RedrivePlan:
-    """Select the dead letters to send back and add them to `went_back`.
+    """Select the dead letters to send back and add them to `redriven`.
 
-    went_back: what was sent back before; updated.
+    redriven: the dead letters that were sent back before; updated.
     replacements: transaction id -> payload to send instead.
     """
     letters = [letter._replace(value=replacements.get(letter.about.transaction_id, letter.value)) for letter in letters]
     cleaned = clean_payloads(dataset, [letter.value for letter in letters], max_payload_bytes=max_payload_bytes)
     rejections = {rejection.row: rejection for rejection in cleaned.rejections}
     chosen = RedrivePlan([], [], 0)
-    before = 0
+    sent_before = 0
     for row, letter in enumerate(letters):
-        if not may_go_back(letter, went_back):
-            before += 1
+        if redrive_id(letter) in redriven:
+            sent_before += 1
         elif rejection := rejections.get(row):
-            chosen.broken.append((letter, rejection))
+            chosen.invalid.append((letter, rejection))
         else:
-            went_back.add(consumed(letter))
-            chosen.back.append(letter)
-    return chosen._replace(went_before=before)
+            redriven.add(redrive_id(letter))
+            chosen.valid.append(letter)
+    return chosen._replace(sent_before=sent_before)
 
 
-def consumed(letter: Letter) -> Consumed:
+def redrive_id(letter: Letter) -> RedriveId:
     """The identity under which a redrive is recorded."""
     return letter.about.transaction_id, letter.about.origin
 
@@ -108,11 +108,6 @@ def consumed(letter: Letter) -> Consumed:
 def redrive_key(marker: Redrive) -> bytes:
     """The key of a record on `redrives`; compaction keeps one per transaction id and place."""
     return f"{marker.transaction_id} {marker.consumed_from}".encode()
-
-
-def may_go_back(letter: Letter, went_back: Set[Consumed]) -> bool:
-    """Whether a dead letter was not sent back yet."""
-    return consumed(letter) not in went_back
 
 
 def outgoing_headers(letter: Letter) -> list[tuple[str, bytes]]:

@@ -99,14 +99,14 @@ def _transact(producer: Any, letters: Sequence[Letter], settings: Settings) -> N
     try:
         for letter in letters:
             about = letter.about
-            home = about.topic == settings.transactions_topic and about.partition in partitions
+            has_origin = about.topic == settings.transactions_topic and about.partition in partitions
             futures.append(
                 producer.send(
                     settings.transactions_topic,
                     key=letter.key,
                     value=letter.value,
                     headers=outgoing_headers(letter),
-                    partition=about.partition if home else None,
+                    partition=about.partition if has_origin else None,
                 )
             )
             marker = Redrive(

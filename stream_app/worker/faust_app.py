@@ -11,10 +11,9 @@ from schemas.configuration.kafka_config import Access
 from schemas.configuration.settings import Settings
 from schemas.topics import MAX_RECORD_BYTES, max_value_bytes
 from stream_app.kafka import faust_transport
-from stream_app.kafka.kafka_clients import COMPRESSION, tls
+from stream_app.kafka.kafka_clients import COMPRESSION, METADATA_MAX_AGE_MS, tls
 from stream_app.lifecycle.stop_deadline import StopDeadline
 
-METADATA_MAX_AGE_MS = 15_000
 NO_TIMEOUT_S = 10 * 365 * 86_400.0
 MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_BYTES}
 
@@ -47,7 +46,6 @@ def make_app(settings: Settings) -> faust.App:
         topic_disable_leader=True,
         topic_allow_declare=False,  # `tamiz topics create` creates them, with equal partition counts
         consumer_auto_offset_reset="none",  # stream_app/offsets/partition_positions.py sets the start offsets
-        # Added partitions are detected within this time.
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         broker_session_timeout=30.0,

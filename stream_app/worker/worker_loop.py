@@ -265,7 +265,7 @@ class WorkerLoop:
             metrics.dead_letters.labels(rejection.code).inc()
         if any(rejection.code == "unreadable" for rejection in handled.rejections):
             metrics.records_without_dead_letter.inc(sum(last_offset(r) - r.offset for r in records))
-        for part, count in handled.cuts.items():
+        for part, count in handled.truncated_parts.items():
             metrics.truncated_parts.labels(part).inc(count)
         if handled.conflicts:
             first = handled.conflicts[0]

@@ -111,13 +111,13 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         check = "retention"
         if "delete" not in config.get("cleanup.policy", "delete"):
             continue
-        kept_ms = int(config.get("retention.ms", 7 * DAY_MS))
-        seen = "unlimited" if kept_ms < 0 else f"{kept_ms / DAY_MS:g} days"
-        if 0 <= kept_ms < days * DAY_MS:
+        retention_ms = int(config.get("retention.ms", 7 * DAY_MS))
+        seen = "unlimited" if retention_ms < 0 else f"{retention_ms / DAY_MS:g} days"
+        if 0 <= retention_ms < days * DAY_MS:
             yield problem(
                 check, f"{seen}, needed {days}: {why}", f"set retention.ms to {days * DAY_MS}", subject=topic.name
             )
-        elif topic.role == "decisions" and 0 <= kept_ms < settings.label_delay_days * DAY_MS:
+        elif topic.role == "decisions" and 0 <= retention_ms < settings.label_delay_days * DAY_MS:
             delay = (
                 f"labels are final after {settings.label_delay_days} (label_delay_days): performance is not measured"
             )
@@ -128,7 +128,7 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
             yield warning(
                 check, f"{seen}, but {limit}", "set retention.bytes to -1 and monitor the disk", subject=topic.name
             )
-        elif topic.role == "drift-panes" and 0 <= kept_ms < MONTH_DAYS * DAY_MS:
+        elif topic.role == "drift-panes" and 0 <= retention_ms < MONTH_DAYS * DAY_MS:
             yield warning(
                 check,
                 f"{seen}: a monthly report misses days",

@@ -42,7 +42,7 @@ def read_kafka_history(
     def topic_progress(topic: str) -> Callable[[int, int], None]:
         return lambda read, of: progress(topic, read, of)
 
-    intake = RecordIntake(settings, log, what="skipped, not a valid label")
+    intake = RecordIntake(settings, log, log_text="skipped, not a valid label")
     transactions, labels = settings.transactions_topic, settings.labels_topic
     for records in read_to_end(
         settings.bootstrap, transactions, topic_progress(transactions), keep_bytes=settings.max_payload_bytes

@@ -36,7 +36,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
 
     Raises BrokerError at the start if no broker responds or a topic is missing.
     """
-    intake = RecordIntake(settings, log, what="skipped, not a valid request")
+    intake = RecordIntake(settings, log, log_text="skipped, not a valid request")
     past = RecordIntake(settings, log)
 
     def session(connected: Callable[[], None]) -> None:
@@ -131,7 +131,7 @@ def _process_request(
             log.exception("request %s-%d-%d failed", record.topic, record.partition, record.offset)
             if stop.wait(RECONNECT_DELAY_S):
                 return False
-    intake.pass_over(record, why)
+    intake.skip(record, why)
     return True
 
 

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         Read on: docs/produce.md.
         """
         from schemas.dataset.declaration import load_dataset
-        from stream_app.kafka.replay import connected, kept_ms, plan, read_payloads, send, show_progress
+        from stream_app.kafka.replay import connected, plan, read_payloads, send, show_progress, topic_retention_ms
         from tamiz.terminal import say, say_json
 
         settings = config.load()
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
                 islice(read_payloads(file, dataset), limit),
                 dataset,
                 now_ms=lambda: int(time.time() * 1000),
-                kept_ms=kept_ms(settings.bootstrap, to),
+                retention_ms=topic_retention_ms(settings.bootstrap, to),
             )
             sent = send(producer, to, show_progress(messages, limit, quiet=as_json), rate)
         if as_json:

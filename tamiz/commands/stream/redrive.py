@@ -53,12 +53,12 @@ def register(app: typer.Typer) -> None:
         console = Terminal()
         console.print(
             f"{result.sent_back:,} {'would be sent' if dry_run else 'sent'} back to {settings.transactions_topic}; "
-            f"{result.went_before:,} already sent before; {sum(result.broken.values()):,} still invalid"
+            f"{result.sent_before:,} already sent before; {sum(result.invalid.values()):,} still invalid"
         )
         for count, what in (
             (sum(result.refused.values()), "not sent: the broker or its client refused them"),
-            (result.originals_gone, "not sent: truncated dead letters whose original transaction is deleted"),
-            (result.headers_lost, "sent without truncated headers, because the original transaction is deleted"),
+            (result.originals_missing, "not sent: truncated dead letters whose original transaction is deleted"),
+            (result.headers_missing, "sent without truncated headers, because the original transaction is deleted"),
             (result.unreadable, "skipped: records on dead-letters that do not name their origin"),
             (result.unusable_redrives, f"skipped: records on {settings.redrives_topic} that Tamiz did not write"),
         ):
@@ -66,9 +66,9 @@ def register(app: typer.Typer) -> None:
                 console.print(f"{count:,} {what}")
         for transaction in result.not_found:
             console.print(f"--replace {transaction[:200]}: no dead letter has this transaction id")
-        counts = result.broken | result.refused
-        if result.originals_gone:
-            counts |= {"original-gone": result.originals_gone}
+        counts = result.invalid | result.refused
+        if result.originals_missing:
+            counts |= {"original-missing": result.originals_missing}
         if counts:
             table = Table("not sent, by code", "count", "example")
             for code, count in sorted(counts.items(), key=lambda pair: -pair[1]):

@@ -220,7 +220,7 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
             id="one copy of offsets",
         ),
         pytest.param(
-            lambda facts: replace(facts, cluster=Unknown("no Kafka answers")),
+            lambda facts: replace(facts, cluster=Unknown("no Kafka broker responds")),
             ("cluster", "", "problem"),
             id="no cluster",
         ),
@@ -339,7 +339,7 @@ def test_nothing_that_answers_is_a_finding_and_the_rest_is_checked(
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1, said.output
     assert acts(said.stdout) == []
-    for seen in ("no Kafka answers", "registry", "chmod 700", "2 problem"):
+    for seen in ("no Kafka broker responds", "registry", "chmod 700", "2 problem"):
         assert seen in " ".join(said.stdout.split()), said.stdout
 
 

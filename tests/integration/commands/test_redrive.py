@@ -27,8 +27,8 @@ from stream_app.redrive.redrive_plan import REDRIVEN_FROM, Letter, plan
 from tamiz.main import app
 from tests.helpers.services.worker_process import committed_records, recreate_topic
 
-MENDED = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
-BROKEN = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
+VALID = b'{"ID_USER":"7","monto":"1,5","fecha":"5/01/2020","hora":"13"}'
+INVALID = b'{"ID_USER":"7","monto":"mil","fecha":"5/01/2020","hora":"13"}'
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
 
@@ -38,54 +38,54 @@ def card() -> Dataset:
     return load_dataset("card_transactions")
 
 
-# ---------------------------------------------------------------------------------------------- what is to be sent
+# ---------------------------------------------------------------------------------------------- selection of letters
 
 
-def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", value=MENDED):
+def letter(offset: int, *, origin: int = 1, transaction: str = "t-0-1", value=VALID):
     about = dead_letters.DeadLetter("t", 0, origin, "g", transaction, "bad-number", "monto", "mil", "a number")
     return Letter(f"dead-0-{offset}", about, b"7", value, [])
 
 
-def places(card, letters, went_back, replacements=None) -> list[str]:
-    chosen = plan(letters, went_back, card, max_payload_bytes=65_536, replacements=replacements or {})
-    return [sent.place for sent in chosen.back]
+def places(card, letters, redriven, replacements=None) -> list[str]:
+    chosen = plan(letters, redriven, card, max_payload_bytes=65_536, replacements=replacements or {})
+    return [sent.place for sent in chosen.valid]
 
 
-def test_a_mended_dead_letter_goes_back_and_is_remembered(card):
-    went_back: set[tuple[str, str]] = set()
-    assert places(card, [letter(0)], went_back) == ["dead-0-0"]
-    assert places(card, [letter(0)], went_back) == []
+def test_a_valid_dead_letter_is_sent_back_and_recorded(card):
+    redriven: set[tuple[str, str]] = set()
+    assert places(card, [letter(0)], redriven) == ["dead-0-0"]
+    assert places(card, [letter(0)], redriven) == []
 
 
-def test_a_broken_one_stays(card):
-    chosen = plan([letter(0, value=BROKEN)], set(), card, max_payload_bytes=65_536, replacements={})
-    assert chosen.back == []
-    assert [rejection.field for _, rejection in chosen.broken] == ["monto"]
+def test_an_invalid_dead_letter_is_not_sent(card):
+    chosen = plan([letter(0, value=INVALID)], set(), card, max_payload_bytes=65_536, replacements={})
+    assert chosen.valid == []
+    assert [rejection.field for _, rejection in chosen.invalid] == ["monto"]
 
 
-def test_a_person_can_replace_a_payload(card):
-    assert places(card, [letter(0, value=BROKEN)], set(), {"t-0-1": MENDED}) == ["dead-0-0"]
+def test_a_user_can_replace_a_payload(card):
+    assert places(card, [letter(0, value=INVALID)], set(), {"t-0-1": VALID}) == ["dead-0-0"]
 
 
 #  transactions-0   1            8 (sent back from dead-0-0; fails again)
 #  dead-0             0  1         2  3
 #                     D  D again   E  E again
-def test_a_transaction_written_twice_as_a_dead_letter_goes_back_once(card):
+def test_a_dead_letter_written_twice_is_sent_back_once(card):
     assert places(card, [letter(0), letter(1)], set()) == ["dead-0-0"]
 
 
-def test_one_that_failed_again_may_be_sent_again_and_then_no_more(card):
+def test_a_letter_that_failed_again_is_sent_once_more(card):
     again = [letter(0), letter(1), *(letter(n, origin=8) for n in (2, 3))]
-    went_back = {("t-0-1", "t-0-1")}
-    assert places(card, again, went_back) == ["dead-0-2"]
-    assert places(card, again, went_back) == []
+    redriven = {("t-0-1", "t-0-1")}
+    assert places(card, again, redriven) == ["dead-0-2"]
+    assert places(card, again, redriven) == []
 
 
-def test_of_two_payloads_under_one_id_both_go_back_once(card):
-    went_back: set[tuple[str, str]] = set()
+def test_two_payloads_with_one_id_are_both_sent_back_once(card):
+    redriven: set[tuple[str, str]] = set()
     both = [letter(n, origin=n, transaction="pay-17") for n in (4, 5, 5)]
-    assert places(card, both, went_back) == ["dead-0-4", "dead-0-5"]
-    assert places(card, both, went_back) == []
+    assert places(card, both, redriven) == ["dead-0-4", "dead-0-5"]
+    assert places(card, both, redriven) == []
 
 
 # --------------------------------------------------------------------------------------------- on the real broker
@@ -106,8 +106,8 @@ def settings(kafka) -> Settings:
     return here
 
 
-class Consumed:
-    """What the worker consumed, as its dead letters tell it."""
+class ConsumedRecord:
+    """A record that the worker consumed, as named by its dead letters."""
 
     def __init__(self, settings: Settings, offset: int) -> None:
         self.topic, self.partition, self.offset = settings.transactions_topic, 1, offset
@@ -118,19 +118,19 @@ def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     try:
         for offset, value in letters:
-            origin = Consumed(settings, offset)
-            ours = dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}")
-            headers = dead_letters.truncate(b"7", value, ours, origin.headers, 1_000_000).headers
+            origin = ConsumedRecord(settings, offset)
+            own = dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}")
+            headers = dead_letters.truncate(b"7", value, own, origin.headers, 1_000_000).headers
             producer.send(settings.dead_letters_topic, key=b"7", value=value, headers=headers, partition=1).get(30)
     finally:
         producer.close()
 
 
-def everything(settings: Settings, topic: str) -> list[Any]:
+def all_records(settings: Settings, topic: str) -> list[Any]:
     return list(committed_records(settings.bootstrap, topic))
 
 
-def uncommitted_too(settings: Settings, topic: str) -> int:
+def written_records(settings: Settings, topic: str) -> int:
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
     try:
         partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
@@ -140,13 +140,13 @@ def uncommitted_too(settings: Settings, topic: str) -> int:
 
 
 @pytest.mark.kafka
-def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
-    write_dead_letters(settings, (0, MENDED), (1, BROKEN), (2, None), (0, MENDED))
+def test_a_second_redrive_sends_nothing_again(settings, card):
+    write_dead_letters(settings, (0, VALID), (1, INVALID), (2, None), (0, VALID))
     first, second = redrive(settings, card), redrive(settings, card)
-    assert (first.sent_back, first.went_before, sum(first.broken.values())) == (1, 1, 2)
-    assert (second.sent_back, second.went_before, sum(second.broken.values())) == (0, 2, 2)
-    (back,) = everything(settings, settings.transactions_topic)
-    assert (back.key, back.value, back.partition) == (b"7", MENDED, 1)
+    assert (first.sent_back, first.sent_before, sum(first.invalid.values())) == (1, 1, 2)
+    assert (second.sent_back, second.sent_before, sum(second.invalid.values())) == (0, 2, 2)
+    (back,) = all_records(settings, settings.transactions_topic)
+    assert (back.key, back.value, back.partition) == (b"7", VALID, 1)
     topic_id = topic_ids(settings.bootstrap, [settings.dead_letters_topic])[settings.dead_letters_topic]
     dead_letter = f"{settings.dead_letters_topic}-1-0@{topic_id[:8]}"
     assert dict(back.headers) == {
@@ -154,15 +154,15 @@ def test_run_twice_a_dead_letter_is_sent_back_once(settings, card):
         TRANSACTION_ID_HEADER: f"{settings.transactions_topic}-1-0".encode(),
         REDRIVEN_FROM: dead_letter.encode(),
     }
-    (marker,) = everything(settings, settings.redrives_topic)
+    (marker,) = all_records(settings, settings.redrives_topic)
     assert msgspec.json.decode(marker.value, type=Redrive).dead_letter == dead_letter
 
 
 @pytest.mark.kafka
-def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_before(settings, card):
+def test_after_a_topic_is_recreated_the_same_offset_is_sent_back_again(settings, card):
     def fail_at_the_first_offset() -> None:
         topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
-        record = Consumed(settings, 0)
+        record = ConsumedRecord(settings, 0)
         headers = dead_letters.headers(
             REJECTION,
             record,
@@ -171,7 +171,7 @@ def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_bef
             topic_id=topic_id,
         )
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
-        producer.send(settings.dead_letters_topic, key=b"7", value=MENDED, headers=headers, partition=1).get(30)
+        producer.send(settings.dead_letters_topic, key=b"7", value=VALID, headers=headers, partition=1).get(30)
         producer.close()
 
     fail_at_the_first_offset()
@@ -179,48 +179,48 @@ def test_a_letter_of_a_topic_made_anew_goes_back_though_its_offset_went_back_bef
     recreate_topic(settings, settings.transactions_topic)
     fail_at_the_first_offset()
     assert redrive(settings, card).sent_back == 1
-    assert len(everything(settings, settings.transactions_topic)) == 1
+    assert len(all_records(settings, settings.transactions_topic)) == 1
 
 
 @pytest.mark.kafka
 def test_a_dry_run_sends_nothing(settings, card):
-    write_dead_letters(settings, (0, MENDED))
+    write_dead_letters(settings, (0, VALID))
     assert redrive(settings, card, dry_run=True).sent_back == 1
-    assert everything(settings, settings.transactions_topic) == []
+    assert all_records(settings, settings.transactions_topic) == []
     assert redrive(settings, card).sent_back == 1
 
 
 @pytest.mark.kafka
-def test_a_limit_leaves_the_rest_for_the_next_time(settings, card):
-    write_dead_letters(settings, *((n, MENDED) for n in range(5)))
+def test_a_limit_leaves_the_rest_for_the_next_run(settings, card):
+    write_dead_letters(settings, *((n, VALID) for n in range(5)))
     assert [redrive(settings, card, limit=3).sent_back for _ in range(3)] == [3, 2, 0]
-    assert len(everything(settings, settings.transactions_topic)) == 5
+    assert len(all_records(settings, settings.transactions_topic)) == 5
 
 
 @pytest.mark.kafka
-def test_a_replaced_payload_goes_back_and_an_unknown_transaction_is_named(settings, card):
-    write_dead_letters(settings, (0, BROKEN))
-    replacements = {f"{settings.transactions_topic}-1-0": MENDED, "nobody": MENDED}
+def test_a_replaced_payload_is_sent_back_and_an_unknown_transaction_is_named(settings, card):
+    write_dead_letters(settings, (0, INVALID))
+    replacements = {f"{settings.transactions_topic}-1-0": VALID, "nobody": VALID}
     assert redrive(settings, card, replacements=replacements).not_found == ["nobody"]
-    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
+    assert [r.value for r in all_records(settings, settings.transactions_topic)] == [VALID]
 
 
 @pytest.mark.kafka
-def test_what_is_no_dead_letter_is_counted_and_left_alone(settings, card):
+def test_a_record_that_is_no_dead_letter_is_counted_and_skipped(settings, card):
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
-    producer.send(settings.dead_letters_topic, value=MENDED).get(30)
+    producer.send(settings.dead_letters_topic, value=VALID).get(30)
     producer.close()
     result = redrive(settings, card)
     assert (result.unreadable, result.sent_back) == (1, 0)
 
 
 class KilledError(Exception):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 @pytest.mark.kafka
-def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once(settings, card, monkeypatch):
-    write_dead_letters(settings, (0, MENDED))
+def test_after_a_crash_the_next_redrive_sends_exactly_once(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, VALID))
     real = redriving.send_back
 
     def killed_before_the_commit(producer, letters, settings):
@@ -235,16 +235,16 @@ def test_one_killed_in_the_middle_leaves_nothing_and_the_next_sends_exactly_once
         patched.setattr(redriving, "send_back", killed_before_the_commit)
         with pytest.raises(KilledError):
             redrive(settings, card)
-    assert uncommitted_too(settings, settings.transactions_topic) == 1
+    assert written_records(settings, settings.transactions_topic) == 1
     assert redrive(settings, card).sent_back == 1
     assert redrive(settings, card).sent_back == 0
-    assert [r.value for r in everything(settings, settings.transactions_topic)] == [MENDED]
-    assert len(everything(settings, settings.redrives_topic)) == 1
+    assert [r.value for r in all_records(settings, settings.transactions_topic)] == [VALID]
+    assert len(all_records(settings, settings.redrives_topic)) == 1
 
 
 @pytest.mark.kafka
-def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(settings, card, monkeypatch):
-    write_dead_letters(settings, (0, MENDED), (1, MENDED))
+def test_a_second_redrive_fences_the_first_which_ends_with_one_line(settings, card, monkeypatch):
+    write_dead_letters(settings, (0, VALID), (1, VALID))
     real = redriving.send_back
 
     def overtaken(producer, letters, settings):
@@ -255,7 +255,7 @@ def test_a_second_one_started_meanwhile_takes_over_and_the_first_ends_readably(s
     monkeypatch.setattr(redriving, "send_back", overtaken)
     with pytest.raises(BrokerError, match="another `tamiz redrive` has started"):
         redrive(settings, card)
-    assert len(everything(settings, settings.transactions_topic)) == 2
+    assert len(all_records(settings, settings.transactions_topic)) == 2
 
 
 @pytest.mark.kafka
@@ -267,7 +267,7 @@ def test_a_missing_topic_is_named(settings, card):
     assert not issubclass(BrokerError, KafkaError)
 
 
-# ------------------------------------------------------------------------------- whatever stands on the topics
+# ------------------------------------------------------------------------------- invalid records on the topics
 
 
 def sent_raw(settings: Settings, topic: str, records: list[tuple[bytes | None, bytes | None, list[Any]]]) -> None:
@@ -286,21 +286,21 @@ def sent_raw(settings: Settings, topic: str, records: list[tuple[bytes | None, b
 
 
 def headers_of(settings: Settings, offset: int, name: str, *more: tuple[str, bytes | None]) -> list[Any]:
-    origin = Consumed(settings, offset)
+    origin = ConsumedRecord(settings, offset)
     return [*dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=name), *more]
 
 
-def cut_headers(value: bytes) -> list[tuple[str, bytes]]:
+def truncation_headers(value: bytes) -> list[tuple[str, bytes]]:
     return [
-        (dead_letters.CUT_VALUE_BYTES_HEADER, b"%d" % len(value)),
-        (dead_letters.CUT_VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
+        (dead_letters.TRUNCATED_VALUE_BYTES_HEADER, b"%d" % len(value)),
+        (dead_letters.TRUNCATED_VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
     ]
 
 
 @pytest.mark.kafka
-def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypatch):
+def test_invalid_letters_and_redrives_do_not_stop_the_others(settings, monkeypatch):
     settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
-    large = b'{"more":"%s",%s' % (b"x" * 1_500_000, MENDED[1:])
+    large = b'{"more":"%s",%s' % (b"x" * 1_500_000, VALID[1:])
     junk = [
         b"junk",
         b'{"x":' + b"[" * 20_000,
@@ -309,22 +309,22 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
     ]
     sent_raw(settings, settings.redrives_topic, [(b"forged", value, []) for value in junk])
     sent_raw(settings, settings.dead_letters_topic, [
-        (b"1", MENDED, headers_of(settings, 0, "null-header", ("from-java", None))),
-        (b"2", MENDED, headers_of(settings, 1, "not-utf8", (REDRIVEN_FROM, b"\xff"))),
-        (b"3", MENDED, headers_of(settings, 2, "suppressed", (REDRIVEN_FROM, b"x"))),
-        (b"4", MENDED, headers_of(settings, 3, "forged")),
-        (b"5", MENDED, [("tamiz-error-code", None), (dead_letters.PREFIX + "topic", None)]),
-        (b"6", MENDED, [h for h in headers_of(settings, 4, "") if h[0] != TRANSACTION_ID_HEADER]
+        (b"1", VALID, headers_of(settings, 0, "null-header", ("from-java", None))),
+        (b"2", VALID, headers_of(settings, 1, "not-utf8", (REDRIVEN_FROM, b"\xff"))),
+        (b"3", VALID, headers_of(settings, 2, "suppressed", (REDRIVEN_FROM, b"x"))),
+        (b"4", VALID, headers_of(settings, 3, "forged")),
+        (b"5", VALID, [("tamiz-error-code", None), (dead_letters.PREFIX + "topic", None)]),
+        (b"6", VALID, [h for h in headers_of(settings, 4, "") if h[0] != TRANSACTION_ID_HEADER]
          + [(TRANSACTION_ID_HEADER, b"i" * 2_000)]),
         (b"6", large, headers_of(settings, 4, "refused")),
-        (None, MENDED, headers_of(settings, 5, "no-key")),
+        (None, VALID, headers_of(settings, 5, "no-key")),
         (b"7", None, headers_of(settings, 6, "no-value")),
         (b"8", b'{"ID_USER":"[/nope]\x1b[2J","monto":"[/nope]","fecha":"5/01/2020","hora":"13"}',
          headers_of(settings, 7, "markup[/nope]")),
-        (b"9", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+        (b"9", VALID, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
                         (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"-9" * 3),
                         (dead_letters.PREFIX + "offset", b"1")]),
-        (b"10", MENDED, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
+        (b"10", VALID, [(dead_letters.PREFIX + "topic", settings.transactions_topic.encode()),
                          (dead_letters.PREFIX + "partition", b"4000000"), (dead_letters.PREFIX + "offset", b"9")]),
     ])  # fmt: skip
     for name, value in as_environment(settings).items():
@@ -333,11 +333,11 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
     assert first.exit_code == 0, first.output
     found = json.loads(first.output)
     assert found["sent_back"] == 6
-    assert sum(found["broken"].values()) == 2
+    assert sum(found["invalid"].values()) == 2
     assert found["refused"] == {"MessageSizeTooLargeError": 1}
     assert found["unreadable"] == 3
     assert found["unusable_redrives"] == 4
-    names = {dict(r.headers)[TRANSACTION_ID_HEADER] for r in everything(settings, settings.transactions_topic)}
+    names = {dict(r.headers)[TRANSACTION_ID_HEADER] for r in all_records(settings, settings.transactions_topic)}
     there = settings.transactions_topic.encode() + b"-4000000-9"
     assert names == {b"null-header", b"not-utf8", b"suppressed", b"forged", b"no-key", there}
 
@@ -350,45 +350,45 @@ def test_no_letter_and_no_record_of_redrives_stops_the_others(settings, monkeypa
 
 
 @pytest.mark.kafka
-def test_a_letter_that_was_cut_goes_back_as_its_original_or_is_counted_as_gone(settings, card):
+def test_a_truncated_letter_is_sent_as_its_original_or_counted_as_missing(settings, card):
     settings = msgspec.structs.replace(settings, max_payload_bytes=3_000_000)
-    sent_raw(settings, settings.transactions_topic, [(b"7", MENDED, [TRACE, ("kept", b"1")])])
+    sent_raw(settings, settings.transactions_topic, [(b"7", VALID, [TRACE, ("kept", b"1")])])
 
     def letter(name, *more, partition=b"0", offset=0):
         headers = [h for h in headers_of(settings, offset, name) if h[0] != TRACE[0]]
         place = [(dead_letters.PREFIX + "partition", partition)]
         return place + [h for h in headers if h[0] != place[0][0]] + list(more)
 
-    cut = cut_headers(MENDED)
+    cut = truncation_headers(VALID)
     sent_raw(settings, settings.dead_letters_topic, [
-        (b"7", MENDED[:5], letter("cut", *cut, (dead_letters.CUT_HEADERS_HEADER, b"2"))),
-        (b"7", MENDED[:5], letter("another", *cut_headers(MENDED + b" "))),
-        (b"7", MENDED[:5], letter("beyond the end", *cut, offset=2**62)),
-        (b"7", MENDED[:5], letter("no partition", *cut, partition=b"77")),
-        (b"7", MENDED, letter("headers only", (dead_letters.CUT_HEADERS_HEADER, b"9"), offset=9)),
-        (b"7", MENDED[:5], letter("a producer's own", (dead_letters.CUT_VALUE_SHA256_HEADER, b"\xff"))),
+        (b"7", VALID[:5], letter("cut", *cut, (dead_letters.TRUNCATED_HEADERS_HEADER, b"2"))),
+        (b"7", VALID[:5], letter("another", *truncation_headers(VALID + b" "))),
+        (b"7", VALID[:5], letter("beyond the end", *cut, offset=2**62)),
+        (b"7", VALID[:5], letter("no partition", *cut, partition=b"77")),
+        (b"7", VALID, letter("headers only", (dead_letters.TRUNCATED_HEADERS_HEADER, b"9"), offset=9)),
+        (b"7", VALID[:5], letter("a producer's own", (dead_letters.TRUNCATED_VALUE_SHA256_HEADER, b"\xff"))),
     ])  # fmt: skip
     result = redrive(settings, card)
-    assert (result.sent_back, result.originals_gone, result.headers_lost) == (2, 4, 1)
-    back = everything(settings, settings.transactions_topic)[1:]
-    assert [r.value for r in back] == [MENDED, MENDED]
+    assert (result.sent_back, result.originals_missing, result.headers_missing) == (2, 4, 1)
+    back = all_records(settings, settings.transactions_topic)[1:]
+    assert [r.value for r in back] == [VALID, VALID]
     assert {name for name, _ in back[0].headers} == {TRACE[0], "kept", TRANSACTION_ID_HEADER, REDRIVEN_FROM}
     assert redrive(settings, card).sent_back == 0
 
 
 @pytest.mark.kafka
-def test_a_letter_without_a_key_stays_where_the_topic_is_compacted_and_the_others_go_back(settings, card):
+def test_a_letter_without_a_key_is_not_sent_to_a_compacted_topic(settings, card):
     with admin(settings.bootstrap) as client:
         compacted = ConfigResource(ConfigResourceType.TOPIC, settings.transactions_topic, {"cleanup.policy": "compact"})
         client.alter_configs([compacted])
     sent_raw(settings, settings.dead_letters_topic, [
-        (b"1", MENDED, headers_of(settings, 0, "before")),
-        (None, MENDED, headers_of(settings, 1, "no-key")),
-        (b"3", MENDED, headers_of(settings, 2, "behind")),
+        (b"1", VALID, headers_of(settings, 0, "before")),
+        (None, VALID, headers_of(settings, 1, "no-key")),
+        (b"3", VALID, headers_of(settings, 2, "behind")),
     ])  # fmt: skip
     assert redrive(settings, card, dry_run=True).sent_back == 2
     first = redrive(settings, card)
     assert (first.sent_back, first.refused) == (2, {"NoKey": 1})
     assert "is compacted" in first.examples["NoKey"]
-    assert redrive(settings, card).went_before == 2
-    assert [r.key for r in everything(settings, settings.transactions_topic)] == [b"1", b"3"]
+    assert redrive(settings, card).sent_before == 2
+    assert [r.key for r in all_records(settings, settings.transactions_topic)] == [b"1", b"3"]

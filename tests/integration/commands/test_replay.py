@@ -16,11 +16,11 @@ from stream_app.kafka.replay import (
     CachedPartitioner,
     Message,
     connected,
-    kept_ms,
     message_key,
     plan,
     read_payloads,
     send,
+    topic_retention_ms,
 )
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
@@ -42,11 +42,11 @@ def topic_on(kafka, *, partitions: int = 3, **config: str) -> str:
     return name
 
 
-def planned(card, payloads, *, now_ms=EVENT_MS + DAY_MS, kept=7 * DAY_MS) -> list[Message]:
-    return list(plan(payloads, card, now_ms=lambda: now_ms, kept_ms=kept))
+def planned(card, payloads, *, now_ms=EVENT_MS + DAY_MS, retention=7 * DAY_MS) -> list[Message]:
+    return list(plan(payloads, card, now_ms=lambda: now_ms, retention_ms=retention))
 
 
-#  kept    (----------------------------------]
+#  retention (----------------------------------]
 #  time    ^ 7 days ago: deleted soon         now
 #                         ^ the event
 def test_a_record_is_stamped_with_its_event_time(card):
@@ -137,8 +137,8 @@ def test_a_record_the_broker_refuses_is_an_error_and_not_a_success(kafka):
 
 @pytest.mark.kafka
 def test_the_topics_retention_is_known(kafka):
-    assert kept_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "1234"})) == 1234
-    assert kept_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "-1"})) > 100 * 365 * DAY_MS
+    assert topic_retention_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "1234"})) == 1234
+    assert topic_retention_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "-1"})) > 100 * 365 * DAY_MS
 
 
 @pytest.mark.kafka

@@ -62,7 +62,7 @@ POISON: dict[str, tuple[bytes, list[str]]] = {
     "a timestamp of long ago": (encode_batch([RawRecord(GOOD)], timestamp=-(1 << 40), codec=GZIP), [""]),
     "null values of headers": (header(b"tamiz-transaction-id", None), [""]),
     "names of ours": (
-        encode_batch([RawRecord(None, headers=[(b"tamiz-cut-value-bytes", b"9"), (b"tamiz-error-code", b"x")])]),
+        encode_batch([RawRecord(None, headers=[(b"tamiz-truncated-value-bytes", b"9"), (b"tamiz-error-code", b"x")])]),
         ["null"],
     ),
 }
@@ -124,5 +124,5 @@ def test_no_record_that_a_broker_accepts_stops_a_worker(settings: Settings, tmp_
     for record in read(settings, settings.decisions_topic):
         msgspec.json.decode(record.value, type=Decision)
     headers = dict(read(settings, settings.dead_letters_topic)[0].headers)
-    assert headers[dead_letters.CUT_VALUE_BYTES_HEADER] == b"%d" % (3 * MB)
-    assert headers[dead_letters.CUT_VALUE_SHA256_HEADER] == sha256(b"a" * 3 * MB).hexdigest().encode()
+    assert headers[dead_letters.TRUNCATED_VALUE_BYTES_HEADER] == b"%d" % (3 * MB)
+    assert headers[dead_letters.TRUNCATED_VALUE_SHA256_HEADER] == sha256(b"a" * 3 * MB).hexdigest().encode()

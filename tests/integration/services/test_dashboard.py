@@ -337,7 +337,7 @@ def test_without_a_broker_it_says_so_and_goes_on_asking() -> None:
     reader = TopicFollower(Settings(bootstrap_servers="127.0.0.1:1"))
     reader.start()
     try:
-        wait_for(lambda: "no Kafka answers" in str(reader.error), 60, lambda: str(reader.error))
+        wait_for(lambda: "no Kafka broker responds" in str(reader.error), 60, lambda: str(reader.error))
         assert reader.is_alive()
     finally:
         reader.stop()

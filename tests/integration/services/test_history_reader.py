@@ -231,7 +231,7 @@ def test_what_a_worker_refuses_is_not_learned_from() -> None:
         good[0]._replace(partition=9, offset=0, key=b"k" * 5_000),
         good[1]._replace(partition=9, offset=1, headers=(("tamiz-transaction-id", b"\xff"),)),
         good[2]._replace(partition=9, offset=2, headers=(OmittedHeaders.of(7),)),  # type: ignore[arg-type]
-        good[3]._replace(partition=9, offset=3, value=TruncatedBytes.cut(payload(3), 1_000)),
+        good[3]._replace(partition=9, offset=3, value=TruncatedBytes.truncate(payload(3), 1_000)),
         good[4]._replace(partition=9, offset=4, value=Unreadable.with_reason("damaged", 4)),
     ]
     found = folded([*good, *refused])

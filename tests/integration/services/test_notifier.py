@@ -217,7 +217,7 @@ def test_an_unavailable_channel_delays_no_other_and_gets_the_count_later(setting
     assert found == {"slack": "notification-undelivered", "webhook": "notification-refused"}
 
     left = redrive(settings, load_dataset(settings.dataset))
-    assert (left.sent_back, left.broken, left.unreadable) == (0, {}, 0), "an alert is no transaction"
+    assert (left.sent_back, left.invalid, left.unreadable) == (0, {}, 0), "an alert is no transaction"
 
     servers.hook.usually = 200
     with running_notifier(settings):

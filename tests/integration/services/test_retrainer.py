@@ -383,4 +383,4 @@ def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_pass
     consumer, intake = Polled(), RecordIntake(settings, retrainer_service.log)
     process_requests(consumer, Bears(), intake, stop, attempts=3)  # type: ignore[arg-type]
     assert (asked, consumer.committed) == (["unbearable"] * 3 + ["good"], 2)
-    assert intake.passed_over.total() == 1
+    assert intake.skipped.total() == 1

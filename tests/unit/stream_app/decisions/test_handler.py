@@ -231,7 +231,7 @@ def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
         pytest.param({"headers": (("tamiz-transaction-id", b"x" * 401),)}, "invalid-transaction-id", id="a long id"),
         pytest.param({"headers": (("tamiz-transaction-id", b"\xff"),)}, "invalid-transaction-id", id="bytes as id"),
         pytest.param({"headers": (("tamiz-transaction-id", b"a\nb"),)}, "invalid-transaction-id", id="two lines as id"),
-        pytest.param({"value": TruncatedBytes.cut(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
+        pytest.param({"value": TruncatedBytes.truncate(b"x" * 90, 10)}, "too-large", id="a payload that is not whole"),
         pytest.param({"headers": [("a", b""), OmittedHeaders.of(9)]}, "headers-too-large", id="too many headers"),
         pytest.param({"value": Unreadable.with_reason("it is damaged", 9)}, "unreadable", id="a damaged record"),
     ],
@@ -255,4 +255,4 @@ def test_trace_headers_are_forwarded_once_up_to_their_lengths(model: MonitoredMo
     handled = handle([record._replace(headers=sent)], model, POLICY)
     forwarded = [h for h in handled.decisions[0].headers if h[0] in ("traceparent", "tracestate", "other")]
     assert forwarded == [state]
-    assert handled.cuts == {"trace": 3}
+    assert handled.truncated_parts == {"trace": 3}

@@ -1,4 +1,4 @@
-"""Record batches of every kind are read as both clients read them; formats that brokers refuse are built by hand."""
+"""Valid and invalid record batches, read through the interfaces of both clients. Refused formats are built by hand."""
 
 import gzip
 import random
@@ -18,7 +18,7 @@ from kafka.record.legacy_records import LegacyRecordBatch as PlainLegacyRecordBa
 from chaos.fuzz.raw_batches import CODECS, RawRecord, encode_batch, encode_record, varint
 from schemas.record_parts import TruncatedBytes, Unreadable, omitted_headers
 from stream_app.kafka import record_batches, record_stream
-from stream_app.kafka.decompression import chunks, pieces
+from stream_app.kafka.decompression import decompressed_chunks, split
 from stream_app.kafka.kafka_clients import RecordConsumer
 from stream_app.kafka.record_batches import FETCH_BYTES, RecordBatches
 from stream_app.kafka.record_stream import Budget
@@ -32,12 +32,12 @@ Client = tuple[Any, Any]
 
 
 def placed(batch: bytes, base_offset: int) -> bytes:
-    """A batch as a broker gives it: with its offset."""
+    """A batch with a base offset, as brokers return it."""
     return struct.pack(">q", base_offset) + batch[8:]
 
 
 def read(data: bytes, client: Client, first_offset: int = 0, budget_bytes: int = FETCH_BYTES) -> tuple[list[Any], int]:
-    """The records of a fetch as the clients get them, and the offset to fetch next."""
+    """The records of a fetch as the clients receive them, and the offset to fetch next."""
     batches = RecordBatches(data, *client, MB, Budget(budget_bytes))
     batches.first_offset = first_offset
     found, then = [], first_offset
@@ -55,7 +55,7 @@ def reasons(found: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("codec", range(len(CODECS)), ids=CODECS)
-def test_read_one_by_one_a_batch_is_as_the_client_reads_it(codec: int, client: Client) -> None:
+def test_reading_record_by_record_gives_the_same_as_the_client(codec: int, client: Client) -> None:
     draw = random.Random(codec)
     sent = [
         RawRecord(
@@ -68,19 +68,20 @@ def test_read_one_by_one_a_batch_is_as_the_client_reads_it(codec: int, client: C
     assert [r.offset for r in found] == list(range(1_000, 1_200))
     assert then == 1_200
     body = memoryview(batch)[61:]
-    slowly = RecordBatches(batch, *client, MB).next_batch()._one_by_one(chunks(codec, body) if codec else pieces(body))
+    chunks = decompressed_chunks(codec, body) if codec else split(body)
+    one_by_one = RecordBatches(batch, *client, MB).next_batch()._one_by_one(chunks)
     fields = [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, list(r.headers)) for r in found]
-    assert [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, list(r.headers)) for r in slowly] == fields
+    assert [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, list(r.headers)) for r in one_by_one] == fields
     assert [(r.key, r.value, r.timestamp) for r in found] == [
         (r.key, r.value, 1_580_515_200_000 + i) for i, r in enumerate(sent)
     ]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_fetch_begins_at_the_offset_it_was_asked_for(client: Client) -> None:
+def test_a_fetch_begins_at_the_requested_offset(client: Client) -> None:
     batches = [placed(encode_batch([RawRecord(b"%d" % (10 * b + i)) for i in range(10)]), 10 * b) for b in range(3)]
-    cut_off = b"".join(batches) + batches[0][:30]
-    found, then = read(cut_off, client, first_offset=15)
+    with_incomplete_batch = b"".join(batches) + batches[0][:30]
+    found, then = read(with_incomplete_batch, client, first_offset=15)
     assert [int(r.value) for r in found] == list(range(15, 30))
     assert then == 30
 
@@ -94,7 +95,7 @@ def test_a_fetch_begins_at_the_offset_it_was_asked_for(client: Client) -> None:
         pytest.param(b"".join(encode_record(RawRecord(b"0"), d) for d in (5, 1 << 30, -7)), id="beyond the batch"),
     ],
 )
-def test_offsets_ascend_and_no_record_is_left_out(body: bytes, client: Client) -> None:
+def test_offsets_ascend_and_every_record_is_delivered(body: bytes, client: Client) -> None:
     found, then = read(placed(encode_batch([RawRecord(b"0")] * 3, body=body), 40), client)
     assert len(found) == 3
     assert all(r.offset >= 40 for r in found)
@@ -104,20 +105,20 @@ def test_offsets_ascend_and_no_record_is_left_out(body: bytes, client: Client) -
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("codec", [1, 2, 3, 4], ids=CODECS[1:])
-def test_of_a_large_value_the_beginning_is_kept_and_its_neighbours_are_whole(codec: int, client: Client) -> None:
+def test_a_large_value_is_truncated_and_its_neighbours_stay_whole(codec: int, client: Client) -> None:
     large = b"a" * 20 * MB
     found, _ = read(encode_batch([RawRecord(b"1"), RawRecord(large, b"k"), RawRecord(b"2")], codec=codec), client)
     assert [r.value for r in found] == [b"1", large[:MB], b"2"]
     assert isinstance(found[1].value, TruncatedBytes)
     assert (found[1].value.size, found[1].value.sha256, found[1].key) == (
         len(large),
-        TruncatedBytes.cut(large, 1).sha256,
+        TruncatedBytes.truncate(large, 1).sha256,
         b"k",
     )
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_fetch_of_little_that_becomes_much_stops_and_goes_on(client: Client) -> None:
+def test_a_fetch_that_expands_beyond_its_budget_stops_and_continues(client: Client) -> None:
     batch = placed(encode_batch([RawRecord(b"a" * MB)] * 30, codec=4), 7)
     offsets, then = [], 7
     while then < 37:
@@ -130,7 +131,7 @@ def test_a_fetch_of_little_that_becomes_much_stops_and_goes_on(client: Client) -
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_what_is_beyond_the_bounds_of_a_batch_is_unreadable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_beyond_the_limits_of_a_batch_are_unreadable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_stream, "MAX_BATCH_BYTES", 18 * MB)
     monkeypatch.setattr(record_batches, "MAX_UNREADABLE", 3)
     found, then = read(encode_batch([RawRecord(b"1"), *[RawRecord(b"a" * 9 * MB)] * 9], codec=4), client)
@@ -146,8 +147,8 @@ def test_what_is_beyond_the_bounds_of_a_batch_is_unreadable(client: Client, monk
     [
         pytest.param(encode_batch([RawRecord(b"x")], codec=6), "codec 6 is unknown", id="an unknown codec"),
         pytest.param(encode_batch([RawRecord(b"x")], body=varint(-1)), "length of a record is -1", id="a length of -1"),
-        pytest.param(encode_batch([RawRecord(b"x")], body=varint(99)), "ends in the middle", id="a record cut off"),
-        pytest.param(encode_batch([RawRecord(b"x")], body=b""), "ends in the middle", id="no record"),
+        pytest.param(encode_batch([RawRecord(b"x")], body=varint(99)), "ends within a record", id="a truncated record"),
+        pytest.param(encode_batch([RawRecord(b"x")], body=b""), "ends within a record", id="no record"),
         pytest.param(
             encode_batch([RawRecord(b"x")], body=varint(6) + b"\0\0\0\1\1" + varint(-1)), "-1 headers", id="-1 headers"
         ),
@@ -156,17 +157,17 @@ def test_what_is_beyond_the_bounds_of_a_batch_is_unreadable(client: Client, monk
             "2 bytes follow",
             id="bytes that follow",
         ),
-        pytest.param(encode_batch([RawRecord(b"x")], body=b"\x80" * 20), "has no end", id="a number without end"),
+        pytest.param(encode_batch([RawRecord(b"x")], body=b"\x80" * 20), "longer than 64 bits", id="an endless number"),
     ],
 )
-def test_a_record_that_cannot_be_read_says_why(batch: bytes, reason: str, client: Client) -> None:
+def test_an_unreadable_record_states_the_reason(batch: bytes, reason: str, client: Client) -> None:
     found, then = read(batch, client)
     assert (len(found), then) == (1, 1)
     assert reason in reasons(found)[0]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_batch_that_is_damaged_is_fetched_again_and_then_is_unreadable(client: Client) -> None:
+def test_a_damaged_batch_is_fetched_again_and_then_unreadable(client: Client) -> None:
     good, last = placed(encode_batch([RawRecord(b"1")]), 5), placed(encode_batch([RawRecord(b"4")]), 8)
     damaged = bytearray(placed(encode_batch([RawRecord(client[0].__module__.encode()), RawRecord(b"3")]), 6))
     damaged[-1] ^= 1
@@ -202,8 +203,8 @@ def test_a_large_message_of_an_old_format_is_not_decompressed() -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("n", [200, 1_500_000], ids=["decoded at once", "read one by one"])
-def test_of_too_many_headers_the_first_are_kept_and_the_last_says_how_many_are_not(n: int, client: Client) -> None:
+@pytest.mark.parametrize("n", [200, 1_500_000], ids=["decoded by the client", "read one by one"])
+def test_too_many_headers_are_omitted_and_the_last_one_states_their_number(n: int, client: Client) -> None:
     body = b"\0\0\0\1" + varint(1) + b"1" + varint(n) + b"\0\1" * n  # names are empty, values are null
     bomb = encode_batch([RawRecord(b"")], body=varint(len(body)) + body, codec=4)
     tracemalloc.start()
@@ -215,26 +216,26 @@ def test_of_too_many_headers_the_first_are_kept_and_the_last_says_how_many_are_n
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_tiny_records_are_budgeted_by_what_they_take_in_memory(client: Client) -> None:
+def test_tiny_records_are_budgeted_by_their_memory(client: Client) -> None:
     batches = b"".join(placed(encode_batch([RawRecord(None)] * 1_000), 1_000 * i) for i in range(20))
     found, then = read(batches, client, budget_bytes=MB)
     assert 1_000 <= len(found) <= 5_000
     assert then == len(found)
 
 
-def test_many_gzip_members_take_time_in_proportion() -> None:
+def test_time_is_proportional_to_the_number_of_gzip_members() -> None:
     member = gzip.compress(b"")
 
     def seconds(n: int) -> float:
         started = time.process_time()
-        assert list(chunks(1, memoryview(member * n + gzip.compress(b"x")))) == [b"x"]
+        assert list(decompressed_chunks(1, memoryview(member * n + gzip.compress(b"x")))) == [b"x"]
         return time.process_time() - started
 
     seconds(100)
-    assert seconds(40_000) < 15 * seconds(8_000)  # in proportion to the square it would be 25
+    assert seconds(40_000) < 15 * seconds(8_000)  # quadratic time would be a factor of 25
 
 
-def test_a_poll_stops_at_its_budget_and_the_next_goes_on_where_it_stopped() -> None:
+def test_a_poll_stops_at_its_budget_and_the_next_one_continues_there() -> None:
     batch = encode_batch([RawRecord(b"a" * MB)] * 40, codec=4)
     consumer = RecordConsumer(bootstrap_servers="127.0.0.1:1", api_version=(3, 0))
     try:
@@ -264,7 +265,7 @@ def test_a_poll_stops_at_its_budget_and_the_next_goes_on_where_it_stopped() -> N
 
 
 def completed(place: TopicPartition, offset: int, data: bytes) -> Any:
-    """A fetch of one partition, as kafka-python's fetcher keeps it."""
+    """A completed fetch of one partition, as kafka-python's fetcher stores it."""
     answer = SimpleNamespace(
         error_code=0,
         high_watermark=40,
