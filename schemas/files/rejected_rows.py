@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from schemas.security.sanitizer import csv_value
 
-COLUMNS = ("rejected_row", "rejected_code", "rejected_field", "rejected_value", "rejected_expected")
+COLUMNS = ("rejected_row", "rejected_line", "rejected_code", "rejected_field", "rejected_value", "rejected_expected")
 
 
 def holds_rejected_rows(header: Sequence[str]) -> bool:

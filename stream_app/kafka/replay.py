@@ -1,12 +1,10 @@
-"""Sends the messages of a file, or of any iterator, to a topic: at full speed or at a rate (open loop)."""
+"""Sends the messages of an iterator to a topic: at full speed or at a rate (open loop)."""
 
 import contextlib
-import csv
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,8 +14,7 @@ from kafka.errors import KafkaError
 from kafka.partitioner import DefaultPartitioner
 
 from schemas.dataset.declaration import Dataset
-from schemas.errors import BrokerError, TamizError
-from schemas.files.rejected_rows import holds_rejected_rows, own_fields
+from schemas.errors import BrokerError
 from schemas.time_units import DAY_MS
 from scoring.input.cleaning import clean_payloads
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config, require_broker
@@ -45,28 +42,6 @@ class Sent(NamedTuple):
     seconds: float
     records_per_s: float
     max_behind_ms: float  # largest delay of a record against the schedule; 0 without a rate
-
-
-def read_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
-    """The rows of a `.csv` file (as declared by the data set) as JSON objects, or the lines of any other file.
-
-    Raises TamizError if the file cannot be read or is not a valid CSV.
-    """
-    try:
-        if path.suffix.lower() != ".csv":
-            with path.open("rb") as lines:
-                yield from (line.rstrip(b"\r\n") for line in lines)
-            return
-        encode = msgspec.json.Encoder().encode
-        with path.open(encoding=dataset.csv.encoding, newline="") as file:
-            rows = csv.reader(file, delimiter=dataset.csv.delimiter)
-            names = next(rows, [])
-            own = own_fields if holds_rejected_rows(names) else list
-            for row in rows:
-                if row:
-                    yield encode(dict(zip(own(names), own(row), strict=False)))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise TamizError(f"{path}: cannot be read: {error}") from None
 
 
 def plan(

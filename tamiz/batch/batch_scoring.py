@@ -4,12 +4,11 @@ Every input row becomes one row of decisions or one row of the rejected file. Re
 that the corrected file can be scored again.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,13 +20,13 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.dataset.declaration import Dataset
 from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
-from schemas.files.rejected_rows import COLUMNS as REJECTED
-from schemas.records import Rejection
 from schemas.security.sanitizer import csv_cell, printable
 from scoring.decision import OUTCOMES, decision_id, thresholds
-from scoring.input.cleaning import CleanedBatch, clean_columns
+from scoring.input.cleaning import CleanedBatch
 from scoring.scorer import decide
-from training.data.file_reader import CHUNK_ROWS, Chunk, RaggedRow, read_chunks, require_columns
+from tamiz.batch.rejected_file import rejected_path, rejected_rows
+from training.data.chunk import clean_chunk
+from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
 
 DECISIONS = pa.schema(
     [
@@ -71,14 +70,15 @@ def score_file(
     """Decide every row of a file; both files appear when all of it is decided, and not before.
 
     output: .csv (UTF-8, separated as the data set's own files are, no cell a spreadsheet's formula) or .parquet, which
-    has ids as they came; what is rejected goes beside it, to NAME.rejected.csv, written as the data set's own files
-    are. read: told after each chunk how much of the file, in [0, 1], is read.
+    has ids as they came; rejected rows are written beside it (`rejected_file`). read: called after each chunk with the
+    share of the file that is read, in [0, 1].
     Raises ConfigError for an output that cannot be, TrainingError for a file that cannot be read or is not the declared
     data set, ModelIncompatibleError for a model of another data set.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--output {output}: the name must end in .csv or .parquet")
-    refused = output.with_suffix(".rejected.csv")
+    form = file_format(path)
+    refused = rejected_path(output, form)
     if path.resolve() in (output.resolve(), refused.resolve()):
         raise ConfigError(f"--output {output}: this would overwrite the input file; use another name")
     outcomes = np.zeros(len(OUTCOMES), dtype=np.int64)
@@ -87,17 +87,15 @@ def score_file(
     with ExitStack() as stack:
         scratch = stack.enter_context(atomic_write(output))
         decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset))
-        rejected_to = _RejectedWriter(stack.enter_context(atomic_write(refused)), dataset, stack)
+        write_rejected = stack.enter_context(rejected_rows(refused, form, dataset))
         for chunk in read_chunks(path, dataset, chunk_rows):
-            require_columns(path, dataset, chunk.columns)
-            cleaned = clean_columns(dataset, chunk.columns)
-            table, found = _decisions(chunk, cleaned, model)
+            cleaned = clean_chunk(dataset, chunk)
+            table, found = _decisions(cleaned, model)
             decided_to.write_table(_for_spreadsheets(table) if output.suffix == ".csv" else table)
             outcomes += found
-            rejections = _all_rejections(chunk, cleaned)
-            rejected_to.write(chunk, rejections)
-            codes.update(rejection.code for rejection, _ in rejections)
-            rows += len(chunk.rows) + len(chunk.ragged)
+            write_rejected(chunk, cleaned.rejections)
+            codes.update(rejection.code for rejection in cleaned.rejections)
+            rows += cleaned.n
             read(chunk.progress)
     if not codes:
         refused.unlink()
@@ -114,16 +112,15 @@ def score_file(
     )
 
 
-def _decisions(chunk: Chunk, cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, Any]:
+def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, Any]:
     decided = decide(model, cleaned)
     n = len(cleaned.rows)
-    places = np.asarray(chunk.rows, dtype=np.int64)[cleaned.rows]
     encode = msgspec.json.Encoder().encode
     reasons = np.full(n, None, dtype=object)
     reasons[np.flatnonzero(decided.outcomes)] = [encode(of_row).decode() for of_row in decided.reasons]
     manifest = model.manifest
     columns = {
-        "row": places + 1,
+        "row": cleaned.rows + 1,
         "transaction_id": cleaned.transaction_ids,
         "decision_id": [None if declared is None else decision_id(declared) for declared in cleaned.transaction_ids],
         "event_time_ms": cleaned.event_time_ms,
@@ -146,51 +143,8 @@ def _for_spreadsheets(table: pa.Table) -> pa.Table:
     return table
 
 
-def _all_rejections(chunk: Chunk, cleaned: CleanedBatch) -> list[tuple[Rejection, list[Any]]]:
-    """What is rejected of a chunk, by its row in the file, and the row's own fields."""
-    found = [
-        (msgspec.structs.replace(r, row=chunk.rows[r.row]), [values[r.row] for values in chunk.columns.values()])
-        for r in cleaned.rejections
-    ]
-    found += [(_rejection(ragged, len(chunk.columns)), ragged.fields) for ragged in chunk.ragged]
-    return sorted(found, key=lambda pair: pair[0].row)
-
-
-def _rejection(ragged: RaggedRow, wanted: int) -> Rejection:
-    seen = f"{len(ragged.fields)} fields in line {ragged.line}"
-    return Rejection(row=ragged.row, code="ragged-row", field=None, value=seen, expected=f"{wanted}, as in the header")
-
-
 def _decision_writer(path: Path, kind: str, dataset: Dataset) -> Any:
     if kind == ".parquet":
         return parquet.ParquetWriter(path, DECISIONS)
     options = arrow_csv.WriteOptions(delimiter=dataset.csv.delimiter, quoting_header="none")
     return arrow_csv.CSVWriter(path, DECISIONS, write_options=options)
-
-
-class _RejectedWriter:
-    def __init__(self, path: Path, dataset: Dataset, stack: ExitStack) -> None:
-        file: TextIO = stack.enter_context(
-            # What the encoding has no character for is written as an escape: a reason may hold any.
-            path.open("w", encoding=dataset.csv.encoding, errors="backslashreplace", newline="")
-        )
-        # With this end of a line, a field that holds a return is quoted, too.
-        self._to = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\r\n")
-        self._kept: list[int] | None = None  # places of the file's own columns, once its header is known
-
-    def write(self, chunk: Chunk, rejections: Sequence[tuple[Rejection, list[Any]]]) -> None:
-        if self._kept is None:
-            header = list(chunk.columns)
-            # A file of rejected rows, mended and scored again, brings these columns along.
-            self._kept = [i for i, name in enumerate(header) if name not in REJECTED]
-            self._to.writerow([*REJECTED, *(csv_cell(header[i]) for i in self._kept)])
-        for r, fields in rejections:
-            own = fields if r.code == "ragged-row" else [_as_text(fields[i]) for i in self._kept]
-            why = (None if text is None else printable(text) for text in (r.code, r.field, r.value, r.expected))
-            cells = (csv_cell(cell) if isinstance(cell, str) else cell for cell in (*why, *own))
-            self._to.writerow([r.row + 1, *cells])
-
-
-def _as_text(value: Any) -> Any:
-    """A Parquet file's objects as JSON, which cleaning reads as it reads an object."""
-    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value

@@ -16,8 +16,8 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Ints
 from scoring.decision import outcome_codes
 from scoring.features import featurize
-from scoring.input.cleaning import clean_columns
-from training.data.file_reader import read_chunks, require_columns
+from training.data.chunk import clean_chunk
+from training.data.file_reader import read_chunks
 from training.data.time_range import isolated_days
 
 
@@ -37,13 +37,12 @@ def count_file(
     rows = 0
     days: dict[int, DayTimes] = {}
     for chunk in read_chunks(path, dataset):
-        require_columns(path, dataset, chunk.columns)
-        cleaned = clean_columns(dataset, chunk.columns)
+        cleaned = clean_chunk(dataset, chunk)
         matrix = featurize(model.encoding, cleaned.columns)
         scores = model.score(matrix)
         outcomes = outcome_codes(scores, model.manifest.points)
         codes = encode_transactions(bins, model.manifest, cleaned.columns, matrix, scores, outcomes)
-        rejected = encode_dead_letters(bins, len(cleaned.rejections) + len(chunk.ragged))
+        rejected = encode_dead_letters(bins, len(cleaned.rejections))
         counts += bins.count(np.concatenate([codes, rejected]))[0]
         by_hour += np.bincount(hour_of_week(cleaned.event_time_ms // HOUR_MS), minlength=HOURS_OF_WEEK)
         rows += len(codes) + len(rejected)

@@ -1,19 +1,21 @@
-"""Labelled history from a CSV or Parquet file or from topics, cleaned by the code that cleans the stream."""
+"""Labelled history from a file or from topics, cleaned by the code that cleans the stream."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import similar_names
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns, Floats, Indices, Ints
-from scoring.input.cleaning import CleanedBatch, clean_columns
-from training.data.file_reader import RawColumns, read_chunks, require_columns
+from scoring.input.cleaning import CleanedBatch
+from training.data.chunk import Chunk, clean_chunk, join_chunks
+from training.data.file_reader import read_chunks
 from training.data.time_range import ISOLATED_TIME, TimeRange, isolated_rows, utc_minute
 
 MIN_ROWS = 200  # labelled rows
@@ -49,30 +51,25 @@ def read_history(path: Path, dataset: Dataset, label_delay_ms: int = 0) -> Histo
     """
     if dataset.label is None:
         raise TrainingError(f"the data set {dataset.name!r} declares no label; training needs one")
-    raw = read_columns(path, dataset)
-    require_columns(path, dataset, raw)
-    _require_label(path, dataset, raw)
-    cleaned = clean_columns(dataset, raw)
-    return labelled_history(path.name, file_sha256(path), dataset, cleaned, label_delay_ms)
+    whole = read_file(path, dataset)
+    _require_label(path, dataset, whole.names)
+    return labelled_history(path.name, file_sha256(path), dataset, clean_chunk(dataset, whole), label_delay_ms)
 
 
-def read_columns(path: Path, dataset: Dataset) -> RawColumns:
-    """The file's columns, not cleaned: CSV fields as text, Parquet values as JSON types.
+def read_file(path: Path, dataset: Dataset) -> Chunk:
+    """All rows of a file, not cleaned.
 
-    Raises TrainingError when the file cannot be read as CSV or Parquet, or a row has more or fewer fields than the
-    header.
+    Raises TrainingError when the file cannot be read or is not the declared data set, or a row of a CSV file has more
+    or fewer fields than the header.
     """
-    columns: RawColumns = {}
-    for chunk in read_chunks(path, dataset):
-        if chunk.ragged:
-            _, line, fields = chunk.ragged[0]
+    whole = join_chunks(read_chunks(path, dataset))
+    for _, line, fault, _ in whole.unreadable:
+        if fault.code == "ragged-row":
             raise TrainingError(
                 f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {dataset.csv.delimiter!r}: "
-                f"line {line} has {len(fields)} fields, the header has {len(chunk.columns)}"
+                f"line {line} has {fault.value}, expected {fault.expected}"
             )
-        for name, values in chunk.columns.items():
-            columns.setdefault(name, []).extend(values)
-    return columns
+    return whole
 
 
 def file_sha256(path: Path) -> str:
@@ -81,9 +78,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require_label(path: Path, dataset: Dataset, raw: RawColumns) -> None:
-    if dataset.label not in raw:
-        raise TrainingError(f"{path}: no label column {dataset.label!r}; training needs labels")
+def _require_label(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
+    if dataset.label is not None and dataset.label not in names:
+        similar = "".join(f", but {name!r}" for name in similar_names(dataset.label, names))
+        raise TrainingError(f"{path}: no label column {dataset.label!r}{similar}; training needs labels")
 
 
 def labelled_history(

@@ -22,8 +22,8 @@ from scoring.arrays import Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
-from scoring.input.cleaning import clean_columns
-from training.data.history import History, file_sha256, known_labels, read_columns, without_isolated
+from training.data.chunk import clean_chunk, commonest_reason
+from training.data.history import History, file_sha256, known_labels, read_file, without_isolated
 from training.data.holdout import BACKTEST_DAYS
 from training.data.time_range import ISOLATED_TIME, TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
@@ -150,10 +150,12 @@ def read_rows(path: Path, dataset: Dataset) -> History:
 
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
-    cleaned = clean_columns(dataset, read_columns(path, dataset))
+    whole = read_file(path, dataset)
+    cleaned = clean_chunk(dataset, whole)
     if not len(cleaned.rows):
-        why = Counter(f"{r.code} in {r.field}" for r in cleaned.rejections).most_common(1)
-        cause = f"all {cleaned.n} rows are rejected, most for {why[0][0]}" if why else "the file has no rows"
+        cause = "the file has no rows"
+        if cleaned.rejections:
+            cause = f"all {cleaned.n} rows are rejected, {commonest_reason(whole, cleaned.rejections)}"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     rejected = Counter(r.code for r in cleaned.rejections)
     cleaned, time_range = without_isolated(cleaned)

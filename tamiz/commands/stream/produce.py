@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
         Read on: docs/produce.md.
         """
         from schemas.dataset.declaration import load_dataset
-        from stream_app.kafka.replay import connected, plan, read_payloads, send, show_progress, topic_retention_ms
+        from stream_app.kafka.replay import connected, plan, send, show_progress, topic_retention_ms
+        from tamiz.batch.file_payloads import file_payloads
         from tamiz.terminal import say, say_json
 
         settings = config.load()
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
         to = topic or settings.transactions_topic
         with connected(settings.bootstrap) as producer:
             messages = plan(
-                islice(read_payloads(file, dataset), limit),
+                islice(file_payloads(file, dataset), limit),
                 dataset,
                 now_ms=lambda: int(time.time() * 1000),
                 retention_ms=topic_retention_ms(settings.bootstrap, to),

@@ -18,12 +18,12 @@ from stream_app.kafka.replay import (
     connected,
     message_key,
     plan,
-    read_payloads,
     send,
     topic_retention_ms,
 )
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
+from tamiz.batch.file_payloads import file_payloads
 from tamiz.main import app
 
 EVENT_MS = 1_578_229_200_000  # 2020-01-05T13:00Z
@@ -77,7 +77,7 @@ def test_a_key_is_the_text_of_its_field(payload, key):
 
 
 def test_a_csv_row_becomes_an_object_of_texts(card, real_csv):
-    first = json.loads(next(read_payloads(real_csv, card)))
+    first = json.loads(next(file_payloads(real_csv, card)))
     assert list(first)[:3] == ["ID_USER", "genero", "monto"]
     assert first["monto"] == "608,3456335"
     assert first["dispositivo"] == "{'model': 2020; 'device_score': 3; 'os': 'ANDROID'}"
@@ -86,7 +86,7 @@ def test_a_csv_row_becomes_an_object_of_texts(card, real_csv):
 
 def test_a_file_that_cannot_be_read_says_so(card, tmp_path):
     with pytest.raises(TamizError, match="absent"):
-        list(read_payloads(tmp_path / "absent.csv", card))
+        list(file_payloads(tmp_path / "absent.csv", card))
 
 
 def test_the_remembering_partitioner_agrees_with_kafkas_default():
@@ -149,10 +149,10 @@ def test_the_command_replays_a_file_with_its_event_times(kafka, card, real_csv, 
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["records"] == 300
     arrived = {r.value: r for records in read_to_end(kafka.bootstrap_servers, topic) for r in records}
-    assert set(arrived) == set(islice(read_payloads(real_csv, card), 300))
+    assert set(arrived) == set(islice(file_payloads(real_csv, card), 300))
     for value, record in arrived.items():
         assert record.key == json.loads(value)["ID_USER"].encode()
-    first = arrived[next(read_payloads(real_csv, card))]
+    first = arrived[next(file_payloads(real_csv, card))]
     assert first.timestamp == 1_579_636_800_000  # 21/01/2020, 20 h
 
 

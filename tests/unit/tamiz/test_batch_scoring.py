@@ -18,8 +18,8 @@ from schemas.files.rejected_rows import COLUMNS as REJECTED
 from schemas.records import Decision
 from schemas.security.sanitizer import csv_cell, printable
 from stream_app.decisions.handler import HandlerPolicy, handle
-from stream_app.kafka.replay import read_payloads
 from tamiz.batch.batch_scoring import BatchResult, score_file
+from tamiz.batch.file_payloads import file_payloads
 from tamiz.main import app
 from tests.helpers.traffic.invalid_payloads import payload
 from tests.unit.stream_app.decisions.test_handler import records
@@ -126,7 +126,7 @@ def test_no_cell_is_a_formula_and_a_rejected_row_is_read_again_as_it_was(model: 
 
     (chunk,) = [c for c in read_chunks(rejected, DATASET) if c.rows]
     assert [chunk.columns["transaction_id"], chunk.columns["ciudad"]] == [odd, odd]
-    assert [json.loads(p)["ciudad"] for p in read_payloads(rejected, DATASET)] == odd
+    assert [json.loads(p)["ciudad"] for p in file_payloads(rejected, DATASET)] == odd
     assert score_file(rejected, tmp_path / "again.csv", DATASET, model).rejected == len(odd)
     assert (tmp_path / "again.rejected.csv").read_bytes().count(b"HYPERLINK") == 2
 

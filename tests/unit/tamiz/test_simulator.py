@@ -9,7 +9,7 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
 from scoring.input.cleaning import CleanedBatch, clean_payloads
-from stream_app.kafka.replay import read_payloads
+from tamiz.batch.file_payloads import file_payloads
 from tamiz.simulation import simulator
 from tamiz.simulation.drift_injection import KINDS, MIN_MONTO, NEW_CATEGORY, SIGMA, InjectedDrift, read_drift
 from tamiz.simulation.invalid_payloads import INVALIDATORS
@@ -103,7 +103,7 @@ def test_without_a_signal_labels_are_random(plain):
 
 
 def test_distributions_match_the_real_file(real_csv, card, plain):
-    rows = list(read_payloads(real_csv, card))
+    rows = list(file_payloads(real_csv, card))
     real = clean_payloads(card, rows).columns
     assert stats.ks_2samp(real["monto"], plain.columns["monto"]).pvalue > 0.001
     for field in simulator.LEVELS:
@@ -159,7 +159,7 @@ def test_a_csv_file_reads_back_as_the_simulated_values(card, tmp_path, payload_f
     traffic = Traffic(rows=2_000, seed=8, payload_format=payload_format)
     simulated = simulate(traffic)
     write(traffic, simulated, tmp_path / "t.csv")
-    assert_equal(clean_payloads(card, list(read_payloads(tmp_path / "t.csv", card))), simulated)
+    assert_equal(clean_payloads(card, list(file_payloads(tmp_path / "t.csv", card))), simulated)
 
 
 def test_the_original_format_matches_the_real_file(real_csv, tmp_path):
@@ -184,7 +184,7 @@ def test_the_original_format_matches_the_real_file(real_csv, tmp_path):
 def test_a_json_lines_file_holds_one_payload_per_line(card, tmp_path):
     traffic = Traffic(rows=700, seed=10, payload_format="json", invalid_share=0.0)
     write(traffic, simulate(traffic), tmp_path / "t.jsonl")
-    assert list(read_payloads(tmp_path / "t.jsonl", card)) == all_payloads(traffic)
+    assert list(file_payloads(tmp_path / "t.jsonl", card)) == all_payloads(traffic)
 
 
 @pytest.mark.parametrize("way", INVALIDATORS)

@@ -25,7 +25,7 @@ from scoring.input.cleaning import clean_payloads
 from tamiz.main import app, run
 from tamiz.simulation import payload_formats
 from tamiz.simulation.simulator import Traffic, attainable_auc, simulate
-from training.data.history import MIN_ROWS, History, read_columns, read_history
+from training.data.history import MIN_ROWS, History, read_file, read_history
 from training.pipeline import train
 from training.registry import mlflow_registry, version_transitions
 from training.train_result import TrainResult
@@ -269,7 +269,7 @@ def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
 
 
 def test_the_real_file_is_read_whole(real_csv: Path) -> None:
-    columns = read_columns(real_csv, DATASET)
+    columns = read_file(real_csv, DATASET).columns
     assert {len(values) for values in columns.values()} == {26_975}
     history = read_history(real_csv, DATASET)
     assert (history.rows, history.rejected, history.unlabelled, int(history.fraud.sum())) == (26_975, {}, 0, 810)

@@ -205,7 +205,7 @@ def test_quantiles_from_bins_lie_near_those_of_the_values():
 def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("a;b\n1;2\n")
-    with pytest.raises(TrainingError, match="no valid row of the data set") as caught:
+    with pytest.raises(TrainingError, match="not the declared data set") as caught:
         read_rows(path, card_dataset())
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,67 @@
+"""Declared columns that a file lacks, and the undeclared names that look like them. Pure."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+import msgspec
+
+from schemas.dataset.declaration import Dataset
+
+MIN_SIMILARITY = 0.8  # of difflib, between 0 and 1
+MAX_SIMILAR = 3
+
+
+class MissingColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared column that no row of a file has."""
+
+    name: str  # of the field; "field.key" for an entry of a mapping
+    similar: tuple[str, ...]  # undeclared names of the file that look like it, most similar first
+
+    def __str__(self) -> str:
+        if not self.similar:
+            return f"no column {self.name!r}"
+        names = " and ".join(repr(name) for name in self.similar)
+        return f"no column {self.name!r}, but {names}"
+
+
+def missing_columns(dataset: Dataset, found: Iterable[str]) -> tuple[MissingColumn, ...]:
+    """The declared fields that are not among the names `found`.
+
+    The hour, the transaction id and the label may be absent: they are listed only if a name looks like theirs.
+    """
+    names = dict.fromkeys(found)
+    candidates = [name for name in names if name not in dataset.field_names]
+    needed = required_columns(dataset) | {field.name for field in dataset.fields}
+    missing = [
+        MissingColumn(name=name, similar=similar_names(name, candidates))
+        for name in dataset.field_names
+        if name not in names
+    ]
+    return tuple(column for column in missing if column.name in needed or column.similar)
+
+
+def required_columns(dataset: Dataset) -> frozenset[str]:
+    """The columns without which every row is rejected: key, event time and required fields."""
+    key = [dataset.key] if dataset.key else []
+    return frozenset([*key, *dataset.event_time.parts, *(f.name for f in dataset.fields if f.required)])
+
+
+def similar_names(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
+    """The candidates that look like `name`: without case, accents, spaces and punctuation, or but for a few letters.
+
+    >>> similar_names("place", ["Pláce ", "plcae", "price", "amount"])
+    ('Pláce ', 'plcae')
+    """
+    letters = {candidate: _letters(candidate) for candidate in candidates}
+    wanted = _letters(name)
+    similarity = {
+        candidate: difflib.SequenceMatcher(None, wanted, folded).ratio() for candidate, folded in letters.items()
+    }
+    close = [candidate for candidate in similarity if similarity[candidate] >= MIN_SIMILARITY]
+    return tuple(sorted(close, key=lambda candidate: -similarity[candidate])[:MAX_SIMILAR])
+
+
+def _letters(name: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in decomposed if c.isalnum())

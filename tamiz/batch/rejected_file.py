@@ -1,0 +1,80 @@
+"""The file of rejected rows that `tamiz score` writes: each row with its own fields and why it was rejected.
+
+Rows of a CSV file are written as CSV, rows of Parquet and JSON lines as JSON lines, so that no value changes its type.
+A corrected file is read as any other file.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.dataset.declaration import Dataset
+from schemas.files.atomic_write import atomic_write
+from schemas.files.rejected_rows import COLUMNS
+from schemas.records import Rejection
+from schemas.security.sanitizer import csv_cell, printable
+from tamiz.batch.file_payloads import row_payloads
+from training.data.chunk import Chunk
+from training.data.file_reader import FileFormat
+
+
+class RejectedRows(Protocol):
+    """Writes the rejected rows of one chunk after another."""
+
+    def __call__(self, chunk: Chunk, rejections: list[Rejection]) -> None:
+        """Write the rejections of a chunk, by row number of the file."""
+
+
+def rejected_path(output: Path, form: FileFormat) -> Path:
+    """The file of rejected rows beside the decisions."""
+    return output.with_suffix(".rejected.csv" if form == "csv" else ".rejected.jsonl")
+
+
+@contextmanager
+def rejected_rows(path: Path, form: FileFormat, dataset: Dataset) -> Iterator[RejectedRows]:
+    """A function that writes rejected rows to a file, which appears when the context ends without an error."""
+    with atomic_write(path) as scratch:
+        if form != "csv":
+            with scratch.open("wb") as lines:
+                yield lambda chunk, rejections: lines.writelines(_json_lines(chunk, rejections))
+            return
+        # What the encoding has no character for is written as an escape: a reason may hold any character.
+        with scratch.open("w", encoding=dataset.csv.encoding, errors="backslashreplace", newline="") as file:
+            # With this line end, a field that holds a carriage return is quoted, too.
+            writer = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\r\n")
+            header_is_written = False
+
+            def write(chunk: Chunk, rejections: list[Rejection]) -> None:
+                nonlocal header_is_written
+                if not header_is_written:
+                    writer.writerow([*COLUMNS, *map(csv_cell, chunk.names)])
+                    header_is_written = True
+                writer.writerows(_csv_rows(chunk, rejections))
+
+            yield write
+
+
+def _csv_rows(chunk: Chunk, rejections: list[Rejection]) -> Iterator[list[Any]]:
+    of_row = {row: i for i, row in enumerate(chunk.rows)}
+    unreadable = {u.row: u for u in chunk.unreadable}
+    for r in rejections:
+        i = of_row.get(r.row)
+        own = unreadable[r.row].fields if i is None else [chunk.columns[name][i] for name in chunk.names]
+        why = [None if text is None else csv_cell(printable(text)) for text in (r.code, r.field, r.value, r.expected)]
+        yield [r.row + 1, chunk.line_of(r.row), *why, *map(csv_cell, own)]
+
+
+def _json_lines(chunk: Chunk, rejections: list[Rejection]) -> Iterator[bytes]:
+    of_row = {row: i for i, row in enumerate(chunk.rows)}
+    for r in rejections:
+        i = of_row.get(r.row)
+        why = dict(zip(COLUMNS, (r.row + 1, chunk.line_of(r.row), r.code, r.field, r.value, r.expected), strict=True))
+        own: dict[str, Any] = {}
+        if i is not None:
+            # `json` keeps integers of any size.
+            columns = {name: values[i : i + 1] for name, values in chunk.columns.items()}
+            own = json.loads(chunk.payloads[i] if chunk.payloads else next(row_payloads(columns)))
+        yield json.dumps(why | {k: v for k, v in own.items() if k not in COLUMNS}).encode() + b"\n"

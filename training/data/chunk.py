@@ -1,0 +1,96 @@
+"""Consecutive rows of a file, as its reader yields them, and their cleaning."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from schemas.dataset.declaration import Dataset
+from schemas.records import Rejection
+from scoring.input.cleaning import CleanedBatch, clean_columns
+from scoring.input.value_parsing import Fault, format_value
+
+RawColumns = dict[str, list[Any]]
+
+
+class UnreadableRow(NamedTuple):
+    """A row without columns: a CSV row of another length than the header, or a JSON line that is no object."""
+
+    row: int  # row number from 0, without header and blank lines of a CSV file
+    line: int  # line number from 1, as an editor shows it
+    fault: Fault
+    fields: list[str]  # of a CSV row
+
+
+class Chunk(NamedTuple):
+    """Consecutive rows of a file."""
+
+    rows: list[int]  # row numbers from 0
+    lines: list[int] | None  # line on which each row begins, from 1; None for Parquet
+    columns: RawColumns  # each as long as `rows`: texts of a CSV file, Python objects of Parquet, values of JSON lines
+    unreadable: list[UnreadableRow]  # not in `rows`
+    names: tuple[str, ...]  # of the columns; of JSON lines: those seen so far, until all declared ones are seen
+    payloads: list[bytes] | None  # the lines of a file of JSON lines, one for each of `rows`
+    progress: float  # share of the file that has been read, in [0, 1]
+
+    @property
+    def n(self) -> int:
+        """The number of rows, readable or not."""
+        return len(self.rows) + len(self.unreadable)
+
+    def line_of(self, row: int) -> int | None:
+        """The line on which a row of the chunk begins; None for Parquet."""
+        if self.lines is None:
+            return None
+        i = bisect_left(self.rows, row)
+        if i < len(self.rows) and self.rows[i] == row:
+            return self.lines[i]
+        return next(unreadable.line for unreadable in self.unreadable if unreadable.row == row)
+
+
+def clean_chunk(dataset: Dataset, chunk: Chunk) -> CleanedBatch:
+    """Clean a chunk. Unreadable rows are rejected; `rows` and rejections have the row numbers of the file."""
+    cleaned = clean_columns(dataset, chunk.columns)
+    rejections = [msgspec.structs.replace(r, row=chunk.rows[r.row]) for r in cleaned.rejections]
+    rejections += [_rejection(unreadable) for unreadable in chunk.unreadable]
+    return cleaned._replace(
+        n=chunk.n,
+        rows=np.asarray(chunk.rows, dtype=np.int64)[cleaned.rows],
+        rejections=sorted(rejections, key=lambda r: r.row) if chunk.unreadable else rejections,
+    )
+
+
+def join_chunks(chunks: Iterable[Chunk]) -> Chunk:
+    """All rows of a file as one chunk."""
+    first, *rest = chunks
+    whole = first
+    for chunk in rest:
+        whole.rows.extend(chunk.rows)
+        whole.unreadable.extend(chunk.unreadable)
+        for own, more in ((whole.lines, chunk.lines), (whole.payloads, chunk.payloads)):
+            if own is not None and more is not None:
+                own.extend(more)  # type: ignore[arg-type]
+        for name, values in chunk.columns.items():
+            whole.columns[name].extend(values)
+        whole = whole._replace(names=chunk.names, progress=chunk.progress)
+    return whole
+
+
+def commonest_reason(chunk: Chunk, rejections: Sequence[Rejection]) -> str:
+    """The most frequent code and field of the chunk's rejections, with the first value, for a message."""
+    (reason, _), *_ = Counter((r.code, r.field) for r in rejections).most_common(1)
+    first = next(r for r in rejections if (r.code, r.field) == reason)
+    line = chunk.line_of(first.row)
+    at = f"row {first.row + 1}" if line is None else f"line {line}"
+    return (
+        f"most for {first.code} of {first.field or 'the row'}, first in {at}: {first.value!r} is not {first.expected}"
+    )
+
+
+def _rejection(unreadable: UnreadableRow) -> Rejection:
+    fault = unreadable.fault
+    value = format_value(fault.value)
+    return Rejection(row=unreadable.row, code=fault.code, field=None, value=value, expected=fault.expected)
