@@ -18,12 +18,6 @@ class MissingColumn(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # of the field; "field.key" for an entry of a mapping
     similar: tuple[str, ...]  # undeclared names of the file that look like it, most similar first
 
-    def __str__(self) -> str:
-        if not self.similar:
-            return f"no column {self.name!r}"
-        names = " and ".join(repr(name) for name in self.similar)
-        return f"no column {self.name!r}, but {names}"
-
 
 def missing_columns(dataset: Dataset, found: Iterable[str]) -> tuple[MissingColumn, ...]:
     """The declared fields that are not among the names `found`.
@@ -39,6 +33,17 @@ def missing_columns(dataset: Dataset, found: Iterable[str]) -> tuple[MissingColu
         if name not in names
     ]
     return tuple(column for column in missing if column.name in needed or column.similar)
+
+
+def format_missing(columns: Iterable[MissingColumn]) -> str:
+    """Missing columns and what looks like them, for a message.
+
+    >>> format_missing([MissingColumn(name="amount", similar=()), MissingColumn(name="place", similar=("Place",))])
+    "no column amount, place; 'Place' looks like place"
+    """
+    columns = list(columns)
+    similar = [f"; {name!r} looks like {column.name}" for column in columns for name in column.similar[:1]]
+    return f"no column {', '.join(column.name for column in columns)}{''.join(similar)}"
 
 
 def required_columns(dataset: Dataset) -> frozenset[str]:

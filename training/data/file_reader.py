@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from schemas.dataset.declaration import Dataset
-from schemas.dataset.missing_columns import missing_columns, required_columns
+from schemas.dataset.missing_columns import format_missing, missing_columns, required_columns
 from schemas.errors import TrainingError
 from training.data.chunk import Chunk
 from training.data.csv_file import csv_chunks
@@ -63,9 +63,8 @@ def require_columns(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
     """
     needed = required_columns(dataset)
     if missing := [column for column in missing_columns(dataset, names) if column.name in needed]:
-        lacks = "; ".join(map(str, missing))
         found = ", ".join(list(names)[:20]) or "none"
         raise TrainingError(
-            f"{path}: not the declared data set {dataset.name!r}: {lacks}; found {found:.300}; "
+            f"{path}: not the declared data set {dataset.name!r}: {format_missing(missing)}; found {found:.300}; "
             "name the right file, correct the name, or set TAMIZ_DATASET to its declaration"
         )

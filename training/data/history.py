@@ -80,7 +80,7 @@ def file_sha256(path: Path) -> str:
 
 def _require_label(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
     if dataset.label is not None and dataset.label not in names:
-        similar = "".join(f", but {name!r}" for name in similar_names(dataset.label, names))
+        similar = "".join(f", but {name!r} looks like it" for name in similar_names(dataset.label, names)[:1])
         raise TrainingError(f"{path}: no label column {dataset.label!r}{similar}; training needs labels")
 
 

@@ -102,9 +102,9 @@ def test_what_is_rejected_stands_beside_with_why_and_once_mended_is_scored(
     assert (batch.rows, batch.decided, batch.rejected_file) == (4, 1, str(rejected))
     assert batch.rejections == {"not-a-number": 1, "ragged-row": 1, "out-of-range": 1}
     assert [[r[name] for name in REJECTED] for r in written(rejected)] == [
-        ["2", "not-a-number", "monto", "lots", "a finite number such as 12.5 or 12,5"],
-        ["3", "ragged-row", "", "5 fields in line 5", "6, as in the header"],
-        ["4", "out-of-range", "hora", "25", "a number of at most 23"],
+        ["2", "3", "not-a-number", "monto", "lots", "a finite number such as 12.5 or 12,5"],
+        ["3", "5", "ragged-row", "", "5 fields", "6, as in the header"],
+        ["4", "6", "out-of-range", "hora", "25", "a number of at most 23"],
     ]
 
     header, second, *_ = rejected.read_text(encoding="utf-8-sig").splitlines()
@@ -131,16 +131,25 @@ def test_no_cell_is_a_formula_and_a_rejected_row_is_read_again_as_it_was(model: 
     assert (tmp_path / "again.rejected.csv").read_bytes().count(b"HYPERLINK") == 2
 
 
-def test_an_object_that_is_rejected_from_parquet_can_be_scored_from_its_text(
+def test_a_rejected_row_of_parquet_keeps_its_types_and_once_corrected_is_scored(
     model: MonitoredModel, tmp_path: Path
 ) -> None:
     objects = [json.loads(payload(hora="25")), json.loads(payload())]
     objects[0]["dispositivo"] = objects[1]["dispositivo"] = {"model": 2020, "device_score": 3, "os": "WEB"}
     parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "in.parquet")
     score_file(tmp_path / "in.parquet", tmp_path / "out.csv", DATASET, model)
-    refused = tmp_path / "out.rejected.csv"
-    (tmp_path / "mended.csv").write_text(refused.read_text("utf-8-sig").replace(";25;", ";20;"), encoding="utf-8")
-    batch = score_file(tmp_path / "mended.csv", tmp_path / "again.csv", DATASET, model)
+    (rejected,) = map(json.loads, (tmp_path / "out.rejected.jsonl").read_text().splitlines())
+    assert {name: rejected.pop(name) for name in REJECTED} == {
+        "rejected_row": 1,
+        "rejected_line": None,
+        "rejected_code": "out-of-range",
+        "rejected_field": "hora",
+        "rejected_value": "25",
+        "rejected_expected": "a number of at most 23",
+    }
+    assert rejected == objects[0]
+    (tmp_path / "corrected.jsonl").write_text(json.dumps(rejected | {"hora": 20}))
+    batch = score_file(tmp_path / "corrected.jsonl", tmp_path / "again.csv", DATASET, model)
     assert batch.decided == 1
     first, second = written(tmp_path / "again.csv")[0], written(tmp_path / "out.csv")[0]
     assert first["score"] == second["score"]
