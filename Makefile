@@ -1,97 +1,97 @@
-# Everything runs in .venv, made from requirements.lock; nothing needs to be installed by hand but Python 3.11+.
+# Everything runs in .venv, created from requirements.lock. Only Python 3.11 or newer must be installed.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# One process more than cores, for tests wait for brokers and for other processes; tests/conftest.py puts long files first.
+# One process more than cores, because tests wait for brokers and child processes. tests/conftest.py starts long files first.
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage docs reference airflow chaos audit bench profile bench-batch bench-drift pictures check format digests lock clean
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv with the locked dependencies
+setup: $(READY)  ## create .venv with the locked dependencies
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tamiz needs Python 3.11 or newer; say PYTHON=... to make")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tamiz needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -m1 -o '^uv==[0-9.]*' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup  ## everything end to end: a champion, 20,000 transactions, drift, retraining, swap
+demo: setup  ## run everything end to end: train, score 20,000 transactions, drift, retrain, swap the model
 	$(BIN)/tamiz demo
 
-test: setup check  ## all checks and all tests, on real Kafka brokers (14 minutes on two cores)
+test: setup check  ## run all checks and all tests, on real Kafka brokers (14 minutes on two cores)
 	$(PYTEST)
 
-coverage: setup  ## the tests, with coverage.xml and junit.xml for SonarQube (14 minutes)
+coverage: setup  ## run the tests, write coverage.xml and junit.xml for SonarQube (14 minutes)
 	$(PYTEST) --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \
 		--cov schemas --cov scoring --cov monitoring --cov training --cov stream_app --cov tamiz
 
-docs: setup  ## the documentation as pages, in site/
+docs: setup  ## build the documentation site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-reference: setup  ## docs/reference/, written anew from the code
+reference: setup  ## generate docs/reference/ from the code
 	$(BIN)/python -m docs.generate
 
-pictures: setup  ## the page's two pictures in docs/images/, from a real run of the demo (3 minutes)
+pictures: setup  ## take the dashboard's screenshots in docs/images/ during a real demo run (3 minutes)
 	$(BIN)/python -m benchmarks.screenshots
 
-bench-drift: setup  ## how seldom the drift detector is wrong and how soon it hears, beside rules and river (10 minutes)
+bench-drift: setup  ## measure false alarms and delay of the drift detector, compared with threshold rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift.drift_benchmark
 
-bench: setup .venv-bench/.ready  ## one topic through Tamiz and every peer; then latency, growth and the page (26 minutes)
+bench: setup .venv-bench/.ready  ## measure throughput against the peers, latency, scaling and the dashboard's overhead (26 minutes)
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.dashboard_overhead
 
-profile: setup .venv-bench/.ready  ## where a transaction's CPU time goes
+profile: setup .venv-bench/.ready  ## profile the CPU time of a transaction
 	$(BIN)/python -m benchmarks.components.profile
 
-# The peers' own dependencies stay out of .venv: what is served never needs them.
+# The peers' dependencies are in a virtual environment of their own: Tamiz does not need them.
 .venv-bench/.ready: requirements-bench.lock $(READY)
 	$(PYTHON) -m venv .venv-bench
 	$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements-bench.lock
 	@touch $@
 
-bench-batch: setup  ## a million rows through `tamiz score` on one core, beside pandas
+bench-batch: setup  ## measure `tamiz score` on a million rows and one core, compared with pandas
 	$(BIN)/python -m benchmarks.components.batch_scoring
 
-airflow: .venv-airflow/.ready  ## the DAGs of deploy/airflow, loaded by a real Airflow
+airflow: .venv-airflow/.ready  ## test the DAGs of deploy/airflow in a real Airflow
 	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow
 
-# Airflow pins hundreds of packages; none of ours meets them.
+# A virtual environment of its own: Airflow's pinned versions conflict with ours.
 .venv-airflow/.ready: requirements-airflow.lock $(READY)
 	$(PYTHON) -m venv .venv-airflow
 	$(BIN)/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements-airflow.lock
 	@touch $@
 
-chaos: setup  ## workers killed, paused and cut off under load; prints the balance (`python -m chaos --help`)
+chaos: setup  ## kill, pause and disconnect workers under load; check that no decision is lost (`python -m chaos --help`)
 	$(BIN)/python -m chaos run
 	$(BIN)/python -m chaos matrix
 
-audit: setup  ## known vulnerabilities among the locked dependencies; asks an advisory index
-	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements.lock || { echo 'audit: found something, or pip-audit or its advisory index cannot be reached from here (see above)'; exit 1; }
+audit: setup  ## check the locked dependencies for known vulnerabilities (needs an advisory index)
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements.lock || { echo 'audit: vulnerabilities found, or pip-audit or its advisory index is unreachable (see above)'; exit 1; }
 
-check: setup  ## ruff, mypy strict, import-linter
+check: setup  ## run ruff, mypy (strict) and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: setup  ## let ruff rewrite what it can
+format: setup  ## apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-digests:  ## docker-compose.digests.yml, the images that compose pulls pinned by digest; asks Docker (docs/deployment.md)
+digests:  ## write docker-compose.digests.yml, which pins images by digest; needs Docker (docs/deployment.md)
 	docker compose config --lock-image-digests > docker-compose.digests.yml.part
 	mv docker-compose.digests.yml.part docker-compose.digests.yml
 
-lock: setup  ## resolve the dependencies of pyproject.toml anew into requirements.lock
+lock: setup  ## resolve the dependencies of pyproject.toml into the lock files
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements.lock
 	printf '%s\n' mlflow scikit-learn pandas nvidia-nccl-cu12 nvidia-nccl-cu13 > .venv/training-only.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra s3 --excludes .venv/training-only.txt -c requirements.lock pyproject.toml -o requirements-run.lock
@@ -101,5 +101,5 @@ lock: setup  ## resolve the dependencies of pyproject.toml anew into requirement
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group airflow -o requirements-airflow.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-deps --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group registry -o requirements-registry.lock
 
-clean:  ## remove .venv and every cache
+clean:  ## remove .venv and all caches
 	rm -rf .venv .tamiz .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

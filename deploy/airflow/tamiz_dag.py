@@ -1,7 +1,7 @@
-"""Tamiz by the calendar, for an Airflow (3.1 or newer) that starts pods.
+"""Tamiz' scheduled jobs for Airflow (3.1 or newer), which starts them as pods.
 
-The jobs of `deploy/kubernetes/base/calendar.yaml`: have one or the other. Copy this file and `pod.yaml` into the DAGs'
-folder. A run is of the period that was over when it was due: a backfill makes the reports of past periods.
+The same jobs as in `deploy/kubernetes/base/calendar.yaml`: deploy only one of the two. Copy this file and `pod.yaml`
+into the DAGs folder. A run covers the last complete period at its due time; a backfill covers past periods.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,7 @@
-"""The DAGs in a real Airflow (`make airflow`): that they load, of which period a run is, and which pod it starts.
+"""The DAGs in a real Airflow (`make airflow`): they load, each run has the right period and starts the right pod.
 
-That commands, schedules and pod are those of the other calendars is told without Airflow:
-`tests/deploy/test_schedules.py`.
+`tests/deploy/test_schedules.py` checks without Airflow that commands, schedules and pod equal those of cron and
+Kubernetes.
 """
 
 import os
@@ -15,9 +15,9 @@ CLUSTER = """
 {apiVersion: v1, kind: Config, current-context: none, contexts: [{name: none, context: {cluster: none, user: none}}],
  clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: none, user: {}}]}
 """
-os.environ["AIRFLOW_HOME"] = str(HOME)  # Airflow writes its configuration there when it is imported
+os.environ["AIRFLOW_HOME"] = str(HOME)  # Airflow writes its configuration there at import
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["KUBECONFIG"] = str(HOME / "cluster.yaml")  # one that nobody asks; a pod is made up for some cluster
+os.environ["KUBECONFIG"] = str(HOME / "cluster.yaml")  # any cluster: the operator needs one to build a pod, but sends no request
 (HOME / "cluster.yaml").write_text(CLUSTER, encoding="utf-8")
 
 import pendulum
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 BAG = DagBag(dag_folder=str(HERE / "tamiz_dag.py"), bundle_path=HERE)
 NOW = pendulum.datetime(2026, 11, 24, 9)  # a Tuesday
 EXPECTED = {
-    # DAG: the period of a run that is asked for NOW, and what it runs
+    # DAG: command of a manual run at NOW
     "tamiz-score-daily": "score /batch/transactions-2026-11-23.csv -o /batch/decisions-2026-11-23.csv",
     "tamiz-drift-daily": "drift --granularity day --period 2026-11-23 -o /batch/drift-2026-11-23.html",
     "tamiz-drift-weekly": "drift --granularity week --period 2026-W47 -o /batch/drift-2026-W47.html",
@@ -39,11 +39,11 @@ EXPECTED = {
 }
 
 
-def without_nothing(value: Any) -> Any:
-    """What a manifest says, without what Airflow writes beside it that is empty."""
+def without_empty(value: Any) -> Any:
+    """A manifest without the empty values that Airflow adds."""
     if isinstance(value, dict):
-        return {k: v for k, v in ((k, without_nothing(v)) for k, v in value.items()) if v not in ([], {})}
-    return [without_nothing(v) for v in value] if isinstance(value, list) else value
+        return {k: v for k, v in ((k, without_empty(v)) for k, v in value.items()) if v not in ([], {})}
+    return [without_empty(v) for v in value] if isinstance(value, list) else value
 
 
 def task_of(name: str) -> Any:
@@ -51,7 +51,7 @@ def task_of(name: str) -> Any:
     return task
 
 
-def test_airflow_loads_every_dag_and_can_keep_it() -> None:
+def test_airflow_loads_and_serializes_every_dag() -> None:
     assert BAG.import_errors == {}
     assert set(BAG.dags) == set(EXPECTED)
     for dag in BAG.dags.values():
@@ -69,7 +69,7 @@ def test_a_run_is_of_the_last_period_that_is_over(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_was_missed_is_not_made_up_for_all_at_once_and_nothing_runs_twice_or_for_ever(name: str) -> None:
+def test_runs_do_not_overlap_catch_up_or_run_without_limit(name: str) -> None:
     dag, task = BAG.dags[name], task_of(name)
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
     assert dag.start_date < datetime.now(UTC)
@@ -85,6 +85,6 @@ def test_the_pod_is_the_template_with_a_name_and_arguments(name: str) -> None:
     assert pod["metadata"]["name"].startswith(name)
     assert pod["metadata"]["namespace"] == template["metadata"]["namespace"]
     assert pod["metadata"]["labels"].items() >= template["metadata"]["labels"].items()
-    (wanted,) = template["spec"]["containers"]
-    wanted |= {"args": task.arguments, "terminationMessagePolicy": "File"}
-    assert without_nothing(pod["spec"]) == template["spec"] | {"hostNetwork": False}
+    (expected,) = template["spec"]["containers"]
+    expected |= {"args": task.arguments, "terminationMessagePolicy": "File"}
+    assert without_empty(pod["spec"]) == template["spec"] | {"hostNetwork": False}
