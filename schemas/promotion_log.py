@@ -27,6 +27,8 @@ from schemas.json_codec import decode
 from schemas.log_chain import START, Head, entry_sha256, find_damage, fingerprint
 from schemas.records import ModelEvent
 
+CHAMPION = "champion"  # alias of the served version
+BUNDLE = "bundle"  # folder of the model bundle among a run's artifacts
 SUFFIX = ".tamiz-history"  # of the registered model that holds the log; each of its versions is an entry
 ENTRY_TAG = "tamiz.entry"
 HEAD_TAG = "tamiz.head"  # of the registered model: the last entry, so that its deletion is detected

@@ -45,11 +45,10 @@ from training.registry import mlflow_registry
 from training.registry.promotion import promote_if_better
 from training.reports.figures import draw_evaluation, write_figures
 from training.reports.model_report import write_model_report
-from training.reports.report_builder import report_contents
+from training.reports.report_builder import MAX_EXPLAINED_ROWS, report_contents
 from training.train_result import ProgressCallback, TrainResult
 
 SEARCH_FILE = "search.json"  # in the run's `evaluation/`
-MAX_EXPLAINED_ROWS = 2_000  # test rows whose contributions the figures show
 
 
 def train(

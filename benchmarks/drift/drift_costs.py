@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.drift.detectors import FEATURES
 from monitoring.counting.bins import FrozenBins, number_bins
 from monitoring.counting.panes import PartitionPanes
 from monitoring.counting.windows import MergedPanes
@@ -14,7 +15,6 @@ from monitoring.drift.evidence import collect_evidence
 from schemas.time_units import MINUTE_MS
 from scoring.arrays import Indices
 
-FEATURES = 20
 PARTITIONS = 8
 ROWS = 40_000  # of one partition
 REPEATS = 40

@@ -17,7 +17,7 @@ CLUSTER = """
 """
 os.environ["AIRFLOW_HOME"] = str(HOME)  # Airflow writes its configuration there at import
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["KUBECONFIG"] = str(HOME / "cluster.yaml")  # any cluster: the operator needs one to build a pod, but sends no request
+os.environ["KUBECONFIG"] = str(HOME / "cluster.yaml")  # the operator needs a cluster to build a pod, but sends nothing
 (HOME / "cluster.yaml").write_text(CLUSTER, encoding="utf-8")
 
 import pendulum

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import KafkaError
 from kafka.record.default_records import DefaultRecordBatch
@@ -27,6 +27,7 @@ from stream_app.kafka.record_stream import Budget
 # Codec of high-volume producers. On decisions: a ninth of the bytes for less than a microsecond of CPU per record
 # (`python -m benchmarks.components.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
 COMPRESSION = "zstd"
+DELIVERY_TIMEOUT_S = 30  # of a service's producer: for the broker to acknowledge a record
 METADATA_MAX_AGE_MS = 15_000  # of long-running clients: added partitions are detected within this time
 
 
@@ -97,6 +98,22 @@ def reader(bootstrap: str, **options: Any) -> RecordConsumer:
         enable_auto_commit=False,
         isolation_level="read_committed",
         allow_auto_create_topics=False,
+        **options,
+    )
+
+
+def service_producer(bootstrap: str, **options: Any) -> KafkaProducer:
+    """A producer for a service that sends few records. Each fails after `DELIVERY_TIMEOUT_S` without acknowledgement.
+
+    options: further options of `KafkaProducer`.
+    """
+    return KafkaProducer(
+        **client_config(bootstrap),
+        allow_auto_create_topics=False,
+        max_block_ms=DELIVERY_TIMEOUT_S * 1000,
+        delivery_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
+        request_timeout_ms=15_000,
+        bootstrap_timeout_ms=15_000,
         **options,
     )
 

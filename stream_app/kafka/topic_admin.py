@@ -16,7 +16,7 @@ from schemas.topics import Topic
 from stream_app.kafka.kafka_clients import client_config, require_broker
 
 VISIBLE_TIMEOUT_S = 15.0
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_576  # Kafka's default, less a few bytes
+ASSUMED_MAX_MESSAGE_BYTES = 1_048_576  # if the broker does not return it: Kafka's default, rounded down
 
 
 @contextlib.contextmanager
@@ -143,4 +143,4 @@ def max_message_bytes(bootstrap: str, names: Sequence[str]) -> int:
     Kafka's default without the right to read it. Raises BrokerError if the broker does not respond.
     """
     found = [limit for limit in message_limits(bootstrap, names).values() if limit is not None]
-    return min(found, default=DEFAULT_MAX_MESSAGE_BYTES)
+    return min(found, default=ASSUMED_MAX_MESSAGE_BYTES)

@@ -40,9 +40,7 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
             bootstrap_timeout_ms=15_000,
         )
     try:
-        partitions = partitions_of(consumer, [topic])
-        if not partitions:
-            raise BrokerError(f"topic {topic} does not exist at {bootstrap}; `tamiz topics create` creates it")
+        partitions = existing_partitions(consumer, bootstrap, topic)
         consumer.assign(partitions)
         if from_beginning:
             consumer.seek_to_beginning(*partitions)
@@ -60,6 +58,13 @@ def assigned(bootstrap: str, topic: str, *, from_beginning: bool, keep_bytes: in
 def partitions_of(consumer: Any, topics: Collection[str]) -> list[TopicPartition]:
     """The topics' partitions, as far as the client knows them."""
     return [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+
+
+def existing_partitions(consumer: Any, bootstrap: str, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic. Raises BrokerError if it does not exist."""
+    if not (partitions := partitions_of(consumer, [topic])):
+        raise BrokerError(f"topic {topic} does not exist at {bootstrap}; `tamiz topics create` creates it")
+    return partitions
 
 
 def has_more_partitions(consumer: Any) -> bool:

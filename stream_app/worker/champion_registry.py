@@ -21,12 +21,10 @@ from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
 from schemas.log_chain import START, Head, read_head
-from schemas.promotion_log import HEAD_TAG, LogState, log_name, read_log
+from schemas.promotion_log import BUNDLE, CHAMPION, HEAD_TAG, LogState, log_name, read_log
 from schemas.security.sanitizer import without_credentials
 from scoring.model import MAX_BYTES
 
-CHAMPION = "champion"
-BUNDLE = "bundle"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 

@@ -12,14 +12,12 @@ from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError
-from schemas.security.sanitizer import printable, without_credentials
 from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import admin, described
 from stream_app.offsets.offset_validation import read_metadata
 from tamiz.doctor.facts import ClusterFacts, GroupFacts, Position, TopicFacts, Unknown
 
 T = TypeVar("T")
-MAX_REASON_LENGTH = 200  # characters
 COORDINATOR_TIMEOUT_S = 5.0  # a broker without commits has no coordinator at first
 
 
@@ -29,7 +27,7 @@ def cluster_facts(settings: Settings) -> ClusterFacts | Unknown:
         with admin(settings.bootstrap) as client:
             return _cluster_facts(client, settings)
     except (BrokerError, KafkaError, OSError, ValueError) as error:
-        return Unknown(_reason(error))
+        return Unknown.from_error(error)
 
 
 def _cluster_facts(client: KafkaAdminClient, settings: Settings) -> ClusterFacts:
@@ -144,8 +142,4 @@ def _known(ask: Callable[[], T]) -> T | Unknown:
     try:
         return ask()
     except (KafkaError, KeyError, IndexError, ValueError, TypeError) as error:
-        return Unknown(_reason(error))
-
-
-def _reason(error: Exception) -> str:
-    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)
+        return Unknown.from_error(error)

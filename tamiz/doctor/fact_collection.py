@@ -7,7 +7,7 @@ from typing import TypeVar
 from schemas.configuration.settings import Settings
 from schemas.security.sanitizer import printable, without_credentials
 from tamiz.doctor.cluster_facts import cluster_facts
-from tamiz.doctor.facts import Facts, Unknown
+from tamiz.doctor.facts import MAX_REASON_LENGTH, Facts, Unknown
 from tamiz.doctor.host_facts import machine_facts, registry_facts
 
 T = TypeVar("T")
@@ -31,4 +31,4 @@ def _collect(ask: Callable[[], T | Unknown]) -> T | Unknown:
     try:
         return ask()
     except Exception as error:  # libraries raise any exception for an unexpected response
-        return Unknown(printable(without_credentials(f"{type(error).__name__}: {error}"), 300))
+        return Unknown(printable(without_credentials(f"{type(error).__name__}: {error}"), MAX_REASON_LENGTH))

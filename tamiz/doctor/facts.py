@@ -1,17 +1,24 @@
 """The facts that the checks need. Each group of facts is known, or `Unknown` with the reason. Pure."""
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 import msgspec
 
-T = TypeVar("T")
+from schemas.security.sanitizer import printable, without_credentials
+
+MAX_REASON_LENGTH = 300  # characters
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """Facts that are not available: no response, or no right to ask."""
+    """Facts that are not available: no response, or no permission."""
 
     reason: str
+
+    @classmethod
+    def from_error(cls, error: Exception) -> "Unknown":
+        """The first line of an error, printable and without credentials."""
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        return cls(printable(without_credentials(line), MAX_REASON_LENGTH))
 
 
 class TopicFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,10 +10,7 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.files.private_files import is_private, is_private_secret
-from schemas.security.sanitizer import printable, without_credentials
 from tamiz.doctor.facts import MachineFacts, RegistryFacts, Unknown
-
-MAX_REASON_LENGTH = 300  # characters
 
 
 def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
@@ -27,7 +24,7 @@ def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
     try:
         version, disagreement = version_transitions.champion(settings), version_transitions.alias_disagreement(settings)
     except TamizError as error:
-        return Unknown(_reason(error))
+        return Unknown.from_error(error)
     dataset = Unknown("there is no champion") if version is None else _dataset(settings, version)
     return RegistryFacts(champion=version, disagreement=disagreement, dataset=dataset)
 
@@ -44,7 +41,7 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
             model = MonitoredModel.load(bundle, version)
             load_reference(bundle)
     except TamizError as error:
-        return Unknown(_reason(error))
+        return Unknown.from_error(error)
     if model.manifest.dataset != declared.name:
         return Unknown(f"it was trained on the data set {model.manifest.dataset}, but TAMIZ_DATASET is {declared.name}")
     return str(model.manifest.dataset)
@@ -71,7 +68,7 @@ def _pages_refused(settings: Settings) -> str | None:
     try:
         authenticator(settings)
     except TamizError as error:
-        return _reason(error)
+        return Unknown.from_error(error).reason
     return None
 
 
@@ -80,7 +77,7 @@ def _free_bytes(folder: Path) -> int | Unknown:
     try:
         return shutil.disk_usage(existing).free
     except OSError as error:
-        return Unknown(_reason(error))
+        return Unknown.from_error(error)
 
 
 def _outdated() -> tuple[str, ...] | Unknown:
@@ -100,7 +97,3 @@ def _outdated() -> tuple[str, ...] | Unknown:
         if not requirement.specifier.contains(version, prereleases=True):
             found.append(f"{requirement.name} is {version}, required {requirement.specifier}")
     return tuple(found)
-
-
-def _reason(error: Exception) -> str:
-    return printable(without_credentials((str(error) or type(error).__name__).splitlines()[0]), MAX_REASON_LENGTH)

@@ -8,7 +8,7 @@ from schemas.topics import Topic, topic_table
 from tamiz.doctor.check_result import Finding, not_checked, ok, problem, warning
 from tamiz.doctor.facts import ClusterFacts, TopicFacts, Unknown
 
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # of Kafka
 MIN_OUTPUT_BYTES = 65_536  # of a record: a decision with its headers, an alert, a truncated dead letter
 PANE_DAYS = 8  # read by the monitor at its start
 MONTH_DAYS = 35  # read by a monthly report

@@ -31,6 +31,7 @@ from monitoring.alerting.rate_limit import (
 from schemas.configuration.settings import Settings
 from schemas.records import DriftAlert, ModelEvent, Rejection
 from stream_app.decisions import dead_letters
+from stream_app.kafka.kafka_clients import DELIVERY_TIMEOUT_S
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import has_more_partitions, partitions_of
 from tamiz.notifications.channels.channel import Channel
@@ -40,7 +41,6 @@ log = logging.getLogger("tamiz.notifier")
 
 POLL_MS = 500
 POLL_RECORDS = 100
-TIMEOUT_S = 30  # for the broker to acknowledge a dead letter
 
 
 class Notifier:
@@ -174,10 +174,10 @@ class Notifier:
         headers = dead_letters.headers(why, record, group=consumer_group(self._settings), transaction_id=place)
         topic = self._settings.dead_letters_topic
         try:
-            self._producer.send(topic, key=record.key, value=record.value, headers=headers).get(TIMEOUT_S)
+            self._producer.send(topic, key=record.key, value=record.value, headers=headers).get(DELIVERY_TIMEOUT_S)
         except (MessageSizeTooLargeError, ValueError) as error:  # its headers name the original record
             log.warning("the dead letter of %s is sent without its value: %s", place, error)
-            self._producer.send(topic, key=place.encode(), headers=headers).get(TIMEOUT_S)
+            self._producer.send(topic, key=place.encode(), headers=headers).get(DELIVERY_TIMEOUT_S)
 
     def _suppress(self, state: DeliveryState, channel: Channel, notice: Notification) -> None:
         log.warning("%s is suppressed for %s", notice.id, channel.name)

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 
 from monitoring.alerting.notification import Notification
 from schemas.configuration.settings import Settings
-from schemas.errors import BrokerError, ModelUnavailableError
-from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
-from stream_app.kafka.topic_reader import partitions_of
+from schemas.errors import ModelUnavailableError
+from stream_app.kafka.kafka_clients import committing_reader, require_broker, service_producer
+from stream_app.kafka.topic_reader import existing_partitions
 from stream_app.lifecycle.reconnect import reconnect
 from tamiz.notifications.channels.catalogue import SETTING_NAMES, channels
 from tamiz.notifications.channels.channel import ReportLoader
@@ -80,24 +80,13 @@ def clients(settings: Settings) -> Iterator[tuple[Any, Any, list[TopicPartition]
         # Assigned manually: a group member that retries for a minute without polling could be removed from the group.
         consumer = committing_reader(settings.bootstrap, consumer_group(settings))
         stack.callback(consumer.close)
-        producer = KafkaProducer(
-            **client_config(settings.bootstrap),
-            allow_auto_create_topics=False,
-            max_request_size=MAX_LETTER_BYTES,
-            max_block_ms=30_000,
-            delivery_timeout_ms=30_000,
-            request_timeout_ms=15_000,
-            bootstrap_timeout_ms=15_000,
-        )
+        producer = service_producer(settings.bootstrap, max_request_size=MAX_LETTER_BYTES)
         stack.callback(producer.close, timeout=5)
-        partitions = []
-        for topic in (settings.drift_alerts_topic, settings.model_events_topic):
-            found = partitions_of(consumer, [topic])
-            if not found:
-                raise BrokerError(
-                    f"topic {topic} does not exist at {settings.bootstrap}; `tamiz topics create` creates it"
-                )
-            partitions += found
+        partitions = [
+            partition
+            for topic in (settings.drift_alerts_topic, settings.model_events_topic)
+            for partition in existing_partitions(consumer, settings.bootstrap, topic)
+        ]
         stack = stack.pop_all()
     with stack:
         yield consumer, producer, partitions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
@@ -17,16 +17,15 @@ from schemas.errors import BrokerError
 from schemas.records import ModelEvent, RetrainRequest
 from schemas.security.actor import MAX_LENGTH
 from schemas.security.sanitizer import printable
-from stream_app.kafka.kafka_clients import client_config, committing_reader, require_broker
+from stream_app.kafka.kafka_clients import DELIVERY_TIMEOUT_S, committing_reader, require_broker, service_producer
 from stream_app.kafka.record_validation import RecordIntake
-from stream_app.kafka.topic_reader import has_more_partitions, partitions_of, read_to_end
+from stream_app.kafka.topic_reader import existing_partitions, has_more_partitions, partitions_of, read_to_end
 from stream_app.lifecycle.reconnect import RECONNECT_DELAY_S, reconnect
 from training.service.retrainer import RequestProgress, Retrainer
 from training.service.training_process import RETRAINER_ACTOR
 
 log = logging.getLogger("tamiz.retrainer")
 
-TIMEOUT_S = 30  # for the broker to acknowledge an event
 POLL_MS = 500
 POLL_RECORDS = 100
 
@@ -142,7 +141,7 @@ def _commit(consumer: Any, partition: TopicPartition, offset: int) -> None:
 def _publisher(settings: Settings, producer: Any) -> Any:
     def publish(event: ModelEvent) -> None:
         sent = producer.send(settings.model_events_topic, key=event.model.encode(), value=msgspec.json.encode(event))
-        sent.get(TIMEOUT_S)
+        sent.get(DELIVERY_TIMEOUT_S)
 
     return publish
 
@@ -160,20 +159,9 @@ def _clients(settings: Settings) -> Iterator[tuple[Any, Any]]:
         # Assigned manually: a group member that trains for an hour without polling would be removed from the group.
         consumer = committing_reader(settings.bootstrap, f"{settings.consumer_group}-retrainer")
         stack.callback(consumer.close)
-        producer = KafkaProducer(
-            **client_config(settings.bootstrap),
-            allow_auto_create_topics=False,
-            max_block_ms=TIMEOUT_S * 1000,
-            delivery_timeout_ms=TIMEOUT_S * 1000,
-            request_timeout_ms=15_000,
-            bootstrap_timeout_ms=15_000,
-        )
+        producer = service_producer(settings.bootstrap)
         stack.callback(producer.close, timeout=5)
-        topic = settings.retrain_requests_topic
-        partitions = partitions_of(consumer, [topic])
-        if not partitions:
-            raise BrokerError(f"topic {topic} does not exist at {settings.bootstrap}; run `tamiz topics create`")
-        consumer.assign(partitions)
+        consumer.assign(existing_partitions(consumer, settings.bootstrap, settings.retrain_requests_topic))
         stack = stack.pop_all()
     with stack:
         yield consumer, producer

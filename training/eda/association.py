@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, ncx2, norm, pearsonr
 
 from scoring.arrays import Floats, Ints
+from training.evaluation.bootstrap import CONFIDENCE
 
-CONFIDENCE = 0.95
 MIN_EXPECTED_COUNT = 5  # per cell, Cochran's rule: below it the chi-squared approximation is poor
 N_RANDOM_TABLES = 10_000  # of the permutation test that replaces the approximation
 MIN_RELATIVE_RANGE = 1e-12  # a column whose range is a smaller share of its largest value counts as constant

@@ -24,7 +24,7 @@ from training.model.fit import FitConfig, Part, fit, predict
 N_FOLDS = 4
 SELECTION_METRIC = "roc_auc"  # as in promotion; resampling and weights shift probabilities but do not change it
 MIN_ROC_AUC_GAIN = 0.002  # a smaller gain does not justify another configuration
-RESAMPLES = 4000  # a Bonferroni bound lies far in the tail and needs many
+TAIL_RESAMPLES = 4000  # a Bonferroni bound is far in the tail and needs more than the usual `RESAMPLES`
 MAX_ROUNDS = 1000  # low learning rates need more trees than the default configuration
 
 
@@ -168,7 +168,7 @@ def _gain(these: list[RankedRows], others: list[RankedRows], value: float, confi
         chunks = [
             measure(this, weights, (SELECTION_METRIC,))[SELECTION_METRIC]
             - measure(other, weights, (SELECTION_METRIC,))[SELECTION_METRIC]
-            for weights in resample_weights(this.n, RESAMPLES, seed + k)
+            for weights in resample_weights(this.n, TAIL_RESAMPLES, seed + k)
         ]
         differences.append(np.concatenate(chunks))
     return Interval(value, *bounds(value, np.mean(differences, axis=0), confidence))

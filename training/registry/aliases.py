@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 from schemas.configuration.settings import Settings
-from schemas.promotion_log import LogState, VersionTransition, disagreement
+from schemas.promotion_log import CHAMPION, LogState, VersionTransition, disagreement
 from training.registry import transition_log
 from training.registry.bundle_verification import TransitionRefusedError, verified_digest
-from training.registry.mlflow_registry import CHALLENGER, CHAMPION, TAG
+from training.registry.mlflow_registry import CHALLENGER, TAG
 from training.registry.model_versions import MlflowException, version_of_alias
 
 log = logging.getLogger("tamiz.models")

@@ -38,16 +38,14 @@ from schemas.configuration.registry_config import export_credentials, unreadable
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError, ModelUnavailableError
 from schemas.files.private_files import narrow_state, private_folder
-from schemas.promotion_log import Registration
+from schemas.promotion_log import BUNDLE, CHAMPION, Registration
 from schemas.security.actor import os_actor
 from schemas.security.sanitizer import without_credentials
 from scoring.bundle.manifest import MODEL_FILE, Manifest, bundle_digest, read_manifest
 from training.registry import transition_log
 from training.registry.model_versions import ensure_registered_model, version_of_alias
 
-CHAMPION = "champion"
 CHALLENGER = "challenger"
-BUNDLE = "bundle"
 EVALUATION = "evaluation"
 GENERIC_MODEL = "model"
 REPORT = "report.pdf"  # at the root of a run's artifacts

@@ -13,14 +13,14 @@ import msgspec
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from schemas.promotion_log import PROMOTING_CHANGES, Change, LogState, VersionTransition, objection
+from schemas.promotion_log import CHAMPION, PROMOTING_CHANGES, Change, LogState, VersionTransition, objection
 from schemas.security.actor import os_actor
 from training.registry import aliases, mlflow_registry, transition_log
 from training.registry.bundle_verification import (
     TransitionRefusedError as TransitionRefusedError,  # re-exported for callers
 )
 from training.registry.bundle_verification import verified_digest
-from training.registry.mlflow_registry import CHAMPION, TAG
+from training.registry.mlflow_registry import TAG
 from training.registry.model_versions import all_versions, version_of_alias
 
 
