@@ -76,12 +76,14 @@ def test_every_named_volume_that_a_service_mounts_is_declared() -> None:
     assert {name for name in mounted if name[0] not in "./"} <= set(COMPOSE["volumes"])
 
 
-def test_the_compose_file_is_one_by_the_specification() -> None:
+def test_the_compose_file_is_valid_by_the_specification() -> None:
     schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text(encoding="utf-8"))
-    # The schema is of 2021; since then a project may have a name, and a secret may come from the environment.
+    # The schema is of 2021. Newer versions allow a project's name, and secrets from the environment.
     schema["properties"]["name"] = {"type": "string"}
     schema["definitions"]["secret"]["properties"]["environment"] = {"type": "string"}
-    jsonschema.Draft201909Validator(schema).validate(COMPOSE)
+    validator = jsonschema.Draft201909Validator(schema)
+    assert [error.message for error in validator.iter_errors(COMPOSE)] == []
+    assert not validator.is_valid(COMPOSE | {"service": {}}), "the schema refuses unknown keys"
 
 
 @pytest.mark.parametrize("name", OURS)

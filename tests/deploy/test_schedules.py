@@ -86,7 +86,7 @@ def test_the_calendars_are_one(calendar: Callable[[], dict[str, ScheduledJob]]) 
 
 def test_the_page_about_it_tells_when_each_job_is() -> None:
     page = (DEPLOY.parent / "docs/deployment.md").read_text(encoding="utf-8")
-    section = page.split("\n## By the calendar\n", 1)[1].split("\n## ", 1)[0]
+    section = page.split("\n## Scheduled jobs\n", 1)[1].split("\n## ", 1)[0]
     told = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", section, re.MULTILINE))
     on = {"* * *": "", "* * 1": " on Mondays", "1 * *": " on the first"}
     when = {}
@@ -97,8 +97,8 @@ def test_the_page_about_it_tells_when_each_job_is() -> None:
 
 
 @pytest.mark.parametrize("job", CALENDAR.values(), ids=CALENDAR)
-def test_a_job_runs_a_command_that_there_is(job: ScheduledJob) -> None:
-    parse(list(job.command))
+def test_a_job_runs_a_valid_command_that_writes_to_the_batch_folder(job: ScheduledJob) -> None:
+    assert parse(list(job.command))["output"].parent == Path("/batch")
 
 
 def before(now: datetime) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Checks command lines in files against the commands of the program."""
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
 from tamiz.main import app
 
 
-def parse(words: list[str]) -> None:
-    """Parse a command line as the program does before it runs.
+def parse(words: list[str]) -> dict[str, Any]:
+    """Parse a command line as the program does before it runs. Returns the values of its parameters.
 
     Raises Typer's errors for an unknown option, an invalid value, or a missing or extra argument.
     """
@@ -19,3 +21,4 @@ def parse(words: list[str]) -> None:
         command, words = found, words[1:]
         context = command.context_class(command, parent=context)
     command.parse_args(context, list(words))
+    return dict(context.params)
