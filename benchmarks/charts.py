@@ -11,9 +11,9 @@ from matplotlib import pyplot as plt
 OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 
 
-def bars(found: dict[str, Any], path: Path) -> None:
+def bars(results: dict[str, Any], path: Path) -> None:
     """Throughput of every contender, the fastest on top; linear scale."""
-    contenders = sorted(found["contenders"], key=lambda c: c["per_second"])
+    contenders = sorted(results["contenders"], key=lambda c: c["per_second"])
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(contenders) + 1), layout="constrained")
     colours = [OURS if c["letter"] in "ab" else THEIRS for c in contenders]
     drawn = axes.barh([c["name"] for c in contenders], [c["per_second"] for c in contenders], color=colours)
@@ -26,23 +26,23 @@ def bars(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def latencies(found: dict[str, Any], path: Path) -> None:
+def latencies(results: dict[str, Any], path: Path) -> None:
     """Latency percentiles of every contender by rate, and the maximum per tenth of a second around a swap."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for colour, letter in zip((OURS, "#1f4e79", "#c1666b", "#d4a24c"), "afde", strict=True):
-        runs = [r for r in found["runs"] if r["letter"] == letter and r["ms"]["p99"] is not None]
+        runs = [r for r in results["runs"] if r["letter"] == letter and r["ms"]["p99"] is not None]
         if runs:
             rates = [r["rate"] for r in runs]
             for percentile, style in (("p50", ":"), ("p99", "-")):
                 label = f"{runs[0]['name']}, {percentile}"
                 left.plot(rates, [r["ms"][percentile] for r in runs], style, marker="o", color=colour, label=label)
-    left.set(xscale="log", yscale="log", xlabel="transactions per second", ylabel="from due to decided, ms")
+    left.set(xscale="log", yscale="log", xlabel="transactions per second", ylabel="latency, ms")
     left.legend(fontsize=7, frameon=False)
-    if swap := found.get("swap"):
+    if swap := results.get("swap"):
         worst = [ms or 0.0 for ms in swap["worst_ms"]]
         right.plot([tenth / 10 for tenth in range(len(worst))], worst, color=OURS)
         right.axvline(swap["promoted_after_s"], color="#c1666b", linestyle="--", label="another champion promoted")
-        right.set(xlabel="seconds", ylabel="worst of a tenth of a second, ms", ylim=(0, None))
+        right.set(xlabel="seconds", ylabel="maximum per 0.1 s, ms", ylim=(0, None))
         right.set_title(f"Tamiz at {swap['rate']:,}/s", fontsize=10)
         right.legend(fontsize=7, frameon=False)
     for axes in (left, right):
@@ -51,17 +51,17 @@ def latencies(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def growths(found: dict[str, Any], path: Path) -> None:
+def growths(results: dict[str, Any], path: Path) -> None:
     """One small chart per scaling experiment."""
     figure, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
-    trees = [(f"{features} features", points) for features, points in found["trees"].items()]
+    trees = [(f"{features} features", points) for features, points in results["trees"].items()]
     drawn = (
-        ([("", found["batch"])], "transactions a batch", "handler, CPU µs each", "log"),
-        ([("", found["payload"])], "bytes a payload", "handler, CPU µs each", "linear"),
+        ([("", results["batch"])], "transactions per batch", "handler, CPU µs each", "log"),
+        ([("", results["payload"])], "bytes per payload", "handler, CPU µs each", "linear"),
         (trees, "trees of depth 6", "prediction, CPU µs each", "linear"),
-        ([("", found["partitions"])], "partitions", "one worker, a second", "log"),
-        ([("", found["workers"])], "workers on two cores, with the broker", "a second", "linear"),
-        ([("", found["memory"])], "seconds at 2,000/s", "resident MB", "linear"),
+        ([("", results["partitions"])], "partitions", "one worker, per second", "log"),
+        ([("", results["workers"])], "workers on two cores, with the broker", "per second", "linear"),
+        ([("", results["memory"])], "seconds at 2,000/s", "resident MB", "linear"),
     )
     for axes, (series, x, y, scale) in zip(grid.flat, drawn, strict=True):
         for colour, (label, points) in zip((OURS, "#1f4e79"), series, strict=False):

@@ -39,21 +39,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each run")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with benchmark_environment() as stage:
         settings = replace(stage.create_topics(PARTITIONS), dashboard_port=free_port())
         with stage.run_contender("tamiz", settings) as worker:
             await_first(stage, settings)
             run_paced(stage, settings, *WARM_UP)
             runs = [
-                {"page": watched} | run(stage, settings, worker.pid, asked.seconds, watched)
-                for _ in range(asked.turns)
+                {"page": watched} | run(stage, settings, worker.pid, options.seconds, watched)
+                for _ in range(options.turns)
                 for watched in (False, True)
             ]
-    found = {"rate": RATE, "runs": runs, "costs_of_a_core": cost(runs)}
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "page.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    show(found, Console(width=100))
+    results = {"rate": RATE, "runs": runs, "costs_of_a_core": cost(runs)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "page.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    show(results, Console(width=100))
 
 
 def run(stage: BenchmarkEnvironment, settings: Settings, worker: int, seconds: float, watched: bool) -> dict[str, Any]:
@@ -121,18 +121,18 @@ def cost(runs: list[dict[str, Any]]) -> float:
     return statistics.median(with_it) - statistics.median(without)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(results: dict[str, Any], console: Console) -> None:
     """Print every run and the bar."""
-    table = Table(title=f"The worker at {found['rate']:,} transactions a second", title_justify="left")
+    table = Table(title=f"The worker at {results['rate']:,} transactions a second", title_justify="left")
     for head in ("", "worker, of a core", "dashboard, of a core", "p50 ms", "p99 ms", "unanswered"):
         table.add_column(head, justify="right" if head else "left")
-    for one in found["runs"]:
+    for one in results["runs"]:
         own = "-" if one["page_process"] is None else f"{one['page_process']:.1%}"
         late = [f"{one['ms'][q]:,.1f}" if one["ms"][q] is not None else "-" for q in ("p50", "p99")]
         name = "with dashboard" if one["page"] else "without"
         table.add_row(name, f"{one['worker']:.1%}", own, *late, str(one["never_heard"]))
     console.print(table)
-    costs = found["costs_of_a_core"]
+    costs = results["costs_of_a_core"]
     word = "met" if costs <= BAR else "missed"
     console.print(f"the dashboard costs the worker {costs:+.1%} of a core; bar {BAR:.0%}: {word}")
 

@@ -72,30 +72,30 @@ class BenchmarkEnvironment:
 
     @contextlib.contextmanager
     def run_contender(
-        self, who: str, settings: Settings, within_s: float = 1.0, core: int = CORES[0]
+        self, program: str, settings: Settings, within_s: float = 1.0, core: int = CORES[0]
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Context manager: a contender on its own core: `tamiz`, or a module of `benchmarks.peers`."""
-        python: Path | str = PEERS_PYTHON if who in NEEDS_CONFLUENT else sys.executable
-        words = WORKERS.get(who, [])
+        python: Path | str = PEERS_PYTHON if program in NEEDS_CONFLUENT else sys.executable
+        words = WORKERS.get(program, [])
         if not words:
             topics = settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic
-            words = ["-m", f"benchmarks.peers.{who}", self.bootstrap, *topics, settings.consumer_group]
+            words = ["-m", f"benchmarks.peers.{program}", self.bootstrap, *topics, settings.consumer_group]
             words += [str(within_s), str(self.bundle)]
-        log = self.folder / f"{who}-{settings.consumer_group}-{core}.log"
-        with log.open("wb") as said:
+        log = self.folder / f"{program}-{settings.consumer_group}-{core}.log"
+        with log.open("wb") as output:
             command = ["taskset", "-c", str(core), str(python), *words]
-            process = subprocess.Popen(command, env=environment(settings), stdout=said, stderr=said, cwd=ROOT)
+            process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output, cwd=ROOT)
         try:
             yield process
             if process.poll() is not None:
-                raise SystemExit(f"{who} ended unexpectedly:\n{log.read_text()[-2000:]}")
+                raise SystemExit(f"{program} ended unexpectedly:\n{log.read_text()[-2000:]}")
         finally:
             process.kill()
             process.wait()
 
     @contextlib.contextmanager
     def count_outputs(self, settings: Settings) -> Iterator["ConsumedCounts"]:
-        """Context manager: a counter of the transactions that a contender has answered."""
+        """Context manager: a counter of the transactions that a contender has processed."""
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         topics = settings.decisions_topic, settings.dead_letters_topic
         try:

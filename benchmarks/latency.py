@@ -42,25 +42,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="judged at each rate")
     parser.add_argument("--only", default="afde", help="letters of the contenders")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with benchmark_environment() as stage:
-        found = {"within_s": DEADLINE_S, "runs": contest(stage, asked.seconds, asked.only)}
-        if "a" in asked.only:
-            found["swap"] = run_swap(stage, asked.seconds)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "latency.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    latencies(found, asked.out / "latency.png")
-    show(found, Console(width=100))
+        results = {"within_s": DEADLINE_S, "runs": contest(stage, options.seconds, options.only)}
+        if "a" in options.only:
+            results["swap"] = run_swap(stage, options.seconds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "latency.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    latencies(results, options.out / "latency.png")
+    show(results, Console(width=100))
 
 
 def contest(stage: BenchmarkEnvironment, seconds: float, letters: str) -> list[dict[str, Any]]:
     """Run every contender at every rate."""
     runs = []
-    for letter, name, who in CONTENDERS:
+    for letter, name, program in CONTENDERS:
         if letter not in letters:
             continue
         settings = stage.create_topics(PARTITIONS)
-        with stage.run_contender(who, settings, within_s=DEADLINE_S):
+        with stage.run_contender(program, settings, within_s=DEADLINE_S):
             await_first(stage, settings)
             run_paced(stage, settings, *WARM_UP)
             for rate in RATES:
@@ -116,8 +116,8 @@ def run_paced(
     topics = settings.transactions_topic, settings.decisions_topic
     load = str(rate), str(seconds), str(stage.simulated_file(20_000)), str(linger_ms)
     words = [PEERS_PYTHON, "-m", "benchmarks.open_loop", stage.bootstrap, *topics, *load]
-    said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-    return dict(json.loads(said.stdout))
+    done = subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    return dict(json.loads(done.stdout))
 
 
 def versions(stage: BenchmarkEnvironment, settings: Settings) -> dict[str, int]:
@@ -136,13 +136,13 @@ def versions(stage: BenchmarkEnvironment, settings: Settings) -> dict[str, int]:
     return counts
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(results: dict[str, Any], console: Console) -> None:
     """Print percentiles and the bars."""
     table = Table(title="From due to decided, in milliseconds; - for never", title_justify="left")
     for head in ("", "a second", "p50", "p95", "p99", "p99.9", "unheard"):
         table.add_column(head, justify="right" if head else "left")
-    rows = [(f"{run['letter']} {run['name']}", run) for run in found["runs"]]
-    if swap := found.get("swap"):
+    rows = [(f"{run['letter']} {run['name']}", run) for run in results["runs"]]
+    if swap := results.get("swap"):
         rows.append(("a Tamiz, champion swapped", swap))
     for name, run in rows:
         percentiles = ["-" if ms is None else f"{ms:,.1f}" for ms in run["ms"].values()]
@@ -150,7 +150,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(table)
     if swap:
         console.print(f"the swap: promoted after {swap['promoted_after_s']:.1f} s; decisions by {swap['versions']}")
-    at = {run["letter"]: run["ms"]["p99"] for run in found["runs"] if run["rate"] == SWAP_RATE}
+    at = {run["letter"]: run["ms"]["p99"] for run in results["runs"] if run["rate"] == SWAP_RATE}
     if None not in (ours := at.get("a"), theirs := at.get("f")):
         met = ours <= P99_BAR_MS and ours <= P99_BAR_TIMES * theirs
         console.print(

@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1.0, help="of the run that watches memory; 60 for the hour")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with benchmark_environment() as stage:
         values = stage.simulated_file(20_000).read_bytes().splitlines()
         found: dict[str, Any] = {
@@ -42,11 +42,11 @@ def main() -> None:
             "trees": trees(),
             "partitions": partitions(stage),
             "workers": workers(stage),
-            "memory": memory(stage, asked.minutes),
+            "memory": memory(stage, options.minutes),
         }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    growths(found, asked.out / "growth.png")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    growths(found, options.out / "growth.png")
     Console(width=100).print_json(data=found)
 
 

@@ -52,14 +52,14 @@ def demo() -> Iterator[str]:
             [sys.executable, "-m", "tamiz", "demo"], env=os.environ | settings, stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
-        said = ""
+        output = ""
         for line in process.stdout:
-            said += line
+            output += line
             if found := re.search(r"http://\S+", line):
                 yield found[0]
                 break
         else:
-            raise SystemExit(f"the demo ended early:\n{said}")
+            raise SystemExit(f"the demo ended early:\n{output}")
         process.stdout.read()
         process.wait()
 

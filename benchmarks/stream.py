@@ -33,8 +33,8 @@ class Contender:
 
     letter: str
     name: str
-    who: str
-    said: str
+    program: str  # `tamiz`, or a module of `benchmarks.peers`
+    configuration: str
     processing_guarantee: str = "at-least-once"
 
 
@@ -71,14 +71,14 @@ def main() -> None:
     )
     parser.add_argument("--only", default="abcdefgx", help="letters of the contenders")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     console = Console()
     with benchmark_environment() as stage:
-        found = contest(stage, asked.rows, asked.rounds, asked.only, console)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "stream.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    bars(found, asked.out / "stream.png")
-    show(found, Console(width=100))
+        results = contest(stage, options.rows, options.rounds, options.only, console)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "stream.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    bars(results, options.out / "stream.png")
+    show(results, Console(width=100))
 
 
 def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, console: Console) -> dict[str, object]:
@@ -107,7 +107,7 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
             {
                 "letter": c.letter,
                 "name": c.name,
-                "settings": c.said,
+                "settings": c.configuration,
                 "rows": max(run.rows for run in runs[c.letter]),
                 "per_second": statistics.median(run.per_second for run in runs[c.letter]),
                 "cpu_us": statistics.median(run.cpu_us for run in runs[c.letter]),
@@ -123,7 +123,7 @@ def contest(stage: BenchmarkEnvironment, rows: int, rounds: int, letters: str, c
 def one_run(stage: BenchmarkEnvironment, contender: Contender, topic: str, rows: int) -> ProcessMetrics:
     """Run one contender on the whole topic."""
     settings = stage.create_topics(PARTITIONS, topic, processing_guarantee=contender.processing_guarantee)
-    with stage.run_contender(contender.who, settings) as process, stage.count_outputs(settings) as counted:
+    with stage.run_contender(contender.program, settings) as process, stage.count_outputs(settings) as counted:
         return measure(process.pid, counted, rows, TIMEOUT_S)
 
 
@@ -131,8 +131,8 @@ def handler_cpu_us(stage: BenchmarkEnvironment, path: Path, size: int) -> float:
     """CPU microseconds per transaction of the pure handler alone, on the contenders' core."""
     words = [sys.executable, "-m", "benchmarks.peers.handler_alone", path, str(size), "4", stage.bundle]
     pinned = ["taskset", "-c", str(CORES[0]), *words]
-    said = subprocess.run(pinned, cwd=ROOT, check=True, capture_output=True, env=environ())
-    return float(msgspec.json.decode(said.stdout))
+    done = subprocess.run(pinned, cwd=ROOT, check=True, capture_output=True, env=environ())
+    return float(msgspec.json.decode(done.stdout))
 
 
 def environ() -> dict[str, str]:
@@ -140,12 +140,12 @@ def environ() -> dict[str, str]:
     return os.environ | ONE_THREAD
 
 
-def show(found: dict[str, object], console: Console) -> None:
+def show(results: dict[str, object], console: Console) -> None:
     """Print the contenders and the bars."""
-    contenders: list[dict[str, float | str]] = found["contenders"]  # type: ignore[assignment]
+    contenders: list[dict[str, float | str]] = results["contenders"]  # type: ignore[assignment]
     by_letter = {c["letter"]: c for c in contenders}
     ours = by_letter.get("a", contenders[0])
-    table = Table(title=f"{found['rows']:,} transactions of {found['payload_bytes']} bytes", title_justify="left")
+    table = Table(title=f"{results['rows']:,} transactions of {results['payload_bytes']} bytes", title_justify="left")
     for head in ("", "a second", "a is ×", "CPU µs", "peak MB", "rows"):
         table.add_column(head, justify="right" if head else "left")
     for c in contenders:
@@ -155,7 +155,7 @@ def show(found: dict[str, object], console: Console) -> None:
     console.print(table)
     for c in contenders:
         console.print(f"{c['letter']}: {c['settings']}", highlight=False)
-    handler: dict[str, float] = found["handler_cpu_us"]  # type: ignore[assignment]
+    handler: dict[str, float] = results["handler_cpu_us"]  # type: ignore[assignment]
     for name, cost in handler.items():
         console.print(f"the pure handler alone, {name}: {cost:.1f} µs of CPU each")
     if ours["letter"] != "a":

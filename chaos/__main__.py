@@ -39,21 +39,21 @@ COMMANDS = {
 
 def main() -> int:
     """Run one command; returns 0 if every guarantee was kept."""
-    asked = arguments().parse_args()
-    if "seed" in asked:
-        print(f"seed {asked.seed}", flush=True)
-    match asked.command:
+    options = arguments().parse_args()
+    if "seed" in options:
+        print(f"seed {options.seed}", flush=True)
+    match options.command:
         case "fuzz":
-            return run_fuzz_records(asked.transactions, asked.seed, asked.processing_guarantee or GUARANTEES)
+            return run_fuzz_records(options.transactions, options.seed, options.processing_guarantee or GUARANTEES)
         case "fuzz-payloads":
-            return run_fuzz_payloads(asked.transactions, asked.seed)
+            return run_fuzz_payloads(options.transactions, options.seed)
         case "fuzz-control":
-            return run_fuzz_control(asked.transactions, asked.seed)
+            return run_fuzz_control(options.transactions, options.seed)
         case "matrix" | "scenarios" as named:
-            plans = {name: PLANS[named][name] for name in asked.name or PLANS[named]}
+            plans = {name: PLANS[named][name] for name in options.name or PLANS[named]}
         case _:
-            plans = {"run": run_plan_of(asked)}
-    return run_plans(plans, asked.processing_guarantee or GUARANTEES)
+            plans = {"run": run_plan_of(options)}
+    return run_plans(plans, options.processing_guarantee or GUARANTEES)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -91,20 +91,20 @@ def known(plans: Mapping[str, RunPlan], name: str) -> str:
     return name
 
 
-def run_plan_of(asked: argparse.Namespace) -> RunPlan:
+def run_plan_of(options: argparse.Namespace) -> RunPlan:
     """The plan that the options describe."""
     return RunPlan(
-        transactions=asked.transactions,
-        kills=asked.kills,
-        pauses=asked.pauses,
-        restarts=asked.restarts,
-        promotions=asked.promotions,
-        rebalances=asked.rebalances,
-        registry_outages=asked.registry_outages,
-        full_disks=asked.full_disks,
-        rate=asked.rate,
-        outage_s=asked.outage,
-        seed=asked.seed,
+        transactions=options.transactions,
+        kills=options.kills,
+        pauses=options.pauses,
+        restarts=options.restarts,
+        promotions=options.promotions,
+        rebalances=options.rebalances,
+        registry_outages=options.registry_outages,
+        full_disks=options.full_disks,
+        rate=options.rate,
+        outage_s=options.outage,
+        seed=options.seed,
     )
 
 

@@ -60,9 +60,9 @@ def find_damage(digests: Mapping[int, str], after: Mapping[int, Head], heads: It
     return dict(sorted(found.items()))
 
 
-def fingerprint(found: Mapping[int, str]) -> str:
+def fingerprint(damages: Mapping[int, str]) -> str:
     """SHA-256 of a set of damages; a person who accepts them signs this value."""
-    return hashlib.sha256("\n".join(found.values()).encode()).hexdigest()
+    return hashlib.sha256("\n".join(damages.values()).encode()).hexdigest()
 
 
 def read_head(text: str | None) -> Head:

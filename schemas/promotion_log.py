@@ -135,13 +135,13 @@ def log_name(model: str) -> str:
     return model + SUFFIX
 
 
-def read_log(found: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Head] = ()) -> LogState:
+def read_log(versions: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[Head] = ()) -> LogState:
     """Read the log, check its chain and replay it.
 
-    found: number and tags of each version of the log's registered model, in any order. heads: earlier last entries
+    versions: number and tags of each version of the log's registered model, in any order. heads: earlier last entries
     of the log, as other places remember them.
     """
-    raw = {number: tags.get(ENTRY_TAG, "") for number, tags in sorted(found, key=lambda pair: pair[0])}
+    raw = {number: tags.get(ENTRY_TAG, "") for number, tags in sorted(versions, key=lambda pair: pair[0])}
     digests = {number: entry_sha256(number, text) for number, text in raw.items()}
     entries: dict[int, LogEntry | str] = {}
     after: dict[int, Head] = {}

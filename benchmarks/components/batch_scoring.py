@@ -87,12 +87,12 @@ def measure_run(name: str, rows: int, command: list[str], environment: dict[str,
     core = min(os.sched_getaffinity(0))
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *command],
             env=os.environ | one_thread | (environment or {}),
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
         )
         peak_kb, ended = 0, (0, 0, None)
         while not ended[0]:
@@ -102,8 +102,8 @@ def measure_run(name: str, rows: int, command: list[str], environment: dict[str,
             ended = os.wait4(process.pid, os.WNOHANG)
         wall, (_, status, used) = time.perf_counter() - start, ended
         if status:
-            said.seek(0)
-            raise SystemExit(f"{name} failed: {said.read().decode()[-1000:]}")
+            output.seek(0)
+            raise SystemExit(f"{name} failed: {output.read().decode()[-1000:]}")
     cpu = used.ru_utime + used.ru_stime
     return Run(name=name, rows=rows, cpu_seconds=cpu, wall_seconds=wall, peak_mb=peak_kb / 1024)
 

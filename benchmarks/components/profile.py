@@ -25,15 +25,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.worker:
-        run_worker(asked.worker)
+    options = parser.parse_args()
+    if options.worker:
+        run_worker(options.worker)
         return
     os.environ.update(ONE_THREAD)
     with benchmark_environment() as stage:
-        path = stage.simulated_file(asked.rows)
+        path = stage.simulated_file(options.rows)
         show(profile_handler(path, stage.bundle), "the pure handler")
-        show(profile_worker(stage, path, asked.rows), "the worker's event loop")
+        show(profile_worker(stage, path, options.rows), "the worker's event loop")
 
 
 def profile_handler(path: Path, bundle: Path) -> pstats.Stats:

@@ -118,8 +118,8 @@ def _rules(inputs: Inputs, known: tuple[Ints, Ints], window: Ints) -> dict[str, 
     codes, bins = known
     present = _present(inputs, window)
     p_value = ks_p_value(ks_statistic(codes, present), effective_rows(codes, present))
-    said = {"PSI > 0.2": np.asarray(population_stability_index(bins, _binned(inputs, window)) > 0.2)}
-    return said | {rule: np.asarray(p_value < level) for rule, level in KS_LEVELS.items()}
+    alarms = {"PSI > 0.2": np.asarray(population_stability_index(bins, _binned(inputs, window)) > 0.2)}
+    return alarms | {rule: np.asarray(p_value < level) for rule, level in KS_LEVELS.items()}
 
 
 def _references(inputs: Inputs) -> tuple[Ints, Ints]:

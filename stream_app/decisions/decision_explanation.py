@@ -26,7 +26,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     transaction: str  # the payload, as text
     origin: str  # place of the transaction, see `schemas.transaction_ids.place`
     reproduced: bool  # the reproduced decision is identical, bit for bit
-    again: Decision | None  # the reproduced decision, if it differs
+    reproduction: Decision | None  # the reproduced decision, if it differs
 
 
 def explain(settings: Settings, named: str) -> Explanation:
@@ -50,14 +50,14 @@ def explain(settings: Settings, named: str) -> Explanation:
     model = ChampionCache(settings, dataset).at_version(decision.model_version)
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
     handled = handle([record], model, policy)
-    again = handled.decisions[0].value if handled.decisions else None
-    same = again == found.value
+    reproduction = handled.decisions[0].value if handled.decisions else None
+    same = reproduction == found.value
     return Explanation(
         decision=decision,
         transaction=(record.value or b"").decode(errors="replace"),
         origin=origin,
         reproduced=same,
-        again=None if same or again is None else msgspec.json.decode(again, type=Decision),
+        reproduction=None if same or reproduction is None else msgspec.json.decode(reproduction, type=Decision),
     )
 
 

@@ -38,14 +38,14 @@ def not_checked(check: str, why: str, remedy: str = "", subject: str = "") -> Fi
     return Finding(check=check, subject=subject, status="not checked", seen=why, remedy=remedy)
 
 
-def merge_passed(found: Iterable[Finding]) -> list[Finding]:
+def merge_passed(findings: Iterable[Finding]) -> list[Finding]:
     """Merge passed checks with the same observation into one line, so that problems stand out. Keeps the order.
 
     >>> [f.subject for f in merge_passed([ok("retention", "7 days", "a"), ok("retention", "7 days", "b")])]
     ['a, b']
     """
     rows: dict[tuple[object, ...], list[Finding]] = {}
-    for number, finding in enumerate(found):
+    for number, finding in enumerate(findings):
         alone = finding.status != "ok" or not finding.subject
         rows.setdefault((number,) if alone else (finding.check, finding.seen), []).append(finding)
     return [

@@ -42,18 +42,18 @@ iframe {{ border: 0; border-top: 1px solid #999; width: 100%; height: 100vh }}
 """
 
 
-def write_eda_report(path: Path, history: History, dataset: Dataset, found: Findings) -> None:
+def write_eda_report(path: Path, history: History, dataset: Dataset, findings: Findings) -> None:
     """Write the findings and SweetViz's page as one HTML file.
 
     Raises TrainingError when the file cannot be written.
     """
-    title = f"Exploratory data analysis: {found.file}"
+    title = f"Exploratory data analysis: {findings.file}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # fail before the drawing, which takes seconds to minutes
         page = PAGE.format(
             title=html_text(title),
-            findings=findings_html(found, title),
-            sweetviz=html.escape(_sweetviz(_frame(history, dataset, found), str(dataset.label))),
+            findings=findings_html(findings, title),
+            sweetviz=html.escape(_sweetviz(_frame(history, dataset, findings), str(dataset.label))),
         )
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -62,34 +62,34 @@ def write_eda_report(path: Path, history: History, dataset: Dataset, found: Find
         ) from None
 
 
-def findings_html(found: Findings, title: str) -> str:
+def findings_html(findings: Findings, title: str) -> str:
     """The findings as an HTML fragment; all text from the file is escaped."""
-    summaries = "".join(f"<li>{html_text(s)}</li>" for s in found.summaries)
-    rejected = ", ".join(f"{n:,} {code}" for code, n in found.rejected.items()) or "none"
+    summaries = "".join(f"<li>{html_text(s)}</li>" for s in findings.summaries)
+    rejected = ", ".join(f"{n:,} {code}" for code, n in findings.rejected.items()) or "none"
     source = (
-        f"{found.rows:,} rows of data set {found.dataset}, SHA-256 {found.sha256[:12]}…; rejected: {rejected}; "
-        f"without a label: {found.unlabelled:,}. Intervals are at 95 % and assume independent rows: where one key has "
-        "many rows, intervals of columns that belong to the key are too narrow."
+        f"{findings.rows:,} rows of data set {findings.dataset}, SHA-256 {findings.sha256[:12]}…; "
+        f"rejected: {rejected}; without a label: {findings.unlabelled:,}. Intervals are at 95 % and assume independent "
+        "rows: where one key has many rows, intervals of columns that belong to the key are too narrow."
     )
-    missing = [(name, f"{share:.1%}") for name, share in found.missing.items()]
+    missing = [(name, f"{share:.1%}") for name, share in findings.missing.items()]
     return "\n".join(
         [
             f"<h1>{html_text(title)}</h1><ul>{summaries}</ul><p><small>{html_text(source)}</small></p>",
             "<h2>Fraud rate by feature</h2>",
-            _table(("feature", "level", "rows", "fraud", "rate", "p", "p after Holm"), _rate_rows(found.rates)),
+            _table(("feature", "level", "rows", "fraud", "rate", "p", "p after Holm"), _rate_rows(findings.rates)),
             "<h2>Associations</h2>",
-            _table(("pair", "measure", "value", "interval", "p after Holm"), _association_rows(found)),
+            _table(("pair", "measure", "value", "interval", "p after Holm"), _association_rows(findings)),
             *(["<h2>Missing values</h2>", _table(("feature", "share of rows"), missing)] if missing else []),
             "<h2>Every column</h2>",
-            f"<p>By SweetViz{_sample_note(found)}; constant columns are left out.</p>",
+            f"<p>By SweetViz{_sample_note(findings)}; constant columns are left out.</p>",
         ]
     )
 
 
-def strongest_associations(found: Findings, limit: int = MAX_ASSOCIATIONS) -> list[Association]:
+def strongest_associations(findings: Findings, limit: int = MAX_ASSOCIATIONS) -> list[Association]:
     """The strongest associations of each measure, at most `limit` per measure."""
     by_measure: dict[str, list[Association]] = {}
-    for pair in found.associations:
+    for pair in findings.associations:
         by_measure.setdefault(pair.measure, []).append(pair)
     return [pair for pairs in by_measure.values() for pair in pairs[:limit]]
 
@@ -102,8 +102,8 @@ def _rate_rows(rates: tuple[FeatureRates, ...]) -> Iterator[tuple[str, ...]]:
             yield feature, rate.level, f"{rate.rows:,}", f"{rate.frauds:,}", format_rate(rate), *p_values
 
 
-def _association_rows(found: Findings) -> Iterator[tuple[str, ...]]:
-    for pair in strongest_associations(found):
+def _association_rows(findings: Findings) -> Iterator[tuple[str, ...]]:
+    for pair in strongest_associations(findings):
         interval = f"{pair.low:.3f} to {pair.high:.3f}"
         yield f"{pair.a}, {pair.b}", pair.measure, f"{pair.value:.3f}", interval, format_p_value(pair.p_adjusted)[2:]
 
@@ -114,11 +114,11 @@ def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _sample_note(found: Findings) -> str:
-    return f", on a random sample of {MAX_SAMPLE_ROWS:,} rows" if found.fraud.rows > MAX_SAMPLE_ROWS else ""
+def _sample_note(findings: Findings) -> str:
+    return f", on a random sample of {MAX_SAMPLE_ROWS:,} rows" if findings.fraud.rows > MAX_SAMPLE_ROWS else ""
 
 
-def _frame(history: History, dataset: Dataset, found: Findings) -> pd.DataFrame:
+def _frame(history: History, dataset: Dataset, findings: Findings) -> pd.DataFrame:
     rows = np.arange(len(history.fraud))
     if len(rows) > MAX_SAMPLE_ROWS:
         rows = np.sort(np.random.default_rng(SAMPLE_SEED).choice(rows, MAX_SAMPLE_ROWS, replace=False))
@@ -131,7 +131,7 @@ def _frame(history: History, dataset: Dataset, found: Findings) -> pd.DataFrame:
             if f.kind == "category"
             else columns[f.name]
             for f in dataset.features
-            if f.name not in found.constant
+            if f.name not in findings.constant
         }
     )
     frame[drawn_html_text(str(dataset.label))] = history.fraud[rows].astype(bool)

@@ -43,17 +43,17 @@ def register(app: typer.Typer) -> None:
             dataset = load_dataset(settings.dataset)
             history = read_history(file, dataset)
             status.update("counting …")
-            found = compute_findings(history, dataset)
+            findings = compute_findings(history, dataset)
             status.update("drawing …")
-            write_eda_report(output, history, dataset, found)
+            write_eda_report(output, history, dataset, findings)
         if as_json:
-            say_json(found)
+            say_json(findings)
         else:
-            _print_tables(Terminal(), found)
+            _print_tables(Terminal(), findings)
             say(f"report: {output}")
 
 
-def _print_tables(console: "Terminal", found: "Findings") -> None:
+def _print_tables(console: "Terminal", findings: "Findings") -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -61,14 +61,14 @@ def _print_tables(console: "Terminal", found: "Findings") -> None:
     from training.eda.eda_findings import format_p_value
     from training.eda.eda_report import strongest_associations
 
-    for summary in found.summaries:
+    for summary in findings.summaries:
         console.print(f"• {summary}")
     rates = Table(
         title="Fraud rate by feature, 95 % intervals, p-values unadjusted", title_justify="left", box=box.SIMPLE
     )
     for head in ("feature", "level", "rows", "fraud", "rate", "interval"):
         rates.add_column(head, justify="left" if head in ("feature", "level") else "right")
-    for of in found.rates:
+    for of in findings.rates:
         first = [Text(of.feature), Text(format_p_value(of.p_value), "dim"), *[Text()] * len(of.rates)]
         for i, rate in enumerate(of.rates):
             counts = f"{rate.rows:,}", f"{rate.frauds:,}", f"{rate.rate:.2%}", f"{rate.low:.2%} to {rate.high:.2%}"
@@ -78,7 +78,7 @@ def _print_tables(console: "Terminal", found: "Findings") -> None:
     pairs = Table(title="Associations, 95 % intervals", title_justify="left", box=box.SIMPLE)
     for head in ("pair", "measure", "value", "interval", "p (Holm)"):
         pairs.add_column(head, justify="left" if head in ("pair", "measure") else "right")
-    for pair in strongest_associations(found, 5):
+    for pair in strongest_associations(findings, 5):
         pairs.add_row(
             f"{pair.a}, {pair.b}",
             pair.measure,

@@ -36,11 +36,11 @@ def register(app: typer.Typer) -> None:
         from training.registry.version_transitions import alias_disagreement, versions
 
         settings = config.load()
-        found = versions(settings)
+        listed = versions(settings)
         if as_json:
-            say_json(found)
+            say_json(listed)
         else:
-            _print_versions(found)
+            _print_versions(listed)
         if (problem := alias_disagreement(settings)) is not None:
             warn(f"{problem}; `tamiz models promote VERSION --reason REASON` sets the alias again")
 
@@ -129,7 +129,7 @@ def _publish_and_print(settings: "Settings", move: "VersionTransition", as_json:
         warn(warning)
 
 
-def _print_versions(found: "list[Version]") -> None:
+def _print_versions(listed: "list[Version]") -> None:
     from rich.table import Table
 
     from tamiz.terminal import Terminal
@@ -137,13 +137,13 @@ def _print_versions(found: "list[Version]") -> None:
     table = Table()
     for head in ("version", "status", "last transition", "when (UTC)", "skill gate"):
         table.add_column(head, justify="right" if head == "version" else "left", no_wrap=head != "skill gate")
-    for v in found:
+    for v in listed:
         move = f"{v.last.change} by {v.last.by}" if v.last else "registered"
         when = v.last.at if v.last else datetime.fromtimestamp(v.registered_at_ms / 1000, UTC).isoformat()
         gate = (v.gate_status or "–") + (f"; forced: {v.forced}" if v.forced else "")
         style = {"champion": "bold", "rejected": "dim"}.get(v.status)
         table.add_row(str(v.version), v.status, move, _minute(when), gate, style=style)
-    Terminal().print(table if found else "no version is registered yet; `tamiz train FILE` registers one")
+    Terminal().print(table if listed else "no version is registered yet; `tamiz train FILE` registers one")
 
 
 def _print_history(transitions: "list[VersionTransition]") -> None:

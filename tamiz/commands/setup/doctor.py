@@ -35,17 +35,17 @@ def register(app: typer.Typer) -> None:
 
         settings = config.load()
         with Terminal(stderr=True).status("checking …") as status:
-            found = examine(settings, gather(settings, status.update))
-        listed = [finding for finding in found if not (quiet and finding.status == "ok")]
+            findings = examine(settings, gather(settings, status.update))
+        listed = [finding for finding in findings if not (quiet and finding.status == "ok")]
         if as_json:
             say_json(listed)
         else:
             _print_table(listed)
-        if any(finding.status == "problem" for finding in found):
+        if any(finding.status == "problem" for finding in findings):
             raise typer.Exit(1)
 
 
-def _print_table(found: "list[Finding]") -> None:
+def _print_table(findings: "list[Finding]") -> None:
     from collections import Counter
 
     from rich import box
@@ -56,9 +56,9 @@ def _print_table(found: "list[Finding]") -> None:
     from tamiz.terminal import Terminal, say
 
     table = Table("", "check", "subject", "seen", "what to do", box=box.SIMPLE)
-    for finding in merge_passed(found):
+    for finding in merge_passed(findings):
         status = Text(finding.status, COLOURS[finding.status], no_wrap=True)
         table.add_row(status, finding.check, finding.subject, finding.seen, finding.remedy)
     Terminal().print(table)
-    counts = Counter[str](finding.status for finding in found)
+    counts = Counter[str](finding.status for finding in findings)
     say(", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status]) or "no findings")

@@ -57,5 +57,5 @@ def _print_table(explanation: "Explanation") -> None:
     for number, reason in enumerate(decision.reasons, 1):
         table.add_row(f"reason {number}", reason.text)
     same = Text("identical, bit for bit")
-    table.add_row("reproduced", same if explanation.reproduced else Text(str(explanation.again), "red"))
+    table.add_row("reproduced", same if explanation.reproduced else Text(str(explanation.reproduction), "red"))
     Terminal().print(table)
