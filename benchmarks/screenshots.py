@@ -35,11 +35,11 @@ def main() -> None:
             open_dashboard(browser, address, 360, 1000, "dark"),
         )
         for page in (desktop, phone):
-            page.get_by_role("heading", name="Waits for a person").wait_for(timeout=TIMEOUT_MS)
+            page.get_by_role("heading", name="Waiting for approval").wait_for(timeout=TIMEOUT_MS)
         desktop.locator("#heat").get_by_role("button", name="monto", exact=True).click()
         desktop.locator("#feature-chart canvas").wait_for(timeout=TIMEOUT_MS)
-        save_screenshot(phone, "page-phone.png", whole=False)
-        save_screenshot(desktop, "page-desktop.png", whole=True)
+        save_screenshot(phone, "dashboard-phone.png", whole=False)
+        save_screenshot(desktop, "dashboard-desktop.png", whole=True)
         browser.close()
 
 
