@@ -249,7 +249,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: Id
     model: Name
     model_version: Version  # version that drifted
-    cause: Literal["performance", "score-drift", "input-drift", "by-hand"]
+    cause: Literal["performance", "score-drift", "input-drift", "manual"]
     features: tuple[str, ...]  # features that drifted
     incidents: tuple[str, ...] = ()  # ids of the incidents that were open
     reason: Text  # for people

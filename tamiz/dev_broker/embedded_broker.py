@@ -246,7 +246,7 @@ def broker_or_embedded(settings: Settings) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now.
+    """A port on loopback that is free now.
 
     It is below the range that Linux uses for outgoing connections: otherwise any client could get the same port before
     the broker binds it, or while the broker restarts.

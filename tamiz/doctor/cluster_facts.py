@@ -114,11 +114,11 @@ def _group(client: KafkaAdminClient, settings: Settings, partitions: int) -> Gro
     )
 
 
-def _with_coordinator(ask: Callable[[], T]) -> T:
+def _with_coordinator(request: Callable[[], T]) -> T:
     deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
     while True:
         try:
-            return ask()
+            return request()
         except CoordinatorNotAvailableError:
             if time.monotonic() > deadline:
                 raise
@@ -138,8 +138,8 @@ def _clock_ahead_s(client: KafkaAdminClient) -> float | Unknown:
     return float(stamp / 1000 - now_s)
 
 
-def _known(ask: Callable[[], T]) -> T | Unknown:
+def _known(request: Callable[[], T]) -> T | Unknown:
     try:
-        return ask()
+        return request()
     except (KafkaError, KeyError, IndexError, ValueError, TypeError) as error:
         return Unknown.from_error(error)

@@ -27,8 +27,8 @@ def gather(settings: Settings, stage: Callable[[str], None] = lambda name: None)
     )
 
 
-def _collect(ask: Callable[[], T | Unknown]) -> T | Unknown:
+def _collect(request: Callable[[], T | Unknown]) -> T | Unknown:
     try:
-        return ask()
+        return request()
     except Exception as error:  # libraries raise any exception for an unexpected response
         return Unknown(printable(without_credentials(f"{type(error).__name__}: {error}"), MAX_REASON_LENGTH))

@@ -1,4 +1,4 @@
-"""`tamiz retrain`: publish a retraining request by hand."""
+"""`tamiz retrain`: publish a manual retraining request."""
 
 from typing import Annotated
 
@@ -39,10 +39,10 @@ def register(app: typer.Typer) -> None:
             )
         now_ms = int(time.time() * 1000)
         request = RetrainRequest(
-            correlation_id=f"{settings.model_name}-by-hand-{now_ms}",
+            correlation_id=f"{settings.model_name}-manual-{now_ms}",
             model=settings.model_name,
             model_version=champion,
-            cause="by-hand",
+            cause="manual",
             features=(),
             reason=reason,
             from_ms=0,

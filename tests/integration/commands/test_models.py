@@ -133,7 +133,7 @@ def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
     assert told.exit_code == 0, told.output
     [record] = [r for batch in read_to_end(kafka.bootstrap_servers, topic.name) for r in batch]
     asked = msgspec.json.decode(record.value or b"", type=RetrainRequest)
-    assert (record.key, asked.model_version, asked.cause, asked.reason) == (b"small", 1, "by-hand", "a new season")
+    assert (record.key, asked.model_version, asked.cause, asked.reason) == (b"small", 1, "manual", "a new season")
     assert asked.correlation_id in told.stdout
 
 
@@ -152,7 +152,7 @@ def test_the_history_names_who_asked_for_a_training_whatever_the_request_says(se
             "correlation_id": "l",
             "model": "small",
             "model_version": 1,
-            "cause": "by-hand",
+            "cause": "manual",
             "features": [],
             "by": by,
         }
