@@ -87,7 +87,7 @@ def test_the_compose_file_is_valid_by_the_specification() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_service_of_ours_runs_a_command_that_there_is_with_settings_that_there_are(name: str) -> None:
+def test_every_service_runs_an_existing_command_with_existing_settings(name: str) -> None:
     for words in command_lines(OURS[name]):
         parse(words)
     chosen = {k: OPTIONAL.sub("", v) for k, v in OURS[name]["environment"].items()}
@@ -96,7 +96,7 @@ def test_every_service_of_ours_runs_a_command_that_there_is_with_settings_that_t
 
 
 @pytest.mark.parametrize("name", [*OURS, "registry", "registry-reader"])
-def test_every_service_of_ours_can_neither_write_to_its_image_nor_gain_rights(name: str) -> None:
+def test_every_service_has_a_read_only_root_and_cannot_gain_rights(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -110,7 +110,7 @@ def test_nothing_is_reachable_from_other_machines() -> None:
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
-def test_what_is_to_be_chosen_stands_in_the_example_and_no_secret_stands_in_the_files() -> None:
+def test_the_example_names_every_choice_and_no_file_holds_a_secret() -> None:
     example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
     used = set(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))
     used |= {secret["environment"] for secret in COMPOSE["secrets"].values()}
@@ -118,16 +118,16 @@ def test_what_is_to_be_chosen_stands_in_the_example_and_no_secret_stands_in_the_
     assert set(example.values()) == {""}
 
 
-def test_what_a_service_waits_for_is_a_service() -> None:
+def test_every_dependency_of_a_service_is_a_service() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", ())) <= set(SERVICES)
 
 
-def test_the_broker_is_the_one_that_is_tested() -> None:
+def test_the_broker_has_the_tested_version() -> None:
     assert SERVICES["kafka"]["image"].split(":")[1] == KAFKA.split(":")[-1]
 
 
-def test_the_registry_knows_the_name_it_is_called_by_and_unpickles_nothing() -> None:
+def test_the_registry_accepts_its_host_name_and_unpickles_nothing() -> None:
     environment = SERVICES["registry"]["environment"]
     uri = OURS["worker"]["environment"]["TAMIZ_MLFLOW_TRACKING_URI"]
     assert uri.removeprefix("http://") in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
@@ -135,17 +135,17 @@ def test_the_registry_knows_the_name_it_is_called_by_and_unpickles_nothing() -> 
 
 
 @pytest.mark.parametrize("target", ["worker", "trainer", "registry"])
-def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
+def test_an_image_runs_as_a_numeric_user(target: str) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last(target, "USER"))
 
 
 @pytest.mark.parametrize("target", ["worker", "trainer"])
-def test_an_image_starts_a_command_that_there_is(target: str) -> None:
+def test_an_image_starts_an_existing_command(target: str) -> None:
     assert json.loads(last(target, "ENTRYPOINT")) == ["python", "-m", "tamiz"]
     parse(json.loads(last(target, "CMD")))
 
 
-def test_an_image_holds_what_the_program_is_made_of_and_is_made_of_locked_packages() -> None:
+def test_an_image_contains_every_package_and_installs_from_locks() -> None:
     copied = [rest.split() for word, rest in stages()["worker"] if word == "COPY" and "--from" not in rest]
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {source for source, _ in copied} == {"schemas", "scoring", "monitoring", "training", "stream_app", "tamiz"}
@@ -154,18 +154,18 @@ def test_an_image_holds_what_the_program_is_made_of_and_is_made_of_locked_packag
     assert "!requirements-run.lock" in ignored
 
 
-def test_the_health_check_asks_the_page_that_there_is() -> None:
+def test_the_health_check_requests_an_existing_page() -> None:
     port = load({}).web_port
     assert f"http://127.0.0.1:{port}/livez" in last("worker", "HEALTHCHECK")
     assert last("worker", "EXPOSE") == str(port)
 
 
-def test_the_health_check_of_the_monitor_asks_its_own_page() -> None:
+def test_the_health_check_of_the_monitor_requests_its_own_page() -> None:
     asked = SERVICES["monitor"]["healthcheck"]["test"][-1]
     assert f"http://127.0.0.1:{load({}).monitor_port}/livez" in asked
 
 
-def test_the_live_page_is_where_it_is_asked_and_where_people_look() -> None:
+def test_the_dashboard_is_published_on_the_port_of_its_health_check() -> None:
     port = load({}).dashboard_port
     assert f"http://127.0.0.1:{port}/livez" in SERVICES["dashboard"]["healthcheck"]["test"][-1]
     assert SERVICES["dashboard"]["ports"] == [f"127.0.0.1:{port}:{port}"]
@@ -176,14 +176,14 @@ def pins(path: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", ["requirements-run.lock", "requirements-train.lock"])
-def test_what_is_shipped_is_what_is_tested_and_no_more(lock: str) -> None:
+def test_locked_versions_of_images_are_the_tested_ones(lock: str) -> None:
     shipped, tested = pins(lock), pins("requirements.lock")
     assert {name: tested.get(name) for name in shipped} == shipped
     assert {"faust-streaming", "xgboost", "mlflow-skinny", "boto3"} <= set(shipped)
     assert {"pytest", "playwright", "moto", "mkdocs"} & set(shipped) == set()
 
 
-def test_the_image_of_the_worker_has_no_library_of_training_and_the_trainers_has_them() -> None:
+def test_training_libraries_are_in_the_trainers_image_only() -> None:
     worker, trainer = pins("requirements-run.lock"), pins("requirements-train.lock")
     training = {"mlflow", "scikit-learn", *PACKAGES["training"].values()}
     assert training <= set(trainer)
@@ -209,7 +209,7 @@ def exported() -> set[str]:
     return names | {metric.name for metric in metrics} | {f"{m.name}_total" for m in metrics if m.type == "counter"}
 
 
-def test_an_alert_watches_metrics_that_there_are() -> None:
+def test_every_alert_uses_existing_metrics() -> None:
     rules = [rule for group in read_yaml("deploy/prometheus/alerts.yml")["groups"] for rule in group["rules"]]
     named = {name for rule in rules for name in re.findall(r"(?:tamiz|process)_\w+", rule["expr"])}
     assert named
@@ -217,7 +217,7 @@ def test_an_alert_watches_metrics_that_there_are() -> None:
     assert {rule["labels"]["severity"] for rule in rules} <= {"info", "warning", "critical"}
 
 
-def test_a_panel_draws_metrics_that_there_are() -> None:
+def test_every_panel_uses_existing_metrics() -> None:
     panels = json.loads((ROOT / "deploy/grafana/dashboards/tamiz.json").read_text(encoding="utf-8"))["panels"]
     shown = [target["expr"] for panel in panels for target in panel["targets"]]
     named = {name for expr in shown for name in re.findall(r"(?:tamiz|process)_\w+", expr)}
@@ -228,7 +228,7 @@ def test_a_panel_draws_metrics_that_there_are() -> None:
     assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     mounted = [
         v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", ()) if v.startswith("./")
     ]
@@ -236,7 +236,7 @@ def test_what_is_mounted_is_there() -> None:
     assert [path for path in mounted if not (ROOT / path).exists()] == []
 
 
-def test_prometheus_finds_every_worker_the_monitor_and_the_page_with_a_token_that_nobody_else_has() -> None:
+def test_prometheus_scrapes_every_program_with_its_own_token() -> None:
     jobs = read_yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
     found = [(c["names"], c["port"]) for job in jobs for c in job["dns_sd_configs"]]
     of = load({})
@@ -247,7 +247,7 @@ def test_prometheus_finds_every_worker_the_monitor_and_the_page_with_a_token_tha
     assert [name for name, s in SERVICES.items() if variable in json.dumps(s)] == []
 
 
-def test_who_has_pages_reads_the_users_and_only_our_command_line_writes_them() -> None:
+def test_programs_with_pages_read_the_users_and_only_the_command_line_writes_them() -> None:
     file = Path(OURS["worker"]["environment"]["TAMIZ_WEB_USERS_FILE"])
     mounts = {name: [v for v in s.get("volumes", ()) if f":{file.parent}" in v] for name, s in SERVICES.items()}
     read_only = f"users:{file.parent}:ro"
@@ -270,7 +270,7 @@ def test_every_package_of_an_image_is_installed_by_hash() -> None:
             assert all("--hash=sha256:" in line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def test_an_image_of_others_has_a_version_and_its_digest_if_it_has_one_is_whole() -> None:
+def test_a_third_party_image_has_a_version_and_a_valid_digest_if_any() -> None:
     bases = re.findall(r"^FROM (\S+:\S+) AS", DOCKERFILE, re.MULTILINE)
     pulled = [s["image"] for s in SERVICES.values() if "image" in s and "build" not in s]
     assert bases
@@ -296,7 +296,7 @@ def run_registry(tmp_path: Path, passwords: dict[str, str]) -> tuple[subprocess.
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False), users
 
 
-def test_no_character_of_a_password_breaks_the_registry_or_shows_in_its_arguments(tmp_path: Path) -> None:
+def test_any_password_works_and_is_in_no_argument_of_the_registry(tmp_path: Path) -> None:
     secret = "p%40 @:/?#[]'\"\\\\;=%(x)s$&"
     passwords = {"POSTGRES_PASSWORD": f"db-{secret}", "MLFLOW_PASSWORD": f"mlflow-{secret}"}
     done, users = run_registry(tmp_path, passwords)
@@ -326,7 +326,7 @@ def test_no_character_of_a_password_breaks_the_registry_or_shows_in_its_argument
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_PASSWORD", "MLFLOW_READER_PASSWORD"])
-def test_a_password_that_mlflow_finds_too_short_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_a_password_too_short_for_mlflow_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     done, _ = run_registry(tmp_path, {name: "eleven-char"})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{name} in .env has 11 characters, MLflow wants at least 12\n"
@@ -334,7 +334,7 @@ def test_a_password_that_mlflow_finds_too_short_is_refused_in_one_line(tmp_path:
     assert "at least 12 characters" in example
 
 
-def test_who_only_reads_from_the_registry_has_a_user_that_only_reads() -> None:
+def test_programs_that_only_read_the_registry_have_a_read_only_user() -> None:
     users = {
         name: (
             s["environment"]["TAMIZ_MLFLOW_USERNAME"],

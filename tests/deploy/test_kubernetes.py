@@ -37,7 +37,7 @@ from tests.helpers.documents.overlays import (
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_object_is_one_by_the_schemas_of_the_api(overlay: str) -> None:
+def test_every_object_is_valid_by_the_schemas_of_the_api(overlay: str) -> None:
     objects = [o for o in rendered(overlay).values() if not o["apiVersion"].startswith("keda.sh/")]
     assert len(objects) >= 16
     for o in objects:
@@ -56,7 +56,7 @@ def kubectl() -> str:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_held_to_the_schemas_is_what_kustomize_makes(kubectl: str, overlay: str) -> None:
+def test_the_checked_objects_equal_the_output_of_kustomize(kubectl: str, overlay: str) -> None:
     made = subprocess.run(
         [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
     )
@@ -65,13 +65,13 @@ def test_what_is_held_to_the_schemas_is_what_kustomize_makes(kubectl: str, overl
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_all_that_makes_pods_is_looked_at(overlay: str) -> None:
+def test_every_kind_that_creates_pods_is_checked(overlay: str) -> None:
     assert {name for name, o in rendered(overlay).items() if pod_spec(o)} == {*PODS, *JOBS}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
-def test_a_pod_can_do_no_more_than_it_must(overlay: str, name: str) -> None:
+def test_a_pod_has_minimal_rights(overlay: str, name: str) -> None:
     """As the cluster's own standard `restricted` asks, and with a root that cannot be written to."""
     pod = pod_spec(rendered(overlay)[name])
     assert pod is not None
@@ -103,7 +103,7 @@ def commands_of(o: Object) -> list[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
-def test_a_pod_runs_a_command_that_there_is_with_settings_that_there_are(overlay: str, name: str) -> None:
+def test_a_pod_runs_an_existing_command_with_existing_settings(overlay: str, name: str) -> None:
     parse(commands_of(rendered(overlay)[name]))
     of = settings(overlay, name)
     assert of.tracking_uri.startswith("http://" if overlay == "dev" else "https://")
@@ -126,14 +126,14 @@ def test_only_the_retrainer_and_the_page_may_write_to_the_registry(overlay: str)
 
 
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
-def test_a_token_takes_the_place_of_user_and_password_of_the_registry(name: str) -> None:
+def test_a_token_replaces_user_and_password_of_the_registry(name: str) -> None:
     of = load(environment("production", name, mlflow=("token",)))
     assert (of.mlflow_token is None, of.mlflow_username, of.mlflow_password) == (False, None, None)
 
 
 @pytest.mark.parametrize("overlay", ["staging", "production"])
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
-def test_the_authority_of_mlflows_certificate_is_where_the_setting_says(overlay: str, name: str) -> None:
+def test_mlflows_certificate_authority_is_mounted_where_the_setting_expects_it(overlay: str, name: str) -> None:
     objects = rendered(overlay)
     file = Path(objects["ConfigMap/tamiz"]["data"]["TAMIZ_MLFLOW_CAFILE"])
     pod = pod_spec(objects[name])
@@ -146,7 +146,7 @@ def test_the_authority_of_mlflows_certificate_is_where_the_setting_says(overlay:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
-def test_an_image_is_a_target_of_the_dockerfile_at_a_version_of_ours(overlay: str, name: str) -> None:
+def test_an_image_is_a_target_of_the_dockerfile_with_our_version(overlay: str, name: str) -> None:
     (container,) = containers(rendered(overlay)[name])
     repository, tag = container["image"].split(":")
     targets = re.findall(r"^FROM \S+ AS (\w+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -155,7 +155,7 @@ def test_an_image_is_a_target_of_the_dockerfile_at_a_version_of_ours(overlay: st
     assert tag == ("main" if overlay == "dev" else version)
 
 
-def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_referred_to() -> None:
+def test_manifests_hold_no_secret_and_the_example_names_each() -> None:
     referred: set[tuple[str, str]] = set()
 
     def walk(value: Any) -> None:
@@ -195,7 +195,9 @@ def test_no_secret_stands_in_the_manifests_and_the_example_names_each_that_is_re
         ("monitor", "monitor_port", "prometheus-to-monitor", "/readyz"),
     ],
 )
-def test_who_has_pages_is_asked_on_its_port(overlay: str, name: str, setting: str, let_in: str, ready: str) -> None:
+def test_probes_and_scrapes_use_the_port_of_each_page(
+    overlay: str, name: str, setting: str, let_in: str, ready: str
+) -> None:
     of, objects = settings(overlay, f"Deployment/{name}"), rendered(overlay)
     number = getattr(of, setting)
     (container,) = containers(objects[f"Deployment/{name}"])
@@ -223,7 +225,7 @@ def test_who_has_pages_is_asked_on_its_port(overlay: str, name: str, setting: st
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_worker_is_given_the_time_it_may_take(overlay: str) -> None:
+def test_the_pod_allows_the_workers_start_and_stop_times(overlay: str) -> None:
     of = settings(overlay)
     pod = pod_spec(rendered(overlay)["Deployment/worker"])
     assert pod is not None
@@ -233,7 +235,7 @@ def test_the_worker_is_given_the_time_it_may_take(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
+def test_every_selector_matches_its_pods(overlay: str) -> None:
     objects = rendered(overlay)
     for name in PROGRAMS:
         spec = objects[name]["spec"]
@@ -254,7 +256,7 @@ def test_every_selector_finds_the_pods_it_means(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_way_to_brokers_and_registry_is_open(overlay: str) -> None:
+def test_network_policies_allow_brokers_and_registry(overlay: str) -> None:
     of = settings(overlay)
     egress = rendered(overlay)["NetworkPolicy/to-kafka-registry-and-names"]["spec"]["egress"]
     ways = {
@@ -301,7 +303,7 @@ def test_keda_scales_by_the_lag_of_the_workers_group_up_to_its_partitions(overla
     )
 
 
-def test_who_is_told_comes_from_secrets_and_settings_and_the_way_there_is_open() -> None:
+def test_channels_come_from_secrets_and_settings_and_are_reachable() -> None:
     objects = rendered("production")
     (container,) = containers(objects["Deployment/notifier"])
     refs = [v["name"] for v in container["env"] if v["valueFrom"]["secretKeyRef"]["name"] == "tamiz-channels"]
@@ -315,14 +317,14 @@ def test_who_is_told_comes_from_secrets_and_settings_and_the_way_there_is_open()
 
 
 @pytest.mark.parametrize("name", ["Deployment/monitor", "Deployment/retrainer", "Deployment/notifier"])
-def test_of_what_must_run_once_there_is_never_a_second(name: str) -> None:
+def test_a_singleton_never_has_a_second_replica(name: str) -> None:
     for overlay in OVERLAYS:
         spec = rendered(overlay)[name]["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_of_the_calendar_never_overlaps_itself_nor_runs_for_ever(name: str) -> None:
+def test_a_scheduled_job_never_overlaps_and_has_a_time_limit(name: str) -> None:
     for overlay in OVERLAYS:
         spec = rendered(overlay)[name]["spec"]
         assert (spec["concurrencyPolicy"], spec["timeZone"]) == ("Forbid", "Etc/UTC")
@@ -331,7 +333,7 @@ def test_a_job_of_the_calendar_never_overlaps_itself_nor_runs_for_ever(name: str
         assert {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= set(spec)
 
 
-def test_production_repeats_no_decision_loses_no_replica_and_asks_a_person() -> None:
+def test_production_is_exactly_once_replicated_and_needs_approval() -> None:
     of = settings("production")
     assert (of.processing_guarantee, of.promotion, of.replication_factor, of.log_level) == (
         "exactly-once",
@@ -343,7 +345,7 @@ def test_production_repeats_no_decision_loses_no_replica_and_asks_a_person() -> 
     assert settings("dev").partitions < settings("staging").partitions < of.partitions
 
 
-def test_the_page_about_it_tells_what_the_overlays_say() -> None:
+def test_the_documented_table_equals_the_overlays() -> None:
     page = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if "|" in line]
     told = {row[0]: dict(zip(OVERLAYS, row[1:], strict=True)) for row in rows if len(row) == 4}

@@ -75,16 +75,16 @@ def written(script: str) -> str:
 CALENDAR = of_kubernetes()
 
 
-def test_there_is_a_file_at_once_a_day_and_drift_by_day_week_and_month() -> None:
+def test_jobs_score_daily_and_report_drift_by_day_week_and_month() -> None:
     assert set(CALENDAR) == {"score-daily", "drift-daily", "drift-weekly", "drift-monthly"}
 
 
 @pytest.mark.parametrize("calendar", [of_airflow, of_cron])
-def test_the_calendars_are_one(calendar: Callable[[], dict[str, ScheduledJob]]) -> None:
+def test_all_schedulers_have_the_same_jobs(calendar: Callable[[], dict[str, ScheduledJob]]) -> None:
     assert calendar() == CALENDAR
 
 
-def test_the_page_about_it_tells_when_each_job_is() -> None:
+def test_the_documented_times_equal_the_schedules() -> None:
     page = (DEPLOY.parent / "docs/deployment.md").read_text(encoding="utf-8")
     section = page.split("\n## Scheduled jobs\n", 1)[1].split("\n## ", 1)[0]
     told = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", section, re.MULTILINE))
@@ -114,7 +114,7 @@ def before(now: datetime) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", CALENDAR)
 @pytest.mark.parametrize("file", ["kubernetes/base/calendar.yaml", "cron/tamiz.crontab"])
-def test_the_shell_works_out_the_period_before_this_one(file: str, name: str) -> None:
+def test_the_shell_computes_the_previous_period(file: str, name: str) -> None:
     text = (DEPLOY / file).read_text(encoding="utf-8").replace(r"\%", "%")
     scripts = re.findall(r"(period=\$\(.*\))(?: &&|\n).*?\btamiz (score|drift --granularity \w+)", text)
     kind = " ".join(CALENDAR[name].command[: 1 if name.startswith("score") else 3])
@@ -124,7 +124,7 @@ def test_the_shell_works_out_the_period_before_this_one(file: str, name: str) ->
     assert said.stdout.strip() in {started[name], before(datetime.now(UTC))[name]}
 
 
-def test_airflow_starts_the_pod_that_kubernetes_would() -> None:
+def test_airflow_starts_the_same_pod_as_kubernetes() -> None:
     pod: dict[str, Any] = yaml.safe_load((DEPLOY / "airflow/pod.yaml").read_text(encoding="utf-8"))
     kubernetes_validate.validate(pod, KUBERNETES_VERSION, strict=True)
     objects = render(DEPLOY / "kubernetes/overlays/production")

@@ -28,7 +28,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "text"), [pytest.param(*pair, id=pair[0]) for pair in help_texts()])
-def test_help_shows_an_example_that_parses_and_a_page_that_exists(
+def test_help_shows_a_valid_example_and_an_existing_page(
     name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -45,11 +45,11 @@ def test_help_shows_an_example_that_parses_and_a_page_that_exists(
 @pytest.mark.parametrize(
     "line", ["worker --bogus", "score in.csv", "drift --granularity year", "drift a.csv b.csv", "topics create now"]
 )
-def test_a_line_that_the_program_would_refuse_is_refused(line: str) -> None:
+def test_an_invalid_command_line_is_refused(line: str) -> None:
     with pytest.raises(TyperException):
         parse(line.split())
 
 
-def test_a_command_that_is_not_there_is_named() -> None:
+def test_an_unknown_command_is_named() -> None:
     with pytest.raises(AssertionError, match="there is no `tamiz nothing`"):
         parse(["nothing"])

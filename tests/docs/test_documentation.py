@@ -58,13 +58,13 @@ def first_column(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_is_run_or_says_that_it_is_an_illustration(block: Block) -> None:
+def test_a_code_block_is_run_or_marked_as_an_illustration(block: Block) -> None:
     alone = block.code.startswith(ALONE.get(block.page, ()) or "\0")
     assert block.illustration or block.page in (*FOLLOWED, "README.md") or alone
 
 
 @pytest.mark.parametrize(("page", "words"), REPEATED, ids=[page for page, _ in REPEATED])
-def test_a_number_that_a_page_repeats_is_the_code_s(page: str, words: str) -> None:
+def test_a_number_on_a_page_equals_the_constant(page: str, words: str) -> None:
     assert words in " ".join((ROOT / page).read_text(encoding="utf-8").split())
 
 
@@ -92,7 +92,7 @@ def state(person: DocRunner) -> dict[str, Any]:
 
 
 @pytest.mark.kafka
-def test_the_tutorial_leads_to_an_alert_on_the_page(reader: DocRunner) -> None:
+def test_the_tutorial_leads_to_an_alert_on_the_dashboard(reader: DocRunner) -> None:
     wait_for(lambda: any("monto" in i["features"] for i in state(reader)["incidents"]), 60, reader.logs)
     (moved,) = [i for i in state(reader)["incidents"] if "monto" in i["features"]]
     assert moved["kind"] == "shift"
@@ -100,7 +100,7 @@ def test_the_tutorial_leads_to_an_alert_on_the_page(reader: DocRunner) -> None:
 
 
 @pytest.mark.kafka
-def test_the_tutorial_printed_what_the_readme_shows(reader: DocRunner) -> None:
+def test_the_readme_shows_the_tutorials_output(reader: DocRunner) -> None:
     printed = {comparable(line) for line in reader.transcript}
     shown = [line for block in blocks("README.md") if block.language == "text" for line in block.code.splitlines()]
     assert len(shown) > 5
@@ -115,7 +115,7 @@ def comparable(line: str) -> str:
 
 
 @pytest.mark.kafka
-def test_the_readmes_decision_is_the_one_for_its_transaction(reader: DocRunner) -> None:
+def test_the_readmes_decision_belongs_to_its_transaction(reader: DocRunner) -> None:
     sent, decided = (json.loads(block.code) for block in blocks("README.md") if block.language == "json")
     offset = int(re.fullmatch(r"transactions-0-(\d+)@.{8}", decided["transaction_id"])[1])  # type: ignore[index]
     assert record_at(reader, "transactions", offset) == sent
@@ -152,14 +152,14 @@ def test_the_examples_for_producers_consumers_and_subscribers_work(reader: DocRu
 
 
 @pytest.mark.kafka
-def test_a_data_set_of_ones_own_is_declared_and_learned_from(reader: DocRunner) -> None:
+def test_the_example_data_set_is_declared_and_trained_on(reader: DocRunner) -> None:
     (told,) = [out for block, out in reader.follow("data-set.md") if block.language == "sh"]
     assert "The model has skill" in told
     assert (reader.folder / "decided.csv").read_text().count("\n") == 20_001
 
 
 @pytest.mark.kafka
-def test_a_person_decides_over_a_second_version(reader: DocRunner) -> None:
+def test_the_example_of_an_approval_works(reader: DocRunner) -> None:
     (history,) = [block for block in blocks("tutorial.md") if "tamiz train" in block.code]
     reader.run(history._replace(code="tamiz train history.csv\n"))
     told = "".join(out for _, out in reader.follow("approve.md"))
@@ -170,13 +170,13 @@ def test_a_person_decides_over_a_second_version(reader: DocRunner) -> None:
 
 
 @pytest.mark.kafka
-def test_who_responds_to_an_alert_finds_what_the_page_promises(reader: DocRunner) -> None:
+def test_the_commands_for_responding_to_an_alert_work(reader: DocRunner) -> None:
     told = "".join(out for _, out in reader.follow("respond.md"))
     assert "monto moved" in told
     assert (reader.folder / "drift.html").stat().st_size > 10_000
 
 
-def test_every_code_of_a_dead_letter_stands_among_those_that_producers_may_get() -> None:
+def test_every_code_of_a_dead_letter_is_documented_for_producers() -> None:
     made = set()
     rejecting = ("scoring/input/admission.py", "stream_app/decisions/handler.py", "tamiz/batch/batch_scoring.py")
     for path in [
@@ -202,7 +202,7 @@ def codes(value: ast.expr) -> set[str]:
     return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
 
 
-def test_every_alert_of_prometheus_has_its_line_for_whoever_is_called() -> None:
+def test_every_prometheus_alert_is_documented_for_people_on_call() -> None:
     rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
     named = re.findall(r"`(Tamiz\w+)`", " ".join(first_column(section("respond.md", "Prometheus' alerts"))))
     assert sorted(named) == sorted(rule["alert"] for group in rules["groups"] for rule in group["rules"])
@@ -220,11 +220,11 @@ def tables(page: str) -> Iterator[list[list[str]]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_all_rows_of_a_table_have_as_many_cells_as_its_head(page: str) -> None:
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(page: str) -> None:
     assert [row for rows in tables(page) for row in rows if len(row) != len(rows[0])] == []
 
 
-def test_the_rights_that_the_page_lists_by_program_are_those_that_the_doctor_asks_for() -> None:
+def test_the_documented_rights_equal_those_that_the_doctor_checks() -> None:
     (rows,) = [rows for rows in tables("deployment.md") if rows[0][:3] == ["program", "`READ`", "`WRITE`"]]
     listed = {
         (topic, operation, row[0])
@@ -257,7 +257,7 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
     assert missing == []
 
 
-def test_the_reference_is_what_the_code_says_today() -> None:
+def test_the_reference_is_up_to_date() -> None:
     stale = [name for name, content in reference().items() if (FOLDER / name).read_text(encoding="utf-8") != content]
     assert stale == [], "`make reference` writes them anew"
 
@@ -305,7 +305,7 @@ def some(reader: DocRunner, topic: str) -> list[Any]:
     return found
 
 
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [Path(sys.executable).parent / "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}  # of its future
     done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=120, check=False)
@@ -315,7 +315,7 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     assert elsewhere == [], "a page must not fetch anything from elsewhere"
 
 
-def test_coverage_is_written_where_sonarqube_is_told_to_look() -> None:
+def test_coverage_is_written_where_sonarqube_reads_it() -> None:
     told = dict(
         line.split("=", 1) for line in (ROOT / "sonar-project.properties").read_text().splitlines() if "=" in line
     )

@@ -21,18 +21,18 @@ def text_of(page: str) -> str:
     return DOCUMENTS[page].read_text(encoding="utf-8")
 
 
-def test_the_readme_is_read_in_a_few_minutes() -> None:
+def test_the_readme_has_at_most_180_lines() -> None:
     assert text_of("README.md").count("\n") <= MAX_README_LINES
 
 
-def test_every_command_of_the_readme_is_one_of_the_tutorial_which_is_run() -> None:
+def test_every_command_of_the_readme_is_in_the_tutorial() -> None:
     run = {line for block in blocks("tutorial.md") if block.language == "sh" for line in block.code.splitlines()}
     lines = [line for block in blocks("README.md") if block.language == "sh" for line in block.code.splitlines()]
     assert len(lines) > 5
     assert [line for line in lines if line not in run and not line.startswith("make ")] == []
 
 
-def test_the_code_map_has_every_module_and_no_other() -> None:
+def test_the_code_map_lists_exactly_the_modules() -> None:
     code_map = text_of("architecture.md").split("\n## Code map\n", 1)[1]
     named = {
         package + name
@@ -49,7 +49,7 @@ def test_the_code_map_has_every_module_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("page", sorted({*DOCUMENTS} - {"README.md", "SECURITY.md", "CHANGELOG.md"}))
-def test_a_page_begins_with_one_sentence_that_says_for_whom_it_is(page: str) -> None:
+def test_a_page_begins_with_a_sentence_about_its_readers(page: str) -> None:
     text = re.sub(r"\A<!--.*?-->\n", "", text_of(page))
     assert re.match(r"# [^\n]+\n\nFor [^.]+\.\n\n", text), text[:200]
 
@@ -68,7 +68,7 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", DOCUMENTS)
-def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: str) -> None:
+def test_every_link_of_a_page_is_valid(page: str) -> None:
     text = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S)
     links = re.findall(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)|(?:src|href)=\"(?!https?:)([\w./-]+)\"", text)
     broken = []

@@ -115,7 +115,7 @@ def bad(found: list[Finding]) -> list[tuple[str, str, str]]:
     return [(f.check, f.subject, f.status) for f in found if f.status != "ok"]
 
 
-def test_a_healthy_installation_has_nothing_to_say() -> None:
+def test_a_healthy_installation_has_no_findings() -> None:
     assert bad(examine(SETTINGS, healthy())) == []
 
 
@@ -243,7 +243,9 @@ def test_a_healthy_installation_has_nothing_to_say() -> None:
         ),
     ],
 )
-def test_what_would_bite_is_named(change: Callable[[Facts], Facts], expected: tuple[str, str, str] | None) -> None:
+def test_each_risk_is_named_with_its_remedy(
+    change: Callable[[Facts], Facts], expected: tuple[str, str, str] | None
+) -> None:
     found = examine(SETTINGS, change(healthy()))
     assert (expected is None and bad(found) == []) or expected in bad(found)
     assert [f for f in found if f.status in ("warning", "problem") and not f.remedy] == []
@@ -261,12 +263,12 @@ def test_what_would_bite_is_named(change: Callable[[Facts], Facts], expected: tu
         ({"processing_guarantee": "exactly-once"}, ("rights on transactional ids", "not checked")),
     ],
 )
-def test_what_is_open_to_others_is_named(changes: dict[str, Any], expected: tuple[str, str] | None) -> None:
+def test_each_exposure_is_named(changes: dict[str, Any], expected: tuple[str, str] | None) -> None:
     found = bad(examine(replace(SETTINGS, **changes), healthy()))
     assert [(check, status) for check, _, status in found] == ([expected] if expected else [])
 
 
-def test_a_check_that_fails_keeps_no_other_from_being_made() -> None:
+def test_a_check_that_fails_does_not_stop_the_others() -> None:
     odd = topic("labels", config={"retention.ms": "soon", "max.message.bytes": "much"})(healthy())
     found = examine(SETTINGS, topic("redrives", partitions=3)(odd))
     failed = [f for f in found if f.seen.startswith("the check failed")]
@@ -275,7 +277,7 @@ def test_a_check_that_fails_keeps_no_other_from_being_made() -> None:
 
 
 @pytest.mark.kafka
-def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, real_registry: Settings) -> None:
+def test_a_badly_configured_cluster_is_reported_line_by_line(kafka: Kafka, real_registry: Settings) -> None:
     mark = uuid4().hex[:8]
     own = with_own_topics(real_registry, f"{mark}-")
     settings = replace(own, bootstrap_servers=kafka.bootstrap_servers, consumer_group=f"doctor-{mark}", partitions=2)
@@ -328,7 +330,7 @@ def test_a_badly_configured_cluster_is_told_line_by_line(kafka: Kafka, real_regi
     assert "partitions 1: the topic was recreated since" in said.stdout
 
 
-def test_nothing_that_answers_is_a_finding_and_the_rest_is_checked(
+def test_an_unreachable_service_is_a_finding_and_the_rest_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", "127.0.0.1:1")
@@ -343,7 +345,7 @@ def test_nothing_that_answers_is_a_finding_and_the_rest_is_checked(
         assert seen in " ".join(said.stdout.split()), said.stdout
 
 
-def test_the_registry_is_examined_without_writing_and_an_exchanged_champion_is_named(tmp_path: Path) -> None:
+def test_the_registry_is_checked_read_only_and_a_replaced_champion_is_named(tmp_path: Path) -> None:
     empty = load({"TAMIZ_STATE_DIR": str(tmp_path / "empty")})
     facts = registry_facts(empty)
     assert isinstance(facts, RegistryFacts)
@@ -376,9 +378,7 @@ def test_a_password_over_plain_http_is_a_problem() -> None:
     assert ("the registry's connection", "", "problem") in found
 
 
-def test_a_secret_that_the_platform_gives_to_our_group_alone_is_private(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_readable_by_our_group_only_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "users"
     secret.touch()
     owner = secret.stat().st_uid

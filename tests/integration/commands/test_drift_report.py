@@ -103,7 +103,7 @@ def calendar(champion: Champion, published: list[tuple[bytes, PaneSnapshot]]) ->
     return counts
 
 
-def test_the_streams_panes_and_the_file_are_counted_alike(
+def test_stream_and_file_give_the_same_counts(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]], nine_days: Path
 ) -> None:
     of_file = count_file(nine_days, POLICY.dataset, champion[0])
@@ -130,7 +130,7 @@ def test_periods_are_whole_utc_days_weeks_from_monday_and_months(
 #  now                          |
 #  months   [   January    ][   February ...
 #            over            not over: has what came so far
-def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
+def test_by_default_a_report_ends_with_the_last_complete_period(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]]
 ) -> None:
     months = calendar(champion, published).periods("month")
@@ -144,9 +144,7 @@ def test_without_a_name_a_report_ends_with_the_last_period_that_is_over(
         periods_until(months, "2020-03", now_ms=border)
 
 
-def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
-    champion: Champion, nine_days: Path, tmp_path: Path
-) -> None:
+def test_the_summary_names_drifted_features_or_none(champion: Champion, nine_days: Path, tmp_path: Path) -> None:
     def compared(path: Path) -> DriftComparison:
         counted = count_file(path, POLICY.dataset, champion[0])
         return compare_periods(champion[1], [counted], model="m", model_version=1, source=str(path))
@@ -163,9 +161,7 @@ def test_where_nothing_moved_nothing_is_said_to_and_what_moved_is_named_first(
     assert sum(moved.features[0].current) == pytest.approx(1)
 
 
-def test_rows_that_are_rejected_are_drift_of_the_dead_letters(
-    champion: Champion, nine_days: Path, tmp_path: Path
-) -> None:
+def test_rejected_rows_count_as_drift_of_the_dead_letters(champion: Champion, nine_days: Path, tmp_path: Path) -> None:
     header, *lines = nine_days.read_text("utf-8-sig").splitlines()
     broken = [line.replace(";", "|", 3) if i % 10 == 0 else line for i, line in enumerate(lines)]
     (tmp_path / "broken.csv").write_text("\n".join([header, *broken]), encoding="utf-8")
@@ -193,7 +189,7 @@ def registry(simulated_registry: Settings, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("registry")
-def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_days: Path, tmp_path: Path) -> None:
+def test_the_command_prints_a_table_or_json_and_writes_one_self_contained_page(nine_days: Path, tmp_path: Path) -> None:
     page, picture = tmp_path / "drift.html", tmp_path / "drift.png"
     told = CliRunner().invoke(app, ["drift", str(nine_days), "--version", "1", "--json", "-o", str(page)])
     assert told.exit_code == 0, told.output
@@ -210,7 +206,7 @@ def test_the_command_tells_people_and_machines_and_draws_one_closed_page(nine_da
 
 
 @pytest.mark.usefixtures("registry")
-def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
+def test_text_from_data_cannot_break_or_change_the_report(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]], tmp_path: Path
 ) -> None:
     days = calendar(champion, published).periods("day")
@@ -250,13 +246,13 @@ def test_no_level_name_or_period_of_others_ends_or_changes_the_report(
     ],
     ids=["neither", "both", "period", "kind", "version"],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(arguments: list[str], said: str) -> None:
+def test_an_impossible_comparison_is_refused_in_one_line(arguments: list[str], said: str) -> None:
     refused = CliRunner().invoke(app, ["drift", *arguments])
     assert refused.exit_code != 0
     assert said in refused.output + str(refused.exception)
 
 
-def test_a_model_without_calibration_is_refused_with_the_command_that_makes_it(bundle: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_baseline_is_refused_with_the_remedy(bundle: Path, tmp_path: Path) -> None:
     for file in bundle.iterdir():
         if file.name != BASELINE_FILE:
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -266,7 +262,7 @@ def test_a_model_without_calibration_is_refused_with_the_command_that_makes_it(b
 
 @pytest.mark.kafka
 @pytest.mark.usefixtures("registry")
-def test_weeks_are_read_from_the_topic_whatever_else_lies_on_it(
+def test_weeks_are_read_from_the_topic_despite_invalid_records(
     kafka: Kafka,
     champion: Champion,
     published: list[tuple[bytes, PaneSnapshot]],

@@ -52,7 +52,7 @@ def runner(settings: Settings, **more: str) -> CliRunner:
     return CliRunner(env={**env, "TAMIZ_BOOTSTRAP_SERVERS": NOBODY, "MLFLOW_TRACKING_URI": None, **more})
 
 
-def test_people_see_who_decides_and_who_waits(settings: Settings) -> None:
+def test_the_list_shows_champion_and_waiting_versions(settings: Settings) -> None:
     told = runner(settings).invoke(app, ["models", "list"])
     assert told.exit_code == 0
     cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in told.stdout.splitlines() if "│" in line]
@@ -63,7 +63,7 @@ def test_people_see_who_decides_and_who_waits(settings: Settings) -> None:
     assert "version 2 awaiting-approval by" in lines[2]
 
 
-def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(settings: Settings) -> None:
+def test_without_a_broker_a_transition_is_valid_and_one_line_warns(settings: Settings) -> None:
     twice = runner(settings).invoke(app, ["models", "promote", "1", "--reason", "we agree"])
     assert "is champion already" in str(twice.exception)
     told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
@@ -74,7 +74,7 @@ def test_without_a_broker_the_move_stands_and_one_line_says_who_was_not_told(set
     assert mlflow_registry.champion(settings) == 2
 
 
-def test_a_move_is_by_the_user_of_the_process_whatever_the_environment_says(settings: Settings) -> None:
+def test_a_transition_names_the_owner_of_the_process_not_the_environment(settings: Settings) -> None:
     forged = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "HOSTNAME"), "mallory")
     said = runner(settings, **forged).invoke(app, ["models", "reject", "2", "--reason", "no", "--json"])
     by = msgspec.json.decode(said.stdout)["by"]
@@ -82,7 +82,7 @@ def test_a_move_is_by_the_user_of_the_process_whatever_the_environment_says(sett
     assert (by.split("@")[0], "mallory" in by) == (f"os:{pwd.getpwuid(os.getuid()).pw_name}", False)
 
 
-def test_machines_read_versions_history_and_moves(settings: Settings) -> None:
+def test_versions_history_and_transitions_are_printed_as_json(settings: Settings) -> None:
     def run(*arguments: str) -> Any:
         return json.loads(runner(settings).invoke(app, ["models", *arguments, "--json"]).stdout)
 
@@ -102,7 +102,7 @@ def test_a_model_that_was_never_trained_has_no_versions(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka) -> None:
+def test_every_transition_is_published(settings: Settings, kafka: Kafka) -> None:
     own = {"TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4()}-", "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     names, people = load(own), runner(settings, **own)
     topic = names.model_events_topic
@@ -122,7 +122,7 @@ def test_every_move_is_told_to_whoever_listens(settings: Settings, kafka: Kafka)
 
 
 @pytest.mark.kafka
-def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
+def test_a_person_requests_a_training(settings: Settings, kafka: Kafka) -> None:
     names = {
         "TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4()}-",
         "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
@@ -137,7 +137,7 @@ def test_a_person_asks_for_a_training(settings: Settings, kafka: Kafka) -> None:
     assert asked.correlation_id in told.stdout
 
 
-def test_asking_nobody_for_a_training_is_an_error(settings: Settings, tmp_path: Path) -> None:
+def test_requesting_a_training_without_a_broker_is_an_error(settings: Settings, tmp_path: Path) -> None:
     unheard = runner(settings).invoke(app, ["retrain", "--reason", "a new season"])
     assert isinstance(unheard.exception, BrokerError)
     nothing = runner(Settings(state_dir=tmp_path / "empty", model_name="small")).invoke(
@@ -146,7 +146,7 @@ def test_asking_nobody_for_a_training_is_an_error(settings: Settings, tmp_path: 
     assert "tamiz train FILE" in str(nothing.exception)
 
 
-def test_the_history_names_who_asked_for_a_training_whatever_the_request_says(settings: Settings) -> None:
+def test_the_history_names_who_requested_a_training_in_printable_text(settings: Settings) -> None:
     for version, by in enumerate(("os:ana@laptop", "\x1b[2J[/nope]\n\u202e" + "x" * 480), 1):
         asked = {
             "correlation_id": "l",

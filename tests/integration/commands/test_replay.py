@@ -49,16 +49,16 @@ def planned(card, payloads, *, now_ms=EVENT_MS + DAY_MS, retention=7 * DAY_MS) -
 #  retention (----------------------------------]
 #  time    ^ 7 days ago: deleted soon         now
 #                         ^ the event
-def test_a_record_is_stamped_with_its_event_time(card):
+def test_a_record_timestamp_is_its_event_time(card):
     assert planned(card, [ROW]) == [Message(b"7", ROW, EVENT_MS)]
 
 
 @pytest.mark.parametrize("now_ms", [EVENT_MS + 7 * DAY_MS, EVENT_MS - 1], ids=["deleted at once", "from the future"])
-def test_an_event_time_the_broker_would_not_keep_is_not_stamped(card, now_ms):
+def test_an_event_time_older_than_the_retention_is_not_the_timestamp(card, now_ms):
     assert planned(card, [ROW], now_ms=now_ms) == [Message(b"7", ROW, None)]
 
 
-def test_what_cannot_be_cleaned_is_sent_all_the_same(card):
+def test_an_invalid_payload_is_sent_unchanged(card):
     odd = [b"", b"[1]", b"{", b'{"ID_USER":"8","monto":"x"}']
     assert planned(card, odd) == [
         Message(None, b"", None),
@@ -84,12 +84,12 @@ def test_a_csv_row_becomes_an_object_of_texts(card, real_csv):
     assert set(map(type, first.values())) == {str}
 
 
-def test_a_file_that_cannot_be_read_says_so(card, tmp_path):
+def test_an_unreadable_file_is_reported(card, tmp_path):
     with pytest.raises(TamizError, match="absent"):
         list(file_payloads(tmp_path / "absent.csv", card))
 
 
-def test_the_remembering_partitioner_agrees_with_kafkas_default():
+def test_the_cached_partitioner_agrees_with_kafkas_default():
     class Cluster:
         def topics(self):
             return {"t"}
@@ -121,7 +121,7 @@ def test_every_record_arrives_once_in_the_order_of_its_key(kafka):
 
 
 @pytest.mark.kafka
-def test_an_unknown_topic_is_a_readable_error(kafka, monkeypatch):
+def test_an_unknown_topic_is_reported(kafka, monkeypatch):
     with connected(kafka.bootstrap_servers) as producer:
         producer.config["max_block_ms"] = 200
         with pytest.raises(BrokerError, match="topic no-such-topic: record 0 could not be produced"):
@@ -136,7 +136,7 @@ def test_a_record_the_broker_refuses_is_an_error_and_not_a_success(kafka):
 
 
 @pytest.mark.kafka
-def test_the_topics_retention_is_known(kafka):
+def test_the_retention_of_the_topic_is_read(kafka):
     assert topic_retention_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "1234"})) == 1234
     assert topic_retention_ms(kafka.bootstrap_servers, topic_on(kafka, **{"retention.ms": "-1"})) > 100 * 365 * DAY_MS
 
@@ -157,7 +157,7 @@ def test_the_command_replays_a_file_with_its_event_times(kafka, card, real_csv, 
 
 
 @pytest.mark.kafka
-def test_simulated_traffic_goes_straight_to_the_topic(kafka, monkeypatch):
+def test_simulated_traffic_is_sent_to_the_topic(kafka, monkeypatch):
     topic = topic_on(kafka)
     monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("TAMIZ_EXISTING_TRANSACTIONS_TOPIC", topic)

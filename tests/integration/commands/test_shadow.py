@@ -21,7 +21,7 @@ from tests.helpers.traffic.scored_fixtures import month, train_model
 DATASET = load_dataset("card_transactions")
 
 
-def test_a_model_agrees_with_itself_in_everything(champion_bundle: Path, real_payloads: list[bytes]) -> None:
+def test_a_model_agrees_with_itself(champion_bundle: Path, real_payloads: list[bytes]) -> None:
     model = MonitoredModel.load(champion_bundle, 1)
     shadow = Shadow(model, model)
     for start in (0, 1000):
@@ -34,7 +34,7 @@ def test_a_model_agrees_with_itself_in_everything(champion_bundle: Path, real_pa
     assert sum(report.champion_scores) == 2000
 
 
-def test_where_two_models_differ_is_counted_by_outcome(
+def test_differences_between_two_models_are_counted_by_outcome(
     champion_bundle: Path, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     champion, other = MonitoredModel.load(champion_bundle, 1), train_model(tmp_path, month(), version=2)
@@ -48,13 +48,13 @@ def test_where_two_models_differ_is_counted_by_outcome(
     assert report.champion_scores != report.challenger_scores
 
 
-def test_nothing_seen_is_nothing_said(champion_bundle: Path) -> None:
+def test_without_transactions_the_report_is_empty(champion_bundle: Path) -> None:
     model = MonitoredModel.load(champion_bundle, 1)
     assert Shadow(model, model).report().agreement is None
 
 
 @pytest.mark.kafka
-def test_the_command_compares_what_is_on_the_topic(
+def test_the_command_compares_the_records_of_the_topic(
     kafka: Kafka, real_registry: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     settings = isolated_settings(kafka.bootstrap_servers, real_registry.state_dir)

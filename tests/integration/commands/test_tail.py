@@ -30,7 +30,7 @@ class TailedRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def test_a_line_has_everything_a_record_has():
+def test_a_json_line_has_all_parts_of_a_record():
     record = TailedRecord(value=b'{\n "score": 0.50}', headers=(("a", b"1"), ("a", b"2"), ("b", None)))
     assert json_line(record) == (
         b'{"topic":"decisions","partition":1,"offset":5,"timestamp":1578229200000,"key":"7",'
@@ -39,7 +39,7 @@ def test_a_line_has_everything_a_record_has():
 
 
 @pytest.mark.parametrize("value", [b"\xff\x00", b"{", b"", b'{"a":NaN}', b'"\xff"', b"[" * 5_000])
-def test_a_value_that_is_no_json_comes_in_base64(value):
+def test_a_value_that_is_not_json_is_printed_in_base64(value):
     line = json.loads(json_line(TailedRecord(value=value)))
     assert "value" not in line
     assert msgspec.convert(line["value_base64"], bytes) == value
@@ -55,11 +55,11 @@ def test_a_value_that_is_no_json_comes_in_base64(value):
     ],
     ids=["tombstone", "no key", "binary key", "array"],
 )
-def test_keys_and_values_of_every_kind(record, field, shown):
+def test_keys_and_values_of_every_kind_are_printed(record, field, shown):
     assert json.loads(json_line(record))[field] == shown
 
 
-def test_a_decision_is_shown_by_its_outcome():
+def test_a_decision_is_printed_with_its_outcome():
     decision = Decision(
         decision_id="d",
         transaction_id="transactions-1-5",
@@ -76,7 +76,7 @@ def test_a_decision_is_shown_by_its_outcome():
     assert any("red" in str(span.style) for span in line.spans)
 
 
-def test_a_dead_letter_is_shown_by_its_reason_and_origin():
+def test_a_dead_letter_is_printed_with_its_reason_and_origin():
     rejection = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
     headers = dead_letters.headers(rejection, TailedRecord(topic="transactions"), group="g", transaction_id="t")
     line = pretty(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)), "dead-letters")
@@ -86,15 +86,15 @@ def test_a_dead_letter_is_shown_by_its_reason_and_origin():
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"plain", None, b"[1]", b'{"outcome":"maybe"}', b'{"outcome":[]}'])
-def test_whatever_else_stands_there_is_shown_as_text(value):
+def test_any_other_record_is_printed_as_text(value):
     assert pretty(TailedRecord(value=value), "decisions").plain.startswith("13:00:00 decisions-1-5 7 ")
 
 
-def test_nothing_in_a_payload_steers_the_terminal():
+def test_a_payload_cannot_control_the_terminal():
     assert pretty(TailedRecord(value=b"a\x1b[2Jb"), "decisions").plain.endswith("7 a\\x1b[2Jb")
 
 
-def test_an_unknown_topic_is_named_with_those_there_are():
+def test_an_unknown_topic_is_reported_with_the_known_ones():
     result = CliRunner().invoke(app, ["tail", "decision"])
     assert "'decision' does not exist; choose one of transactions, decisions" in str(result.exception)
 
@@ -117,7 +117,7 @@ def produce(environ, *values: bytes) -> None:
 
 
 @pytest.mark.kafka
-def test_the_command_shows_what_is_there_from_the_beginning(environ, monkeypatch):
+def test_the_command_prints_existing_records_from_the_beginning(environ, monkeypatch):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     produce(environ, b'{"n":1}', b'{"n":2}', b'{"n":3}')
@@ -127,7 +127,7 @@ def test_the_command_shows_what_is_there_from_the_beginning(environ, monkeypatch
 
 
 @pytest.mark.kafka
-def test_ctrl_c_ends_it_cleanly(environ):
+def test_ctrl_c_ends_the_command_without_a_traceback(environ):
     produce(environ, b'{"n":1}')
     command = [sys.executable, "-m", "tamiz", "tail", "decisions", "--json", "--from-beginning"]
     with subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

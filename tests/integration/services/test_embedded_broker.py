@@ -50,7 +50,7 @@ def json_list(path: Path) -> list[str]:
     return listed
 
 
-def test_it_starts_keeps_its_records_over_a_restart_and_leaves_nothing_behind() -> None:
+def test_the_broker_keeps_records_over_a_restart_and_removes_its_folder() -> None:
     with EmbeddedBroker() as broker:
         folder, bootstrap = broker.log.parent, broker.bootstrap_servers
         create_topics(bootstrap, [letters()], 1)
@@ -64,12 +64,12 @@ def test_it_starts_keeps_its_records_over_a_restart_and_leaves_nothing_behind() 
     assert not is_listening(bootstrap)
 
 
-def test_a_setting_kafka_refuses_is_told_with_the_end_of_its_log() -> None:
+def test_a_setting_that_kafka_refuses_is_reported_with_the_end_of_the_log() -> None:
     with pytest.raises(BrokerError, match=r"num\.network\.threads"):
         EmbeddedBroker(properties={"num.network.threads": "none"})
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_an_occupied_port_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -78,18 +78,18 @@ def test_a_port_that_is_taken_is_named() -> None:
             EmbeddedBroker(port)
 
 
-def test_a_cluster_that_is_named_is_used_and_none_started() -> None:
+def test_a_configured_cluster_is_used_instead_of_a_broker() -> None:
     with broker_or_embedded(load({"TAMIZ_BOOTSTRAP_SERVERS": "kafka.example:9092"})) as bootstrap:
         assert bootstrap == "kafka.example:9092"
 
 
-def test_every_jar_is_there_and_java_is_new_enough() -> None:
+def test_every_jar_exists_and_java_is_new_enough() -> None:
     assert [jar for jar in class_path() if not Path(jar).is_file()] == []
     said = subprocess.run([find_java(), "-version"], capture_output=True, text=True, check=True)
     assert "version" in said.stderr
 
 
-def test_what_was_fetched_once_is_listed_in_the_cache_and_taken_from_there(tmp_path: Path) -> None:
+def test_downloaded_jars_are_reused_from_the_cache(tmp_path: Path) -> None:
     known = class_path()
     name = next(path.name for path in user_cache_path("tamiz").glob("kafka-*.json") if json_list(path) == known)
     original = next(Path(jar) for jar in known if "slf4j-api" in jar)
@@ -100,7 +100,7 @@ def test_what_was_fetched_once_is_listed_in_the_cache_and_taken_from_there(tmp_p
 
 
 @pytest.mark.parametrize("changed", ["slf4j-api-1.7.36.jar", "added-1.0.jar"])
-def test_a_jar_that_is_not_the_one_that_is_pinned_is_not_run(changed: str, tmp_path: Path) -> None:
+def test_a_jar_with_another_hash_is_not_run(changed: str, tmp_path: Path) -> None:
     known = class_path()
     name = next(path.name for path in user_cache_path("tamiz").glob("kafka-*.json") if json_list(path) == known)
     jar = tmp_path / changed
@@ -110,12 +110,12 @@ def test_a_jar_that_is_not_the_one_that_is_pinned_is_not_run(changed: str, tmp_p
         class_path(tmp_path)
 
 
-def test_every_jar_that_runs_is_pinned_and_no_other() -> None:
+def test_exactly_the_jars_that_run_are_pinned() -> None:
     pinned = [line.split("  ")[1] for line in PINNED.read_text(encoding="ascii").splitlines()]
     assert sorted(pinned) == sorted(Path(jar).name for jar in class_path())
 
 
-def test_kafka_runs_on_the_java_that_comes_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kafka_runs_on_the_bundled_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A relative folder, with what Kafka's own settings file could not spell.
     monkeypatch.chdir(tmp_path)
     with EmbeddedBroker(folder=Path("año, nuevo"), java=bundled_java()) as broker:
@@ -136,7 +136,7 @@ time.sleep(600)
 """
 
 
-def test_a_program_that_is_killed_leaves_neither_broker_nor_folder() -> None:
+def test_a_killed_program_leaves_neither_broker_nor_folder() -> None:
     with subprocess.Popen([sys.executable, "-c", ABANDONS_IT], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder, bootstrap = process.stdout.readline().split()
@@ -146,7 +146,7 @@ def test_a_program_that_is_killed_leaves_neither_broker_nor_folder() -> None:
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or [])] == []
 
 
-def test_the_command_runs_until_a_signal_and_ends_what_it_started(tmp_path: Path) -> None:
+def test_the_command_runs_until_a_signal_and_stops_its_broker(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "tamiz", "broker", "--port", str(port), "--data-dir", str(tmp_path / "kafka")]
     bare = child_environment(load({}))

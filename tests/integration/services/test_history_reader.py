@@ -94,19 +94,19 @@ def test_labels_are_joined_by_the_id_that_the_decision_has() -> None:
     assert (history.rows, history.unlabelled, history.fraud.tolist()) == (300, 0, [1.0] + [0.0] * 299)
 
 
-def test_the_last_reported_label_holds_and_before_that_of_the_payload() -> None:
+def test_the_last_reported_label_counts_before_that_of_the_payload() -> None:
     found = records([payload(i) for i in range(300)], partitions=1)
     ruled = (label("t-0-7", True, at=5), label("t-0-7", False, at=3), label("t-0-20", False, at=1))
     fraud = folded(found, ruled).fraud
     assert fraud[[0, 7, 20, 40]].tolist() == [1, 1, 0, 1]
 
 
-def test_what_has_no_label_is_left_out_and_counted() -> None:
+def test_transactions_without_a_label_are_omitted_and_counted() -> None:
     history = folded(records([payload(i) for i in range(250)] + [unlabelled(i) for i in range(50)]))
     assert (history.rows, history.unlabelled, len(history.fraud)) == (300, 50, 250)
 
 
-def test_a_transaction_that_came_twice_teaches_once() -> None:
+def test_a_repeated_transaction_counts_once() -> None:
     found = records([payload(i) for i in range(300)], partitions=1)
     broken = TopicRecord("t", 0, 300, b"{", ())
     redriven = TopicRecord("t", 0, 301, payload(5), (("tamiz-transaction-id", b"t-0-300"),))
@@ -116,7 +116,7 @@ def test_a_transaction_that_came_twice_teaches_once() -> None:
     assert 9.0 not in history.columns["monto"]
 
 
-def test_event_times_bound_it_and_the_first_is_in() -> None:
+def test_the_interval_of_event_times_includes_its_start_only() -> None:
     found = records([payload(i, hora=0) for i in range(600)])
     found.append(TopicRecord("t", 0, 1000, b"{", timestamp=FIRST_MS))
     history = folded(found, from_ms=FIRST_MS + 2 * DAY_MS, until_ms=FIRST_MS + 20 * DAY_MS)
@@ -124,7 +124,7 @@ def test_event_times_bound_it_and_the_first_is_in() -> None:
     assert (days.min(), days.max(), history.rows, history.rejected) == (2, 19, 360, {})
 
 
-def test_young_labels_are_not_final() -> None:
+def test_labels_younger_than_the_delay_are_not_used() -> None:
     found = records([payload(i, hora=0) for i in range(600)])
     history = folded(found, delay_days=9)
     assert (len(history.fraud), history.unlabelled) == (21 * 20, 9 * 20)
@@ -132,7 +132,7 @@ def test_young_labels_are_not_final() -> None:
         folded(found, delay_days=29)
 
 
-def test_nothing_in_the_time_is_said() -> None:
+def test_an_empty_interval_is_reported() -> None:
     with pytest.raises(TrainingError, match="lies in the time range"):
         folded(records([payload(i) for i in range(300)]), from_ms=2 * FIRST_MS)
 
@@ -172,7 +172,9 @@ def topics(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sett
 
 
 @pytest.mark.kafka
-def test_a_topic_teaches_what_the_file_teaches(topics: tuple[Settings, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_topic_and_a_file_train_the_same_model(
+    topics: tuple[Settings, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     settings, path = topics
     seen: dict[str, tuple[int, int]] = {}
     found = read_kafka_history(settings, progress=lambda topic, read, of: seen.update({topic: (read, of)}))
@@ -225,7 +227,7 @@ def test_the_command_trains_on_the_topics_with_the_label_delay(topics: tuple[Set
         assert runner.invoke(app, wrong).exit_code == 2
 
 
-def test_what_a_worker_refuses_is_not_learned_from() -> None:
+def test_records_that_a_worker_rejects_are_not_used_for_training() -> None:
     good = records([payload(i) for i in range(400)])
     refused = [
         good[0]._replace(partition=9, offset=0, key=b"k" * 5_000),
@@ -240,7 +242,7 @@ def test_what_a_worker_refuses_is_not_learned_from() -> None:
     assert found.sha256 == folded(good).sha256
 
 
-def test_a_record_that_our_own_code_cannot_bear_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_causes_an_internal_error_does_not_end_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     good = records([payload(i) for i in range(400)])
     poison = good[7].value
 

@@ -95,13 +95,13 @@ class Bench:
 
 
 @pytest.mark.parametrize("outcome", ["promoted", "retained", "awaiting-approval"])
-def test_what_model_events_says_was_settled_is_not_trained_for_again(settings: Settings, outcome: str) -> None:
+def test_a_request_answered_on_model_events_is_not_trained_again(settings: Settings, outcome: str) -> None:
     bench = Bench(settings, event("training-started"), event("registered", version=2), event(outcome, version=2))
     assert bench.retrainer.answer(request())
     assert bench.told == []
 
 
-def test_another_cause_and_another_model_are_not_taken_for_this_one(settings: Settings) -> None:
+def test_events_of_other_requests_and_models_do_not_answer_a_request(settings: Settings) -> None:
     once = msgspec.structs.replace(settings, retrain_attempts=1)
     bench = Bench(once, event("promoted", correlation_id="another"), event("promoted", correlation_id=None))
     assert bench.retrainer.answer(request(model="another"))
@@ -110,7 +110,7 @@ def test_another_cause_and_another_model_are_not_taken_for_this_one(settings: Se
     assert bench.changes == ["training-started", "training-failed"]
 
 
-def test_an_outcome_that_only_the_registry_knows_is_told_and_not_trained_for_again(
+def test_an_outcome_known_only_to_the_registry_is_published_without_training(
     settings: Settings, tmp_path: Path
 ) -> None:
     small_bundle(tmp_path / "bundle")
@@ -126,7 +126,7 @@ def test_an_outcome_that_only_the_registry_knows_is_told_and_not_trained_for_aga
     ]
 
 
-def test_a_training_that_dies_is_told_tried_again_and_given_up(settings: Settings) -> None:
+def test_a_training_that_crashes_is_reported_retried_and_given_up(settings: Settings) -> None:
     bench = Bench(settings, training=crashing_training)
     assert bench.retrainer.answer(request())
     assert bench.changes == ["training-started", "training-failed"] * settings.retrain_attempts
@@ -137,7 +137,7 @@ def test_a_training_that_dies_is_told_tried_again_and_given_up(settings: Setting
     assert once_more.told == []
 
 
-def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None:
+def test_a_training_that_hangs_ends_at_its_time_limit(settings: Settings) -> None:
     impatient = msgspec.structs.replace(settings, retrain_timeout_seconds=1, retrain_attempts=1)
     bench = Bench(impatient, training=hanging_training)
     assert bench.retrainer.answer(request())
@@ -145,7 +145,7 @@ def test_a_training_that_hangs_is_ended_at_its_limit(settings: Settings) -> None
     assert "longer than retrain_timeout_seconds, 1 s" in bench.told[1].reason
 
 
-def test_stopping_ends_the_training_and_leaves_the_request_unanswered(settings: Settings) -> None:
+def test_a_stop_ends_the_training_and_leaves_the_request_uncommitted(settings: Settings) -> None:
     stop = threading.Event()
     bench = Bench(settings, training=hanging_training, stop=stop)
 
@@ -158,7 +158,7 @@ def test_stopping_ends_the_training_and_leaves_the_request_unanswered(settings: 
     assert bench.changes == ["training-started"]
 
 
-def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_path: Path) -> None:
+def test_a_failed_training_is_reported_and_retried(settings: Settings, tmp_path: Path) -> None:
     told: list[ModelEvent] = []
 
     def tell(event: ModelEvent) -> None:
@@ -179,7 +179,7 @@ def test_a_training_that_failed_is_told_and_tried_again(settings: Settings, tmp_
     assert told[1].reason == f"{tmp_path / 'history.csv'}: No such file"
 
 
-def test_of_two_retrainers_one_trains_and_a_silent_one_is_replaced(
+def test_one_of_two_retrainers_trains_and_is_replaced_if_it_stops(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_claims, "HEARTBEAT_INTERVAL_S", 0.5)
@@ -272,7 +272,7 @@ def world(kafka: Kafka, tmp_path: Path) -> Settings:
 
 
 @pytest.mark.kafka
-def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Settings) -> None:
+def test_a_request_leads_to_one_new_champion_despite_other_records(world: Settings) -> None:
     producer = KafkaProducer(bootstrap_servers=world.bootstrap)
 
     def send(*values: bytes | None) -> None:
@@ -320,7 +320,7 @@ def test_a_request_leads_to_a_new_champion_once_whatever_else_comes(world: Setti
 
 
 @pytest.mark.kafka
-def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized(
+def test_an_added_partition_is_read_and_skipped_records_are_summarized(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
@@ -345,7 +345,7 @@ def test_a_partition_that_is_added_is_read_and_what_is_passed_over_is_summarized
     assert f"records skipped since the start: 2 of {topic}" in caplog.text
 
 
-def test_a_request_that_our_own_code_cannot_bear_is_tried_so_often_and_then_passed_over(
+def test_a_request_that_causes_an_internal_error_is_retried_then_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retrainer_service, "RECONNECT_DELAY_S", 0)

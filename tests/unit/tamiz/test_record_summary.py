@@ -128,19 +128,19 @@ def test_a_record_is_one_readable_line(role: str, record: object, line: str) -> 
     assert found.plain == line
 
 
-def test_every_topic_of_json_records_has_its_line() -> None:
+def test_every_topic_with_json_records_has_a_summary() -> None:
     own = {"transactions", "dead-letters"}  # a producer's fields, and a reason in headers
     assert set(SUMMARIES) == {t.role for t in topic_table(load({}))} - own
 
 
 @pytest.mark.parametrize("role", ["transactions", *SUMMARIES])
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[1]", b'{"model":1}', b'{"a":' * 2_000])
-def test_what_its_topic_does_not_hold_has_no_line(role: str, value: bytes | None) -> None:
+def test_a_value_that_does_not_belong_to_its_topic_has_no_summary(role: str, value: bytes | None) -> None:
     found = summarize(role, value)
     assert found is None or role == "transactions"
 
 
-def test_a_record_of_another_program_may_lack_what_a_line_names() -> None:
+def test_a_record_without_optional_fields_has_a_summary() -> None:
     bare = msgspec.structs.replace(MOVED, psi=None, psi_lower_bound=None)
     report = msgspec.structs.replace(REPORT, windows=(DriftWindow(window="1 h", rows=0, features=(bare,)),))
     found = summarize("drift-reports", msgspec.json.encode(report))
@@ -148,7 +148,7 @@ def test_a_record_of_another_program_may_lack_what_a_line_names() -> None:
     assert "monto PSI 0.000 within 1 h" in found.plain
 
 
-def test_no_text_of_a_record_steers_the_terminal() -> None:
+def test_text_of_a_record_cannot_control_the_terminal() -> None:
     alert = msgspec.structs.replace(ALERT, summary="a\x1b[2Jb\nc", model="m\r", examples=("\u202e",))
     found = summarize("drift-alerts", msgspec.json.encode(alert))
     assert found is not None
