@@ -23,6 +23,7 @@ from stream_app.dashboard.messages import Me, State
 from stream_app.dashboard.registry_poller import Registry, RegistryPoller, VersionsSeen
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
+from stream_app.lifecycle.log_rate_limit import export_suppressed_records
 from stream_app.web.http_server import Handler, application, names_us, read_form, refusal, runner, shown
 from stream_app.web.web_auth import ANYBODY, Authenticator, authentication_failures
 
@@ -46,6 +47,7 @@ class Dashboard:
         self._auth = auth
         self._metric_registry = CollectorRegistry()
         auth.on_failure = authentication_failures(self._metric_registry).inc
+        export_suppressed_records(self._metric_registry)
         self._sessions = Sessions(auth)
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
         self._poller = RegistryPoller(registry, settings.registry_poll_seconds)

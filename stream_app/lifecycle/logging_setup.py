@@ -14,6 +14,7 @@ import msgspec
 from schemas.configuration.settings import Settings
 from schemas.security.sanitizer import json_line, log_line, mask_values
 from schemas.security.standard_error import TextLines
+from stream_app.lifecycle.log_rate_limit import RateLimitedHandler
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -54,7 +55,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": formatters,
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": settings.log_format}},
+        "handlers": {"stderr": {"()": RateLimitedHandler, "formatter": settings.log_format}},
         "root": {"level": settings.log_level, "handlers": ["stderr"]},
         # kafka-python logs every connection at INFO.
         "loggers": {"kafka": {"level": "WARNING"}},

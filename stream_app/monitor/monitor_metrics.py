@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
+from stream_app.lifecycle.log_rate_limit import export_suppressed_records
 from stream_app.web.web_auth import authentication_failures
 
 
@@ -26,6 +27,7 @@ class MonitorMetrics:
             "tamiz_monitor_unpublished_records", "Alerts, requests and reports waiting to be published", registry=r
         )
         self.authentication_failures = authentication_failures(r)
+        export_suppressed_records(r)
         self.evaluations = Counter("tamiz_drift_evaluations", "Drift evaluations", registry=r)
         self.evaluated_until = Gauge(
             "tamiz_drift_evaluated_until_seconds", "Event time of the last evaluation", registry=r

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from scoring.decision import OUTCOMES
+from stream_app.lifecycle.log_rate_limit import export_suppressed_records
 from stream_app.offsets.offset_validation import FAULTS
 from stream_app.web.web_auth import authentication_failures
 
@@ -111,6 +112,7 @@ class WorkerMetrics:
         )
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions assigned to this worker", registry=r)
         self.authentication_failures = authentication_failures(r)
+        export_suppressed_records(r)
         self.partitions_paused = Gauge(
             "tamiz_partitions_paused", "Input partitions paused by an offset fault until an operator acts", registry=r
         )
