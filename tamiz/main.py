@@ -1,5 +1,6 @@
 """The command `tamiz`: imports and registers every module of `tamiz/commands/`."""
 
+import errno
 import importlib
 import io
 import os
@@ -11,6 +12,9 @@ import typer
 from schemas.errors import TamizError
 from schemas.files.private_files import UMASK
 from tamiz import commands
+
+# Conditions of a disk that end a command in the middle of its work; they are no faults of the program.
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(name="tamiz", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -50,7 +54,7 @@ for module_info in sorted(pkgutil.walk_packages(commands.__path__, "tamiz.comman
 
 
 def run() -> None:
-    """Run the command line. A `TamizError` ends it with one line on standard error and exit code 2."""
+    """Run the command line. A `TamizError` or a full disk ends it with one line on standard error and exit code 2."""
     from schemas.security.standard_error import guard_standard_error
     from tamiz.terminal import say_error
 
@@ -63,4 +67,10 @@ def run() -> None:
         app()
     except TamizError as error:
         say_error(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in STORAGE_ERRORS:
+            raise
+        file = f" ({error.filename})" if error.filename else ""
+        say_error(TamizError(f"{error.strerror}{file}: free some space or permit writing, then repeat the command"))
         sys.exit(2)

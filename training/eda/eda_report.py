@@ -49,7 +49,6 @@ def write_eda_report(path: Path, history: History, dataset: Dataset, findings: F
     """
     title = f"Exploratory data analysis: {findings.file}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # fail before the drawing, which takes seconds to minutes
         page = PAGE.format(
             title=html_text(title),
             findings=findings_html(findings, title),

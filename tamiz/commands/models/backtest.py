@@ -41,10 +41,12 @@ def register(app: typer.Typer) -> None:
         import msgspec
 
         from schemas.extras import require_extra
+        from schemas.files.output_files import prepare_output_folder
         from tamiz.terminal import Terminal, say_json
 
         if output:
             require_extra("figures", needed_by="tamiz backtest --output")
+            prepare_output_folder(output)
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset

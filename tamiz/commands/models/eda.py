@@ -30,9 +30,11 @@ def register(app: typer.Typer) -> None:
         Read on: docs/data-set.md.
         """
         from schemas.extras import require_extra
+        from schemas.files.output_files import prepare_output
         from tamiz.terminal import Terminal, say, say_json
 
         require_extra("eda", needed_by="tamiz eda")
+        prepare_output(output)
         settings = config.load()
         with Terminal(stderr=True).status("reading …") as status:
             from schemas.dataset.declaration import load_dataset

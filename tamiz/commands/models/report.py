@@ -29,9 +29,11 @@ def register(app: typer.Typer) -> None:
         from datetime import UTC, datetime
 
         from schemas.extras import require_extra
+        from schemas.files.output_files import prepare_output
         from tamiz.terminal import Terminal, say
 
         require_extra("training", needed_by="tamiz report")
+        prepare_output(output)
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset

@@ -59,6 +59,7 @@ def register(app: typer.Typer) -> None:
         Read on: docs/drift.md.
         """
         from schemas.extras import require_extra
+        from schemas.files.output_files import prepare_output
         from tamiz.terminal import Terminal, say_json
 
         if (file is None) == (granularity is None):
@@ -70,6 +71,7 @@ def register(app: typer.Typer) -> None:
             from training.reports.drift_figures import require_report_format
 
             require_report_format(output)
+            prepare_output(output)
         settings = config.load()
         with Terminal(stderr=True).status("fetching the model …") as status:
             compared = (

@@ -38,10 +38,12 @@ def register(app: typer.Typer) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         from schemas.dataset.declaration import load_dataset
+        from schemas.files.output_files import prepare_output
         from tamiz.batch.batch_scoring import score_file
         from tamiz.terminal import Terminal, say_json
         from training.registry.model_loader import registered_model
 
+        prepare_output(output)
         settings = config.load()
         dataset = load_dataset(settings.dataset)
         bar = Progress(

@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
         rows: Annotated[int, typer.Option(min=1, help="Number of transactions.")],
         seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same bytes.")] = 0,
         output: Annotated[
-            Path | None, typer.Option(help="File to write: CSV if its name ends in .csv, else JSON lines.")
+            Path | None,
+            typer.Option("--output", "-o", help="File to write: CSV if its name ends in .csv, else JSON lines."),
         ] = None,
         produce: Annotated[bool, typer.Option("--produce", help="Send them to the topic `transactions`.")] = False,
         rate: Annotated[float | None, typer.Option(min=0.001, help="With --produce: transactions per second.")] = None,
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/tutorial.md.
         """
+        from schemas.files.output_files import prepare_output
         from stream_app.kafka.replay import Message, connected, send, show_progress
         from tamiz.simulation.drift_injection import read_drift
         from tamiz.simulation.payload_formats import payloads, write
@@ -61,6 +63,8 @@ def register(app: typer.Typer) -> None:
 
         if (output is None) != produce:
             raise ConfigError("give exactly one of --output FILE and --produce")
+        if output is not None:
+            prepare_output(output)
         start_ms = _day_ms(start)
         traffic = Traffic(
             rows=rows,

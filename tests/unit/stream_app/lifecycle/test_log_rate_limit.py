@@ -25,7 +25,9 @@ class Log:
         self.handler.setStream(io.StringIO())
         self.now_s = 1_000.0
 
-    def write(self, text: str, *args: object, name: str = "aiokafka", level: int = logging.ERROR, line: int = 1) -> None:
+    def write(
+        self, text: str, *args: object, name: str = "aiokafka", level: int = logging.ERROR, line: int = 1
+    ) -> None:
         record = logging.LogRecord(name, level, "client.py", line, text, args, None)
         record.created = self.now_s
         self.handler.handle(record)

@@ -185,8 +185,8 @@ def test_the_report_is_one_file_that_fetches_nothing_and_escapes_names_in_the_da
 ) -> None:
     dataset, history = cheques
     before = {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
-    write_eda_report(tmp_path / "new" / "report.html", history, dataset, compute_findings(history, dataset))
-    page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    write_eda_report(tmp_path / "report.html", history, dataset, compute_findings(history, dataset))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert {name: matplotlib.rcParams[name] for name in before} == before
     outer = parsed(page)
     assert outer.inner is not None
