@@ -10,22 +10,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from schemas.dataset.value_formats import FALSE_VALUES, TRUE_VALUES, TruthValues
+from scoring.input.boolean_parsing import parse_booleans
 from scoring.input.decoding import decode_payloads
+from scoring.input.mapping_parsing import MAX_MAPPING_LENGTH, parse_mappings
+from scoring.input.number_parsing import parse_numbers
+from scoring.input.text_parsing import parse_categories
 from scoring.input.time_parsing import parse_times
-from scoring.input.value_parsing import (
-    MAX_MAPPING_LENGTH,
-    MAX_TEXT_LENGTH,
-    parse_booleans,
-    parse_categories,
-    parse_mappings,
-    parse_numbers,
-)
+from scoring.input.value_parsing import MAX_TEXT_LENGTH
 
 REPEATS = 300
 MAX_PAYLOAD_BYTES = 65_536
 NONE: frozenset[str] = frozenset({""})
 FORMATS = ("%d/%m/%Y", "%Y-%m-%d")
 NAMES = ("ID_USER", "monto")
+TRUTH = TruthValues(true=frozenset(TRUE_VALUES), false=frozenset(FALSE_VALUES))
 
 
 def fill_text(beginning: str, filling: str, end: str, size: int) -> str:
@@ -78,7 +77,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         },
     ),
     "boolean": (
-        lambda values: parse_booleans(values, NONE),
+        lambda values: parse_booleans(values, NONE, TRUTH),
         "FALSE",
         {"letters": "ß" * MAX_TEXT_LENGTH, "spaces": " " * MAX_TEXT_LENGTH},
     ),

@@ -14,12 +14,15 @@ from schemas.dataset.fields import Field, MappingEntry
 from schemas.records import Rejection
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Array, Columns, Flags, Floats, Ints
-from scoring.input import value_parsing
+from scoring.input.boolean_parsing import parse_booleans
 from scoring.input.date_parts import join_dates
 from scoring.input.decoding import decode_payloads
+from scoring.input.mapping_parsing import parse_mappings
+from scoring.input.number_parsing import parse_numbers
 from scoring.input.record_times import RecordTimes, find_future_times
+from scoring.input.text_parsing import parse_categories, parse_identifiers
 from scoring.input.time_parsing import parse_times
-from scoring.input.value_parsing import Fault, Faults
+from scoring.input.value_parsing import Fault, Faults, format_value
 
 
 class CleanedBatch(NamedTuple):
@@ -30,7 +33,7 @@ class CleanedBatch(NamedTuple):
     columns: Columns  # shape (m,) each; number, boolean: float64, NaN if missing; category: object, None if missing
     event_time_ms: Ints
     transaction_ids: list[str | None]
-    labels: Floats | None  # NaN: unknown; None: no row has a label
+    labels: Floats | None  # NaN: unknown; None: no row has a label, or labels are not read
     rejections: list[Rejection]  # ordered by row, at most one per row
 
 
@@ -38,11 +41,13 @@ def clean_payloads(
     dataset: Dataset,
     payloads: Sequence[bytes | None],
     *,
+    read_labels: bool = False,
     max_payload_bytes: int = 65_536,
     record_times: RecordTimes | None = None,
 ) -> CleanedBatch:
     """Clean JSON payloads from a topic. Does not raise for any content of a payload.
 
+    read_labels: for training. A row with an unreadable label is rejected; without, labels are ignored.
     record_times: timestamps of the payloads' records; None skips the check against the record's timestamp.
     """
     decoded = decode_payloads(dataset.field_names, payloads, max_payload_bytes)
@@ -50,17 +55,18 @@ def clean_payloads(
     rows = np.array(decoded.rows, dtype=np.int64)
     if record_times is not None:
         record_times = record_times._replace(ms=np.asarray(record_times.ms, dtype=np.int64)[rows])
-    return _clean(dataset, decoded.columns, rows, len(payloads), rejections, record_times)
+    return _clean(dataset, decoded.columns, rows, len(payloads), rejections, read_labels, record_times)
 
 
-def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]]) -> CleanedBatch:
+def clean_columns(dataset: Dataset, columns: Mapping[str, Sequence[Any]], *, read_labels: bool = False) -> CleanedBatch:
     """Clean raw columns of equal length from a CSV or Parquet file. Undeclared columns are ignored.
 
+    read_labels: as for `clean_payloads`.
     Rows of a file have no record timestamp, so any valid event time is accepted.
     """
     n = len(next(iter(columns.values()))) if columns else 0
     raw = {name: columns.get(name, [None] * n) for name in dataset.field_names}
-    return _clean(dataset, raw, np.arange(n, dtype=np.int64), n, [])
+    return _clean(dataset, raw, np.arange(n, dtype=np.int64), n, [], read_labels)
 
 
 def _clean(
@@ -69,6 +75,7 @@ def _clean(
     rows: Ints,
     n: int,
     rejections: list[Rejection],
+    read_labels: bool,
     record_times: RecordTimes | None = None,
 ) -> CleanedBatch:
     faults: dict[int, tuple[str, Fault]] = {}  # by position in `rows`; only the first fault of a row is kept
@@ -87,7 +94,7 @@ def _clean(
     for field in dataset.fields:
         _parse_field(dataset, field, raw[field.name], columns, note)
     ids = _transaction_ids(dataset, raw, len(rows), note)
-    labels = _labels(dataset, raw, note)
+    labels = _labels(dataset, raw, note) if read_labels else None
     columns["hour"] = (event_time_ms % DAY_MS // HOUR_MS).astype(np.float64)
     columns["day_of_week"] = ((event_time_ms // DAY_MS + 3) % 7).astype(np.float64)  # 1970-01-01 was a Thursday
 
@@ -106,18 +113,11 @@ def _clean(
 
 
 def _note_keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], note: Any) -> None:
-    missing = frozenset(dataset.missing)
-    found: Faults = {}
-    for i, value in enumerate(raw[key]):
-        if type(value) is str:
-            if value in missing:
-                found[i] = Fault("missing-field", value, "the key of the card holder: text or an integer")
-            elif len(value) > value_parsing.MAX_TEXT_LENGTH:
-                found[i] = Fault("too-long", value, f"at most {value_parsing.MAX_TEXT_LENGTH} characters")
-        elif type(value) is not int:
-            code = "missing-field" if value is None else "wrong-type"
-            found[i] = Fault(code, value, "the key of the card holder: text or an integer")
-    note(key, found)
+    keys, faults = parse_identifiers(raw[key], frozenset(dataset.missing))
+    note(key, faults)
+    if None in keys:
+        wanted = "the key of the card holder: text or an integer"
+        note(key, {i: Fault("missing-field", raw[key][i], wanted) for i, text in enumerate(keys) if text is None})
 
 
 def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Ints:
@@ -127,7 +127,7 @@ def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) 
     event_time_ms = found.day_ms
     if time.hour is None or found.complete.all():
         return event_time_ms
-    hours, faults = value_parsing.parse_numbers(raw[time.hour], missing, 0, 23)
+    hours, faults = parse_numbers(raw[time.hour], missing, 0, 23)
     needed = ~found.complete
     for i in np.flatnonzero(needed & ((hours % 1 != 0) | np.isnan(hours))).tolist():
         code = "missing-field" if np.isnan(hours[i]) else "out-of-range"
@@ -138,31 +138,32 @@ def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) 
 
 
 def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, Array], note: Any) -> None:
-    everywhere = frozenset(dataset.missing)
     if field.kind != "mapping":
-        columns[field.name], faults = _parse(field, values, everywhere)
+        columns[field.name], faults = _parse(dataset, field, values)
         note(field.name, faults)
         if field.required:
             absent = np.flatnonzero(is_missing(columns[field.name])).tolist()
             note(field.name, {i: Fault("missing-field", values[i], f"a {field.kind} (required)") for i in absent})
         return
-    entries, faults = value_parsing.parse_mappings(
-        values, [e.key for e in field.entries], everywhere | frozenset(field.missing)
-    )
+    keys = [entry.key for entry in field.entries]
+    entries, faults = parse_mappings(values, keys, _missing(dataset, field), required=field.required)
     note(field.name, faults)
-    if field.required:
-        note(field.name, {i: Fault("missing-field", v, "an object") for i, v in enumerate(values) if v is None})
     for entry in field.entries:
-        columns[entry.name], faults = _parse(entry, entries[entry.key], everywhere)
+        columns[entry.name], faults = _parse(dataset, entry, entries[entry.key])
         note(f"{field.name}.{entry.key}", faults)
 
 
-def _parse(field: Field | MappingEntry, values: Sequence[Any], everywhere: frozenset[str]) -> tuple[Array, Faults]:
-    missing = everywhere | frozenset(field.missing)
+def _parse(dataset: Dataset, field: Field | MappingEntry, values: Sequence[Any]) -> tuple[Array, Faults]:
+    missing = _missing(dataset, field)
     if field.kind == "number":
-        return value_parsing.parse_numbers(values, missing, field.min, field.max)
-    parse = value_parsing.parse_booleans if field.kind == "boolean" else value_parsing.parse_categories
-    return parse(values, missing)
+        return parse_numbers(values, missing, field.min, field.max, dataset.number_formats[field.name])
+    if field.kind == "boolean":
+        return parse_booleans(values, missing, dataset.truth_values[field.name])
+    return parse_categories(values, missing)
+
+
+def _missing(dataset: Dataset, field: Field | MappingEntry) -> frozenset[str]:
+    return frozenset(dataset.missing) | frozenset(field.missing)
 
 
 def is_missing(column: Array) -> Flags:
@@ -175,31 +176,19 @@ def is_missing(column: Array) -> Flags:
 def _transaction_ids(dataset: Dataset, raw: Mapping[str, Sequence[Any]], n: int, note: Any) -> list[str | None]:
     if dataset.transaction_id is None:
         return [None] * n
-    found: Faults = {}
-    ids: list[str | None] = []
-    for i, value in enumerate(raw[dataset.transaction_id]):
-        kept: str | None = None
-        if type(value) is str and len(value) <= value_parsing.MAX_TEXT_LENGTH:
-            kept = value or None
-        elif type(value) is int:
-            kept = str(value)
-        elif value is not None:
-            code = "too-long" if type(value) is str else "wrong-type"
-            found[i] = Fault(code, value, f"text of at most {value_parsing.MAX_TEXT_LENGTH} characters")
-        ids.append(kept)
-    note(dataset.transaction_id, found)
+    ids, faults = parse_identifiers(raw[dataset.transaction_id], frozenset(dataset.missing))
+    note(dataset.transaction_id, faults)
     return ids
 
 
 def _labels(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Floats | None:
     if dataset.label is None or all(value is None for value in raw[dataset.label]):
         return None
-    labels, faults = value_parsing.parse_booleans(raw[dataset.label], frozenset(dataset.missing))
+    missing = frozenset(dataset.missing)
+    labels, faults = parse_booleans(raw[dataset.label], missing, dataset.label_values, "label_values")
     note(dataset.label, faults)
     return labels
 
 
 def _rejection(row: int, field: str | None, fault: Fault) -> Rejection:
-    return Rejection(
-        row=row, code=fault.code, field=field, value=value_parsing.format_value(fault.value), expected=fault.expected
-    )
+    return Rejection(row=row, code=fault.code, field=field, value=format_value(fault.value), expected=fault.expected)

@@ -17,6 +17,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import BrokerError
 from schemas.time_units import DAY_MS
 from scoring.input.cleaning import clean_payloads
+from scoring.input.text_parsing import identifier
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config, require_broker
 from stream_app.kafka.topic_admin import admin
 
@@ -59,21 +60,17 @@ def plan(
         for row, payload in enumerate(chunk):
             event_time = event_times.get(row)
             usable = event_time is not None and now - retention_ms < event_time <= now
-            key = None if dataset.key is None else message_key(payload, dataset.key)
-            yield Message(key, payload, event_time if usable else None)
+            yield Message(message_key(payload, dataset), payload, event_time if usable else None)
 
 
-def message_key(payload: bytes, field: str) -> bytes | None:
-    """The key field's value as text; None if the payload has none.
-
-    >>> message_key(b'{"ID_USER": 7}', "ID_USER"), message_key(b'{"ID_USER": "7"}', "ID_USER"), message_key(b"[", "a")
-    (b'7', b'7', None)
-    """
+def message_key(payload: bytes, dataset: Dataset) -> bytes | None:
+    """The text of the key field, as cleaning reads it; None if the payload has no valid one, or no key is declared."""
     try:
-        value = msgspec.json.decode(payload)[field]
+        value = msgspec.json.decode(payload)[dataset.key]
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
         return None
-    return str(value).encode() if isinstance(value, str | int) and not isinstance(value, bool) else None
+    key = identifier(value, frozenset(dataset.missing))
+    return key.encode() if isinstance(key, str) else None
 
 
 class CachedPartitioner(DefaultPartitioner):  # type: ignore[misc]

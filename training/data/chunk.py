@@ -51,9 +51,12 @@ class Chunk(NamedTuple):
         return next(unreadable.line for unreadable in self.unreadable if unreadable.row == row)
 
 
-def clean_chunk(dataset: Dataset, chunk: Chunk) -> CleanedBatch:
-    """Clean a chunk. Unreadable rows are rejected; `rows` and rejections have the row numbers of the file."""
-    cleaned = clean_columns(dataset, chunk.columns)
+def clean_chunk(dataset: Dataset, chunk: Chunk, *, read_labels: bool = False) -> CleanedBatch:
+    """Clean a chunk. Unreadable rows are rejected; `rows` and rejections have the row numbers of the file.
+
+    read_labels: as for `scoring.input.cleaning.clean_payloads`.
+    """
+    cleaned = clean_columns(dataset, chunk.columns, read_labels=read_labels)
     rejections = [msgspec.structs.replace(r, row=chunk.rows[r.row]) for r in cleaned.rejections]
     rejections += [_rejection(unreadable) for unreadable in chunk.unreadable]
     return cleaned._replace(

@@ -53,7 +53,8 @@ def read_history(path: Path, dataset: Dataset, label_delay_ms: int = 0) -> Histo
         raise TrainingError(f"the data set {dataset.name!r} declares no label; training needs one")
     whole = read_file(path, dataset)
     _require_label(path, dataset, whole.names)
-    return labelled_history(path.name, file_sha256(path), dataset, clean_chunk(dataset, whole), label_delay_ms)
+    cleaned = clean_chunk(dataset, whole, read_labels=True)
+    return labelled_history(path.name, file_sha256(path), dataset, cleaned, label_delay_ms)
 
 
 def read_file(path: Path, dataset: Dataset) -> Chunk:

@@ -108,6 +108,7 @@ class TopicHistory:
         cleaned = clean_payloads(
             self._dataset,
             [None if row in unfit else r.value for row, r in enumerate(records)],
+            read_labels=True,
             max_payload_bytes=self._max_payload_bytes,
             record_times=(
                 None if self._max_ahead_ms is None else RecordTimes([r.timestamp for r in records], self._max_ahead_ms)

@@ -151,7 +151,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
     whole = read_file(path, dataset)
-    cleaned = clean_chunk(dataset, whole)
+    cleaned = clean_chunk(dataset, whole, read_labels=True)
     if not len(cleaned.rows):
         cause = "the file has no rows"
         if cleaned.rejections:

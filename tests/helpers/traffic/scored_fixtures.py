@@ -28,7 +28,7 @@ def card_dataset() -> Dataset:
 def month(rows: int = 12_000, seed: int = 3, signal: bool = True) -> History:
     traffic = Traffic(rows=rows, seed=seed, users=1000, signal=signal)
     values = [value for _, chunk in payloads(traffic, simulate(traffic)) for value in chunk]
-    cleaned = clean_payloads(card_dataset(), values)
+    cleaned = clean_payloads(card_dataset(), values, read_labels=True)
     return History(
         source="month.csv",
         sha256="0" * 64,

@@ -70,10 +70,20 @@ def test_an_invalid_payload_is_sent_unchanged(card):
 
 @pytest.mark.parametrize(
     ("payload", "key"),
-    [(b'{"k":"a"}', b"a"), (b'{"k":12}', b"12"), (b'{"k":null}', None), (b'{"k":true}', None), (b"\xff", None)],
+    [
+        (b'{"ID_USER":"a"}', b"a"),
+        (b'{"ID_USER":12}', b"12"),
+        (b'{"ID_USER":12.0}', b"12"),
+        (b'{"ID_USER":"12.0"}', b"12"),
+        (b'{"ID_USER":null}', None),
+        (b'{"ID_USER":"NA"}', None),
+        (b'{"ID_USER":true}', None),
+        (b'{"ID_USER":[1]}', None),
+        (b"\xff", None),
+    ],
 )
-def test_a_key_is_the_text_of_its_field(payload, key):
-    assert message_key(payload, "k") == key
+def test_a_key_is_the_text_of_its_field(card, payload, key):
+    assert message_key(payload, card) == key
 
 
 def test_a_csv_row_becomes_an_object_of_texts(card, real_csv):

@@ -28,7 +28,7 @@ def real_rows(real_csv: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def real(real_rows: list[dict[str, str]]) -> CleanedBatch:
-    return clean_payloads(DATASET, [json.dumps(row).encode() for row in real_rows])
+    return clean_payloads(DATASET, [json.dumps(row).encode() for row in real_rows], read_labels=True)
 
 
 def same(a: CleanedBatch, b: CleanedBatch) -> bool:

@@ -148,7 +148,7 @@ def assert_equal(cleaned: CleanedBatch, simulated: Simulated) -> None:
 def test_every_format_is_cleaned_to_the_same_values(card, payload_format):
     traffic = Traffic(rows=3_000, seed=7, payload_format=payload_format)
     simulated = simulate(traffic)
-    cleaned = clean_payloads(card, all_payloads(traffic))
+    cleaned = clean_payloads(card, all_payloads(traffic), read_labels=True)
     assert_equal(cleaned, simulated)
     if payload_format == "json":
         np.testing.assert_array_equal(cleaned.event_time_ms, simulated.event_time_ms)
@@ -159,7 +159,7 @@ def test_a_csv_file_reads_back_as_the_simulated_values(card, tmp_path, payload_f
     traffic = Traffic(rows=2_000, seed=8, payload_format=payload_format)
     simulated = simulate(traffic)
     write(traffic, simulated, tmp_path / "t.csv")
-    assert_equal(clean_payloads(card, list(file_payloads(tmp_path / "t.csv", card))), simulated)
+    assert_equal(clean_payloads(card, list(file_payloads(tmp_path / "t.csv", card)), read_labels=True), simulated)
 
 
 def test_the_original_format_matches_the_real_file(real_csv, tmp_path):

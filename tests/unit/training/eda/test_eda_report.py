@@ -75,6 +75,7 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
             "ink": [None] * 3000,
             "bounced": bounced.tolist(),
         },
+        read_labels=True,
     )
     return dataset, History(
         source="cheques<b>.csv",

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from scoring.input import value_parsing
-from scoring.input.value_parsing import MAX_MAPPING_LENGTH, MAX_TEXT_LENGTH, parse_numbers
+from scoring.input import mapping_parsing
+from scoring.input.mapping_parsing import MAX_MAPPING_LENGTH
 
 # As it was before it was made possessive: quadratic, and right.
 PAIR = r"""(?:'(\w{1,50})'|"(\w{1,50})"|(\w{1,50}))\s*:\s*(?:'([^']*)'|"([^"]*)"|([^'"{}\[\];,\s]+))"""
@@ -60,29 +60,16 @@ def random_mappings(n: int) -> list[str]:
 
 def test_the_linear_expression_matches_what_the_quadratic_one_did() -> None:
     texts = random_texts(PIECES, 20_000) + random_texts(PARTS, 20_000) + random_mappings(5_000)
-    matches = [(bool(BEFORE.fullmatch(text)), bool(value_parsing._MAPPING.fullmatch(text))) for text in texts]
+    matches = [(bool(BEFORE.fullmatch(text)), bool(mapping_parsing._MAPPING.fullmatch(text))) for text in texts]
     assert [text for text, (before, now) in zip(texts, matches, strict=True) if before != now] == []
     assert sum(before for before, _ in matches) > 5_000
     pairs = re.compile(PAIR)
     for text, (before, _) in zip(texts, matches, strict=True):
         if before:
-            assert pairs.findall(text) == value_parsing._PAIRS.findall(text)
+            assert pairs.findall(text) == mapping_parsing._PAIRS.findall(text)
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [value_parsing._MAPPING, value_parsing._PAIRS, value_parsing._NUMBER],
-    ids=["mapping", "pair", "number"],
-)
+@pytest.mark.parametrize("expression", [mapping_parsing._MAPPING, mapping_parsing._PAIRS], ids=["mapping", "pair"])
 def test_no_expression_gives_back_what_has_matched_without_a_bound(expression: re.Pattern[str]) -> None:
-    unbounded = re.findall(r"(?:\\[sdw]|\]|\))(?:[*+](?![+]))", expression.pattern)
-    # Digits, then a separator or an exponent: no text is both, so that nothing is tried twice.
-    assert unbounded == ([r"\d+", r"\d*", r"\d+"] if expression is value_parsing._NUMBER else [])
+    assert re.findall(r"(?:\\[sdw]|\]|\))(?:[*+](?![+]))", expression.pattern) == []
     assert MAX_MAPPING_LENGTH == 1_000
-
-
-def test_a_number_that_is_too_long_is_refused_whatever_else_is_in_the_batch() -> None:
-    too_long = "1" * (MAX_TEXT_LENGTH + 1)
-    for others in ([], ["1", "2"], ["x"]):
-        _, faults = parse_numbers([too_long, *others], frozenset())
-        assert faults[0].code == "not-a-number"
