@@ -28,7 +28,7 @@ class ScheduledJob(NamedTuple):
     schedule: str
     period: str  # how its period is written, by strftime
     seconds: int  # that a try may take
-    command: tuple[str, ...]  # with PERIOD where the period stands
+    command: tuple[str, ...]  # with PERIOD in place of the period
 
 
 def of_kubernetes() -> dict[str, ScheduledJob]:
@@ -68,7 +68,7 @@ def of_cron() -> dict[str, ScheduledJob]:
 
 
 def written(script: str) -> str:
-    """The format of the period that a shell script works out: the last that stands there."""
+    """Format of the period that a shell script computes: the last format in it."""
     return re.findall(r"\+(%[^\s\")]+)\)", script)[-1]
 
 

@@ -64,7 +64,7 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def running_command(command: str, settings: Settings, folder: Path) -> Iterator[Path]:
-    """A `tamiz COMMAND` beside the worker, as a process; its log. Ends it, which must succeed."""
+    """Run `tamiz COMMAND` in a process next to the worker; yields its log. The process must end without an error."""
     log = folder / f"{command}-{uuid4().hex[:8]}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -88,7 +88,7 @@ def running_command(command: str, settings: Settings, folder: Path) -> Iterator[
 def running_worker(
     settings: Settings, folder: Path, extra: Mapping[str, str] | None = None, *, until_ready: bool = True
 ) -> Iterator[WorkerProcess]:
-    """Run a worker, wait until it is ready unless told not to; it ends with the context."""
+    """Run a worker until the context ends. Waits until it is ready, by default."""
     port = free_port()
     settings = msgspec.structs.replace(settings, web_port=port)
     log = folder / f"worker-{uuid4().hex[:8]}.log"

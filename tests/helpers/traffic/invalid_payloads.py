@@ -73,7 +73,7 @@ INVALID_PAYLOADS: dict[str, InvalidPayload] = {
         _text(b'"monto":', b'"m\\u006fnto": "1", "monto":'), "duplicate-key", None
     ),
     "a key twice with a number": InvalidPayload(_text(b'"monto":', b'"hora": 3, "monto":'), "duplicate-key", None),
-    "a key twice beside escapes that hide it": InvalidPayload(
+    "a key twice, hidden by escapes": InvalidPayload(
         _text(b'"monto":', b'"monto": "\\\\\\\\", "x": "\\\\", "monto":'), "duplicate-key", None
     ),
     "a key twice inside": InvalidPayload(
@@ -152,5 +152,5 @@ EQUIVALENT_PAYLOADS: dict[str, bytes] = {
     "no label": payload(fraude=...),
     "a label that nobody can read": payload(fraude="perhaps"),
     "escapes": json.dumps(VALID_FIELDS, ensure_ascii=True).encode(),
-    "a quotation mark and a backslash beside": payload(note='he said "\\"'),
+    "a quotation mark and a backslash": payload(note='he said "\\"'),
 }

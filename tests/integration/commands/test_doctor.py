@@ -338,6 +338,7 @@ def test_an_unreachable_service_is_a_finding_and_the_rest_is_checked(
     monkeypatch.setenv("TAMIZ_STATE_DIR", str(tmp_path))
     tmp_path.chmod(0o755)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("COLUMNS", "300")  # no cell is wrapped
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1, said.output
     assert acts(said.stdout) == []

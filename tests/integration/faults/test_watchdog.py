@@ -29,7 +29,7 @@ run(settings.load(), on_step=lambda step: time.sleep(10_000) if step == "scored"
 #  look at     0 s    10 s    20 s    30 s
 #  partition 0 at 5   at 5    at 7    at 7
 #  partition 1 -      at 9    at 9    at 9
-#  stands       0      10      10      20
+#  stalled      0      10      10      20
 def test_a_standstill_lasts_from_the_first_look_at_the_same_waiting_record() -> None:
     looks: list[dict[int, int]] = [{0: 5}, {0: 5, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 9}, {}, {0: 7}]
     standstill = StallDetector()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kafka
 
 
 class Crash(Exception):
-    """What stands for a SIGKILL."""
+    """Takes the place of a SIGKILL."""
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(authority.certificate),
         "listener.name.mtls.ssl.client.auth": "required",
-        # Rights are asked for of topics that have an ACL; of all others whoever is let in may do everything.
+        # Topics without an ACL allow every authenticated principal everything.
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
         "super.users": "User:ANONYMOUS",
@@ -110,7 +110,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         )
         admin.close()
         made = Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
-        # The controller has the password; the broker, who asks for it, learns of it a moment later.
+        # The controller stores the password; the broker receives it a moment later.
         wait_for(lambda: lets_in(made.by_password(load({}))), 30)
         yield made
 

@@ -45,7 +45,7 @@ class TopicRecord(NamedTuple):
 
 
 def payload(i: int, fraud: bool | None = None, **changes: Any) -> bytes:
-    """A transaction of day i // 20; every 20th is fraud unless told."""
+    """A transaction of day i // 20; by default every 20th is fraud."""
     row = {"ID_USER": i % 50, "monto": 10.0 + i, "fecha": f"2020-01-{1 + i // 20:02d}", "hora": i % 24}
     row |= {"linea_tc": 70_000, "interes_tc": 50, "dcto": 0, "cashback": 1.5, "is_prime": False}
     return json.dumps(row | {"fraude": i % 20 == 0 if fraud is None else fraud} | changes).encode()

@@ -49,7 +49,7 @@ QUICK = RetryPolicy(attempts=3, first_pause_s=0.01)
 POISON = b"\xff no record", None, b"{}", b'{"model": "\xff"}', b'{"x":' + b"[" * 20_000
 
 
-class Servers(NamedTuple):
+class ChannelServers(NamedTuple):
     """The servers of three channels."""
 
     slack: HttpReceiver
@@ -61,13 +61,13 @@ class Servers(NamedTuple):
 
 
 @pytest.fixture
-def servers() -> Iterator[Servers]:
+def servers() -> Iterator[ChannelServers]:
     with http_receiver() as slack, http_receiver() as hook, mail_receiver() as mail:
-        yield Servers(slack, hook, mail)
+        yield ChannelServers(slack, hook, mail)
 
 
 @pytest.fixture
-def settings(kafka: Kafka, tmp_path: Path, servers: Servers) -> Settings:
+def settings(kafka: Kafka, tmp_path: Path, servers: ChannelServers) -> Settings:
     """Settings with topics of their own and all three channels."""
     return isolated_settings(
         kafka.bootstrap_servers,
@@ -153,7 +153,7 @@ def reported(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.mark.kafka
 def test_each_channel_gets_each_record_once_across_restarts(
-    reported: Settings, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    reported: Settings, servers: ChannelServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_clients, "METADATA_MAX_AGE_MS", 500)
     settings = reported
@@ -198,7 +198,9 @@ def test_each_channel_gets_each_record_once_across_restarts(
 
 
 @pytest.mark.kafka
-def test_an_unavailable_channel_delays_no_other_and_gets_the_count_later(settings: Settings, servers: Servers) -> None:
+def test_an_unavailable_channel_delays_no_other_and_gets_the_count_later(
+    settings: Settings, servers: ChannelServers
+) -> None:
     servers.hook.usually = 404
     value = msgspec.json.encode(ALERT)
     with closed_port() as port:
@@ -232,7 +234,7 @@ def test_an_unavailable_channel_delays_no_other_and_gets_the_count_later(setting
 
 
 @pytest.mark.kafka
-def test_repeats_are_counted_and_a_minimum_severity_is_respected(settings: Settings, servers: Servers) -> None:
+def test_repeats_are_counted_and_a_minimum_severity_is_respected(settings: Settings, servers: ChannelServers) -> None:
     settings = msgspec.structs.replace(settings, mail_min_severity="critical")
     grew = [msgspec.structs.replace(ALERT, change="grew", severity="warning", happened_at_ms=i) for i in range(4)]
     with running_notifier(settings), committed_offsets(settings) as committed:
@@ -246,7 +248,7 @@ def test_repeats_are_counted_and_a_minimum_severity_is_respected(settings: Setti
 
 
 @pytest.mark.kafka
-def test_a_restart_sends_only_to_channels_that_were_not_done(settings: Settings, servers: Servers) -> None:
+def test_a_restart_sends_only_to_channels_that_were_not_done(settings: Settings, servers: ChannelServers) -> None:
     servers.hook.usually = 500
     with running_notifier(settings, RetryPolicy(first_pause_s=3600)):
         send(settings, ALERT)
@@ -260,7 +262,7 @@ def test_a_restart_sends_only_to_channels_that_were_not_done(settings: Settings,
 
 
 @pytest.mark.kafka
-def test_a_reconnect_sends_nothing_twice(settings: Settings, servers: Servers) -> None:
+def test_a_reconnect_sends_nothing_twice(settings: Settings, servers: ChannelServers) -> None:
     stop = threading.Event()
     notifier = Notifier(settings, channels(settings, lambda notice: None), stop, QUICK)
 
@@ -287,7 +289,7 @@ def test_a_reconnect_sends_nothing_twice(settings: Settings, servers: Servers) -
 
 @pytest.mark.kafka
 def test_the_command_ends_on_sigterm_and_logs_notifications_without_secrets(
-    settings: Settings, servers: Servers, tmp_path: Path
+    settings: Settings, servers: ChannelServers, tmp_path: Path
 ) -> None:
     servers.slack.usually = 403
     settings = msgspec.structs.replace(settings, log_level="DEBUG", mail_min_severity="critical")

@@ -42,7 +42,7 @@ def settings(kafka: Kafka, simulated_registry: Settings) -> Settings:
     return isolated_settings(
         kafka.bootstrap_servers,
         simulated_registry.state_dir,
-        registry_poll_seconds=600,  # who hears of a promotion in this test, hears it from the topic
+        registry_poll_seconds=600,  # a promotion can only be noticed through the topic
         retrain_sustained_hours=15 * 24,  # so that what came after the shift is enough to learn from
     )
 
@@ -134,7 +134,7 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
 
     with running_command("monitor", settings, tmp_path) as again:
         wait_for(lambda: "caught up with drift-panes" in again.read_text(), 60, again.read_text)
-    # The one of the fixture goes on beside it: what is new, either may say; what was said is not said again.
+    # The fixture's monitor also runs: either may publish new results; published ones are not published again.
     said = [
         (a.incident_id, a.change, a.happened_at_ms) for a in read(settings, settings.drift_alerts_topic, DriftAlert)
     ]

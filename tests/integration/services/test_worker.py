@@ -172,7 +172,7 @@ Counts = dict[tuple[int, int], tuple[int, list[int]]]  # partition, minute -> ro
 
 
 def published_counts(settings: Settings) -> Counts:
-    """What `drift-panes` says at its end; of a minute told twice, what was told last."""
+    """Final content of `drift-panes`: the last pane of each minute."""
     bins = champion(settings).bins
     told = read_topic(settings.bootstrap, settings.drift_panes_topic)
     panes = [p for r in told for p in panes_of(msgspec.json.decode(r.value, type=PaneSnapshot), bins)]

@@ -30,9 +30,9 @@ COUNTS = arrays(np.int64, 6, elements=st.integers(0, 500)).filter(lambda a: a.su
 
 @pytest.fixture(scope="module")
 def drift_cases() -> list[dict[str, Any]]:
-    """Cases computed from scratch, with what nine libraries say; they stand beside the project, not in it."""
+    """Cases computed independently, with the results of nine libraries; not part of the repository."""
     if not CASES.is_file():
-        pytest.skip("the reference cases stand beside the project, not in it")
+        pytest.skip("the reference cases are not part of the repository")
     return json.loads(CASES.read_text())["cases"]
 
 

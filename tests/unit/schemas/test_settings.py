@@ -97,7 +97,7 @@ def test_the_value_of_an_unknown_setting_is_not_repeated_and_the_nearest_is_name
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         pytest.param({"TAMIZ_MLFLOW_USERNAME": "ana"}, "go together", id="a user without a password"),
         pytest.param(
@@ -106,16 +106,16 @@ def test_the_value_of_an_unknown_setting_is_not_repeated_and_the_nearest_is_name
             id="both",
         ),
         pytest.param({"TAMIZ_MLFLOW_CAFILE": "/nowhere.pem"}, "/nowhere.pem", id="no such file"),
-        pytest.param({"TAMIZ_ARTIFACT_ROOT": "s3://a"}, "artifact_root", id="another setting, told with the address"),
+        pytest.param({"TAMIZ_ARTIFACT_ROOT": "s3://a"}, "artifact_root", id="another setting, named with the address"),
     ],
 )
 def test_credentials_of_the_registry_that_contradict_each_other_are_refused_unshown(
-    given: dict[str, str], told: str
+    given: dict[str, str], message: str
 ) -> None:
     address = {"TAMIZ_MLFLOW_TRACKING_URI": "https://registry:5000"}
     if "TAMIZ_ARTIFACT_ROOT" in given:
         address = {"TAMIZ_MLFLOW_TRACKING_URI": "postgresql://ana:hola@db/mlflow"}
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         load(address | given)
     assert "hola" not in str(caught.value)
 

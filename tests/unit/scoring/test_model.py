@@ -145,7 +145,7 @@ RETYPED = (ENCODING[0], FeatureEncoding(name="ciudad", kind="number"))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         pytest.param(_truncate, "damaged", id="truncated trees"),
         pytest.param(_flip_one_bit, "damaged", id="one bit flipped"),
@@ -164,10 +164,10 @@ RETYPED = (ENCODING[0], FeatureEncoding(name="ciudad", kind="number"))
         pytest.param(_short_golden_vector, "golden vector", id="a golden vector too short"),
     ],
 )
-def test_a_damaged_bundle_is_refused_in_one_line(tmp_path: Path, damage: Callable[[Path], None], told: str) -> None:
+def test_a_damaged_bundle_is_refused_in_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     small_bundle(tmp_path)
     damage(tmp_path)
-    with pytest.raises(ModelIncompatibleError, match=told) as refused:
+    with pytest.raises(ModelIncompatibleError, match=message) as refused:
         MonitoredModel.load(tmp_path, version=1)
     assert "\n" not in str(refused.value)
 

@@ -42,7 +42,7 @@ CALM = [evidence("score", 0.05), evidence("monto", 0.3)]
 
 
 def asked(*evaluations: tuple[float, list[FeatureEvidence]], **also: object) -> list[RetrainRequest | None]:
-    """What each evaluation asks for; evaluations: hour and the 24 h window's evidence."""
+    """The request of each evaluation; evaluations: hour and the 24 h window's evidence."""
     watch, found = RetrainState(), []
     for hour, seen in evaluations:
         watch, request = evaluate_policy(

@@ -22,7 +22,7 @@ REFERENCES = {
     "all missing": np.full(60, np.nan),
     "forty rows": RNG.normal(size=40),
 }
-POOR = {  # what stands between mass points, or has nothing to join
+POOR = {  # bins between mass points, or without a neighbour to join
     "a third zero": ["(-inf, 0)"],
     "constant": ["(-inf, 7.5)", "(7.5, inf)"],
     "boolean": ["(-inf, 0)", "(0, 1)", "(1, inf)"],

@@ -82,7 +82,7 @@ def test_nothing_is_closed_before_a_partition_was_heard_of() -> None:
 # Whole streams --------------------------------------------------------------------------------------------------------
 
 
-#  partition 0..3   produced at full speed: whoever is read first is days ahead of the others for a moment
+#  partition 0..3   produced at full speed: the partition read first is briefly days ahead of the others
 @pytest.mark.parametrize("idle", [0, 1])
 def test_a_calm_history_replayed_at_full_speed_is_silent(idle: int) -> None:
     chance = random.Random(4)

@@ -36,7 +36,7 @@ def test_of_independent_events_it_learns_one_distribution_and_the_least_toleranc
     found = learnt()
     assert found.dispersion[0] == pytest.approx(1, abs=0.1)
     assert found.tolerance[0] == 0.005
-    assert np.ptp(found.shares[:, 0], axis=0).max() < 0.01  # hours are not told apart by chance
+    assert np.ptp(found.shares[:, 0], axis=0).max() < 0.01  # hours do not differ by chance
     assert found.shares[0, 0] == pytest.approx(SHARES, abs=0.002)
     assert found.shares.sum(axis=-1) == pytest.approx(np.ones((168, 1)))
 

@@ -268,7 +268,7 @@ def test_a_champion_whose_trees_would_crash_the_worker_is_refused_and_the_one_be
         of = client.get_model_version(settings.model_name, "2")
         tags = {"tamiz.bundle_sha256": bundle_digest(kept)}
         client.create_model_version(settings.model_name, of.source, run_id=of.run_id, tags=tags)
-    version_transitions.promote(settings, 3, "whoever set the tag as well")
+    version_transitions.promote(settings, 3, "the tag was changed as well")
     with pytest.raises(ModelIncompatibleError):
         serving.refresh()
     assert serving.current.version == 1
