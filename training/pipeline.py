@@ -27,6 +27,7 @@ from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time
 from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.leakage import find_leaks
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.model.baseline import fit_baseline
 from training.model.fit import Part, fit, golden_rows, predict, write_bundle
@@ -49,6 +50,7 @@ from training.reports.report_builder import MAX_EXPLAINED_ROWS, report_contents
 from training.train_result import ProgressCallback, TrainResult
 
 SEARCH_FILE = "search.json"  # in the run's `evaluation/`
+MAX_TAG_LENGTH = 1_000
 
 
 def train(
@@ -142,7 +144,7 @@ def train(
         amounts=amounts[test_rows],
         seed=plan.fit.seed,
     )
-    gate = evaluate_skill(evaluation)
+    gate = evaluate_skill(evaluation, find_leaks(dataset, train_columns, train_part.fraud))
     forced = force is not None and not gate.has_skill
 
     progress("writing the bundle")
@@ -329,6 +331,10 @@ def _tags(history: History, gate: GateResult, environment: RunEnvironment, force
         "gate_status": gate.status,
         "gate_summary": gate.summary,
     }
+    if gate.leaks:
+        tags["suspected_leakage"] = ", ".join(f"{leak.feature} {leak.roc_auc:.4f}" for leak in gate.leaks)[
+            :MAX_TAG_LENGTH
+        ]
     commit = environment.git_commit
     tags |= {"git_commit": commit} if commit else {}
     return tags | ({"forced": forced or "no reason was given"} if forced is not None else {})

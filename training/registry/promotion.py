@@ -51,7 +51,7 @@ def evaluate_challenger(
     comparison = champion.comparison if champion else None
     if not gate.has_skill:
         status: Literal["not enough matured labels", "retained"] = (
-            "retained" if gate.status == "no skill" else "not enough matured labels"
+            "not enough matured labels" if gate.status == "not enough matured labels" else "retained"
         )
         return PromotionDecision(status=status, summary=gate.summary, comparison=comparison)
     if champion is None:
@@ -230,8 +230,9 @@ def promote_manually(
         raise ModelUnavailableError(f"{settings.model_name} version {version} is champion already")
     if found.gate_status != "skill" and found.forced is None:
         raise ModelUnavailableError(
-            f"{settings.model_name} version {version} has no proven skill ({found.gate_status or 'never evaluated'}) "
-            "and must not decide; to promote a model without proof, train it with `tamiz train FILE --force REASON`"
+            f"{settings.model_name} version {version} did not pass the skill gate "
+            f"({found.gate_status or 'never evaluated'}) and must not decide; to promote it all the same, train it "
+            "with `tamiz train FILE --force REASON`"
         )
     evidence = found.tags.get("gate_summary")
     return version_transitions.promote(

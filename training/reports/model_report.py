@@ -45,7 +45,7 @@ METRIC_WORDS: Mapping[str, tuple[str, str]] = {
     "f2": ("F2", "as F1, with recall weighted twice as much as precision"),
     "cost_per_transaction": ("Cost per transaction", "by the cost matrix below, at both operating points"),
 }
-GATE_TONES = {"skill": "good", "no skill": "bad", "not enough matured labels": "open"}
+GATE_TONES = {"skill": "good", "no skill": "bad", "not enough matured labels": "open", "suspected leakage": "bad"}
 MAX_INPUTS = 20  # rows of the drift table
 
 
@@ -101,6 +101,7 @@ def _summary(c: ReportContents, name: str) -> Flow:
         "skill": "The model has skill",
         "no skill": "The model has no proven skill and must not decide",
         "not enough matured labels": "Not enough labels for a result",
+        "suspected leakage": "The model seems to know the label and must not decide",
     }
     flow: Flow = [
         title(f"Model report: {name}"),

@@ -16,6 +16,7 @@ from training.data.history import History
 from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.evaluation import Evaluation
+from training.evaluation.leakage import Leak, find_leaks
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.evaluation.version_comparison import Comparison, compare, input_shifts
 from training.registry import version_transitions
@@ -81,7 +82,7 @@ def report_version(
         tested,
         evaluation=tested.evaluation,
         evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{note}",
-        gate=evaluate_skill(tested.evaluation),
+        gate=evaluate_skill(tested.evaluation, _leaks(dataset, history)),
         status="champion" if champion == model.version else f"not champion (champion: {champion or 'none'})",
         comparison=compare(model, other, history, window) if other is not None and comparable else None,
         promotion_decision=_promotion_decision(settings, model.version),
@@ -135,6 +136,11 @@ def report_contents(
         previous_version=other.version if other is not None else None,
         shifts=input_shifts(model.manifest, other.manifest, history) if other is not None else None,
     )
+
+
+def _leaks(dataset: Dataset, history: History) -> tuple[Leak, ...]:
+    known = np.flatnonzero(~np.isnan(history.fraud))
+    return find_leaks(dataset, history.columns_at(known), history.fraud[known])
 
 
 def _promotion_decision(settings: Settings, version: int) -> str | None:

@@ -100,8 +100,9 @@ def register(app: typer.Typer) -> None:
             say_json(done)
         else:
             _print_table(Terminal(), done)
-        if warning:
-            warn(warning)
+        for text in (*(leak.warning for leak in done.gate.leaks), warning):
+            if text:
+                warn(text)
         if done.reproduction and not done.reproduction.same:
             raise typer.Exit(1)
 

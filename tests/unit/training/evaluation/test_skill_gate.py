@@ -6,6 +6,7 @@ from numpy.random import default_rng
 
 from scoring.decision import OperatingPoints
 from training.evaluation.evaluation import evaluate
+from training.evaluation.leakage import Leak
 from training.evaluation.skill_gate import evaluate_skill
 
 POINTS = OperatingPoints(review=0.06, decline=0.3)
@@ -45,6 +46,16 @@ def test_a_model_without_skill_must_not_decide(make):
     assert not refused.has_skill
     assert "must not decide" in refused.summary
     assert "not significantly above 0.5" in refused.reasons[0]
+
+
+def test_skill_that_a_leak_may_explain_is_no_proof():
+    labels, scores = noise(0)
+    leak = Leak(feature="city", roc_auc=0.9971, by="value")
+    evaluation = evaluate(labels, np.clip(0.6 * scores + 0.3 * labels, 0, 1), points=POINTS, f2_threshold=0.05)
+    withheld = evaluate_skill(evaluation, (leak,))
+    assert (withheld.status, withheld.has_skill) == ("suspected leakage", False)
+    assert "city (ROC AUC 0.9971 by its value)" in withheld.summary
+    assert "--force" in withheld.summary
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from training.registry.version_transitions import champion_line
 
 SKILL = GateResult(status="skill", reasons=("ROC AUC is above 0.5",))
 NO_SKILL = GateResult(status="no skill", reasons=("ROC AUC is not significantly above 0.5",))
+LEAKAGE = GateResult(status="suspected leakage", reasons=("city alone has a ROC AUC of 1",))
 UNEVALUATED = GateResult(status="not enough matured labels", reasons=("3 frauds",))
 
 
@@ -54,6 +55,7 @@ INCOMPARABLE = Champion(version=1, forced=False, comparison=None, incomparable="
     [
         pytest.param(SKILL, None, "promoted", id="skill, and no champion yet"),
         pytest.param(NO_SKILL, None, "retained", id="no skill, and no champion yet"),
+        pytest.param(LEAKAGE, None, "retained", id="a feature is the label, and no champion yet"),
         pytest.param(SKILL, against((0.01, 0.09)), "promoted", id="significantly better"),
         pytest.param(SKILL, against((-0.01, 0.09)), "retained", id="perhaps better"),
         pytest.param(SKILL, against((0.0, 0.0)), "retained", id="the same model again"),
@@ -174,7 +176,7 @@ def test_the_challenger_is_challenger_until_it_is_promoted_or_rejected(settings:
 
 
 def test_a_version_without_skill_is_not_promoted_manually_either(settings: Settings) -> None:
-    with pytest.raises(ModelUnavailableError, match=r"version 3 has no proven skill .*--force"):
+    with pytest.raises(ModelUnavailableError, match=r"version 3 did not pass the skill gate \(no skill\) .*--force"):
         promote_manually(settings, 3, "please")
     with pytest.raises(ModelUnavailableError, match="no version 7"):
         promote_manually(settings, 7, "a typing error")
