@@ -62,7 +62,9 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
     return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
 
 
-def follow(settings: Settings, since: float, console: Terminal, check: Callable[[], None]) -> Iterator[DemoStep]:
+def follow_retraining(
+    settings: Settings, since: float, console: Terminal, check: Callable[[], None]
+) -> Iterator[DemoStep]:
     """Yield the steps of the retraining loop from its topics until it ends. Draws the first alert of a shift.
 
     since: start of the demo, monotonic seconds. check: called often; raises if a service has failed.

@@ -28,8 +28,8 @@ from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import create_topics, topic_ids
-from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow
-from tamiz.demo.demo_services import ready, running, wait_for_takeover
+from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow_retraining
+from tamiz.demo.demo_services import ready_service, service_process, wait_for_takeover
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
 from tamiz.terminal import Terminal
@@ -51,7 +51,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class DemoSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The demo's summary; `tamiz demo --json FILE` writes it."""
 
     transactions: int
@@ -150,7 +150,7 @@ def send(settings: Settings, payloads: Sequence[tuple[bytes | None, bytes | None
     return {place(p.topic, p.partition, p.offset, topic_id): due for due, p in places}
 
 
-def run(settings: Settings, folder: Path, rows: int, rate: float, console: Terminal) -> Summary:
+def run(settings: Settings, folder: Path, rows: int, rate: float, console: Terminal) -> DemoSummary:
     """Run the demo on a running broker.
 
     folder: for the training file, the registry and the logs; kept, so that the MLflow UI can be used afterwards.
@@ -171,10 +171,10 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
                 "dashboard": f"{home}:{settings.dashboard_port}/livez",
             }
             services = [
-                stack.enter_context(ready(command, page, settings, folder / f"{command}.log"))
+                stack.enter_context(ready_service(command, page, settings, folder / f"{command}.log"))
                 for command, page in pages.items()
             ] + [
-                stack.enter_context(running(command, settings, folder / f"{command}.log"))
+                stack.enter_context(service_process(command, settings, folder / f"{command}.log"))
                 for command in ("monitor", "retrainer")
             ]
         page = f"{home}:{settings.dashboard_port}/"
@@ -190,7 +190,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         due_at, took = sending.result(), time.monotonic() - begun
         latency = latency_percentiles(due_at, watcher.read_at)
         story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
-    return Summary(
+    return DemoSummary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
         outcomes=dict(watcher.outcomes),
@@ -236,7 +236,7 @@ def _run_drift_story(
     injected = f" {len(customers):,} transactions of changed customers, {DAYS} days"
     console.print(Text.assemble(("drift injected", "bold"), injected))
     with console.status("waiting for drift detection and retraining"):
-        story += follow(settings, started, console, alive)
+        story += follow_retraining(settings, started, console, alive)
         if story[-1].step == "promoted":  # the worker tests the bundle in a child process first, which takes seconds
             wait_for_takeover(worker_page, before, alive)
     send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)

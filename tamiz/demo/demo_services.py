@@ -20,15 +20,15 @@ SWAP_TIMEOUT_S = 150  # for a worker to switch to a new champion; its child proc
 
 
 @contextmanager
-def ready(command: str, page: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def ready_service(command: str, page: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `tamiz COMMAND` in a process until exit. On entry its health page has responded."""
-    with running(command, settings, log) as process:
+    with service_process(command, settings, log) as process:
         _wait_until_ready(process, command, page, log)
         yield process
 
 
 @contextmanager
-def running(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def service_process(command: str, settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `tamiz COMMAND` in a process until exit."""
     with log.open("wb") as output:
         process = subprocess.Popen(

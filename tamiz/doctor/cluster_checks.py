@@ -11,7 +11,7 @@ MAX_SKEW_TOLERATED_S = 5.0
 DAY_MINUTES = 24 * 60
 
 
-def settings_readable(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
+def readable_configuration(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Topic configurations can be read; most topic checks need them."""
     unknown = {name: f.config.reason for name, f in cluster.topics.items() if isinstance(f.config, Unknown)}
     if unknown:
@@ -22,7 +22,7 @@ def settings_readable(settings: Settings, cluster: ClusterFacts) -> Iterator[Fin
         )
 
 
-def offsets_kept(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
+def offset_retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """The broker retains committed offsets while workers are stopped."""
     check = "retention of committed offsets"
     if isinstance(cluster.broker_config, Unknown):
@@ -38,7 +38,7 @@ def offsets_kept(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
         yield ok(check, seen)
 
 
-def positions(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
+def committed_offsets(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """The committed offsets are within the log, and belong to the current topic."""
     check = "committed offsets"
     if isinstance(cluster.group, Unknown):
@@ -98,7 +98,7 @@ def clocks(settings: Settings, cluster: ClusterFacts, now_ms: int) -> Iterator[F
             yield problem("timestamps", seen, remedy, name)
 
 
-def internal_copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
+def internal_replication(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """The broker's internal topics, for offsets and Kafka transactions, survive the loss of a disk."""
     if cluster.brokers < 3 or isinstance(cluster.broker_config, Unknown):
         return

@@ -15,13 +15,13 @@ _OF_CLUSTER = (
     topic_checks.record_sizes,
     topic_checks.retention,
     topic_checks.cleanup,
-    topic_checks.copies,
+    topic_checks.replication,
     topic_checks.rights,
-    cluster_checks.settings_readable,
-    cluster_checks.offsets_kept,
-    cluster_checks.positions,
+    cluster_checks.readable_configuration,
+    cluster_checks.offset_retention,
+    cluster_checks.committed_offsets,
     cluster_checks.group_rights,
-    cluster_checks.internal_copies,
+    cluster_checks.internal_replication,
 )
 _OF_SETTINGS = (
     host_checks.kafka_exposure,

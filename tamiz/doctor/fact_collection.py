@@ -13,7 +13,7 @@ from tamiz.doctor.host_facts import machine_facts, registry_facts
 T = TypeVar("T")
 
 
-def gather(settings: Settings, stage: Callable[[str], None] = lambda name: None) -> Facts:
+def collect_facts(settings: Settings, stage: Callable[[str], None] = lambda name: None) -> Facts:
     """Collect facts of the cluster, the registry and this machine. stage: called with the name of each step."""
     stage("checking the cluster …")
     cluster = _collect(lambda: cluster_facts(settings))

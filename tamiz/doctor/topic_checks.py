@@ -158,7 +158,7 @@ def cleanup(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
             yield ok(check, policy, subject=topic.name)
 
 
-def copies(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
+def replication(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """The loss of one disk loses no data and does not stop writes."""
     for topic, facts in _existing(settings, cluster):
         check = "replication"

@@ -35,12 +35,12 @@ def json_line(record: ConsumedRecord) -> bytes:
     return safe_json(msgspec.json.encode(line).decode()).encode()
 
 
-def pretty(record: ConsumedRecord, role: str) -> Text:
+def text_line(record: ConsumedRecord, role: str) -> Text:
     """One line of coloured text. role: of the topic, as in `schemas.topics.topic_table`."""
     start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:
-        return start + _pretty_dead_letter(about)
+        return start + _dead_letter_line(about)
     line = summarize(role, record.value)
     if line is None:  # not a valid record of this topic: print it raw
         line = Text(_raw_text(record.key or b"") + " ", style="bold") + Text(_raw_text(record.value or b"null"))
@@ -58,7 +58,7 @@ def _time(ms: int) -> str:
         return f"{ms} ms"
 
 
-def _pretty_dead_letter(about: dead_letters.DeadLetter) -> Text:
+def _dead_letter_line(about: dead_letters.DeadLetter) -> Text:
     return Text.assemble(
         (f"{terminal(about.code)} ", "bold red"),
         (f"{terminal(about.field or 'payload')} ", "bold"),

@@ -35,13 +35,13 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
 
     Raises BrokerError at the start if no broker responds or a topic is missing.
     """
-    intake = RecordIntake(settings, log, log_text="skipped, not a valid request")
-    past = RecordIntake(settings, log)
+    request_intake = RecordIntake(settings, log, log_text="skipped, not a valid request")
+    event_intake = RecordIntake(settings, log)
 
     def session(connected: Callable[[], None]) -> None:
-        past.log_summary()
+        event_intake.log_summary()
         with _clients(settings) as (consumer, producer):
-            progress = RequestProgress(_past(settings, past))
+            progress = RequestProgress(_published_events(settings, event_intake))
             connected()
             publish = _publisher(settings, producer)
             retrainer = Retrainer(
@@ -51,16 +51,16 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                 stop=stop,
                 training=train_for,
                 history=history,
-                past=lambda: _past(settings, past),
+                past=lambda: _published_events(settings, event_intake),
             )
-            process_requests(consumer, retrainer, intake, stop, attempts=settings.retrain_attempts)
+            process_requests(consumer, retrainer, request_intake, stop, attempts=settings.retrain_attempts)
 
     def ready() -> None:
         log.info("waiting for requests on %s at %s", settings.retrain_requests_topic, settings.bootstrap)
 
     reconnect(session, stop, log, ready)
-    intake.log_summary(at_once=True)
-    past.log_summary(at_once=True)
+    request_intake.log_summary(at_once=True)
+    event_intake.log_summary(at_once=True)
 
 
 def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
@@ -72,10 +72,12 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
     from training.pipeline import train
 
     source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
-    return train(settings, source, correlation_id=request.correlation_id, by=trained_by(request), report=True).events
+    return train(
+        settings, source, correlation_id=request.correlation_id, by=training_actor(request), report=True
+    ).events
 
 
-def trained_by(request: RetrainRequest) -> str:
+def training_actor(request: RetrainRequest) -> str:
     """Actor in the model's history: the retrainer, and the person who requested the training.
 
     One printable line of at most `schemas.security.actor.MAX_LENGTH` characters.
@@ -146,7 +148,7 @@ def _publisher(settings: Settings, producer: Any) -> Any:
     return publish
 
 
-def _past(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
+def _published_events(settings: Settings, intake: RecordIntake) -> Iterator[ModelEvent]:
     for records in read_to_end(settings.bootstrap, settings.model_events_topic):
         for record in records:
             if (event := intake.read_ours(record, ModelEvent)) is not None:

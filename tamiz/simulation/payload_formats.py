@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns
 from tamiz.simulation.invalid_payloads import invalidate_some
-from tamiz.simulation.simulator import Simulated, Traffic, streams
+from tamiz.simulation.simulator import SimulatedTransactions, Traffic, random_streams
 
 FIELDS = (
     *("ID_USER", "genero", "monto", "fecha", "hora", "dispositivo", "establecimiento", "ciudad", "tipo_tc"),
@@ -29,7 +29,7 @@ _JSON_PAYLOAD = "{" + ",".join(f'"{name}":%s' for name in FIELDS) + "}"
 _CSV_LINE = ";".join('"%s"' if name == "dispositivo" else "%s" for name in FIELDS)
 
 
-def payloads(traffic: Traffic, simulated: Simulated) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def payloads(traffic: Traffic, simulated: SimulatedTransactions) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Yield keys and JSON payloads for the topic, `CHUNK_ROWS` at a time, in event order.
 
     The key is the card holder's id as text, also for an invalid payload.
@@ -41,7 +41,7 @@ def payloads(traffic: Traffic, simulated: Simulated) -> Iterator[tuple[list[byte
         yield keys, invalidate_some([line.encode() for line in lines], traffic.invalid_share, invalid_rng)
 
 
-def write(traffic: Traffic, simulated: Simulated, path: Path) -> None:
+def write(traffic: Traffic, simulated: SimulatedTransactions, path: Path) -> None:
     """Write a CSV (`.csv`) or JSON lines (any other name).
 
     Raises ConfigError if a CSV file cannot hold the format or invalid payloads.
@@ -54,7 +54,7 @@ def write(traffic: Traffic, simulated: Simulated, path: Path) -> None:
             file.write(b"\n".join(values) + b"\n")
 
 
-def _write_csv(traffic: Traffic, simulated: Simulated, path: Path) -> None:
+def _write_csv(traffic: Traffic, simulated: SimulatedTransactions, path: Path) -> None:
     if traffic.payload_format == "json":
         raise ConfigError(f"{path}: a CSV file cannot hold the format json; name the file .jsonl")
     if traffic.invalid_share:
@@ -68,11 +68,11 @@ def _write_csv(traffic: Traffic, simulated: Simulated, path: Path) -> None:
 
 
 def _generators(traffic: Traffic) -> tuple[np.random.Generator, np.random.Generator]:
-    format_seed, invalid_seed = streams(traffic)[-1].spawn(2)
+    format_seed, invalid_seed = random_streams(traffic)[-1].spawn(2)
     return np.random.default_rng(format_seed), np.random.default_rng(invalid_seed)
 
 
-def _chunks(simulated: Simulated) -> Iterator[Columns]:
+def _chunks(simulated: SimulatedTransactions) -> Iterator[Columns]:
     columns = {**simulated.columns, "event_time_ms": simulated.event_time_ms, "fraude": simulated.labels}
     for start in range(0, len(simulated.labels), CHUNK_ROWS):
         yield {name: column[start : start + CHUNK_ROWS] for name, column in columns.items()}

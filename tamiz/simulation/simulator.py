@@ -84,7 +84,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class SimulatedTransactions:
     """n transactions in order of event time.
 
     columns: field name -> (n,): float64 with NaN for missing, or object of str | None.
@@ -98,7 +98,7 @@ class Simulated:
     probability: Floats
 
 
-def simulate(traffic: Traffic) -> Simulated:
+def simulate(traffic: Traffic) -> SimulatedTransactions:
     """Draw the transactions.
 
     Users, transactions, drift and labels have random streams of their own: a change of one does not affect the others.
@@ -106,7 +106,7 @@ def simulate(traffic: Traffic) -> Simulated:
     >>> simulate(Traffic(rows=3, seed=1)).columns["tipo_tc"].tolist()
     ['Virtual', 'Virtual', 'Física']
     """
-    users, rows, population_drift, observed_drift, label_seed, _ = streams(traffic)
+    users, rows, population_drift, observed_drift, label_seed, _ = random_streams(traffic)
     columns = _transactions(traffic, _card_holders(traffic.users, np.random.default_rng(users)), rows)
     columns = inject_drift(columns, traffic.drift, population_drift, in_population=True)
     columns = _with_derived_amounts(columns)
@@ -119,10 +119,10 @@ def simulate(traffic: Traffic) -> Simulated:
     event_time_ms = columns.pop("event_time_ms")
     for internal in ("concept", "discount"):
         del columns[internal]
-    return Simulated(columns=columns, event_time_ms=event_time_ms, labels=labels, probability=probability)
+    return SimulatedTransactions(columns=columns, event_time_ms=event_time_ms, labels=labels, probability=probability)
 
 
-def streams(traffic: Traffic) -> list[np.random.SeedSequence]:
+def random_streams(traffic: Traffic) -> list[np.random.SeedSequence]:
     """Independent seeds: users, rows, drift of the population, drift of observed values, labels, format."""
     return np.random.SeedSequence(traffic.seed).spawn(6)
 

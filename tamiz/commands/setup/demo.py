@@ -8,7 +8,7 @@ import typer
 from schemas.configuration import settings as config
 
 if TYPE_CHECKING:
-    from tamiz.demo.demo_run import Summary
+    from tamiz.demo.demo_run import DemoSummary
     from tamiz.terminal import Terminal
 
 
@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
         _print_table(console, summary)
 
 
-def _print_table(console: "Terminal", summary: "Summary") -> None:
+def _print_table(console: "Terminal", summary: "DemoSummary") -> None:
     from rich.table import Table
 
     table = Table(title="Summary", show_header=False, title_justify="left")

@@ -30,12 +30,12 @@ def register(app: typer.Typer) -> None:
         Read on: docs/deployment.md.
         """
         from tamiz.doctor.examination import examine
-        from tamiz.doctor.fact_collection import gather
+        from tamiz.doctor.fact_collection import collect_facts
         from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
         with Terminal(stderr=True).status("checking …") as status:
-            findings = examine(settings, gather(settings, status.update))
+            findings = examine(settings, collect_facts(settings, status.update))
         listed = [finding for finding in findings if not (quiet and finding.status == "ok")]
         if as_json:
             say_json(listed)

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.topics import topic_table
         from stream_app.kafka.topic_reader import assigned
-        from tamiz.services.record_format import json_line, pretty
+        from tamiz.services.record_format import json_line, text_line
         from tamiz.terminal import Terminal
 
         settings = config.load()
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
                         sys.stdout.buffer.write(json_line(record) + b"\n")
                         sys.stdout.flush()
                     else:
-                        console.print(pretty(record, topic))
+                        console.print(text_line(record, topic))
         except KeyboardInterrupt:
             return
         except BrokenPipeError:

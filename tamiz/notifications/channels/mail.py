@@ -24,7 +24,7 @@ from tamiz.notifications.channels.channel import (
 log = logging.getLogger("tamiz.notifier")
 
 
-class Mail:
+class MailChannel:
     """Sends each notification as a mail with the report of the model version attached."""
 
     name = "mail"
@@ -103,7 +103,7 @@ def message(notice: Notification, sender: str, to: str, report: bytes | None) ->
 
 def channel(settings: Settings, load_report: ReportLoader) -> Channel | None:
     """The channel; None if `smtp_host` is not set."""
-    return Mail(settings, load_report) if settings.smtp_host else None
+    return MailChannel(settings, load_report) if settings.smtp_host else None
 
 
 def _time(ms: int) -> str:

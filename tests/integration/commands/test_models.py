@@ -19,7 +19,7 @@ from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.main import app
-from tamiz.services.retrainer_service import trained_by
+from tamiz.services.retrainer_service import training_actor
 from tests.conftest import Kafka
 from tests.helpers.bundles.small_bundle import small_bundle
 from training.registry import mlflow_registry, version_transitions
@@ -158,7 +158,7 @@ def test_the_history_names_who_requested_a_training_in_printable_text(settings: 
         }
         times = {"reason": "why", "from_ms": 0, "until_ms": 1, "requested_at_ms": 1}
         request = msgspec.convert({**asked, **times}, RetrainRequest)
-        version_transitions.promote(settings, version, "it is better", by=trained_by(request))
+        version_transitions.promote(settings, version, "it is better", by=training_actor(request))
     made = [m.by for m in version_transitions.history(settings)][-2:]
     assert made[0] == "tamiz retrainer for os:ana@laptop"
     assert made[1].startswith(r"tamiz retrainer for \x1b[2J[/nope]\n\u202exxx")
@@ -166,4 +166,4 @@ def test_the_history_names_who_requested_a_training_in_printable_text(settings: 
     shown = runner(settings).invoke(app, ["models", "history"]).stdout
     assert " by tamiz retrainer for os:ana@laptop" in shown
     assert "\x1b" not in shown
-    assert trained_by(msgspec.structs.replace(request, by=None)) == "tamiz retrainer"
+    assert training_actor(msgspec.structs.replace(request, by=None)) == "tamiz retrainer"

@@ -17,7 +17,7 @@ from schemas.topics import topic_table
 from stream_app.decisions import dead_letters
 from stream_app.kafka.topic_admin import create_topics
 from tamiz.main import app
-from tamiz.services.record_format import json_line, pretty
+from tamiz.services.record_format import json_line, text_line
 
 
 class TailedRecord(NamedTuple):
@@ -71,7 +71,7 @@ def test_a_decision_is_printed_with_its_outcome():
         model_version=3,
         event_time_ms=0,
     )
-    line = pretty(TailedRecord(value=msgspec.json.encode(decision)), "decisions")
+    line = text_line(TailedRecord(value=msgspec.json.encode(decision)), "decisions")
     assert line.plain == "13:00:00 decisions-1-5 decline 0.9100 transactions-1-5 card v3 monto is 950"
     assert any("red" in str(span.style) for span in line.spans)
 
@@ -79,7 +79,7 @@ def test_a_decision_is_printed_with_its_outcome():
 def test_a_dead_letter_is_printed_with_its_reason_and_origin():
     rejection = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
     headers = dead_letters.headers(rejection, TailedRecord(topic="transactions"), group="g", transaction_id="t")
-    line = pretty(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)), "dead-letters")
+    line = text_line(TailedRecord(topic="dead-letters", value=b"\xff", headers=tuple(headers)), "dead-letters")
     assert line.plain == (
         "13:00:00 dead-letters-1-5 bad-number monto is mil, expected a number (from transactions-1-5)"
     )
@@ -87,11 +87,11 @@ def test_a_dead_letter_is_printed_with_its_reason_and_origin():
 
 @pytest.mark.parametrize("value", [b"\xff", b"plain", None, b"[1]", b'{"outcome":"maybe"}', b'{"outcome":[]}'])
 def test_any_other_record_is_printed_as_text(value):
-    assert pretty(TailedRecord(value=value), "decisions").plain.startswith("13:00:00 decisions-1-5 7 ")
+    assert text_line(TailedRecord(value=value), "decisions").plain.startswith("13:00:00 decisions-1-5 7 ")
 
 
 def test_a_payload_cannot_control_the_terminal():
-    assert pretty(TailedRecord(value=b"a\x1b[2Jb"), "decisions").plain.endswith("7 a\\x1b[2Jb")
+    assert text_line(TailedRecord(value=b"a\x1b[2Jb"), "decisions").plain.endswith("7 a\\x1b[2Jb")
 
 
 def test_an_unknown_topic_is_reported_with_the_known_ones():

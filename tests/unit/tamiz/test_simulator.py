@@ -14,7 +14,7 @@ from tamiz.simulation import simulator
 from tamiz.simulation.drift_injection import KINDS, MIN_MONTO, NEW_CATEGORY, SIGMA, InjectedDrift, read_drift
 from tamiz.simulation.invalid_payloads import INVALIDATORS
 from tamiz.simulation.payload_formats import payloads, write
-from tamiz.simulation.simulator import Simulated, Traffic, attainable_auc, simulate
+from tamiz.simulation.simulator import SimulatedTransactions, Traffic, attainable_auc, simulate
 
 OF_HOLDER = ("genero", "ciudad", "linea_tc", "interes_tc", "is_prime")
 MIDDLE_MS = Traffic(rows=1).start_ms + 14 * DAY_MS
@@ -26,7 +26,7 @@ def card() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def plain() -> Simulated:
+def plain() -> SimulatedTransactions:
     return simulate(Traffic(rows=40_000, seed=11))
 
 
@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_bytes(payload_format):
     )
 
 
-def assert_equal(cleaned: CleanedBatch, simulated: Simulated) -> None:
+def assert_equal(cleaned: CleanedBatch, simulated: SimulatedTransactions) -> None:
     assert cleaned.rejections == []
     for name in ("monto", "dcto", "cashback", "linea_tc", "interes_tc", "is_prime", "hour", "device_model"):
         np.testing.assert_array_equal(cleaned.columns[name], simulated.columns[name], err_msg=name)
@@ -203,7 +203,7 @@ def test_the_invalid_share_is_rejected_and_the_rest_unchanged(card):
     assert [r.row for r in clean_payloads(card, some).rejections] == changed
 
 
-def both(kind: str, **named: object) -> tuple[Simulated, Simulated, np.ndarray]:
+def both(kind: str, **named: object) -> tuple[SimulatedTransactions, SimulatedTransactions, np.ndarray]:
     """The same traffic without and with a drift, and a mask of the rows where the drift is active."""
     drift = InjectedDrift(kind=kind, at_ms=MIDDLE_MS, **named)  # type: ignore[arg-type]
     without, with_it = (simulate(Traffic(rows=20_000, seed=4, signal=True, drift=d)) for d in ((), (drift,)))
