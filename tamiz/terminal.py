@@ -4,7 +4,8 @@ Ids, category levels, reasons and error texts come from outside and are passed i
 with `rich.text.Text` or `style=`, never within a string.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
+from schemas.dataset.missing_columns import MissingColumn, format_missing
 from schemas.security import sanitizer
 from schemas.security.standard_error import write_error
 
@@ -57,6 +59,12 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Write one yellow line to standard error, without wrapping."""
     Terminal(stderr=True).print(text, style="yellow", soft_wrap=True)
+
+
+def warn_missing_columns(file: Path, missing: Sequence[MissingColumn]) -> None:
+    """Warn of declared columns that a file lacks; none: write nothing."""
+    if missing:
+        warn(f"{file}: {format_missing(missing)}; every row is read without; correct the names in file or declaration")
 
 
 def say_json(record: object, *, indent: int = 2) -> None:

@@ -19,6 +19,7 @@ from monitoring.counting.reference_profile import reference_profile
 from monitoring.drift.reference import write_reference
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.dataset.missing_columns import refuse_unconsented
 from schemas.time_units import DAY_MS
 from scoring.arrays import Floats, Matrix
 from scoring.bundle.manifest import Manifest
@@ -63,25 +64,29 @@ def train(
     report: bool = False,
     trials: int = 0,
     target: ReproductionTarget | None = None,
+    allow_missing: tuple[str, ...] = (),
     progress: ProgressCallback = lambda step, done=0, of=None: None,
 ) -> TrainResult:
     """Train on labelled history, register the version and promote it to champion if it is proven better.
 
-    source: a CSV or Parquet file, or a history that was already read.
+    source: a file, or a history that was already read.
     force: a person's reason to promote without proof. It is recorded and, when the skill gate failed, the manifest says
     so. correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
     system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
-    candidates. target: a run to reproduce, with its plan and on its history. progress: called as each step begins.
+    candidates. target: a run to reproduce, with its plan and on its history.
+    allow_missing: optional columns that the file may lack; recorded. progress: called as each step begins.
     Raises TrainingError when the history cannot train a model, ModelUnavailableError when the registry cannot be
     reached.
     """
     started = time.perf_counter()
-    plan = target.config.plan if target else TrainingPlan.from_settings(settings)
+    plan = target.config.plan if target else TrainingPlan.from_settings(settings, allow_missing)
     dataset = load_dataset(settings.dataset)
     label_delay_ms = plan.label_delay_days * DAY_MS
 
     progress("reading and cleaning")
     history = source if isinstance(source, History) else read_history(source, dataset, label_delay_ms)
+    file = str(source) if isinstance(source, Path) else history.source
+    refuse_unconsented(dataset, file, history.missing_columns, plan.allow_missing)
     if target:
         target.require_same_history(history)
 
@@ -256,6 +261,7 @@ def train(
         rejected=history.rejected,
         unlabelled=history.unlabelled,
         time_range=history.time_range,
+        missing_columns=history.missing_columns,
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),
         base_rate=manifest.base_rate,
         trees=booster.num_boosted_rounds(),
@@ -319,6 +325,7 @@ def _params(
         "threshold_policy": choice.policy.method,
         "calibration_slope": calibration.slope,
         "calibration_intercept": calibration.intercept,
+        **({"allow_missing": ", ".join(plan.allow_missing)} if plan.allow_missing else {}),
         **msgspec.structs.asdict(plan.fit),
     }
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import msgspec
 
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.promotion_log import VersionTransition
 from schemas.records import ModelEvent
 from scoring.decision import OperatingPoints
@@ -36,6 +37,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # in the source
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int  # accepted rows without a final label
+    missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     time_range: TimeRange  # event times of the accepted rows, and what was left out as isolated
     parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay
     base_rate: float  # share of fraud in the training rows

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from monitoring.counting.reference_profile import SCORE
 from monitoring.drift.detector import DetectorPolicy, WindowStatistics, window_statistics
 from monitoring.drift.reference import DriftReference
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.records import DriftStatistics
 from scoring.arrays import Ints
 
@@ -67,6 +68,7 @@ class DriftComparison(msgspec.Struct, frozen=True, kw_only=True):
     model_version: int
     source: str  # a file or a topic
     periods: tuple[DriftPeriod, ...]  # in order of time
+    missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that a file lacks
 
 
 def compare_periods(

@@ -2,11 +2,12 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from schemas.dataset.declaration import Dataset
+from schemas.errors import TrainingError
 
 MIN_SIMILARITY = 0.8  # of difflib, between 0 and 1
 MAX_SIMILAR = 3
@@ -44,6 +45,27 @@ def format_missing(columns: Iterable[MissingColumn]) -> str:
     columns = list(columns)
     similar = [f"; {name!r} looks like {column.name}" for column in columns for name in column.similar[:1]]
     return f"no column {', '.join(column.name for column in columns)}{''.join(similar)}"
+
+
+def refuse_unconsented(dataset: Dataset, source: str, missing: Sequence[MissingColumn], allowed: Sequence[str]) -> None:
+    """Check that a person has consented to train without each missing optional column.
+
+    allowed: names of optional fields and "field.key" of mappings that may be missing.
+    Raises TrainingError when a column is missing without consent, or `allowed` names no such field.
+    """
+    optional = {f.name for f in dataset.fields if not f.required}
+    optional |= {f"{f.name}.{entry.key}" for f in dataset.fields for entry in f.entries}
+    if unknown := [name for name in allowed if name not in optional]:
+        raise TrainingError(
+            f"--allow-missing {unknown[0]}: the data set {dataset.name!r} declares no optional field of this name; "
+            f"it declares {', '.join(sorted(optional))}"
+        )
+    if refused := [column for column in missing if column.name in optional - set(allowed)]:
+        consent = " ".join(f"--allow-missing {column.name}" for column in refused)
+        raise TrainingError(
+            f"{source}: {format_missing(refused)}; correct the names in the file or the declaration, or train without "
+            f"these columns: {consent}"
+        )
 
 
 def required_columns(dataset: Dataset) -> frozenset[str]:

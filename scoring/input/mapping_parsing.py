@@ -41,6 +41,12 @@ def parse_mappings(
     return {key: [row.get(key) for row in found] for key in keys}, faults
 
 
+def mapping_keys(value: Any, missing: frozenset[str]) -> tuple[str, ...]:
+    """Keys of a mapping, as an object or as text; none for any other value."""
+    found = _mapping(value, missing)
+    return () if isinstance(found, Fault) else tuple(found)
+
+
 def _mapping(value: Any, missing: frozenset[str]) -> dict[str, Any] | Fault:
     if type(value) is dict:
         return value

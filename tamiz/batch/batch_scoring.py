@@ -4,7 +4,6 @@ Every input row becomes one row of decisions or one row of the rejected file. Re
 that the corrected file can be scored again.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from pyarrow import parquet
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
 from schemas.security.sanitizer import csv_cell, printable
@@ -25,7 +25,8 @@ from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.cleaning import CleanedBatch
 from scoring.scorer import decide
 from tamiz.batch.rejected_file import rejected_path, rejected_rows
-from training.data.chunk import clean_chunk
+from training.data.chunk import RejectionReasons, clean_chunk
+from training.data.column_presence import ColumnPresence
 from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
 
 DECISIONS = pa.schema(
@@ -54,6 +55,8 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int]
     rejected: int
     rejections: dict[str, int]  # rows by code
+    commonest_rejection: str | None  # the most frequent reason, with its first value
+    missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     decisions_file: str
     rejected_file: str | None  # None when every row was decided
 
@@ -82,31 +85,35 @@ def score_file(
     if path.resolve() in (output.resolve(), refused.resolve()):
         raise ConfigError(f"--output {output}: this would overwrite the input file; use another name")
     outcomes = np.zeros(len(OUTCOMES), dtype=np.int64)
-    codes: Counter[str] = Counter()
+    reasons = RejectionReasons()
+    presence = ColumnPresence(dataset)
     rows = 0
     with ExitStack() as stack:
         scratch = stack.enter_context(atomic_write(output))
         decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset))
         write_rejected = stack.enter_context(rejected_rows(refused, form, dataset))
-        for chunk in read_chunks(path, dataset, chunk_rows):
+        for chunk in presence.watch(read_chunks(path, dataset, chunk_rows)):
             cleaned = clean_chunk(dataset, chunk)
             table, found = _decisions(cleaned, model)
             decided_to.write_table(_for_spreadsheets(table) if output.suffix == ".csv" else table)
             outcomes += found
             write_rejected(chunk, cleaned.rejections)
-            codes.update(rejection.code for rejection in cleaned.rejections)
+            reasons.update(cleaned.rejections, chunk)
             rows += cleaned.n
             read(chunk.progress)
+    decided, codes = int(outcomes.sum()), reasons.codes
     if not codes:
         refused.unlink()
     return BatchResult(
         model=model.manifest.model,
         model_version=model.version,
         rows=rows,
-        decided=int(outcomes.sum()),
+        decided=decided,
         outcomes=dict(zip(OUTCOMES, outcomes.tolist(), strict=True)),
-        rejected=codes.total(),
-        rejections=dict(codes),
+        rejected=rows - decided,
+        rejections=codes,
+        commonest_rejection=reasons.commonest,
+        missing_columns=presence.missing(),
         decisions_file=str(output),
         rejected_file=str(refused) if codes else None,
     )

@@ -11,19 +11,28 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.drift.baseline import HOURS_OF_WEEK, hour_of_week
 from monitoring.drift.drift_report import PeriodCounts
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Ints
 from scoring.decision import outcome_codes
 from scoring.features import featurize
-from training.data.chunk import clean_chunk
+from training.data.chunk import RejectionReasons, clean_chunk
+from training.data.column_presence import ColumnPresence
 from training.data.file_reader import read_chunks
 from training.data.time_range import isolated_days
 
 
+class FileCounts(NamedTuple):
+    """Counts of a file."""
+
+    period: PeriodCounts
+    missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
+
+
 def count_file(
     path: Path, dataset: Dataset, model: MonitoredModel, read: Callable[[float], None] = lambda share: None
-) -> PeriodCounts:
+) -> FileCounts:
     """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
     Rows that are isolated in time are counted, because their values are no worse evidence, but they do not widen the
@@ -35,8 +44,9 @@ def count_file(
     bins = model.bins
     counts, by_hour = np.zeros(bins.n_codes, dtype=np.int64), np.zeros(HOURS_OF_WEEK, dtype=np.int64)
     rows = 0
+    presence, reasons = ColumnPresence(dataset), RejectionReasons()
     days: dict[int, DayTimes] = {}
-    for chunk in read_chunks(path, dataset):
+    for chunk in presence.watch(read_chunks(path, dataset)):
         cleaned = clean_chunk(dataset, chunk)
         matrix = featurize(model.encoding, cleaned.columns)
         scores = model.score(matrix)
@@ -47,11 +57,13 @@ def count_file(
         by_hour += np.bincount(hour_of_week(cleaned.event_time_ms // HOUR_MS), minlength=HOURS_OF_WEEK)
         rows += len(codes) + len(rejected)
         _add_days(days, cleaned.event_time_ms)
+        reasons.update(cleaned.rejections, chunk)
         read(chunk.progress)
     if not days:
-        raise TrainingError(f"{path}: no row that the data set {dataset.name!r} accepts; name the right file")
+        cause = f"all {rows} rows are rejected, {reasons.commonest}" if rows else "the file has no rows"
+        raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     from_ms, until_ms, isolated = _period(days)
-    return PeriodCounts(
+    period = PeriodCounts(
         name=path.name,
         from_ms=from_ms,
         until_ms=until_ms,
@@ -60,6 +72,7 @@ def count_file(
         rows_by_hour=by_hour,
         isolated_rows=isolated,
     )
+    return FileCounts(period, presence.missing())
 
 
 class DayTimes(NamedTuple):

@@ -6,17 +6,19 @@ from pathlib import Path
 import msgspec
 
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import TrainingError
-from training.data.chunk import Chunk, RawColumns
-from training.data.file_reader import file_format, read_chunks
-from training.data.json_lines import json_lines
+from training.data.chunk import RawColumns, refuse_ragged_rows
+from training.data.column_presence import ColumnPresence
+from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
+from training.data.json_lines import json_chunks, json_lines
 
 
 def file_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
     """The rows of a CSV or Parquet file as JSON objects, or the lines of a file of JSON lines as they are.
 
-    Raises TrainingError when the file cannot be read or is not the declared data set, or at a row of a CSV file with
-    more or fewer fields than the header.
+    Raises TrainingError when the file cannot be read or is not the declared data set, or a row of a CSV file has more
+    or fewer fields than the header.
     """
     if file_format(path) == "json lines":
         try:
@@ -25,18 +27,27 @@ def file_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
             raise TrainingError(f"{path}: {error.strerror or error}") from None
         return
     for chunk in read_chunks(path, dataset):
-        require_rows(path, chunk)
+        refuse_ragged_rows(path, dataset, chunk)
         yield from row_payloads(chunk.columns)
 
 
-def require_rows(path: Path, chunk: Chunk) -> None:
-    """Check that each row of a CSV file has as many fields as the header.
+def check_file(path: Path, dataset: Dataset, limit: int | None = None) -> tuple[MissingColumn, ...]:
+    """Check a file before any of its rows is sent; returns the declared columns that it lacks.
 
-    Raises TrainingError with the line of the first row that has not.
+    limit: number of rows to check, rounded up to whole chunks; None for all. A file of JSON lines may hold invalid
+    lines: they become dead letters.
+    Raises TrainingError as `file_payloads` does.
     """
-    for _, line, fault, _ in chunk.unreadable:
-        if fault.code == "ragged-row":
-            raise TrainingError(f"{path}: line {line} has {fault.value}, expected {fault.expected}; correct the row")
+    form, size = file_format(path), min(limit or CHUNK_ROWS, CHUNK_ROWS)
+    presence, rows = ColumnPresence(dataset), 0
+    for chunk in json_chunks(path, dataset, size) if form == "json lines" else read_chunks(path, dataset, size):
+        presence.update(chunk)
+        if form == "csv":
+            refuse_ragged_rows(path, dataset, chunk)
+        rows += chunk.n
+        if (limit and rows >= limit) or (form != "csv" and presence.is_complete):
+            break
+    return presence.missing()
 
 
 def row_payloads(columns: RawColumns) -> Iterator[bytes]:

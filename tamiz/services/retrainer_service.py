@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ POLL_MS = 500
 POLL_RECORDS = 100
 
 
-def serve(settings: Settings, history: Path | None, stop: threading.Event) -> None:
+def serve(
+    settings: Settings, history: Path | None, stop: threading.Event, *, allow_missing: tuple[str, ...] = ()
+) -> None:
     """Process requests until `stop` is set. Reconnects if the broker goes away.
 
+    history, allow_missing: a file to train on instead of the topics, and the optional columns that it may lack.
     Raises BrokerError at the start if no broker responds or a topic is missing.
     """
     request_intake = RecordIntake(settings, log, log_text="skipped, not a valid request")
@@ -49,7 +53,7 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
                 publish,
                 progress,
                 stop=stop,
-                training=train_for,
+                training=partial(train_for, allow_missing=allow_missing),
                 history=history,
                 past=lambda: _published_events(settings, event_intake),
             )
@@ -63,7 +67,9 @@ def serve(settings: Settings, history: Path | None, stop: threading.Event) -> No
     event_intake.log_summary(at_once=True)
 
 
-def train_for(settings: Settings, request: RetrainRequest, history: Path | None) -> tuple[ModelEvent, ...]:
+def train_for(
+    settings: Settings, request: RetrainRequest, history: Path | None, *, allow_missing: tuple[str, ...] = ()
+) -> tuple[ModelEvent, ...]:
     """Train for a request: on the requested event times from Kafka, or on a file. Returns the resulting model events.
 
     Raises TrainingError and ModelUnavailableError like `training.pipeline.train`, BrokerError if no broker responds.
@@ -73,7 +79,12 @@ def train_for(settings: Settings, request: RetrainRequest, history: Path | None)
 
     source = history or read_kafka_history(settings, from_ms=request.from_ms, until_ms=request.until_ms)
     return train(
-        settings, source, correlation_id=request.correlation_id, by=training_actor(request), report=True
+        settings,
+        source,
+        correlation_id=request.correlation_id,
+        by=training_actor(request),
+        report=True,
+        allow_missing=allow_missing,
     ).events
 
 

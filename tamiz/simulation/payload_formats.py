@@ -16,6 +16,7 @@ from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns
 from tamiz.simulation.invalid_payloads import invalidate_some
 from tamiz.simulation.simulator import SimulatedTransactions, Traffic, random_streams
+from training.data.json_lines import JSON_SUFFIXES
 
 FIELDS = (
     *("ID_USER", "genero", "monto", "fecha", "hora", "dispositivo", "establecimiento", "ciudad", "tipo_tc"),
@@ -49,6 +50,8 @@ def write(traffic: Traffic, simulated: SimulatedTransactions, path: Path) -> Non
     if path.suffix.lower() == ".csv":
         _write_csv(traffic, simulated, path)
         return
+    if path.suffix.lower() not in JSON_SUFFIXES:
+        raise ConfigError(f"{path}: the name must end in .csv or in one of {', '.join(JSON_SUFFIXES)}, for JSON lines")
     with path.open("wb") as file:
         for _, values in payloads(traffic, simulated):
             file.write(b"\n".join(values) + b"\n")

@@ -3,12 +3,14 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
+from schemas.errors import TrainingError
 from schemas.records import Rejection
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from scoring.input.value_parsing import Fault, format_value
@@ -82,15 +84,50 @@ def join_chunks(chunks: Iterable[Chunk]) -> Chunk:
     return whole
 
 
-def commonest_reason(chunk: Chunk, rejections: Sequence[Rejection]) -> str:
-    """The most frequent code and field of the chunk's rejections, with the first value, for a message."""
-    (reason, _), *_ = Counter((r.code, r.field) for r in rejections).most_common(1)
-    first = next(r for r in rejections if (r.code, r.field) == reason)
-    line = chunk.line_of(first.row)
-    at = f"row {first.row + 1}" if line is None else f"line {line}"
-    return (
-        f"most for {first.code} of {first.field or 'the row'}, first in {at}: {first.value!r} is not {first.expected}"
-    )
+def refuse_ragged_rows(path: Path, dataset: Dataset, chunk: Chunk) -> None:
+    """Check that each row of a CSV file has as many fields as the header.
+
+    Raises TrainingError with the line of the first row that has not.
+    """
+    for _, line, fault, _ in chunk.unreadable:
+        if fault.code == "ragged-row":
+            raise TrainingError(
+                f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {dataset.csv.delimiter!r}: "
+                f"line {line} has {fault.value}, expected {fault.expected}"
+            )
+
+
+class RejectionReasons:
+    """Reasons of rejections, counted: a fold over the chunks of a file."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str | None]] = Counter()
+        self._first: dict[tuple[str, str | None], tuple[Rejection, int | None]] = {}
+
+    def update(self, rejections: Sequence[Rejection], chunk: Chunk | None = None) -> None:
+        """Add the next rejections. chunk: the rows that they are about, if these come from a file."""
+        for r in rejections:
+            self._counts[r.code, r.field] += 1
+            if (r.code, r.field) not in self._first:
+                self._first[r.code, r.field] = r, None if chunk is None else chunk.line_of(r.row)
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Number of rejections by code."""
+        codes: Counter[str] = Counter()
+        for (code, _), count in self._counts.items():
+            codes[code] += count
+        return dict(codes)
+
+    @property
+    def commonest(self) -> str | None:
+        """The most frequent reason with its first value, for a message; None if nothing was rejected."""
+        if not self._counts:
+            return None
+        (code, field), _ = self._counts.most_common(1)[0]
+        r, line = self._first[code, field]
+        at = f"row {r.row + 1}" if line is None else f"line {line}"
+        return f"most for {code} of {field or 'the row'}, first in {at}: {r.value!r} is not {r.expected}"
 
 
 def _rejection(unreadable: UnreadableRow) -> Rejection:

@@ -40,7 +40,12 @@ def read_chunks(path: Path, dataset: Dataset, size: int = CHUNK_ROWS) -> Iterato
     form = file_format(path)
     try:
         if form == "json lines":
-            yield from json_chunks(path, dataset, size)
+            names: Sequence[str] = ()
+            for chunk in json_chunks(path, dataset, size):
+                names = chunk.names
+                yield chunk
+            if names:  # only now it is known that no row has a column
+                require_columns(path, dataset, names)
             return
         if form == "csv":
             chunks = csv_chunks(path, dataset, size)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
-from schemas.dataset.missing_columns import similar_names
+from schemas.dataset.missing_columns import MissingColumn, similar_names
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns, Floats, Indices, Ints
 from scoring.input.cleaning import CleanedBatch
-from training.data.chunk import Chunk, clean_chunk, join_chunks
+from training.data.chunk import Chunk, RejectionReasons, clean_chunk, join_chunks, refuse_ragged_rows
+from training.data.column_presence import ColumnPresence
 from training.data.file_reader import read_chunks
 from training.data.time_range import ISOLATED_TIME, TimeRange, isolated_rows, utc_minute
 
@@ -34,6 +35,7 @@ class History(NamedTuple):
     event_time_ms: Ints  # (n,)
     fraud: Floats  # (n,), 0 or 1
     time_range: TimeRange  # of the accepted rows, with a final label or without
+    missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that a file lacks
     from_ms: int | None = None  # requested range of event times in a topic, inclusive
     until_ms: int | None = None  # exclusive
 
@@ -51,26 +53,23 @@ def read_history(path: Path, dataset: Dataset, label_delay_ms: int = 0) -> Histo
     """
     if dataset.label is None:
         raise TrainingError(f"the data set {dataset.name!r} declares no label; training needs one")
-    whole = read_file(path, dataset)
+    whole, missing = read_file(path, dataset)
     _require_label(path, dataset, whole.names)
     cleaned = clean_chunk(dataset, whole, read_labels=True)
-    return labelled_history(path.name, file_sha256(path), dataset, cleaned, label_delay_ms)
+    history = labelled_history(path.name, file_sha256(path), dataset, cleaned, label_delay_ms, whole=whole)
+    return history._replace(missing_columns=missing)
 
 
-def read_file(path: Path, dataset: Dataset) -> Chunk:
-    """All rows of a file, not cleaned.
+def read_file(path: Path, dataset: Dataset) -> tuple[Chunk, tuple[MissingColumn, ...]]:
+    """All rows of a file, not cleaned, and the declared columns that it lacks.
 
     Raises TrainingError when the file cannot be read or is not the declared data set, or a row of a CSV file has more
     or fewer fields than the header.
     """
-    whole = join_chunks(read_chunks(path, dataset))
-    for _, line, fault, _ in whole.unreadable:
-        if fault.code == "ragged-row":
-            raise TrainingError(
-                f"{path}: not a CSV file as {dataset.name!r} declares it, separated by {dataset.csv.delimiter!r}: "
-                f"line {line} has {fault.value}, expected {fault.expected}"
-            )
-    return whole
+    presence = ColumnPresence(dataset)
+    whole = join_chunks(presence.watch(read_chunks(path, dataset)))
+    refuse_ragged_rows(path, dataset, whole)
+    return whole, presence.missing()
 
 
 def file_sha256(path: Path) -> str:
@@ -92,22 +91,22 @@ def labelled_history(
     cleaned: CleanedBatch,
     label_delay_ms: int,
     name_row: Callable[[int], str] | None = None,
+    whole: Chunk | None = None,
 ) -> History:
     """The labelled rows of cleaned input, without rows that are isolated in time.
 
-    label_delay_ms: as for `read_history`. name_row: as for `without_isolated`.
+    label_delay_ms: as for `read_history`. name_row: as for `without_isolated`. whole: the rows of the file.
 
     Raises TrainingError, in one line, when most rows are rejected or too few have a final label.
     """
     if cleaned.n == 0:
         raise TrainingError(f"{source}: the history has no rows")
     if len(cleaned.rejections) > MAX_REJECTED_SHARE * cleaned.n:
-        (code, field), _ = Counter((r.code, r.field) for r in cleaned.rejections).most_common(1)[0]
-        first = next(r for r in cleaned.rejections if (r.code, r.field) == (code, field))
+        reasons = RejectionReasons()
+        reasons.update(cleaned.rejections, whole)
         raise TrainingError(
             f"{source}: not the declared data set {dataset.name!r}: {len(cleaned.rejections)} of {cleaned.n} rows are "
-            f"rejected, most for {code} of {field or 'the row'}, first in row {first.row + 1}: {first.value!r} is not "
-            f"{first.expected}; name another data set with TAMIZ_DATASET"
+            f"rejected, {reasons.commonest}; name another data set with TAMIZ_DATASET"
         )
     rejected = Counter(r.code for r in cleaned.rejections)
     cleaned, time_range = without_isolated(cleaned, name_row)

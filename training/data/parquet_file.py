@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +78,23 @@ def _is_readable(kind: pa.DataType, depth: int = MAX_DEPTH) -> bool:
 def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":  # Python's times have microseconds
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    values = column.to_pylist()
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError, KeyError):  # a time that Python has no object for, or an unknown zone
+        values = [_object(value) for value in column]
     if pa.types.is_map(column.type):
         values = [_mapping(pairs) for pairs in values]
-    return [_json_value(value) for value in values]
+    return [value.isoformat() if isinstance(value, date) else value for value in values]
+
+
+def _object(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError, KeyError):
+        return f"{value.type} {getattr(value, 'value', '')}"  # a text that no format reads, so that the row is rejected
 
 
 def _mapping(pairs: list[tuple[str, Any]] | None) -> Any:
     """The pairs of a map as a dictionary; unchanged, and so rejected, if a key occurs twice."""
     found = dict(pairs or ())
     return found if pairs is not None and len(found) == len(pairs) else pairs
-
-
-def _json_value(value: Any) -> Any:
-    """The value as the JSON type that a payload has."""
-    if isinstance(value, date):  # includes datetime
-        return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else value

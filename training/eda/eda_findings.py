@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import MissingColumn
 from scoring.arrays import Columns, Floats, Ints
 from scoring.input.cleaning import is_missing
 from training.data.history import History
@@ -77,6 +78,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     rates: tuple[FeatureRates, ...]  # in the declaration's order
     associations: tuple[Association, ...]  # grouped by measure, strongest first
     summaries: tuple[str, ...]  # one sentence per finding
+    missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that the file lacks
 
 
 def compute_findings(history: History, dataset: Dataset) -> Findings:
@@ -105,6 +107,7 @@ def compute_findings(history: History, dataset: Dataset) -> Findings:
             *_associations({**categories, label: history.fraud.astype(np.int64)}, _cramers_v_of_codes, "Cramér's V"),
         ),
         summaries=(),
+        missing_columns=history.missing_columns,
     )
     return msgspec.structs.replace(found, summaries=tuple(_summaries(found)))
 

@@ -16,13 +16,14 @@ from monitoring.counting.bins import bins_of_profile
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import SCORE
 from schemas.dataset.declaration import Dataset
+from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import ConfigError, TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
-from training.data.chunk import clean_chunk, commonest_reason
+from training.data.chunk import RejectionReasons, clean_chunk
 from training.data.history import History, file_sha256, known_labels, read_file, without_isolated
 from training.data.holdout import BACKTEST_DAYS
 from training.data.time_range import ISOLATED_TIME, TimeRange
@@ -100,6 +101,7 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: Evaluation  # of the window's labelled rows; its `at_f2` is at the review point
     training_period_rows: int  # rows of the window that lie in the model's training period; they are no test
     summary: str  # one sentence
+    missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that the file lacks
 
 
 class BacktestWindow(NamedTuple):
@@ -150,12 +152,14 @@ def read_rows(path: Path, dataset: Dataset) -> History:
 
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
-    whole = read_file(path, dataset)
+    whole, missing = read_file(path, dataset)
     cleaned = clean_chunk(dataset, whole, read_labels=True)
     if not len(cleaned.rows):
         cause = "the file has no rows"
         if cleaned.rejections:
-            cause = f"all {cleaned.n} rows are rejected, {commonest_reason(whole, cleaned.rejections)}"
+            reasons = RejectionReasons()
+            reasons.update(cleaned.rejections, whole)
+            cause = f"all {cleaned.n} rows are rejected, {reasons.commonest}"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     rejected = Counter(r.code for r in cleaned.rejections)
     cleaned, time_range = without_isolated(cleaned)
@@ -171,6 +175,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
         event_time_ms=cleaned.event_time_ms,
         fraud=fraud,
         time_range=time_range,
+        missing_columns=missing,
     )
 
 
@@ -215,6 +220,7 @@ def run_backtest(model: MonitoredModel, dataset: Dataset, history: History, days
         whole=whole,
         evaluation=evaluation,
         training_period_rows=training_period_rows,
+        missing_columns=history.missing_columns,
         summary=_summary(periods, whole, evaluation, training_period_rows),
     )
 

@@ -66,14 +66,19 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     test_share: float = TEST_SHARE
     fit: FitConfig = FitConfig()  # includes seed and number of threads
     points: PointPolicy = PointPolicy()
+    allow_missing: tuple[str, ...] = ()  # optional columns that the history's file may lack
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "TrainingPlan":
+    def from_settings(cls, settings: Settings, allow_missing: tuple[str, ...] = ()) -> "TrainingPlan":
         """The plan for these settings; parameters that have no setting keep their defaults.
 
         Raises ConfigError as `PointPolicy.from_settings` does.
         """
-        return cls(label_delay_days=settings.label_delay_days, points=PointPolicy.from_settings(settings))
+        return cls(
+            label_delay_days=settings.label_delay_days,
+            points=PointPolicy.from_settings(settings),
+            allow_missing=allow_missing,
+        )
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):

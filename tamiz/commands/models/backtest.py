@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(help=HELP)
     def backtest(
-        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet; labels are optional.")],
+        file: Annotated[Path, typer.Argument(help="Transactions: CSV, Parquet or JSON lines; labels are optional.")],
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         days: Annotated[
             int, typer.Option(help="Number of UTC days to score, up to the day of the last event.", min=1)
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output_folder
-        from tamiz.terminal import Terminal, say_json
+        from tamiz.terminal import Terminal, say_json, warn_missing_columns
 
         if output:
             require_extra("figures", needed_by="tamiz backtest --output")
@@ -70,6 +70,7 @@ def register(app: typer.Typer) -> None:
             say_json(msgspec.Raw(record))
         else:
             _print_tables(Terminal(), tested)
+        warn_missing_columns(file, tested.missing_columns)
 
 
 def _print_tables(console: "Terminal", tested: "Backtest") -> None:

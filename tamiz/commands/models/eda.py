@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def eda(
-        file: Annotated[Path, typer.Argument(help="Labelled history as CSV or Parquet.", show_default=False)],
+        file: Annotated[Path, typer.Argument(help="Labelled history: CSV, Parquet or JSON lines.", show_default=False)],
         output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("eda.html"),
         as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     ) -> None:
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output
-        from tamiz.terminal import Terminal, say, say_json
+        from tamiz.terminal import Terminal, say, say_json, warn_missing_columns
 
         require_extra("eda", needed_by="tamiz eda")
         prepare_output(output)
@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
         else:
             _print_tables(Terminal(), findings)
             say(f"report: {output}")
+        warn_missing_columns(file, history.missing_columns)
 
 
 def _print_tables(console: "Terminal", findings: "Findings") -> None:

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def report(
-        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet; labels are optional.")],
+        file: Annotated[Path, typer.Argument(help="Transactions: CSV, Parquet or JSON lines; labels are optional.")],
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="PDF to write.")] = Path("report.pdf"),
     ) -> None:

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     @app.command(help=HELP)
     def train(
         file: Annotated[
-            Path | None, typer.Argument(help="Labelled history as CSV or Parquet.", show_default=False)
+            Path | None, typer.Argument(help="Labelled history: CSV, Parquet or JSON lines.", show_default=False)
         ] = None,
         from_kafka: Annotated[
             bool, typer.Option("--from-kafka", help="Train on the topics `transactions` and `labels` instead of FILE.")
@@ -68,6 +68,13 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(metavar="REASON", help="Promote without passing the gates; the reason is kept."),
         ] = None,
+        allow_missing: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME",
+                help="Train without this optional column, if FILE lacks it; recorded with the run. May be repeated.",
+            ),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
         from schemas.extras import require_extra
@@ -79,6 +86,8 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("--from and --until need --from-kafka")
         if trials and reproduce is not None:
             raise typer.BadParameter("--trials and --reproduce exclude each other")
+        if allow_missing and (from_kafka or reproduce is not None):
+            raise typer.BadParameter("--allow-missing needs FILE; --reproduce repeats that of its run")
         require_extra("training", needed_by="tamiz train")
         settings = config.load()
         with _progress_line(Terminal(stderr=True)) as progress:
@@ -94,7 +103,16 @@ def register(app: typer.Typer) -> None:
                 source = _source(settings, target, progress)
             else:
                 source = _from_kafka(settings, _ms(since), _ms(until), progress)
-            done = run(settings, source, force=force, report=True, trials=trials, target=target, progress=progress)
+            done = run(
+                settings,
+                source,
+                force=force,
+                report=True,
+                trials=trials,
+                target=target,
+                allow_missing=tuple(allow_missing or ()),
+                progress=progress,
+            )
             warning = publish_event(settings, done.events)
         if as_json:
             say_json(done)
@@ -173,6 +191,8 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
         "rows", f"{done.rows:,}; {rejected:,} rejected{f' ({why})' if why else ''}; {done.unlabelled:,} unlabelled"
     )
     table.add_row("event times", done.time_range.summary)
+    if done.missing_columns:
+        table.add_row("missing columns", ", ".join(column.name for column in done.missing_columns))
     table.add_row("split by event time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
     table.add_row("fraud rate in training", f"{done.base_rate:.2%}")
     if done.search:

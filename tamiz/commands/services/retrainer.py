@@ -15,7 +15,14 @@ def register(app: typer.Typer) -> None:
     def retrainer(
         history: Annotated[
             Path | None,
-            typer.Option(help="Train on this labelled CSV or Parquet file instead of Kafka's topics.", exists=True),
+            typer.Option(help="Train on this labelled file instead of Kafka's topics.", exists=True),
+        ] = None,
+        allow_missing: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME",
+                help="Train without this optional column, if the file lacks it; recorded. May be repeated.",
+            ),
         ] = None,
     ) -> None:
         """Train a new model for each request on `retrain-requests`, then promote it or ask for approval.
@@ -35,9 +42,11 @@ def register(app: typer.Typer) -> None:
         from stream_app.lifecycle.stop_deadline import StopDeadline, stop_on_signals
         from tamiz.services.retrainer_service import serve
 
+        if allow_missing and history is None:
+            raise typer.BadParameter("--allow-missing needs --history")
         require_extra("training", needed_by="tamiz retrainer")
         settings = config.load()
         start_logging(settings)
         stop = threading.Event()
         stop_on_signals(stop, StopDeadline(settings, "an interrupted training starts again at the next start"))
-        serve(settings, history, stop)
+        serve(settings, history, stop, allow_missing=tuple(allow_missing or ()))

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def drift(
-        file: Annotated[Path | None, typer.Argument(help="Transactions as CSV or Parquet.", show_default=False)] = None,
+        file: Annotated[Path | None, typer.Argument(help="CSV, Parquet or JSON lines.", show_default=False)] = None,
         granularity: Annotated[
             Calendar | None, typer.Option(help="Compare the stream instead of FILE, summed by day, week or month.")
         ] = None,
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output
-        from tamiz.terminal import Terminal, say_json
+        from tamiz.terminal import Terminal, say_json, warn_missing_columns
 
         if (file is None) == (granularity is None):
             raise ConfigError("give exactly one of FILE and --granularity day, week or month")
@@ -88,9 +88,13 @@ def register(app: typer.Typer) -> None:
             say_json(compared)
         else:
             print_table(compared)
+        if file:
+            warn_missing_columns(file, compared.missing_columns)
 
 
 def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callable[[str], None]") -> "DriftComparison":
+    import msgspec
+
     from monitoring.drift.drift_report import compare_periods
     from schemas.dataset.declaration import load_dataset
     from tamiz.batch.file_counter import count_file
@@ -98,9 +102,10 @@ def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callab
 
     model, reference = registered_reference(settings, version)
     counted = count_file(file, load_dataset(settings.dataset), model, lambda share: say(f"counting … {share:.0%}"))
-    return compare_periods(
-        reference, [counted], model=settings.model_name, model_version=model.version, source=str(file)
+    compared = compare_periods(
+        reference, [counted.period], model=settings.model_name, model_version=model.version, source=str(file)
     )
+    return msgspec.structs.replace(compared, missing_columns=counted.missing_columns)
 
 
 def _of_stream(

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     def produce(
         file: Annotated[
             Path,
-            typer.Argument(exists=True, dir_okay=False, help=".csv with the declared columns, else JSON lines."),
+            typer.Argument(exists=True, dir_okay=False, help="CSV, Parquet or JSON lines (.jsonl, .ndjson, .json)."),
         ],
         rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second. Default: no limit.")] = None,
         limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many records.")] = None,
@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
 
         An event older than the topic's retention gets the current time as its
         record timestamp, or the broker would delete it at once. Its payload keeps
-        the event time.
+        the event time. The file is checked first: of a malformed CSV, nothing is
+        sent. JSON lines are sent as they are, also invalid ones.
 
             tamiz produce history.csv --rate 1000
 
@@ -36,11 +37,13 @@ def register(app: typer.Typer) -> None:
         """
         from schemas.dataset.declaration import load_dataset
         from stream_app.kafka.replay import connected, plan, send, show_progress, topic_retention_ms
-        from tamiz.batch.file_payloads import file_payloads
-        from tamiz.terminal import say, say_json
+        from tamiz.batch.file_payloads import check_file, file_payloads
+        from tamiz.terminal import say, say_json, warn_missing_columns
 
         settings = config.load()
         dataset = load_dataset(settings.dataset)
+        missing = check_file(file, dataset, limit)
+        warn_missing_columns(file, missing)
         to = topic or settings.transactions_topic
         with connected(settings.bootstrap) as producer:
             messages = plan(
@@ -51,7 +54,7 @@ def register(app: typer.Typer) -> None:
             )
             sent = send(producer, to, show_progress(messages, limit, quiet=as_json), rate)
         if as_json:
-            say_json(sent._asdict(), indent=-1)
+            say_json(sent._asdict() | {"missing_columns": missing}, indent=-1)
             return
         behind = f", at most {sent.max_behind_ms:,.0f} ms behind the schedule" if rate else ""
         say(f"{sent.records:,} records to {to} in {sent.seconds:,.1f} s ({sent.records_per_s:,.0f}/s{behind})")

@@ -16,11 +16,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def score(
-        file: Annotated[Path, typer.Argument(help="Transactions as CSV or Parquet.", show_default=False)],
+        file: Annotated[
+            Path,
+            typer.Argument(help="CSV, Parquet or JSON lines (.jsonl, .ndjson, .json).", show_default=False),
+        ],
         output: Annotated[
             Path,
             typer.Option(
-                "--output", "-o", help="Decisions to write, .csv or .parquet; rejected rows go to NAME.rejected.csv."
+                "--output",
+                "-o",
+                help="Decisions to write, .csv or .parquet. Rejected rows of a CSV go to NAME.rejected.csv, "
+                "others to NAME.rejected.jsonl.",
             ),
         ],
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
@@ -38,9 +44,10 @@ def register(app: typer.Typer) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         from schemas.dataset.declaration import load_dataset
+        from schemas.errors import TrainingError
         from schemas.files.output_files import prepare_output
         from tamiz.batch.batch_scoring import score_file
-        from tamiz.terminal import Terminal, say_json
+        from tamiz.terminal import Terminal, say_json, warn_missing_columns
         from training.registry.model_loader import registered_model
 
         prepare_output(output)
@@ -58,6 +65,9 @@ def register(app: typer.Typer) -> None:
             say_json(scored)
         else:
             _print_summary(scored)
+        warn_missing_columns(file, scored.missing_columns)
+        if scored.rows and not scored.decided:
+            raise TrainingError(f"{file}: all {scored.rows:,} rows are rejected, {scored.commonest_rejection}")
 
 
 def _print_summary(scored: "BatchResult") -> None:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same bytes.")] = 0,
         output: Annotated[
             Path | None,
-            typer.Option("--output", "-o", help="File to write: CSV if its name ends in .csv, else JSON lines."),
+            typer.Option("--output", "-o", help="File to write: CSV (.csv) or JSON lines (.jsonl, .ndjson, .json)."),
         ] = None,
         produce: Annotated[bool, typer.Option("--produce", help="Send them to the topic `transactions`.")] = False,
         rate: Annotated[float | None, typer.Option(min=0.001, help="With --produce: transactions per second.")] = None,

@@ -106,7 +106,7 @@ def calendar(champion: Champion, published: list[tuple[bytes, PaneSnapshot]]) ->
 def test_stream_and_file_give_the_same_counts(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]], nine_days: Path
 ) -> None:
-    of_file = count_file(nine_days, POLICY.dataset, champion[0])
+    of_file = count_file(nine_days, POLICY.dataset, champion[0]).period
     twice = calendar(champion, [*published, *reversed(published)])
     for name in ("day", "week", "month"):
         periods = twice.periods(name)
@@ -146,7 +146,7 @@ def test_by_default_a_report_ends_with_the_last_complete_period(
 
 def test_the_summary_names_drifted_features_or_none(champion: Champion, nine_days: Path, tmp_path: Path) -> None:
     def compared(path: Path) -> DriftComparison:
-        counted = count_file(path, POLICY.dataset, champion[0])
+        counted = count_file(path, POLICY.dataset, champion[0]).period
         return compare_periods(champion[1], [counted], model="m", model_version=1, source=str(path))
 
     (quiet,) = compared(nine_days).periods
@@ -165,7 +165,7 @@ def test_rejected_rows_count_as_drift_of_the_dead_letters(champion: Champion, ni
     header, *lines = nine_days.read_text("utf-8-sig").splitlines()
     broken = [line.replace(";", "|", 3) if i % 10 == 0 else line for i, line in enumerate(lines)]
     (tmp_path / "broken.csv").write_text("\n".join([header, *broken]), encoding="utf-8")
-    counted = count_file(tmp_path / "broken.csv", POLICY.dataset, champion[0])
+    counted = count_file(tmp_path / "broken.csv", POLICY.dataset, champion[0]).period
     (period,) = compare_periods(champion[1], [counted], model="m", model_version=1, source="f").periods
     assert counted.rows == 9 * ROWS_PER_DAY
     assert "dead-letter" in {f.statistics.feature for f in period.drifted_features}
@@ -176,7 +176,7 @@ def test_a_mistyped_year_does_not_widen_the_period(champion: Champion, nine_days
     later = first.replace("2020;", "2031;")
     assert later != first
     (tmp_path / "year.csv").write_text("\n".join([header, *lines, later]), encoding="utf-8")
-    right, wrong = (count_file(path, POLICY.dataset, champion[0]) for path in (nine_days, tmp_path / "year.csv"))
+    right, wrong = (count_file(path, POLICY.dataset, champion[0]).period for path in (nine_days, tmp_path / "year.csv"))
     assert wrong.from_ms >= right.from_ms
     assert (wrong.until_ms, wrong.rows, wrong.isolated_rows) == (right.until_ms, right.rows, 1)
     (period,) = compare_periods(champion[1], [wrong], model="m", model_version=1, source="f").periods
