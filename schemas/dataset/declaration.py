@@ -23,6 +23,7 @@ from schemas.dataset.fields import (
     MappingEntry,
     column_kinds,
 )
+from schemas.dataset.time_formats import event_time_format
 from schemas.dataset.value_formats import NumberFormat, TruthValues, fold_spelling
 from schemas.errors import SchemaError
 
@@ -39,6 +40,7 @@ class Dataset:
         self.missing = declaration.missing
         self.csv = declaration.csv
         self.event_time = _event_time(declaration.event_time)
+        self.time_format = event_time_format(self.event_time)
         self.fields = declaration.fields
         kinds = column_kinds(declaration)
         self.features = tuple(Feature(name=name, kind=kinds[name]) for name in declaration.features)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from schemas.dataset.fields import DERIVED, Declaration, Field, MappingEntry, column_kinds
+from schemas.dataset.time_checks import time_faults
 from schemas.dataset.value_formats import GROUPING_MARKS, LabelValues, fold_spelling
 
 
@@ -55,8 +56,8 @@ def _role_faults(declaration: Declaration) -> Iterator[str]:
     if declaration.amount is not None and columns.get(declaration.amount) != "number":
         yield _fault(declaration.amount, "the amount must be a field of kind number")
     time = declaration.event_time
-    if not time.formats:
-        yield _fault(" ".join(time.parts), "the event time needs at least one format")
+    for why in time_faults(time):
+        yield _fault(" ".join(time.parts), why)
     if not time.parts or len(set(time.parts)) < len(time.parts):
         yield _fault("event_time.date", "name one field, or a list of different fields")
     taken = {f.name for f in declaration.fields}

@@ -17,11 +17,11 @@ from scoring.arrays import Array, Columns, Flags, Floats, Ints
 from scoring.input.boolean_parsing import parse_booleans
 from scoring.input.date_parts import join_dates
 from scoring.input.decoding import decode_payloads
+from scoring.input.event_times import event_times
 from scoring.input.mapping_parsing import parse_mappings
 from scoring.input.number_parsing import parse_numbers
 from scoring.input.record_times import RecordTimes, find_future_times
 from scoring.input.text_parsing import parse_categories, parse_identifiers
-from scoring.input.time_parsing import parse_times
 from scoring.input.value_parsing import Fault, Faults, format_value
 
 
@@ -87,7 +87,7 @@ def _clean(
     raw = join_dates(dataset.event_time, raw, len(rows))
     if dataset.key is not None:
         _note_keys(dataset, dataset.key, raw, note)
-    event_time_ms = _event_times(dataset, raw, note)
+    event_time_ms = event_times(dataset, raw, note)
     if record_times is not None:
         note(dataset.event_time.date, find_future_times(event_time_ms, raw[dataset.event_time.date], record_times))
     columns: dict[str, Array] = {}
@@ -118,23 +118,6 @@ def _note_keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], not
     if None in keys:
         wanted = "the key of the card holder: text or an integer"
         note(key, {i: Fault("missing-field", raw[key][i], wanted) for i, text in enumerate(keys) if text is None})
-
-
-def _event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Any) -> Ints:
-    time, missing = dataset.event_time, frozenset(dataset.missing)
-    found, faults = parse_times(raw[time.date], time.formats, missing)
-    note(time.date, faults)
-    event_time_ms = found.day_ms
-    if time.hour is None or found.complete.all():
-        return event_time_ms
-    hours, faults = parse_numbers(raw[time.hour], missing, 0, 23)
-    needed = ~found.complete
-    for i in np.flatnonzero(needed & ((hours % 1 != 0) | np.isnan(hours))).tolist():
-        code = "missing-field" if np.isnan(hours[i]) else "out-of-range"
-        faults.setdefault(i, Fault(code, raw[time.hour][i], "a whole hour from 0 to 23"))
-    note(time.hour, faults)
-    usable = needed & (hours >= 0) & (hours <= 23)  # other values are faults already, and may overflow an int
-    return np.where(usable, event_time_ms + np.where(usable, hours, 0).astype(np.int64) * HOUR_MS, event_time_ms)
 
 
 def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, Array], note: Any) -> None:

@@ -15,7 +15,7 @@ WRITTEN_MS = 1_767_268_800_000  # 2026-01-01 12:00 UTC
 
 
 def cleaned(dates: Sequence[str], written_ms: Sequence[int], max_ahead_ms: int = HOUR_MS) -> CleanedBatch:
-    values = [payload(fecha=date) for date in dates]
+    values = [payload(fecha=date, hora=...) for date in dates]
     return clean_payloads(DATASET, values, record_times=RecordTimes(written_ms, max_ahead_ms))
 
 
@@ -55,10 +55,15 @@ def test_it_names_field_value_and_remedy_and_touches_no_other_row() -> None:
 
 
 def test_the_times_are_those_of_the_payloads_that_could_be_decoded() -> None:
-    values = [b"{", payload(fecha="2026-01-01T14:00:00Z"), None, payload(fecha="2026-01-01T14:00:00Z")]
+    values = [
+        b"{",
+        payload(fecha="2026-01-01T14:00:00Z", hora=...),
+        None,
+        payload(fecha="2026-01-01T14:00:00Z", hora=...),
+    ]
     times = RecordTimes([0, WRITTEN_MS, 0, WRITTEN_MS + 2 * HOUR_MS], HOUR_MS)
     assert clean_payloads(DATASET, values, record_times=times).rows.tolist() == [3]
 
 
 def test_a_row_of_a_file_has_no_record_time_and_may_have_any_date() -> None:
-    assert clean_payloads(DATASET, [payload(fecha="2099-01-01T00:00:00Z")]).rejections == []
+    assert clean_payloads(DATASET, [payload(fecha="2099-01-01T00:00:00Z", hora=...)]).rejections == []
