@@ -25,7 +25,7 @@ class Registry:
 
     reference: Callable[[int], DriftReference]  # of a version; raises ModelIncompatibleError if it has none
     pending_approvals: Callable[[], Sequence[PendingApproval]]  # versions that wait for approval
-    alias_disagreement: Callable[[], str | None] = lambda: None  # how the alias differs from the promotion history
+    registry_inconsistency: Callable[[], str | None] = lambda: None  # how the alias differs from the promotion history
     report: Callable[[int], bytes]  # a version's PDF
     approve: Callable[[int, str, str], PromotionReply]  # version, reason, actor (`schemas/security/actor.py`)
     reject: Callable[[int, str, str], PromotionReply]
@@ -50,7 +50,7 @@ class RegistryPoller:
         ] = {}  # by version; replaced, never mutated, since another thread reads it
         self.pending_approvals: tuple[PendingApproval, ...] = ()
         self.error: str | None = "the registry has not been polled yet"
-        self.alias_disagreement: str | None = None
+        self.registry_inconsistency: str | None = None
         self.wake = asyncio.Event()  # set: poll now
 
     async def run(self, versions_seen: Callable[[], VersionsSeen]) -> None:
@@ -60,7 +60,7 @@ class RegistryPoller:
             asked = versions_seen()
             try:
                 self.pending_approvals = tuple(await asyncio.to_thread(self._registry.pending_approvals))
-                self.alias_disagreement = await asyncio.to_thread(self._registry.alias_disagreement)
+                self.registry_inconsistency = await asyncio.to_thread(self._registry.registry_inconsistency)
                 self.error = None
             except ModelUnavailableError as error:
                 self.error = str(error)

@@ -273,7 +273,7 @@ class Dashboard:
                 events=feed.events,
                 pending_approvals=self._poller.pending_approvals,
                 registry_error=self._poller.error,
-                alias_disagreement=self._poller.alias_disagreement,
+                registry_inconsistency=self._poller.registry_inconsistency,
                 evaluations=self._reader.heatmap.evaluations + len(self._poller.references),
             )
         return msgspec.json.encode(state)

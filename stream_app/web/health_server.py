@@ -30,7 +30,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     model_version: int | None
     forced: bool | None  # True: promoted by force, without passing the skill gate
     recorded: bool | None = None  # False: not promoted according to the registry's history
-    registry_disagreement: str | None = None  # how the registry's alias differs from its promotion history
+    registry_inconsistency: str | None = None  # how the registry's alias differs from its promotion history
     partitions: tuple[int, ...]
 
 

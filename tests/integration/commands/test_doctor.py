@@ -71,7 +71,7 @@ def healthy(settings: Settings = SETTINGS) -> Facts:
             broker_config={"offsets.retention.minutes": "10080"},
             clock_ahead_s=0.1,
         ),
-        registry=RegistryFacts(champion=2, disagreement=None, dataset="card_transactions"),
+        registry=RegistryFacts(champion=2, inconsistency=None, dataset="card_transactions"),
         machine=MachineFacts(
             codecs=dict.fromkeys(("gzip", "snappy", "lz4", "zstd"), True),
             state_exists=True,
@@ -228,7 +228,7 @@ def test_a_healthy_installation_has_no_findings() -> None:
             lambda facts: replace(facts, registry=Unknown("away")), ("registry", "", "problem"), id="no registry"
         ),
         pytest.param(part("registry", champion=None), ("champion", "", "problem"), id="no champion"),
-        pytest.param(part("registry", disagreement="odd"), ("promotion", "", "problem"), id="not by a promotion"),
+        pytest.param(part("registry", inconsistency="odd"), ("promotion", "", "problem"), id="not by a promotion"),
         pytest.param(part("registry", dataset=Unknown("no")), ("champion", "", "problem"), id="cannot be served"),
         pytest.param(
             part("machine", state_private=False), ("permissions of the state folder", "", "warning"), id="readable"
