@@ -130,7 +130,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
-        waiting += [] if self._positions.are_known(partitions) else ["offsets to be checked"]
+        waiting += [] if self._positions.are_checked(partitions) else ["offset checks"]
         waiting += self._positions.problems()
         waiting += ["progress"] if self._watch.is_stalled else []
         waiting += ["a restart"] if self._scorer.failed else []

@@ -23,7 +23,7 @@ from schemas.files.private_files import is_private_secret
 from schemas.time_units import DAY_MS
 from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import create_topics
-from stream_app.offsets.offset_validation import metadata
+from stream_app.offsets.offset_validation import commit_metadata
 from tamiz.doctor.check_result import Finding
 from tamiz.doctor.examination import examine
 from tamiz.doctor.facts import (
@@ -304,7 +304,7 @@ def test_a_badly_configured_cluster_is_reported_line_by_line(kafka: Kafka, real_
     producer.send(settings.transactions_topic, b"{}", partition=0, timestamp_ms=ahead_ms).get(30)
     producer.close()
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=settings.consumer_group)
-    for partition, offset, noted in ((0, 50, ""), (1, 0, metadata("hT2xNq8vR1iQz5aYb0cDeg"))):
+    for partition, offset, noted in ((0, 50, ""), (1, 0, commit_metadata("hT2xNq8vR1iQz5aYb0cDeg"))):
         place = TopicPartition(settings.transactions_topic, partition)
         consumer.commit({place: OffsetAndMetadata(offset, noted, -1)})
     consumer.close(autocommit=False)
