@@ -24,7 +24,7 @@ from stream_app.dashboard.registry_poller import Registry, RegistryPoller, Versi
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
-from stream_app.web.http_server import Handler, application, is_own_host, read_form, refusal, runner, excerpt
+from stream_app.web.http_server import Handler, application, excerpt, is_own_host, read_form, refusal, runner
 from stream_app.web.web_auth import ANONYMOUS, Authenticator, authentication_failures
 
 log = logging.getLogger("tamiz.dashboard")
