@@ -63,6 +63,7 @@ def train(
     by: str | None = None,
     report: bool = False,
     trials: int = 0,
+    backtest_days: int | None = None,
     target: ReproductionTarget | None = None,
     allow_missing: tuple[str, ...] = (),
     progress: ProgressCallback = lambda step, done=0, of=None: None,
@@ -73,13 +74,16 @@ def train(
     force: a person's reason to promote without proof. It is recorded and, when the skill gate failed, the manifest says
     so. correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
     system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
-    candidates. target: a run to reproduce, with its plan and on its history.
-    allow_missing: optional columns that the file may lack; recorded. progress: called as each step begins.
+    candidates. backtest_days: whole UTC days to hold out; None for the default. target: a run to reproduce, with its
+    plan and on its history. allow_missing: optional columns that the file may lack; recorded. progress: called as each
+    step begins.
     Raises TrainingError when the history cannot train a model, ModelUnavailableError when the registry cannot be
     reached.
     """
     started = time.perf_counter()
     plan = target.config.plan if target else TrainingPlan.from_settings(settings, allow_missing)
+    if backtest_days is not None:
+        plan = msgspec.structs.replace(plan, backtest_days=backtest_days)
     dataset = load_dataset(settings.dataset)
     label_delay_ms = plan.label_delay_days * DAY_MS
 
@@ -229,7 +233,7 @@ def train(
                 model,
                 champion,
                 history,
-                run_backtest(model, dataset, history),
+                run_backtest(model, dataset, history, plan.backtest_days),
                 evaluation=evaluation,
                 evaluated_on="the test rows, which are later than all training rows",
                 gate=gate,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.dataset.fields import EventTime
-from scoring.input.value_parsing import format_value
+from scoring.input.value_parsing import format_value, text_of, without_zero_decimal
 
 
 def join_dates(time: EventTime, raw: Mapping[str, Sequence[Any]], n: int) -> Mapping[str, Sequence[Any]]:
@@ -21,8 +21,7 @@ def join_dates(time: EventTime, raw: Mapping[str, Sequence[Any]], n: int) -> Map
 
 def _text(value: Any) -> str:
     """A part as text: numbers as their digits, so that 2020, 2020.0 and "2020" are one year."""
-    if value is None or value != value:
+    text = text_of(value)
+    if text is None:
         return ""
-    if type(value) is float and value.is_integer():
-        return str(int(value))
-    return value.strip() if type(value) is str else format_value(value)
+    return without_zero_decimal(text.strip()) if isinstance(text, str) else format_value(value)

@@ -121,7 +121,7 @@ class Monitor:
             )
             ends = TransactionEnds(s)
         self._intake = MonitorIntake(
-            s, self._metrics, KnownVersions(self._store.versions, self._store.cached_versions), ends
+            s, self._metrics, KnownVersions(self._store.versions, self._store.kept_versions), ends
         )
         try:
             while not over.is_set():

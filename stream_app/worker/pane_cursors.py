@@ -102,13 +102,13 @@ class CursorReader:
             lookback *= 2
         for place in places:
             if searched[place] > begins[place] and (
-                missing := _named(found[place.partition]) - found[place.partition].keys()
+                unfound := _named(found[place.partition]) - found[place.partition].keys()
             ):
-                self._metrics.cursors_rejected.labels("missing").inc()
+                self._metrics.cursors_rejected.labels("unfound").inc()
                 log.warning(
                     "%s-%d: the newest cursor names %d versions that have no cursor in the last %d offsets",
                     *place,
-                    len(missing),
+                    len(unfound),
                     ends[place] - searched[place],
                 )
         return found
@@ -160,5 +160,5 @@ def _cursor(value: bytes | None) -> PaneSnapshot | None:
     try:
         record = decode(value, PaneSnapshot)
     except msgspec.MsgspecError:
-        return None  # written by another program
+        return None  # not ours
     return record if record.open else None

@@ -1,1 +1,1 @@
-"""Scores files of transactions, or counts them for drift."""
+"""Files of transactions: scored, or counted for drift, in one run."""

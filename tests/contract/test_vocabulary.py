@@ -17,7 +17,6 @@ PLAIN = (
     "scoring",
     "monitoring",
     "training",
-    "tamiz",
     "chaos",
     "benchmarks",
     "docs",

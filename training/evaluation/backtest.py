@@ -137,7 +137,8 @@ def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
     if first_day > start:
         raise TrainingError(
             f"the history spans {last_day - first_day + 1} days ({utc_date(first_day * DAY_MS)} to "
-            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history"
+            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history, "
+            "or fewer days (train --backtest-days, backtest --days)"
         )
     edges = [(start + i) * DAY_MS for i in range(days + 1)]
     order = np.argsort(event_time_ms, kind="stable")

@@ -60,6 +60,10 @@ def register(app: typer.Typer) -> None:
                 help="Try N other hyperparameter sets; one is adopted only if it is significantly better.",
             ),
         ] = 0,
+        backtest_days: Annotated[
+            int | None,
+            typer.Option(min=1, metavar="N", help=f"UTC days to hold out for the backtest. Default: {BACKTEST_DAYS}."),
+        ] = None,
         reproduce: Annotated[
             str | None,
             typer.Option(metavar="RUN_ID", help="Repeat this MLflow run bit for bit. Name FILE if its file has moved."),
@@ -84,8 +88,8 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("give exactly one of FILE, --from-kafka and --reproduce")
         if (since or until) and not from_kafka:
             raise typer.BadParameter("--from and --until need --from-kafka")
-        if trials and reproduce is not None:
-            raise typer.BadParameter("--trials and --reproduce exclude each other")
+        if (trials or backtest_days) and reproduce is not None:
+            raise typer.BadParameter("--reproduce excludes --trials and --backtest-days")
         if allow_missing and (from_kafka or reproduce is not None):
             raise typer.BadParameter("--allow-missing needs FILE; --reproduce repeats that of its run")
         require_extra("training", needed_by="tamiz train")
@@ -109,6 +113,7 @@ def register(app: typer.Typer) -> None:
                 force=force,
                 report=True,
                 trials=trials,
+                backtest_days=backtest_days,
                 target=target,
                 allow_missing=tuple(allow_missing or ()),
                 progress=progress,

@@ -78,6 +78,7 @@ def tabformer(rng: random.Random, rows: int) -> Iterator[Row]:
         *("Merchant State", "Zip", "MCC", "Errors?", "Is Fraud?"),
     ]
     start = datetime(2019, 1, 1, tzinfo=UTC)
+    merchants = [rng.randrange(-(2**63), 2**63) for _ in range(300)]
     for n in range(rows):
         fraud = rng.random() < FRAUD_SHARE
         online = rng.random() < (0.8 if fraud else 0.1)
@@ -87,7 +88,7 @@ def tabformer(rng: random.Random, rows: int) -> Iterator[Row]:
         state = "" if online else rng.choice(["CA", "TX", "NY", "FL"])
         yield [
             *(rng.randrange(150), rng.randrange(4), when.year, when.month, when.day, f"{when:%H:%M}"),
-            *(f"${amount:.2f}", chip, rng.randrange(-(2**63), 2**63), "ONLINE" if online else "La Verne", state),
+            *(f"${amount:.2f}", chip, rng.choice(merchants), "ONLINE" if online else "La Verne", state),
             *("" if online else f"{rng.choice((91750, 2115, 10001))}.0", rng.choice((5300, 5411, 5912, 4829))),
             *("Insufficient Balance," if rng.random() < 0.02 else "", "Yes" if fraud else "No"),
         ]
