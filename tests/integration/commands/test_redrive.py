@@ -106,7 +106,7 @@ def settings(kafka) -> Settings:
     return here
 
 
-class OriginRecord:
+class DeadLetterOrigin:
     """A record that the worker consumed, as named by its dead letters."""
 
     def __init__(self, settings: Settings, offset: int) -> None:
@@ -118,7 +118,7 @@ def write_dead_letters(settings: Settings, *letters: tuple[int, bytes | None]) -
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     try:
         for offset, value in letters:
-            origin = OriginRecord(settings, offset)
+            origin = DeadLetterOrigin(settings, offset)
             own = dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=f"{origin.topic}-1-{offset}")
             headers = dead_letters.truncate(b"7", value, own, origin.headers, 1_000_000).headers
             producer.send(settings.dead_letters_topic, key=b"7", value=value, headers=headers, partition=1).get(30)
@@ -162,7 +162,7 @@ def test_a_second_redrive_sends_nothing_again(settings, card):
 def test_after_a_topic_is_recreated_the_same_offset_is_sent_back_again(settings, card):
     def fail_at_the_first_offset() -> None:
         topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
-        record = OriginRecord(settings, 0)
+        record = DeadLetterOrigin(settings, 0)
         headers = dead_letters.headers(
             REJECTION,
             record,
@@ -286,7 +286,7 @@ def sent_raw(settings: Settings, topic: str, records: list[tuple[bytes | None, b
 
 
 def headers_of(settings: Settings, offset: int, name: str, *more: tuple[str, bytes | None]) -> list[Any]:
-    origin = OriginRecord(settings, offset)
+    origin = DeadLetterOrigin(settings, offset)
     return [*dead_letters.headers(REJECTION, origin, group="tamiz", transaction_id=name), *more]
 
 
