@@ -18,6 +18,7 @@ from scoring.arrays import Floats
 from scoring.input.value_parsing import MAX_TEXT_LENGTH, Fault, Faults, Raw, text_of, without_zero_decimal
 
 MAX_NUMBER = float(np.finfo(np.float32).max)  # the feature matrix is float32
+MAX_NUMBER_DIGITS = 39
 
 UNDECLARED = NumberFormat()
 
@@ -131,7 +132,8 @@ def _texts_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> F
     form = grammar.format
     if form.normalize:
         lines = lines.translate(_NORMALIZED)
-    if max(map(len, values), default=0) > MAX_TEXT_LENGTH or not grammar.column.fullmatch(lines):
+    longest = max(map(len, values), default=0)
+    if longest > MAX_TEXT_LENGTH or not grammar.column.fullmatch(lines):
         return None
     if (numeric := _numeric_missing(missing)) and (form.normalize or not numeric.isdisjoint(values)):
         return None
@@ -142,8 +144,10 @@ def _texts_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> F
         parsed = np.array(_floats(lines, form))
     except ValueError:
         return None
-    # The length differs if a string contains a line break.
-    return parsed if len(parsed) == len(values) and (np.abs(parsed) <= MAX_NUMBER).all() else None
+    if len(parsed) != len(values):  # a string contains a line break
+        return None
+    small = longest < MAX_NUMBER_DIGITS and "e" not in lines and "E" not in lines
+    return parsed if small or (np.abs(parsed) <= MAX_NUMBER).all() else None
 
 
 def _without_signs(lines: str, grammar: _Grammar) -> str:
