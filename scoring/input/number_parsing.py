@@ -181,7 +181,8 @@ def _number(value: Any, missing: frozenset[str], grammar: _Grammar) -> float | F
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         code = "wrong-type" if isinstance(text_of(value), Fault) else "not-a-number"
         return Fault(code, value, grammar.expected)
-    if _numeric_missing(missing) and _means_missing(str(text_of(value)), missing):
+    typed = float(value) if isinstance(value, Decimal) else value  # -1.00 is the number -1, too
+    if _numeric_missing(missing) and _means_missing(str(text_of(typed)), missing):
         return math.nan
     if grammar.format.percent:
         return Fault("not-a-number", value, f"{grammar.expected}; a number without its sign is not read")

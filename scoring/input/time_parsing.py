@@ -94,8 +94,6 @@ def _time_of_value(value: Any, form: EventTimeFormat, parse: TextParser) -> Cloc
         return Fault("missing-field", value, form.expected)
     if isinstance(value, date):
         return _checked(_time_of_date(value), value, form)
-    if form.numeric is not None and isinstance(value, int | float | Decimal) and type(value) is not bool:
-        return _time_of_number(Decimal(repr(float(value)) if isinstance(value, float) else value), value, form)
     return parse(str(text))
 
 

@@ -1,13 +1,19 @@
 """Payloads for the topic from the rows of a file: a worker reads them as a file's reader reads the rows."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import msgspec
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import TrainingError
+from scoring.input.value_parsing import MAX_TEXT_LENGTH
 from training.data.chunk import RawColumns, refuse_ragged_rows
 from training.data.column_presence import ColumnPresence
 from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
@@ -28,7 +34,7 @@ def file_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
         return
     for chunk in read_chunks(path, dataset):
         refuse_ragged_rows(path, dataset, chunk)
-        yield from row_payloads(chunk.columns)
+        yield from row_payloads(dataset, chunk.columns)
 
 
 def check_file(path: Path, dataset: Dataset, limit: int | None = None) -> tuple[MissingColumn, ...]:
@@ -50,9 +56,53 @@ def check_file(path: Path, dataset: Dataset, limit: int | None = None) -> tuple[
     return presence.missing()
 
 
-def row_payloads(columns: RawColumns) -> Iterator[bytes]:
+def row_payloads(dataset: Dataset, columns: RawColumns) -> Iterator[bytes]:
     """The rows of a chunk of CSV or Parquet as JSON objects."""
+    numeric = _numeric_names(dataset)
+    converted = [_json_values(values, name, numeric) for name, values in columns.items()]
     encode = msgspec.json.Encoder(decimal_format="number").encode
     names = list(columns)
-    for values in zip(*columns.values(), strict=True):
+    for values in zip(*converted, strict=True):
         yield encode(dict(zip(names, values, strict=True)))
+
+
+def _numeric_names(dataset: Dataset) -> frozenset[tuple[str, ...]]:
+    """The fields, and the entries of mappings, that are read as numbers."""
+    fields = {(f.name,) for f in dataset.fields if f.kind == "number"}
+    entries = {(f.name, entry.key) for f in dataset.fields for entry in f.entries if entry.kind == "number"}
+    hour = {(dataset.event_time.hour,)} if dataset.event_time.hour else set()
+    return frozenset(fields | entries | hour)
+
+
+def _json_values(values: Sequence[Any], name: str, numeric: frozenset[tuple[str, ...]]) -> Sequence[Any]:
+    if set(map(type, values)) <= {str, int, bool, NoneType}:
+        return values
+    return [_json_value(value, (name,), numeric) for value in values]
+
+
+def _json_value(value: Any, place: tuple[str, ...], numeric: frozenset[tuple[str, ...]]) -> Any:
+    """A value of JSON that cleaning reads as it reads this Python object in this place."""
+    match value:
+        case float():
+            return None if math.isnan(value) else value if math.isfinite(value) else repr(value)
+        case Decimal():
+            if value.is_nan():
+                return None
+            return value if place in numeric and value.is_finite() else format(value, "f")
+        case date():  # includes datetime
+            return value.isoformat()
+        case bytes():
+            return _text_of_bytes(value)
+        case dict():
+            return {key: _json_value(inner, (*place, key), numeric) for key, inner in value.items()}
+        case list() | tuple():
+            return [_json_value(inner, (), numeric) for inner in value]
+    return value
+
+
+def _text_of_bytes(value: bytes) -> Any:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        # A list is rejected as such bytes are; a text, if it is longer than any text may be.
+        return [] if len(value) <= 4 * MAX_TEXT_LENGTH else value.decode("utf-8", "replace")

@@ -39,7 +39,7 @@ def rejected_rows(path: Path, form: FileFormat, dataset: Dataset) -> Iterator[Re
     with atomic_write(path) as scratch:
         if form != "csv":
             with scratch.open("wb") as lines:
-                yield lambda chunk, rejections: lines.writelines(_json_lines(chunk, rejections))
+                yield lambda chunk, rejections: lines.writelines(_json_lines(dataset, chunk, rejections))
             return
         # What the encoding has no character for is written as an escape: a reason may hold any character.
         with scratch.open("w", encoding=dataset.csv.encoding, errors="backslashreplace", newline="") as file:
@@ -67,7 +67,7 @@ def _csv_rows(chunk: Chunk, rejections: list[Rejection]) -> Iterator[list[Any]]:
         yield [r.row + 1, chunk.line_of(r.row), *why, *map(csv_cell, own)]
 
 
-def _json_lines(chunk: Chunk, rejections: list[Rejection]) -> Iterator[bytes]:
+def _json_lines(dataset: Dataset, chunk: Chunk, rejections: list[Rejection]) -> Iterator[bytes]:
     of_row = {row: i for i, row in enumerate(chunk.rows)}
     for r in rejections:
         i = of_row.get(r.row)
@@ -76,5 +76,5 @@ def _json_lines(chunk: Chunk, rejections: list[Rejection]) -> Iterator[bytes]:
         if i is not None:
             # `json` keeps integers of any size.
             columns = {name: values[i : i + 1] for name, values in chunk.columns.items()}
-            own = json.loads(chunk.payloads[i] if chunk.payloads else next(row_payloads(columns)))
+            own = json.loads(chunk.payloads[i] if chunk.payloads else next(row_payloads(dataset, columns)))
         yield json.dumps(why | {k: v for k, v in own.items() if k not in COLUMNS}).encode() + b"\n"

@@ -1,7 +1,6 @@
 """Reads Parquet files to Python objects."""
 
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,12 @@ def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":  # Python's times have microseconds
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     try:
-        values = column.to_pylist()
+        values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError, KeyError):  # a time that Python has no object for, or an unknown zone
         values = [_object(value) for value in column]
     if pa.types.is_map(column.type):
         values = [_mapping(pairs) for pairs in values]
-    return [value.isoformat() if isinstance(value, date) else value for value in values]
+    return values
 
 
 def _object(value: pa.Scalar) -> Any:
