@@ -22,7 +22,7 @@ from training.registry.mlflow_registry import champion, download_bundle
 # A broker of a test lives for minutes: optimising compilation costs it more than it gains.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-# How long an example takes depends on what else the machine does.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile("any-load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any-load")
 
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Undo what a command does that a test runs in this process: it logs to a stream that is closed afterwards."""
+    """Undo the logging set-up of commands that a test runs in this process: their stream is closed afterwards."""
     root, kafka_log = logging.getLogger(), logging.getLogger("kafka")
     handlers, levels = root.handlers[:], (root.level, kafka_log.level)
     yield

@@ -29,7 +29,7 @@ from tests.helpers.documents.command_lines import parse
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)")
 VARIABLE_WITH_DEFAULT = re.compile(r"(?<!\$)\$\{(\w+)[^}]*\}")
-OPTIONAL = re.compile(r"\$\{\w+:-\}")  # empty where it is not chosen
+OPTIONAL = re.compile(r"\$\{\w+:-\}")  # empty by default
 
 
 def read_yaml(path: str) -> Any:
@@ -188,7 +188,7 @@ def test_training_libraries_are_in_the_trainers_image_only() -> None:
     training = {"mlflow", "scikit-learn", *PACKAGES["training"].values()}
     assert training <= set(trainer)
     assert (training | {"sweetviz", "jgo", "nvidia-nccl-cu12"}) & set(worker) == set()
-    assert set(worker) <= set(trainer), "what a worker runs with is what a training is done with"
+    assert set(worker) <= set(trainer), "a training uses the libraries of the worker"
     assert last("worker", "COPY") == "--from=build /opt/tamiz /opt/tamiz"
     assert last("trainer", "COPY") == "--from=build-training /opt/tamiz /opt/tamiz"
 
@@ -309,7 +309,7 @@ def test_any_password_works_and_is_in_no_argument_of_the_registry(tmp_path: Path
     assert environment["MLFLOW_AUTH_ADMIN_PASSWORD"] == passwords["MLFLOW_PASSWORD"]
     assert "POSTGRES_PASSWORD" not in environment
     assert secret not in " ".join(argv) + users.read_text(encoding="utf-8")
-    # MLflow's own reader of the file, by its path: the package around it needs what only the registry's image has.
+    # MLflow's own reader of the file, imported by path: its package needs libraries that only the registry's image has.
     code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['read_auth_config']()._asdict())"
     reader = Path(str(find_spec("mlflow").origin)).parent / "server/auth/config.py"  # type: ignore[union-attr]
     read = subprocess.run(

@@ -72,7 +72,7 @@ def test_every_kind_that_creates_pods_is_checked(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", [*PODS, *JOBS])
 def test_a_pod_has_minimal_rights(overlay: str, name: str) -> None:
-    """As the cluster's own standard `restricted` asks, and with a root that cannot be written to."""
+    """The pod meets the standard `restricted`, and its root file system is read-only."""
     pod = pod_spec(rendered(overlay)[name])
     assert pod is not None
     assert pod["serviceAccountName"] == "tamiz"
@@ -209,7 +209,7 @@ def test_probes_and_scrapes_use_the_port_of_each_page(
         "liveness": "/livez",
         "readiness": ready,
     }
-    assert of.web_host == "0.0.0.0", "the node asks from outside of the pod"
+    assert of.web_host == "0.0.0.0", "the node sends probes from outside the pod"
     assert of.web_users_file is not None
     mounted = next(m for m in container["volumeMounts"] if m["mountPath"] == str(of.web_users_file.parent))
     pod = pod_spec(objects[f"Deployment/{name}"])

@@ -23,7 +23,7 @@ DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 
 
 class ScheduledJob(NamedTuple):
-    """One line of the calendar."""
+    """One scheduled job."""
 
     schedule: str
     period: str  # how its period is written, by strftime
@@ -102,7 +102,7 @@ def test_a_job_runs_a_valid_command_that_writes_to_the_batch_folder(job: Schedul
 
 
 def before(now: datetime) -> dict[str, str]:
-    """The period before this one, as the program names periods (`monitoring/drift/calendar.py`)."""
+    """Name of the previous period of each job, in the format of `monitoring/drift/calendar.py`."""
     yesterday, last_month = now - timedelta(days=1), now.replace(day=1) - timedelta(days=1)
     return {
         "score-daily": f"{yesterday:%Y-%m-%d}",

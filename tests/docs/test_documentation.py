@@ -1,4 +1,4 @@
-"""The documentation is true: its blocks run, its tables name what there is, and its reference is the code's own."""
+"""The documentation is correct: code blocks run, tables name existing things, the reference equals the code."""
 
 import ast
 import contextlib
@@ -70,7 +70,7 @@ def test_a_number_on_a_page_equals_the_constant(page: str, words: str) -> None:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocRunner]:
-    """Somebody who has followed the tutorial to its end, and whose programs still run."""
+    """A reader who has followed the tutorial to its end; the programs still run."""
     folder = tmp_path_factory.mktemp("reader")
     ports = {"web_port": free_port(), "dashboard_port": free_port(), "monitor_port": free_port()}
     with EmbeddedBroker() as broker:
@@ -108,7 +108,7 @@ def test_the_readme_shows_the_tutorials_output(reader: DocRunner) -> None:
 
 
 def comparable(line: str) -> str:
-    """A line without what differs from run to run: times, topic ids, and which decision is read first."""
+    """A line without the parts that differ between runs: times, topic ids, and the first decision."""
     if re.match(r"\d\d:\d\d:\d\d decisions-", line):
         line = re.sub(r"-\d+-\d+|\d\d:\d\d:\d\d|approve|review|decline|0\.\d+|@[\w-]{8}", "*", line)
     return line.strip()
@@ -259,7 +259,7 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
 
 def test_the_reference_is_up_to_date() -> None:
     stale = [name for name, content in reference().items() if (FOLDER / name).read_text(encoding="utf-8") != content]
-    assert stale == [], "`make reference` writes them anew"
+    assert stale == [], "run `make reference`"
 
 
 def test_the_topics_document_is_valid_asyncapi() -> None:
@@ -286,7 +286,7 @@ def test_records_on_the_topics_are_valid_by_the_published_schemas(reader: DocRun
 
 
 def some(reader: DocRunner, topic: str) -> list[Any]:
-    """The first records of a topic, broken ones aside."""
+    """The first valid records of a topic."""
     command = [
         "tamiz",
         "tail",

@@ -37,7 +37,7 @@ def environment(overlay: str, name: str, mlflow: tuple[str, ...] = ("username", 
     if found["TAMIZ_MLFLOW_TRACKING_URI"].startswith("https://"):
         asked |= {"tamiz-mlflow-read", "tamiz-mlflow-write"}
     secret = {k: ref for k, ref in secret.items() if "mlflow" not in ref["name"] or ref["key"] in mlflow}
-    found.pop("TAMIZ_MLFLOW_CAFILE", None)  # a file of the pod's; that it is mounted is a test of its own
+    found.pop("TAMIZ_MLFLOW_CAFILE", None)  # a file in the pod; another test checks that it is mounted
     return found | {k: "invented" for k, ref in secret.items() if ref["name"] in asked or not ref.get("optional")}
 
 

@@ -13,7 +13,7 @@ from tests.helpers.services.notification_servers import HttpReceiver, Request
 
 
 def _json_of(request: Request) -> Any:
-    """The body; None where it is no JSON, or is not called so."""
+    """The body; None if it is not JSON or has another content type."""
     if request.headers.get("Content-Type") != "application/json":
         return None
     try:
@@ -27,7 +27,7 @@ def _text(longest: int) -> dict[str, Any]:
 
 
 class OpsgenieServer(HttpReceiver):
-    """Opsgenie's Alert API as far as it is used: answers as it does, and keeps the alerts that are open.
+    """Imitates Opsgenie's Alert API: the same responses; keeps the open alerts.
 
     By its documentation: https://docs.opsgenie.com/docs/alert-api and https://docs.opsgenie.com/docs/alert-api-continued
     """
@@ -91,7 +91,7 @@ class OpsgenieServer(HttpReceiver):
 
 
 class PagerDutyServer(HttpReceiver):
-    """PagerDuty's Events API v2: answers as it does, and keeps the alerts that are triggered.
+    """Imitates PagerDuty's Events API v2: the same responses; keeps the triggered alerts.
 
     By its documentation: https://developer.pagerduty.com/docs/send-alert-event
     """
@@ -148,7 +148,7 @@ class PagerDutyServer(HttpReceiver):
 
 
 class TeamsServer(HttpReceiver):
-    """The webhook of a workflow in Microsoft Teams: takes one Adaptive Card of at most 28 KB, signed by its address."""
+    """Imitates a workflow webhook of Microsoft Teams: accepts one Adaptive Card of at most 28 KB, signed by its URL."""
 
     PATH = "/workflows/3f/triggers/manual/paths/invoke?api-version=2016-06-01&sig="
     SIGNATURE = "geheim"

@@ -72,7 +72,7 @@ def nine_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def snapshots(model: MonitoredModel, of: Traffic, partitions: int = 2) -> Iterator[tuple[bytes, PaneSnapshot]]:
-    """What workers publish of the traffic: minutes grow, close, and travel again."""
+    """The panes that workers publish: minutes grow, close, and are published again."""
     folds = [PartitionPanes(model.bins, p, DAY_MS) for p in range(partitions)]
     offset = 0
     for _, values in payloads(of, simulate(of)):
@@ -129,7 +129,7 @@ def test_periods_are_whole_utc_days_weeks_from_monday_and_months(
 
 #  now                          |
 #  months   [   January    ][   February ...
-#            over            not over: has what came so far
+#            complete        incomplete: has the transactions so far
 def test_by_default_a_report_ends_with_the_last_complete_period(
     champion: Champion, published: list[tuple[bytes, PaneSnapshot]]
 ) -> None:

@@ -227,7 +227,7 @@ def test_after_a_crash_the_next_redrive_sends_exactly_once(settings, card, monke
         def die():
             raise KilledError
 
-        # A process that dies neither commits nor aborts; what it sent is on the broker by then.
+        # A killed process neither commits nor aborts; its records are on the broker.
         monkeypatch.setattr(producer, "commit_transaction", die)
         return real(producer, letters, settings)
 

@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Tab:
-    """A signed-in page, and what its console said that it should not have."""
+    """A signed-in page, and the errors on its console."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)

@@ -116,7 +116,7 @@ def test_exactly_the_jars_that_run_are_pinned() -> None:
 
 
 def test_kafka_runs_on_the_bundled_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A relative folder, with what Kafka's own settings file could not spell.
+    # A relative folder with characters that Kafka's settings file cannot contain.
     monkeypatch.chdir(tmp_path)
     with EmbeddedBroker(folder=Path("año, nuevo"), java=bundled_java()) as broker:
         create_topics(broker.bootstrap_servers, [letters()], 1)

@@ -302,7 +302,7 @@ def test_a_request_leads_to_one_new_champion_despite_other_records(world: Settin
 
     serve_until(world, answered=len(poison) + 2)
     send(asked)
-    serve_until(world, answered=len(poison) + 3)  # by one that has started anew
+    serve_until(world, answered=len(poison) + 3)  # by a restarted retrainer
     producer.close()
 
     events = told_on(world)
@@ -335,7 +335,7 @@ def test_an_added_partition_is_read_and_skipped_records_are_summarized(
             wait_for(lambda: committed() == 1, 60)
             add_partitions(settings, 2, topic)
             producer.close()
-            producer = KafkaProducer(bootstrap_servers=settings.bootstrap)  # it knows of the new one
+            producer = KafkaProducer(bootstrap_servers=settings.bootstrap)  # its metadata has the new partition
             producer.send(topic, value=b"no request", partition=1).get(30)
             wait_for(lambda: committed(1) == 1, 60)
     finally:

@@ -43,7 +43,7 @@ def settings(kafka: Kafka, simulated_registry: Settings) -> Settings:
         kafka.bootstrap_servers,
         simulated_registry.state_dir,
         registry_poll_seconds=600,  # a promotion can only be noticed through the topic
-        retrain_sustained_hours=15 * 24,  # so that what came after the shift is enough to learn from
+        retrain_sustained_hours=15 * 24,  # so that there is enough data after the shift to train on
     )
 
 
@@ -76,7 +76,7 @@ def watched_worker(settings: Settings, tmp_path: Path) -> Iterator[Any]:
         yield worker
 
 
-# First, for the loop below leaves another champion behind, to whom this traffic is strange.
+# Must run first: the loop below leaves another champion, for which this traffic is drift.
 def test_traffic_without_a_shift_is_silent_at_full_speed_and_with_an_absurd_date_published(
     settings: Settings, watched_worker: Any, tmp_path: Path
 ) -> None:
@@ -111,7 +111,7 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     pairs = traffic(SHIFT)
     kept, last = pairs[: -ROWS_PER_DAY // 2], pairs[-ROWS_PER_DAY // 2 :]
     for topic in (settings.model_events_topic, settings.labels_topic, settings.drift_panes_topic):
-        produce(settings, [(b"?", POISON)], topic)  # nobody may fall over it
+        produce(settings, [(b"?", POISON)], topic)  # no program may fail on it
     with running_command("retrainer", settings, tmp_path) as log:
         produce(settings, kept)
         (request,) = read(settings, settings.retrain_requests_topic, RetrainRequest, at_least=1)

@@ -55,7 +55,7 @@ def produce(settings: Settings, values: Iterable[bytes | None], **more: Any) -> 
 
 
 def steadily(values: Sequence[bytes], worker: subprocess.Popen[bytes], per_second: int = 2_000) -> Iterator[bytes]:
-    """The payloads, held back so that a worker is met in the middle of them: the last ones come after its end."""
+    """The payloads; the last ones are sent after the worker has ended, so that it stops in the middle."""
     start = time.monotonic()
     for i, value in enumerate(values):
         while i > (time.monotonic() - start) * per_second:
@@ -180,7 +180,7 @@ def published_counts(settings: Settings) -> Counts:
 
 
 def counted_offline(settings: Settings) -> Counts:
-    """The same in one pass over the transactions, without a worker."""
+    """The same counts in one pass over the transactions, without a worker."""
     model = champion(settings)
     policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
     records = read_topic(settings.bootstrap, settings.transactions_topic)
