@@ -59,7 +59,7 @@ def test_airflow_loads_and_serializes_every_dag() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_run_is_of_the_last_period_that_is_over(name: str) -> None:
+def test_a_run_covers_the_last_complete_period(name: str) -> None:
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(BAG.dags[name])).timetable
     interval = timetable.infer_manual_data_interval(run_after=NOW)
     task = task_of(name)
