@@ -200,7 +200,6 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     lost: int  # transactions whose counts arrived too late or are dated in the future, in total
     windows: tuple[DriftWindow, ...]
     incidents: tuple[str, ...]  # ids of the open incidents
-    adwin: bool  # whether ADWIN (river) on the mean score fired since the last report; informational
     performance: PerformanceReport | None = None  # performance on final labels
     suspected_attack: bool  # whether few cards raised both the alert rate and the upper tail of the scores
     incomplete: int = 0  # minutes that closed without a partition that contributes to them, in total; not evaluated

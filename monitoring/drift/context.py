@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 
-from monitoring.drift.adwin import ScoreAdwin
 from monitoring.drift.concentration import Burst
 from monitoring.performance.label_join import LabelJoin
 from monitoring.performance.recent_decisions import RecentDecisions
@@ -16,13 +15,11 @@ class AlertContext:
     def __init__(self, maturity_ms: int = 0) -> None:
         """maturity_ms: age of a transaction from which its label is final."""
         self._recent = RecentDecisions()
-        self._mean_score = ScoreAdwin()
         self._performance = LabelJoin(PerformancePolicy(maturity_ms=maturity_ms))
 
     def add_decision(self, key: bytes | None, decision: Decision) -> None:
         """Add a decision. key: of its record, which identifies the card."""
         self._recent.update(key, decision)
-        self._mean_score.update(decision.score)
         self._performance.add_decision(decision)
 
     def add_label(self, label: Label) -> None:
@@ -48,7 +45,3 @@ class AlertContext:
     def performance_alarm(self, model_version: int, now_ms: int) -> str | None:
         """Reason to retrain, in one sentence, or None."""
         return self._performance.alarm(model_version, now_ms)
-
-    def adwin(self) -> bool:
-        """Whether ADWIN detected a change of the mean score since the previous call."""
-        return self._mean_score.pop_change()

@@ -228,7 +228,6 @@ class DriftMonitor:
             lost=self._merged.lost,
             windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1).tolist(), incomplete.tolist()),
             incidents=incidents,
-            adwin=around.adwin(),
             performance=around.performance(self._version, until_ms),
             suspected_attack=attack,
             incomplete=self._merged.incomplete,

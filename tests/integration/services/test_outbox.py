@@ -29,7 +29,6 @@ REPORT = DriftReport(
     lost=0,
     windows=(),
     incidents=(),
-    adwin=False,
     suspected_attack=False,
 )
 FULL_BATCH_SIZE = msgspec.structs.replace(ALERT, incident_id="large", examples=tuple(f"{n:064d}" for n in range(20)))

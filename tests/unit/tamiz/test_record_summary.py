@@ -53,7 +53,6 @@ REPORT = DriftReport(
         DriftWindow(window="24 h", rows=900, features=(STILL, MOVED)),
     ),
     incidents=("card-3-monto-0",),
-    adwin=False,
     suspected_attack=False,
 )
 ALERT = DriftAlert(

@@ -119,9 +119,7 @@ def wire(evaluations: list[DriftEvaluation]) -> list[bytes]:
     """But for what is not of the counted minutes alone: late rows, cursors and decisions so far."""
     return [
         msgspec.json.encode(
-            msgspec.structs.replace(
-                e.report, late=0, adwin=False, performance=None, skew_ms=0, skewed=(), burst_share=0.0
-            )
+            msgspec.structs.replace(e.report, late=0, performance=None, skew_ms=0, skewed=(), burst_share=0.0)
         )
         for e in evaluations
     ]
