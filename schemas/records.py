@@ -238,7 +238,8 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
     opened_at_ms: TimeMs  # event time at which the incident opened
     happened_at_ms: TimeMs  # event time of this change
     evidence: tuple[DriftEvidence, ...]
-    examples: tuple[str, ...]  # ids: newest flagged for one of the features, else newest; of few cards, theirs
+    # Ids of transactions of the bin that grew most, newest first; of few cards: theirs. Empty if closed or not found.
+    examples: tuple[str, ...]
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):

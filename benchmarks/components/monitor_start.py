@@ -19,7 +19,8 @@ from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, Label, Reason
 from schemas.topics import topic_table
 from stream_app.kafka.topic_admin import create_topics
-from stream_app.monitor import monitor_loop
+from stream_app.monitor import monitor_input
+from stream_app.monitor.monitor_loop import Monitor
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker
 from tamiz.simulation.payload_formats import write
@@ -44,10 +45,10 @@ def main() -> None:
         write(traffic, simulate(traffic), Path(folder) / "history.csv")
         train(settings, Path(folder) / "history.csv", force="a benchmark needs a champion")
         produce(settings, n)
-        kept = monitor_loop.DECISIONS_AT_START, monitor_loop.LABELS_AT_START
-        monitor_loop.DECISIONS_AT_START = monitor_loop.LABELS_AT_START = 2 * n
+        kept = monitor_input.DECISIONS_AT_START, monitor_input.LABELS_AT_START
+        monitor_input.DECISIONS_AT_START = monitor_input.LABELS_AT_START = 2 * n
         everything = start_s(settings)
-        monitor_loop.DECISIONS_AT_START, monitor_loop.LABELS_AT_START = kept
+        monitor_input.DECISIONS_AT_START, monitor_input.LABELS_AT_START = kept
         found = {"decisions": n, "everything_s": everything, "what_is_remembered_s": start_s(settings)}
     print(json.dumps(found))
 
@@ -95,7 +96,7 @@ def start_s(settings: Settings) -> float:
     store = ChampionCache(settings, load_dataset(settings.dataset))
     store.open()
     over, ready = threading.Event(), threading.Event()
-    thread = threading.Thread(target=monitor_loop.Monitor(settings, store).run, args=(over, ready.set))
+    thread = threading.Thread(target=Monitor(settings, store).run, args=(over, ready.set))
     began = time.monotonic()
     thread.start()
     assert ready.wait(3_600)

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from monitoring.drift.evidence import FeatureEvidence
+from monitoring.drift.evidence import FeatureEvidence, grown_bin
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Floats
 
@@ -116,69 +116,69 @@ def update_incidents(
     policy, groups = policy or AlertPolicy(), groups or {}
     known = {e.feature: e for e in evidence}
     changes: list[Change] = []
-    still: list[Incident] = []
+    open_incidents: list[Incident] = []
     for incident in state.open_incidents:
         if incident.by_few_cards:
-            loud = few_cards is not None and few_cards.active
-            followed = _aged(incident, loud or any(e.few_cards for e in evidence), now_ms, policy)
+            active = few_cards is not None and few_cards.active
+            evaluated = _with_quiet_time(incident, active or any(e.few_cards for e in evidence), now_ms, policy)
         else:
-            followed = _followed(incident, known, now_ms, policy)
-        if followed.closed_at_ms is None:
-            still.append(followed)
+            evaluated = _evaluated(incident, known, now_ms, policy)
+        if evaluated.closed_at_ms is None:
+            open_incidents.append(evaluated)
         else:
-            changes.append(_change("closed", followed, known))
+            changes.append(_change("closed", evaluated, known))
     silent = {name: until for name, until in state.silent_until_ms.items() if until > now_ms}
-    covered = {name for i in still if not i.by_few_cards for name in i.features}
-    speaking = [e for e in evidence if e.alarmed and e.feature not in covered and e.feature not in silent]
-    alarmed = [e.feature for e in speaking if not e.few_cards]
+    covered = {name for i in open_incidents if not i.by_few_cards for name in i.features}
+    new_alarms = [e for e in evidence if e.alarmed and e.feature not in covered and e.feature not in silent]
+    alarmed = [e.feature for e in new_alarms if not e.few_cards]
     last_id = state.last_id
-    if few_cards is not None and (theirs := [e.feature for e in speaking if e.few_cards]):
-        place = next((i for i, x in enumerate(still) if x.by_few_cards), None)
-        if place is None:
+    if few_cards is not None and (of_few_cards := [e.feature for e in new_alarms if e.few_cards]):
+        index = next((i for i, x in enumerate(open_incidents) if x.by_few_cards), None)
+        if index is None:
             last_id += 1
-            still.append(_of_few_cards(last_id, now_ms, theirs, known, few_cards))
-            changes.append(_change("opened", still[-1], known))
+            open_incidents.append(_of_few_cards(last_id, now_ms, of_few_cards, known, few_cards))
+            changes.append(_change("opened", open_incidents[-1], known))
         else:
-            old = still[place]
-            both = list(dict.fromkeys((*old.features, *theirs)))
+            old = open_incidents[index]
+            features = list(dict.fromkeys((*old.features, *of_few_cards)))
             worse = few_cards.kind == "attack" and old.kind == "burst"
-            new = _of_few_cards(old.incident_id, old.opened_at_ms, both, known, few_cards)
+            new = _of_few_cards(old.incident_id, old.opened_at_ms, features, known, few_cards)
             # The cause is already reported, so one more feature is not a new alert.
-            still[place] = new if worse else replace(old, features=tuple(both), quiet_since_ms=None)
+            open_incidents[index] = new if worse else replace(old, features=tuple(features), quiet_since_ms=None)
             if worse:
                 changes.append(_change("grew", new, known))
     for group, names in _by_group(alarmed, groups).items():
         silent.update(dict.fromkeys(names, now_ms + policy.cooldown_ms))
-        place = next(
+        index = next(
             (
                 i
-                for i, x in enumerate(still)
+                for i, x in enumerate(open_incidents)
                 if not x.by_few_cards and any(groups.get(f, f) == group for f in x.features)
             ),
             None,
         )
-        if place is None:
+        if index is None:
             last_id += 1
             incident = _incident(last_id, now_ms, names, known, policy)
-            still.append(incident)
+            open_incidents.append(incident)
             changes.append(_change("opened", incident, known))
         else:
-            old = still[place]
-            still[place] = _incident(old.incident_id, old.opened_at_ms, (*old.features, *names), known, policy)
-            changes.append(_change("grew", still[place], known))
-    return IncidentState(open_incidents=tuple(still), silent_until_ms=silent, last_id=last_id), tuple(changes)
+            old = open_incidents[index]
+            open_incidents[index] = _incident(old.incident_id, old.opened_at_ms, (*old.features, *names), known, policy)
+            changes.append(_change("grew", open_incidents[index], known))
+    return IncidentState(open_incidents=tuple(open_incidents), silent_until_ms=silent, last_id=last_id), tuple(changes)
 
 
-def _followed(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int, policy: AlertPolicy) -> Incident:
+def _evaluated(incident: Incident, known: dict[str, FeatureEvidence], now_ms: int, policy: AlertPolicy) -> Incident:
     """The incident after one more evaluation: still active, quiet for longer, or closed."""
     seen = [known[f] for f in incident.features if f in known]
     # The 24 h statistic keeps the incident open, too, because a low bound may only mean that there are few rows.
-    loud = any(e.alarmed or max(e.psi_lower_bound, e.standing) >= e.tolerance / 2 for e in seen)
-    return _aged(incident, loud, now_ms, policy)
+    active = any(e.alarmed or max(e.psi_lower_bound, e.sustained_psi) >= e.tolerance / 2 for e in seen)
+    return _with_quiet_time(incident, active, now_ms, policy)
 
 
-def _aged(incident: Incident, loud: bool, now_ms: int, policy: AlertPolicy) -> Incident:
-    if loud:
+def _with_quiet_time(incident: Incident, active: bool, now_ms: int, policy: AlertPolicy) -> Incident:
+    if active:
         return replace(incident, quiet_since_ms=None)
     since = now_ms if incident.quiet_since_ms is None else incident.quiet_since_ms
     over = now_ms - since >= policy.clear_after_ms
@@ -218,11 +218,10 @@ def _incident(
 def incident_summary(evidence: Sequence[FeatureEvidence], kind: Kind) -> str:
     """Text of an alert, one sentence. evidence: of the incident's features, strongest first."""
     first = evidence[0]
-    change = np.array(first.current) - np.array(first.reference)
-    place = int(np.argmax(np.where(change > 0, first.contributions, -1.0)))
-    where = "values missing" if place == len(first.labels) - 1 else first.labels[place]
+    index = grown_bin(first)
+    where = "values missing" if index == len(first.labels) - 1 else first.labels[index]
     moved = (
-        f"{first.feature} moved: {where} went from {first.reference[place]:.1%} to {first.current[place]:.1%} "
+        f"{first.feature} moved: {where} went from {first.reference[index]:.1%} to {first.current[index]:.1%} "
         f"within {first.window} (PSI {first.psi:.3f}, lower bound {first.psi_lower_bound:.3f})"
     )
     others = [e.feature for e in evidence[1:]]

@@ -36,7 +36,7 @@ class RetrainState:
 
 
 def evaluate_policy(
-    watch: RetrainState,
+    state: RetrainState,
     evidence: Sequence[FeatureEvidence],
     incidents: Sequence[Incident],
     now_ms: int,
@@ -56,17 +56,17 @@ def evaluate_policy(
     """
     policy = policy or RetrainPolicy()
     moved = [e for e in evidence if e.psi_lower_bound >= policy.psi]
-    loud = [e.feature for e in moved if e.feature != score and e.importance >= policy.important]
+    important = [e.feature for e in moved if e.feature != score and e.importance >= policy.important]
     by_score = any(e.feature == score for e in moved)
-    drifting = by_score or len(loud) >= policy.important_features
-    since = (watch.drifting_since_ms if watch.drifting_since_ms is not None else now_ms) if drifting else None
-    watch = RetrainState(drifting_since_ms=since, last_request_ms=watch.last_request_ms)
-    resting = watch.last_request_ms is not None and now_ms - watch.last_request_ms < policy.cool_off_ms
-    if resting or suspected_attack or any(i.kind == "data" for i in incidents):
-        return watch, None
+    drifting = by_score or len(important) >= policy.important_features
+    since = (state.drifting_since_ms if state.drifting_since_ms is not None else now_ms) if drifting else None
+    state = RetrainState(drifting_since_ms=since, last_request_ms=state.last_request_ms)
+    cooling_off = state.last_request_ms is not None and now_ms - state.last_request_ms < policy.cool_off_ms
+    if cooling_off or suspected_attack or any(i.kind == "data" for i in incidents):
+        return state, None
     sustained = since is not None and now_ms - since >= policy.sustained_ms
     if performance_alarm is None and not sustained:
-        return watch, None
+        return state, None
     cause: Literal["performance", "score-drift", "input-drift"]
     if performance_alarm is not None:
         cause, reason = "performance", performance_alarm

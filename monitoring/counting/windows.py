@@ -16,6 +16,7 @@ Uses event time, no clock.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class Window:
     cell_ms: int
     cells: int
 
+    @property
+    def length_ms(self) -> int:
+        """Event time that the window covers."""
+        return self.cell_ms * self.cells
+
 
 WINDOWS = (
     Window(name="15 min", cell_ms=MINUTE_MS, cells=15),
@@ -63,6 +69,13 @@ class ClosedMinute:
     def hour_of_week(self) -> int:
         """Hour of the week; 0 for Monday 0 h UTC."""
         return int(hour_of_week(self.start_ms // HOUR_MS))
+
+
+class OffsetRange(NamedTuple):
+    """Offsets of one partition, both inclusive."""
+
+    first: int
+    last: int
 
 
 class MergedPanes:
@@ -203,6 +216,19 @@ class MergedPanes:
     def incomplete_minutes(self) -> Ints:
         """Number of incomplete minutes per window, shape (n_windows,)."""
         return np.array([s.total[-1] for s in self._sums])
+
+    def counted_offsets(self, since_ms: int, until_ms: int) -> dict[int, OffsetRange]:
+        """Offsets that the closed minutes of a period count, by partition.
+
+        Of panes older than an hour only the last offset is known, so the first one may be too high.
+        """
+        found: dict[int, OffsetRange] = {}
+        for (start_ms, partition), pane in self._merged.items():
+            if since_ms <= start_ms < until_ms:
+                first, last = (pane.first_offset, pane.last_offset) if isinstance(pane, Pane) else (pane, pane)
+                before = found.get(partition, OffsetRange(first, last))
+                found[partition] = OffsetRange(min(first, before.first), max(last, before.last))
+        return found
 
     def _slide_in(self, start_ms: int, counts: Ints, rows: int, incomplete: int = 0) -> None:
         values = np.zeros(self._bins.n_codes + HOURS_OF_WEEK + 1, dtype=np.int64)

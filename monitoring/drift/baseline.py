@@ -23,12 +23,11 @@ MIN_REPEATS = 30  # hours beyond the first of each kind that are needed to estim
 class Baseline:
     """The baseline in the form that the detector uses."""
 
-    shares: (
-        Floats  # shape (168, n_features, n_bins): expected share of each bin by hour of the week, Monday 0 h UTC first
-    )
-    rows: Floats  # shape (n_features,): how many events each hour's shares are worth
-    dispersion: Floats  # shape (n_features,), phi: 1 when events come singly, k when they come k alike at a time
-    tolerance: Floats  # shape (n_features,), delta: nats an event by which a day may differ and nothing be wrong
+    # Expected share of each bin by hour of the week, Monday 0 h UTC first; shape (168, n_features, n_bins).
+    shares: Floats
+    rows: Floats  # shape (n_features,): number of events whose sampling error equals that of an hour's shares
+    dispersion: Floats  # shape (n_features,), phi: 1 for independent events, k for groups of k equal events
+    tolerance: Floats  # shape (n_features,), delta: normal difference of a day from the baseline, in nats per event
 
     def expected_counts(self, rows_by_hour: Ints) -> Floats:
         """Expected counts per bin, shape (..., n_features, n_bins).
@@ -94,7 +93,7 @@ def _dispersion(counts: Ints, kinds: tuple[Ints, ...], bins: Ints) -> Floats:
             sums = _summed(counts, kind, groups)
             own = sums / np.maximum(sums.sum(axis=-1, keepdims=True), 1)
             return np.asarray(pearson(counts, own[kind]).sum(axis=0) / (np.maximum(repeats, 1) * (bins - 1)))
-    raise AssertionError("the last kind always answers")
+    raise AssertionError("the last kind is always used")
 
 
 def _shrunk(

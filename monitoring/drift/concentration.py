@@ -82,7 +82,7 @@ class Concentration:
 
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
         """Burst in each of `WINDOWS` up to an event time, by name of the window."""
-        counted = {w.name: self._counted(w.cell_ms * w.cells, until_ms) for w in WINDOWS}
+        counted = {w.name: self._counted(w.length_ms, until_ms) for w in WINDOWS}
         suspects = {
             key
             for counts, rows in counted.values()

@@ -26,9 +26,9 @@ class AlertContext:
         """Add a label."""
         self._performance.add_label(label)
 
-    def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
-        """Ids of a few transactions up to an instant, of these cards where there are any."""
-        return self._recent.examples(features, until_ms, cards)
+    def examples_of_cards(self, until_ms: int, cards: Collection[bytes]) -> tuple[str, ...]:
+        """Ids of a few transactions of these cards up to an event time; if there are none, of flagged ones."""
+        return self._recent.examples_of_cards(until_ms, cards)
 
     def is_concentrated(self, until_ms: int) -> bool:
         """Whether few cards cause most of the flagged transactions."""

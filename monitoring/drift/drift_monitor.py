@@ -20,7 +20,7 @@ from monitoring.counting.merged_watermark import MergedWatermark
 from monitoring.counting.pane_codec import cursor_of, panes_of
 from monitoring.counting.panes import NO_TIME_MS
 from monitoring.counting.reference_profile import ALERT, SCORE
-from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes
+from monitoring.counting.windows import WINDOWS, ClosedMinute, MergedPanes, OffsetRange
 from monitoring.drift.concentration import NO_BURST
 from monitoring.drift.context import AlertContext
 from monitoring.drift.detector import DetectorPolicy, ECusum, WindowStatistics, window_statistics
@@ -32,7 +32,7 @@ from schemas.records import DriftAlert, DriftReport, DriftWindow, PaneSnapshot, 
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Flags, Floats
 
-WINDOW_MINUTES = np.array([w.cell_ms * w.cells // MINUTE_MS for w in WINDOWS])
+WINDOW_MINUTES = np.array([w.length_ms // MINUTE_MS for w in WINDOWS])
 HOUR_WINDOW = next(i for i, w in enumerate(WINDOWS) if w.name == "1 h")
 RETENTION_MS = DAY_MS  # time after a burst during which its rows in the windows are still explained by it
 
@@ -84,7 +84,7 @@ class DriftMonitor:
         self._next_ms = 0
         self._until_ms = 0
         self._burst_ms = NO_TIME_MS - RETENTION_MS  # event time of the last burst
-        self._book = IncidentState()
+        self._incidents = IncidentState()
         self._ids: dict[int, str] = {}
         self._retraining = RetrainState()
 
@@ -109,7 +109,7 @@ class DriftMonitor:
         return self._merged.watermark
 
     def update(
-        self, snapshot: PaneSnapshot, around: AlertContext, published_ms: int | None = None
+        self, snapshot: PaneSnapshot, context: AlertContext, published_ms: int | None = None
     ) -> Iterator[DriftEvaluation]:
         """Apply a worker's snapshot; yields the evaluations that are due.
 
@@ -121,24 +121,28 @@ class DriftMonitor:
             self._merged.merge(pane, horizon)
         if snapshot.open:  # the cursor is published after the panes it covers
             self._merged.advance_watermark(cursor_of(snapshot), horizon)
-        yield from self._close(around)
+        yield from self._close(context)
 
     def update_idle(
-        self, around: AlertContext, *, wall_ms: int, caught_up: Collection[int], idle_after_ms: int
+        self, context: AlertContext, *, wall_ms: int, caught_up: Collection[int], idle_after_ms: int
     ) -> Iterator[DriftEvaluation]:
         """Update which partitions are idle (`MergedWatermark.update_idle`); yields the evaluations that are due."""
         self._merged.watermark.update_idle(wall_ms, caught_up, idle_after_ms)
-        yield from self._close(around)
+        yield from self._close(context)
 
-    def _close(self, around: AlertContext) -> Iterator[DriftEvaluation]:
+    def _close(self, context: AlertContext) -> Iterator[DriftEvaluation]:
         while (minute := self._merged.close_next()) is not None:
             if self._step(minute):
-                yield self._evaluate(around)
+                yield self._evaluate(context)
+
+    def counted_offsets(self, since_ms: int, until_ms: int) -> dict[int, OffsetRange]:
+        """Offsets of the transactions that the closed minutes of a period count, by partition."""
+        return self._merged.counted_offsets(since_ms, until_ms)
 
     def close(self) -> tuple[DriftAlert, ...]:
         """End monitoring of this version; returns alerts that close its open incidents."""
-        changes = [Change(change="closed", incident=i, evidence=()) for i in self._book.open_incidents]
-        self._book = IncidentState(last_id=self._book.last_id)
+        changes = [Change(change="closed", incident=i, evidence=()) for i in self._incidents.open_incidents]
+        self._incidents = IncidentState(last_id=self._incidents.last_id)
         return tuple(self._alert(c, ()) for c in changes)
 
     def _step(self, minute: ClosedMinute) -> bool:
@@ -149,23 +153,23 @@ class DriftMonitor:
         self._alarmed |= alarms
         return self._until_ms >= self._next_ms or bool(alarms.any())
 
-    def _evaluate(self, around: AlertContext) -> DriftEvaluation:
+    def _evaluate(self, context: AlertContext) -> DriftEvaluation:
         reference, policy, until_ms = self._reference, self._policy, self._until_ms
         counts, by_hour = self._merged.windows()
         statistics = window_statistics(reference.bins, counts, by_hour, reference.baseline, policy.detector)
         expected = reference.baseline.expected_counts(by_hour)
         tolerances = policy.detector.tolerances(reference.baseline)
         incomplete = self._merged.incomplete_minutes()
-        judged = incomplete <= policy.max_incomplete * WINDOW_MINUTES
-        statistics = _judged(statistics, judged)
-        bursts = around.bursts(until_ms)
+        usable = incomplete <= policy.max_incomplete * WINDOW_MINUTES
+        statistics = _without_incomplete(statistics, usable)
+        bursts = context.bursts(until_ms)
         if any(b.active for b in bursts.values()):
             self._burst_ms = until_ms
         elif until_ms - self._burst_ms > RETENTION_MS:
             bursts = dict.fromkeys(bursts, NO_BURST)
         without = bounds_without_few_cards(reference, policy.detector, statistics, counts, expected, bursts)
 
-        def seen(window: str | None) -> list[FeatureEvidence]:
+        def evidence_of(window: str | None) -> list[FeatureEvidence]:
             return collect_evidence(
                 reference.bins,
                 statistics,
@@ -178,46 +182,47 @@ class DriftMonitor:
             )
 
         explained = explained_features(bursts, statistics, self._alarmed, without > tolerances)
-        evidence = seen(None)
-        moved = {f for i in self._book.open_incidents for f in i.features} | {e.feature for e in evidence if e.alarmed}
+        evidence = evidence_of(None)
+        moved = {e.feature for e in evidence if e.alarmed}
+        moved |= {f for i in self._incidents.open_incidents for f in i.features}
         attack = (
             not moved.isdisjoint((ALERT, SCORE))
             and any(e.feature == ALERT and _rose(e) for e in evidence)
-            and around.is_concentrated(until_ms)
+            and context.is_concentrated(until_ms)
         )
         if attack and not any(b.share for b in bursts.values()):  # the attack explains all alarms
             explained[:] = True
-        theirs = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
-        theirs |= {ALERT, SCORE} if attack else set()
-        evidence = [msgspec.structs.replace(e, few_cards=e.alarmed and e.feature in theirs) for e in evidence]
+        of_few_cards = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
+        of_few_cards |= {ALERT, SCORE} if attack else set()
+        evidence = [msgspec.structs.replace(e, few_cards=e.alarmed and e.feature in of_few_cards) for e in evidence]
         few_cards = few_cards_finding(bursts, attack)
         changes: tuple[Change, ...] = ()
-        if judged[HOUR_WINDOW]:  # otherwise there is no evidence, also none to close an incident
-            self._book, changes = update_incidents(
-                self._book, evidence, until_ms, self._groups, policy.alerts, few_cards
+        if usable[HOUR_WINDOW]:  # otherwise there is no evidence, also none to close an incident
+            self._incidents, changes = update_incidents(
+                self._incidents, evidence, until_ms, self._groups, policy.alerts, few_cards
             )
         cards = max(bursts.values(), key=lambda b: b.share).cards if few_cards else ()
         alerts = tuple(
             self._alert(
                 c,
-                around.examples(c.incident.features, until_ms, cards if c.incident.by_few_cards else ()),
+                context.examples_of_cards(until_ms, cards) if c.incident.by_few_cards else (),
                 all_evidence=evidence,
             )
             for c in changes
         )
         self._retraining, request = evaluate_policy(
             self._retraining,
-            self._less_few_cards(seen(policy.retraining.window), without),
-            self._book.open_incidents,
+            self._less_few_cards(evidence_of(policy.retraining.window), without),
+            self._incidents.open_incidents,
             until_ms,
             model=self._model,
             model_version=self._version,
-            performance_alarm=around.performance_alarm(self._version, until_ms),
+            performance_alarm=context.performance_alarm(self._version, until_ms),
             suspected_attack=attack,
             policy=policy.retraining,
             score=SCORE,
         )
-        incidents = tuple(self._ids[i.incident_id] for i in self._book.open_incidents)
+        incidents = tuple(self._ids[i.incident_id] for i in self._incidents.open_incidents)
         self._alarmed[:] = False
         self._next_ms = until_ms + policy.evaluation_interval_ms
         report = DriftReport(
@@ -228,7 +233,7 @@ class DriftMonitor:
             lost=self._merged.lost,
             windows=_windows(reference.bins.names, statistics, by_hour.sum(axis=1).tolist(), incomplete.tolist()),
             incidents=incidents,
-            performance=around.performance(self._version, until_ms),
+            performance=context.performance(self._version, until_ms),
             suspected_attack=attack,
             incomplete=self._merged.incomplete,
             skew_ms=self.watermark.skew_ms,
@@ -278,11 +283,11 @@ def _rose(evidence: FeatureEvidence) -> bool:
     return evidence.current[1] > evidence.reference[1]
 
 
-def _judged(s: WindowStatistics, judged: Flags) -> WindowStatistics:
-    """Statistics without alarms of windows that are too incomplete. judged: mask of the others, shape (n_windows,)."""
-    if judged.all():
+def _without_incomplete(s: WindowStatistics, usable: Flags) -> WindowStatistics:
+    """Statistics without alarms of windows that are too incomplete. usable: mask of the others, shape (n_windows,)."""
+    if usable.all():
         return s
-    of = judged[:, None]
+    of = usable[:, None]
     return replace(
         s,
         exceeds=s.exceeds & of,

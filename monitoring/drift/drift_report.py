@@ -72,21 +72,21 @@ class DriftComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare_periods(
-    reference: DriftReference, stretches: Sequence[PeriodCounts], *, model: str, model_version: int, source: str
+    reference: DriftReference, periods: Sequence[PeriodCounts], *, model: str, model_version: int, source: str
 ) -> DriftComparison:
     """Compare each period with the reference.
 
-    stretches: periods with rows, in order of time.
+    periods: periods with rows, in order of time.
     """
-    policy = DetectorPolicy(budget=FALSE_ALARM_PROBABILITY, windows=len(stretches), horizon_panes=1)
+    policy = DetectorPolicy(budget=FALSE_ALARM_PROBABILITY, windows=len(periods), horizon_panes=1)
     bins, baseline = reference.bins, reference.baseline
-    counts = np.array([s.counts for s in stretches], dtype=np.int64).reshape(-1, bins.n_codes)
-    hours = np.array([s.rows_by_hour for s in stretches], dtype=np.int64).reshape(-1, 168)
+    counts = np.array([s.counts for s in periods], dtype=np.int64).reshape(-1, bins.n_codes)
+    hours = np.array([s.rows_by_hour for s in periods], dtype=np.int64).reshape(-1, 168)
     statistics = window_statistics(bins, counts, hours, baseline, policy)
     expected, binned = baseline.expected_counts(hours), bins.counts_by_bin(counts)
     tolerances = policy.tolerances(baseline)
-    periods = []
-    for w, stretch in enumerate(stretches):
+    compared = []
+    for w, period in enumerate(periods):
         change = np.maximum(0.0, np.nan_to_num(statistics.psi[w]))
         shares = change / (change.sum() or 1.0)
         features = [
@@ -104,17 +104,17 @@ def compare_periods(
             )
         ]
         features.sort(key=lambda f: -f.share)
-        periods.append(
+        compared.append(
             DriftPeriod(
-                name=stretch.name,
-                from_ms=stretch.from_ms,
-                until_ms=stretch.until_ms,
-                rows=stretch.rows,
-                isolated_rows=stretch.isolated_rows,
+                name=period.name,
+                from_ms=period.from_ms,
+                until_ms=period.until_ms,
+                rows=period.rows,
+                isolated_rows=period.isolated_rows,
                 features=tuple(features),
             )
         )
-    return DriftComparison(model=model, model_version=model_version, source=source, periods=tuple(periods))
+    return DriftComparison(model=model, model_version=model_version, source=source, periods=tuple(compared))
 
 
 def change_summary(period: DriftPeriod) -> str:

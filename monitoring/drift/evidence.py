@@ -24,7 +24,7 @@ class FeatureEvidence(DriftEvidence, frozen=True, kw_only=True):
     importance: float = 0.0
     share: float = 0.0  # known only among the features of an alert: `of_alert`
     few_cards: bool = False  # alarmed, and few cards explain it
-    standing: float = 0.0  # PSI minus its mean without drift, over 24 h, or over 7 d if 24 h have too few rows
+    sustained_psi: float = 0.0  # PSI minus its mean without drift, over 24 h, or over 7 d if 24 h have too few rows
 
     def of_alert(self, share: float) -> DriftEvidence:
         """The evidence as an alert has it. share: contribution to the change of all features, in [0, 1]."""
@@ -77,11 +77,11 @@ def collect_evidence(
     names = [w.name for w in WINDOWS]
     binned = bins.counts_by_bin(counts)
     # Ranks by lower bound; if the bounds are zero by corrected PSI, then the shorter window.
-    loudness = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
-    loudest = np.where(statistics.rows > 0, loudness, -np.inf).argmax(axis=0)
+    strength = np.nan_to_num(statistics.psi_lower_bound) + 1e-6 * np.nan_to_num(statistics.psi_corrected)
+    strongest = np.where(statistics.rows > 0, strength, -np.inf).argmax(axis=0)
     found = []
     for i, feature in enumerate(bins.features):
-        w = int(loudest[i]) if window is None else names.index(window)
+        w = int(strongest[i]) if window is None else names.index(window)
         if not statistics.rows[w, i]:
             continue
         found.append(
@@ -98,13 +98,19 @@ def collect_evidence(
                 # A higher alert rate indicates a shifted population; more dead letters indicate broken data.
                 category=feature.kind == "category" and feature.name != ALERT,
                 importance=float(importance[i]),
-                standing=_standing(statistics, i),
+                sustained_psi=_sustained_psi(statistics, i),
             )
         )
     return found
 
 
-def _standing(statistics: WindowStatistics, feature: int) -> float:
+def grown_bin(evidence: DriftEvidence) -> int:
+    """Index of the bin that grew most: of the bins with a larger share, the one that contributes most to PSI."""
+    reference, current = np.array(evidence.reference), np.array(evidence.current)
+    return int(np.argmax(np.where(current > reference, _contributions(reference, current), -1.0)))
+
+
+def _sustained_psi(statistics: WindowStatistics, feature: int) -> float:
     for window in SUSTAINED_WINDOWS:
         if statistics.enough_rows[window, feature]:
             return float(statistics.psi_corrected[window, feature])

@@ -37,15 +37,15 @@ def bounds_without_few_cards(
 
 
 def explained_features(
-    bursts: Mapping[str, Burst], statistics: WindowStatistics, by_cusum: Flags, still: Flags
+    bursts: Mapping[str, Burst], statistics: WindowStatistics, by_cusum: Flags, exceeds_without: Flags
 ) -> Flags:
     """Mask of the alarmed features that few cards explain, shape (n_features,).
 
-    by_cusum: alarms of the e-CUSUM, shape (n_features,); still: windows that exceed the tolerance without these cards,
-    shape (n_windows, n_features). Rows cannot be removed from the e-CUSUM; its alarm is explained while the burst lasts
-    and no window exceeds.
+    by_cusum: alarms of the e-CUSUM, shape (n_features,); exceeds_without: windows that exceed the tolerance without
+    these cards, shape (n_windows, n_features). Rows cannot be removed from the e-CUSUM; its alarm is explained while
+    the burst lasts and no window exceeds.
     """
-    found: Flags = (by_cusum | statistics.exceeds.any(axis=0)) & ~(statistics.exceeds & still).any(axis=0)
+    found: Flags = (by_cusum | statistics.exceeds.any(axis=0)) & ~(statistics.exceeds & exceeds_without).any(axis=0)
     return found & (~by_cusum | bursts["15 min"].active)
 
 

@@ -1,4 +1,4 @@
-"""Recent decisions: examples for alerts, and whether few cards cause most of the flagged transactions."""
+"""Recent decisions: bursts and attacks of few cards, and examples of their transactions."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -8,7 +8,7 @@ from schemas.records import Decision
 from schemas.time_units import DAY_MS
 
 MAX_REMEMBERED = 5_000
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 FLAGGED_MS = DAY_MS  # period, in event time, over which flagged transactions are counted
 MIN_FLAGGED = 20
 FEW_CARDS = 5
@@ -30,12 +30,14 @@ class RecentDecisions:
         if decision.outcome != "approve":
             self._flagged.update(key or b"", decision.event_time_ms)
 
-    def examples(self, features: tuple[str, ...], until_ms: int, cards: Collection[bytes] = ()) -> tuple[str, ...]:
-        """Ids of a few transactions up to an instant, newest first: of these cards, or flagged for a feature."""
+    def examples_of_cards(self, until_ms: int, cards: Collection[bytes]) -> tuple[str, ...]:
+        """Ids of a few transactions of these cards up to an event time, newest first; without any, of flagged ones.
+
+        An attack without a burst has no cards: its cards are those of most flagged transactions.
+        """
         before = [(k, d) for k, d in reversed(self._last) if d.event_time_ms <= until_ms]
-        of_cards = [d for k, d in before if k in cards]
-        named = of_cards or [d for _, d in before if any(r.feature in features for r in d.reasons)]
-        return tuple(d.transaction_id for d in (named or [d for _, d in before])[:EXAMPLES])
+        named = [d for k, d in before if k in cards] or [d for _, d in before if d.outcome != "approve"]
+        return tuple(d.transaction_id for d in named[:MAX_EXAMPLES])
 
     def is_concentrated(self, until_ms: int) -> bool:
         """Whether half of the last day's flagged transactions, of 20 or more, come from at most five cards."""

@@ -5,7 +5,6 @@ Otherwise one forged cursor far ahead would hide all valid ones of its partition
 """
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,13 +19,15 @@ from schemas.topics import MAX_RECORD_BYTES
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import ConsumedRecord, last_records
+from stream_app.monitor.background_call import BackgroundCall
 from stream_app.monitor.monitor_metrics import MonitorMetrics
+from stream_app.monitor.version_bundles import VersionBundles
 
 T = TypeVar("T", Decision, DriftReport)
 log = logging.getLogger("tamiz.monitor")
 
 MAX_WAIT_S = 1.0  # for a response of the registry, before snapshots are buffered
-MAX_HELD_RECORDS = 2_000  # buffered snapshots of versions that the registry has not confirmed yet
+MAX_HELD_RECORDS = 2_000  # buffered snapshots of versions that are not confirmed by the registry, or not loaded, yet
 MAX_HELD_BYTES = 32 * 1024 * 1024
 LOOKUP_INTERVAL_S = 1.0  # between two requests to the registry or the broker about unknown versions or offsets
 AWAY_INTERVAL_S = 5.0  # the same, while the registry does not respond
@@ -47,7 +48,7 @@ class KnownVersions:
         self._answered_at = float("-inf")  # start of the last successful look-up
         self._ended_at = float("-inf")  # end of the last look-up, successful or not
         self._is_away = False
-        self._look_up: threading.Thread | None = None
+        self._call = BackgroundCall("versions")
 
     def is_registered(self, version: int, since: float) -> bool | None:
         """Whether a version is registered or on disk; None while the registry has not responded since `since`.
@@ -56,7 +57,7 @@ class KnownVersions:
         while it is unreachable.
         """
         if not self._is_known(version) and self._answered_at < since:
-            self._ask()
+            self._refresh()
         if self._is_known(version):
             return True
         return False if self._answered_at >= since else None
@@ -64,19 +65,16 @@ class KnownVersions:
     def _is_known(self, version: int) -> bool:
         return version in self._on_disk or version in self._in_registry
 
-    def _ask(self) -> None:
+    def _refresh(self) -> None:
         self._on_disk |= frozenset(self._kept())
-        if self._look_up is None or not self._look_up.is_alive():
-            interval_s = AWAY_INTERVAL_S if self._is_away else LOOKUP_INTERVAL_S
-            if time.monotonic() - self._ended_at < interval_s:
-                return
-            self._look_up = threading.Thread(target=self._look, name="versions", daemon=True)
-            self._look_up.start()
-            if not self._is_away:
-                self._look_up.join(MAX_WAIT_S)
-                self._is_away = self._look_up.is_alive()
+        interval_s = AWAY_INTERVAL_S if self._is_away else LOOKUP_INTERVAL_S
+        if self._call.is_running or time.monotonic() - self._ended_at < interval_s:
+            return
+        self._call.start(self._read_registry)
+        if not self._is_away:
+            self._is_away = not self._call.wait(MAX_WAIT_S)
 
-    def _look(self) -> None:
+    def _read_registry(self) -> None:
         started = time.monotonic()
         try:
             self._in_registry |= frozenset(self._registered())
@@ -101,14 +99,13 @@ class TransactionEnds:
         """Close the connection."""
         self._consumer.close()
 
-    def learn(self, snapshots: Iterable[PaneSnapshot]) -> None:
+    def refresh_for(self, snapshots: Iterable[PaneSnapshot]) -> None:
         """Query the ends if one of the snapshots is beyond the known ones."""
         beyond = any(_last_offset(s) >= self._ends.get(s.partition, 0) for s in snapshots)
-        if not beyond or not _is_due(self._failed_at):
-            return
-        self.ask()
+        if beyond and time.monotonic() - self._failed_at >= LOOKUP_INTERVAL_S:
+            self.refresh()
 
-    def ask(self) -> Mapping[int, int] | None:
+    def refresh(self) -> Mapping[int, int] | None:
         """Query the ends, by partition; None, and a warning, if the broker does not respond."""
         try:
             partitions = [
@@ -122,7 +119,7 @@ class TransactionEnds:
             log.warning("the ends of %s are not known; cursors are not checked against them: %s", self._topic, error)
             return None
 
-    def refute(self, snapshot: PaneSnapshot) -> str | None:
+    def contradiction(self, snapshot: PaneSnapshot) -> str | None:
         """Why a cursor's offset is impossible; None if it is possible or the ends are not known."""
         end = self._ends.get(snapshot.partition)
         if end is None or _last_offset(snapshot) < end:
@@ -134,10 +131,16 @@ class MonitorIntake:
     """Reads and validates the monitor's input. Invalid records are skipped, counted and logged."""
 
     def __init__(
-        self, settings: Settings, metrics: MonitorMetrics, versions: KnownVersions, ends: TransactionEnds
+        self,
+        settings: Settings,
+        metrics: MonitorMetrics,
+        versions: KnownVersions,
+        bundles: VersionBundles,
+        ends: TransactionEnds,
     ) -> None:
         self._settings = settings
         self._versions = versions
+        self._bundles = bundles
         self._ends = ends
         self._held: deque[tuple[float, ConsumedRecord, PaneSnapshot]] = deque()  # with when it was read, oldest first
         self._held_bytes = 0
@@ -152,7 +155,12 @@ class MonitorIntake:
         return self.records.read(record, Label)
 
     def snapshots(self, records: Iterable[ConsumedRecord]) -> list[tuple[ConsumedRecord, PaneSnapshot]]:
-        """Valid snapshots of this model, each with its record."""
+        """Valid snapshots of this model, each with its record, once their version is known and its bundle is loaded."""
+        return self._snapshots(records, self._bundles.is_pending)
+
+    def _snapshots(
+        self, records: Iterable[ConsumedRecord], is_pending: Callable[[int], bool]
+    ) -> list[tuple[ConsumedRecord, PaneSnapshot]]:
         seen, self._held, self._held_bytes = self._held, deque(), 0
         now = time.monotonic()
         for record in records:
@@ -167,20 +175,20 @@ class MonitorIntake:
         found = []
         for since, record, snapshot in seen:
             registered = self._versions.is_registered(snapshot.model_version, since)
-            if registered is None:
+            if registered is None or (registered and is_pending(snapshot.model_version)):
                 self._hold(since, record, snapshot)
             elif registered:
                 found.append((record, snapshot))
             else:
                 self._skip_unknown_version(record, snapshot.model_version)
-        self._ends.learn(snapshot for _, snapshot in found)
-        believed = []
+        self._ends.refresh_for(snapshot for _, snapshot in found)
+        accepted = []
         for record, snapshot in found:
-            if (why := self._ends.refute(snapshot)) is None:
-                believed.append((record, snapshot))
+            if (why := self._ends.contradiction(snapshot)) is None:
+                accepted.append((record, snapshot))
             else:
                 self.records.skip(record, why)
-        return believed
+        return accepted
 
     def reported_until(self) -> dict[int, int]:
         """Model version -> event time up to which reports are published.
@@ -191,7 +199,7 @@ class MonitorIntake:
         s = self._settings
         marks: dict[int, int] = {}
         cursors = last_records(s.bootstrap, s.drift_panes_topic, CURSOR_LOOKBACK_RECORDS, keep_bytes=MAX_RECORD_BYTES)
-        for _, snapshot in self.snapshots(cursors):
+        for _, snapshot in self._snapshots(cursors, lambda version: False):
             version = snapshot.model_version
             marks[version] = max(snapshot.watermark_ms, marks.get(version, snapshot.watermark_ms))
         for n in REPORT_LOOKBACKS:
@@ -212,7 +220,9 @@ class MonitorIntake:
         while len(self._held) > MAX_HELD_RECORDS or self._held_bytes > MAX_HELD_BYTES:
             _, oldest, of = self._held.popleft()
             self._held_bytes -= len(oldest.value or b"")
-            self.records.skip(oldest, f"the registry did not confirm version {of.model_version} in time")
+            self.records.skip(
+                oldest, f"version {of.model_version} was not confirmed and loaded from the registry in time"
+            )
 
     def _of_known_version(self, record: ConsumedRecord, found: T | None) -> T | None:
         if found is None:
@@ -226,14 +236,14 @@ class MonitorIntake:
         self.records.skip(record, f"model_version is {version}, which is not registered")
 
 
-def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
-    """Start offset of each partition so that about `most` records are read in total, the same share of each.
+def start_offsets(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
+    """Start offset of each partition so that about `most` records are read, the newest, the same share of each.
 
     spans: key -> first offset of interest and end offset.
 
-    >>> newest({"a": (100, 1_100), "b": (0, 3_000)}, 400)
+    >>> start_offsets({"a": (100, 1_100), "b": (0, 3_000)}, 400)
     {'a': 1000, 'b': 2700}
-    >>> newest({"a": (100, 1_100)}, 5_000)
+    >>> start_offsets({"a": (100, 1_100)}, 5_000)
     {'a': 100}
     """
     total = sum(end - start for start, end in spans.values())
@@ -245,7 +255,3 @@ def newest(spans: Mapping[Any, tuple[int, int]], most: int) -> dict[Any, int]:
 def _last_offset(snapshot: PaneSnapshot) -> int:
     """The highest offset that a snapshot or one of its panes claims to have counted."""
     return max(snapshot.last_offset, *(pane.last_offset for pane in snapshot.panes), -1)
-
-
-def _is_due(last: float) -> bool:
-    return time.monotonic() - last >= LOOKUP_INTERVAL_S

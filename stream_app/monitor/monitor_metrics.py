@@ -23,6 +23,12 @@ class MonitorMetrics:
             ["topic"],
             registry=r,
         )
+        self.alerts_without_examples = Counter(
+            "tamiz_monitor_alerts_without_examples",
+            "New alerts of a feature that are published without examples: transactions could not be read in time, or "
+            "none of those read is in the bin",
+            registry=r,
+        )
         self.unpublished = Gauge(
             "tamiz_monitor_unpublished_records", "Alerts, requests and reports waiting to be published", registry=r
         )

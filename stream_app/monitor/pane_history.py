@@ -43,8 +43,7 @@ def read_periods(
     periods = found.periods(calendar)
     if not periods:
         raise BrokerError(
-            f"the topic {topic} holds nothing of {settings.model_name} version {model_version}: no worker counted "
-            f"with it "
-            "as yet (TAMIZ_DRIFT_COUNTING), or it is too long ago; name another with --version"
+            f"topic {topic} has no panes of {settings.model_name} version {model_version}: no worker has counted with "
+            "it, or retention deleted them; choose another version with --version"
         )
     return periods

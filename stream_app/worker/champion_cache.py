@@ -146,7 +146,7 @@ class ChampionCache:
     def _take_over(self, registered: Registered, standing: LogState) -> None:
         version = registered.version
         folder, sha256 = self._checked(registered, standing)
-        model = self._load(folder, version)
+        model = self.load(folder, version)
         self._model, self._sha256, self._recorded = model, sha256, version == standing.champion
         try:
             pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
@@ -161,7 +161,7 @@ class ChampionCache:
 
         Raises ModelUnavailableError if the registry does not provide it, ModelIncompatibleError if it cannot be served.
         """
-        return self._load(self.folder(version), version)
+        return self.load(self.folder(version), version)
 
     def folder(self, version: int) -> Path:
         """The folder of a version's bundle, downloaded if necessary.
@@ -248,7 +248,8 @@ class ChampionCache:
                     f"and skill gate: {gate_status[:40]!r}; train the model again"
                 )
 
-    def _load(self, folder: Path, version: int) -> MonitoredModel:
+    def load(self, folder: Path, version: int) -> MonitoredModel:
+        """Load a checked bundle from its folder. Raises ModelIncompatibleError if it cannot be served."""
         model = MonitoredModel.load(folder, version, self._passed)
         computed = {f.name for f in self._dataset.features}
         unknown = [name for name in model.manifest.names if name not in computed]
@@ -267,7 +268,7 @@ class ChampionCache:
         judged = self._registry.standing.digests.get(kept.version)
         sources = {"the note of what was served": kept.bundle_sha256, "the history of promotions": judged}
         sha256 = check_digest(folder, sources)
-        self._model, self._sha256 = self._load(folder, kept.version), sha256
+        self._model, self._sha256 = self.load(folder, kept.version), sha256
         log.warning("%s; serving version %d from disk", why, kept.version)
         return True
 

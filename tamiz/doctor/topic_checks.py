@@ -17,9 +17,8 @@ EVENTS = ("transactions", "labels", "decisions", "dead-letters")  # every record
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
-        "READ": "worker, retrainer, dashboard, redrive, explain, shadow",
+        "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow",
         "WRITE": "redrive",
-        "DESCRIBE": "monitor",
     },
     "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain"},
     "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},

@@ -37,12 +37,12 @@ def register(app: typer.Typer) -> None:
 
         settings = config.load()
         start_logging(settings)
-        over = threading.Event()
-        stop_on_signals(over, StopDeadline(settings, "unpublished results are evaluated again at the next start"))
+        stop = threading.Event()
+        stop_on_signals(stop, StopDeadline(settings, "unpublished results are evaluated again at the next start"))
         store = ChampionCache(settings, load_dataset(settings.dataset))
         store.open()
         log = logging.getLogger("tamiz.monitor")
         metrics = MonitorMetrics()
         drift_monitor = Monitor(settings, store, metrics)
         with MonitorServer(settings, metrics, drift_monitor.alive, drift_monitor.readiness):
-            drift_monitor.run(over, ready=lambda: log.info("caught up with drift-panes; monitoring"))
+            drift_monitor.run(stop, on_ready=lambda: log.info("caught up with drift-panes; monitoring"))

@@ -285,5 +285,5 @@ def test_weeks_are_read_from_the_topic_despite_invalid_records(
     first = expected[0].name
     told = CliRunner().invoke(app, ["drift", "--granularity", "week", "--period", first, "--version", "1", "--json"])
     assert [w.name for w in msgspec.json.decode(told.stdout, type=DriftComparison).periods] == [first]
-    with pytest.raises(BrokerError, match="holds nothing of card-transactions version 2"):
+    with pytest.raises(BrokerError, match="has no panes of card-transactions version 2"):
         read_periods(settings, champion[1].bins, "day", model_version=2)

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -26,6 +26,8 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from monitoring.counting.monitored_model import MonitoredModel
+from monitoring.counting.windows import OffsetRange
 from schemas.configuration.child_environment import as_environment
 from schemas.configuration.kafka_config import Secret
 from schemas.configuration.settings import Settings, load
@@ -34,6 +36,7 @@ from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.topic_admin import create_topics, partition_counts
 from stream_app.kafka.topic_reader import read_to_end
+from stream_app.monitor.alert_examples import AlertExamples
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.doctor.cluster_checks import settings_readable
 from tamiz.doctor.cluster_facts import cluster_facts
@@ -42,6 +45,7 @@ from tamiz.doctor.topic_checks import rights
 from tamiz.services.user_file import add_user
 from tests.helpers.services.certificates import CertificateFiles, create_certificates
 from tests.helpers.services.worker_process import running_worker, wait_for
+from tests.unit.stream_app.monitor.test_alert_examples import ALERT
 
 PASSWORD = "correct-horse-battery"
 SECRET = "a-secret-of-our-own"
@@ -146,6 +150,28 @@ def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
     assert found[settings.transactions_topic].status == "ok"
     assert isinstance(cluster.topics[settings.decisions_topic].config, Unknown)
     assert [f.status for f in settings_readable(settings, cluster)] == ["not checked"]
+
+
+@pytest.mark.kafka
+def test_a_monitor_that_may_not_read_transactions_publishes_alerts_without_examples(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = own_topics(guarded.by_password(load({})))
+    plain = KafkaAdminClient(bootstrap_servers=guarded.plain)
+    topic = ResourcePattern(ResourceType.TOPIC, settings.transactions_topic)
+    plain.create_acls([ACL("User:tamiz", "*", ACLOperation.DESCRIBE, ACLPermissionType.ALLOW, topic)])
+    plain.close()
+    producer = KafkaProducer(bootstrap_servers=guarded.plain)
+    producer.send(settings.transactions_topic, b"{}", partition=0)
+    producer.flush()
+    producer.close()
+
+    def is_refused() -> bool:
+        examples = AlertExamples(settings, lambda version: cast(MonitoredModel, None), lambda: None)
+        assert examples.add_to([ALERT], lambda since_ms, until_ms: {0: OffsetRange(0, 9)}) == (ALERT,)
+        return "TopicAuthorizationFailed" in caplog.messages[-1]
+
+    wait_for(is_refused, 30)  # the right is in force a moment later
 
 
 def own_topics(settings: Settings) -> Settings:

@@ -17,7 +17,8 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import PaneSnapshot
 from stream_app.kafka.kafka_clients import client_config
-from stream_app.monitor.monitor_loop import MAX_BUFFERED_RECORDS, Monitor
+from stream_app.monitor.monitor_input import MAX_BUFFERED_RECORDS
+from stream_app.monitor.monitor_loop import Monitor
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.monitor.monitor_server import MonitorServer
 from stream_app.worker.champion_cache import ChampionCache
@@ -87,7 +88,7 @@ def test_more_snapshots_than_are_read_ahead_do_not_keep_it_from_its_end(
 def test_it_reads_at_its_start_no_more_decisions_than_it_remembers(
     kafka: Kafka, simulated_registry: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_app.monitor.monitor_loop.DECISIONS_AT_START", 100)
+    monkeypatch.setattr("stream_app.monitor.monitor_input.DECISIONS_AT_START", 100)
     settings = isolated_settings(kafka.bootstrap_servers, simulated_registry.state_dir, partitions=PARTITIONS)
     now_ms = int(time.time() * 1000)
     with RawProducer(settings.bootstrap) as producer:
@@ -105,7 +106,7 @@ def test_it_reads_at_its_start_no_more_decisions_than_it_remembers(
     finally:
         over.set()
         monitor.join(60)
-    assert watching._around.performance(1, now_ms).matured == 100
+    assert watching._context.performance(1, now_ms).matured == 100
 
 
 def page(server: MonitorServer, path: str) -> tuple[int, Any]:

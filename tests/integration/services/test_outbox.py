@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from monitoring.counting.windows import OffsetRange
 from monitoring.drift.drift_monitor import DriftEvaluation
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
@@ -32,6 +33,10 @@ REPORT = DriftReport(
     suspected_attack=False,
 )
 FULL_BATCH_SIZE = msgspec.structs.replace(ALERT, incident_id="large", examples=tuple(f"{n:064d}" for n in range(20)))
+
+
+def no_offsets(since_ms: int, until_ms: int) -> dict[int, OffsetRange]:
+    return {}
 
 
 def limit_records(settings: Settings, topic: str, most: int) -> None:
@@ -62,7 +67,7 @@ def test_a_refused_alert_keeps_its_report_back_until_it_is_published(
             [msgspec.json.decode(r.value, type=DriftReport).until_ms for r in reports],
         )
 
-    monitor._tell(DriftEvaluation(report=REPORT, alerts=(FULL_BATCH_SIZE, ALERT), request=None))
+    monitor._publish(DriftEvaluation(report=REPORT, alerts=(FULL_BATCH_SIZE, ALERT), request=None), no_offsets)
     assert published() == (["i-7"], [])
     refused, waiting = "tamiz_monitor_publish_failures_total", "tamiz_monitor_unpublished_records"
     assert (counted(refused, settings.drift_alerts_topic), counted(waiting)) == (1, 2)
@@ -70,7 +75,7 @@ def test_a_refused_alert_keeps_its_report_back_until_it_is_published(
     later = msgspec.structs.replace(ALERT, incident_id="later")
     monkeypatch.setattr(monitor._outbox, "_retry_at_s", 0.0)
     second = msgspec.structs.replace(REPORT, until_ms=120_000)
-    monitor._tell(DriftEvaluation(report=second, alerts=(later,), request=None))
+    monitor._publish(DriftEvaluation(report=second, alerts=(later,), request=None), no_offsets)
     assert published() == (["i-7", "later"], [])
 
     limit_records(settings, settings.drift_alerts_topic, 1_000_000)

@@ -27,7 +27,7 @@ def evidence(
     reference: tuple[float, ...] = (0.5, 0.49, 0.01),
     category: bool = False,
     importance: float = 0.1,
-    standing: float = 0.0,
+    sustained_psi: float = 0.0,
 ) -> FeatureEvidence:
     return FeatureEvidence(
         feature=feature,
@@ -41,7 +41,7 @@ def evidence(
         labels=labels,
         category=category,
         importance=importance,
-        standing=standing,
+        sustained_psi=sustained_psi,
     )
 
 
@@ -79,7 +79,7 @@ def test_a_bound_or_what_stands_at_half_the_tolerance_keeps_it_open() -> None:
         (1, [evidence()]),
         (6, [evidence(bound=0.01)]),
         (7, [evidence()]),
-        (12, [evidence(standing=0.01)]),
+        (12, [evidence(sustained_psi=0.01)]),
         (13, [evidence()]),
         (18, [evidence()]),
     )

@@ -4,7 +4,7 @@ All times are minutes of event time; grace is one minute.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -261,6 +261,22 @@ def test_a_snapshot_that_grew_after_its_minute_closed_replaces_what_was_summed()
     merger.merge(pane(0, 6, last_offset=9))
     merger.merge(pane(0, 2, last_offset=5))  # a zombie's older one
     assert rows_in(merger)["7 d"] == 6
+
+
+#  minute        0        1        2        3
+#  partition 0   0..5     6..9              |
+#  partition 1            0..3     4..7     |
+#                         [------- 1 ------)       the period
+def test_offsets_of_a_period_are_those_that_its_closed_minutes_count() -> None:
+    merger = merged(2)
+    for minute, partition, first, last in ((0, 0, 0, 5), (1, 0, 6, 9), (1, 1, 0, 3), (2, 1, 4, 7)):
+        merger.merge(replace(pane(minute, 1, last, partition), first_offset=first))
+    for partition in (0, 1):
+        merger.advance_watermark(Cursor(partition=partition, last_offset=9, watermark_ms=4 * MINUTE_MS))
+    assert len(closed_by(merger)) == 3
+    assert merger.counted_offsets(MINUTE_MS, 2 * MINUTE_MS) == {0: (6, 9), 1: (0, 3)}
+    assert merger.counted_offsets(0, 3 * MINUTE_MS) == {0: (0, 9), 1: (0, 7)}
+    assert merger.counted_offsets(3 * MINUTE_MS, 9 * MINUTE_MS) == {}
 
 
 def test_a_whole_weeks_panes_read_a_second_time_change_nothing() -> None:

@@ -71,7 +71,7 @@ def test_an_alert_can_be_drawn_and_followed_up(shifted: list[DriftEvaluation]) -
     assert sum(evidence.current) == pytest.approx(1)
     assert 0 < evidence.share <= 1
     assert 0 < evidence.importance < 1
-    assert len(alert.examples) == 5
+    assert alert.examples == (), "the shell adds them: they are read from `transactions`"
     assert "monto moved" in alert.summary
 
 
