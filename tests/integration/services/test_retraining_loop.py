@@ -122,6 +122,8 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     alerts = read(settings, settings.drift_alerts_topic, DriftAlert, at_least=1)
     assert "monto" in alerts[0].features
     assert alerts[0].happened_at_ms > SHIFT_MS
+    assert len(alerts[0].examples) == 5
+    assert set(alerts[0].examples) <= {d.transaction_id for d in decisions}
     assert "monto" in request.features
     told = [
         e for e in read(settings, settings.model_events_topic, ModelEvent) if e.correlation_id == request.correlation_id
