@@ -111,7 +111,10 @@ def transaction_schema(dataset: Dataset) -> dict[str, Any]:
         "category": {"type": ["string", "null"]},
     }
     properties: dict[str, Any] = {dataset.key: {"type": ["string", "integer"], "description": "the Kafka key, too"}}
-    properties[dataset.event_time.date] = {"type": "string", "description": "date, or ISO 8601 time stamp"}
+    properties[dataset.event_time.date] = {
+        "type": ["string", "number"],
+        "description": dataset.time_format.expected,
+    }
     if dataset.event_time.hour:
         properties[dataset.event_time.hour] = spelled["number"]
     if dataset.transaction_id:

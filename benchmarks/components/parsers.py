@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from schemas.dataset.fields import TimeForm
+from schemas.dataset.time_formats import event_time_format
 from schemas.dataset.value_formats import FALSE_VALUES, TRUE_VALUES, TruthValues
 from scoring.input.boolean_parsing import parse_booleans
 from scoring.input.decoding import decode_payloads
@@ -22,7 +24,7 @@ from scoring.input.value_parsing import MAX_TEXT_LENGTH
 REPEATS = 300
 MAX_PAYLOAD_BYTES = 65_536
 NONE: frozenset[str] = frozenset({""})
-FORMATS = ("%d/%m/%Y", "%Y-%m-%d")
+TIMES = event_time_format(TimeForm(formats=("%d/%m/%Y", "%Y-%m-%d")))
 NAMES = ("ID_USER", "monto")
 TRUTH = TruthValues(true=frozenset(TRUE_VALUES), false=frozenset(FALSE_VALUES))
 
@@ -50,7 +52,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[Any]], object], Any, dict[str, Any]]
         },
     ),
     "time": (
-        lambda values: parse_times(values, FORMATS, NONE),
+        lambda values: parse_times(values, TIMES, NONE),
         "5/01/2020",
         {"slashes": "/" * 40, "digits": "1" * 40, "spaces": " " * MAX_TEXT_LENGTH, "a long year": "5/01/" + "2" * 35},
     ),

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.fields import Field, MappingEntry
 
-EVENT_TIME, EVENT_TIME_MS = "2020-01-06T12:00:00Z", 1_578_312_000_000
+EVENT_TIME = datetime(2020, 1, 6, 12, tzinfo=UTC)  # a local time of this date and hour is unique in every zone
+RECORD_TIME_MS = 1_578_398_400_000  # a day later, and so after that local time
 
 
 @dataclass
@@ -19,7 +21,7 @@ class Probe:
     topic: str = "probe"
     partition: int = 0
     offset: int = 0
-    timestamp: int = EVENT_TIME_MS
+    timestamp: int = RECORD_TIME_MS
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes | None]] = ()
 
@@ -28,7 +30,16 @@ def good_payload(dataset: Dataset) -> bytes:
     """A payload with every required field of the data set, which cleaning accepts."""
     values = {field.name: _value(field) for field in dataset.fields if field.required}
     key = {dataset.key: "probe"} if dataset.key else {}
-    return msgspec.json.encode(values | key | {dataset.event_time.parts[0]: EVENT_TIME})
+    return msgspec.json.encode(values | key | _event_time(dataset))
+
+
+def _event_time(dataset: Dataset) -> dict[str, object]:
+    """The fields of the event time; the text of several parts may be in the first one, for they are joined."""
+    time, form = dataset.event_time, dataset.time_format
+    if form.reads_iso:
+        return {time.parts[0]: EVENT_TIME.isoformat()}
+    written = {time.parts[0]: EVENT_TIME.strftime(form.formats[0].text)}
+    return written if form.formats[0].has_time or time.hour is None else written | {time.hour: EVENT_TIME.hour}
 
 
 def _value(field: Field | MappingEntry) -> object:

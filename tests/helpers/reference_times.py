@@ -34,7 +34,11 @@ class Case(NamedTuple):
 
 
 def times_dataset(
-    *formats: str, zone: str = "UTC", hour: str | None = None, repeated_hour: RepeatedHour = "reject"
+    *formats: str,
+    zone: str = "UTC",
+    hour: str | None = None,
+    repeated_hour: RepeatedHour = "reject",
+    origin: str | None = None,
 ) -> Dataset:
     """A data set that has little but an event time, `when`, with the hour field `hour`."""
     declaration = Declaration(
@@ -42,7 +46,9 @@ def times_dataset(
         key="who",
         missing=("", "NA"),
         features=("hour",),
-        event_time=EventTimeForm(date="when", formats=formats, hour=hour, zone=zone, repeated_hour=repeated_hour),
+        event_time=EventTimeForm(
+            date="when", formats=formats, hour=hour, zone=zone, repeated_hour=repeated_hour, origin=origin
+        ),
         fields=(Field(name="amount", kind="number"),),
     )
     assert find_fault(declaration) is None
