@@ -38,7 +38,7 @@ def _event_time(dataset: Dataset) -> dict[str, object]:
     time, form = dataset.event_time, dataset.time_format
     if form.reads_iso:
         return {time.parts[0]: EVENT_TIME.isoformat()}
-    written = {time.parts[0]: EVENT_TIME.strftime(form.formats[0].text)}
+    written: dict[str, object] = {time.parts[0]: EVENT_TIME.strftime(form.formats[0].text)}
     return written if form.formats[0].has_time or time.hour is None else written | {time.hour: EVENT_TIME.hour}
 
 
