@@ -1,11 +1,16 @@
 import json
 import random
 import uuid
+from datetime import date
+from decimal import Decimal
 from itertools import islice
 
+import pyarrow as pa
 import pytest
+from click.testing import Result
 from kafka import TopicPartition
 from kafka.partitioner import DefaultPartitioner
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from schemas.dataset.declaration import Dataset, load_dataset
@@ -164,6 +169,43 @@ def test_the_command_replays_a_file_with_its_event_times(kafka, card, real_csv, 
         assert record.key == json.loads(value)["ID_USER"].encode()
     first = arrived[next(file_payloads(real_csv, card))]
     assert first.timestamp == 1_579_636_800_000  # 21/01/2020, 20 h
+
+
+def produced(kafka, monkeypatch, path) -> tuple[Result, list[bytes]]:
+    topic = topic_on(kafka, partitions=1)
+    monkeypatch.setenv("TAMIZ_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    result = CliRunner().invoke(app, ["produce", str(path), "--topic", topic, "--json"])
+    return result, [r.value for records in read_to_end(kafka.bootstrap_servers, topic) for r in records]
+
+
+@pytest.mark.kafka
+def test_of_a_csv_file_with_a_malformed_row_nothing_is_sent(kafka, tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("ID_USER;monto;fecha;hora\n7;1,5;5/01/2020;13\n8;1,5;5/01/2020\n")
+    result, arrived = produced(kafka, monkeypatch, tmp_path / "t.csv")
+    assert "line 3 has 3 fields, expected 4" in str(result.exception)
+    (tmp_path / "t.csv").write_text('ID_USER;monto;fecha;hora\n7;1,5;5/01/2020;13\n"8;1,5;5/01/2020;13\n')
+    result, more = produced(kafka, monkeypatch, tmp_path / "t.csv")
+    assert "line 3: a quotation mark opens in this row and never closes" in str(result.exception)
+    assert arrived == more == []
+
+
+@pytest.mark.kafka
+def test_json_lines_are_sent_byte_for_byte_and_their_missing_columns_named(kafka, tmp_path, monkeypatch):
+    lines = [ROW, b"{", b"", b'{ "ID_USER" : 7, "Ciudad": "x"} ', b"\xff"]
+    (tmp_path / "t.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    result, arrived = produced(kafka, monkeypatch, tmp_path / "t.jsonl")
+    assert arrived == lines
+    missing = {column["name"]: column["similar"] for column in json.loads(result.stdout)["missing_columns"]}
+    assert missing["ciudad"] == ["Ciudad"]
+    assert "'Ciudad' looks like ciudad" in result.stderr
+
+
+@pytest.mark.kafka
+def test_rows_of_parquet_are_sent_as_objects_of_json(kafka, tmp_path, monkeypatch):
+    row = {"ID_USER": 7, "monto": Decimal("1.50"), "fecha": date(2020, 1, 5), "hora": 13, "ciudad": None}
+    parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "t")
+    _, arrived = produced(kafka, monkeypatch, tmp_path / "t")
+    assert arrived == [b'{"ID_USER":7,"monto":1.50,"fecha":"2020-01-05","hora":13,"ciudad":null}']
 
 
 @pytest.mark.kafka

@@ -173,6 +173,19 @@ def test_a_field_that_is_too_long_is_refused_in_one_line_that_names_its_line(
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
+def test_a_file_of_json_lines_is_scored_as_the_stream_scores_its_lines(model: MonitoredModel, tmp_path: Path) -> None:
+    lines = [payload(transaction_id="a"), b"{", payload(transaction_id="b", monto="x"), payload(transaction_id="c")]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
+    batch = score_file(tmp_path / "in.jsonl", tmp_path / "out.parquet", DATASET, model)
+    handled = handle(records(*lines), model, POLICY)
+    assert batch.decided == len(handled.decisions) == 2
+    headers = [dict(out.headers) for out in handled.dead_letters]
+    codes = [header["tamiz-error-code"].decode() for header in headers]
+    rejected = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").read_text().splitlines()]
+    assert [(r["rejected_line"], r["rejected_code"]) for r in rejected] == list(zip([2, 3], codes, strict=True))
+    assert rejected[1]["transaction_id"] == "b"
+
+
 def test_outputs_that_cannot_be_are_refused(model: MonitoredModel, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text(HEADER + "\n", encoding="utf-8")
@@ -192,3 +205,18 @@ def test_the_command_says_where_everything_went(
     assert "rejected: 1 rows (missing-field 1)" in shown.stdout
     told = CliRunner().invoke(app, ["score", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "--json"])
     assert msgspec.json.decode(told.stdout, type=BatchResult).decided == 1
+
+
+def test_the_command_warns_of_missing_columns_and_fails_if_every_row_is_rejected(
+    real_registry: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMIZ_STATE_DIR", str(real_registry.state_dir))
+    header = HEADER.replace("ciudad", "Ciudad")
+    (tmp_path / "in.csv").write_text(f"{header}\na;1;;5/01/2020;3;Merida\nb;1;;5/01/2020;3;x\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["score", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "--json"])
+    assert isinstance(done.exception, TrainingError)
+    assert "all 2 rows are rejected, most for missing-field of monto, first in line 2" in str(done.exception)
+    assert "'Ciudad' looks like ciudad" in " ".join(done.stderr.split())
+    missing = {column.name for column in msgspec.json.decode(done.stdout, type=BatchResult).missing_columns}
+    assert "ciudad" in missing
+    assert (tmp_path / "out.rejected.csv").exists()

@@ -8,8 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.configuration.settings import Settings
+from schemas.errors import TrainingError
+from schemas.records import RetrainRequest
 from tamiz.main import app
-from tests.unit.training.test_pipeline import rows, write
+from tamiz.services.retrainer_service import train_for
+from tests.unit.training.test_pipeline import HEADER, rows, write
 from training.model.reproduction import CONFIG_FILE, ReproductionTarget, RunConfig, read_config
 from training.pipeline import train
 from training.registry import mlflow_registry
@@ -64,6 +67,37 @@ def test_the_command_reproduces_a_run_bit_for_bit(
     )
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
     assert read_config(mlflow_registry.read_artifact(settings, result["run_id"], CONFIG_FILE), "") == config
+
+
+def test_consent_to_a_missing_column_is_recorded_and_needed_again(settings: Settings, tmp_path: Path) -> None:
+    path = write(tmp_path / "h.csv", [row | {"Genero": "F"} for row in rows()], ["Genero", *HEADER[:1], *HEADER[2:]])
+    refused = runner(settings).invoke(app, ["train", str(path)])
+    assert "no column genero; 'Genero' looks like genero" in str(refused.exception)
+    done = runner(settings).invoke(app, ["train", str(path), "--allow-missing", "genero", "--json"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["missing_columns"] == [{"name": "genero", "similar": ["Genero"]}]
+    config = read_config(mlflow_registry.read_artifact(settings, result["run_id"], CONFIG_FILE), "")
+    assert config.plan.allow_missing == ("genero",)
+    without = msgspec.structs.replace(config, plan=msgspec.structs.replace(config.plan, allow_missing=()))
+    with pytest.raises(TrainingError, match="--allow-missing genero"):
+        train(settings, path, target=ReproductionTarget("without", without))
+
+
+def test_the_retrainer_passes_its_consent_to_the_training(settings: Settings, history_csv: Path) -> None:
+    request = RetrainRequest(
+        correlation_id="x",
+        model=settings.model_name,
+        model_version=1,
+        cause="manual",
+        features=(),
+        reason="test",
+        from_ms=0,
+        until_ms=1,
+        requested_at_ms=0,
+    )
+    with pytest.raises(TrainingError, match="--allow-missing plaec"):
+        train_for(settings, request, history_csv, allow_missing=("plaec",))
 
 
 def test_other_rows_are_refused_in_one_line(settings: Settings, original: TrainResult, tmp_path: Path) -> None:
