@@ -5,7 +5,7 @@ from kafka.structs import OffsetAndMetadata
 
 from schemas.configuration.settings import Settings
 from stream_app.kafka.topic_admin import admin, topic_ids
-from stream_app.offsets.offset_validation import metadata
+from stream_app.offsets.offset_validation import commit_metadata
 
 RETAINED_RECORDS = 50  # records at the end of each partition that are not deleted
 TRUNCATED_OFFSETS = (
@@ -39,7 +39,7 @@ def forget_offsets(settings: Settings) -> None:
 
 def commit_beyond_the_end(settings: Settings) -> None:
     """Commit offsets beyond the end, as after a truncation of the log. The group must have no members."""
-    text = metadata(topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic])
+    text = commit_metadata(topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic])
     consumer = KafkaConsumer(
         bootstrap_servers=settings.bootstrap, group_id=settings.consumer_group, enable_auto_commit=False
     )

@@ -158,10 +158,10 @@ def read_log(versions: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[
                 after[number] = entry.after
                 entries[number] = CONFLICT_REASON if entry.after.number < before else entry
         before = number
-    standing = replay(entries.items())
+    state = replay(entries.items())
     found_damages = find_damage(digests, after, heads)
     kept = dict(found_damages)
-    for number in standing.held:
+    for number in state.held:
         holding = entries[number]
         if not isinstance(holding, str) and holding.accepts is not None:
             seen = {n: line for n, line in found_damages.items() if n < number}
@@ -176,7 +176,7 @@ def read_log(versions: Iterable[tuple[int, Mapping[str, str]]], heads: Sequence[
     remembered = next((head for head in heads if head.number == last), None)
     head = remembered or (Head(number=last, sha256=digests[last]) if last else START)
     return msgspec.structs.replace(
-        standing, head=head, damage=damage, fingerprint=fingerprint(found_damages) if found_damages else None
+        state, head=head, damage=damage, fingerprint=fingerprint(found_damages) if found_damages else None
     )
 
 
@@ -280,22 +280,22 @@ def _exchanged(version: int, sha256: str, judged: str) -> str:
     )
 
 
-def objection(standing: LogState, alias: int | None) -> str | None:
+def inconsistency(state: LogState, alias: int | None) -> str | None:
     """Why the registry is not trusted, in one line: a damaged history, or an alias that differs from it; else None."""
-    return standing.damage or disagreement(standing, alias)
+    return state.damage or alias_mismatch(state, alias)
 
 
-def disagreement(standing: LogState, alias: int | None) -> str | None:
+def alias_mismatch(state: LogState, alias: int | None) -> str | None:
     """How the registry's alias `champion` differs from the history, in one line; None if it does not.
 
-    >>> disagreement(LogState(champion=2), 3)
+    >>> alias_mismatch(LogState(champion=2), 3)
     "the registry's champion is version 3, its history of promotions ends with version 2"
     """
-    if alias == standing.champion:
+    if alias == state.champion:
         return None
     if alias is None:
-        return f"the registry has no champion, its history of promotions ends with version {standing.champion}"
-    ends = "names none" if standing.champion is None else f"ends with version {standing.champion}"
+        return f"the registry has no champion, its history of promotions ends with version {state.champion}"
+    ends = "names none" if state.champion is None else f"ends with version {state.champion}"
     return f"the registry's champion is version {alias}, its history of promotions {ends}"
 
 

@@ -1,7 +1,8 @@
-"""Credentials of the MLflow server: checks of the settings, and MLflow's own environment variables for them."""
+"""The MLflow registry: its local store, checks of its credentials, and MLflow's own environment variables."""
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from schemas.configuration.kafka_config import Secret
@@ -19,6 +20,26 @@ VARIABLES = {
     "MLFLOW_TRACKING_TOKEN": "mlflow_token",
     "MLFLOW_TRACKING_SERVER_CERT_PATH": "mlflow_cafile",
 }
+SQLITE_PREFIX = "sqlite:///"
+
+
+class LocalStore(NamedTuple):
+    """A registry in a SQLite file of this machine."""
+
+    database: Path
+    lock: Path  # held while the tables are created: the database file appears before them
+
+
+def local_store(tracking_uri: str) -> LocalStore | None:
+    """The local store at a tracking URI; None for a server.
+
+    >>> local_store("sqlite:////var/tamiz/mlflow.db").lock.name
+    'mlflow.lock'
+    """
+    if not tracking_uri.startswith(SQLITE_PREFIX):
+        return None
+    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
+    return LocalStore(database, database.with_suffix(".lock"))
 
 
 def resolve_credentials(values: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ class LatencySampler:
     def sample(self, consumer: Any, topic: str) -> None:
         """Read the timestamps of some remembered decisions' transactions, at most once a second.
 
-        consumer: a kafka-python consumer of this sampler's own; it is assigned anew. topic: `transactions`.
+        consumer: a kafka-python consumer that nothing else uses; its assignment is replaced. topic: `transactions`.
         """
         if time.monotonic() - self._sampled_s < SAMPLE_INTERVAL_S or not self._decided:
             return

@@ -21,7 +21,7 @@ HISTORY_S = 180
 MAX_AHEAD_S = 60  # tolerated clock difference between machines
 MAX_SCORES = 10_000  # in the histogram
 MAX_RECENT = 12  # approvals; and as many reviews and declines
-MAX_REMEMBERED = 20_000  # decision ids, so that decisions repeated after a crash count once
+MAX_DECISION_IDS = 20_000  # decision ids, so that decisions repeated after a crash count once
 MAX_INCIDENTS = 100
 MAX_EVENTS = 40
 MAX_CODES = 20  # of dead letters, per second and in total; any producer may write headers
@@ -49,7 +49,7 @@ class LiveState:
         self._seconds: dict[int, _Second] = {}
         self._scores: deque[float] = deque(maxlen=MAX_SCORES)
         self._approved: deque[RecentDecision] = deque(maxlen=MAX_RECENT)
-        self._stopped: deque[RecentDecision] = deque(maxlen=MAX_RECENT)  # kept apart, or approvals would push them out
+        self._flagged: deque[RecentDecision] = deque(maxlen=MAX_RECENT)  # reviews and declines, which are rarer
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._incidents: OrderedDict[str, DriftAlert] = OrderedDict()
         self._events: OrderedDict[tuple[int, int | None, str], ModelEvent] = OrderedDict()
@@ -67,7 +67,7 @@ class LiveState:
         if id_ in self._seen:
             return
         self._seen[id_] = None
-        if len(self._seen) > MAX_REMEMBERED:
+        if len(self._seen) > MAX_DECISION_IDS:
             self._seen.popitem(last=False)
         self._scores.append(decision.score)
         row = RecentDecision(
@@ -78,7 +78,7 @@ class LiveState:
             model_version=decision.model_version,
             reasons=tuple(printable(reason.text, MAX_TEXT_LENGTH) for reason in decision.reasons[:MAX_REASONS]),
         )
-        (self._approved if row.outcome == "approve" else self._stopped).append(row)
+        (self._approved if row.outcome == "approve" else self._flagged).append(row)
         if (second := self._second(at_ms, now_ms)) is not None:
             second.decisions += 1
             second.outcomes[decision.outcome] += 1
@@ -193,7 +193,7 @@ class LiveState:
     @property
     def recent(self) -> tuple[RecentDecision, ...]:
         """The last approvals, reviews and declines, newest first."""
-        return tuple(sorted((*self._approved, *self._stopped), key=lambda row: -row.decided_at_ms))
+        return tuple(sorted((*self._approved, *self._flagged), key=lambda row: -row.decided_at_ms))
 
     @property
     def incidents(self) -> tuple[IncidentView, ...]:

@@ -84,7 +84,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[ModelEvent, ...]  # newest first
     pending_approvals: tuple[PendingApproval, ...]
     registry_error: str | None  # why pending approvals are not known; None: no error
-    alias_disagreement: str | None  # how the registry's alias differs from its promotion history; None: it agrees
+    registry_inconsistency: str | None  # damaged history, or an alias that differs from it; None: neither
     evaluations: int  # grows with every report; the browser then fetches the heat map again
 
 

@@ -46,13 +46,13 @@ class PsiHeatmap:
             return
         hour = report.until_ms // HOUR_MS
         known = self._reports.get(hour)
-        if known is not None and _age(known) >= _age(report):
+        if known is not None and _order(known) >= _order(report):
             return
         report = msgspec.structs.replace(report, windows=_bounded(report.windows), incidents=(), performance=None)
         self._reports[hour] = report
         while len(self._reports) > MAX_HOURS:
             del self._reports[min(self._reports)]
-        if self._last is None or _age(self._last) < _age(report):
+        if self._last is None or _order(self._last) < _order(report):
             self._last = report
         self.evaluations += 1
 
@@ -64,13 +64,13 @@ class PsiHeatmap:
             key = pane.start_ms, snapshot.model_version, snapshot.partition
             known = self._panes.get(key)
             if known is None or known[1].last_offset < pane.last_offset:
-                self._panes_bytes += _size(pane) - (_size(known[1]) if known else 0)
+                self._panes_bytes += _n_bytes(pane) - (_n_bytes(known[1]) if known else 0)
                 self._panes[key] = msgspec.structs.replace(snapshot, panes=()), pane
         if len(self._panes) > MAX_PANES + MAX_PANES // 10 or self._panes_bytes > MAX_PANES_BYTES:
             for key in sorted(self._panes):
                 if len(self._panes) <= MAX_PANES and self._panes_bytes <= MAX_PANES_BYTES * 9 // 10:
                     break
-                self._panes_bytes -= _size(self._panes.pop(key)[1])
+                self._panes_bytes -= _n_bytes(self._panes.pop(key)[1])
 
     @property
     def version(self) -> int | None:
@@ -162,11 +162,11 @@ def _bounded(windows: tuple[DriftWindow, ...]) -> tuple[DriftWindow, ...]:
     )
 
 
-def _size(pane: PaneCounts) -> int:
+def _n_bytes(pane: PaneCounts) -> int:
     return len(pane.codes) + len(pane.counts)
 
 
-def _age(report: DriftReport) -> tuple[int, int]:
+def _order(report: DriftReport) -> tuple[int, int]:
     return report.until_ms, report.model_version
 
 

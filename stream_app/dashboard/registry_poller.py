@@ -25,7 +25,7 @@ class Registry:
 
     reference: Callable[[int], DriftReference]  # of a version; raises ModelIncompatibleError if it has none
     pending_approvals: Callable[[], Sequence[PendingApproval]]  # versions that wait for approval
-    alias_disagreement: Callable[[], str | None] = lambda: None  # how the alias differs from the promotion history
+    registry_inconsistency: Callable[[], str | None] = lambda: None  # damage, or how the alias differs
     report: Callable[[int], bytes]  # a version's PDF
     approve: Callable[[int, str, str], PromotionReply]  # version, reason, actor (`schemas/security/actor.py`)
     reject: Callable[[int, str, str], PromotionReply]
@@ -43,31 +43,31 @@ class RegistryPoller:
 
     def __init__(self, registry: Registry, interval_s: float) -> None:
         self._registry = registry
-        self._every_s = interval_s
+        self._interval_s = interval_s
         self._retry_at: dict[int, float] = {}
         self.references: dict[
             int, DriftReference
         ] = {}  # by version; replaced, never mutated, since another thread reads it
         self.pending_approvals: tuple[PendingApproval, ...] = ()
         self.error: str | None = "the registry has not been polled yet"
-        self.alias_disagreement: str | None = None
+        self.registry_inconsistency: str | None = None
         self.wake = asyncio.Event()  # set: poll now
 
     async def run(self, versions_seen: Callable[[], VersionsSeen]) -> None:
         """Poll until cancelled."""
         while True:
             self.wake.clear()
-            asked = versions_seen()
+            seen = versions_seen()
             try:
                 self.pending_approvals = tuple(await asyncio.to_thread(self._registry.pending_approvals))
-                self.alias_disagreement = await asyncio.to_thread(self._registry.alias_disagreement)
+                self.registry_inconsistency = await asyncio.to_thread(self._registry.registry_inconsistency)
                 self.error = None
             except ModelUnavailableError as error:
                 self.error = str(error)
-            for version in sorted(asked.versions):
+            for version in sorted(seen.versions):
                 await self._load_reference(version)
-            again = time.monotonic() + self._every_s
-            while versions_seen() == asked and time.monotonic() < again and not self.wake.is_set():
+            deadline = time.monotonic() + self._interval_s
+            while versions_seen() == seen and time.monotonic() < deadline and not self.wake.is_set():
                 # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with `wake`.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_INTERVAL_S):

@@ -24,8 +24,8 @@ from stream_app.dashboard.registry_poller import Registry, RegistryPoller, Versi
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
-from stream_app.web.http_server import Handler, application, names_us, read_form, refusal, runner, shown
-from stream_app.web.web_auth import ANYBODY, Authenticator, authentication_failures
+from stream_app.web.http_server import Handler, application, excerpt, is_own_host, read_form, refusal, runner
+from stream_app.web.web_auth import ANONYMOUS, Authenticator, authentication_failures
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
@@ -52,7 +52,7 @@ class Dashboard:
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
         self._poller = RegistryPoller(registry, settings.registry_poll_seconds)
         self._encoded_state = b""
-        self._fresh = asyncio.Condition()
+        self._new_state = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -73,7 +73,7 @@ class Dashboard:
                 web.get("/drift", self._drift),
                 web.get("/feature", self._feature),
                 web.get(r"/models/{version:\d{1,9}}/report.pdf", self._report),
-                web.post(r"/models/{version:\d{1,9}}/{move:approve|reject}", self._move),
+                web.post(r"/models/{version:\d{1,9}}/{action:approve|reject}", self._approve_or_reject),
                 web.get("/static/{name:.+}", self._static),
             ]
         )
@@ -99,10 +99,10 @@ class Dashboard:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == "/livez" or (request.path == "/metrics" and self._auth.asks):
+        if request.path == "/livez" or (request.path == "/metrics" and self._auth.is_enabled):
             return await handler(request)  # probes and Prometheus use the IP address; browsers send no bearer token
-        if not names_us(request, self._names):
-            name = shown(request.headers.get("Host", ""))
+        if not is_own_host(request, self._names):
+            name = excerpt(request.headers.get("Host", ""))
             raise refusal(403, f"host name {name!r} is not allowed; add it to web_hosts")
         secure = self._auth.client(request).secure
         origin = request.headers.get("Origin")
@@ -164,7 +164,7 @@ class Dashboard:
 
     async def _me(self, request: web.Request) -> web.Response:
         user = request[USER]
-        me = Me(user=user.name if self._auth.asks else None, may_approve=user.may("approve"))
+        me = Me(user=user.name if self._auth.is_enabled else None, may_approve=user.may("approve"))
         return web.Response(body=msgspec.json.encode(me), content_type="application/json")
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -176,10 +176,10 @@ class Dashboard:
         await answer.prepare(request)
         with contextlib.suppress(ConnectionError):
             await answer.write(b"retry: 1000\n\n")
-            while self._still_may_read(request):
+            while self._may_still_read(request):
                 await answer.write(b"data: " + (self._encoded_state or self._encode_state()) + b"\n\n")
-                async with self._fresh:
-                    await self._fresh.wait()
+                async with self._new_state:
+                    await self._new_state.wait()
         return answer
 
     async def _drift(self, request: web.Request) -> web.Response:
@@ -191,16 +191,16 @@ class Dashboard:
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _feature(self, request: web.Request) -> web.Response:
-        asked = request.query.get("name", ""), request.query.get("window", "")
+        name, window = request.query.get("name", ""), request.query.get("window", "")
         try:
-            found = await asyncio.to_thread(self._feature_now, *asked)
+            found = await asyncio.to_thread(self._encode_feature, name, window)
         except KeyError:
             raise refusal(404, "no such window") from None
         if found is None:
             raise refusal(404, "no counts of this feature yet")
         return web.Response(body=found, content_type="application/json")
 
-    def _feature_now(self, name: str, window: str) -> bytes | None:
+    def _encode_feature(self, name: str, window: str) -> bytes | None:
         with self._reader.lock:
             found = self._reader.heatmap.feature(name, window, self._poller.references)
         return None if found is None else msgspec.json.encode(found)
@@ -214,17 +214,17 @@ class Dashboard:
             raise refusal(404, f"the run of version {version} has no report; {remedy}") from None
         return web.Response(body=pdf, content_type="application/pdf")
 
-    async def _move(self, request: web.Request) -> web.Response:
+    async def _approve_or_reject(self, request: web.Request) -> web.Response:
         user = self._auth.require(request[USER], "approve")
-        version, move = int(request.match_info["version"]), request.match_info["move"]
+        version, action = int(request.match_info["version"]), request.match_info["action"]
         reason = printable(" ".join((await read_form(request)).get("reason", "").split()))
         if not reason:
-            raise refusal(400, "reason is empty; give one, it is kept in the history")
+            raise refusal(400, "reason is empty; give one, it is recorded in the history")
         if len(reason) > MAX_REASON_LENGTH:
             raise refusal(400, f"reason has {len(reason):,} characters; at most {MAX_REASON_LENGTH} are allowed")
-        act = self._registry.approve if move == "approve" else self._registry.reject
+        apply = self._registry.approve if action == "approve" else self._registry.reject
         try:
-            reply = await asyncio.to_thread(act, version, reason, web_actor(user.name))
+            reply = await asyncio.to_thread(apply, version, reason, web_actor(user.name))
         except ModelUnavailableError as error:
             raise refusal(409, str(error)) from None
         finally:
@@ -232,10 +232,10 @@ class Dashboard:
         log.info("version %d %s by %s: %s", version, reply.change, reply.by, reason)
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
-    def _still_may_read(self, request: web.Request) -> bool:
+    def _may_still_read(self, request: web.Request) -> bool:
         # The session may have ended since the request was accepted, or the user may have been removed.
         user = request[USER]
-        if user is ANYBODY:
+        if user is ANONYMOUS:
             return True
         return self._auth.current(user) and (
             "Authorization" in request.headers or self._sessions.user(_session(request)) is not None
@@ -244,16 +244,16 @@ class Dashboard:
     async def _publish_states(self) -> None:
         while True:
             self._encoded_state = self._encode_state()
-            async with self._fresh:
-                self._fresh.notify_all()
+            async with self._new_state:
+                self._new_state.notify_all()
             await asyncio.sleep(STATE_INTERVAL_S)
 
     def _encode_state(self) -> bytes:
         now_ms = int(time.time() * 1000)
         with self._reader.lock:
-            feed = self._reader.live_state
-            seconds = feed.seconds(now_ms)
-            reference = self._poller.references.get(feed.version or 0)
+            live = self._reader.live_state
+            seconds = live.seconds(now_ms)
+            reference = self._poller.references.get(live.version or 0)
             bins = None
             if reference is not None and SCORE in reference.bins.names:
                 bins = reference.bins.features[reference.bins.names.index(SCORE)]
@@ -261,28 +261,28 @@ class Dashboard:
                 now_ms=now_ms,
                 model=self._settings.model_name,
                 reading_error=self._reader.error,
-                skipped_records=feed.skipped_records,
-                unread_decisions=feed.unread_decisions,
+                skipped_records=live.skipped_records,
+                unread_decisions=live.unread_decisions,
                 seconds=seconds,
-                outcomes=dict(feed.outcomes()),
-                dead_letters=dict(feed.codes()),
-                versions=dict(feed.versions()),
-                score=feed.scores(bins) if bins is not None else None,
-                recent=feed.recent,
-                incidents=feed.incidents,
-                events=feed.events,
+                outcomes=dict(live.outcomes()),
+                dead_letters=dict(live.codes()),
+                versions=dict(live.versions()),
+                score=live.scores(bins) if bins is not None else None,
+                recent=live.recent,
+                incidents=live.incidents,
+                events=live.events,
                 pending_approvals=self._poller.pending_approvals,
                 registry_error=self._poller.error,
-                alias_disagreement=self._poller.alias_disagreement,
+                registry_inconsistency=self._poller.registry_inconsistency,
                 evaluations=self._reader.heatmap.evaluations + len(self._poller.references),
             )
         return msgspec.json.encode(state)
 
     def _versions_seen(self) -> VersionsSeen:
         with self._reader.lock:
-            feed = self._reader.live_state
-            versions = feed.version, self._reader.heatmap.version
-            return VersionsSeen(frozenset(v for v in versions if v is not None), feed.events[:1])
+            live = self._reader.live_state
+            versions = live.version, self._reader.heatmap.version
+            return VersionsSeen(frozenset(v for v in versions if v is not None), live.events[:1])
 
 
 def _session(request: web.Request) -> str:

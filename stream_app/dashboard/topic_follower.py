@@ -1,4 +1,4 @@
-"""Reads topics into the dashboard's folds, on a thread of its own, without a consumer group. Reconnects by itself."""
+"""Thread that reads topics into the dashboard's folds, without a consumer group. Reconnects after failures."""
 
 import logging
 import threading
@@ -46,8 +46,8 @@ class TopicFollower(threading.Thread):
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="dashboard-reader", daemon=True)
         self._settings = settings
-        self._over = threading.Event()
-        self._places: dict[TopicPartition, int] = {}  # where to resume after a reconnect
+        self._stop_event = threading.Event()
+        self._resume_at: dict[TopicPartition, int] = {}  # offsets to read next, after a reconnect
         self._roles: dict[str, str] = {
             settings.decisions_topic: "decisions",
             settings.dead_letters_topic: "dead-letters",
@@ -65,7 +65,7 @@ class TopicFollower(threading.Thread):
 
     def run(self) -> None:
         """Read until `stop` is called."""
-        while not self._over.is_set():
+        while not self._stop_event.is_set():
             try:
                 self._read()
             except Exception as error:  # if the thread ended, the page would silently show old data
@@ -73,11 +73,11 @@ class TopicFollower(threading.Thread):
                     log.exception("internal error while reading topics")
                 self.error = without_credentials(str(error) or repr(error))
                 log.warning("%s; retry in %d s", self.error, RECONNECT_DELAY_S)
-                self._over.wait(RECONNECT_DELAY_S)
+                self._stop_event.wait(RECONNECT_DELAY_S)
 
     def stop(self) -> None:
         """Stop reading and wait until the thread has ended."""
-        self._over.set()
+        self._stop_event.set()
         self.join(30)
 
     def _read(self) -> None:
@@ -95,12 +95,12 @@ class TopicFollower(threading.Thread):
                 transactions = _consumer(s, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=20)
                 stack.callback(transactions.close)
             self._assign(consumer)
-            asked = time.monotonic()
-            while not self._over.is_set():
-                self._take(consumer.poll(timeout_ms=POLL_MS))
-                if (time.monotonic() - asked) * 1000 >= END_OFFSETS_INTERVAL_MS:
-                    self._keep_up(consumer)
-                    asked = time.monotonic()
+            checked_at_s = time.monotonic()
+            while not self._stop_event.is_set():
+                self._update(consumer.poll(timeout_ms=POLL_MS))
+                if (time.monotonic() - checked_at_s) * 1000 >= END_OFFSETS_INTERVAL_MS:
+                    self._skip_lag(consumer)
+                    checked_at_s = time.monotonic()
                     if has_more_partitions(consumer):
                         log.info("partitions were added; reading them, too")
                         return
@@ -111,47 +111,47 @@ class TopicFollower(threading.Thread):
                 self.error = None
 
     def _assign(self, consumer: Any) -> None:
-        places = [TopicPartition(t, p) for t in self._roles for p in sorted(consumer.partitions_for_topic(t) or ())]
+        partitions = [TopicPartition(t, p) for t in self._roles for p in sorted(consumer.partitions_for_topic(t) or ())]
         for topic in self._roles:
-            if topic not in {p.topic for p in places}:
+            if topic not in {p.topic for p in partitions}:
                 raise BrokerError(f"topic {topic} does not exist; `tamiz topics create` creates it")
-        consumer.assign(places)
-        begins = consumer.beginning_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
-        ends = consumer.end_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
-        panes = {p: _now_ms() - DAY_MS for p in places if self._roles[p.topic] == "drift-panes"}
+        consumer.assign(partitions)
+        begins = consumer.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+        ends = consumer.end_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+        panes = {p: _now_ms() - DAY_MS for p in partitions if self._roles[p.topic] == "drift-panes"}
         since = consumer.offsets_for_times(panes, timeout_ms=REQUEST_TIMEOUT_MS)
-        for place in places:
-            if place in panes:
-                start = since[place].offset if since.get(place) else ends[place]
+        for tp in partitions:
+            if tp in panes:
+                start = since[tp].offset if since.get(tp) else ends[tp]
             else:
-                start = ends[place] - TAIL_RECORDS[self._roles[place.topic]]
-            consumer.seek(place, max(begins[place], self._places.get(place, start)))
+                start = ends[tp] - TAIL_RECORDS[self._roles[tp.topic]]
+            consumer.seek(tp, max(begins[tp], self._resume_at.get(tp, start)))
 
-    def _keep_up(self, consumer: Any) -> None:
+    def _skip_lag(self, consumer: Any) -> None:
         """Skip to near the end where the lag is too large; count the skipped decisions.
 
         Raises KafkaError without a broker.
         """
         decisions = [p for p in consumer.assignment() if self._roles[p.topic] == "decisions"]
-        for place, end in consumer.end_offsets(decisions, timeout_ms=REQUEST_TIMEOUT_MS).items():
+        for tp, end in consumer.end_offsets(decisions, timeout_ms=REQUEST_TIMEOUT_MS).items():
             start = end - TAIL_RECORDS["decisions"]
-            if (behind := start - consumer.position(place)) > MAX_LAG_RECORDS:
-                consumer.seek(place, start)
+            if (lag := start - consumer.position(tp)) > MAX_LAG_RECORDS:
+                consumer.seek(tp, start)
                 with self.lock:
-                    self.live_state.update_unread(behind, _now_ms())
+                    self.live_state.update_unread(lag, _now_ms())
 
-    def _take(self, batches: Mapping[TopicPartition, list[ConsumedRecord]]) -> None:
+    def _update(self, batches: Mapping[TopicPartition, list[ConsumedRecord]]) -> None:
         now_ms = _now_ms()
-        for place, records in batches.items():
-            take = self._takers[self._roles[place.topic]]
+        for tp, records in batches.items():
+            handle = self._handlers[self._roles[tp.topic]]
             for start in range(0, len(records), 200):  # in chunks, so that the lock is held briefly
                 with self.lock:
                     for record in records[start : start + 200]:
                         try:
-                            take(self, record, now_ms)
+                            handle(self, record, now_ms)
                         except Exception as error:  # a bug of ours must not stop the reader
                             self._intake.skip(record, repr(error))
-            self._places[place] = records[-1].offset + 1
+            self._resume_at[tp] = records[-1].offset + 1
 
     def _count_skipped(self, topic: str) -> None:
         self.live_state.skipped_records += 1
@@ -181,7 +181,7 @@ class TopicFollower(threading.Thread):
         if (snapshot := self._intake.read_ours(record, PaneSnapshot)) is not None:
             self.heatmap.update_panes(snapshot)
 
-    _takers: Mapping[str, Callable[["TopicFollower", ConsumedRecord, int], None]] = {
+    _handlers: Mapping[str, Callable[["TopicFollower", ConsumedRecord, int], None]] = {
         "decisions": _decision,
         "dead-letters": _dead_letter,
         "drift-reports": _report,

@@ -50,7 +50,7 @@ from stream_app.offsets import offset_validation
 SCHEME = "tamiz"
 
 
-class Fetched(NamedTuple):
+class Fetch(NamedTuple):
     """The records of one fetch, by partition, each list in offset order."""
 
     generation: int
@@ -60,11 +60,11 @@ class Fetched(NamedTuple):
 
 
 class BatchSink(Protocol):
-    """Receives record batches. An app has one, as `app.batch_sink`."""
+    """Receives fetches. An app has one, as `app.batch_sink`."""
 
     topics: frozenset[str]
 
-    async def put(self, fetched: Fetched) -> None:
+    async def put(self, fetch: Fetch) -> None:
         """Accept a fetch. Waits while full."""
 
     async def drain(self) -> bool:
@@ -89,10 +89,10 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def commit_with(self, offsets: Mapping[TP, int], metadata: str) -> bool:
         """Commit as Faust's `_commit`, with metadata. Must run in this thread."""
         assigned = self.assignment()
-        ours = {TopicPartition(*tp): OffsetAndMetadata(at, metadata) for tp, at in offsets.items() if tp in assigned}
+        own = {TopicPartition(*tp): OffsetAndMetadata(at, metadata) for tp, at in offsets.items() if tp in assigned}
         try:
-            if ours:
-                await self._ensure_consumer().commit(ours)
+            if own:
+                await self._ensure_consumer().commit(own)
         except (CommitFailedError, UnknownTopicOrPartitionError):
             return False  # the group has rebalanced, or the topic was deleted
         except Exception as error:
@@ -115,7 +115,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
     """Passes whole fetches to the app's sink."""
 
     _resets = 0  # number of position resets
-    _handed_over: dict[TP, int] = {}  # noqa: RUF012  # offset after the last record passed to the sink; replaced, not shared
+    _delivered: dict[TP, int] = {}  # noqa: RUF012  # offset after the last record passed to the sink; replaced, not mutated
 
     def _new_consumer_thread(self) -> CommittedReader:
         return CommittedReader(self, loop=self.loop, beacon=self.beacon)
@@ -125,34 +125,34 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 if self.app.positions.changed.is_set():
-                    await self._check_again()
+                    await self._recheck_positions()
                 generation = self.app.consumer_generation_id
                 try:
                     records, _ = await self._wait_next_records(timeout=1.0)
                 except (OffsetOutOfRangeError, NoOffsetForPartitionError):
-                    await self._check_again()
+                    await self._recheck_positions()
                     continue
                 await asyncio.sleep(0)  # fetches that return at once must not starve the event loop
                 if not records:
-                    await self._commit_passed()
+                    await self._commit_idle_positions()
                     continue
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     await self._seek_back(records)
                     continue
                 batches = {tp: rows for tp, rows in records.items() if tp.topic in sink.topics}
                 if batches:
-                    fetched = Fetched(generation, batches, self.app.positions.topic_id, self._resets)
-                    await self.wait_first(sink.put(fetched), self.suspend_flow.wait())
-                    self._handed_over = self._handed_over | {
+                    fetch = Fetch(generation, batches, self.app.positions.topic_id, self._resets)
+                    await self.wait_first(sink.put(fetch), self.suspend_flow.wait())
+                    self._delivered = self._delivered | {
                         tp: rows[-1].offset + 1 for tp, rows in batches.items() if rows
                     }
                 if len(batches) < len(records):
-                    await self._one_by_one({tp: rows for tp, rows in records.items() if tp not in batches})
+                    await self._deliver_to_agents({tp: rows for tp, rows in records.items() if tp not in batches})
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
 
-    async def _one_by_one(self, records: Mapping[TP, Sequence[Any]]) -> None:
+    async def _deliver_to_agents(self, records: Mapping[TP, Sequence[Any]]) -> None:
         # Faust's own path, for topics of ordinary agents.
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active:
@@ -169,16 +169,16 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, each checked against its log."""
         await super().perform_seek()
-        ours = self._of_sink()
-        self._handed_over = {}
-        self.app.positions.keep(ours)
-        if ours:
-            await self._begin(ours, {})
+        partitions = self._sink_partitions()
+        self._delivered = {}
+        self.app.positions.retain(partitions)
+        if partitions:
+            await self._seek_to_starts(partitions, {})
 
-    def _of_sink(self) -> set[TP]:
+    def _sink_partitions(self) -> set[TP]:
         return {tp for tp in self.assignment() if tp.topic in self.app.batch_sink.topics}
 
-    async def _begin(self, partitions: set[TP], at: Mapping[TP, int]) -> bool:
+    async def _seek_to_starts(self, partitions: set[TP], at: Mapping[TP, int]) -> bool:
         """Get the start positions of partitions and seek to them. True if any position changed."""
         positions = self.app.positions
         was_paused = {tp for tp in partitions if tp.partition in positions.paused}
@@ -187,7 +187,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         paused = {tp for tp, start in starts.items() if start.is_paused}
         moved = {tp: start.offset for tp, start in starts.items() if start.offset != at.get(tp)}
         client = self._thread._ensure_consumer()
-        self._handed_over = self._handed_over | {tp: start.offset for tp, start in starts.items()}
+        self._delivered = self._delivered | {tp: start.offset for tp, start in starts.items()}
         for tp, offset in moved.items():
             await self._thread.call_thread(client.seek, TopicPartition(*tp), offset)
             self._read_offset[tp] = offset or None
@@ -201,31 +201,31 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
             await self.commit_offsets(corrected, positions.topic_id)
         return bool(moved) or bool(paused - was_paused)
 
-    async def _check_again(self) -> None:
+    async def _recheck_positions(self) -> None:
         """Check positions again, after the topic was recreated or its log changed."""
-        positions, ours = self.app.positions, self._of_sink()
+        positions, partitions = self.app.positions, self._sink_partitions()
         positions.changed.clear()
-        if not ours or not self.flow_active:
+        if not partitions or not self.flow_active:
             return
         # Records fetched before belong to the previous log and must be decided first.
         if not await self.app.batch_sink.drain():
             raise RuntimeError("records fetched before the log changed were not decided within drain_timeout_seconds")
         paused = positions.paused
-        at = {tp: o for tp, o in self._thread.positions().items() if tp in ours and tp.partition not in paused}
-        before = positions.topic_id
-        if await self._begin(ours, at) or positions.topic_id != before:
+        at = {tp: o for tp, o in self._thread.positions().items() if tp in partitions and tp.partition not in paused}
+        previous_id = positions.topic_id
+        if await self._seek_to_starts(partitions, at) or positions.topic_id != previous_id:
             self._resets += 1
 
-    async def _commit_passed(self) -> None:
-        ours = self._of_sink()
-        passed = {
+    async def _commit_idle_positions(self) -> None:
+        partitions = self._sink_partitions()
+        advanced = {
             tp: position
             for tp, position in self._thread.positions().items()
-            if tp in ours and position > self._handed_over.get(tp, position)
+            if tp in partitions and position > self._delivered.get(tp, position)
         }
-        if passed and self.app.batch_sink.is_idle():
-            self._handed_over = self._handed_over | passed
-            await self.commit_offsets(passed, self.app.positions.topic_id)
+        if advanced and self.app.batch_sink.is_idle():
+            self._delivered = self._delivered | advanced
+            await self.commit_offsets(advanced, self.app.positions.topic_id)
 
     async def _seek_back(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
         try:
@@ -244,7 +244,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         topic_id: Kafka's id of the topic that the offsets belong to; stored in the commit's metadata.
         """
         thread = self._thread
-        committed: bool = await thread.call_thread(thread.commit_with, offsets, offset_validation.metadata(topic_id))
+        metadata = offset_validation.commit_metadata(topic_id)
+        committed: bool = await thread.call_thread(thread.commit_with, offsets, metadata)
         return committed
 
     def verify_event_path(self, now: float, tp: TP) -> None:

@@ -22,7 +22,7 @@ OWN_LOGGERS = "tamiz"
 
 
 @dataclass
-class Window:
+class LogWindow:
     """Equal records since `start_s`."""
 
     start_s: float  # `LogRecord.created` of the first
@@ -37,7 +37,7 @@ class RateLimitedHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: dict[tuple[object, ...], Window] = {}
+        self._windows: dict[tuple[object, ...], LogWindow] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or count it. `logging` calls this under the handler's lock."""
@@ -58,7 +58,7 @@ class RateLimitedHandler(logging.StreamHandler):  # type: ignore[type-arg]
         window = self._windows.get(key)
         if window is None:
             if len(self._windows) < MAX_KEYS:
-                self._windows[key] = Window(record.created, 1, record)
+                self._windows[key] = LogWindow(record.created, 1, record)
             return False
         window.records += 1
         window.latest = record

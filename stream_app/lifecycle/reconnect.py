@@ -1,4 +1,4 @@
-"""Reconnect: a service that has started waits for a broker that goes away, and connects anew."""
+"""Reconnects a running service to the broker: waits while the broker is unreachable, then starts a new session."""
 
 import logging
 import threading
@@ -17,10 +17,10 @@ def reconnect(
     log: logging.Logger,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run one session after another until `stop` is set; when the broker goes away, wait before the next.
+    """Run sessions until `stop` is set. If the broker becomes unreachable, wait before the next session.
 
     session: connects, calls its argument once connected, and works until `stop` is set. ready: called once, when the
-    first session is connected. Raises BrokerError when the first session cannot connect.
+    first session is connected. Raises BrokerError if the first session cannot connect.
     """
     started = False
 

@@ -32,11 +32,11 @@ class StopDeadline:
         if self._is_started:
             return
         self._is_started = True
-        timer = threading.Timer(self.seconds, self._over)
+        timer = threading.Timer(self.seconds, self._on_timeout)
         timer.daemon = True
         timer.start()
 
-    def _over(self) -> None:
+    def _on_timeout(self) -> None:
         try:
             log.error(
                 "not stopped within %d s (drain_timeout_seconds + %d): exit with code %d; %s",

@@ -71,16 +71,16 @@ def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> d
         )
     try:
         found = {}
-        for place in (TopicPartition(topic, p) for p in partitions):
-            if (done := consumer.committed(place)) is None:
-                done = consumer.beginning_offsets([place])[place]
-            lag = consumer.end_offsets([place])[place] - done
+        for tp in (TopicPartition(topic, p) for p in partitions):
+            if (committed := consumer.committed(tp)) is None:
+                committed = consumer.beginning_offsets([tp])[tp]
+            lag = consumer.end_offsets([tp])[tp] - committed
             records = []
             # Markers of Kafka transactions occupy offsets, too; only a record counts as waiting.
             if lag > 0:
-                consumer.assign([place])
-                records = consumer.poll(timeout_ms=2_000).get(place, [])
-            found[place.partition] = Backlog(records[0].offset if records else None, max(lag, 0))
+                consumer.assign([tp])
+                records = consumer.poll(timeout_ms=2_000).get(tp, [])
+            found[tp.partition] = Backlog(records[0].offset if records else None, max(lag, 0))
         return found
     finally:
         consumer.close()
@@ -111,7 +111,7 @@ class Watchdog(threading.Thread):
         self._exit = exit_
         self._progress = progress
         self._on_failure = on_failure
-        self._over = threading.Event()
+        self._stop_event = threading.Event()
         self.stalled_s = 0.0
 
     @property
@@ -122,7 +122,7 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         """Check `CHECKS_PER_TIMEOUT` times within the stall timeout, until stopped."""
         detector = StallDetector()
-        while not self._over.wait(self._stall_timeout_s / CHECKS_PER_TIMEOUT):
+        while not self._stop_event.wait(self._stall_timeout_s / CHECKS_PER_TIMEOUT):
             waiting = self._waiting()
             self.stalled_s = detector.update(time.monotonic(), waiting)
             if self.stalled_s >= self._stall_timeout_s:
@@ -136,21 +136,21 @@ class Watchdog(threading.Thread):
 
     def _waiting(self) -> dict[int, int]:
         try:
-            seen = self._read_backlogs()
-            self._on_backlogs(seen)
+            read = self._read_backlogs()
+            self._on_backlogs(read)
         except (KafkaError, BrokerError):
             return {}
         except Exception:
             # A bug must not end the watchdog. The worker's own count of fetches is still available.
             log.exception("the watchdog cannot read the group's backlog; it uses the worker's own count of fetches")
             self._on_failure()
-            done = self._progress()
-            return {} if done is None else {FETCHED: done}
-        return {partition: backlog.first for partition, backlog in seen.items() if backlog.first is not None}
+            finished = self._progress()
+            return {} if finished is None else {FETCHED: finished}
+        return {partition: backlog.first for partition, backlog in read.items() if backlog.first is not None}
 
     def stop(self) -> None:
         """Stop checking."""
-        self._over.set()
+        self._stop_event.set()
 
 
 def retry_until(attempt: Callable[[], T], timeout_s: float) -> T:
@@ -158,12 +158,12 @@ def retry_until(attempt: Callable[[], T], timeout_s: float) -> T:
 
     Raises the error of the last attempt, BrokerError or ModelUnavailableError, after `timeout_s`.
     """
-    over, wait_s = time.monotonic() + timeout_s, 0.5
+    deadline_s, wait_s = time.monotonic() + timeout_s, 0.5
     while True:
         try:
             return attempt()
         except (BrokerError, ModelUnavailableError) as error:
-            left = over - time.monotonic()
+            left = deadline_s - time.monotonic()
             if left <= 0:
                 raise
             wait_s = min(wait_s * 2, MAX_RETRY_DELAY_S, left)

@@ -100,7 +100,7 @@ class Monitor:
         self._bundles.load(self._store.current.version)  # fails now, not at the first pane
         with require_broker(s.bootstrap):
             ends = TransactionEnds(s)
-            versions = KnownVersions(self._store.versions, self._store.kept_versions)
+            versions = KnownVersions(self._store.versions, self._store.cached_versions)
             self._intake = MonitorIntake(s, self._metrics, versions, self._bundles, ends)
             self._input = MonitorInput(s, self._intake, self._mark_progress)
         try:

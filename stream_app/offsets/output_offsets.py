@@ -13,13 +13,13 @@ from schemas.transaction_ids import TOPIC_ID_HEADER
 from stream_app.decisions import dead_letters
 from stream_app.decisions.handler import GROUP_HEADER, OFFSET_HEADER
 from stream_app.kafka.kafka_clients import reader, require_broker
-from stream_app.offsets.offset_validation import Answered
+from stream_app.offsets.offset_validation import OutputEnd
 
 LOOKBACK_BATCHES = 5  # of the maximum size, from the end of an output partition
 MAX_OFFSET_DIGITS = 19
 
 
-class LastAnswer(NamedTuple):
+class OutputOffset(NamedTuple):
     """The input record that one output record belongs to."""
 
     written_at: int  # ms
@@ -27,66 +27,66 @@ class LastAnswer(NamedTuple):
     offset: int
 
 
-def answered_until(
-    answers: Iterable[LastAnswer], *, begin: int, exactly_once: bool, batch_max_records: int
-) -> Answered | None:
+def find_output_end(
+    outputs: Iterable[OutputOffset], *, begin: int, exactly_once: bool, batch_max_records: int
+) -> OutputEnd | None:
     """The next offset to decide, for the topic id of the last output record; None without output records.
 
     begin: first offset of the input's log. With at-least-once, a crash may have left a batch partly written; the next
     offset is then the first one of the last batch without output. A gap in the input looks the same, so that some
     records may be decided again.
 
-    >>> answers = [LastAnswer(1, "a", offset) for offset in (3, 4, 6, 7)]
-    >>> answered_until(answers, begin=3, exactly_once=True, batch_max_records=100).offset
+    >>> outputs = [OutputOffset(1, "a", offset) for offset in (3, 4, 6, 7)]
+    >>> find_output_end(outputs, begin=3, exactly_once=True, batch_max_records=100).offset
     8
-    >>> answered_until(answers, begin=3, exactly_once=False, batch_max_records=100).offset
+    >>> find_output_end(outputs, begin=3, exactly_once=False, batch_max_records=100).offset
     5
-    >>> answered_until(answers, begin=0, exactly_once=False, batch_max_records=100).offset
+    >>> find_output_end(outputs, begin=0, exactly_once=False, batch_max_records=100).offset
     0
     """
-    found = list(answers)
-    if not found:
+    known = list(outputs)
+    if not known:
         return None
-    topic_id = max(found, key=lambda a: a.written_at).topic_id
-    offsets = {a.offset for a in found if a.topic_id == topic_id}
+    topic_id = max(known, key=lambda output: output.written_at).topic_id
+    offsets = {output.offset for output in known if output.topic_id == topic_id}
     last = max(offsets)
     if exactly_once:
-        return Answered(last + 1, topic_id)
+        return OutputEnd(last + 1, topic_id)
     first = max(begin, last - 2 * batch_max_records)  # a batch ends with the fetch that fills it
-    return Answered(next((o for o in range(first, last + 1) if o not in offsets), last + 1), topic_id)
+    return OutputEnd(next((o for o in range(first, last + 1) if o not in offsets), last + 1), topic_id)
 
 
-def read_answers(settings: Settings, partitions: Sequence[int]) -> dict[int, list[LastAnswer]]:
+def read_output_offsets(settings: Settings, partitions: Sequence[int]) -> dict[int, list[OutputOffset]]:
     """The last output records of this group, by input partition. Raises BrokerError or KafkaError."""
-    outputs = settings.decisions_topic, settings.dead_letters_topic
+    topics = settings.decisions_topic, settings.dead_letters_topic
     lookback = LOOKBACK_BATCHES * settings.batch_max_records
-    found: dict[int, list[LastAnswer]] = {p: [] for p in partitions}
+    found: dict[int, list[OutputOffset]] = {p: [] for p in partitions}
     with require_broker(settings.bootstrap):
         consumer = reader(
             settings.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50, bootstrap_timeout_ms=15_000
         )
     try:
-        places = [TopicPartition(topic, p) for topic in outputs for p in partitions]
-        places = [tp for tp in places if tp.partition in (consumer.partitions_for_topic(tp.topic) or ())]
-        consumer.assign(places)
-        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-        for tp in places:
+        wanted = [TopicPartition(topic, p) for topic in topics for p in partitions]
+        existing = [tp for tp in wanted if tp.partition in (consumer.partitions_for_topic(tp.topic) or ())]
+        consumer.assign(existing)
+        begins, ends = consumer.beginning_offsets(existing), consumer.end_offsets(existing)
+        for tp in existing:
             consumer.seek(tp, max(begins[tp], ends[tp] - lookback))
-        while any(consumer.position(tp) < ends[tp] for tp in places):
+        while any(consumer.position(tp) < ends[tp] for tp in existing):
             for tp, records in consumer.poll(timeout_ms=500).items():
-                answers = (_answer(record, settings) for record in records)
-                found[tp.partition] += [answer for answer in answers if answer is not None]
+                outputs = (_output_offset(record, settings) for record in records)
+                found[tp.partition] += [output for output in outputs if output is not None]
         return found
     finally:
         consumer.close()
 
 
-def _answer(record: Any, settings: Settings) -> LastAnswer | None:
+def _output_offset(record: Any, settings: Settings) -> OutputOffset | None:
     if record.topic == settings.dead_letters_topic:
         letter = dead_letters.read(record.headers)
         if letter is None or letter.group != settings.consumer_group or letter.topic != settings.transactions_topic:
             return None
-        return LastAnswer(record.timestamp, letter.topic_id, letter.offset)
+        return OutputOffset(record.timestamp, letter.topic_id, letter.offset)
     headers = dict(record.headers)
     offset = headers.get(OFFSET_HEADER) or b""
     if (
@@ -95,4 +95,4 @@ def _answer(record: Any, settings: Settings) -> LastAnswer | None:
         or len(offset) > MAX_OFFSET_DIGITS
     ):
         return None
-    return LastAnswer(record.timestamp, (headers.get(TOPIC_ID_HEADER) or b"").decode(errors="replace"), int(offset))
+    return OutputOffset(record.timestamp, (headers.get(TOPIC_ID_HEADER) or b"").decode(errors="replace"), int(offset))

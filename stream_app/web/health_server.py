@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from stream_app.web.http_server import Handler, application, names_us, refusal, runner, shown
+from stream_app.web.http_server import Handler, application, excerpt, is_own_host, refusal, runner
 from stream_app.web.web_auth import Authenticator
 
 
@@ -30,7 +30,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     model_version: int | None
     forced: bool | None  # True: promoted by force, without passing the skill gate
     recorded: bool | None = None  # False: not promoted according to the registry's history
-    registry_disagreement: str | None = None  # how the registry's alias differs from its promotion history
+    registry_inconsistency: str | None = None  # damaged promotion history, or an alias that differs from it
     partitions: tuple[int, ...]
 
 
@@ -85,6 +85,6 @@ class HealthServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         # With tokens the host name is not checked: no browser sends one by itself, and probes use the IP address.
-        if not self._auth.asks and not names_us(request, frozenset()):
-            raise refusal(403, f"host name {shown(request.headers.get('Host', ''))!r} is not allowed")
+        if not self._auth.is_enabled and not is_own_host(request, frozenset()):
+            raise refusal(403, f"host name {excerpt(request.headers.get('Host', ''))!r} is not allowed")
         return await handler(request)

@@ -20,18 +20,18 @@ log = logging.getLogger("tamiz.http")
 MAX_BODY_BYTES = 16 * 1024
 MAX_FORM_FIELDS = 20
 KEEPALIVE_TIMEOUT_S = 75.0
-MAX_SHOWN_LENGTH = 100  # characters of a client's own text in an answer
+MAX_EXCERPT_LENGTH = 100  # characters of a client's text in a response or the log
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",  # for browsers that do not know frame-ancestors
-    "Referrer-Policy": "same-origin",  # none at all would also take the Origin from our own forms
+    "Referrer-Policy": "same-origin",  # `no-referrer` would also remove the Origin of the pages' own forms
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
-    "Server": "tamiz",  # else aiohttp names the versions of Python and of itself
+    "Server": "tamiz",  # aiohttp's default names the versions of Python and aiohttp
 }
 HSTS = "max-age=31536000"
 
@@ -46,16 +46,16 @@ class _RefusalError(web.HTTPException):
 
 def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
     """An exception to raise: a response with one line of JSON, `{"error": why}`."""
-    made = _RefusalError(
+    error = _RefusalError(
         headers=headers, text=msgspec.json.encode({"error": why}).decode(), content_type="application/json"
     )
-    made.set_status(status)
-    return made
+    error.set_status(status)
+    return error
 
 
-def shown(text: str) -> str:
+def excerpt(text: str) -> str:
     """A client's text, truncated and printable, for a response or the log."""
-    return printable(text, MAX_SHOWN_LENGTH)
+    return printable(text, MAX_EXCERPT_LENGTH)
 
 
 def application(guard: Any, is_secure: Callable[[web.Request], bool]) -> web.Application:
@@ -100,7 +100,7 @@ def runner(app: web.Application) -> web.AppRunner:
     )
 
 
-def names_us(request: web.Request, names: frozenset[str]) -> bool:
+def is_own_host(request: web.Request, names: frozenset[str]) -> bool:
     """Whether the single Host header is a loopback name or one of `names`, as a protection against DNS rebinding."""
     hosts = request.headers.getall("Host", [])
     return len(hosts) == 1 and host_name(hosts[0]) in LOOPBACK_NAMES | names
@@ -119,7 +119,7 @@ async def read_form(request: web.Request) -> dict[str, str]:
         raise refusal(400, f"the form has more than {MAX_FORM_FIELDS} fields") from None
 
 
-def _errors(lines: LogLimiter) -> Any:
+def _errors(limiter: LogLimiter) -> Any:
     @web.middleware
     async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -129,11 +129,12 @@ def _errors(lines: LogLimiter) -> Any:
         except ConnectionError:  # the client disconnected; aiohttp handles it
             raise
         except Exception as error:
-            client_fault = isinstance(error, (UnicodeError, web.PayloadAccessError)) or _is_of_the_request(error)
-            if (suppressed := lines.allow()) is not None:
+            client_fault = isinstance(error, (UnicodeError, web.PayloadAccessError)) or _is_protocol_error(error)
+            if (suppressed := limiter.allow()) is not None:
                 log.error(
                     "%s %s: %s: %s (%d more since the last such line)",
-                    shown(request.method), shown(request.path), type(error).__name__, shown(str(error)), suppressed,
+                    excerpt(request.method), excerpt(request.path), type(error).__name__, excerpt(str(error)),
+                    suppressed,
                     exc_info=None if client_fault else error,
                 )  # fmt: skip
             if client_fault:
@@ -143,7 +144,7 @@ def _errors(lines: LogLimiter) -> Any:
     return answer_errors
 
 
-def _is_of_the_request(error: Exception) -> bool:
+def _is_protocol_error(error: Exception) -> bool:
     from aiohttp.http_exceptions import HttpProcessingError
 
     return isinstance(error, HttpProcessingError)
@@ -153,11 +154,11 @@ class _ServerLog:
     """Logger for aiohttp: one line at a bounded rate, without the traceback that it logs by default."""
 
     def __init__(self) -> None:
-        self._lines = LogLimiter()
+        self._limiter = LogLimiter()
 
     def exception(self, message: str, *args: object, exc_info: object = None) -> None:
         """Log invalid HTTP, at a bounded rate."""
-        if (suppressed := self._lines.allow()) is not None:
+        if (suppressed := self._limiter.allow()) is not None:
             log.warning(
                 "%s: %s (%d more since the last such line)", message % args, type(exc_info).__name__, suppressed
             )

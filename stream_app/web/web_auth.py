@@ -20,16 +20,16 @@ from stream_app.web.request_limit import FailureLimiter, LogLimiter
 log = logging.getLogger("tamiz.auth")
 RELOAD_INTERVAL_S = 1.0
 MAX_FILE_BYTES = 1_000_000
-MAX_FORWARDED = 20  # addresses of X-Forwarded-For that are looked at, from the nearest
+MAX_FORWARDED = 20  # addresses of X-Forwarded-For that are read, from the nearest
 RETRY_AFTER_S = 10
-ANYBODY = User(name="anonymous", roles=frozenset({"approve", "scrape"}), salt=b"", digest=b"")
+ANONYMOUS = User(name="anonymous", roles=frozenset({"approve", "scrape"}), salt=b"", digest=b"")
 
 
 class Client(NamedTuple):
     """Where a request comes from."""
 
     address: Address | None
-    secure: bool  # it came by TLS, to us or to a proxy that we trust
+    secure: bool  # by TLS, to this server or to a trusted proxy
 
 
 class UserFile:
@@ -40,13 +40,13 @@ class UserFile:
         self._path = path
         self._clock = clock
         self._state: tuple[int, ...] | None = None
-        self._looked_s = clock()
+        self._checked_at_s = clock()
         self._users: tuple[User, ...] = ()
         try:
             self._state = _state(path)
             self._users, wrong = read_users(_text(path))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"web_users_file {path}: {_reason(error)}; `tamiz users add` makes one") from None
+            raise ConfigError(f"web_users_file {path}: {_reason(error)}; `tamiz users add` creates one") from None
         if wrong:
             raise ConfigError(f"web_users_file {path}, {wrong[0]}")
         if not self._users:
@@ -57,9 +57,9 @@ class UserFile:
     def users(self) -> tuple[User, ...]:
         """The current users. Bad lines are ignored; without the file there are no users."""
         now_s = self._clock()
-        if now_s - self._looked_s < RELOAD_INTERVAL_S:
+        if now_s - self._checked_at_s < RELOAD_INTERVAL_S:
             return self._users
-        self._looked_s = now_s
+        self._checked_at_s = now_s
         try:
             state = _state(self._path)
             if state != self._state:
@@ -91,10 +91,10 @@ class Authenticator:
         self._proxies = proxies
         self.on_failure = on_failure
         self._failures = FailureLimiter()
-        self._lines = LogLimiter()
+        self._log_limiter = LogLimiter()
 
     @property
-    def asks(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether users must authenticate."""
         return self._users is not None
 
@@ -111,7 +111,7 @@ class Authenticator:
     def bearer(self, request: web.Request) -> User | None:
         """The user of the bearer token; None without one. Raises HTTPException for an invalid token."""
         if self._users is None:
-            return ANYBODY
+            return ANONYMOUS
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":  # e.g. credentials for a proxy, which browsers send, too
             return None
@@ -123,7 +123,7 @@ class Authenticator:
         """Count and log an invalid token; the exception to raise."""
         address = self.client(request).address
         self.on_failure()
-        if (suppressed := self._lines.allow()) is not None:
+        if (suppressed := self._log_limiter.allow()) is not None:
             more = f"; {suppressed} more since the last such line" if suppressed else ""
             log.warning("invalid token from %s%s", address or "an unknown address", more)
         if not self._failures.allow(address):

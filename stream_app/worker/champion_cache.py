@@ -20,10 +20,10 @@ from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.files.atomic_write import atomic_write
 from schemas.json_codec import decode
 from schemas.log_chain import START, Head
-from schemas.promotion_log import LogState, objection
+from schemas.promotion_log import LogState, inconsistency
 from scoring.bundle.manifest import bundle_digest, check_digest, digest_sources, read_manifest
-from stream_app.worker.champion_registry import ChampionRegistry, Registered, first_line
-from stream_app.worker.champion_registry import RegistryAwayError as RegistryAwayError
+from stream_app.worker.champion_registry import ChampionRegistry, RegisteredVersion, first_line
+from stream_app.worker.champion_registry import RegistryUnavailableError as RegistryUnavailableError
 
 log = logging.getLogger("tamiz.models")
 PROMOTION_TIMEOUT_S = 1.0  # between the two writes of a promotion, history and alias
@@ -31,20 +31,20 @@ MIN_RETRY_DELAY_S = 30.0  # before a rejected champion is downloaded and tested 
 MAX_RETRY_DELAY_S = 1800.0
 
 
-class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """`champion.json`: the version to serve while the registry is unreachable."""
+class ServedVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """`champion.json`: the version served last, used while the registry is unreachable."""
 
     version: int
     bundle_sha256: str | None = None
     head: Head = START  # last history entry read; if it is missing later, it was deleted
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RejectedChampion(msgspec.Struct, frozen=True):
     """A champion that cannot be served, and when it is tested again."""
 
-    evidence: object  # its registry entry; if that changes, it is tested at once
+    registry_entry: object  # if it changes, the champion is tested at once
     error: ModelIncompatibleError
-    until: float  # monotonic seconds
+    retry_at_s: float  # monotonic clock
     delay_s: float
 
 
@@ -57,13 +57,13 @@ class ChampionCache:
         self._folder = settings.state_dir / "models" / settings.model_name
         self._model: MonitoredModel | None = None
         self._sha256: str | None = None  # of the bundle in service
-        self._passed = settings.state_dir / "models" / "passed"
+        self._trial_results = settings.state_dir / "models" / "passed"
         self._registry = ChampionRegistry(settings)
-        self._disagreement: str | None = None
+        self._inconsistency: str | None = None
         self._recorded = True
-        self._refused: Refused | None = None
-        if (kept := self._last_served()) is not None:
-            self._registry.remember(kept.head)
+        self._rejected: RejectedChampion | None = None
+        if (served := self._last_served()) is not None:
+            self._registry.remember(served.head)
 
     @property
     def current(self) -> MonitoredModel:
@@ -78,9 +78,9 @@ class ChampionCache:
         return self._model
 
     @property
-    def disagreement(self) -> str | None:
+    def registry_inconsistency(self) -> str | None:
         """In one line, how the promotion history is damaged or the alias differs from it; None for neither."""
-        return self._disagreement
+        return self._inconsistency
 
     @property
     def recorded(self) -> bool:
@@ -94,18 +94,18 @@ class ChampionCache:
         """
         try:
             self.refresh()
-        except RegistryAwayError as away:
-            if not self._serve_kept(f"the registry is unreachable ({away})"):
+        except RegistryUnavailableError as error:
+            if not self._serve_last(f"the registry is unreachable ({error})"):
                 raise ModelUnavailableError(
-                    f"the registry {self._settings.registry_name} cannot be reached ({away}) and no bundle is cached "
+                    f"the registry {self._settings.registry_name} cannot be reached ({error}) and no bundle is cached "
                     f"in {self._folder}; start the registry, or set TAMIZ_MLFLOW_TRACKING_URI"
                 ) from None
-        except ModelIncompatibleError as refused:
-            if not self._serve_kept(f"the champion is rejected ({refused})"):
+        except ModelIncompatibleError as error:
+            if not self._serve_last(f"the champion is rejected ({error})"):
                 raise
-        if self._model is None and self._disagreement is not None and not self._serve_kept(self._disagreement):
+        if self._model is None and self._inconsistency is not None and not self._serve_last(self._inconsistency):
             raise ModelUnavailableError(
-                f"{self._disagreement}: record the promotion with `tamiz models promote VERSION --reason REASON`, "
+                f"{self._inconsistency}: record the promotion with `tamiz models promote VERSION --reason REASON`, "
                 "or serve the alias with unrecorded_champion = serve (TAMIZ_UNRECORDED_CHAMPION)"
             )
         if self._model is None:
@@ -117,41 +117,41 @@ class ChampionCache:
     def refresh(self) -> bool:
         """Poll the registry and switch to its champion. True if another version is in service now.
 
-        Raises RegistryAwayError if the registry does not respond, ModelIncompatibleError if its champion cannot be
-        served; in both cases the model in service is kept.
+        Raises RegistryUnavailableError if the registry does not respond, ModelIncompatibleError if its champion cannot
+        be served; in both cases the model in service is kept.
         """
-        version, standing = self._wanted()
+        version, history = self._version_to_serve()
         if version is None:
             return False
-        judged = standing.digests.get(version)
-        if self._model is not None and self._model.version == version and judged in (None, self._sha256):
-            self._recorded = version == standing.champion
+        recorded_sha256 = history.digests.get(version)
+        if self._model is not None and self._model.version == version and recorded_sha256 in (None, self._sha256):
+            self._recorded = version == history.champion
             return False
-        if standing.damage is not None and self._settings.unrecorded_champion == "refuse":
-            return False  # the promotions are not known any more: keep the model in service
+        if history.damage is not None and self._settings.unrecorded_champion == "refuse":
+            return False  # the promotions cannot be trusted: keep the model in service
         registered = self._registry.version(version)
-        evidence = (version, judged, sorted(registered.tags.items()), standing.last_transition(version))
-        refused = self._refused if self._refused and self._refused.evidence == evidence else None
-        if refused is not None and time.monotonic() < refused.until:
-            raise refused.error
+        entry = (version, recorded_sha256, sorted(registered.tags.items()), history.last_transition(version))
+        rejected = self._rejected if self._rejected and self._rejected.registry_entry == entry else None
+        if rejected is not None and time.monotonic() < rejected.retry_at_s:
+            raise rejected.error
         try:
-            self._take_over(registered, standing)
+            self._swap(registered, history)
         except ModelIncompatibleError as error:
-            delay_s = min(MAX_RETRY_DELAY_S, refused.delay_s * 2) if refused else MIN_RETRY_DELAY_S
-            self._refused = Refused(evidence, error, time.monotonic() + delay_s, delay_s)
+            delay_s = min(MAX_RETRY_DELAY_S, rejected.delay_s * 2) if rejected else MIN_RETRY_DELAY_S
+            self._rejected = RejectedChampion(entry, error, time.monotonic() + delay_s, delay_s)
             raise
-        self._refused = None
+        self._rejected = None
         return True
 
-    def _take_over(self, registered: Registered, standing: LogState) -> None:
+    def _swap(self, registered: RegisteredVersion, history: LogState) -> None:
         version = registered.version
-        folder, sha256 = self._checked(registered, standing)
+        folder, sha256 = self._verified_bundle(registered, history)
         model = self.load(folder, version)
-        self._model, self._sha256, self._recorded = model, sha256, version == standing.champion
+        self._model, self._sha256, self._recorded = model, sha256, version == history.champion
         try:
-            pointer = Pointer(version=version, bundle_sha256=sha256, head=standing.head)
+            served = ServedVersion(version=version, bundle_sha256=sha256, head=history.head)
             with atomic_write(self._folder / "champion.json") as scratch:
-                scratch.write_bytes(msgspec.json.encode(pointer))
+                scratch.write_bytes(msgspec.json.encode(served))
         except OSError as error:  # e.g. a full disk; only a start without a registry needs the file
             log.warning("champion.json cannot be written for version %d: %s", version, error)
         log.info("%s version %d is in service", self._settings.model_name, version)
@@ -170,87 +170,88 @@ class ChampionCache:
         registered one.
         """
         try:
-            standing = self._registry.history()
-            return self._checked(self._registry.version(version), standing)[0]
-        except (OSError, RegistryAwayError) as error:
+            history = self._registry.history()
+            return self._verified_bundle(self._registry.version(version), history)[0]
+        except (OSError, RegistryUnavailableError) as error:
             folder = self._folder / str(version)
             if not folder.is_dir():
                 raise ModelUnavailableError(
                     f"{self._settings.model_name} version {version}: {first_line(error)}"
                 ) from None
-            check_digest(folder, {"the history of promotions": self._registry.standing.digests.get(version)})
+            check_digest(folder, {"the history of promotions": self._registry.last_history.digests.get(version)})
             return folder
 
     def versions(self) -> set[int]:
-        """Registered version numbers. Raises RegistryAwayError if the registry is unreachable."""
+        """Registered version numbers. Raises RegistryUnavailableError if the registry is unreachable."""
         return self._registry.versions()
 
-    def kept_versions(self) -> set[int]:
+    def cached_versions(self) -> set[int]:
         """Version numbers whose bundles are on disk."""
         names = [p.name for p in self._folder.iterdir()] if self._folder.is_dir() else []
         return {int(name) for name in names if name.isascii() and name.isdigit()}
 
-    def _wanted(self) -> tuple[int | None, LogState]:
+    def _version_to_serve(self) -> tuple[int | None, LogState]:
         """The version to serve, by the history and `unrecorded_champion`; and the history."""
-        alias, standing = self._registry.ask()
-        if (why := objection(standing, alias)) is not None:
+        alias, history = self._registry.alias_and_history()
+        if (why := inconsistency(history, alias)) is not None:
             time.sleep(PROMOTION_TIMEOUT_S)  # a promotion may be between its two writes
-            alias, standing = self._registry.ask()
-            why = objection(standing, alias)
-        if why is not None and why != self._disagreement:
+            alias, history = self._registry.alias_and_history()
+            why = inconsistency(history, alias)
+        if why is not None and why != self._inconsistency:
             log.warning("%s; unrecorded_champion is %s", why, self._settings.unrecorded_champion)
-        self._disagreement = why
+        self._inconsistency = why
         serves_any = self._settings.unrecorded_champion == "serve"
-        return (alias if serves_any and alias is not None else standing.champion), standing
+        return (alias if serves_any and alias is not None else history.champion), history
 
-    def _checked(self, registered: Registered, standing: LogState) -> tuple[Path, str]:
+    def _verified_bundle(self, registered: RegisteredVersion, history: LogState) -> tuple[Path, str]:
         """Folder and SHA-256 of a version's bundle, downloaded if none on disk matches the history.
 
-        Raises ModelIncompatibleError if registry, history and bundle disagree, RegistryAwayError.
+        Raises ModelIncompatibleError if registry, history and bundle disagree, RegistryUnavailableError.
         """
         folder = self._folder / str(registered.version)
-        judged, tag = standing.digests.get(registered.version), registered.tags.get("tamiz.bundle_sha256")
-        wanted = digest_sources(judged, tag)
+        recorded_sha256 = history.digests.get(registered.version)
+        tag = registered.tags.get("tamiz.bundle_sha256")
+        sources = digest_sources(recorded_sha256, tag)
         sha256 = None
         if folder.is_dir():
             try:
-                sha256 = check_digest(folder, wanted)
+                sha256 = check_digest(folder, sources)
             except ModelIncompatibleError:
-                if self._is_last_served(folder, registered.version) and judged is None:
-                    raise  # only a tag disagrees
+                if self._is_last_served(folder, registered.version) and recorded_sha256 is None:
+                    raise  # only a tag differs
                 shutil.rmtree(folder, ignore_errors=True)  # damaged on disk
         if sha256 is None:
             self._registry.download(registered.run_id, folder)
-            sha256 = self._check_download(folder, wanted)
+            sha256 = self._check_download(folder, sources)
         if tag not in (None, sha256):
             log.warning("version %d: its tag and the promotion history name different bundles", registered.version)
-        self._check_proof(registered, folder)
+        self._check_gate_status(registered, folder)
         return folder, sha256
 
-    def _check_download(self, folder: Path, wanted: dict[str, str | None]) -> str:
+    def _check_download(self, folder: Path, sources: dict[str, str | None]) -> str:
         try:
-            return check_digest(folder, wanted)
+            return check_digest(folder, sources)
         except ModelIncompatibleError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def _is_last_served(self, folder: Path, version: int) -> bool:
-        kept = self._last_served()
-        return kept is not None and kept.version == version and kept.bundle_sha256 == bundle_digest(folder)
+        served = self._last_served()
+        return served is not None and served.version == version and served.bundle_sha256 == bundle_digest(folder)
 
-    def _check_proof(self, registered: Registered, folder: Path) -> None:
+    def _check_gate_status(self, registered: RegisteredVersion, folder: Path) -> None:
         gate_status = registered.tags.get("tamiz.gate_status")
         if gate_status is not None:
-            forced, says = "tamiz.forced" in registered.tags, read_manifest(folder).forced
-            if forced != says or not (says or gate_status == "skill"):
+            forced, manifest_forced = "tamiz.forced" in registered.tags, read_manifest(folder).forced
+            if forced != manifest_forced or not (manifest_forced or gate_status == "skill"):
                 raise ModelIncompatibleError(
-                    f"version {registered.version}: the bundle says forced: {says}, the registry says forced: {forced} "
-                    f"and skill gate: {gate_status[:40]!r}; train the model again"
+                    f"version {registered.version}: the bundle has forced: {manifest_forced}, the registry has forced: "
+                    f"{forced} and skill gate: {gate_status[:40]!r}; train the model again"
                 )
 
     def load(self, folder: Path, version: int) -> MonitoredModel:
         """Load a checked bundle from its folder. Raises ModelIncompatibleError if it cannot be served."""
-        model = MonitoredModel.load(folder, version, self._passed)
+        model = MonitoredModel.load(folder, version, self._trial_results)
         computed = {f.name for f in self._dataset.features}
         unknown = [name for name in model.manifest.names if name not in computed]
         if model.manifest.dataset != self._dataset.name or unknown:
@@ -260,21 +261,21 @@ class ChampionCache:
             )
         return model
 
-    def _serve_kept(self, why: str) -> bool:
-        """Serve the last served version from disk; False if there is none, or it has changed."""
-        if (kept := self._last_served()) is None:
+    def _serve_last(self, why: str) -> bool:
+        """Serve the version that was served last, from disk. False if there is none."""
+        if (served := self._last_served()) is None:
             return False
-        folder = self._folder / str(kept.version)
-        judged = self._registry.standing.digests.get(kept.version)
-        sources = {"the note of what was served": kept.bundle_sha256, "the history of promotions": judged}
+        folder = self._folder / str(served.version)
+        recorded_sha256 = self._registry.last_history.digests.get(served.version)
+        sources = {"champion.json": served.bundle_sha256, "the history of promotions": recorded_sha256}
         sha256 = check_digest(folder, sources)
-        self._model, self._sha256 = self.load(folder, kept.version), sha256
-        log.warning("%s; serving version %d from disk", why, kept.version)
+        self._model, self._sha256 = self.load(folder, served.version), sha256
+        log.warning("%s; serving version %d from disk", why, served.version)
         return True
 
-    def _last_served(self) -> Pointer | None:
+    def _last_served(self) -> ServedVersion | None:
         try:
-            kept = decode((self._folder / "champion.json").read_bytes(), Pointer)
+            served = decode((self._folder / "champion.json").read_bytes(), ServedVersion)
         except (OSError, msgspec.MsgspecError):
             return None
-        return kept if (self._folder / str(kept.version)).is_dir() else None
+        return served if (self._folder / str(served.version)).is_dir() else None

@@ -16,7 +16,13 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
-from schemas.configuration.registry_config import export_credentials, model_filter, unreadable_store
+from schemas.configuration.registry_config import (
+    LocalStore,
+    export_credentials,
+    local_store,
+    model_filter,
+    unreadable_store,
+)
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
@@ -28,12 +34,12 @@ from scoring.model import MAX_BYTES
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
-class RegistryAwayError(Exception):
+class RegistryUnavailableError(Exception):
     """The registry does not respond, or does not provide the bundle."""
 
 
-class Registered(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered version."""
+class RegisteredVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version as registered in MLflow."""
 
     version: int
     run_id: str
@@ -41,14 +47,14 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChampionRegistry:
-    """Blocking client. Every method raises RegistryAwayError if the registry does not respond."""
+    """Blocking client. Every method raises RegistryUnavailableError if the registry does not respond."""
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.model_name
         self._uri = settings.tracking_uri
         self._state_dir = settings.state_dir
-        self._is_made = False
-        self._standing = LogState()
+        self._incomplete_store: LocalStore | None = local_store(self._uri)  # None: complete, or a server
+        self._last_history = LogState()
         self._head = START  # last history entry seen; restored after a restart by `remember`
         # With MLflow's default retries (minutes) a worker could not report what it waits for.
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
@@ -59,59 +65,59 @@ class ChampionRegistry:
         self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     @property
-    def standing(self) -> LogState:
+    def last_history(self) -> LogState:
         """The state of the promotion history when it was last read."""
-        return self._standing
+        return self._last_history
 
     def remember(self, head: Head) -> None:
         """Require that the history still contains this entry, which the caller has read before."""
         self._head = head
 
-    def ask(self) -> tuple[int | None, LogState]:
+    def alias_and_history(self) -> tuple[int | None, LogState]:
         """The version of the alias `champion`, and the state of the promotion history."""
-        if self._is_unmade():
+        if self._is_store_missing():
             return None, LogState()
         try:
-            return self._alias(), self._history()
+            return self._alias(), self._read_history()
         except (MlflowException, OSError) as error:
-            raise RegistryAwayError(first_line(error)) from error
+            raise RegistryUnavailableError(first_line(error)) from error
 
     def history(self) -> LogState:
         """The state of the promotion history."""
-        if self._is_unmade():
+        if self._is_store_missing():
             return LogState()
         try:
-            return self._history()
+            return self._read_history()
         except (MlflowException, OSError) as error:
-            raise RegistryAwayError(first_line(error)) from error
+            raise RegistryUnavailableError(first_line(error)) from error
 
-    def version(self, version: int) -> Registered:
-        """A version. Raises RegistryAwayError also if it does not exist."""
+    def version(self, version: int) -> RegisteredVersion:
+        """A version. Raises RegistryUnavailableError also if it does not exist."""
         try:
             found = self._client.get_model_version(self._model, str(version))
         except (MlflowException, OSError) as error:
-            raise RegistryAwayError(first_line(error)) from error
-        return Registered(version=version, run_id=found.run_id, tags=dict(found.tags))
+            raise RegistryUnavailableError(first_line(error)) from error
+        return RegisteredVersion(version=version, run_id=found.run_id, tags=dict(found.tags))
 
     def versions(self) -> set[int]:
         """Numbers of the registered versions."""
         try:
             return {int(v.version) for v in self._client.search_model_versions(model_filter(self._model))}
         except (MlflowException, OSError) as error:
-            raise RegistryAwayError(first_line(error)) from error
+            raise RegistryUnavailableError(first_line(error)) from error
 
     def download(self, run_id: str, folder: Path) -> None:
-        """Fetch a run's bundle into a folder, which appears whole or not at all.
+        """Download a run's bundle to a folder, which is renamed into place when it is complete.
 
-        Raises ModelIncompatibleError when a file is larger than a bundle's may be, or no library here reads its store.
+        Raises ModelIncompatibleError if a file exceeds its limit, or if the library for the artifact store is missing.
         """
         try:
             private_folder(folder.parent)
             narrow_state(self._state_dir)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
                 # The artifact's URI, not `runs:/`, with which MLflow hides the error.
-                kept = self._client.get_run(run_id).info.artifact_uri
-                if missing := unreadable_store(kept):
+                artifacts = self._client.get_run(run_id).info.artifact_uri
+                if missing := unreadable_store(artifacts):
                     raise ModelIncompatibleError(missing)
                 for file in self._client.list_artifacts(run_id, BUNDLE):
                     max_bytes = MAX_BYTES.get(Path(file.path).name, 0)
@@ -120,7 +126,7 @@ class ChampionRegistry:
                             f"{file.path} of run {run_id} has {file.file_size} bytes, at most {max_bytes} are allowed"
                         )
                 found = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{kept}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
+                    artifact_uri=f"{artifacts}/{BUNDLE}", dst_path=scratch, tracking_uri=self._uri
                 )
                 try:
                     os.replace(found, folder)
@@ -129,21 +135,20 @@ class ChampionRegistry:
                         raise
         except ModelIncompatibleError:
             raise
-        except Exception as error:  # every kind of store raises errors of its own, and none may end the program
-            raise RegistryAwayError(f"the bundle of run {run_id}: {first_line(error)}") from error
+        except Exception as error:  # each kind of store has its own exceptions, and none may end the program
+            raise RegistryUnavailableError(f"the bundle of run {run_id}: {first_line(error)}") from error
 
-    def _is_unmade(self) -> bool:
+    def _is_store_missing(self) -> bool:
         """Whether the local store does not exist yet. MLflow would create it, in a race with the first training."""
-        if not self._uri.startswith("sqlite:///") or self._is_made:
+        if (store := self._incomplete_store) is None:
             return False
-        path = Path(self._uri.removeprefix("sqlite:///"))
-        if not path.exists():
+        if not store.database.exists():
             return True
-        # The file appears before its tables. A training creates both under this lock. A store in a folder that is
-        # read-only here is complete.
-        with suppress(OSError), FileLock(path.with_suffix(".lock")):
+        # Wait until the training that creates the store has created its tables, too. If the folder is read-only here,
+        # the lock cannot be taken; its store is complete.
+        with suppress(OSError), FileLock(store.lock):
             pass
-        self._is_made = True
+        self._incomplete_store = None
         return False
 
     def _alias(self) -> int | None:
@@ -154,7 +159,7 @@ class ChampionRegistry:
                 return None
             raise
 
-    def _history(self) -> LogState:
+    def _read_history(self) -> LogState:
         """Read the whole history each time, because an entry may have been edited or deleted."""
         name = log_name(self._model)
         try:
@@ -171,10 +176,10 @@ class ChampionRegistry:
             found += [(int(v.version), dict(v.tags)) for v in page]
             if not (token := page.token):
                 break
-        self._standing = read_log(found, [head, self._head])
-        if self._standing.damage is None:
-            self._head = self._standing.head
-        return self._standing
+        self._last_history = read_log(found, [head, self._head])
+        if self._last_history.damage is None:
+            self._head = self._last_history.head
+        return self._last_history
 
 
 def first_line(error: BaseException) -> str:

@@ -42,12 +42,12 @@ class DriftCounter:
         *,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """last_cursors: reads the newest cursors of partitions, by model version. grace_ms: allowed lateness."""
+        """last_cursors: reads the newest cursors of partitions, by model version. lateness_ms: allowed lateness."""
         self._last_cursors = last_cursors
-        self._grace_ms = lateness_ms
+        self._lateness_ms = lateness_ms
         self._metrics = metrics or WorkerMetrics()
         self._epoch: tuple[int, int] | None = None  # `stream_app.worker.publisher.Epoch` of all fields below
-        self._left: Cursors = {}  # newest cursors, of other workers and of this one
+        self._cursors: Cursors = {}  # the newest ones, of other workers and of this one
         self._versions: tuple[int, ...] = ()  # the last two model versions that counted here
         self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
         self._held: dict[int, int] = {}  # rows buffered in the fold of each partition
@@ -59,9 +59,9 @@ class DriftCounter:
         previous model version are kept, for a rollback within the minute; of earlier versions only the last cursor.
         """
         if self._epoch != epoch:
-            self._epoch, self._left, self._versions, self._folds, self._held = epoch, {}, (), {}, {}
-        if unknown := partitions - self._left.keys():
-            self._left |= {p: {} for p in unknown} | await self._last_cursors(unknown)
+            self._epoch, self._cursors, self._versions, self._folds, self._held = epoch, {}, (), {}, {}
+        if unknown := partitions - self._cursors.keys():
+            self._cursors |= {p: {} for p in unknown} | await self._last_cursors(unknown)
         version = model.version
         if self._versions[-1:] != (version,):
             self._versions = (*self._versions[-1:], version)
@@ -71,15 +71,15 @@ class DriftCounter:
                 self._folds[version, partition] = self._restore_fold(partition, model)
 
     def _restore_fold(self, partition: int, model: MonitoredModel) -> PartitionPanes:
-        left = self._left[partition].get(model.version)
-        if left is not None and (left.model, left.layout) == (model.manifest.model, model.bins.digest):
+        cursor = self._cursors[partition].get(model.version)
+        if cursor is not None and (cursor.model, cursor.layout) == (model.manifest.model, model.bins.digest):
             try:
-                panes = [*panes_of(left, model.bins), *held_of(left, model.bins)]
-                return PartitionPanes.restore(model.bins, cursor_of(left), panes, self._grace_ms)
+                panes = [*panes_of(cursor, model.bins), *held_of(cursor, model.bins)]
+                return PartitionPanes.restore(model.bins, cursor_of(cursor), panes, self._lateness_ms)
             except ValueError as error:  # damaged, or written by another program
                 self._metrics.cursors_rejected.labels("damaged").inc()
                 log.warning("partition %d: drift counting restarts, the cursor is invalid: %s", partition, error)
-        return PartitionPanes(model.bins, partition, self._grace_ms)
+        return PartitionPanes(model.bins, partition, self._lateness_ms)
 
     def count(
         self, records: Sequence[PartitionRecord], coded: CountedCodes, model: MonitoredModel, topic_id: str = ""
@@ -94,12 +94,12 @@ class DriftCounter:
         encode = msgspec.json.Encoder().encode
         outgoing = []
         for partition in np.unique(partitions).tolist():
-            mine = np.flatnonzero(partitions == partition)
+            rows = np.flatnonzero(partitions == partition)
             fold = self._folds[model.version, partition]
             before = fold.cursor
-            fold.update(coded.codes[mine], coded.event_times_ms[mine], offsets[mine])
+            fold.update(coded.codes[rows], coded.event_times_ms[rows], offsets[rows])
             counted = fold.snapshot()
-            self._measure(before, counted)
+            self._update_metrics(before, counted)
             record: PaneSnapshot | None = None
             for key, record in to_records(
                 counted,
@@ -111,24 +111,24 @@ class DriftCounter:
             ):
                 outgoing.append(OutgoingRecord(partition, key, encode(record), []))
             assert record is not None  # the last one is the cursor
-            self._left[partition][model.version] = record
+            self._cursors[partition][model.version] = record
         return outgoing
 
     def _others(self, partition: int, model: MonitoredModel) -> list[VersionMark]:
         """Other model versions that counted the partition, most recent first. Drops all but `MAX_OTHER_VERSIONS`."""
-        left = self._left[partition]
+        cursors = self._cursors[partition]
         others = sorted(
-            (c for c in left.values() if c.model_version != model.version and c.model == model.manifest.model),
+            (c for c in cursors.values() if c.model_version != model.version and c.model == model.manifest.model),
             key=lambda cursor: cursor.last_offset,
             reverse=True,
         )
-        for forgotten in others[MAX_OTHER_VERSIONS:]:
-            del left[forgotten.model_version]
+        for dropped in others[MAX_OTHER_VERSIONS:]:
+            del cursors[dropped.model_version]
         return [
             VersionMark(model_version=c.model_version, watermark_ms=c.watermark_ms) for c in others[:MAX_OTHER_VERSIONS]
         ]
 
-    def _measure(self, before: Cursor, counted: PartitionCounts) -> None:
+    def _update_metrics(self, before: Cursor, counted: PartitionCounts) -> None:
         cursor, metrics = counted.cursor, self._metrics
         metrics.late_transactions.inc(cursor.late - before.late)
         metrics.dropped_transactions.inc(cursor.dropped - before.dropped)

@@ -60,14 +60,14 @@ class ExactlyOncePublisher:
         new = sorted(partitions - self._producers.keys())
         if not new:
             return {}
-        made = await asyncio.gather(*(self._fencing_producer(partition) for partition in new))
-        self._producers.update(zip(new, made, strict=True))
+        producers = await asyncio.gather(*(self._fencing_producer(partition) for partition in new))
+        self._producers.update(zip(new, producers, strict=True))
         return await self._committed(new, topic_id)
 
-    async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str = "") -> bool:
+    async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str = "") -> bool:
         """As `Publisher.write`. Raises FencedError when another worker owns one of the partitions."""
         outcomes = await asyncio.gather(
-            *(self._transact(partition, written, offset, topic_id) for partition, offset in offsets.items()),
+            *(self._transact(partition, batches, offset, topic_id) for partition, offset in offsets.items()),
             return_exceptions=True,  # wait for all of them; none may continue in the background
         )
         for outcome in outcomes:
@@ -82,18 +82,18 @@ class ExactlyOncePublisher:
             with contextlib.suppress(KafkaError):  # raised by a fenced producer
                 await _stop(producer)
 
-    async def _transact(self, partition: TP, written: Sequence[TopicBatch], offset: int, topic_id: str) -> None:
+    async def _transact(self, partition: TP, batches: Sequence[TopicBatch], offset: int, topic_id: str) -> None:
         producer = self._producers[partition]
         try:
             await producer.begin_transaction()
             pending = []
-            for topic, records in written:
-                mine = [record for record in records if record.partition == partition.partition]
-                if mine:
-                    pending += await send(producer, topic, mine)
+            for topic, records in batches:
+                own = [record for record in records if record.partition == partition.partition]
+                if own:
+                    pending += await send(producer, topic, own)
                 self._on_step("part sent")
             # Both belong to one transaction, so they can run concurrently.
-            next_offset = OffsetAndMetadata(offset, offset_validation.metadata(topic_id))
+            next_offset = OffsetAndMetadata(offset, offset_validation.commit_metadata(topic_id))
             offsets = producer.send_offsets_to_transaction({TopicPartition(*partition): next_offset}, self._group)
             await asyncio.gather(offsets, *pending)
             self._on_step("produced")

@@ -102,13 +102,13 @@ class CursorReader:
             lookback *= 2
         for place in places:
             if searched[place] > begins[place] and (
-                unfound := _named(found[place.partition]) - found[place.partition].keys()
+                missing := _named(found[place.partition]) - found[place.partition].keys()
             ):
-                self._metrics.cursors_rejected.labels("unfound").inc()
+                self._metrics.cursors_rejected.labels("missing").inc()
                 log.warning(
                     "%s-%d: the newest cursor names %d versions that have no cursor in the last %d offsets",
                     *place,
-                    len(unfound),
+                    len(missing),
                     ends[place] - searched[place],
                 )
         return found
@@ -160,5 +160,5 @@ def _cursor(value: bytes | None) -> PaneSnapshot | None:
     try:
         record = decode(value, PaneSnapshot)
     except msgspec.MsgspecError:
-        return None  # not ours
+        return None  # written by another program
     return record if record.open else None

@@ -1,4 +1,4 @@
-"""Publishes the output of a batch and commits its input offsets. The processing guarantee is decided here.
+"""Publishes the output of a batch and commits its input offsets, with the configured processing guarantee.
 
 `AtLeastOncePublisher` is in this module, `ExactlyOncePublisher` in `stream_app.worker.exactly_once`. The setting
 `processing_guarantee` selects one.
@@ -48,7 +48,7 @@ class Publisher(Protocol):
         Returns partition -> offset below which all records are decided already, for partitions that have one.
         """
 
-    async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
+    async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Publish, wait for all in-sync replicas, then commit the next offset of each input partition.
 
         False if the group has rebalanced before the commit; the next owner then decides these records again.
@@ -68,17 +68,17 @@ class AtLeastOncePublisher:
         self._epoch: Epoch | None = None
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
-        """Another may still write, too. A partition may be newer than what the producer knows of its topics."""
+        """Update the producer's metadata, since a partition may be new. Does not exclude other writers."""
         if epoch != self._epoch:
             await self._producer().client.force_metadata_update()
             self._epoch = epoch
         return {}
 
-    async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
+    async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """As `Publisher.write`."""
         producer = self._producer()
         pending = []
-        for topic, records in written:
+        for topic, records in batches:
             pending += await send(producer, topic, records)
             self._on_step("part sent")
         await asyncio.gather(*pending)

@@ -1,4 +1,4 @@
-"""The worker's loop: fetched records -> decisions and dead letters -> acknowledged -> committed.
+"""The worker's loop: fetches records, decides them, publishes decisions and dead letters, and commits offsets.
 
 A pipeline of two steps, in order: one batch is decided while the previous one is written. A batch is committed only
 after all in-sync replicas have acknowledged its output, and it is produced only after the previous batch is committed.
@@ -20,7 +20,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, HandlerResult, OutgoingRecord, handle_carefully
 from stream_app.decisions.id_conflicts import RecentIds
-from stream_app.kafka.faust_transport import Fetched
+from stream_app.kafka.faust_transport import Fetch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -97,15 +97,15 @@ class WorkerLoop:
         self._epoch: tuple[int, int] | None = None  # group generation and resets of the last decided batch
         self._batch_started_s = 0.0  # monotonic clock
         self._last_size = 0
-        self._queue: asyncio.Queue[Fetched] = asyncio.Queue(maxsize=2)
+        self._queue: asyncio.Queue[Fetch] = asyncio.Queue(maxsize=2)
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self._recent = RecentIds()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
         self.failed: BaseException | None = None
 
-    async def put(self, fetched: Fetched) -> None:
+    async def put(self, fetch: Fetch) -> None:
         """Queue a fetch. Waits while two others are queued."""
-        await self._queue.put(fetched)
+        await self._queue.put(fetch)
         self._taken += 1
 
     async def drain(self) -> bool:
@@ -142,7 +142,7 @@ class WorkerLoop:
         """Close the publisher's connections."""
         await self._publisher.close()
 
-    async def _take(self) -> list[Fetched]:
+    async def _take(self) -> list[Fetch]:
         taken = [await self._queue.get()]
         size = self._take_more(taken)
         if size < FULL_BATCH_SIZE and self._last_size > IDLE_BATCH_SIZE:
@@ -151,7 +151,7 @@ class WorkerLoop:
         self._batch_started_s, self._last_size = time.monotonic(), size
         return taken
 
-    def _take_more(self, taken: list[Fetched]) -> int:
+    def _take_more(self, taken: list[Fetch]) -> int:
         size = sum(map(_size, taken))
         while size < self._batch_max_records and not self._queue.empty():
             taken.append(self._queue.get_nowait())
@@ -190,7 +190,7 @@ class WorkerLoop:
         for _ in range(fetches):
             self._queue.task_done()
 
-    async def _decide(self, taken: Sequence[Fetched]) -> HandledBatch | None:
+    async def _decide(self, taken: Sequence[Fetch]) -> HandledBatch | None:
         # Fetches of an earlier generation are dropped: the consumer seeks back and fetches them again.
         current = self._group.generation()
         epoch, topic_id = (current, taken[-1].resets), taken[-1].topic_id
@@ -228,13 +228,13 @@ class WorkerLoop:
 
     async def _write(self, decided: HandledBatch) -> None:
         started = time.monotonic()
-        written = (
+        batches = (
             # Panes last, so that their cursor is the last record of the batch.
             TopicBatch(self._decisions_topic, decided.handled.decisions),
             TopicBatch(self._dead_letters_topic, decided.handled.dead_letters),
             TopicBatch(self._panes_topic, decided.panes),
         )
-        if not await self._publisher.write(written, decided.offsets, decided.topic_id):
+        if not await self._publisher.write(batches, decided.offsets, decided.topic_id):
             # After a pause of the process, this is where a worker learns that it has lost its partitions.
             self._lost_generation = decided.generation
             log.info(
@@ -288,5 +288,5 @@ def trace(handled: HandlerResult) -> None:
         log.debug("%d-%d decided: %s", *place.values(), decision_id, extra=place | {"decision_id": decision_id})
 
 
-def _size(fetched: Fetched) -> int:
-    return sum(len(rows) for rows in fetched.records.values())
+def _size(fetch: Fetch) -> int:
+    return sum(len(rows) for rows in fetch.records.values())

@@ -17,7 +17,7 @@ from stream_app.lifecycle.watchdog import Backlog, Watchdog, backlogs
 from stream_app.offsets.partition_positions import PartitionPositions
 from stream_app.web.health_server import HealthServer, Readiness
 from stream_app.web.web_auth import Authenticator
-from stream_app.worker.champion_cache import ChampionCache, RegistryAwayError
+from stream_app.worker.champion_cache import ChampionCache, RegistryUnavailableError
 from stream_app.worker.faust_app import assigned_partitions
 from stream_app.worker.promotion_listener import listen_for_promotions
 from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
@@ -118,7 +118,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
                     self._metrics.model_swaps.inc()
                     self._set_model_metrics()
                 self._set_registry_metrics()
-            except (RegistryAwayError, ModelIncompatibleError) as error:
+            except (RegistryUnavailableError, ModelIncompatibleError) as error:
                 self._set_registry_metrics()
                 self._metrics.registry_failures.inc()
                 self._metrics.bundles_rejected.inc(isinstance(error, ModelIncompatibleError))
@@ -130,7 +130,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
-        waiting += [] if self._positions.are_known(partitions) else ["offsets to be checked"]
+        waiting += [] if self._positions.are_checked(partitions) else ["offset checks"]
         waiting += self._positions.problems()
         waiting += ["progress"] if self._watch.is_stalled else []
         waiting += ["a restart"] if self._scorer.failed else []
@@ -141,7 +141,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             model_version=model.version if model else None,
             forced=model.manifest.forced if model else None,
             recorded=self._store.recorded if model else None,
-            registry_disagreement=self._store.disagreement,
+            registry_inconsistency=self._store.registry_inconsistency,
             partitions=tuple(partitions),
         )
 
@@ -166,4 +166,4 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     def _set_registry_metrics(self) -> None:
         self._metrics.champion_unrecorded.set(not self._store.recorded)
-        self._metrics.registry_alias_mismatch.set(self._store.disagreement is not None)
+        self._metrics.registry_alias_mismatch.set(self._store.registry_inconsistency is not None)

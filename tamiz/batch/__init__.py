@@ -1,1 +1,1 @@
-"""Files of transactions: scored, or counted for drift, in one run."""
+"""Scores files of transactions, or counts them for drift."""

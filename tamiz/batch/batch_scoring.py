@@ -1,4 +1,4 @@
-"""Batch scoring: a file of transactions to a file of decisions, in chunks, with the same code as the worker.
+"""Batch scoring: reads a file of transactions and writes a file of decisions, in chunks, with the worker's code.
 
 Every input row becomes one row of decisions or one row of the rejected file. Rejected rows keep the original fields, so
 that the corrected file can be scored again.
@@ -32,13 +32,13 @@ from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
 DECISIONS = pa.schema(
     [
         ("row", pa.int64()),  # in the file, from 1
-        ("transaction_id", pa.string()),  # as the file declares it, else null
-        ("decision_id", pa.string()),  # null where there is no transaction id
+        ("transaction_id", pa.string()),  # of the file, else null
+        ("decision_id", pa.string()),  # null without a transaction id
         ("event_time_ms", pa.int64()),
         ("score", pa.float64()),
         ("outcome", pa.string()),
         ("threshold", pa.float64()),
-        ("reasons", pa.string()),  # JSON, as a decision has them; null for an approval
+        ("reasons", pa.string()),  # JSON, as in a decision; null for an approval
         ("model", pa.string()),
         ("model_version", pa.int64()),
     ]
@@ -58,7 +58,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     commonest_rejection: str | None  # the most frequent reason, with its first value
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     decisions_file: str
-    rejected_file: str | None  # None when every row was decided
+    rejected_file: str | None  # None if every row was decided
 
 
 def score_file(
@@ -70,13 +70,13 @@ def score_file(
     read: Callable[[float], None] = lambda share: None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> BatchResult:
-    """Decide every row of a file; both files appear when all of it is decided, and not before.
+    """Decide every row of a file. Both output files appear only after all rows are decided.
 
-    output: .csv (UTF-8, separated as the data set's own files are, no cell a spreadsheet's formula) or .parquet, which
-    has ids as they came; rejected rows are written beside it (`rejected_file`). read: called after each chunk with the
-    share of the file that is read, in [0, 1].
-    Raises ConfigError for an output that cannot be, TrainingError for a file that cannot be read or is not the declared
-    data set, ModelIncompatibleError for a model of another data set.
+    output: .csv (UTF-8, with the data set's delimiter, formulas of spreadsheets escaped) or .parquet (ids unchanged).
+    Rejected rows are written next to it (`rejected_file`). read: called after each chunk with the share of the file
+    that is read, in [0, 1].
+    Raises ConfigError for an invalid output, TrainingError for a file that cannot be read or is not the declared data
+    set, ModelIncompatibleError for a model of another data set.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--output {output}: the name must end in .csv or .parquet")
@@ -142,7 +142,7 @@ def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, 
 
 
 def _for_spreadsheets(table: pa.Table) -> pa.Table:
-    """The table with texts of the input as cells that are no formulas, on one line each."""
+    """The table with texts of the input on one line, escaped so that no cell is a formula."""
     for name in ("transaction_id", "reasons"):
         texts = table.column(name).to_pylist()
         cells = [None if text is None else csv_cell(printable(text)) for text in texts]

@@ -35,8 +35,7 @@ def count_file(
 ) -> FileCounts:
     """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
-    Rows that are isolated in time are counted, because their values are no worse evidence, but they do not widen the
-    period.
+    Rows that are isolated in time are counted, because their values are valid evidence, but do not extend the period.
     read: called after each chunk with the share of the file that is read, in [0, 1].
     Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
     ModelIncompatibleError for a model of another data set.

@@ -1,4 +1,4 @@
-"""Payloads for the topic from the rows of a file: a worker reads them as a file's reader reads the rows."""
+"""Converts the rows of a file to payloads, which a worker reads in the same way as the file reader reads the rows."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,9 +21,9 @@ from training.data.json_lines import json_chunks, json_lines
 
 
 def file_payloads(path: Path, dataset: Dataset) -> Iterator[bytes]:
-    """The rows of a CSV or Parquet file as JSON objects, or the lines of a file of JSON lines as they are.
+    """Yield the rows of a CSV or Parquet file as JSON objects, or the lines of a JSON lines file unchanged.
 
-    Raises TrainingError when the file cannot be read or is not the declared data set, or a row of a CSV file has more
+    Raises TrainingError if the file cannot be read or is not the declared data set, or if a row of a CSV file has more
     or fewer fields than the header.
     """
     if file_format(path) == "json lines":

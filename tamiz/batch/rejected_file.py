@@ -1,7 +1,7 @@
 """The file of rejected rows that `tamiz score` writes: each row with its own fields and why it was rejected.
 
-Rows of a CSV file are written as CSV, rows of Parquet and JSON lines as JSON lines, so that no value changes its type.
-A corrected file is read as any other file.
+Rows of a CSV file are written as CSV, rows of Parquet and JSON lines as JSON lines, so that values keep their types. A
+corrected file can be scored like any other file.
 """
 
 import csv
@@ -29,7 +29,7 @@ class RejectedRows(Protocol):
 
 
 def rejected_path(output: Path, form: FileFormat) -> Path:
-    """The file of rejected rows beside the decisions."""
+    """Path of the rejected rows, next to the decisions."""
     return output.with_suffix(".rejected.csv" if form == "csv" else ".rejected.jsonl")
 
 
@@ -41,7 +41,7 @@ def rejected_rows(path: Path, form: FileFormat, dataset: Dataset) -> Iterator[Re
             with scratch.open("wb") as lines:
                 yield lambda chunk, rejections: lines.writelines(_json_lines(dataset, chunk, rejections))
             return
-        # What the encoding has no character for is written as an escape: a reason may hold any character.
+        # Characters that the encoding lacks are escaped: a reason can contain any character.
         with scratch.open("w", encoding=dataset.csv.encoding, errors="backslashreplace", newline="") as file:
             # With this line end, a field that holds a carriage return is quoted, too.
             writer = csv.writer(file, delimiter=dataset.csv.delimiter, lineterminator="\r\n")

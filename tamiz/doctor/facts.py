@@ -63,7 +63,7 @@ class RegistryFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The champion in the model registry."""
 
     champion: int | None
-    disagreement: str | None  # how the alias differs from the recorded promotions
+    inconsistency: str | None  # how the alias differs from the recorded promotions
     dataset: str | Unknown  # the bundle's data set; unknown if it cannot be loaded
 
 

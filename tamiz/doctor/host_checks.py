@@ -65,8 +65,8 @@ def champion(settings: Settings, registry: RegistryFacts) -> Iterator[Finding]:
     if registry.champion is None:
         yield problem("champion", f"{settings.model_name} has none", "`tamiz train FILE` makes one")
         return
-    if registry.disagreement:
-        yield problem("promotion", registry.disagreement, "promote the right version with `tamiz models promote`")
+    if registry.inconsistency:
+        yield problem("promotion", registry.inconsistency, "promote the right version with `tamiz models promote`")
     else:
         yield ok("promotion", f"version {registry.champion} has a recorded promotion")
     if isinstance(registry.dataset, Unknown):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from schemas.configuration.registry_config import local_store
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
@@ -18,15 +19,18 @@ def registry_facts(settings: Settings) -> RegistryFacts | Unknown:
     from training.registry import version_transitions
 
     uri = settings.tracking_uri
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (store := local_store(uri)) is not None and not store.database.exists():
         # MLflow would create it, but the doctor changes nothing.
-        return RegistryFacts(champion=None, disagreement=None, dataset=Unknown("there is no registry yet"))
+        return RegistryFacts(champion=None, inconsistency=None, dataset=Unknown("there is no registry yet"))
     try:
-        version, disagreement = version_transitions.champion(settings), version_transitions.alias_disagreement(settings)
+        version, inconsistency = (
+            version_transitions.champion(settings),
+            version_transitions.registry_inconsistency(settings),
+        )
     except TamizError as error:
         return Unknown.from_error(error)
     dataset = Unknown("there is no champion") if version is None else _dataset(settings, version)
-    return RegistryFacts(champion=version, disagreement=disagreement, dataset=dataset)
+    return RegistryFacts(champion=version, inconsistency=inconsistency, dataset=dataset)
 
 
 def _dataset(settings: Settings, version: int) -> str | Unknown:

@@ -35,7 +35,7 @@ def registry(settings: Settings) -> Registry:
     return Registry(
         reference=reference,
         pending_approvals=lambda: pending_approvals(settings),
-        alias_disagreement=lambda: version_transitions.alias_disagreement(settings),
+        registry_inconsistency=lambda: version_transitions.registry_inconsistency(settings),
         report=report,
         approve=approve,
         reject=reject,

@@ -2,7 +2,7 @@
 
 original: decimal comma, unpadded day, "Física" encoded twice, `;` inside `dispositivo`, four spellings of missing.
 plain: decimal point, ISO dates, a Python dictionary, True/False. json: numbers, booleans, null, a nested object, a
-full time stamp. mixed: each row in one of the three, at random. CSV files can hold the first two.
+full timestamp. mixed: each row in one of the three, at random. CSV files can hold the first two.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,6 +17,7 @@ PLAIN = (
     "scoring",
     "monitoring",
     "training",
+    "tamiz",
     "chaos",
     "benchmarks",
     "docs",

@@ -1,4 +1,4 @@
-"""Target leakage: a feature that alone tells fraud from legitimate rows almost perfectly.
+"""Target leakage: a feature that alone separates fraud from legitimate rows almost perfectly.
 
 Such a feature is usually filled in after the label is known (a chargeback date, a status set by the investigation). The
 model would look excellent on history and fail on live traffic, where the value is not known yet.

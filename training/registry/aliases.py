@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from schemas.configuration.settings import Settings
-from schemas.promotion_log import CHAMPION, LogState, VersionTransition, disagreement
+from schemas.promotion_log import CHAMPION, LogState, VersionTransition, alias_mismatch
 from training.registry import transition_log
 from training.registry.bundle_verification import TransitionRefusedError, verified_digest
 from training.registry.mlflow_registry import CHALLENGER, TAG
@@ -23,7 +23,7 @@ def reconcile(client: Any, settings: Settings) -> None:
     """
     name = settings.model_name
     now = transition_log.read(client, name)
-    if (why := disagreement(now, alias := version_of_alias(client, name, CHAMPION))) is None:
+    if (why := alias_mismatch(now, alias := version_of_alias(client, name, CHAMPION))) is None:
         return
     if settings.unrecorded_champion == "serve" and alias is not None:
         time.sleep(ALIAS_DELAY_S)  # another writer may be between log entry and alias

@@ -34,7 +34,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException as MlflowException  # re-exported for users of `mlflow_client`
 from mlflow.telemetry import set_telemetry_client
 
-from schemas.configuration.registry_config import export_credentials, unreadable_store
+from schemas.configuration.registry_config import export_credentials, local_store, unreadable_store
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError, ModelUnavailableError
 from schemas.files.private_files import narrow_state, private_folder
@@ -50,7 +50,6 @@ EVALUATION = "evaluation"
 GENERIC_MODEL = "model"
 REPORT = "report.pdf"  # at the root of a run's artifacts
 TAG = "tamiz."
-SQLITE = "sqlite:///"
 
 
 def register(
@@ -217,16 +216,16 @@ def _store_errors() -> tuple[type[Exception], ...]:
 
 
 def _mlflow_client(uri: str, state_dir: Path) -> MlflowClient:
-    if not uri.startswith(SQLITE):
+    if (store := local_store(uri)) is None:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    path = Path(uri.removeprefix(SQLITE))
-    private_folder(path.parent)
+    folder = store.database.parent
+    private_folder(folder)
     # A new store is created and migrated by the first request; concurrent migrations would break each other.
-    with FileLock(path.with_suffix(".lock")):
+    with FileLock(store.lock):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
-    if path.parent.resolve() == state_dir.resolve():  # do not change the permissions of other folders
+    if folder.resolve() == state_dir.resolve():  # do not change the permissions of other folders
         narrow_state(state_dir)
     return client
 
@@ -264,7 +263,7 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
             raise ConfigError(missing)
         return str(found.experiment_id)
     # A server has its own default; with SQLite, MLflow's default is the working directory.
-    if root is None and settings.tracking_uri.startswith(SQLITE):
+    if root is None and local_store(settings.tracking_uri) is not None:
         root = (settings.state_dir.resolve() / "artifacts").as_uri()
     if missing := unreadable_store(root or ""):
         raise ConfigError(missing)

@@ -226,7 +226,7 @@ def promote_manually(
             f"{settings.model_name} has no version {version}; `tamiz models list` shows the registered versions"
         )
     # Promoting the champion again is allowed when its alias differs from the log: that repairs the alias.
-    if version == champion and version_transitions.alias_disagreement(settings) is None:
+    if version == champion and version_transitions.registry_inconsistency(settings) is None:
         raise ModelUnavailableError(f"{settings.model_name} version {version} is champion already")
     if found.gate_status != "skill" and found.forced is None:
         raise ModelUnavailableError(

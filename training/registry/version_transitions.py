@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
-from schemas.promotion_log import CHAMPION, PROMOTING_CHANGES, Change, LogState, VersionTransition, objection
+from schemas.promotion_log import CHAMPION, PROMOTING_CHANGES, Change, LogState, VersionTransition, inconsistency
 from schemas.security.actor import os_actor
 from training.registry import aliases, mlflow_registry, transition_log
 from training.registry.bundle_verification import (
@@ -160,11 +160,11 @@ def champion(settings: Settings) -> int | None:
     return mlflow_registry.champion(settings) or log_state(settings).champion
 
 
-def alias_disagreement(settings: Settings) -> str | None:
+def registry_inconsistency(settings: Settings) -> str | None:
     """In one line, how the log is damaged or the alias `champion` differs from it; None when all is well."""
     with mlflow_registry.mlflow_client(settings) as client:
         alias = version_of_alias(client, settings.model_name, CHAMPION)
-        return objection(transition_log.read(client, settings.model_name), alias)
+        return inconsistency(transition_log.read(client, settings.model_name), alias)
 
 
 def versions(settings: Settings) -> list[Version]:

@@ -52,7 +52,7 @@ function draw() {
   byId("notices").textContent = [
     state.skipped_records ? `${number(state.skipped_records)} invalid records on Tamiz topics were skipped.` : "",
     state.unread_decisions ? `${number(state.unread_decisions)} decisions were counted but not read, because the dashboard lagged.` : "",
-    state.alias_disagreement ? `The champion alias was not set by a promotion: ${state.alias_disagreement}.` : "",
+    state.registry_inconsistency ? `The registry is inconsistent: ${state.registry_inconsistency}.` : "",
     state.registry_error ? `Pending approvals are not known: ${state.registry_error}` : "",
   ].join(" ");
   if (state.evaluations !== evaluations) {

@@ -11,7 +11,7 @@ function axes(label) {
   return [{ ...common(), ...label }, { ...common(), size: 54, values: (_, marks) => marks.map((m) => m.toLocaleString("en")) }];
 }
 
-// Creates the plot anew when theme or width change; else only sets its data.
+// Creates a new plot when theme or width change; otherwise only sets its data.
 function plot(id, kind, values, options) {
   const place = byId(id);
   const width = place.clientWidth;

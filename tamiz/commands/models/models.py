@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         Read on: docs/approve.md.
         """
         from tamiz.terminal import say_json, warn
-        from training.registry.version_transitions import alias_disagreement, versions
+        from training.registry.version_transitions import registry_inconsistency, versions
 
         settings = config.load()
         listed = versions(settings)
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
             say_json(listed)
         else:
             _print_versions(listed)
-        if (problem := alias_disagreement(settings)) is not None:
+        if (problem := registry_inconsistency(settings)) is not None:
             warn(f"{problem}; `tamiz models promote VERSION --reason REASON` sets the alias again")
 
     @models.command()

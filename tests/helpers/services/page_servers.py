@@ -52,10 +52,10 @@ def users_file(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def running_servers(folder: Path, *, asks: bool = True, **changes: Any) -> Iterator[Servers]:
-    """Run both servers on an event loop in a thread. asks: require tokens; else any client on loopback is allowed."""
-    path, tokens = users_file(folder) if asks else (folder / "none", {})
-    settings = Settings(bootstrap_servers="127.0.0.1:1", web_users_file=path if asks else None, **changes)
+def running_servers(folder: Path, *, authentication: bool = True, **changes: Any) -> Iterator[Servers]:
+    """Run both servers on an event loop in a thread. authentication: whether tokens are required."""
+    path, tokens = users_file(folder) if authentication else (folder / "none", {})
+    settings = Settings(bootstrap_servers="127.0.0.1:1", web_users_file=path if authentication else None, **changes)
     approved: list[tuple[int, str, str]] = []
 
     def approve(version: int, reason: str, actor: str) -> PromotionReply:

@@ -15,7 +15,7 @@ from schemas.configuration.settings import Settings
 from schemas.records import Decision, PaneSnapshot
 from stream_app.kafka.topic_admin import admin, topic_ids
 from stream_app.kafka.topic_reader import read_to_end
-from stream_app.offsets.offset_validation import metadata
+from stream_app.offsets.offset_validation import commit_metadata
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import (
     WorkerProcess,
@@ -110,7 +110,7 @@ def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_p
     for partition in range(4):
         produce(settings, partition, 20)
     delete_before(settings, RETAINED, 15)
-    commit(settings, {HEALTHY: 10, TRUNCATED: 70, RETAINED: 5}, metadata(topic_id))
+    commit(settings, {HEALTHY: 10, TRUNCATED: 70, RETAINED: 5}, commit_metadata(topic_id))
 
     with running_worker(settings, tmp_path, until_ready=False) as worker:
         wait_for(lambda: len(decided(settings)) == 30, 60, lambda: f"{decided(settings)}\n{worker.tail()}")

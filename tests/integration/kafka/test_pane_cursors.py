@@ -124,4 +124,4 @@ def test_invented_versions_neither_hide_a_cursor_nor_make_the_search_read_all(
     assert asyncio.run(read([true, *forged])) == {0: {1: true, 77: forged[-1]}}
     # The true one is now further back than the search goes for what this one invents.
     assert asyncio.run(read([*forged, large])) == {0: {77: large}}
-    assert metrics.registry.get_sample_value("tamiz_drift_cursors_rejected_total", {"reason": "unfound"}) == 1
+    assert metrics.registry.get_sample_value("tamiz_drift_cursors_rejected_total", {"reason": "missing"}) == 1

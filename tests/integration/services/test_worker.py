@@ -256,7 +256,7 @@ def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Se
             "model_version": mlflow_registry.champion(settings),
             "forced": True,
             "recorded": True,
-            "registry_disagreement": None,
+            "registry_inconsistency": None,
             "partitions": [0, 1],
         }
         metrics = worker.get("/metrics")[1]

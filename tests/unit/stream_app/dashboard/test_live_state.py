@@ -14,8 +14,8 @@ from stream_app.dashboard.live_state import (
     HISTORY_S,
     MAX_AHEAD_S,
     MAX_CODES,
+    MAX_DECISION_IDS,
     MAX_RECENT,
-    MAX_REMEMBERED,
     MAX_VERSIONS,
     LiveState,
 )
@@ -144,9 +144,9 @@ def test_the_state_stays_small_whatever_texts_and_numbers_others_write() -> None
 
 def test_ids_are_forgotten_in_the_order_they_came() -> None:
     feed = LiveState("m")
-    for n in range(MAX_REMEMBERED + 10):
+    for n in range(MAX_DECISION_IDS + 10):
         feed.update_decision(decision(n), NOW_MS, NOW_MS)
-    assert len(feed._seen) == MAX_REMEMBERED
+    assert len(feed._seen) == MAX_DECISION_IDS
     assert "d9" not in feed._seen
     assert "d10" in feed._seen
 

@@ -11,18 +11,18 @@ from stream_app.decisions import dead_letters
 CONNECT = "__connect.errors."
 
 
-class OriginRecord(NamedTuple):
+class RejectedRecord(NamedTuple):
     topic: str = "transactions"
     partition: int = 3
     offset: int = 17
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-ORIGIN = OriginRecord()
+ORIGIN = RejectedRecord()
 REJECTION = Rejection(row=0, code="bad-number", field="monto", value="mil", expected="a number")
 
 
-def letter(record: OriginRecord = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes | None]]:
+def letter(record: RejectedRecord = ORIGIN, rejection: Rejection = REJECTION) -> list[tuple[str, bytes | None]]:
     ours = dead_letters.headers(rejection, record, group="tamiz", transaction_id="transactions-3-17")
     return dead_letters.truncate(None, b"{", ours, record.headers, 1_000_000).headers
 
@@ -59,11 +59,11 @@ def test_the_dialect_is_that_of_kafka_connect():
 
 def test_incoming_headers_are_kept_behind_ours():
     trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    assert letter(OriginRecord(headers=(trace, ("x", b"\xff"))))[-2:] == [trace, ("x", b"\xff")]
+    assert letter(RejectedRecord(headers=(trace, ("x", b"\xff"))))[-2:] == [trace, ("x", b"\xff")]
 
 
 def test_a_dead_letter_that_fails_again_carries_only_its_new_reason():
-    again = letter(OriginRecord(offset=99, headers=tuple(letter())))
+    again = letter(RejectedRecord(offset=99, headers=tuple(letter())))
     names = [name for name, _ in again]
     assert len(names) == len(set(names))
     found = dead_letters.read(again)

@@ -94,7 +94,7 @@ ODD_FORMS = (
 
 @pytest.fixture(scope="module", params=[True, False], ids=["with users", "on loopback without"])
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with running_servers(tmp_path_factory.mktemp("pages"), asks=request.param) as running:
+    with running_servers(tmp_path_factory.mktemp("pages"), authentication=request.param) as running:
         yield running
 
 

@@ -278,7 +278,7 @@ def test_pages_that_others_can_reach_need_users(command: str) -> None:
 def test_only_loopback_is_open(host: str) -> None:
     with pytest.raises(ConfigError, match="TAMIZ_WEB_USERS_FILE"):
         authenticator(Settings(web_host=host))
-    assert not authenticator(Settings(web_host="127.0.0.1")).asks
+    assert not authenticator(Settings(web_host="127.0.0.1")).is_enabled
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,10 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
     set_alias(settings, 2)
     assert not store.refresh()
     assert (store.current.version, store.recorded) == (1, True)
-    assert store.disagreement == "the registry's champion is version 2, its history of promotions ends with version 1"
+    assert (
+        store.registry_inconsistency
+        == "the registry's champion is version 2, its history of promotions ends with version 1"
+    )
     assert registered_model(settings).version == 1
 
     any_champion = msgspec.structs.replace(settings, unrecorded_champion="serve")
@@ -104,13 +107,13 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
 
     set_alias(settings, None)
     assert not store.refresh()
-    assert store.disagreement == "the registry has no champion, its history of promotions ends with version 1"
+    assert store.registry_inconsistency == "the registry has no champion, its history of promotions ends with version 1"
     started_now = store_of(settings)
     started_now.open()
     assert started_now.current.version == 1
     version_transitions.promote(settings, 2, "now a person says so")
     assert store.refresh()
-    assert (store.current.version, store.disagreement, store.recorded) == (2, None, True)
+    assert (store.current.version, store.registry_inconsistency, store.recorded) == (2, None, True)
     assert not lenient.refresh()
     assert lenient.recorded
 
@@ -215,29 +218,29 @@ def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(set
     changed = f"the history of promotions was tampered with: entry {promotion} was changed after it was written"
     assert not serving.refresh()
     assert serving.current.version == 1
-    assert str(serving.disagreement).startswith(changed)
-    assert str(version_transitions.alias_disagreement(settings)).startswith(changed)
+    assert str(serving.registry_inconsistency).startswith(changed)
+    assert str(version_transitions.registry_inconsistency(settings)).startswith(changed)
     again = store_of(settings)
     again.open()
     assert again.current.version == 1
     with pytest.raises(TransitionRefusedError, match="was changed"):
         version_transitions.promote(settings, 2, "a program")
     promote_manually(settings, add(settings, bundle_of(settings), gate_status="skill"), "we have looked at it")
-    assert version_transitions.alias_disagreement(settings) is None
+    assert version_transitions.registry_inconsistency(settings) is None
     assert serving.refresh()
-    assert (serving.current.version, serving.disagreement) == (3, None)
+    assert (serving.current.version, serving.registry_inconsistency) == (3, None)
 
     with mlflow_registry.mlflow_client(settings) as client:
         last = max(n for n, *_ in all_versions(client, log))
         client.delete_model_version(log, str(last))
         client.delete_registered_model_tag(log, "tamiz.head")
     assert not serving.refresh()
-    assert str(serving.disagreement).endswith(", and 1 more")  # the accepted one is back
+    assert str(serving.registry_inconsistency).endswith(", and 1 more")  # the accepted one is back
     with mlflow_registry.mlflow_client(settings) as client:
         client.delete_registered_model(log)
     assert not serving.refresh()
     assert serving.current.version == 3
-    assert f"entries 1 to {last} are missing" in str(serving.disagreement)
+    assert f"entries 1 to {last} are missing" in str(serving.registry_inconsistency)
 
 
 def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(settings: Settings, bundle: Path) -> None:
@@ -249,7 +252,7 @@ def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(setti
     version_transitions.promote(
         settings, add(settings, bundle, gate_status="no skill", forced="why not"), "it does not say so itself"
     )
-    with pytest.raises(ModelIncompatibleError, match="says forced: False, the registry says forced: True"):
+    with pytest.raises(ModelIncompatibleError, match="has forced: False, the registry has forced: True"):
         serving.refresh()
     assert serving.current.version == 1
 

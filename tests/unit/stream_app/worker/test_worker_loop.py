@@ -16,7 +16,7 @@ from schemas.record_parts import Unreadable
 from schemas.records import PaneSnapshot
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.decisions.probe import good_payload
-from stream_app.kafka.faust_transport import Fetched
+from stream_app.kafka.faust_transport import Fetch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.publisher import Epoch, TopicBatch
@@ -24,8 +24,8 @@ from stream_app.worker.worker_loop import IDLE_BATCH_SIZE, WorkerLoop
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 
-def fetched(records: int) -> Fetched:
-    return Fetched(1, {TP("transactions", 0): [object()] * records})
+def fetched(records: int) -> Fetch:
+    return Fetch(1, {TP("transactions", 0): [object()] * records})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
 
     async def run() -> bool:
         running = asyncio.create_task(scorer.run())
-        await scorer.put(Fetched(1, rows))
+        await scorer.put(Fetch(1, rows))
         drained = await scorer.drain()
         running.cancel()
         return drained

@@ -88,7 +88,7 @@ def test_a_death_between_history_and_alias_is_set_right_by_the_next_move_and_rep
     assert dying.exitcode == 9
     assert (mlflow_registry.champion(settings), version_transitions.champion(settings)) == (1, 2)
     assert "champion is version 1, its history of promotions ends with version 2" in str(
-        version_transitions.alias_disagreement(settings)
+        version_transitions.registry_inconsistency(settings)
     )
     apply_decision(settings, 3, PromotionDecision(status="retained", summary="It is not better."))
     assert mlflow_registry.champion(settings) == version_transitions.champion(settings) == 2
@@ -116,7 +116,7 @@ def test_an_alias_set_by_hand_counts_for_nothing_until_a_person_promotes(setting
     with pytest.raises(ModelUnavailableError, match="champion already"):
         promote_manually(settings, 1, "again")
     alias(settings, None)
-    assert "the registry has no champion" in str(version_transitions.alias_disagreement(settings))
+    assert "the registry has no champion" in str(version_transitions.registry_inconsistency(settings))
     promote_manually(settings, 3, "it is better")
     assert mlflow_registry.champion(settings) == version_transitions.champion(settings) == 3
 

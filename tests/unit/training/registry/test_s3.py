@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError, ModelIncompatibleError, ModelUnavailableError
-from stream_app.worker.champion_cache import ChampionCache, RegistryAwayError
+from stream_app.worker.champion_cache import ChampionCache, RegistryUnavailableError
 from training.registry import mlflow_registry, version_transitions
 
 BUCKET = "tamiz"
@@ -90,7 +90,7 @@ def test_a_worker_keeps_its_model_while_the_store_is_away_and_a_new_one_says_so(
     version_transitions.promote(served, registered(served, champion_bundle, tmp_path / "evaluation"), "a test")
     with monkeypatch.context() as patch:
         _let_in(patch, NOBODY)
-        with pytest.raises(RegistryAwayError, match=NOBODY):
+        with pytest.raises(RegistryUnavailableError, match=NOBODY):
             store.refresh()
         assert store.current.version == before
         elsewhere = msgspec.structs.replace(settings, state_dir=tmp_path / "new")
@@ -161,7 +161,7 @@ def test_a_disk_that_takes_nothing_leaves_the_worker_with_its_model(
     models = settings.state_dir / "models"
     shutil.rmtree(models)
     models.write_text("a file where a folder should be: root, too, cannot write there")
-    with pytest.raises(RegistryAwayError, match="Not a directory"):
+    with pytest.raises(RegistryUnavailableError, match="Not a directory"):
         store.refresh()
     assert store.current.version == before
     models.unlink()
