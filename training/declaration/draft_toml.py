@@ -165,7 +165,7 @@ def _left_out(draft: Draft) -> Iterator[str]:
     if draft.left_out:
         yield from _comment("Columns that are not declared, and why:")
     for field in draft.left_out:
-        yield from _comment(f"{field.name!r}: {field.reason}", indent="  ")
+        yield from _comment(f"  {field.name!r}: {field.reason}")
 
 
 def _comments(evidence: Iterable[str], doubts: Iterable[str]) -> Iterator[str]:

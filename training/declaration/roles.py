@@ -246,7 +246,7 @@ def find_transaction_id(columns: Sequence[Column], n: int) -> NameRole:
 def find_key(columns: Sequence[Column], n: int) -> NameRole:
     """The card holder: a column named like one whose values repeat."""
     named = [c for c in columns if c.words & KEY_WORDS and not c.words & NO_KEY_WORDS and not c.objects]
-    named = [c for c in named if len(c.counts) > 1 and (not c.is_numeric or c.is_whole)]
+    named = [c for c in named if len(c.counts) > 1 and (not c.is_numeric or c.is_whole or c.marks.exponents)]
     repeating = [c for c in named if len(c.counts) <= MAX_KEY_SHARE * n]
     if not named:
         doubt = "no column is named like a card holder; name it here if there is one, else transactions have no key"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 Row = list[object]
 ROWS = 1_500
-FRAUD_SHARE = 0.12
+FRAUD_SHARE = 0.22
 
 
 def paysim(rng: random.Random, rows: int) -> Iterator[Row]:
