@@ -42,8 +42,8 @@ def make_worker(
     dataset = load_dataset(settings.dataset)
     topic_id = retry_until(lambda: _check_topics(settings), settings.startup_timeout_seconds)
     max_letter_bytes = _check_sizes(settings)
-    store = ChampionCache(settings, dataset)
-    retry_until(store.open, settings.startup_timeout_seconds)
+    champion = ChampionCache(settings, dataset)
+    retry_until(champion.open, settings.startup_timeout_seconds)
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app)
@@ -53,16 +53,16 @@ def make_worker(
         settings.bootstrap,
         settings.drift_panes_topic,
         model=settings.model_name,
-        version=lambda: store.current.version,
+        version=lambda: champion.current.version,
         fits=positions.fits,
         metrics=metrics,
     )
-    scorer = WorkerLoop(
+    worker_loop = WorkerLoop(
         policy=HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
             max_letter_bytes=max_letter_bytes
         ),
-        counting=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
-        model=lambda: store.current,
+        counter=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
+        model=lambda: champion.current,
         group=group,
         publisher=make_publisher(settings, app, group, on_step),
         transactions_topic=settings.transactions_topic,
@@ -74,9 +74,9 @@ def make_worker(
         metrics=metrics,
         on_step=on_step,
     )
-    app.batch_sink = scorer
+    app.batch_sink = worker_loop
     app.topics.add(app.topic(settings.transactions_topic))
-    return app, WorkerServices(settings, app, store, scorer, metrics, auth, positions)
+    return app, WorkerServices(settings, app, champion, worker_loop, metrics, auth, positions)
 
 
 def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:

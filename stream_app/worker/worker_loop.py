@@ -25,7 +25,7 @@ from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
 from stream_app.worker.worker_metrics import WorkerMetrics
 
-log = logging.getLogger("tamiz.scorer")
+log = logging.getLogger("tamiz.worker")
 # A batch has a fixed cost of some milliseconds. Under steady traffic, many small batches saturate a core and raise the
 # latency. A minimum interval makes fewer, larger batches, which lowers both.
 MIN_BATCH_INTERVAL_S = 0.005  # between the starts of two batches
@@ -63,7 +63,7 @@ class WorkerLoop:
         self,
         *,
         policy: HandlerPolicy,
-        counting: DriftCounter,
+        counter: DriftCounter,
         model: Callable[[], MonitoredModel],
         group: Group,
         publisher: Publisher,
@@ -80,7 +80,7 @@ class WorkerLoop:
         """on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process."""
         self.topics = frozenset({transactions_topic})
         self._policy = policy
-        self._counting = counting
+        self._counter = counter
         self._model = model
         self._group = group
         self._publisher = publisher
@@ -216,7 +216,7 @@ class WorkerLoop:
                 return None
         model = self._model()  # one model per batch: a swap takes effect between batches
         if self._policy.counting:
-            await self._counting.acquire_partitions({tp.partition for tp in offsets}, epoch, model)
+            await self._counter.acquire_partitions({tp.partition for tp in offsets}, epoch, model)
         self._on_step("partitions acquired")
         started = time.monotonic()
         # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.
@@ -235,7 +235,7 @@ class WorkerLoop:
             TopicBatch(self._panes_topic, decided.panes),
         )
         if not await self._publisher.write(batches, decided.offsets, decided.topic_id):
-            # After a pause of the process, this is where a worker learns that it has lost its partitions.
+            # A worker whose process was paused detects here that it has lost its partitions.
             self._lost_generation = decided.generation
             log.info(
                 "rebalance before a commit; %d records may be decided again by another worker", len(decided.records)
@@ -249,7 +249,7 @@ class WorkerLoop:
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
     ) -> tuple[HandlerResult, list[OutgoingRecord]]:
         handled = handle_carefully(records, model, self._policy._replace(topic_id=topic_id), self._recent)
-        return handled, self._counting.count(records, handled.coded, model, topic_id) if handled.coded else []
+        return handled, self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
 
     def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:
         metrics = self._metrics

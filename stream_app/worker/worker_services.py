@@ -37,8 +37,8 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self,
         settings: Settings,
         app: faust.App,
-        store: ChampionCache,
-        scorer: WorkerLoop,
+        champion: ChampionCache,
+        worker_loop: WorkerLoop,
         metrics: WorkerMetrics,
         auth: Authenticator,
         positions: PartitionPositions,
@@ -46,22 +46,22 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         super().__init__()
         self._settings = settings
         self._app = app
-        self._store = store
-        self._scorer = scorer
+        self._champion = champion
+        self._worker_loop = worker_loop
         self._metrics = metrics
         self._positions = positions
         self._promoted = asyncio.Event()
-        self._watch = Watchdog(
+        self._watchdog = Watchdog(
             self._backlogs,
             settings.stall_timeout_seconds,
             self._set_lag,
             exit_at_once,
-            progress=scorer.progress,
+            progress=worker_loop.progress,
             on_failure=metrics.watchdog_failures.inc,
         )
         auth.on_failure = metrics.authentication_failures.inc
-        self._pages = HealthServer(
-            alive=lambda: scorer.failed is None,
+        self._health_server = HealthServer(
+            alive=lambda: worker_loop.failed is None,
             readiness=self.readiness,
             registry=metrics.registry,
             auth=auth,
@@ -72,8 +72,8 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self._set_model_metrics()
         self._set_registry_metrics()
         self._metrics.partitions.set_function(lambda: len(self._partitions()))
-        port = await self._pages.start(self._settings.web_host, self._settings.web_port)
-        self._watch.start()
+        port = await self._health_server.start(self._settings.web_host, self._settings.web_port)
+        self._watchdog.start()
         self._positions.start()
         # Imported modules are never freed, and the objects of a batch live until its commit. With default thresholds
         # the garbage collector scans both repeatedly and takes a fifth of the CPU time.
@@ -86,20 +86,22 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     async def on_stop(self) -> None:
         """Stop the services and close the publisher."""
-        self._watch.stop()
+        self._watchdog.stop()
         self._positions.stop()
-        await self._scorer.close()
-        await self._pages.stop()
+        await self._worker_loop.close()
+        await self._health_server.stop()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _score(self) -> None:
-        await self._scorer.run()
+        await self._worker_loop.run()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _listen_for_promotions(self) -> None:
-        moves = listen_for_promotions(self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc())
-        async with contextlib.aclosing(moves):
-            async for event in moves:
+        promotions = listen_for_promotions(
+            self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc()
+        )
+        async with contextlib.aclosing(promotions):
+            async for event in promotions:
                 log.info("version %s was %s; polling the registry", event.model_version, event.change)
                 self._promoted.set()
 
@@ -114,7 +116,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             if self.should_stop:
                 return
             try:
-                if await asyncio.to_thread(self._store.refresh):
+                if await asyncio.to_thread(self._champion.refresh):
                     self._metrics.model_swaps.inc()
                     self._set_model_metrics()
                 self._set_registry_metrics()
@@ -122,31 +124,31 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
                 self._set_registry_metrics()
                 self._metrics.registry_failures.inc()
                 self._metrics.bundles_rejected.inc(isinstance(error, ModelIncompatibleError))
-                log.warning("keeping version %d in service: %s", self._store.current.version, error)
+                log.warning("keeping version %d in service: %s", self._champion.current.version, error)
 
     def readiness(self) -> Readiness:
         """Whether the worker decides transactions, with which model, and what it waits for."""
-        model = self._store.loaded
+        model = self._champion.loaded
         partitions = self._partitions()
         waiting = [] if model else ["a champion"]
         waiting += [] if partitions else ["partitions"]
         waiting += [] if self._positions.are_checked(partitions) else ["offset checks"]
         waiting += self._positions.problems()
-        waiting += ["progress"] if self._watch.is_stalled else []
-        waiting += ["a restart"] if self._scorer.failed else []
+        waiting += ["progress"] if self._watchdog.is_stalled else []
+        waiting += ["a restart"] if self._worker_loop.failed else []
         return Readiness(
             ready=not waiting,
             waiting_for=tuple(waiting),
             model=model.manifest.model if model else None,
             model_version=model.version if model else None,
             forced=model.manifest.forced if model else None,
-            recorded=self._store.recorded if model else None,
-            registry_inconsistency=self._store.registry_inconsistency,
+            recorded=self._champion.recorded if model else None,
+            registry_inconsistency=self._champion.registry_inconsistency,
             partitions=tuple(partitions),
         )
 
     def _partitions(self) -> list[int]:
-        return assigned_partitions(self._app, self._scorer.topics)
+        return assigned_partitions(self._app, self._worker_loop.topics)
 
     def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
@@ -160,10 +162,10 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self._metrics.set_lag({partition: backlog.lag for partition, backlog in seen.items()})
 
     def _set_model_metrics(self) -> None:
-        model = self._store.current
+        model = self._champion.current
         self._metrics.model_version.set(model.version)
         self._metrics.model_forced.set(model.manifest.forced)
 
     def _set_registry_metrics(self) -> None:
-        self._metrics.champion_unrecorded.set(not self._store.recorded)
-        self._metrics.registry_alias_mismatch.set(self._store.registry_inconsistency is not None)
+        self._metrics.champion_unrecorded.set(not self._champion.recorded)
+        self._metrics.registry_alias_mismatch.set(self._champion.registry_inconsistency is not None)

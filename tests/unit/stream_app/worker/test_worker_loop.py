@@ -104,7 +104,7 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
 
     scorer = WorkerLoop(
         policy=HandlerPolicy.from_settings(load({}), dataset, counting=True),
-        counting=DriftCounter(no_cursors, 0, metrics=metrics),
+        counter=DriftCounter(no_cursors, 0, metrics=metrics),
         model=lambda: model,
         group=sent,
         publisher=sent,
