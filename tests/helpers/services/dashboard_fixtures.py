@@ -73,13 +73,13 @@ class RunningDashboard:
         folder = self.bundle.parent / "evaluation"
         folder.mkdir(exist_ok=True)
         tags = {"gate_status": "skill", "gate_summary": "it has skill"}
-        made = mlflow_registry.register(self.settings, self.bundle, report=folder, metrics={}, params={}, tags=tags)
+        version = mlflow_registry.register(self.settings, self.bundle, report=folder, metrics={}, params={}, tags=tags)
         (folder / REPORT).write_bytes(PDF)
-        mlflow_registry.log_artifact(self.settings, made, folder / REPORT)
+        mlflow_registry.log_artifact(self.settings, version, folder / REPORT)
         version_transitions.make_challenger(
-            self.settings, made, "awaiting-approval", f"version {made} is better, by proof", by="a training"
+            self.settings, version, "awaiting-approval", f"version {version} is better, by proof", by="a training"
         )
-        return made
+        return version
 
     def send(self, topic: str, *records: msgspec.Struct | bytes, partition: int = 0) -> None:
         producer = KafkaProducer(**client_config(self.settings.bootstrap), acks="all")
@@ -111,16 +111,16 @@ class RunningDashboard:
 
     def drift(self) -> None:
         """Send the panes, alerts and reports of a day and a half; on the last day the amounts are shifted."""
-        said: list[PaneSnapshot] = []
+        snapshots: list[PaneSnapshot] = []
         records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_PER_DAY // 2 :]
         model, reference = MonitoredModel.load(self.bundle, 1), load_reference(self.bundle)
-        found = simulate_monitoring(records, model, reference, on_snapshot=said.append)
+        found = simulate_monitoring(records, model, reference, on_snapshot=snapshots.append)
 
         def ours(record: Any) -> Any:
             return msgspec.structs.replace(record, model=MODEL)
 
         s = self.settings
-        self.send(s.drift_panes_topic, *(ours(snapshot) for snapshot in said))
+        self.send(s.drift_panes_topic, *(ours(snapshot) for snapshot in snapshots))
         self.send(s.drift_alerts_topic, *(ours(alert) for e in found for alert in e.alerts))
         self.send(s.drift_reports_topic, *(ours(e.report) for e in found))
 

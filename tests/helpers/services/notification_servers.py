@@ -39,15 +39,15 @@ class HttpReceiver:
                 request = Request(self.path, dict(self.headers), body, self.command)
                 receiver.requests.append(request)
                 if receiver.answers:
-                    (code, headers), said = receiver.answers.popleft(), b""
+                    (code, headers), body = receiver.answers.popleft(), b""
                 else:
-                    (code, said), headers = receiver.answer(request), {}
+                    (code, body), headers = receiver.answer(request), {}
                 self.send_response(code)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(said)))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(said)
+                self.wfile.write(body)
 
             do_PUT = do_POST  # noqa: N815
 

@@ -14,19 +14,19 @@ FORKSERVER = get_context("forkserver")
 FORKSERVER.set_forkserver_preload([__name__])
 
 
-def serve_promotions(asked: Connection, state_dir: Path, name: str) -> None:
+def serve_promotions(child_end: Connection, state_dir: Path, name: str) -> None:
     """Promote each version received, with or without `compared_with`; sends "moved" or the error."""
     settings = Settings(state_dir=state_dir, model_name="small")
     mlflow_registry.ensure_reachable(settings)
-    asked.send("ready")
+    child_end.send("ready")
     while True:
-        version, compared = asked.recv()
+        version, compared = child_end.recv()
         given: dict[str, Any] = {} if compared is None else {"compared_with": compared}
         try:
             version_transitions.promote(settings, version, "a race", by=name, **given)
-            asked.send("moved")
+            child_end.send("moved")
         except ModelUnavailableError as error:
-            asked.send(str(error))
+            child_end.send(str(error))
 
 
 def crash_before_alias(state_dir: Path) -> None:
@@ -39,22 +39,24 @@ class PromotionProcess:
     """A process that promotes versions on request."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._asks, asked = FORKSERVER.Pipe()
-        self._process = FORKSERVER.Process(target=serve_promotions, args=(asked, settings.state_dir, name), daemon=True)
+        self._requests, child_end = FORKSERVER.Pipe()
+        self._process = FORKSERVER.Process(
+            target=serve_promotions, args=(child_end, settings.state_dir, name), daemon=True
+        )
         self._process.start()
-        asked.close()
+        child_end.close()
 
     def answer(self) -> str:
         """The next answer. Raises EOFError when the process has ended."""
-        return str(self._asks.recv())
+        return str(self._requests.recv())
 
     def promote(self, version: int, compared: int | None = None) -> str:
         """Promote a version; returns "moved" or the error."""
-        self._asks.send((version, compared))
+        self._requests.send((version, compared))
         return self.answer()
 
     def end(self) -> None:
         """Kill the process."""
         self._process.kill()
         self._process.join()
-        self._asks.close()
+        self._requests.close()

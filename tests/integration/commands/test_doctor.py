@@ -207,7 +207,7 @@ def test_a_healthy_installation_has_no_findings() -> None:
         pytest.param(cluster(clock_ahead_s=Unknown("x")), ("broker clock", "", "not checked"), id="no clock"),
         pytest.param(cluster(group=at(10)), ("committed offsets", "", "problem"), id="beyond the end"),
         pytest.param(cluster(group=at(2)), ("committed offsets", "", "problem"), id="expired"),
-        pytest.param(cluster(group=at(5, "other")), ("committed offsets", "", "problem"), id="topic made anew"),
+        pytest.param(cluster(group=at(5, "other")), ("committed offsets", "", "problem"), id="topic recreated"),
         pytest.param(cluster(group=Unknown("refused")), ("committed offsets", "", "not checked"), id="group refused"),
         pytest.param(
             cluster(broker_config={"offsets.retention.minutes": "60"}),
@@ -309,10 +309,10 @@ def test_a_badly_configured_cluster_is_reported_line_by_line(kafka: Kafka, real_
         consumer.commit({place: OffsetAndMetadata(offset, noted, -1)})
     consumer.close(autocommit=False)
 
-    asked = [sys.executable, "-m", "tamiz", "doctor", "--json"]
-    said = subprocess.run(asked, env=as_environment(settings), capture_output=True, text=True, timeout=60)
-    assert said.returncode == 1, said.stderr
-    found = {(f["check"], f["subject"].removeprefix(f"{mark}-"), f["status"]) for f in json.loads(said.stdout)}
+    command = [sys.executable, "-m", "tamiz", "doctor", "--json"]
+    result = subprocess.run(command, env=as_environment(settings), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1, result.stderr
+    found = {(f["check"], f["subject"].removeprefix(f"{mark}-"), f["status"]) for f in json.loads(result.stdout)}
     assert {
         ("topics", "", "problem"),
         ("partitions", "redrives", "problem"),
@@ -327,7 +327,7 @@ def test_a_badly_configured_cluster_is_reported_line_by_line(kafka: Kafka, real_
         ("rights", "decisions", "ok"),
         ("libraries", "", "ok"),
     } <= found
-    assert "partitions 1: the topic was recreated since" in said.stdout
+    assert "partitions 1: the topic was recreated since" in result.stdout
 
 
 def test_an_unreachable_service_is_a_finding_and_the_rest_is_checked(
@@ -339,11 +339,11 @@ def test_an_unreachable_service_is_a_finding_and_the_rest_is_checked(
     tmp_path.chmod(0o755)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("COLUMNS", "300")  # no cell is wrapped
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 1, said.output
-    assert acts(said.stdout) == []
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1, result.output
+    assert acts(result.stdout) == []
     for seen in ("no Kafka broker", "registry", "chmod 700", "2 problem"):
-        assert seen in " ".join(said.stdout.split()), said.stdout
+        assert seen in " ".join(result.stdout.split()), result.stdout
 
 
 def test_the_registry_is_checked_read_only_and_a_replaced_champion_is_named(tmp_path: Path) -> None:

@@ -53,12 +53,12 @@ def runner(settings: Settings, **more: str) -> CliRunner:
 
 
 def test_the_list_shows_champion_and_waiting_versions(settings: Settings) -> None:
-    told = runner(settings).invoke(app, ["models", "list"])
-    assert told.exit_code == 0
-    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in told.stdout.splitlines() if "│" in line]
+    result = runner(settings).invoke(app, ["models", "list"])
+    assert result.exit_code == 0
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in result.stdout.splitlines() if "│" in line]
     assert cells == [["2", "challenger"], ["1", "champion"]]
-    told = runner(settings).invoke(app, ["models", "history"])
-    lines = [line.strip() for line in told.stdout.splitlines()]
+    result = runner(settings).invoke(app, ["models", "history"])
+    lines = [line.strip() for line in result.stdout.splitlines()]
     assert [lines[1], lines[3]] == ["there is no other [yet]", "it is better"]
     assert "version 2 awaiting-approval by" in lines[2]
 
@@ -66,18 +66,18 @@ def test_the_list_shows_champion_and_waiting_versions(settings: Settings) -> Non
 def test_without_a_broker_a_transition_is_valid_and_one_line_warns(settings: Settings) -> None:
     twice = runner(settings).invoke(app, ["models", "promote", "1", "--reason", "we agree"])
     assert "is champion already" in str(twice.exception)
-    told = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
-    assert told.exit_code == 0
-    assert "version 2 is champion; previous champion: version 1" in told.stdout
-    assert len(told.stderr.splitlines()) == 1
-    assert NOBODY in told.stderr
+    result = runner(settings).invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert result.exit_code == 0
+    assert "version 2 is champion; previous champion: version 1" in result.stdout
+    assert len(result.stderr.splitlines()) == 1
+    assert NOBODY in result.stderr
     assert mlflow_registry.champion(settings) == 2
 
 
 def test_a_transition_names_the_owner_of_the_process_not_the_environment(settings: Settings) -> None:
     forged = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "HOSTNAME"), "mallory")
-    said = runner(settings, **forged).invoke(app, ["models", "reject", "2", "--reason", "no", "--json"])
-    by = msgspec.json.decode(said.stdout)["by"]
+    result = runner(settings, **forged).invoke(app, ["models", "reject", "2", "--reason", "no", "--json"])
+    by = msgspec.json.decode(result.stdout)["by"]
     assert by == os_actor()
     assert (by.split("@")[0], "mallory" in by) == (f"os:{pwd.getpwuid(os.getuid()).pw_name}", False)
 
@@ -106,12 +106,12 @@ def test_every_transition_is_published(settings: Settings, kafka: Kafka) -> None
     own = {"TAMIZ_TOPIC_PREFIX": f"{uuid.uuid4()}-", "TAMIZ_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     names, people = load(own), runner(settings, **own)
     topic = names.model_events_topic
-    unheard = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
-    assert (unheard.exit_code, f"nothing was published to {topic}" in unheard.stderr) == (0, True)
+    unpublished = people.invoke(app, ["models", "promote", "2", "--reason", "we agree"])
+    assert (unpublished.exit_code, f"nothing was published to {topic}" in unpublished.stderr) == (0, True)
     create_topics(names.bootstrap, [t for t in topic_table(names) if t.role == "model-events"], 1)
     for arguments in (["rollback", "--reason", "it alerts on all"], ["reject", "2", "--reason", "never again"]):
-        told = people.invoke(app, ["models", *arguments])
-        assert (told.exit_code, told.stderr) == (0, "")
+        result = people.invoke(app, ["models", *arguments])
+        assert (result.exit_code, result.stderr) == (0, "")
     records = [r for batch in read_to_end(names.bootstrap, topic) for r in batch]
     events = [msgspec.json.decode(r.value or b"", type=ModelEvent) for r in records]
     assert [(e.model_version, e.change, e.reason) for e in events] == [
@@ -129,17 +129,17 @@ def test_a_person_requests_a_training(settings: Settings, kafka: Kafka) -> None:
     }
     topic = next(t for t in topic_table(load(names)) if t.role == "retrain-requests")
     create_topics(kafka.bootstrap_servers, [topic], 1)
-    told = runner(settings, **names).invoke(app, ["retrain", "--reason", "a new season"])
-    assert told.exit_code == 0, told.output
+    result = runner(settings, **names).invoke(app, ["retrain", "--reason", "a new season"])
+    assert result.exit_code == 0, result.output
     [record] = [r for batch in read_to_end(kafka.bootstrap_servers, topic.name) for r in batch]
-    asked = msgspec.json.decode(record.value or b"", type=RetrainRequest)
-    assert (record.key, asked.model_version, asked.cause, asked.reason) == (b"small", 1, "manual", "a new season")
-    assert asked.correlation_id in told.stdout
+    sent = msgspec.json.decode(record.value or b"", type=RetrainRequest)
+    assert (record.key, sent.model_version, sent.cause, sent.reason) == (b"small", 1, "manual", "a new season")
+    assert sent.correlation_id in result.stdout
 
 
 def test_requesting_a_training_without_a_broker_is_an_error(settings: Settings, tmp_path: Path) -> None:
-    unheard = runner(settings).invoke(app, ["retrain", "--reason", "a new season"])
-    assert isinstance(unheard.exception, BrokerError)
+    unpublished = runner(settings).invoke(app, ["retrain", "--reason", "a new season"])
+    assert isinstance(unpublished.exception, BrokerError)
     nothing = runner(Settings(state_dir=tmp_path / "empty", model_name="small")).invoke(
         app, ["retrain", "--reason", "why"]
     )
@@ -148,7 +148,7 @@ def test_requesting_a_training_without_a_broker_is_an_error(settings: Settings, 
 
 def test_the_history_names_who_requested_a_training_in_printable_text(settings: Settings) -> None:
     for version, by in enumerate(("os:ana@laptop", "\x1b[2J[/nope]\n\u202e" + "x" * 480), 1):
-        asked = {
+        fields = {
             "correlation_id": "l",
             "model": "small",
             "model_version": 1,
@@ -157,12 +157,12 @@ def test_the_history_names_who_requested_a_training_in_printable_text(settings: 
             "by": by,
         }
         times = {"reason": "why", "from_ms": 0, "until_ms": 1, "requested_at_ms": 1}
-        request = msgspec.convert({**asked, **times}, RetrainRequest)
+        request = msgspec.convert({**fields, **times}, RetrainRequest)
         version_transitions.promote(settings, version, "it is better", by=training_actor(request))
-    made = [m.by for m in version_transitions.history(settings)][-2:]
-    assert made[0] == "tamiz retrainer for os:ana@laptop"
-    assert made[1].startswith(r"tamiz retrainer for \x1b[2J[/nope]\n\u202exxx")
-    assert (len(made[1]), made[1].isprintable()) == (MAX_LENGTH, True)
+    actors = [m.by for m in version_transitions.history(settings)][-2:]
+    assert actors[0] == "tamiz retrainer for os:ana@laptop"
+    assert actors[1].startswith(r"tamiz retrainer for \x1b[2J[/nope]\n\u202exxx")
+    assert (len(actors[1]), actors[1].isprintable()) == (MAX_LENGTH, True)
     shown = runner(settings).invoke(app, ["models", "history"]).stdout
     assert " by tamiz retrainer for os:ana@laptop" in shown
     assert "\x1b" not in shown

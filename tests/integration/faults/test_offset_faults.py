@@ -83,7 +83,7 @@ def counted(worker: WorkerProcess, name: str) -> dict[str, float]:
 
 
 def lines(worker: WorkerProcess, settings: Settings, partition: int) -> list[str]:
-    """What the log says of a partition's offset."""
+    """Log lines about the offset of a partition."""
     place = f"ERROR tamiz.positions: {settings.transactions_topic}-{partition}:"
     return [line.split(" ERROR ")[1] for line in worker.log.read_text().splitlines() if place in line]
 
@@ -118,13 +118,13 @@ def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_p
         wait_for(lambda: len(decided(settings)) == 32, 60, lambda: f"{decided(settings)}\n{worker.tail()}")
         assert decided(settings) == {HEALTHY: [*range(10, 22)], EXPIRED: [*range(20)]}
         readiness = worker.readiness()
-        told = [lines(worker, settings, partition) for partition in (TRUNCATED, RETAINED)]
+        logged = [lines(worker, settings, partition) for partition in (TRUNCATED, RETAINED)]
         assert not readiness["ready"]
-        assert [len(found) for found in told] == [1, 1]
-        assert [line[0].split(": ", 1)[1] for line in told] == readiness["waiting_for"]
-        assert "70 is beyond the log's end 20" in told[0][0]
-        assert "retention deleted 10 records from 5 to 14" in told[1][0]
-        assert all("offset_reset" in line[0] for line in told)
+        assert [len(found) for found in logged] == [1, 1]
+        assert [line[0].split(": ", 1)[1] for line in logged] == readiness["waiting_for"]
+        assert "70 is beyond the log's end 20" in logged[0][0]
+        assert "retention deleted 10 records from 5 to 14" in logged[1][0]
+        assert all("offset_reset" in line[0] for line in logged)
         assert (held(worker), counted(worker, "offset_faults")) == (2, {"beyond-end": 1, "retention": 1})
         assert counted(worker, "transactions_skipped") == {}
         assert worker.stop(signal.SIGTERM) == 0
@@ -136,7 +136,7 @@ def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_p
         found = decided(settings)
         assert (found[TRUNCATED], found[RETAINED]) == ([*range(20, 25)], [*range(15, 20)])
         assert counted(worker, "transactions_skipped") == {"beyond-end": 20, "retention": 10}
-        worker.process.send_signal(signal.SIGSTOP)  # so that retention is faster than it
+        worker.process.send_signal(signal.SIGSTOP)  # so that retention deletes before it is read
         produce(settings, RETAINED, 1)  # answers the fetch that is under way, if one is
         produce(settings, RETAINED, 29)
         delete_before(settings, RETAINED, 40)
@@ -195,7 +195,7 @@ def test_partitions_that_are_added_are_read_once_the_outputs_have_them(settings:
         add_partitions(settings, 5, settings.transactions_topic)
         produce(settings, HEALTHY, 2)
         produce(settings, 4, 3)
-        held_line = "give it at least 5 partitions"  # until the partition is judged, readiness names other things
+        held_line = "give it at least 5 partitions"  # until the partition is checked, readiness names other problems
         wait_for(
             lambda: [held_line in line for line in worker.readiness()["waiting_for"]] == [True],
             60,

@@ -59,16 +59,16 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
     real_registry: Settings, tmp_path: Path
 ) -> None:
     with EmbeddedBroker() as broker:
-        made = isolated_settings(broker.bootstrap_servers, real_registry.state_dir, drain_timeout_seconds=1)
+        at_least_once = isolated_settings(broker.bootstrap_servers, real_registry.state_dir, drain_timeout_seconds=1)
         exact = isolated_settings(
             broker.bootstrap_servers,
             real_registry.state_dir,
             drain_timeout_seconds=1,
             processing_guarantee="exactly-once",
         )
-        with running_worker(made, tmp_path) as first, running_worker(exact, tmp_path) as second:
+        with running_worker(at_least_once, tmp_path) as first, running_worker(exact, tmp_path) as second:
             environ = child_environment(
-                msgspec.structs.replace(made, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
+                msgspec.structs.replace(at_least_once, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
             )
             logs = {command: tmp_path / f"{command}.log" for command in BEGUN}
             services = []
@@ -80,7 +80,7 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
                         )
                     )
             try:
-                for settings in (made, exact):
+                for settings in (at_least_once, exact):
                     producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
                     for _ in range(2_000):
                         producer.send(settings.transactions_topic, value=payload())
@@ -92,9 +92,9 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
                 time.sleep(1)
                 for process in (first.process, second.process, *services):
                     process.send_signal(signal.SIGTERM)
-                asked = time.monotonic()
+                signalled_s = time.monotonic()
                 codes = [p.wait(CLOSE_TIMEOUT_S + 20) for p in (first.process, second.process, *services)]
-                took = time.monotonic() - asked
+                took = time.monotonic() - signalled_s
             finally:
                 for process in services:
                     process.kill()

@@ -61,18 +61,18 @@ def test_a_start_waits_for_what_is_away_and_says_so(error: type[Exception], capl
 
     def attempt() -> str:
         if next(attempts) == 0:
-            raise error("nobody answers")
+            raise error("no broker responds")
         return "there"
 
     assert retry_until(attempt, 30.0) == "there"
-    assert "cannot start yet: nobody answers; retry in" in caplog.text
+    assert "cannot start yet: no broker responds; retry in" in caplog.text
 
 
 def test_a_start_gives_up_when_its_time_is_over() -> None:
     def attempt() -> None:
-        raise BrokerError("nobody answers")
+        raise BrokerError("no broker responds")
 
-    with pytest.raises(BrokerError, match="nobody answers"):
+    with pytest.raises(BrokerError, match="no broker responds"):
         retry_until(attempt, 0.0)
 
 
@@ -80,8 +80,10 @@ def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> N
     metrics = WorkerMetrics()
     metrics.set_lag({0: 5, 1: 0})
     metrics.set_lag({1: 7, 2: 0})
-    told = [line for line in generate_latest(metrics.registry).decode().splitlines() if line.startswith("tamiz_lag")]
-    assert told == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
+    lag_lines = [
+        line for line in generate_latest(metrics.registry).decode().splitlines() if line.startswith("tamiz_lag")
+    ]
+    assert lag_lines == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
 
 
 def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_hangs() -> None:

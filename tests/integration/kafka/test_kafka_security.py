@@ -113,10 +113,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             [UserScramCredentialUpsertion("tamiz", ScramMechanism.SCRAM_SHA_512, PASSWORD)]
         )
         admin.close()
-        made = Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
+        cluster = Guarded(broker.bootstrap_servers, scram, mtls, authority, client, stranger)
         # The controller stores the password; the broker receives it a moment later.
-        wait_for(lambda: lets_in(made.by_password(load({}))), 30)
-        yield made
+        wait_for(lambda: lets_in(cluster.by_password(load({}))), 30)
+        yield cluster
 
 
 def lets_in(settings: Settings) -> bool:
@@ -139,8 +139,8 @@ def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
         for allowed in (operation, ACLOperation.DESCRIBE):
             plain.create_acls([ACL("User:tamiz", "*", allowed, ACLPermissionType.ALLOW, pattern)])
     every = ResourcePatternFilter(ResourceType.TOPIC, None, ACLResourcePatternType.ANY)
-    made = ACLFilter("User:tamiz", "*", ACLOperation.ANY, ACLPermissionType.ANY, every)
-    wait_for(lambda: len(plain.describe_acls(made)[0]) == 4, 30)  # as with the password
+    acls = ACLFilter("User:tamiz", "*", ACLOperation.ANY, ACLPermissionType.ANY, every)
+    wait_for(lambda: len(plain.describe_acls(acls)[0]) == 4, 30)  # as with the password
     plain.close()
     cluster = cluster_facts(settings)
     assert isinstance(cluster, ClusterFacts)

@@ -77,10 +77,10 @@ def test_more_replicas_than_the_cluster_has_brokers_are_refused_with_the_topics_
 def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> None:
     more = settings.transactions_topic + "-more"
     changed = msgspec.structs.replace(settings, partitions=4, existing_transactions_topic=more)
-    said = tamiz(changed, "topics", "create").splitlines()
-    assert f"{changed.transactions_topic}: created" in said
-    assert f"{changed.decisions_topic}: exists, unchanged; partitions: 3, by the settings: 4" in said
-    assert f"{changed.redrives_topic}: exists" in said
+    printed = tamiz(changed, "topics", "create").splitlines()
+    assert f"{changed.transactions_topic}: created" in printed
+    assert f"{changed.decisions_topic}: exists, unchanged; partitions: 3, by the settings: 4" in printed
+    assert f"{changed.redrives_topic}: exists" in printed
 
 
 def test_the_list_is_for_machines_too(settings: Settings) -> None:

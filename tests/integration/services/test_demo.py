@@ -32,7 +32,7 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
     assert 0 < summary["latency"]["p50_ms"] <= summary["latency"]["p99_ms"]
     assert "mlflow ui" in done.stdout
     steps = [step["step"] for step in summary["story"]]
-    told = [
+    printed = [
         "drift injected",
         "alert opened, shift",
         "retraining requested",
@@ -40,5 +40,5 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
         "registered",
         "promoted",
     ]
-    assert [step for step in told if step not in steps] == []
+    assert [step for step in printed if step not in steps] == []
     assert (steps[-1], summary["model_version"]) == ("swapped", 2)

@@ -85,8 +85,8 @@ def test_a_configured_cluster_is_used_instead_of_a_broker() -> None:
 
 def test_every_jar_exists_and_java_is_new_enough() -> None:
     assert [jar for jar in class_path() if not Path(jar).is_file()] == []
-    said = subprocess.run([find_java(), "-version"], capture_output=True, text=True, check=True)
-    assert "version" in said.stderr
+    result = subprocess.run([find_java(), "-version"], capture_output=True, text=True, check=True)
+    assert "version" in result.stderr
 
 
 def test_downloaded_jars_are_reused_from_the_cache(tmp_path: Path) -> None:

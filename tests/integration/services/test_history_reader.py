@@ -205,9 +205,9 @@ def test_the_command_trains_on_the_topics_with_the_label_delay(topics: tuple[Set
     }
     runner = CliRunner(env=environment)
     times = read_history(path, DATASET).event_time_ms
-    told = runner.invoke(app, ["train", "--from-kafka", "--until", "2020-01-28", "--json"])
-    assert told.exit_code == 0, told.output
-    done = json.loads(told.stdout)
+    result = runner.invoke(app, ["train", "--from-kafka", "--until", "2020-01-28", "--json"])
+    assert result.exit_code == 0, result.output
+    done = json.loads(result.stdout)
     bound = FIRST_MS + 27 * DAY_MS
     assert done["rows"] == int((times < bound).sum())
     assert done["unlabelled"] == int(((times < bound) & (times > times[times < bound].max() - DAY_MS)).sum())

@@ -36,9 +36,9 @@ def test_a_record_is_one_json_object_with_what_came_besides_and_its_exception_in
             (ValueError, error, None),
             extra={"partition": 3},
         )
-    said = line(record)
-    assert str(said.pop("time")).endswith("Z")
-    assert said == {
+    logged = line(record)
+    assert str(logged.pop("time")).endswith("Z")
+    assert logged == {
         "level": "ERROR",
         "logger": "tamiz.test",
         "message": "3 of a\nb",
@@ -79,7 +79,7 @@ def test_every_line_of_a_worker_is_json_and_at_debug_a_decision_can_be_followed_
         decisions = read_topic(kafka.bootstrap_servers, settings.decisions_topic, at_least=50)
         assert worker.stop() == 0
         lines = [json.loads(text) for text in worker.log.read_text().splitlines()]
-    assert all({"time", "level", "logger", "message"} <= set(said) for said in lines)
+    assert all({"time", "level", "logger", "message"} <= set(logged) for logged in lines)
     followed = {(s["partition"], s["offset"]): s["decision_id"] for s in lines if "decision_id" in s}
     assert followed == {
         (r.partition, int(dict(r.headers)["tamiz-offset"])): msgspec.json.decode(r.value)["decision_id"]
@@ -96,8 +96,8 @@ def test_no_text_forges_a_line_of_the_log_or_acts_on_a_terminal(shape: str, capf
         raise ValueError(forged)
     except ValueError:
         log.exception("promoted: %s", forged, extra={"reason": forged})
-    said = capfd.readouterr().err
-    lines = said.removesuffix("\n").split("\n")
+    logged = capfd.readouterr().err
+    lines = logged.removesuffix("\n").split("\n")
     assert "forged" in lines[0]
     assert all(line.isprintable() for line in lines)
     assert [line for line in lines if "forged" in line and line.startswith("2026-11-27 00:00")] == []

@@ -23,29 +23,29 @@ def test_a_listener_that_ends_between_two_events_leaves_no_connection_open(
     event = ModelEvent(
         model=settings.model_name, model_version=2, change="promoted", reason="", by="me", happened_at_ms=1
     )
-    made: list[AIOKafkaConsumer] = []
+    consumers: list[AIOKafkaConsumer] = []
 
     def make(*topics: str, **arguments: object) -> AIOKafkaConsumer:
-        made.append(AIOKafkaConsumer(*topics, **arguments))
-        return made[-1]
+        consumers.append(AIOKafkaConsumer(*topics, **arguments))
+        return consumers[-1]
 
     monkeypatch.setattr(listening, "AIOKafkaConsumer", make)
 
-    async def hear(heard: asyncio.Event) -> None:
+    async def listen(received: asyncio.Event) -> None:
         async with contextlib.aclosing(listening.listen_for_promotions(settings)) as events:
             async for _ in events:
-                heard.set()
+                received.set()
 
     async def story() -> list[bool]:
-        heard = asyncio.Event()
-        task = asyncio.create_task(hear(heard))
+        received = asyncio.Event()
+        task = asyncio.create_task(listen(received))
         with KafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
-            while not heard.is_set():  # it begins at the end of the topic, whenever that is
+            while not received.is_set():  # it begins at the end of the topic, whenever that is
                 producer.send(settings.model_events_topic, msgspec.json.encode(event), key=b"m").get(10)
                 await asyncio.sleep(0.2)
         await asyncio.sleep(0)  # the listener waits, behind the event that it handed on
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return [connection.connected() for connection in made[0]._client._conns.values()]
+        return [connection.connected() for connection in consumers[0]._client._conns.values()]
 
     assert not any(asyncio.run(story()))

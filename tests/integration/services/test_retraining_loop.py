@@ -125,11 +125,11 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     assert len(alerts[0].examples) == 5
     assert set(alerts[0].examples) <= {d.transaction_id for d in decisions}
     assert "monto" in request.features
-    told = [
+    changes = [
         e for e in read(settings, settings.model_events_topic, ModelEvent) if e.correlation_id == request.correlation_id
     ]
-    assert [e.change for e in told] == ["training-started", "registered", "promoted"]
-    version = told[-1].model_version
+    assert [e.change for e in changes] == ["training-started", "registered", "promoted"]
+    version = changes[-1].model_version
     assert watched_worker.readiness()["model_version"] == version
     assert {d.model_version for d in decisions} == {request.model_version, version}
     assert len({d.transaction_id for d in decisions}) == len(decisions) == len(pairs), "none lost, none decided twice"
@@ -137,7 +137,7 @@ def test_drift_ends_in_a_new_champion_that_decides(settings: Settings, watched_w
     with running_command("monitor", settings, tmp_path) as again:
         wait_for(lambda: "caught up with drift-panes" in again.read_text(), 60, again.read_text)
     # The fixture's monitor also runs: either may publish new results; published ones are not published again.
-    said = [
+    published = [
         (a.incident_id, a.change, a.happened_at_ms) for a in read(settings, settings.drift_alerts_topic, DriftAlert)
     ]
-    assert len(said) == len(set(said))
+    assert len(published) == len(set(published))

@@ -124,8 +124,8 @@ def test_broken_payloads_become_dead_letters_and_the_batch_around_them_is_decide
         metrics = worker.get("/metrics")[1]
     assert len(decisions) == len(letters) == len(INVALID_PAYLOADS)
     assert Counter(r.value for r in letters) == Counter(b.payload for b in INVALID_PAYLOADS.values())
-    told = [dead_letters.read(r.headers) for r in letters]
-    assert Counter((t.code, t.field) for t in told if t) == Counter(
+    decoded = [dead_letters.read(r.headers) for r in letters]
+    assert Counter((t.code, t.field) for t in decoded if t) == Counter(
         (b.code, b.field) for b in INVALID_PAYLOADS.values()
     )
     assert [r for r in letters if ("traceparent", b"00-aa-bb-01") not in r.headers] == []
@@ -174,8 +174,8 @@ Counts = dict[tuple[int, int], tuple[int, list[int]]]  # partition, minute -> ro
 def published_counts(settings: Settings) -> Counts:
     """Final content of `drift-panes`: the last pane of each minute."""
     bins = champion(settings).bins
-    told = read_topic(settings.bootstrap, settings.drift_panes_topic)
-    panes = [p for r in told for p in panes_of(msgspec.json.decode(r.value, type=PaneSnapshot), bins)]
+    records = read_topic(settings.bootstrap, settings.drift_panes_topic)
+    panes = [p for r in records for p in panes_of(msgspec.json.decode(r.value, type=PaneSnapshot), bins)]
     return {(p.partition, p.start_ms): (p.rows, p.counts.tolist()) for p in panes}
 
 

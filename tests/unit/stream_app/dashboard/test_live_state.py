@@ -27,7 +27,7 @@ NOW_MS = 1_000_000_000_000
 
 
 def decision(n: int, outcome: Outcome = "approve", **changes: object) -> Decision:
-    made = Decision(
+    base = Decision(
         decision_id=f"d{n}",
         transaction_id=f"t{n}",
         score=0.25,
@@ -38,11 +38,11 @@ def decision(n: int, outcome: Outcome = "approve", **changes: object) -> Decisio
         model_version=1,
         event_time_ms=0,
     )
-    return msgspec.structs.replace(made, **changes)
+    return msgspec.structs.replace(base, **changes)
 
 
 def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str = "i") -> DriftAlert:
-    made = msgspec.convert(
+    base = msgspec.convert(
         {
             "incident_id": "i",
             "change": change,
@@ -59,7 +59,7 @@ def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str
         },
         DriftAlert,
     )
-    return msgspec.structs.replace(made, incident_id=name)
+    return msgspec.structs.replace(base, incident_id=name)
 
 
 #  second   -181        -180 ............ -1   now ..... +60   +61
@@ -76,8 +76,8 @@ def test_only_what_was_decided_lately_counts_in_the_rate() -> None:
 
 def test_a_decision_that_a_crash_repeated_counts_once_and_another_models_not_at_all() -> None:
     feed = LiveState("m")
-    for made in (decision(1), decision(1, model_version=2), decision(2, model="other"), decision(3, "decline")):
-        feed.update_decision(made, NOW_MS - 1000, NOW_MS)
+    for each in (decision(1), decision(1, model_version=2), decision(2, model="other"), decision(3, "decline")):
+        feed.update_decision(each, NOW_MS - 1000, NOW_MS)
     assert dict(feed.outcomes()) == {"approve": 1, "decline": 1}
     assert [r.transaction_id for r in feed.recent] == ["t1", "t3"]
     assert [r.reasons for r in feed.recent] == [(), ("monto 9",)]
@@ -153,8 +153,8 @@ def test_ids_are_forgotten_in_the_order_they_came() -> None:
 
 def test_an_incident_is_open_until_it_closes_and_old_news_of_it_changes_nothing() -> None:
     feed = LiveState("m")
-    for told in (alert("opened", 5), alert("grew", 9, "critical"), alert("opened", 5), alert("opened", 7, name="j")):
-        feed.update_alert(told)
+    for each in (alert("opened", 5), alert("grew", 9, "critical"), alert("opened", 5), alert("opened", 7, name="j")):
+        feed.update_alert(each)
     assert [(i.incident_id, i.summary) for i in feed.incidents] == [("i", "monto grew"), ("j", "monto opened")]
     feed.update_alert(alert("closed", 20))
     feed.update_alert(alert("grew", 9, "critical"))
@@ -163,11 +163,11 @@ def test_an_incident_is_open_until_it_closes_and_old_news_of_it_changes_nothing(
 
 def test_a_move_that_is_told_twice_stands_once_and_the_newest_first() -> None:
     feed = LiveState("m")
-    told = [
+    events = [
         ModelEvent(model=model, model_version=v, change="promoted", reason="r", by="b", happened_at_ms=at)
         for model, v, at in [("m", 2, 20), ("m", 1, 10), ("m", 2, 20), ("other", 3, 30)]
     ]
-    for event in told:
+    for event in events:
         feed.update_model_event(event)
     assert [(e.model_version, e.happened_at_ms) for e in feed.events] == [(2, 20), (1, 10)]
 
@@ -190,7 +190,7 @@ def champion(simulated_registry: Settings, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def shift(champion: Champion) -> tuple[list[DriftEvaluation], list[PaneSnapshot]]:
-    """A day and a half, the last day of other amounts: what the evaluator said, and what the workers counted."""
+    """A day and a half, the last day of other amounts: its evaluations and its panes."""
     snapshots: list[PaneSnapshot] = []
     records = records_of(traffic("mean-shift", days=5))[-3 * ROWS_PER_DAY // 2 :]
     return simulate_monitoring(records, *champion, on_snapshot=snapshots.append), snapshots
@@ -212,12 +212,12 @@ def test_the_distributions_on_the_page_are_those_that_the_alert_went_out_with(
     champion: Champion, shift: tuple[list[DriftEvaluation], list[PaneSnapshot]]
 ) -> None:
     evaluations, snapshots = shift
-    told = next(e for e in evaluations if any("monto" in a.features for a in e.alerts))
-    evidence = next(e for a in told.alerts for e in a.evidence if e.feature == "monto")
+    alerting = next(e for e in evaluations if any("monto" in a.features for a in e.alerts))
+    evidence = next(e for a in alerting.alerts for e in a.evidence if e.feature == "monto")
     heat = PsiHeatmap("m")
     for snapshot in [*snapshots, *snapshots[:50]]:
         heat.update_panes(snapshot)
-    for evaluation in evaluations[: evaluations.index(told) + 1]:
+    for evaluation in evaluations[: evaluations.index(alerting) + 1]:
         heat.update_report(evaluation.report)
     shown = heat.feature("monto", evidence.window, {1: champion[1]})
     assert shown is not None

@@ -127,14 +127,14 @@ def test_a_dead_letter_fits_its_topic_and_says_what_it_lacks(
     batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000_000)
     batch.append(0, 1_600_000_000_000, fitted.key, fitted.value, fitted.headers)
     assert len(batch.build()) <= max_bytes
-    said = dict(fitted.headers)
+    added = dict(fitted.headers)
     if fitted.value != value:
-        assert said[dead_letters.TRUNCATED_VALUE_BYTES_HEADER] == b"%d" % size
-        assert said[dead_letters.TRUNCATED_VALUE_SHA256_HEADER] == sha256(value).hexdigest().encode()
+        assert added[dead_letters.TRUNCATED_VALUE_BYTES_HEADER] == b"%d" % size
+        assert added[dead_letters.TRUNCATED_VALUE_SHA256_HEADER] == sha256(value).hexdigest().encode()
     if fitted.key != key:
-        assert said[dead_letters.TRUNCATED_KEY_BYTES_HEADER] == b"%d" % len(key or b"")
+        assert added[dead_letters.TRUNCATED_KEY_BYTES_HEADER] == b"%d" % len(key or b"")
     forwarded = [h for h in fitted.headers if h in incoming]
-    assert int(said.get(dead_letters.TRUNCATED_HEADERS_HEADER) or 0) == len(incoming) - len(forwarded)
+    assert int(added.get(dead_letters.TRUNCATED_HEADERS_HEADER) or 0) == len(incoming) - len(forwarded)
     assert ("value" in fitted.truncated_parts) == (fitted.value != value)
     if max_bytes > 1_000_000 and size <= 1_000:
         assert fitted.value == value

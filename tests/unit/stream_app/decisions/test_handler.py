@@ -128,10 +128,10 @@ def test_the_incarnation_of_the_topic_is_part_of_an_id_and_travels_in_a_header(m
 def test_only_what_is_not_approved_has_reasons_strongest_first(
     model: MonitoredModel, real_payloads: list[bytes]
 ) -> None:
-    made = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
-    flagged = [d for d in made if d.outcome != "approve"]
+    decided = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
+    flagged = [d for d in decided if d.outcome != "approve"]
     assert flagged
-    assert [d for d in made if (d.outcome == "approve") != (d.reasons == ())] == []
+    assert [d for d in decided if (d.outcome == "approve") != (d.reasons == ())] == []
     for decision in flagged:
         parts = [reason.contribution for reason in decision.reasons]
         assert parts == sorted(parts, reverse=True)

@@ -185,5 +185,5 @@ def test_a_page_goes_by_the_names_that_are_set(tmp_path: Path) -> None:
         own = {"Host": "tamiz.example.org", "Origin": "https://tamiz.example.org"}
         for host, status in (("Tamiz.example.org", 200), ("tamiz.example.org:443", 200), ("example.org", 403)):
             assert ask(running.dashboard, "GET", "/state", running.tokens["ana"], Host=host).status == status
-        said = ask(running.dashboard, "POST", "/models/3/approve", running.tokens["ana"], b"reason=better", **own)
-        assert (said.status, running.approved) == (200, [(3, "better", "web:ana")])
+        response = ask(running.dashboard, "POST", "/models/3/approve", running.tokens["ana"], b"reason=better", **own)
+        assert (response.status, running.approved) == (200, [(3, "better", "web:ana")])

@@ -69,8 +69,8 @@ def test_a_session_is_the_users_and_acts_in_their_name_and_role(servers: Servers
         assert servers.tokens[name] not in session
         me = json.loads(ask(servers.dashboard, "GET", "/me", Cookie=session).body)
         assert me == {"user": name, "may_approve": may}
-        said = ask(servers.dashboard, "POST", "/models/3/reject", None, b"reason=no+good", Cookie=session)
-        assert said.status == status
+        response = ask(servers.dashboard, "POST", "/models/3/reject", None, b"reason=no+good", Cookie=session)
+        assert response.status == status
     assert servers.approved == [(3, "no good", "web:ana")]
     assert signed_in(servers, "prometheus").headers["location"] == "/signin?role"
 
@@ -189,8 +189,11 @@ def test_the_cookie_is_secure_and_the_browser_stays_with_tls_behind_a_trusted_pr
     assert signed_in(servers, "ana", X_Forwarded_Proto="https", Origin="http://localhost").status == 403
     (tmp_path / "other").mkdir()
     with running_servers(tmp_path / "other", web_trusted_proxies="10.0.0.0/8") as untrusting:
-        said = signed_in(untrusting, "ana", X_Forwarded_Proto="https")
-        assert ("Secure" in said.headers["set-cookie"], "strict-transport-security" in said.headers) == (False, False)
+        response = signed_in(untrusting, "ana", X_Forwarded_Proto="https")
+        assert ("Secure" in response.headers["set-cookie"], "strict-transport-security" in response.headers) == (
+            False,
+            False,
+        )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ def test_a_users_file_that_cannot_do_stops_the_start_in_one_line(tmp_path: Path,
     elif broken == "a pipe":
         os.mkfifo(path)
     elif broken == "empty":
-        path.write_text("# nobody yet\n")
+        path.write_text("# no users yet\n")
     elif broken == "writable by all":
         add_user(path, "ana", ["approve"])
         path.chmod(0o666)

@@ -38,7 +38,7 @@ def promotions_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Settings:
-    """Two versions that nobody promoted."""
+    """Two versions without a promotion."""
     settings = Settings(state_dir=tmp_path_factory.mktemp("registered"))
     for _ in range(2):
         add(settings, bundle)
@@ -111,7 +111,7 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
     started_now = store_of(settings)
     started_now.open()
     assert started_now.current.version == 1
-    version_transitions.promote(settings, 2, "now a person says so")
+    version_transitions.promote(settings, 2, "promoted by a person")
     assert store.refresh()
     assert (store.current.version, store.registry_inconsistency, store.recorded) == (2, None, True)
     assert not lenient.refresh()
@@ -125,9 +125,9 @@ def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_wi
     set_alias(settings, 1)
     with pytest.raises(
         ModelUnavailableError, match=r"tamiz models promote VERSION .*TAMIZ_UNRECORDED_CHAMPION"
-    ) as told:
+    ) as raised:
         store_of(settings).open()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again(
@@ -198,7 +198,7 @@ def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(sett
         again.open()
         assert again.current.version == 1
         assert cached.is_dir()
-    (cached / MANIFEST_FILE).write_bytes(b"{}")  # damaged on disk: fetched anew
+    (cached / MANIFEST_FILE).write_bytes(b"{}")  # damaged on disk: downloaded again
     with mlflow_registry.mlflow_client(settings) as client:
         client.delete_model_version_tag(settings.model_name, "1", "tamiz.gate_status")
     again = store_of(settings)
@@ -267,7 +267,7 @@ def test_a_champion_whose_trees_would_crash_the_worker_is_refused_and_the_one_be
     for name in (MANIFEST_FILE, MODEL_FILE):
         shutil.copy(tmp_path / "hostile" / name, kept / name)
     monkeypatch.setattr(bundle_trial, "_passed", set())
-    with mlflow_registry.mlflow_client(settings) as client:  # not registered by Tamiz: nobody has judged it
+    with mlflow_registry.mlflow_client(settings) as client:  # not registered by Tamiz: its bundle was never evaluated
         of = client.get_model_version(settings.model_name, "2")
         tags = {"tamiz.bundle_sha256": bundle_digest(kept)}
         client.create_model_version(settings.model_name, of.source, run_id=of.run_id, tags=tags)

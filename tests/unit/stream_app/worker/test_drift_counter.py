@@ -25,15 +25,15 @@ class PlacedRecord(NamedTuple):
 
 
 class PanesTopic:
-    """`drift-panes` as far as counting asks of it: what was last said of a partition, and how often it was read."""
+    """The newest cursors of `drift-panes`, and how often they were read."""
 
     def __init__(self) -> None:
-        self.said: Cursors = {}
+        self.cursors: Cursors = {}
         self.read: list[set[int]] = []
 
     async def last_cursors(self, partitions: set[int]) -> Cursors:
         self.read.append(partitions)
-        return {p: dict(self.said.get(p, {})) for p in partitions}
+        return {p: dict(self.cursors.get(p, {})) for p in partitions}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def count(
     coded = CountedCodes(codes=codes, event_times_ms=np.full(n, START))
     *_, last = counting.count([PlacedRecord(0, offset) for offset in offsets], coded, model)
     cursor = msgspec.json.decode(last.value or b"", type=PaneSnapshot)
-    topic.said.setdefault(0, {})[model.version] = cursor
+    topic.cursors.setdefault(0, {})[model.version] = cursor
     return cursor
 
 
@@ -118,7 +118,7 @@ def test_a_version_called_back_after_two_others_goes_on_where_it_was(
             start = 30 * turn + 10 * i
             assert rows(count(counting, topic, model, range(start, start + 10))) == 10 * (turn + 1)
     assert topic.read == [{0}]
-    last = topic.said[0][third.version]
+    last = topic.cursors[0][third.version]
     assert [other.model_version for other in last.others or ()] == [second.version, first.version]
 
 
@@ -139,7 +139,7 @@ def test_versions_do_not_overwrite_each_others_panes_under_compaction(
 def test_a_cursor_of_something_else_is_not_taken_over(first: MonitoredModel, poison: dict[str, str]) -> None:
     topic = PanesTopic()
     cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
-    topic.said[0][first.version] = msgspec.structs.replace(cursor, **poison)
+    topic.cursors[0][first.version] = msgspec.structs.replace(cursor, **poison)
     assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
 
 
@@ -147,5 +147,5 @@ def test_a_damaged_cursor_starts_the_counting_anew_and_does_not_stop_the_worker(
     topic = PanesTopic()
     cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
     panes = tuple(msgspec.structs.replace(pane, codes=b"\xff\xff\xff\x7f", counts=b"\0" * 4) for pane in cursor.panes)
-    topic.said[0][first.version] = msgspec.structs.replace(cursor, panes=panes)
+    topic.cursors[0][first.version] = msgspec.structs.replace(cursor, panes=panes)
     assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2

@@ -32,7 +32,7 @@ def fetched(records: int) -> Fetch:
     ("last_size", "comes_first", "taken"),
     [
         (IDLE_BATCH_SIZE + 1, 5, [5, 7]),  # small ones follow each other: what comes meanwhile belongs to the batch
-        (IDLE_BATCH_SIZE, 5, [5]),  # there is little to do: nobody waits
+        (IDLE_BATCH_SIZE, 5, [5]),  # low load: the next batch does not wait
         (IDLE_BATCH_SIZE + 1, 100, [100]),  # large enough
     ],
 )
