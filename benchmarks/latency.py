@@ -39,7 +39,7 @@ P99_BAR_MS, P99_BAR_TIMES = 25.0, 1.5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8.0, help="judged at each rate")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured at each rate")
     parser.add_argument("--only", default="afde", help="letters of the contenders")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     options = parser.parse_args()

@@ -40,22 +40,22 @@ def run_paced(
     received = [math.inf] * total
     gc.disable()
     start = time.monotonic() + 0.2
-    told = bootstrap, transactions, lines, start, rate, total, linger_ms
-    sender = threading.Thread(target=_send, args=told, daemon=True)
+    arguments = bootstrap, transactions, lines, start, rate, total, linger_ms
+    sender = threading.Thread(target=_send, args=arguments, daemon=True)
     sender.start()
-    heard, until = 0, start + total / rate + DRAIN_TIMEOUT_S
-    while heard < total and time.monotonic() < until:
+    n_received, until = 0, start + total / rate + DRAIN_TIMEOUT_S
+    while n_received < total and time.monotonic() < until:
         message = listener.poll(0.1)
         if message is None or message.error():
             continue
         value = message.value()
         place = value.index(MARK) + len(MARK)
         received[int(value[place : value.index(b'"', place)])] = time.monotonic()
-        heard += 1
-    judged = range(int(rate * WARM_UP_S), total)
-    late = [1e3 * (received[i] - start - i / rate) for i in judged]
+        n_received += 1
+    measured = range(int(rate * WARM_UP_S), total)
+    late = [1e3 * (received[i] - start - i / rate) for i in measured]
     tenths: dict[int, float] = {}
-    for i, ms in zip(judged, late, strict=True):
+    for i, ms in zip(measured, late, strict=True):
         tenth = int(10 * (i / rate - WARM_UP_S))
         tenths[tenth] = max(tenths.get(tenth, 0.0), ms)
     late.sort()

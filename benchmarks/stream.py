@@ -163,17 +163,17 @@ def show(results: dict[str, object], console: Console) -> None:
     for letter, bar in BARS:
         if letter in by_letter:
             ratio = float(ours["per_second"]) / float(by_letter[letter]["per_second"])
-            verdict(console, ratio >= bar, f"a ≥ {bar:g} × {letter}: {ratio:.2f}")
+            print_bar(console, ratio >= bar, f"a ≥ {bar:g} × {letter}: {ratio:.2f}")
     if "x" in by_letter:
         ratio = float(by_letter["x"]["per_second"]) / float(ours["per_second"])
-        verdict(console, ratio >= EXACTLY_ONCE_BAR, f"x ≥ {EXACTLY_ONCE_BAR:g} × a: {ratio:.2f}")
+        print_bar(console, ratio >= EXACTLY_ONCE_BAR, f"x ≥ {EXACTLY_ONCE_BAR:g} × a: {ratio:.2f}")
     times = float(ours["cpu_us"]) / handler["batches of 2,000"]
-    verdict(console, times <= HANDLER_BAR, f"CPU of a ≤ {HANDLER_BAR:g} × the handler's: {times:.2f}")
+    print_bar(console, times <= HANDLER_BAR, f"CPU of a ≤ {HANDLER_BAR:g} × the handler's: {times:.2f}")
     peak = float(ours["peak_mb"])
-    verdict(console, peak <= MEMORY_BAR_MB, f"peak memory of a ≤ {MEMORY_BAR_MB:.0f} MB: {peak:.0f}")
+    print_bar(console, peak <= MEMORY_BAR_MB, f"peak memory of a ≤ {MEMORY_BAR_MB:.0f} MB: {peak:.0f}")
 
 
-def verdict(console: Console, met: bool, bar: str) -> None:
+def print_bar(console: Console, met: bool, bar: str) -> None:
     """Print a bar and whether it is met."""
     console.print(f"{'met   ' if met else 'MISSED'} {bar}")
 

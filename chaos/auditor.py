@@ -58,7 +58,7 @@ def audit(settings: Settings) -> AuditResult:
     topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     decisions = [(r, msgspec.json.decode(r.value, type=Decision)) for r in _all(settings, settings.decisions_topic)]
     letters = [(r, dead_letters.read(r.headers)) for r in _all(settings, settings.dead_letters_topic)]
-    asked = {transaction_id(r, topic_id) for r in inputs}
+    consumed = {transaction_id(r, topic_id) for r in inputs}
     answers = Counter(d.transaction_id for _, d in decisions)
     letter_of = Counter(about.transaction_id for _, about in letters if about)
     ids: dict[str, set[str]] = {}
@@ -81,7 +81,7 @@ def audit(settings: Settings) -> AuditResult:
         repeats=repeats + letter_repeats,
         longest_repeat=max(longest, longest_letters),
         dead_lettered=len(letter_of),
-        lost=len(asked - answers.keys() - letter_of.keys()),
+        lost=len(consumed - answers.keys() - letter_of.keys()),
         unequal_ids=sum(len(found) > 1 for found in ids.values()),
         unequal_content=sum(len(found) > 1 for found in content.values()),
         out_of_order=out_of_order + letters_out_of_order,

@@ -5,8 +5,8 @@ Invalid input from outside does not raise: it becomes a `Rejection`. A fault of 
     TamizError
     ├── ConfigError         a setting is missing or malformed; names the setting, the value and the remedy
     ├── SchemaError         a data set declaration contradicts itself; names the file and the field
-    ├── TrainingError       the labelled history cannot train a model; says what is missing
-    ├── BrokerError         the embedded broker cannot start, or no broker answers
+    ├── TrainingError       the labelled history cannot train a model; states what is missing
+    ├── BrokerError         the embedded broker cannot start, or no broker responds
     ├── ModelUnavailableError    the registry holds no champion, or cannot be reached and no bundle is cached
     └── ModelIncompatibleError   the bundle is damaged or was trained on other features than this code computes
 """
@@ -25,7 +25,7 @@ class SchemaError(TamizError):
 
 
 class TrainingError(TamizError):
-    """The labelled history cannot train a model; says what is missing."""
+    """The labelled history cannot train a model; states what is missing."""
 
 
 class BrokerError(TamizError):

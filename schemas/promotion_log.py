@@ -244,7 +244,7 @@ def _refusal(entry: LogEntry, now: LogState) -> str | None:
 
 def _refusal_of_transition(transition: VersionTransition, entry: LogEntry, now: LogState) -> str | None:
     if entry.compared and now.champion != transition.previous:
-        current, then = (f"version {v}" if v is not None else "nobody" for v in (now.champion, transition.previous))
+        current, then = (f"version {v}" if v is not None else "no version" for v in (now.champion, transition.previous))
         return f"the champion is now {current}; it was {then} at the comparison"
     if entry.answers is not None and entry.answers != (last := now.last_transition(transition.version)):
         made = now.held.get(last)
@@ -252,13 +252,13 @@ def _refusal_of_transition(transition: VersionTransition, entry: LogEntry, now: 
         return f"version {transition.version} was {by} a moment earlier"
     if transition.change == "rejected" and now.champion == transition.version:
         return f"version {transition.version} is now champion and cannot be rejected"
-    judged = now.digests.get(transition.version)
+    recorded = now.digests.get(transition.version)
     if (
         transition.change != "rejected"
         and transition.bundle_sha256 is not None
-        and judged not in (None, transition.bundle_sha256)
+        and recorded not in (None, transition.bundle_sha256)
     ):
-        return _exchanged(transition.version, transition.bundle_sha256, str(judged))
+        return _replaced_bundle(transition.version, transition.bundle_sha256, str(recorded))
     if transition.correlation_id is not None and transition.change in OUTCOMES_OF_TRAINING:
         earlier = next(
             (
@@ -273,9 +273,9 @@ def _refusal_of_transition(transition: VersionTransition, entry: LogEntry, now: 
     return None
 
 
-def _exchanged(version: int, sha256: str, judged: str) -> str:
+def _replaced_bundle(version: int, sha256: str, recorded: str) -> str:
     return (
-        f"the bundle of version {version} has SHA-256 {sha256[:12]}…, but {judged[:12]}… was evaluated: the bundle was "
+        f"the bundle of version {version} has SHA-256 {sha256[:12]}…, but {recorded[:12]}… was evaluated: it was "
         "replaced or damaged"
     )
 

@@ -71,8 +71,8 @@ def train(
     """Train on labelled history, register the version and promote it to champion if it is proven better.
 
     source: a file, or a history that was already read.
-    force: a person's reason to promote without proof. It is recorded and, when the skill gate failed, the manifest says
-    so. correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
+    force: a person's reason to promote without proof. It is recorded, also in the manifest if the skill gate failed.
+    correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
     system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
     candidates. backtest_days: whole UTC days to hold out; None for the default. target: a run to reproduce, with its
     plan and on its history. allow_missing: optional columns that the file may lack; recorded. progress: called as each

@@ -39,7 +39,7 @@ class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
 
     imports_cpu_s: float  # until everything is imported, and nothing is connected
     imports_mb: float  # resident at most until then
-    ready_s: float  # until /readyz says yes
+    ready_s: float  # until /readyz reports ready
     ready_cpu_s: float
     rss_mb: float  # resident when ready
     pss_mb: float  # the same, pages shared with other processes divided among them

@@ -92,7 +92,7 @@ def fuzz_records(
     ):
         rng = random.Random(seed)
         with RawProducer(bootstrap) as producer:
-            said, looked_at = 0, 0.0
+            logged, looked_at = 0, 0.0
             for batch in batches(rng, seed):
                 partition = rng.randrange(PARTITIONS)
                 error, offset = producer.send(settings.transactions_topic, partition, batch.data)
@@ -106,8 +106,8 @@ def fuzz_records(
                 if total >= WARM_UP and time.monotonic() - looked_at > POLL_INTERVAL_S:
                     memory += _memory(pool)
                     looked_at = time.monotonic()
-                if total - said >= 50_000 or total >= n:
-                    said = total
+                if total - logged >= 50_000 or total >= n:
+                    logged = total
                     say(f"{time.monotonic() - started:6.1f} s  {total:,} sent, {lag(settings):,} wait")
                 if total >= n:
                     break

@@ -84,8 +84,8 @@ class MergedWatermark:
 
         A single partition far from the rest does not change it; of two partitions, the earlier one counts.
         """
-        heard = {p: c.watermark_ms for p, c in self._cursors.items() if c.watermark_ms != NO_TIME_MS}
-        marks = sorted(mark for p, mark in heard.items() if p not in self._resting) or sorted(heard.values())
+        watermarks = {p: c.watermark_ms for p, c in self._cursors.items() if c.watermark_ms != NO_TIME_MS}
+        marks = sorted(mark for p, mark in watermarks.items() if p not in self._resting) or sorted(watermarks.values())
         return marks[(len(marks) - 1) // 2] if marks else NO_TIME_MS
 
     def until_ms(self) -> int:

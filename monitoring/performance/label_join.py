@@ -113,11 +113,11 @@ class LabelJoin:
     def alarm(self, model_version: int, now_ms: int) -> str | None:
         """Reason to retrain, in one sentence, or None. Checked once per UTC day, to bound the false alarms."""
         day = now_ms // DAY_MS
-        looked, said = self._looked.get(model_version, (-1, None))
-        if day > looked:
-            said = performance_alarm(self._advanced(model_version, now_ms), self._policy)
-            self._looked[model_version] = day, said
-        return said
+        checked_day, alarm = self._looked.get(model_version, (-1, None))
+        if day > checked_day:
+            alarm = performance_alarm(self._advanced(model_version, now_ms), self._policy)
+            self._looked[model_version] = day, alarm
+        return alarm
 
     def _join(self, remembered: _Remembered, label: Label) -> None:
         if remembered.counted:

@@ -84,7 +84,7 @@ def export_credentials(settings: "Settings", environ: MutableMapping[str, str]) 
 
 
 def unreadable_store(artifact_uri: str) -> str | None:
-    """One line that says which library is missing to read or write artifacts at an address, or None."""
+    """Message that names the library missing to read or write artifacts at an address, or None."""
     return missing_extra("s3", needed_by=f"the store {artifact_uri}") if artifact_uri.startswith("s3:") else None
 
 

@@ -75,7 +75,7 @@ def required_columns(dataset: Dataset) -> frozenset[str]:
 
 
 def similar_names(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
-    """The candidates that look like `name`: without case, accents, spaces and punctuation, or but for a few letters.
+    """The candidates that look like `name`: equal without case, accents and punctuation, or a few letters differ.
 
     >>> similar_names("place", ["Pláce ", "plcae", "price", "amount"])
     ('Pláce ', 'plcae')

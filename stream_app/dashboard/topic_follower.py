@@ -149,7 +149,7 @@ class TopicFollower(threading.Thread):
                     for record in records[start : start + 200]:
                         try:
                             handle(self, record, now_ms)
-                        except Exception as error:  # a bug of ours must not stop the reader
+                        except Exception as error:  # an internal error must not stop the reader
                             self._intake.skip(record, repr(error))
             self._resume_at[tp] = records[-1].offset + 1
 

@@ -1,6 +1,6 @@
 """Decodes and validates records of Tamiz' topics. Invalid ones are skipped, counted and logged.
 
-Every reader of these topics uses it, so that no record, whatever it holds, ends a process or changes state. The log is
+Every reader of these topics uses it, so that no invalid record ends a process or changes state. The log is
 limited to `MAX_LOG_LINES` per topic and `LOG_INTERVAL_S`, and counts suppressed lines.
 """
 

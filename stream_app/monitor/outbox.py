@@ -5,7 +5,7 @@
     report ─┘     ▲────────────── refused or timed out: counted, and sent again after `RETRY_DELAY_S`
 
 At its start the monitor publishes nothing up to the last report on the topic. A report sent after a lost alert would
-hide that alert for good. If an alert is refused, other alerts are still sent, and reports wait.
+hide that alert permanently. If an alert is refused, other alerts are still sent, and reports wait.
 """
 
 import logging

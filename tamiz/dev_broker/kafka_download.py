@@ -108,7 +108,7 @@ def _fetch(repository: Path) -> list[str]:
             with zipfile.ZipFile(jar) as opened:
                 if damaged := opened.testzip():
                     raise zipfile.BadZipFile(f"{jar.name}: {damaged} is damaged")
-    except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
+    except Exception as error:  # jgo raises bare RuntimeErrors and any error of its HTTP client
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise BrokerError(
             f"Kafka's jars cannot be downloaded from Maven Central: {reason}; check the network and try again, "

@@ -47,7 +47,7 @@ def committed_offsets(settings: Settings, cluster: ClusterFacts) -> Iterator[Fin
     topic = cluster.topics.get(settings.transactions_topic)
     found = cluster.group.positions
     if not found:
-        yield ok(check, "none yet; docs/guarantees.md says where workers start")
+        yield ok(check, "none yet; docs/guarantees.md states where workers start")
         return
     remedy = f"offset_reset is {settings.offset_reset}: docs/guarantees.md, States of the log, explains what workers do"
     beyond = {p: at for p, at in found.items() if at.committed > at.end}

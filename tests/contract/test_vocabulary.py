@@ -17,6 +17,7 @@ PLAIN = (
     "scoring",
     "monitoring",
     "training",
+    "stream_app",
     "tamiz",
     "chaos",
     "benchmarks",
@@ -42,10 +43,30 @@ WORDS = {
     "at its word": "as it states",
     "comes to": "results in",
     "reaches": "arrives at, extends to",
+    "says": "states, reports",
+    "said": "stated, reported",
+    "speaks": "uses, implements",
+    "whatever": "any, regardless of",
+    "nobody": "no program, no user, no client",
+    "anew": "again",
+    "goes on": "continues",
+    "go on": "continue",
+    "went on": "continued",
+    "pass over": "skip",
+    "passes over": "skips",
+    "passed over": "skipped",
+    "but for": "except, without",
+    "of ours": "internal",
+    "for good": "permanently",
+    "in vain": "without result",
+    "to blame": "the cause",
+    "lest": "so that … not",
 }
 PATTERN = re.compile(rf"\b({'|'.join(WORDS)})\b".replace(" ", r"[\s#]+"), re.IGNORECASE)
 # The phrase around a word that is allowed, with the reason.
 ALLOWED: dict[str, str] = {}
+# Names of variables, attributes and functions that state a mood, not what they hold.
+NAMES = re.compile(r"_*(told|said|asked|heard|mended|judged|standing|went|verdict|surely|patiently)(_\w+)?")
 CONSTANT_PREFIXES = re.compile(r"_?(MOST|LEAST|FEWEST|LONGEST)_")  # MAX_ and MIN_, with unit and role
 
 
@@ -101,6 +122,28 @@ def test_a_limit_is_named_max_or_min() -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and CONSTANT_PREFIXES.match(node.id)
     ]
     assert found == []
+
+
+def names(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of every variable, parameter, attribute and function that a module defines."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield node.lineno, name
+
+
+def test_a_name_states_what_it_holds() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sources(*PACKAGES)
+        for line, name in names(tree(path))
+        if NAMES.fullmatch(name)
+    ]
+    assert found == []
+    example = ast.parse("told = wanted_until(asked=1)\ndef said(judged): ...")
+    assert {name for _, name in names(example) if NAMES.fullmatch(name)} == {"told", "said", "judged"}
 
 
 def test_exceptions_end_in_error() -> None:

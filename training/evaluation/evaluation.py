@@ -16,7 +16,7 @@ THRESHOLDS = (*(round(0.40 + 0.05 * i, 2) for i in range(12)), 0.97)
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric with its confidence interval. Undefined numbers are None, and `reason` says why."""
+    """A metric with its confidence interval. Undefined numbers are None, and `reason` states why."""
 
     name: str
     value: float | None

@@ -34,7 +34,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     other: int
     n: int
     frauds: int
-    metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows; then `reason` says so
+    metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows; then `reason` states it
     reason: str | None = None
 
 

@@ -76,7 +76,7 @@ def search(
     columns: cleaned columns of the train and validation rows, each of shape (n,); fraud (0 or 1) and event_time_ms:
     shape (n,). config: the current configuration; its seed draws the candidates. gap_ms: the label delay, kept free
     between training and test rows. progress: called with the number of evaluated configurations and their total.
-    When the rows are too few for cross-validation, the result keeps `config` and its summary says why.
+    When the rows are too few for cross-validation, the result keeps `config` and its summary states why.
     """
     rng = np.random.default_rng(config.seed)
     candidates = [config, *(random_candidate(config, rng) for _ in range(trials))]

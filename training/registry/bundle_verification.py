@@ -31,7 +31,7 @@ def verified_digest(settings: Settings, version: int, logged: str | None, tag: s
     if sha256 != expected:
         raise TransitionRefusedError(
             f"{settings.model_name} version {version} cannot change its status: its bundle's SHA-256 is "
-            f"{sha256[:12]}…, {source} says {expected[:12]}…: it was replaced or damaged; restore the artifacts, or "
+            f"{sha256[:12]}…, {source} has {expected[:12]}…: it was replaced or damaged; restore the artifacts, or "
             "train it again"
         )
     return sha256

@@ -132,7 +132,7 @@ def apply_decision(
 ) -> VersionTransition:
     """Carry out a decision: append the transition to the log and set the aliases.
 
-    force: a person's reason to promote the version whatever the decision is. compared_with: the champion of the
+    force: a person's reason to promote the version regardless of the decision. compared_with: the champion of the
     comparison (None: there was none).
     Raises TransitionRefusedError when `compared_with` is no longer champion, ModelUnavailableError when the registry
     cannot be reached.
