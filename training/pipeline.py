@@ -75,8 +75,7 @@ def train(
     correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
     system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
     candidates. backtest_days: whole UTC days to hold out; None for the default. target: a run to reproduce, with its
-    plan and on its history. allow_missing: optional columns that the file may lack; recorded. progress: called as each
-    step begins.
+    plan and on its history. allow_missing: optional columns that may be missing; recorded. progress: called per step.
     Raises TrainingError when the history cannot train a model, ModelUnavailableError when the registry cannot be
     reached.
     """

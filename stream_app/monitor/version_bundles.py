@@ -12,7 +12,7 @@ from stream_app.monitor.background_call import BackgroundCall
 
 log = logging.getLogger("tamiz.monitor")
 
-MAX_WAIT_S = 10.0  # for a download, before the monitor goes on and buffers the snapshots of its version
+MAX_WAIT_S = 10.0  # for a download, before the monitor continues and buffers the snapshots of its version
 RETRY_DELAY_S = 60.0  # after a failed download
 
 

@@ -66,7 +66,7 @@ PATTERN = re.compile(rf"\b({'|'.join(WORDS)})\b".replace(" ", r"[\s#]+"), re.IGN
 # The phrase around a word that is allowed, with the reason.
 ALLOWED: dict[str, str] = {}
 # Names of variables, attributes and functions that state a mood, not what they hold.
-NAMES = re.compile(r"_*(told|said|asked|heard|mended|judged|standing|went|verdict|surely|patiently)(_\w+)?")
+NAMES = re.compile(r"_*(told|said|asked|heard|mended|judged|standing|went|surely|patiently)(_\w+)?")
 CONSTANT_PREFIXES = re.compile(r"_?(MOST|LEAST|FEWEST|LONGEST)_")  # MAX_ and MIN_, with unit and role
 
 

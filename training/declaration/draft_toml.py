@@ -189,7 +189,7 @@ def _literal(value: Literals) -> str:
 
 
 def _string(text: str) -> str:
-    """A TOML basic string: JSON's escapes are TOML's, but for the delete character."""
+    """A TOML basic string: JSON's escapes are TOML's, except for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

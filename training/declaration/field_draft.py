@@ -141,7 +141,7 @@ def _number(column: Column, siblings_decimal: str | None, data_set_missing: Sequ
         doubts.append(f"{example!r} is {_both_readings(example)}: decimal may be '.' or ',' (the other is thousands)")
     elif decimal is None and marks.grouping:
         decimal = siblings_decimal if siblings_decimal in (".", ",") else "."
-        evidence.append(f"no text has a fraction; decimal = {decimal!r} is needed beside thousands")
+        evidence.append(f"no text has a fraction; decimal = {decimal!r} is needed together with thousands")
     if decimal is not None:
         keys["decimal"] = decimal
     group = marks.grouping_with(decimal) if decimal in (".", ",") else None

@@ -35,7 +35,7 @@ def label_of(column: Column, role: LabelRole) -> Floats:
 
 
 def find_leak(column: Column, label: Floats | None) -> str | None:
-    """Why a column is not known when a transaction is scored; None if nothing says so."""
+    """Why a column is not known when a transaction is scored; None without evidence."""
     named = next((word for word in AFTERWARDS if word in column.compact_name), None)
     if named is not None:
         return f"known only afterwards, by its name ({named})"

@@ -77,7 +77,7 @@ def text_candidates(texts: Mapping[str, int]) -> TimeCandidates | None:
     chosen: list[str] = []
     covered = np.zeros(len(tried), dtype=bool)
     undecided: list[str] = []
-    for _ in range(MAX_FORMATS):  # a second format for the rest, such as ISO 8601 beside a national one
+    for _ in range(MAX_FORMATS):  # a second format for the rest, such as ISO 8601 next to a national one
         rest = {name: fits[name] & ~covered for name in fits}
         orders = {_day_order(name) for name in chosen} - {""}
         best = max(

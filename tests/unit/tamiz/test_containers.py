@@ -63,7 +63,7 @@ kind = "number"
 """
 
 
-class Column(NamedTuple):
+class ColumnCase(NamedTuple):
     """A column in its three containers."""
 
     array: pa.Array
@@ -71,9 +71,9 @@ class Column(NamedTuple):
     values: list[Any]  # of JSON
 
 
-def column(values: list[Any], kind: pa.DataType, *, as_dictionary: bool = False) -> Column:
+def column(values: list[Any], kind: pa.DataType, *, as_dictionary: bool = False) -> ColumnCase:
     array = pa.array(values, kind)
-    return Column(
+    return ColumnCase(
         array.dictionary_encode() if as_dictionary else array,
         [text(v) for v in values],
         [json_value(v) for v in values],
@@ -114,7 +114,7 @@ FLOATS = st.floats() | st.integers(-2, 40).map(float) | st.sampled_from([1e16, 4
 
 
 @st.composite
-def columns(draw: st.DrawFn, rows: int) -> Column:
+def columns(draw: st.DrawFn, rows: int) -> ColumnCase:
     """A column of one type, with gaps."""
 
     def values(of: st.SearchStrategy[Any]) -> list[Any]:
@@ -170,7 +170,7 @@ def _in_unit(moments: list[Any], unit: str, zone: str | None) -> tuple[list[Any]
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[str, dict[str, Column]]:
+def tables(draw: st.DrawFn) -> tuple[str, dict[str, ColumnCase]]:
     """A declaration, and a table of columns of any type in any role; half of the times and keys are plain."""
     rows = draw(st.integers(1, 5))
     table = {name: draw(columns(rows)) for name in ("id", "amount", "flag", "place", "fraud", "hour", "when", "who")}
@@ -189,7 +189,7 @@ def tables(draw: st.DrawFn) -> tuple[str, dict[str, Column]]:
     return DECLARATION.format(numeric=numeric, hour=hour, zone=zone), table
 
 
-def write(folder: Path, table: dict[str, Column]) -> list[Path]:
+def write(folder: Path, table: dict[str, ColumnCase]) -> list[Path]:
     """The table as CSV, Parquet and JSON lines."""
     rows = range(len(next(iter(table.values())).texts))
     with (folder / "t.csv").open("w", encoding="utf-8", newline="") as file:
@@ -227,7 +227,7 @@ def from_topic(path: Path, dataset: Dataset) -> dict[str, Any]:
 
 @given(tables())
 @settings(max_examples=TABLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_table_is_read_alike_in_every_container(drawn: tuple[str, dict[str, Column]]) -> None:
+def test_a_table_is_read_alike_in_every_container(drawn: tuple[str, dict[str, ColumnCase]]) -> None:
     declaration, table = drawn
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "d.toml").write_text(declaration)
