@@ -10,7 +10,6 @@ from scoring.arrays import Columns, Floats, Matrix, Objects
 from scoring.bundle.manifest import FeatureEncoding
 
 OTHER, MISSING = "OTHER", "MISSING"  # two levels of every category, after its own
-MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tuple[FeatureEncoding, ...]:
@@ -48,8 +47,8 @@ def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
                 (codes.get(level, len(f.levels)) for level in column.tolist()), dtype=np.float32, count=n
             )
         else:
-            # A number beyond float32 would become infinity, which XGBoost scores, but refuses to train on or explain.
-            matrix[:, j] = np.clip(np.where(np.isnan(column), f.mean, column), -MAX_FLOAT32, MAX_FLOAT32)
+            # Cleaning rejects numbers beyond float32: infinity can be scored, but neither trained on nor explained.
+            matrix[:, j] = np.where(np.isnan(column), f.mean, column)
     return matrix
 
 

@@ -128,7 +128,9 @@ def _fault_of_categories(
 def _check_encoding(f: FeatureEncoding) -> None:
     if not 1 <= len(f.name) <= 500:
         raise bundle_error("features", f"a name of {len(f.name)} characters")
-    if not np.isfinite(f.mean):
+    with np.errstate(over="ignore"):
+        mean = np.float32(f.mean)
+    if not np.isfinite(mean):
         raise bundle_error(f"features.{f.name[:60]!r}.mean", str(f.mean))
     if len(f.levels) > MAX_LEVELS or len(set(f.levels)) != len(f.levels) or (f.levels and f.kind != "category"):
         raise bundle_error(f"features.{f.name[:60]!r}.levels", f"{len(f.levels)}, of a {f.kind}")

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from decimal import Decimal
 from functools import lru_cache
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ def parse_numbers(
     """
     grammar = _grammar(number_format)
     faults: Faults = {}
-    parsed = _texts_at_once(values, missing, grammar)
+    parsed = _column_at_once(values, missing, grammar)
     if parsed is None:
         parsed = np.empty(len(values))
         for i, value in enumerate(values):
@@ -67,8 +68,8 @@ class _Grammar(NamedTuple):
     format: NumberFormat
     text: re.Pattern[str]  # one number
     column: re.Pattern[str]  # numbers, each on its line; without extra signs a superset, of which `float` rejects more
-    signs: re.Pattern[str] | None  # currency signs around a number
-    removed: dict[int, None]  # grouping marks, spaces and percent signs
+    signs: re.Pattern[str] | None  # currency or percent signs around a number; its group is kept
+    removed: dict[int, None]  # grouping marks
     expected: str
 
 
@@ -82,6 +83,7 @@ def _grammar(form: NumberFormat) -> _Grammar:
     signs = None
     if form.percent:
         signed += rf"{_SPACES}%"
+        signs = re.compile(rf"(){_SPACES}%$", re.M)
     elif form.currency:
         sign = "(?:" + "|".join(re.escape(text) for text in sorted(form.currency, key=len, reverse=True)) + ")"
         before = rf"[+-]?{_SPACES}{sign}{_SPACES}{number}|{sign}{_SPACES}[+-]{number}"
@@ -93,7 +95,7 @@ def _grammar(form: NumberFormat) -> _Grammar:
         text=re.compile(signed, re.ASCII),
         column=re.compile(rf"[0-9+\-eE\n{marks.strip('[]')}]*+" if plain else rf"(?:{signed}\n)*+{signed}", re.ASCII),
         signs=signs,
-        removed=dict.fromkeys(map(ord, group + ("%" + "".join(SPACES) if form.percent else ""))),
+        removed=dict.fromkeys(map(ord, group)),
         expected=_expected(form),
     )
 
@@ -124,11 +126,11 @@ def _numeric_missing(missing: frozenset[str]) -> frozenset[str]:
     return frozenset(numeric | {f"{text}.0" for text in numeric})
 
 
-def _texts_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> Floats | None:
+def _column_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> Floats | None:
     try:
         lines = "\n".join(values)
     except TypeError:  # not all of them are strings
-        return None
+        return _typed_at_once(values, missing, grammar)
     form = grammar.format
     if form.normalize:
         lines = lines.translate(_NORMALIZED)
@@ -148,6 +150,16 @@ def _texts_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> F
         return None
     small = longest < MAX_NUMBER_DIGITS and "e" not in lines and "E" not in lines
     return parsed if small or (np.abs(parsed) <= MAX_NUMBER).all() else None
+
+
+def _typed_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> Floats | None:
+    if not {int, float, NoneType}.issuperset(map(type, values)) or grammar.format.percent or _numeric_missing(missing):
+        return None
+    try:
+        parsed = np.array(values, dtype=np.float64)  # None becomes NaN
+    except OverflowError:
+        return None
+    return parsed if (np.isnan(parsed) | (np.abs(parsed) <= MAX_NUMBER)).all() else None
 
 
 def _without_signs(lines: str, grammar: _Grammar) -> str:
@@ -171,40 +183,40 @@ def _hundredth(text: str) -> str:
 
 
 def _number(value: Any, missing: frozenset[str], grammar: _Grammar) -> float | Fault:
-    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
+    text = text_of(value)
+    if text is None:
         return math.nan
     if isinstance(value, str | bytes):
-        text = text_of(value)
         if isinstance(text, Fault):
             return text if text.code == "wrong-type" else Fault("not-a-number", value, grammar.expected)
-        return _number_of_text(value, (text or "").strip(), missing, grammar)
+        return _number_of_text(value, text.strip(), missing, grammar)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        code = "wrong-type" if isinstance(text_of(value), Fault) else "not-a-number"
+        code = "wrong-type" if isinstance(text, Fault) else "not-a-number"
         return Fault(code, value, grammar.expected)
-    typed = float(value) if isinstance(value, Decimal) else value  # -1.00 is the number -1, too
-    if _numeric_missing(missing) and _means_missing(str(text_of(typed)), missing):
+    typed = text_of(float(value)) if isinstance(value, Decimal) else text  # -1.00 is the number -1, too
+    if isinstance(typed, str) and _means_missing(typed, missing):
         return math.nan
     if grammar.format.percent:
         return Fault("not-a-number", value, f"{grammar.expected}; a number without its sign is not read")
-    try:
-        number = float(value)
-    except OverflowError:
-        return _out_of_range(value)
-    if math.isinf(number) and not isinstance(value, int) and not math.isfinite(value):
+    if text in ("inf", "-inf", "Infinity", "-Infinity"):
         return Fault("not-a-number", value, grammar.expected)
-    return number if abs(number) <= MAX_NUMBER else _out_of_range(value)
+    return float(value) if -MAX_NUMBER <= value <= MAX_NUMBER else _out_of_range(value)
 
 
 def _number_of_text(value: Any, text: str, missing: frozenset[str], grammar: _Grammar) -> float | Fault:
-    plain = text.translate(_NORMALIZED) if grammar.format.normalize else text
+    form = grammar.format
+    plain = text.translate(_NORMALIZED) if form.normalize else text
     if _means_missing(text, missing) or _means_missing(plain, missing):
         return math.nan
+    if form.percent and not plain.endswith("%"):
+        return Fault("not-a-number", value, grammar.expected)
     bare = _without_signs(plain, grammar)
-    if grammar.format.decimal is None and (_AMBIGUOUS_TEXT.fullmatch(bare) or _GROUPED.fullmatch(bare)):
+    valid = grammar.text.fullmatch(plain)
+    if form.decimal is None and (_AMBIGUOUS_TEXT if valid else _GROUPED).fullmatch(bare):
         return Fault("ambiguous-number", value, "a number with one meaning; declare decimal and thousands")
-    if not grammar.text.fullmatch(plain):
-        return Fault("not-a-number", value, grammar.expected + _remedy(text, grammar.format))
-    (number,) = _floats(bare, grammar.format)
+    if not valid:
+        return Fault("not-a-number", value, grammar.expected + _remedy(text, form))
+    (number,) = _floats(bare, form)
     return number if abs(number) <= MAX_NUMBER else _out_of_range(value)
 
 

@@ -22,6 +22,7 @@ from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
 from scoring.features import featurize
 from scoring.input.cleaning import clean_payloads
+from scoring.input.number_parsing import MAX_NUMBER
 from tamiz.main import app, run
 from tamiz.simulation import payload_formats
 from tamiz.simulation.simulator import Traffic, attainable_auc, simulate
@@ -150,9 +151,9 @@ def test_typed_parquet_gives_the_history_of_csv(history_csv: Path, tmp_path: Pat
     assert _same(read_history(path, DATASET), read_history(history_csv, DATASET))
 
 
-def test_an_amount_beyond_float32_is_trained_on_scored_and_explained(settings: Settings, tmp_path: Path) -> None:
+def test_the_largest_amount_of_all_is_trained_on_scored_and_explained(settings: Settings, tmp_path: Path) -> None:
     history = rows()
-    history[0]["monto"] = "1e300"
+    history[0]["monto"] = str(MAX_NUMBER)
     done = train(settings, write(tmp_path / "h.csv", history))
     model = MonitoredModel.load(mlflow_registry.download_bundle(settings, done.version, tmp_path), done.version)
     matrix = featurize(model.encoding, read_history(tmp_path / "h.csv", DATASET).columns)[:1]

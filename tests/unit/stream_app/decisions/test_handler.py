@@ -15,6 +15,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
 from schemas.records import Decision
 from scoring.decision import decision_id
+from scoring.input.cleaning import clean_payloads
 from stream_app.decisions import dead_letters, handler
 from stream_app.decisions.handler import HandlerPolicy, handle, handle_carefully
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, MAX_IDS, RecentIds
@@ -198,6 +199,39 @@ def test_when_not_even_a_good_payload_can_be_handled_the_fault_is_ours_and_it_ra
 
 def test_the_payload_that_is_made_to_be_good_is_decided(model: MonitoredModel) -> None:
     assert len(handle([Probe(good_payload(POLICY.dataset))], model, POLICY).decisions) == 1
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        'percent = "points"',
+        'percent = "fraction"',
+        'percent = "fraction"\ndecimal = ","\nmin = 1.125',
+        "max = -3",
+        "min = 7",
+        'missing = ["0"]',
+    ],
+)
+def test_the_good_payload_fits_every_format_of_numbers(tmp_path: Path, declared: str) -> None:
+    path = tmp_path / "d.toml"
+    path.write_text(
+        f"""
+name = "d"
+key = "who"
+features = ["share"]
+[event_time]
+date = "when"
+formats = ["%Y-%m-%d"]
+[[fields]]
+name = "share"
+kind = "number"
+required = true
+{declared}
+""",
+        encoding="utf-8",
+    )
+    dataset = load_dataset(str(path))
+    assert clean_payloads(dataset, [good_payload(dataset)]).rejections == []
 
 
 def test_an_id_given_to_two_payloads_is_seen_and_the_earlier_decision_counts(model: MonitoredModel) -> None:
