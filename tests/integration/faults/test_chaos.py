@@ -91,7 +91,7 @@ def test_records_of_every_kind_that_a_broker_accepts_are_answered_once_each(
     assert outcome.codes.keys() >= {"not-json", "not-utf8", "duplicate-key", "key-too-large", "invalid-transaction-id"}
 
 
-def test_every_record_that_is_thrown_at_workers_is_distinct() -> None:
+def test_every_fuzzed_record_is_distinct() -> None:
     found: Counter[tuple[object, ...]] = Counter()
     stream = batches(random.Random(8), 8)
     while sum(found.values()) < 20_000:

@@ -103,9 +103,7 @@ def decisions(settings: Settings) -> list[Any]:
 #  1 TRUNCATED    [0, 20)      70          held
 #  2 RETAINED     [15, 20)     5           held
 #  3 EXPIRED      [0, 20)      nothing     a new group: from the beginning. Later its offset is deleted: from 20 on
-def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_person_says_where_to_go_on(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_an_offset_that_does_not_fit_its_log_pauses_only_its_partition(settings: Settings, tmp_path: Path) -> None:
     topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     for partition in range(4):
         produce(settings, partition, 20)
@@ -161,7 +159,7 @@ def test_an_offset_that_does_not_fit_its_log_holds_its_partition_alone_until_a_p
         assert "resuming at 20" in lines(worker, settings, EXPIRED)[0]
 
 
-def test_a_topic_made_anew_while_the_worker_runs_is_decided_from_its_beginning_under_ids_of_its_own(
+def test_a_topic_recreated_under_a_worker_is_decided_from_its_beginning_with_new_ids(
     settings: Settings, tmp_path: Path
 ) -> None:
     settings = msgspec.structs.replace(settings, offset_reset="from-beginning")

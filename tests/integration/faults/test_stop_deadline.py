@@ -29,7 +29,7 @@ def test_the_default_deadline_is_well_before_a_supervisors_kill() -> None:
     assert StopDeadline(load({}), "nothing").seconds <= KUBERNETES_KILLS_AFTER_S - 10
 
 
-def test_what_still_runs_at_the_deadline_is_ended_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_that_exceeds_the_stop_deadline_ends_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[int] = []
     settings = msgspec.structs.replace(load({}), drain_timeout_seconds=1)
     deadline = StopDeadline(settings, "what was not committed is decided again", ended.append)

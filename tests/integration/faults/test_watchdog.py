@@ -56,7 +56,9 @@ def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
 
 
 @pytest.mark.parametrize("error", [BrokerError, ModelUnavailableError])
-def test_a_start_waits_for_what_is_away_and_says_so(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_start_waits_for_an_unreachable_service_and_logs_it(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     attempts = itertools.count()
 
     def attempt() -> str:
@@ -76,7 +78,7 @@ def test_a_start_gives_up_when_its_time_is_over() -> None:
         retry_until(attempt, 0.0)
 
 
-def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> None:
+def test_the_lag_metric_covers_only_assigned_partitions() -> None:
     metrics = WorkerMetrics()
     metrics.set_lag({0: 5, 1: 0})
     metrics.set_lag({1: 7, 2: 0})
@@ -86,7 +88,7 @@ def test_the_lag_is_told_of_the_partitions_that_are_read_and_of_no_others() -> N
     assert lag_lines == ['tamiz_lag_records{partition="1"} 7.0', 'tamiz_lag_records{partition="2"} 0.0']
 
 
-def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_hangs() -> None:
+def test_the_watchdog_survives_an_internal_error_and_detects_a_stalled_worker() -> None:
     ended: list[BaseException] = []
     faults: list[int] = []
 
@@ -101,7 +103,7 @@ def test_the_watchdog_survives_a_fault_of_its_own_and_still_sees_a_worker_that_h
     assert len(faults) > 1
 
 
-def test_the_watchdog_leaves_an_idle_worker_alone_though_it_cannot_look() -> None:
+def test_an_idle_worker_is_not_stalled_while_backlogs_cannot_be_read() -> None:
     ended: list[BaseException] = []
 
     def look() -> dict[int, Backlog]:

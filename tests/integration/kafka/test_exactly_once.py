@@ -49,7 +49,7 @@ def committed_texts(settings: Settings, topic: str) -> list[str]:
     return sorted((r.value or b"").decode() for r in committed_records(settings.bootstrap, topic))
 
 
-def test_outputs_and_offsets_of_several_partitions_are_committed_and_the_next_owner_starts_behind_them(
+def test_the_next_owner_starts_after_the_committed_offsets_of_all_partitions(
     settings: Settings,
 ) -> None:
     inputs = [TP(settings.transactions_topic, p) for p in (0, 1)]
@@ -88,7 +88,7 @@ def test_a_zombie_is_fenced_and_nothing_of_its_batch_is_seen(settings: Settings)
 
 
 @pytest.mark.parametrize("step", ["part sent", "produced"])
-def test_what_a_crash_leaves_open_is_aborted_by_the_next_owner_who_does_it_again(settings: Settings, step: str) -> None:
+def test_the_next_owner_aborts_the_open_transaction_of_a_crash_and_repeats_it(settings: Settings, step: str) -> None:
     partition = TP(settings.transactions_topic, 0)
 
     async def story() -> None:
@@ -104,7 +104,7 @@ def test_what_a_crash_leaves_open_is_aborted_by_the_next_owner_who_does_it_again
     assert committed_texts(settings, settings.dead_letters_topic) == ["whole"]
 
 
-def test_a_producer_whose_sender_failed_leaves_no_connection_open(
+def test_a_producer_whose_sender_failed_closes_its_connections(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = TP(settings.transactions_topic, 0)

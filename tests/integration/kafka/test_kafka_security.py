@@ -128,7 +128,7 @@ def lets_in(settings: Settings) -> bool:
 
 
 @pytest.mark.kafka
-def test_the_doctor_says_which_rights_are_missing(guarded: Guarded) -> None:
+def test_the_doctor_names_missing_rights(guarded: Guarded) -> None:
     settings = own_topics(guarded.by_password(load({})))
     plain = KafkaAdminClient(bootstrap_servers=guarded.plain)
     for topic, operation in (
@@ -193,7 +193,7 @@ def fetch(url: str, token: str | None) -> int:
 
 
 @pytest.mark.kafka
-def test_a_worker_decides_over_tls_with_a_password_exactly_once_and_tells_nobody_its_secrets(
+def test_a_worker_decides_exactly_once_over_tls_and_logs_no_secret(
     guarded: Guarded, real_registry: Settings, real_payloads: list[bytes], tmp_path: Path
 ) -> None:
     users = tmp_path / "web-users"

@@ -32,24 +32,24 @@ def tamiz(settings: Settings, *arguments: str) -> str:
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_topics_are_made_with_the_tables_partitions_and_seen_at_once(settings: Settings) -> None:
+def test_topics_are_created_with_the_tables_partitions_and_visible_at_once(settings: Settings) -> None:
     wanted = {topic.name: topic.partitions for topic in topic_table(settings)}
     assert partition_counts(settings.bootstrap, [*wanted, "not-there"]) == wanted
 
 
-def test_what_training_asks_to_read_is_kept_so_long() -> None:
+def test_topics_retain_what_training_reads() -> None:
     settings = load({"TAMIZ_RETRAIN_LOOKBACK_DAYS": "120"})
     kept = {t.role: int(t.config["retention.ms"]) for t in topic_table(settings) if "retention.ms" in t.config}
     assert min(kept["transactions"], kept["labels"]) >= settings.retrain_lookback_days * DAY_MS
 
 
 @pytest.mark.parametrize(("replicas", "in_step"), [("1", None), ("3", "2")])
-def test_where_there_are_copies_two_of_them_must_acknowledge(replicas: str, in_step: str | None) -> None:
+def test_with_replicas_two_of_them_must_acknowledge(replicas: str, in_step: str | None) -> None:
     topics = topic_table(load({"TAMIZ_REPLICATION_FACTOR": replicas}))
     assert {t.config.get("min.insync.replicas") for t in topics} == {in_step}
 
 
-def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> None:
+def test_topics_are_created_with_the_tables_configuration(settings: Settings) -> None:
     topics = topic_table(settings)
     with admin(settings.bootstrap) as client:
         described = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in topics])
@@ -62,7 +62,7 @@ def test_topics_are_made_with_the_tables_configuration(settings: Settings) -> No
     assert set_there == {t.name: t.config for t in topics}
 
 
-def test_a_topic_that_is_there_stays_as_it_is(settings: Settings) -> None:
+def test_an_existing_topic_is_not_changed(settings: Settings) -> None:
     again = msgspec.structs.replace(settings, partitions=9)
     assert create_topics(again.bootstrap, topic_table(again), 1) == []
     assert partition_counts(again.bootstrap, [again.transactions_topic]) == {again.transactions_topic: 3}
@@ -74,7 +74,7 @@ def test_more_replicas_than_the_cluster_has_brokers_are_refused_with_the_topics_
         create_topics(kafka.bootstrap_servers, [topic], 99)
 
 
-def test_the_command_says_what_it_made_and_what_it_left(settings: Settings) -> None:
+def test_the_command_lists_created_and_unchanged_topics(settings: Settings) -> None:
     more = settings.transactions_topic + "-more"
     changed = msgspec.structs.replace(settings, partitions=4, existing_transactions_topic=more)
     printed = tamiz(changed, "topics", "create").splitlines()
@@ -90,7 +90,7 @@ def test_the_list_is_for_machines_too(settings: Settings) -> None:
     ]
 
 
-def test_the_list_says_which_topics_are_missing_and_how_long_each_is_kept(settings: Settings) -> None:
+def test_the_list_names_missing_topics_and_the_retention_of_each(settings: Settings) -> None:
     missing = msgspec.structs.replace(settings, existing_labels_topic=settings.labels_topic + "-not-there")
     lines = {line.split()[1]: line for line in tamiz(missing, "topics", "list").splitlines() if line.startswith("│")}
     assert "missing" in lines["labels"]

@@ -64,7 +64,7 @@ def alert(change: str, happened_at_ms: int, severity: str = "warning", name: str
 
 #  second   -181        -180 ............ -1   now ..... +60   +61
 #           too late     |---- in the rate ----------------|   ahead of every clock
-def test_only_what_was_decided_lately_counts_in_the_rate() -> None:
+def test_only_recent_decisions_count_in_the_rate() -> None:
     feed = LiveState("m")
     for n, second in enumerate([-HISTORY_S - 1, -HISTORY_S, -1, -1, MAX_AHEAD_S, MAX_AHEAD_S + 1]):
         feed.update_decision(decision(n), NOW_MS + 1000 * second, NOW_MS)
@@ -90,7 +90,7 @@ def test_a_score_that_is_no_probability_is_count_skipped() -> None:
     assert (feed.skipped_records, feed.recent) == (3, ())
 
 
-def test_few_that_were_stopped_do_not_drown_among_approvals() -> None:
+def test_few_flagged_decisions_stay_visible_among_approvals() -> None:
     feed = LiveState("m")
     feed.update_decision(decision(0, "review"), NOW_MS - 9000, NOW_MS)
     for n in range(1, 200):
@@ -100,7 +100,7 @@ def test_few_that_were_stopped_do_not_drown_among_approvals() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-(2**40), 2**45), st.text(max_size=3)), max_size=300))
-def test_whatever_clocks_and_codes_say_what_is_kept_stays_small(records: list[tuple[int, str]]) -> None:
+def test_the_state_is_bounded_for_any_clocks_and_codes(records: list[tuple[int, str]]) -> None:
     feed = LiveState("m")
     for n, (at_ms, code) in enumerate(records):
         feed.update_decision(decision(n), at_ms, NOW_MS)
@@ -111,7 +111,7 @@ def test_whatever_clocks_and_codes_say_what_is_kept_stays_small(records: list[tu
     assert len(feed._seconds) <= HISTORY_S + MAX_AHEAD_S + 1
 
 
-def test_the_state_stays_small_whatever_texts_and_numbers_others_write() -> None:
+def test_the_state_is_bounded_for_any_texts_and_numbers() -> None:
     feed = LiveState("m")
     long = "\x1b" * 10_000
     for n in range(30_000):
@@ -161,7 +161,7 @@ def test_an_incident_is_open_until_it_closes_and_old_news_of_it_changes_nothing(
     assert [i.incident_id for i in feed.incidents] == ["j"]
 
 
-def test_a_move_that_is_told_twice_stands_once_and_the_newest_first() -> None:
+def test_a_repeated_model_event_is_listed_once_newest_first() -> None:
     feed = LiveState("m")
     events = [
         ModelEvent(model=model, model_version=v, change="promoted", reason="r", by="b", happened_at_ms=at)
@@ -172,7 +172,7 @@ def test_a_move_that_is_told_twice_stands_once_and_the_newest_first() -> None:
     assert [(e.model_version, e.happened_at_ms) for e in feed.events] == [(2, 20), (1, 10)]
 
 
-def test_what_was_only_counted_is_in_the_rate_and_said() -> None:
+def test_unread_decisions_are_in_the_rate_and_reported() -> None:
     feed = LiveState("m")
     feed.update_unread(50_000, NOW_MS)
     assert feed.unread_decisions == 50_000

@@ -32,7 +32,7 @@ def test_a_session_lasts_its_time_and_ends_when_it_is_signed_out(users: dict[str
     assert sessions.user(one) is None
 
 
-def test_many_sessions_end_the_oldest_of_the_same_user_alone(users: dict[str, User], auth: Authenticator) -> None:
+def test_too_many_sessions_end_only_the_oldest_of_that_user(users: dict[str, User], auth: Authenticator) -> None:
     sessions = Sessions(auth)
     first = sessions.sign_in(users["ana"])
     many = [sessions.sign_in(users["reader"]) for _ in range(MAX_SESSIONS + 2)]
@@ -43,6 +43,6 @@ def test_many_sessions_end_the_oldest_of_the_same_user_alone(users: dict[str, Us
 @pytest.mark.parametrize(
     "origin", [None, "", "null", "http://[", "https://evil.example", "localhost:6067", "//localhost:6067"]
 )
-def test_another_sites_origin_is_not_our_own(origin: str | None) -> None:
+def test_the_origin_of_another_site_is_refused(origin: str | None) -> None:
     assert not is_own_origin(origin, "localhost:6067")
     assert not is_own_origin(origin, "")

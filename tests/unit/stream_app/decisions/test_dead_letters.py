@@ -27,7 +27,7 @@ def letter(record: RejectedRecord = ORIGIN, rejection: Rejection = REJECTION) ->
     return dead_letters.truncate(None, b"{", ours, record.headers, 1_000_000).headers
 
 
-def test_what_is_written_is_read_back():
+def test_written_headers_are_read_back():
     assert dead_letters.read(letter()) == dead_letters.DeadLetter(
         topic="transactions",
         partition=3,
@@ -106,7 +106,7 @@ def test_dead_letters_that_connect_itself_wrote_are_read():
 
 
 @pytest.mark.parametrize("headers", [[], [("a", None)], [(CONNECT + "topic", b"t"), (CONNECT + "partition", b"x")]])
-def test_a_record_that_does_not_say_where_it_came_from_is_no_dead_letter(headers):
+def test_a_record_without_an_origin_is_no_dead_letter(headers):
     assert dead_letters.read(headers) is None
 
 
@@ -119,7 +119,7 @@ FULL_BATCH_SIZE = [("one", b"x" * 300_000), ("traceparent", b"kept"), ("n" * 20_
 @pytest.mark.parametrize("incoming", [[], MANY, FULL_BATCH_SIZE], ids=["no headers", "many", "large"])
 @pytest.mark.parametrize("key", [None, b"k", b"k" * 600_000], ids=["no key", "a key", "a large key"])
 @pytest.mark.parametrize("size", [0, 1_000, 3_000_000])
-def test_a_dead_letter_fits_its_topic_and_says_what_it_lacks(
+def test_a_dead_letter_fits_its_topic_and_states_what_is_truncated(
     size: int, key: bytes | None, incoming: dead_letters.Headers, max_bytes: int
 ) -> None:
     value = random.Random(size).randbytes(size)

@@ -48,7 +48,7 @@ def decisions(handled: handler.HandlerResult) -> list[Decision]:
     return [msgspec.json.decode(out.value or b"", type=Decision) for out in handled.decisions]
 
 
-def test_good_and_broken_records_all_come_out_in_their_partitions_order(model: MonitoredModel) -> None:
+def test_valid_and_invalid_records_keep_the_order_of_their_partition(model: MonitoredModel) -> None:
     values = [v for broken in INVALID_PAYLOADS.values() for v in (payload(), broken.payload)]
     handled = handle(records(*values), model, POLICY)
     assert len(handled.decisions) == len(handled.dead_letters) == len(INVALID_PAYLOADS)
@@ -70,7 +70,7 @@ def test_a_dead_letter_carries_the_payload_untouched_and_why(model: MonitoredMod
     assert [(r.code, r.field) for r in read if r] == [(b.code, b.field) for b in INVALID_PAYLOADS.values()]
 
 
-def test_a_decision_says_what_made_it(model: MonitoredModel) -> None:
+def test_a_decision_names_its_model_and_threshold(model: MonitoredModel) -> None:
     (decision,) = decisions(handle(records(payload(transaction_id="t-1")), model, POLICY))
     assert (decision.transaction_id, decision.decision_id) == ("t-1", decision_id("t-1"))
     assert (decision.model, decision.model_version) == (model.manifest.model, 3)
@@ -104,7 +104,7 @@ def test_one_by_one_and_as_a_batch_give_identical_decisions(model: MonitoredMode
     assert handle(batch, model, POLICY).decisions == alone
 
 
-def test_a_transaction_is_known_by_its_id_else_its_header_else_its_place(model: MonitoredModel) -> None:
+def test_a_transaction_id_comes_from_payload_header_or_offset(model: MonitoredModel) -> None:
     header = (("tamiz-transaction-id", b"from-header"),)
     both = records(payload(transaction_id=7), headers=header)
     ids = [
@@ -126,9 +126,7 @@ def test_the_incarnation_of_the_topic_is_part_of_an_id_and_travels_in_a_header(m
         assert [value for name, value in out.headers if name == "tamiz-topic-id"] == [b"hT2xNq8vR1iQz5aYb0cDeg"]
 
 
-def test_only_what_is_not_approved_has_reasons_strongest_first(
-    model: MonitoredModel, real_payloads: list[bytes]
-) -> None:
+def test_only_flagged_decisions_have_reasons_strongest_first(model: MonitoredModel, real_payloads: list[bytes]) -> None:
     decided = decisions(handle(records(*real_payloads[:5000]), model, POLICY))
     flagged = [d for d in decided if d.outcome != "approve"]
     assert flagged
@@ -157,7 +155,7 @@ class Faulty:
         return self._model.score(matrix)
 
 
-def test_a_record_our_own_code_cannot_bear_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:
+def test_a_record_that_triggers_a_bug_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:
     batch = records(payload(monto="1"), payload(monto="777"), payload(monto="2"))
     handled = handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
     assert len(handled.decisions) == 2
@@ -165,7 +163,7 @@ def test_a_record_our_own_code_cannot_bear_is_a_dead_letter_and_the_rest_is_deci
     assert handled.dead_letters[0].value == batch[1].value
 
 
-def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model: MonitoredModel) -> None:
+def test_scored_rows_and_dead_letters_are_encoded_for_drift(model: MonitoredModel) -> None:
     batch = records(payload(linea_tc="NA"), b"no JSON", payload(monto="2"))
     codes, times = handle(batch, model, POLICY).coded or ((), ())
     counts = dict(zip(model.bins.names, np.split(model.bins.count(codes)[0], model.bins.offsets[1:-1]), strict=True))
@@ -177,9 +175,7 @@ def test_what_is_scored_is_coded_for_drift_and_a_dead_letter_counts_as_one(model
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_records_our_own_code_cannot_bear_are_dead_letters_also_when_they_are_alone(
-    model: MonitoredModel, n: int
-) -> None:
+def test_a_batch_of_records_that_trigger_a_bug_becomes_dead_letters(model: MonitoredModel, n: int) -> None:
     handled = handle_carefully(records(*[payload(monto="777")] * n), Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
     assert [r.code for r in handled.rejections] == ["internal-error"] * n
     assert len(handled.dead_letters) == n
@@ -197,7 +193,7 @@ def test_when_not_even_a_good_payload_can_be_handled_the_fault_is_ours_and_it_ra
         handle_carefully(records(*[payload()] * n), FailingModel(model, 0.0), POLICY)  # type: ignore[arg-type]
 
 
-def test_the_payload_that_is_made_to_be_good_is_decided(model: MonitoredModel) -> None:
+def test_the_known_good_payload_is_decided(model: MonitoredModel) -> None:
     assert len(handle([Probe(good_payload(POLICY.dataset))], model, POLICY).decisions) == 1
 
 
@@ -247,7 +243,7 @@ def test_an_id_given_to_two_payloads_is_seen_and_the_earlier_decision_counts(mod
     assert [dict(out.headers).get(CONFLICT_HEADER) for out in again.decisions] == marked
 
 
-def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
+def test_the_window_of_ids_drops_only_the_oldest() -> None:
     recent = RecentIds()
     for offset in range(MAX_IDS):
         assert recent.conflicting_offset(0, str(offset), b"payload", offset) is None
@@ -270,7 +266,7 @@ def test_the_window_of_ids_forgets_the_oldest_and_no_more() -> None:
         pytest.param({"value": Unreadable.with_reason("it is damaged", 9)}, "unreadable", id="a damaged record"),
     ],
 )
-def test_what_does_not_fit_is_a_dead_letter_that_says_so(
+def test_an_inadmissible_record_is_a_dead_letter_with_its_reason(
     model: MonitoredModel, changes: dict[str, Any], code: str
 ) -> None:
     (good, bad) = records(payload(), payload())

@@ -57,14 +57,14 @@ def test_a_burst_is_one_summary_after_its_first_records(log: Log) -> None:
     assert RateLimitedHandler.suppressed == excess
 
 
-def test_what_is_counted_is_written_when_the_program_ends(log: Log) -> None:
+def test_suppressed_records_are_summarized_when_the_program_ends(log: Log) -> None:
     for _ in range(MAX_LIBRARY_RECORDS + 3):
         log.write("away")
     log.handler.close()
     assert log.lines[-1] == f"3 more such records within {WINDOW_S:g} s, the last: away"
 
 
-def test_a_record_of_another_site_level_logger_or_text_is_no_part_of_the_burst(log: Log) -> None:
+def test_a_record_of_another_call_site_level_logger_or_text_is_not_suppressed(log: Log) -> None:
     for _ in range(MAX_LIBRARY_RECORDS + 1):
         log.write("away")
     log.write("away", line=2)

@@ -9,7 +9,7 @@ from stream_app.monitor import monitor_intake
 from stream_app.monitor.monitor_intake import KnownVersions
 
 
-def test_a_registry_that_hangs_holds_up_nobody_and_its_answer_counts_once_it_comes(
+def test_a_registry_that_hangs_blocks_nothing_and_its_answer_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(monitor_intake, "MAX_WAIT_S", 0.05)

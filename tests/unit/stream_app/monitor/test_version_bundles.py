@@ -11,7 +11,7 @@ from stream_app.monitor import version_bundles
 from stream_app.monitor.version_bundles import VersionBundles
 
 
-def test_a_download_that_hangs_delays_the_loop_once_and_is_used_when_it_ends(
+def test_a_hanging_download_delays_the_loop_once_and_is_used_later(
     champion_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version_bundles, "MAX_WAIT_S", 0.05)

@@ -125,7 +125,9 @@ def cases(servers: Servers, token: str | None) -> Iterator[tuple[int, bytes]]:
         yield rng.choice([servers.worker, servers.dashboard]), bytes(raw)
 
 
-def test_no_request_is_a_fault_of_ours_or_fills_the_log(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_request_causes_an_internal_error_or_fills_the_log(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     tokens = [None, servers.tokens["ana"]] if servers.tokens else [None]
     sent, answered, faults = 0, 0, []
@@ -157,7 +159,7 @@ def test_every_answer_has_the_security_headers_and_names_no_version(servers: Ser
     assert "unsafe" not in policy
 
 
-def test_an_answer_to_what_is_no_http_has_the_security_headers_and_names_no_version(servers: Servers) -> None:
+def test_a_response_to_invalid_http_has_the_security_headers(servers: Servers) -> None:
     bare, refused = [], 0
     for port in (servers.dashboard, servers.worker):
         for raw in (*ODD_LINES, *(request("GET", "/", headers) for headers in ODD_HEADERS.values())):
@@ -173,7 +175,7 @@ def test_an_answer_to_what_is_no_http_has_the_security_headers_and_names_no_vers
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:6067", "10.0.0.1", ""])
-def test_a_page_goes_by_its_own_names_alone(servers: Servers, host: str) -> None:
+def test_a_page_accepts_only_its_own_host_names(servers: Servers, host: str) -> None:
     token = servers.tokens.get("ana")
     assert ask(servers.dashboard, "GET", "/state", token, Host=host).status == 403
     assert ask(servers.dashboard, "GET", "/state", token, Host="LOCALHOST.:6067").status == 200

@@ -49,7 +49,7 @@ ROLES = {
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_a_role_allows_what_it_says_and_no_more(servers: Servers, name: str | None) -> None:
+def test_a_role_allows_only_its_own_actions(servers: Servers, name: str | None) -> None:
     token = servers.tokens[name] if name else None
     answers = (
         ask(servers.dashboard, "GET", "/state", token),
@@ -75,7 +75,9 @@ def test_a_session_is_the_users_and_acts_in_their_name_and_role(servers: Servers
     assert signed_in(servers, "prometheus").headers["location"] == "/signin?role"
 
 
-def test_a_user_who_leaves_the_file_is_out_within_a_second(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_removed_from_the_file_is_refused_within_a_second(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(web_auth, "RELOAD_INTERVAL_S", 0.0)
     gone, stays = (cookie(signed_in(servers, name)) for name in ("ana", "reader"))
     token = servers.tokens["ana"]
@@ -121,7 +123,7 @@ def open_stream(servers: Servers, headers: dict[str, str]) -> Iterator[socket.so
         yield stream
 
 
-def test_a_bad_line_shuts_nobody_else_out_and_a_missing_file_everybody(
+def test_an_invalid_line_affects_one_user_and_a_missing_file_all(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(web_auth, "RELOAD_INTERVAL_S", 0.0)
@@ -137,7 +139,7 @@ def test_a_bad_line_shuts_nobody_else_out_and_a_missing_file_everybody(
     assert ask(servers.dashboard, "GET", "/state", token).status == 200
 
 
-def test_wrong_tokens_are_throttled_and_logged_and_lock_nobody_out(
+def test_wrong_tokens_are_limited_and_logged_and_lock_no_user_out(
     servers: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -157,7 +159,7 @@ def test_wrong_tokens_are_throttled_and_logged_and_lock_nobody_out(
     assert "forged" not in caplog.text
 
 
-def test_an_address_that_fails_does_not_use_up_what_others_may() -> None:
+def test_failures_of_one_address_do_not_limit_others() -> None:
     now = [0.0]
     limiter, one, other = FailureLimiter(lambda: now[0]), address_of("203.0.113.9"), address_of("2001:db8::1")
     assert [limiter.allow(one) for _ in range(5_000)].count(True) == ADDRESS_BURST
@@ -169,7 +171,7 @@ def test_an_address_that_fails_does_not_use_up_what_others_may() -> None:
     assert limiter.allow(one)
 
 
-def test_the_log_says_how_many_lines_it_suppressed() -> None:
+def test_the_log_states_the_number_of_suppressed_lines() -> None:
     now = [0.0]
     lines = LogLimiter(lambda: now[0])
     assert [lines.allow() for _ in range(3)] == [0, None, None]
@@ -177,9 +179,7 @@ def test_the_log_says_how_many_lines_it_suppressed() -> None:
     assert [lines.allow(), lines.allow()] == [2, None]
 
 
-def test_the_cookie_is_secure_and_the_browser_stays_with_tls_behind_a_trusted_proxy(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_behind_a_trusted_proxy_cookies_are_secure_and_hsts_is_sent(servers: Servers, tmp_path: Path) -> None:
     plain = signed_in(servers, "ana")
     assert ("Secure" in plain.headers["set-cookie"], "strict-transport-security" in plain.headers) == (False, False)
     for proto in ("https", "http, https"):
@@ -215,7 +215,7 @@ def test_the_address_is_the_nearest_that_no_trusted_proxy_has(
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * (MIN_TOKEN_LENGTH - 1), "x" * 257])
-def test_a_short_or_empty_token_never_signs_in_whatever_the_file_holds(tmp_path: Path, token: str) -> None:
+def test_a_short_or_empty_token_never_signs_in(tmp_path: Path, token: str) -> None:
     salt = bytes(16)
     digest = hashlib.sha256(salt + token.encode()).hexdigest()
     path = tmp_path / "users"
@@ -224,7 +224,7 @@ def test_a_short_or_empty_token_never_signs_in_whatever_the_file_holds(tmp_path:
     assert auth.by_token(token) is None
 
 
-def test_a_token_is_long_and_the_file_holds_neither_it_nor_its_plain_hash() -> None:
+def test_a_token_is_long_and_not_in_the_file() -> None:
     user, token = new_user("ana", ["approve"])
     other, again = new_user("ana", ["approve"])
     assert (len(token) >= MIN_TOKEN_LENGTH, token != again, user.digest != other.digest) == (True, True, True)

@@ -87,7 +87,7 @@ def bundle_of(settings: Settings) -> Path:
     return settings.state_dir / "models" / settings.model_name / "1"
 
 
-def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(settings: Settings) -> None:
+def test_an_unrecorded_alias_is_refused_or_served_by_the_setting(settings: Settings) -> None:
     store = store_of(settings)
     store.open()
     set_alias(settings, 2)
@@ -118,9 +118,7 @@ def test_an_alias_that_no_promotion_set_is_refused_or_served_by_the_setting(sett
     assert lenient.recorded
 
 
-def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_with_the_remedy(
-    tmp_path: Path, registered: Settings
-) -> None:
+def test_a_first_start_with_an_unrecorded_champion_fails_with_the_remedy(tmp_path: Path, registered: Settings) -> None:
     settings = copy_registry(registered, tmp_path / "state")
     set_alias(settings, 1)
     with pytest.raises(
@@ -130,7 +128,7 @@ def test_a_first_start_with_a_champion_that_nobody_promoted_fails_in_one_line_wi
     assert "\n" not in str(raised.value)
 
 
-def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again(
+def test_a_replaced_bundle_is_refused_even_with_a_matching_tag(
     settings: Settings, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = store_of(settings)
@@ -160,9 +158,7 @@ def test_a_bundle_exchanged_under_its_version_is_refused_whoever_hashed_it_again
     assert serving.current.version == 2
 
 
-def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
-    settings: Settings, bundle: Path
-) -> None:
+def test_no_transition_makes_a_replaced_bundle_champion(settings: Settings, bundle: Path) -> None:
     version_transitions.promote(settings, 2, "the next")
     add(settings, bundle)
     exchanged = msgspec.json.encode(msgspec.json.decode((bundle / MANIFEST_FILE).read_bytes()) | {"rows": 7})
@@ -188,7 +184,7 @@ def test_an_exchanged_bundle_becomes_champion_by_no_move_whatever_its_tag_says(
     assert version_transitions.reject(settings, 3, "it was exchanged").change == "rejected"
 
 
-def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(settings: Settings) -> None:
+def test_an_edited_tag_does_not_stop_a_restart_with_the_cached_bundle(settings: Settings) -> None:
     store_of(settings).open()
     cached = settings.state_dir / "models" / settings.model_name / "1"
     for name, value in (("bundle_sha256", "0" * 64), ("gate_status", "no skill")):
@@ -206,7 +202,7 @@ def test_an_edited_tag_takes_no_good_bundle_from_a_worker_that_starts_again(sett
     assert again.current.version == 1
 
 
-def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(settings: Settings) -> None:
+def test_a_damaged_history_promotes_nothing_until_a_person_does(settings: Settings) -> None:
     serving = store_of(settings)
     serving.open()
     log = log_name(settings.model_name)
@@ -243,7 +239,7 @@ def test_an_edited_or_shortened_history_promotes_nothing_until_a_person_does(set
     assert f"entries 1 to {last} are missing" in str(serving.registry_inconsistency)
 
 
-def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(settings: Settings, bundle: Path) -> None:
+def test_a_bundle_that_contradicts_the_gate_status_is_refused(settings: Settings, bundle: Path) -> None:
     serving = store_of(settings)
     serving.open()
     version_transitions.promote(settings, add(settings, bundle, gate_status="no skill"), "it has none")
@@ -257,7 +253,7 @@ def test_a_bundle_that_contradicts_the_registry_about_its_proof_is_refused(setti
     assert serving.current.version == 1
 
 
-def test_a_champion_whose_trees_would_crash_the_worker_is_refused_and_the_one_before_goes_on(
+def test_a_champion_whose_trees_crash_is_refused_and_the_previous_one_kept(
     settings: Settings, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = store_of(settings)

@@ -66,9 +66,7 @@ def rows(cursor: PaneSnapshot) -> int:
     return sum(pane.rows for pane in cursor.panes)
 
 
-def test_when_another_model_takes_over_nothing_is_read_and_nothing_waits(
-    first: MonitoredModel, second: MonitoredModel
-) -> None:
+def test_a_model_swap_reads_nothing_and_does_not_wait(first: MonitoredModel, second: MonitoredModel) -> None:
     topic = PanesTopic()
     counting = DriftCounter(topic.last_cursors, MINUTE_MS)
     assert rows(count(counting, topic, first, range(10))) == 10
@@ -76,7 +74,7 @@ def test_when_another_model_takes_over_nothing_is_read_and_nothing_waits(
     assert topic.read == [{0}]
 
 
-def test_a_model_called_back_within_the_minute_goes_on_where_it_was_left(
+def test_a_rollback_within_the_minute_continues_the_previous_fold(
     first: MonitoredModel, second: MonitoredModel
 ) -> None:
     topic = PanesTopic()
@@ -86,7 +84,7 @@ def test_a_model_called_back_within_the_minute_goes_on_where_it_was_left(
     assert rows(count(counting, topic, first, range(15, 18))) == 13
 
 
-def test_another_worker_goes_on_with_either_model_from_what_was_published(
+def test_another_worker_resumes_either_model_from_the_published_cursors(
     first: MonitoredModel, second: MonitoredModel
 ) -> None:
     topic = PanesTopic()
@@ -106,7 +104,7 @@ def test_after_a_rebalance_the_topic_is_asked_again(first: MonitoredModel) -> No
     assert topic.read == [{0}, {0}]
 
 
-def test_a_version_called_back_after_two_others_goes_on_where_it_was(
+def test_a_version_rolled_back_after_two_others_continues_from_its_cursor(
     first: MonitoredModel, second: MonitoredModel, tmp_path: Path
 ) -> None:
     small_bundle(tmp_path)
@@ -136,14 +134,14 @@ def test_versions_do_not_overwrite_each_others_panes_under_compaction(
 
 
 @pytest.mark.parametrize("poison", [{"layout": "another"}, {"model": "another"}])
-def test_a_cursor_of_something_else_is_not_taken_over(first: MonitoredModel, poison: dict[str, str]) -> None:
+def test_a_cursor_of_another_model_or_layout_is_not_restored(first: MonitoredModel, poison: dict[str, str]) -> None:
     topic = PanesTopic()
     cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
     topic.cursors[0][first.version] = msgspec.structs.replace(cursor, **poison)
     assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
 
 
-def test_a_damaged_cursor_starts_the_counting_anew_and_does_not_stop_the_worker(first: MonitoredModel) -> None:
+def test_a_damaged_cursor_restarts_counting_and_does_not_stop_the_worker(first: MonitoredModel) -> None:
     topic = PanesTopic()
     cursor = count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10))
     panes = tuple(msgspec.structs.replace(pane, codes=b"\xff\xff\xff\x7f", counts=b"\0" * 4) for pane in cursor.panes)
