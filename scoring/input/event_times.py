@@ -26,10 +26,14 @@ def event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Note) 
     local_ms, is_date = parsed.local_ms, ~parsed.has_time
     if time.hour is not None:
         hours, faults = parse_numbers(raw[time.hour], missing, 0, 23)
-        local_ms, is_date = _with_hours(parsed, hours, raw[time.hour], faults)
+        whole = (hours >= 0) & (hours <= 23) & (hours % 1 == 0)
+        if parsed.plain and whole.all():  # the usual batch
+            return local_ms + hours.astype(np.int64) * HOUR_MS
+        local_ms, is_date = _with_hours(parsed, hours, whole, raw[time.hour], faults)
         note(time.hour, faults)
-        if parsed.has_time.any():
-            note(time.date, _contradictions(parsed, hours, raw[time.date], time.hour))
+        note(time.date, _contradictions(parsed, hours, raw[time.date], time.hour))
+    if parsed.plain:
+        return local_ms
     if form.zone == "UTC":
         utc_ms = local_ms - parsed.offset_ms
     else:
@@ -42,15 +46,17 @@ def event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Note) 
     return utc_ms
 
 
-def _with_hours(parsed: ParsedTimes, hours: Floats, raw: Sequence[Any], faults: Faults) -> tuple[Ints, Flags]:
+def _with_hours(
+    parsed: ParsedTimes, hours: Floats, whole: Flags, raw: Sequence[Any], faults: Faults
+) -> tuple[Ints, Flags]:
     """Clock times with the hour field, and the mask of those that are still without time of day."""
     given = ~np.isnan(hours)
-    for i in _rows(given & (hours % 1 != 0)):
+    for i in _rows(given & ~whole):
         faults.setdefault(i, Fault("out-of-range", raw[i], "a whole hour from 0 to 23"))
     for i in _rows(~parsed.has_time & ~given):
         faults.setdefault(i, Fault("missing-field", raw[i], "a whole hour from 0 to 23, or a date with time of day"))
     # Exporters write a date as a timestamp at midnight.
-    used = given & (hours >= 0) & (hours <= 23) & (~parsed.has_time | (parsed.local_ms % DAY_MS == 0))
+    used = whole & (~parsed.has_time | (parsed.local_ms % DAY_MS == 0))
     return parsed.local_ms + np.where(used, hours, 0).astype(np.int64) * HOUR_MS, ~(parsed.has_time | used)
 
 

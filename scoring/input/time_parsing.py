@@ -5,7 +5,7 @@ text that states the same.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -51,6 +51,7 @@ class ParsedTimes(NamedTuple):
     local_ms: Ints
     offset_ms: Ints  # NO_OFFSET: local to the zone of the data set, which is not UTC
     has_time: Flags  # the value states a time of day
+    plain: bool  # no value states a time of day or an offset, and the zone of the data set is UTC
 
 
 def parse_times(values: Raw, form: EventTimeFormat, missing: frozenset[str]) -> tuple[ParsedTimes, Faults]:
@@ -58,7 +59,7 @@ def parse_times(values: Raw, form: EventTimeFormat, missing: frozenset[str]) -> 
     parse = _text_parser(form, missing)
     known = distinct_texts(values, MAX_TEXT_LENGTH, parse)
     if known is not None and Fault not in map(type, known.values()):
-        return _as_arrays([known[value] for value in values]), {}
+        return _as_arrays([known[value] for value in values], known.values()), {}
     faults: Faults = {}
     times = []
     for i, value in enumerate(values):
@@ -67,14 +68,17 @@ def parse_times(values: Raw, form: EventTimeFormat, missing: frozenset[str]) -> 
             faults[i] = found._replace(value=value)
             found = _NO_TIME
         times.append(found)
-    return _as_arrays(times), faults
+    return _as_arrays(times, times), faults
 
 
-def _as_arrays(times: list[Any]) -> ParsedTimes:
-    local_ms, offset_ms, has_time = zip(*times, strict=True) if times else ((), (), ())
-    return ParsedTimes(
-        np.array(local_ms, dtype=np.int64), np.array(offset_ms, dtype=np.int64), np.array(has_time, dtype=bool)
-    )
+def _as_arrays(times: list[Any], distinct: Iterable[Any]) -> ParsedTimes:
+    if not any(offset_ms or has_time for _, offset_ms, has_time in distinct):
+        local_ms = np.array([time[0] for time in times], dtype=np.int64)
+        n = len(times)
+        return ParsedTimes(local_ms, np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool), plain=True)
+    columns = zip(*times, strict=True)
+    local_ms, offset_ms = (np.array(next(columns), dtype=np.int64) for _ in range(2))
+    return ParsedTimes(local_ms, offset_ms, np.array(next(columns), dtype=bool), plain=False)
 
 
 @lru_cache(32)
