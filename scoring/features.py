@@ -10,15 +10,20 @@ from scoring.arrays import Columns, Floats, Matrix, Objects
 from scoring.bundle.manifest import FeatureEncoding
 
 OTHER, MISSING = "OTHER", "MISSING"  # two levels of every category, after its own
+MAX_LEVELS = 50
+MIN_LEVEL_ROWS = 20
 
 
-def fit_encoding(dataset: Dataset, columns: Columns, max_levels: int = 50) -> tuple[FeatureEncoding, ...]:
+def fit_encoding(
+    dataset: Dataset, columns: Columns, max_levels: int = MAX_LEVELS, min_rows: int = MIN_LEVEL_ROWS
+) -> tuple[FeatureEncoding, ...]:
     """Fit the encoding on training rows: the mean of each number, for imputation, and the levels of each category.
 
-    max_levels: levels per category, by frequency, then by name; other levels are encoded as OTHER.
+    max_levels: levels per category, by frequency, then by name. min_rows: training rows that a level needs; with fewer,
+    its fraud rate is chance. All other levels are encoded as OTHER.
     """
     return tuple(
-        FeatureEncoding(name=f.name, kind=f.kind, levels=_levels(columns[f.name], max_levels))
+        FeatureEncoding(name=f.name, kind=f.kind, levels=_levels(columns[f.name], max_levels, min_rows))
         if f.kind == "category"
         else FeatureEncoding(name=f.name, kind=f.kind, mean=_mean(columns[f.name]))
         for f in dataset.features
@@ -57,10 +62,10 @@ def level_names(encoding: FeatureEncoding) -> tuple[str, ...]:
     return (*encoding.levels, OTHER, MISSING)
 
 
-def _levels(column: Objects, max_levels: int) -> tuple[str, ...]:
+def _levels(column: Objects, max_levels: int, min_rows: int) -> tuple[str, ...]:
     names, counts = np.unique([v for v in column.tolist() if v is not None], return_counts=True)
     order = np.argsort(-counts, kind="stable")  # np.unique sorts by name, which orders ties
-    return tuple(str(name) for name in names[order[:max_levels]])
+    return tuple(str(names[i]) for i in order[:max_levels] if counts[i] >= min_rows)
 
 
 def _mean(column: Floats) -> float:

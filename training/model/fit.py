@@ -13,6 +13,7 @@ from scoring.arrays import Floats, Matrix
 from scoring.bundle.bundle_trial import mark_loadable
 from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
 from scoring.model import feature_types
+from training.model.level_masking import mask_levels
 from training.model.resampling import Resampling, resample
 
 N_GOLDEN_ROWS = 32
@@ -47,7 +48,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], config: FitConfig) -> xgb.Booster:
     """Fit gradient-boosted trees (hist) on log loss with early stopping; returns the trees up to the best round.
 
-    validation: rows for early stopping. encoding: of the matrices' columns; categories are split as categories by their
+    train: levels of a small share of its rows are masked (`training.model.level_masking`). validation: rows for early
+    stopping. encoding: of the matrices' columns; categories are split as categories by their
     codes, see `scoring.features.featurize`.
     """
     names, types = [f.name for f in encoding], feature_types(encoding)
@@ -68,6 +70,7 @@ def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], conf
     how, share = settings.pop("resampling"), settings.pop("resampled_share")
     codes = [j for j, f in enumerate(encoding) if f.kind != "number"]
     matrix, fraud = resample(train.matrix, train.fraud, codes, how, share, config.seed)
+    matrix = mask_levels(matrix, fraud, encoding, config.seed)
     # Early stopping must weigh frauds as training does; otherwise the first tree looks best.
     weight = config.scale_pos_weight * (odds(fraud) / odds(train.fraud) if how != "none" else 1.0)
     booster = xgb.train(

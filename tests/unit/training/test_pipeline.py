@@ -109,6 +109,7 @@ def test_a_bundle_profiles_its_training_rows(
         assert counted == manifest.rows == trained.parts["train"]
     assert sum(profiles["score"].counts) == trained.parts["validation"] + trained.parts["test"]
     assert profiles["ciudad"].missing == profiles["ciudad"].counts[-1] > 0
+    assert profiles["ciudad"].counts[-2] == 0  # masked levels are no part of the drift reference
     times = np.sort(read_history(history_csv, DATASET).event_time_ms)
     assert (manifest.trained_from_ms, manifest.trained_until_ms) == (times[0], times[manifest.rows - 1])
     assert trained.parts["backtest"] == int((times >= (times.max() // DAY_MS - 6) * DAY_MS).sum())
