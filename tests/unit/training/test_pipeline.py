@@ -263,8 +263,9 @@ def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "card-transactions version 1 is champion" in done.stdout
     assert "mlflow ui --backend-store-uri" in done.stdout
-    assert "1 isolated-time" in " ".join(done.stdout.split())
-    assert "row 8 is at 2029-01-" in " ".join(done.stdout.split())
+    words = " ".join(done.stdout.replace("│", " ").split())  # without the lines of the table
+    assert "1 isolated-time" in words
+    assert "row 8 is at 2029-01-" in words
     record = json.loads(runner.invoke(app, ["train", str(path), "--json"]).stdout)
     assert (record["version"], record["previous_champion"], record["rows"]) == (2, 1, 1500)
     assert (record["rejected"], record["time_range"]["isolated_rows"]) == ({"isolated-time": 1}, 1)
