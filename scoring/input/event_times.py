@@ -7,6 +7,7 @@ import numpy as np
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.time_formats import NO_OFFSET, EventTimeFormat
+from schemas.dataset.value_formats import NumberFormat
 from schemas.records import MAX_TIME_MS
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Flags, Floats, Ints
@@ -14,6 +15,8 @@ from scoring.input.number_parsing import parse_numbers
 from scoring.input.time_parsing import ParsedTimes, parse_times
 from scoring.input.time_zones import is_missing_day, local_offsets
 from scoring.input.value_parsing import Fault, Faults
+
+HOUR_FORMAT = NumberFormat(decimal="either")  # an hour is whole, so a mark in it has no second meaning
 
 Note = Callable[[str, Faults], None]  # notes the faults of a field; the first fault of a row counts
 
@@ -25,7 +28,7 @@ def event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Note) 
     note(time.date, faults)
     local_ms, is_date = parsed.local_ms, ~parsed.has_time
     if time.hour is not None:
-        hours, faults = parse_numbers(raw[time.hour], missing, 0, 23)
+        hours, faults = parse_numbers(raw[time.hour], missing, 0, 23, HOUR_FORMAT)
         whole = (hours >= 0) & (hours <= 23) & (hours % 1 == 0)
         if parsed.plain and whole.all():  # the usual batch
             return local_ms + hours.astype(np.int64) * HOUR_MS

@@ -29,7 +29,7 @@ _AMBIGUOUS = r"[+-]?[1-9]\d{0,2}[.,]\d{3}"
 _AMBIGUOUS_TEXT = re.compile(_AMBIGUOUS, re.ASCII)
 _AMBIGUOUS_LINE = re.compile(rf"\n{_AMBIGUOUS}(?=\n)", re.ASCII)
 _ANY_MARK = f"[.,{''.join(SPACES + APOSTROPHES)}]"
-_GROUPED = re.compile(rf"[+-]?\d{{1,3}}(?:{_ANY_MARK}\d{{3}})+(?:[.,]\d*)?", re.ASCII)  # in one format or another
+_GROUPED = re.compile(rf"[+-]?[1-9]\d{{0,2}}(?:{_ANY_MARK}\d{{3}})+(?:[.,]\d*)?", re.ASCII)  # in one format or another
 
 
 def parse_numbers(

@@ -16,6 +16,7 @@ from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from scoring.decision import DECISION_IDS, decision_id
 from scoring.input.decoding import decode_payloads
+from scoring.input.number_parsing import parse_numbers
 from stream_app.decisions.handler import HandlerPolicy, handle
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
@@ -70,3 +71,11 @@ def test_what_is_no_object_is_a_fault_beside_what_is(payload: bytes) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_decision_id_is_the_uuid_of_rfc_9562(transaction: str) -> None:
     assert decision_id(transaction) == str(uuid.uuid5(DECISION_IDS, transaction))
+
+
+@pytest.mark.parametrize("text", ["0.125", "0,125", "-0.500", "1.080", "1234.567", "01.080", "0.125.000", "1 080"])
+def test_a_number_is_read_alike_with_and_without_a_missing_one_in_its_column(text: str) -> None:
+    missing = frozenset({""})
+    (alone, fault), (column, faults) = parse_numbers([text], missing), parse_numbers([text, ""], missing)
+    np.testing.assert_array_equal(alone, column[:1])
+    assert fault == faults
