@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift pictures check format digests lock clean
+.PHONY: help setup demo test coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-batch: setup  ## measure `tamiz score` on a million rows and one core, com
 
 look-alikes: setup  ## declare, train and score look-alikes of five public data sets (1 minute)
 	TAMIZ_LOOK_ALIKES="paysim sparkov tabformer ulb ieee" $(BIN)/pytest -q tests/unit/training/declaration/test_look_alikes.py
+
+fuzz-files: setup  ## 5,000 generated tables, each read as CSV, Parquet, JSON lines and from the topic (3 minutes)
+	TAMIZ_FUZZ_TABLES=5000 $(BIN)/pytest -q tests/unit/tamiz/test_containers.py
 
 airflow: .venv-airflow/.ready  ## test the DAGs of deploy/airflow in a real Airflow
 	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow
