@@ -18,7 +18,7 @@ from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import MINUTE_MS
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, Headers, handle_carefully
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, Headers, handle_with_isolation
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
 
@@ -66,7 +66,7 @@ def fuzz_payloads(settings: Settings, model: MonitoredModel, n: int, seed: int) 
     for start in range(0, n, BATCH):
         size = min(BATCH, n - start)
         records = [HostileRecord("fuzz", 0, start + i, None, next(stream)) for i in range(size)]
-        handled = handle_carefully(records, model, policy)
+        handled = handle_with_isolation(records, model, policy)
         answered = sorted([int(dict(d.headers)[OFFSET_HEADER] or b"") for d in handled.decisions])
         assert len(answered) == len(set(answered))
         assert len(answered) + len(handled.dead_letters) == size

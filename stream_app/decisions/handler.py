@@ -132,7 +132,7 @@ def handle(
     )
 
 
-def handle_carefully(
+def handle_with_isolation(
     records: Sequence[IncomingRecord], model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None = None
 ) -> HandlerResult:
     """As `handle`, but a record that triggers a bug does not stop its partition.

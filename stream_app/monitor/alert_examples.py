@@ -26,7 +26,7 @@ from schemas.errors import BrokerError, TamizError
 from schemas.json_codec import decode
 from schemas.records import Decision, DriftAlert
 from schemas.transaction_ids import transaction_id
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle_carefully
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle_with_isolation
 from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, partitions_of
@@ -77,7 +77,7 @@ def ids_in_bin(
     """Ids of the transactions of the bin, in the order of the records. model: of the search's version."""
     if not records:
         return []
-    handled = handle_carefully(records, model, policy)
+    handled = handle_with_isolation(records, model, policy)
     assert handled.coded is not None
     feature = model.bins.names.index(search.feature)
     codes, times_ms = handled.coded.codes[:, feature], handled.coded.event_times_ms

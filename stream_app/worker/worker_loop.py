@@ -18,7 +18,13 @@ from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, HandlerResult, OutgoingRecord, handle_carefully
+from stream_app.decisions.handler import (
+    OFFSET_HEADER,
+    HandlerPolicy,
+    HandlerResult,
+    OutgoingRecord,
+    handle_with_isolation,
+)
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.faust_transport import Fetch
 from stream_app.worker.drift_counter import DriftCounter
@@ -248,7 +254,7 @@ class WorkerLoop:
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
     ) -> tuple[HandlerResult, list[OutgoingRecord]]:
-        handled = handle_carefully(records, model, self._policy._replace(topic_id=topic_id), self._recent)
+        handled = handle_with_isolation(records, model, self._policy._replace(topic_id=topic_id), self._recent)
         return handled, self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
 
     def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:

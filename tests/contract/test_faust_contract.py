@@ -139,7 +139,7 @@ def test_aiokafka_unpacks_what_was_fetched_through_the_two_classes_we_replace() 
     unpacked = source(PartitionRecords._unpack_records)
     for used in ("records = self._records", "records.has_next()", "records.next_batch()", "next_batch.validate_crc()"):
         assert used in unpacked
-    # Asked for after the records were: a batch that is read in part says there where to go on.
+    # Read after the records: a partly read batch states there where the next fetch starts.
     assert unpacked.index("for record in next_batch") < unpacked.rindex(
         "self.next_fetch_offset = next_batch.next_offset"
     )

@@ -1,4 +1,4 @@
-"""Poison records: whatever a broker accepts becomes a decision or a dead letter and ends no worker."""
+"""Poison records: every record that a broker accepts becomes a decision or a dead letter and ends no worker."""
 
 import random
 from hashlib import sha256
@@ -33,7 +33,7 @@ def header(name: bytes, value: bytes | None, codec: int = GZIP) -> bytes:
     return encode_batch([RawRecord(GOOD, headers=[(name, value)])], codec=codec)
 
 
-# What is sent as one batch, and what becomes of each of its records: "" a decision, else a dead letter's code.
+# Batches, and the result of each of their records: "" for a decision, else the code of a dead letter.
 POISON: dict[str, tuple[bytes, list[str]]] = {
     "3 MB in some kB": (encode_batch([RawRecord(b"a" * 3 * MB), RawRecord(GOOD)], codec=GZIP), ["too-large", ""]),
     "50 MB in some kB": (encode_batch([RawRecord(GOOD), RawRecord(b"a" * 50 * MB)], codec=ZSTD), ["", "too-large"]),
@@ -61,7 +61,7 @@ POISON: dict[str, tuple[bytes, list[str]]] = {
     "no timestamp": (encode_batch([RawRecord(GOOD)], timestamp=-1), [""]),
     "a timestamp of long ago": (encode_batch([RawRecord(GOOD)], timestamp=-(1 << 40), codec=GZIP), [""]),
     "null values of headers": (header(b"tamiz-transaction-id", None), [""]),
-    "names of ours": (
+    "reserved header names": (
         encode_batch([RawRecord(None, headers=[(b"tamiz-truncated-value-bytes", b"9"), (b"tamiz-error-code", b"x")])]),
         ["null"],
     ),
@@ -103,13 +103,13 @@ def test_no_record_that_a_broker_accepts_stops_a_worker(settings: Settings, tmp_
 
         wait_for(lambda: len(ends()) >= len(expected) or worker.process.poll() is not None, 60, worker.tail)
         assert ends() == expected, worker.tail()
-        # The readers of topics, which are kafka-python's, get past them too, at the same offsets.
+        # The readers of topics, which are kafka-python's, read past them, too, at the same offsets.
         assert [r.offset for r in read(settings, settings.transactions_topic)] == sorted(expected)
-        # A batch is decompressed in parts: what is no payload is never whole in memory.
+        # A batch is decompressed in parts: a large value is never whole in memory.
         assert psutil.Process(worker.process.pid).memory_info().rss - before < 150 * MB
-        cut = worker.get("/metrics")[1]
-        assert 'tamiz_truncated_parts_total{part="trace"} 2.0' in cut
-        assert 'tamiz_truncated_parts_total{part="key"} 1.0' in cut
+        page = worker.get("/metrics")[1]
+        assert 'tamiz_truncated_parts_total{part="trace"} 2.0' in page
+        assert 'tamiz_truncated_parts_total{part="key"} 1.0' in page
         if guarantee == "exactly-once":
             return
         # A limit that is lowered while it runs: a restart reads the new one.

@@ -32,7 +32,7 @@ def test_the_default_deadline_is_well_before_a_supervisors_kill() -> None:
 def test_a_process_that_exceeds_the_stop_deadline_ends_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[int] = []
     settings = msgspec.structs.replace(load({}), drain_timeout_seconds=1)
-    deadline = StopDeadline(settings, "what was not committed is decided again", ended.append)
+    deadline = StopDeadline(settings, "uncommitted transactions are decided again", ended.append)
     deadline.seconds = 0
     before = set(threading.enumerate())
     deadline.begin()
@@ -42,11 +42,11 @@ def test_a_process_that_exceeds_the_stop_deadline_ends_with_one_line(caplog: pyt
     assert ended == [EXIT_CODE]
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert "not stopped within 0 s" in line
-    assert "what was not committed is decided again" in line
+    assert "uncommitted transactions are decided again" in line
 
 
-# What each says once it has begun: before that, a broker that goes away ends it with an error.
-BEGUN = {
+# Log line of each program after its start; until then an unreachable broker ends it with an error.
+STARTED_LINES = {
     "monitor": "caught up with drift-panes",
     "retrainer": "waiting for requests on",
     "dashboard": "dashboard on",
@@ -70,7 +70,7 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
             environ = child_environment(
                 msgspec.structs.replace(at_least_once, monitor_port=0, dashboard_port=0, slack_webhook=NOWHERE)
             )
-            logs = {command: tmp_path / f"{command}.log" for command in BEGUN}
+            logs = {command: tmp_path / f"{command}.log" for command in STARTED_LINES}
             services = []
             for command, log in logs.items():
                 with log.open("wb") as output:
@@ -87,7 +87,7 @@ def test_sigterm_with_the_broker_away_ends_every_program_within_the_deadline(
                     producer.flush()
                     producer.close()
                 for command, log in logs.items():
-                    wait_for(lambda c=command, at=log: BEGUN[c] in at.read_text(), 60, log.read_text)  # type: ignore[misc]
+                    wait_for(lambda c=command, at=log: STARTED_LINES[c] in at.read_text(), 60, log.read_text)  # type: ignore[misc]
                 os.killpg(broker._process.pid, signal.SIGKILL)  # type: ignore[union-attr]  # its guard, too
                 time.sleep(1)
                 for process in (first.process, second.process, *services):

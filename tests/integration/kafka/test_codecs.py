@@ -52,7 +52,7 @@ def aiokafka_sends(settings: Settings, codec: str) -> None:
 
 
 def set_codec(settings: Settings, codec: str) -> None:
-    """The codec that the broker keeps these topics in, whatever comes."""
+    """Make the broker store these topics with a codec, regardless of the producer's."""
     topics = (settings.transactions_topic, settings.decisions_topic, settings.dead_letters_topic)
     with admin(settings.bootstrap) as client:
         client.alter_configs(

@@ -75,7 +75,7 @@ def tab(browser: Browser, world: RunningDashboard) -> Iterator[Tab]:
 
 @pytest.fixture
 def page(tab: Tab) -> Iterator[Page]:
-    """The signed-in page; whatever a test does there, its console stays clean."""
+    """The signed-in page; after each test its console must be empty."""
     yield tab.page
     assert tab.complaints == []
 

@@ -17,7 +17,7 @@ from schemas.records import Decision
 from scoring.decision import decision_id
 from scoring.input.cleaning import clean_payloads
 from stream_app.decisions import dead_letters, handler
-from stream_app.decisions.handler import HandlerPolicy, handle, handle_carefully
+from stream_app.decisions.handler import HandlerPolicy, handle, handle_with_isolation
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, MAX_IDS, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
@@ -138,7 +138,7 @@ def test_only_flagged_decisions_have_reasons_strongest_first(model: MonitoredMod
 
 
 class Faulty:
-    """A model that cannot bear one amount, as a bug of ours would."""
+    """A model that fails on one amount, as with an internal error."""
 
     def __init__(self, model: MonitoredModel, unbearable: float) -> None:
         self.manifest, self.version, self.bins, self.encoding = (
@@ -157,7 +157,7 @@ class Faulty:
 
 def test_a_record_that_triggers_a_bug_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:
     batch = records(payload(monto="1"), payload(monto="777"), payload(monto="2"))
-    handled = handle_carefully(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    handled = handle_with_isolation(batch, Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
     assert len(handled.decisions) == 2
     assert [r.code for r in handled.rejections] == ["internal-error"]
     assert handled.dead_letters[0].value == batch[1].value
@@ -176,7 +176,7 @@ def test_scored_rows_and_dead_letters_are_encoded_for_drift(model: MonitoredMode
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_batch_of_records_that_trigger_a_bug_becomes_dead_letters(model: MonitoredModel, n: int) -> None:
-    handled = handle_carefully(records(*[payload(monto="777")] * n), Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
+    handled = handle_with_isolation(records(*[payload(monto="777")] * n), Faulty(model, 777.0), POLICY)  # type: ignore[arg-type]
     assert [r.code for r in handled.rejections] == ["internal-error"] * n
     assert len(handled.dead_letters) == n
 
@@ -190,7 +190,7 @@ def test_when_not_even_a_good_payload_can_be_handled_the_fault_is_ours_and_it_ra
             raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
-        handle_carefully(records(*[payload()] * n), FailingModel(model, 0.0), POLICY)  # type: ignore[arg-type]
+        handle_with_isolation(records(*[payload()] * n), FailingModel(model, 0.0), POLICY)  # type: ignore[arg-type]
 
 
 def test_the_known_good_payload_is_decided(model: MonitoredModel) -> None:

@@ -171,7 +171,7 @@ def test_a_response_to_invalid_http_has_the_security_headers(servers: Servers) -
             ):
                 bare.append((raw[:80], answer))
     assert bare == []
-    assert refused > 20, "many of these reach no handler of ours"
+    assert refused > 20, "many of these reach no handler of Tamiz"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:6067", "10.0.0.1", ""])
