@@ -21,7 +21,7 @@ NumericFormat = Literal["epoch_s", "epoch_ms", "epoch_us", "excel", "offset_s", 
 NUMERIC_FORMATS: tuple[NumericFormat, ...] = get_args(NumericFormat)
 OFFSETS: tuple[NumericFormat, ...] = ("offset_s", "offset_h")  # count from the declared origin
 EPOCHS = tuple(name for name in NUMERIC_FORMATS if name not in OFFSETS)
-_UNITS = {
+UNITS = {
     "epoch_s": "seconds since 1970",
     "epoch_ms": "milliseconds since 1970",
     "epoch_us": "microseconds since 1970",
@@ -282,10 +282,11 @@ def event_time_format(time: TimeForm) -> EventTimeFormat:
     formats = tuple(compile_format(text) for text in time.formats if text not in NUMERIC_FORMATS)
     reads_iso = not any(map(_contradicts_iso, formats))
     shown = [f"{_EXAMPLE.strftime(form.text)} ({form.text})" for form in formats]
-    if numeric:
-        shown.append(f"a number of {_UNITS[numeric]} ({numeric})")
     if reads_iso:
         shown.append("2020-01-25T14:30:00Z (ISO 8601)")
+    expected = f"a time such as {' or '.join(shown)}"
+    if numeric:
+        expected = f"a number of {UNITS[numeric]} ({numeric}), or {expected}"
     return EventTimeFormat(
         formats=formats,
         numeric=numeric,
@@ -293,7 +294,7 @@ def event_time_format(time: TimeForm) -> EventTimeFormat:
         reads_iso=reads_iso,
         zone=time.zone,
         repeated_hour=time.repeated_hour,
-        expected="a time such as " + " or ".join(shown),
+        expected=expected,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from schemas.dataset.time_formats import (
     EPOCHS,
     NO_OFFSET,
+    UNITS,
     ClockTime,
     EventTimeFormat,
     numeric_time,
@@ -115,7 +116,8 @@ def _time_of_text(text: str, form: EventTimeFormat, missing: frozenset[str]) -> 
             found = _in_any_format(digits, form)
         if found is not None:
             return _checked(found, text, form)
-    return Fault("not-a-date", text, form.expected)
+    remedy = _unit_remedy(Decimal(stripped.replace(",", "."))) if _NUMBER.fullmatch(stripped) else ""
+    return Fault("not-a-date", text, form.expected + remedy)
 
 
 def _in_any_format(text: str, form: EventTimeFormat) -> ClockTime | None:
@@ -150,6 +152,10 @@ def _time_of_number(number: Decimal, value: Any, form: EventTimeFormat) -> Clock
     found = numeric_time(form.numeric, number, form.origin_ms)
     if found is not None:
         return _checked(found, value, form)
-    fitting = [name for name in EPOCHS if numeric_time(name, number)]
-    remedy = f"; declare {' or '.join(map(repr, fitting))} if that is the unit" if fitting else ""
-    return Fault("out-of-range", value, f"{form.expected}, from 1971 to 2199{remedy}")
+    expected = f"{UNITS[form.numeric]} ({form.numeric}), of the years 1971 to 2199"
+    return Fault("out-of-range", value, expected + _unit_remedy(number))
+
+
+def _unit_remedy(number: Decimal) -> str:
+    fitting = [repr(name) for name in EPOCHS if numeric_time(name, number)]
+    return f"; declare {' or '.join(fitting)} among the formats if that is the unit" if fitting else ""

@@ -134,11 +134,14 @@ def test_an_epoch_is_in_utc_and_an_excel_serial_in_the_zone_of_the_data_set() ->
     assert read(times_dataset("excel", **MADRID), "43835.5") == "2020-01-05T11:00"
 
 
-def test_the_remedy_for_a_number_of_another_unit_names_that_unit() -> None:
-    dataset = times_dataset("epoch_s")
-    (rejection,) = clean_columns(dataset, {"who": ["1"], "when": ["1578218400000"]}).rejections
-    assert (rejection.field, rejection.value) == ("when", "1578218400000")
-    assert "declare 'epoch_ms' if that is the unit" in rejection.expected
+@pytest.mark.parametrize(
+    ("declared", "code"), [("epoch_s", "out-of-range"), ("excel", "out-of-range"), ("%d/%m/%Y", "not-a-date")]
+)
+def test_the_remedy_for_a_number_of_another_unit_names_that_unit(declared: str, code: str) -> None:
+    columns = {"who": ["1"], "when": ["1578218400000"]}
+    (rejection,) = clean_columns(times_dataset(declared), columns).rejections
+    assert (rejection.code, rejection.field, rejection.value) == (code, "when", "1578218400000")
+    assert "declare 'epoch_ms' among the formats if that is the unit" in rejection.expected
 
 
 @pytest.mark.parametrize(
