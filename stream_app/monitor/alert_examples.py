@@ -174,7 +174,7 @@ class AlertExamples:
 
         def run() -> None:
             try:
-                found.update(self._find(searches))
+                self._find(searches, found)
             except Exception as error:  # of Kafka, of the bundle's files, or a bug: an alert is published in any case
                 failures.append(str(error) if isinstance(error, TamizError) else repr(error))
 
@@ -185,27 +185,27 @@ class AlertExamples:
             self._retry_at_s = time.monotonic() + RETRY_DELAY_S
         return dict(found), failures[0] if failures else None
 
-    def _find(self, searches: Mapping[str, BinSearch]) -> dict[str, list[str]]:
+    def _find(self, searches: Mapping[str, BinSearch], found: dict[str, list[str]]) -> None:
+        """Add the ids of each search to `found`."""
         s = self._settings
         policy = HandlerPolicy.from_settings(s, load_dataset(s.dataset), counting=True)
         ids_of_topics = topic_ids(s.bootstrap, [s.transactions_topic])
         if s.transactions_topic not in ids_of_topics:
             raise BrokerError(f"{s.transactions_topic} does not exist, or the monitor has no READ on it")
         policy = policy._replace(topic_id=ids_of_topics[s.transactions_topic])
+        models = {search.model_version: self._load_model(search.model_version) for search in searches.values()}
         until_s = time.monotonic() + READ_TIMEOUT_S
-        found: dict[str, list[str]] = {}
         with require_broker(s.bootstrap):
             consumer = reader(
                 s.bootstrap, keep_bytes=s.max_payload_bytes, fetch_max_wait_ms=100, max_partition_fetch_bytes=262_144
             )
         try:
             for name, search in searches.items():
-                model = self._load_model(search.model_version)
-                ids = found[name] = []
+                ids: list[str] = []
                 for records in read_backwards(consumer, s.transactions_topic, search.offsets, until_s):
-                    ids += ids_in_bin(search, records, model, policy)[: MAX_EXAMPLES - len(ids)]
+                    ids += ids_in_bin(search, records, models[search.model_version], policy)[: MAX_EXAMPLES - len(ids)]
                     if len(ids) == MAX_EXAMPLES:
                         break
+                found[name] = ids
         finally:
             consumer.close()
-        return found

@@ -63,12 +63,12 @@ def send_transactions(settings: Settings) -> list[Any]:
     return read_topic(settings.bootstrap, settings.transactions_topic, at_least=len(sent) + 1)
 
 
-def send_panes(settings: Settings, store: ChampionCache, records: Sequence[Any]) -> set[str]:
-    """Count the records as workers do; returns the ids that workers give them."""
+def send_panes(settings: Settings, store: ChampionCache, records: Sequence[Any]) -> dict[str, Decision]:
+    """Count the records as workers do; returns the decisions of workers, by id of their transaction."""
     model = store.current
     topic_id = topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic]
     policy = HandlerPolicy.from_settings(settings, load_dataset(settings.dataset), counting=True)
-    ids: set[str] = set()
+    decisions: dict[str, Decision] = {}
     producer = KafkaProducer(**client_config(settings.bootstrap), acks="all")
     for p in range(PARTITIONS):
         mine = [r for r in records if r.partition == p]
@@ -76,7 +76,8 @@ def send_panes(settings: Settings, store: ChampionCache, records: Sequence[Any])
         for start in range(0, len(mine), 100):
             batch = mine[start : start + 100]
             handled = handle(batch, model, policy._replace(topic_id=topic_id))
-            ids |= {msgspec.json.decode(d.value or b"", type=Decision).transaction_id for d in handled.decisions}
+            made = [msgspec.json.decode(d.value or b"", type=Decision) for d in handled.decisions]
+            decisions |= {d.transaction_id: d for d in made}
             assert handled.coded is not None
             fold.update(*handled.coded, np.array([r.offset for r in batch]))
             for key, snapshot in to_records(
@@ -85,7 +86,7 @@ def send_panes(settings: Settings, store: ChampionCache, records: Sequence[Any])
                 producer.send(settings.drift_panes_topic, msgspec.json.encode(snapshot), key=key, partition=p)
                 producer.flush()
     producer.close()
-    return ids
+    return decisions
 
 
 def number(value: Any) -> float:
@@ -106,7 +107,7 @@ def test_examples_of_a_shifted_number_and_category_lie_in_the_bin_that_grew(
     store = ChampionCache(settings, load_dataset(settings.dataset))
     store.open()
     records = send_transactions(settings)
-    ids = send_panes(settings, store, records)
+    decisions = send_panes(settings, store, records)
     stop, metrics = threading.Event(), MonitorMetrics()
     thread = threading.Thread(target=Monitor(settings, store, metrics).run, args=(stop,))
     thread.start()
@@ -134,9 +135,9 @@ def test_examples_of_a_shifted_number_and_category_lie_in_the_bin_that_grew(
         label = alert.evidence[0].labels[grown_bin(alert.evidence[0])]
         assert label in alert.summary
         assert len(set(alert.examples)) == 5
-        assert set(alert.examples) <= ids, "the ids that workers give"
+        assert set(alert.examples) <= decisions.keys(), "the ids that workers give"
         for name in alert.examples:
-            value = json.loads(values[name])[feature]
+            value = decisions[name].score if feature == "score" else json.loads(values[name])[feature]
             if feature == "tipo_tc":
                 assert value == label == "Virtual"
             else:

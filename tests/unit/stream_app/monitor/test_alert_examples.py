@@ -91,7 +91,7 @@ def test_a_search_that_hangs_delays_an_alert_by_its_bound_only(monkeypatch: pyte
     monkeypatch.setattr(alert_examples, "MAX_WAIT_S", 0.1)
     released = threading.Event()
     examples = AlertExamples(load({}), lambda version: pytest.fail("not called"), add_none([]))
-    monkeypatch.setattr(examples, "_find", lambda searches: released.wait(10) and {})
+    monkeypatch.setattr(examples, "_find", lambda searches, found: released.wait(10))
     began = time.monotonic()
     for _ in range(20):
         assert examples.add_to([ALERT], lambda since_ms, until_ms: {}) == (ALERT,)
