@@ -153,8 +153,12 @@ def test_the_examples_for_producers_consumers_and_subscribers_work(reader: DocRu
 
 @pytest.mark.kafka
 def test_the_example_data_set_is_declared_and_trained_on(reader: DocRunner) -> None:
-    (told,) = [out for block, out in reader.follow("data-set.md") if block.language == "sh"]
-    assert "The model has skill" in told
+    declared, checked, trained = [out for block, out in reader.follow("data-set.md") if block.language == "sh"]
+    doubts = [line for line in declared.splitlines() if line.startswith("doubt: ")]
+    assert "\n".join(doubts) in PAGES["data-set.md"].read_text(encoding="utf-8")
+    assert len(doubts) == 3
+    assert "20,000 read, 0 rejected" in checked
+    assert "The model has skill" in trained
     assert (reader.folder / "decided.csv").read_text().count("\n") == 20_001
 
 

@@ -207,7 +207,8 @@ class _Summary:
             span = f"{low} to {high}"
         elif counts.levels:
             more = " or more" if len(counts.levels) >= MAX_LEVELS else ""
-            span = f"{len(counts.levels):,}{more} levels"
+            what = "levels" if counts.kind == "category" else "different"
+            span = f"{len(counts.levels):,}{more} {what}"
         return FieldSummary(
             name=name,
             kind=counts.kind,

@@ -36,13 +36,9 @@ def render_draft(draft: Draft, source: str, target: str) -> str:
 def _head(draft: Draft, source: str, target: str) -> Iterator[str]:
     sample = draft.sample
     read = f"{sample.n:,} of the {'' if sample.is_whole else 'first '}{sample.rows_read:,} rows"
-    yield from _comment(
-        f"Draft of a declaration, written by `tamiz declare` from {read} of {source}. Check every line."
-    )
-    yield from _comment(
-        f"{DOUBT.strip()} marks what the file does not decide. {UNDECIDED!r} is refused until you replace it. "
-        f"Then: tamiz declare --check {target} {source}"
-    )
+    yield from _comment(f"Draft of a declaration, written by `tamiz declare` from {read} of {source}.")
+    yield from _comment(f"Check every line. {DOUBT}what the file does not decide. Replace each {UNDECIDED!r}.")
+    yield f"# Then: tamiz declare --check {_printable(target)} {_printable(source)}"
 
 
 def _roles(draft: Draft) -> Iterator[str]:

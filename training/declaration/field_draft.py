@@ -113,10 +113,9 @@ def _number(column: Column, siblings_decimal: str | None, data_set_missing: Sequ
     evidence: list[str] = []
     doubts: list[str] = []
     decimal = next(iter(marks.decides), None)
-    counted = ", ".join(f"{n:,} texts decide {mark!r}" for mark, n in marks.decides.items())
-    unclear = ", ".join(
-        f"{n:,} texts such as {marks.examples[mark]!r} are ambiguous" for mark, n in marks.ambiguous.items()
-    )
+    counted = ", ".join(f"texts that decide {mark!r}: {n:,}" for mark, n in marks.decides.items())
+    ambiguous = [f"ambiguous, such as {marks.examples[mark]!r}: {n:,}" for mark, n in marks.ambiguous.items()]
+    unclear = ", ".join(ambiguous)
     if column.typed_numbers == column.present:
         evidence.append("typed numbers have no marks")
     elif counted or unclear:
