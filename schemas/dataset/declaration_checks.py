@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from schemas.dataset.fields import DERIVED, Declaration, Field, MappingEntry, column_kinds
+from schemas.dataset.fields import DERIVED, CsvForm, Declaration, Field, MappingEntry, column_kinds
 from schemas.dataset.time_checks import time_faults
 from schemas.dataset.value_formats import GROUPING_MARKS, LabelValues, fold_spelling
 
@@ -69,6 +69,7 @@ def _role_faults(declaration: Declaration) -> Iterator[str]:
 
 
 def _format_faults(declaration: Declaration) -> Iterator[str]:
+    yield from _csv_faults(declaration.csv)
     yield from _number_faults("the data set", declaration, declaration)
     yield from _truth_faults("true_values, false_values", declaration.true_values, declaration.false_values)
     yield from _label_faults(declaration.label_values)
@@ -85,6 +86,15 @@ def _format_faults(declaration: Declaration) -> Iterator[str]:
             true = declaration.true_values if f.true_values is None else f.true_values
             false = declaration.false_values if f.false_values is None else f.false_values
             yield from _truth_faults(f.name, true, false)
+
+
+def _csv_faults(csv: CsvForm) -> Iterator[str]:
+    if len(csv.delimiter) != 1 or csv.delimiter in '\r\n"':
+        yield _fault("csv.delimiter", f"{csv.delimiter!r} is not one character other than a quotation mark")
+    try:
+        "".encode(csv.encoding)
+    except LookupError:
+        yield _fault("csv.encoding", f"{csv.encoding!r} is no text encoding; name one of Python's, such as utf-8")
 
 
 def _number_faults(name: str, own: Declaration | Field | MappingEntry, declaration: Declaration) -> Iterator[str]:

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.missing_columns import MissingColumn
+from schemas.dataset.time_formats import event_time_format
 from schemas.errors import TrainingError
 from scoring.input.value_parsing import MAX_TEXT_LENGTH
 from training.data.chunk import RawColumns, refuse_ragged_rows
@@ -50,10 +51,24 @@ def check_file(path: Path, dataset: Dataset, limit: int | None = None) -> tuple[
         presence.update(chunk)
         if form == "csv":
             refuse_ragged_rows(path, dataset, chunk)
+        if form == "parquet":
+            _refuse_dates_of_iso(path, dataset, chunk.columns)
         rows += chunk.n
         if (limit and rows >= limit) or (form != "csv" and presence.is_complete):
             break
     return presence.missing()
+
+
+def _refuse_dates_of_iso(path: Path, dataset: Dataset, columns: RawColumns) -> None:
+    """Refuse typed dates where a declared format, such as `%Y-%d-%m`, reads their text in a payload as other dates."""
+    if event_time_format(dataset.event_time).reads_iso:
+        return
+    for name in dataset.event_time.parts:
+        if any(isinstance(value, date) for value in columns.get(name, ())):
+            raise TrainingError(
+                f"{path}: the column {name!r} holds dates, which a payload states as {date(2020, 1, 25)}, but the "
+                f"formats of {dataset.name!r} read such texts otherwise; write the column as text"
+            )
 
 
 def row_payloads(dataset: Dataset, columns: RawColumns) -> Iterator[bytes]:

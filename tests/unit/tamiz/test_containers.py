@@ -16,13 +16,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.errors import TrainingError
 from scoring.input.cleaning import CleanedBatch, clean_payloads
-from tamiz.batch.file_payloads import file_payloads
+from tamiz.batch.file_payloads import check_file, file_payloads
 from training.data.chunk import clean_chunk
 from training.data.history import known_labels, read_file
 
@@ -239,3 +241,14 @@ def test_a_table_is_read_alike_in_every_container(drawn: tuple[str, dict[str, Co
     first = found.pop(".csv")
     for other, result in found.items():
         assert result == first, other
+
+
+def test_typed_dates_are_not_sent_if_a_format_reads_their_text_as_other_dates(tmp_path: Path) -> None:
+    swapped = DECLARATION.replace("%d/%m/%Y", "%Y-%d-%m").format(numeric="%Y%m%d", hour="", zone="UTC")
+    (tmp_path / "d.toml").write_text(swapped)
+    table = {"who": column(["a"], pa.string()), "when": column([date(2020, 1, 5)], pa.date32())}
+    _, path, _ = write(tmp_path, table)
+    dataset = load_dataset(str(tmp_path / "d.toml"))
+    assert from_file(path, dataset)["times"] == [1_578_182_400_000]
+    with pytest.raises(TrainingError, match="the column 'when' holds dates"):
+        check_file(path, dataset)

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from schemas.dataset.declaration import Dataset, load_dataset
-from schemas.errors import TrainingError
+from schemas.errors import SchemaError, TrainingError
 from training.data.chunk import Chunk, clean_chunk
 from training.data.file_reader import read_chunks
 from training.data.history import read_file
@@ -159,6 +159,12 @@ def test_json_lines_are_decoded_as_payloads_are(tmp_path: Path) -> None:
         (4, "not-json"),
         (5, "too-large"),
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "base64"])
+def test_an_unknown_encoding_is_a_fault_of_the_declaration(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(SchemaError, match=r"csv\.encoding"):
+        dataset(tmp_path, encoding)
 
 
 def test_a_parquet_column_that_nobody_can_read_is_refused_with_its_type(tmp_path: Path) -> None:
