@@ -13,7 +13,7 @@ from scoring.arrays import Floats, Matrix
 from scoring.bundle.bundle_trial import mark_loadable
 from scoring.bundle.manifest import MODEL_FILE, FeatureEncoding, GoldenVector, Manifest, write_manifest
 from scoring.model import feature_types
-from training.model.level_masking import mask_levels
+from training.model.level_mask import mask_levels
 from training.model.resampling import Resampling, resample
 
 N_GOLDEN_ROWS = 32
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 def fit(train: Part, validation: Part, encoding: Sequence[FeatureEncoding], config: FitConfig) -> xgb.Booster:
     """Fit gradient-boosted trees (hist) on log loss with early stopping; returns the trees up to the best round.
 
-    train: levels of a small share of its rows are masked (`training.model.level_masking`). validation: rows for early
+    train: levels of a small share of its rows are masked (`training.model.level_mask`). validation: rows for early
     stopping. encoding: of the matrices' columns; categories are split as categories by their
     codes, see `scoring.features.featurize`.
     """

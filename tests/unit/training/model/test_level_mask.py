@@ -7,7 +7,7 @@ from schemas.dataset.declaration import load_dataset
 from scoring.bundle.manifest import FeatureEncoding
 from scoring.features import MIN_LEVEL_ROWS, featurize, fit_encoding
 from training.model.fit import FitConfig, Part, fit, predict
-from training.model.level_masking import MASKED_SHARE, mask_levels
+from training.model.level_mask import MASKED_SHARE, mask_levels
 
 DATASET = load_dataset("card_transactions")
 COUNTRIES = ("XX", "AR", "BR", "CL", "MX", "PE")
