@@ -8,7 +8,7 @@ import pytest
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from scoring.input.cleaning import clean_columns, clean_payloads
-from stream_app.decisions.probe import EVENT_TIME_MS, good_payload
+from stream_app.decisions.probe import EVENT_TIME, good_payload
 
 PARTS = """
 name = "parts"
@@ -56,4 +56,4 @@ def test_a_missing_part_rejects_the_row(dataset: Dataset, lost: str, value: obje
 
 
 def test_the_probe_is_read_without_a_key_and_with_parts(dataset: Dataset) -> None:
-    assert clean_payloads(dataset, [good_payload(dataset)]).event_time_ms.tolist() == [EVENT_TIME_MS]
+    assert clean_payloads(dataset, [good_payload(dataset)]).event_time_ms.tolist() == [EVENT_TIME.timestamp() * 1000]
