@@ -236,11 +236,16 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _localized(clock: pd.Timestamp, time: EventTime, has_time: bool) -> pd.Timestamp | None:
-    if not has_time:  # the first instant of the day
-        found = clock.tz_localize(_zone(time.zone), nonexistent="shift_forward", ambiguous=True)
-        return found if found.tz_localize(None).normalize() == clock else None
+    zone = _zone(time.zone)
+    if not has_time:  # the first instant of the day; pandas' own `shift_forward` is wrong where the offset changes
+        found = clock.tz_localize(zone, nonexistent="NaT", ambiguous=True)
+        if found is not pd.NaT:
+            return found
+        minutes = pd.date_range(clock.tz_localize(UTC) - pd.Timedelta(hours=15), periods=30 * 60, freq="min")
+        within = [minute for minute in minutes.tz_convert(zone) if minute.date() == clock.date()]
+        return within[0] if within else None
     ambiguous: Any = {"reject": "NaT", "earlier": True, "later": False}[time.repeated_hour]
-    found = clock.tz_localize(_zone(time.zone), nonexistent="NaT", ambiguous=ambiguous)
+    found = clock.tz_localize(zone, nonexistent="NaT", ambiguous=ambiguous)
     return None if found is pd.NaT else found
 
 
@@ -252,6 +257,7 @@ def _reference_clock(time: EventTime, value: Any) -> tuple[pd.Timestamp, pd.Time
         return pd.Timestamp(value.replace(tzinfo=None)), _shift(value), True
     if isinstance(value, date):
         return pd.Timestamp(value), None, False
+    value = value.strip()
     for form in time.formats:
         try:
             moment = datetime.strptime(value, form)
