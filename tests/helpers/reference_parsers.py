@@ -140,10 +140,10 @@ def _is_ambiguous(mantissa: str) -> bool:
             groups[-1] += c
         else:
             groups.append("")
-    if len(groups) < 2 or not 1 <= len(groups[0]) <= 3:
+    if len(groups) < 2 or not 1 <= len(groups[0]) <= 3 or groups[0].startswith("0"):
         return False
     if len(groups) == 2 and len(groups[1]) == 3:  # one mark: a decimal mark, unless it may group
-        return marks[0] not in ".," or not groups[0].startswith("0")
+        return True
     inner, last = groups[1:-1], groups[-1]
     return all(len(group) == 3 for group in inner) and bool(inner) and (len(last) == 3 or marks[-1] in ".,")
 
