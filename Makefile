@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: setup  ## run everything end to end: train, score 20,000 transactions, dri
 
 test: setup check  ## run all checks and all tests, on real Kafka brokers (14 minutes on two cores)
 	$(PYTEST)
+
+fuzz-values: setup  ## 200,000 numbers, booleans, ids and times each, compared with slow reference parsers (2 minutes)
+	$(BIN)/python -m tests.helpers.reference_parsers 200000
+	$(BIN)/python -m tests.helpers.reference_times 200000
 
 coverage: setup  ## run the tests, write coverage.xml and junit.xml for SonarQube (14 minutes)
 	$(PYTEST) --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \

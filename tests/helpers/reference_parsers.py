@@ -320,6 +320,11 @@ def _found(value: float, fault: Fault | None) -> float | Rejected | None:
 
 
 if __name__ == "__main__":
-    for compare in (number_differences, boolean_differences, id_differences):
-        found = compare(int(sys.argv[1]), 0)
-        print(compare.__name__, len(found), *found[:20], sep="\n")
+    count, wrong = int(sys.argv[1]), False
+    for kind, compare in (("numbers", number_differences), ("booleans", boolean_differences), ("ids", id_differences)):
+        different = compare(count, 0)
+        wrong = wrong or bool(different)
+        print(
+            f"{kind}: {count:,} values, {len(different)} read otherwise than the reference", *different[:20], sep="\n"
+        )
+    sys.exit(wrong)
