@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.configuration.settings import load
+from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from scoring.decision import DECISION_IDS, decision_id
 from scoring.input.decoding import decode_payloads
@@ -20,9 +20,10 @@ from scoring.input.number_parsing import parse_numbers
 from stream_app.decisions.handler import HandlerPolicy, handle
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
+from training.registry.mlflow_registry import download_bundle
 
 POLICY = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True)
-TRAFFIC = Traffic(rows=1_500, seed=3, payload_format="mixed", invalid_share=0.05)
+TRAFFIC = Traffic(rows=1_500, seed=3, signal=True, payload_format="mixed", invalid_share=0.05)
 NAMES = ("a", "b", "c")
 VALUES = st.sampled_from(["x", 'a"b', "back\\slash", "", None, 1, True, [1, "y"], {"a": "z"}, "ñ", "\n"])
 
@@ -31,8 +32,8 @@ def record(offset: int, key: bytes, value: bytes) -> Any:
     return ConsumerRecord("transactions", offset % 3, offset, 0, 0, key, value, None, len(key), len(value), ())
 
 
-def test_one_by_one_and_as_a_batch_records_are_decided_alike(champion_bundle: Path) -> None:
-    model = MonitoredModel.load(champion_bundle, version=1)
+def test_one_by_one_and_as_a_batch_records_are_decided_alike(simulated_registry: Settings, tmp_path: Path) -> None:
+    model = MonitoredModel.load(download_bundle(simulated_registry, 1, tmp_path), version=1)
     sent = [pair for keys, values in payloads(TRAFFIC, simulate(TRAFFIC)) for pair in zip(keys, values, strict=True)]
     batch = [record(offset, key, value) for offset, (key, value) in enumerate(sent)]
     together, alone = handle(batch, model, POLICY), [handle([one], model, POLICY) for one in batch]
