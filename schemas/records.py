@@ -223,6 +223,9 @@ class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
     current: tuple[float, ...]  # share of each bin in the window
 
 
+MAX_ALERT_EXAMPLES = 5  # transaction ids
+
+
 class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
     """An incident opened, grew or closed."""
 

@@ -4,11 +4,10 @@ from collections import deque
 from collections.abc import Collection, Mapping
 
 from monitoring.drift.concentration import Burst, Concentration
-from schemas.records import Decision
+from schemas.records import MAX_ALERT_EXAMPLES, Decision
 from schemas.time_units import DAY_MS
 
 MAX_REMEMBERED = 5_000
-MAX_EXAMPLES = 5
 FLAGGED_MS = DAY_MS  # period, in event time, over which flagged transactions are counted
 MIN_FLAGGED = 20
 FEW_CARDS = 5
@@ -37,7 +36,7 @@ class RecentDecisions:
         """
         before = [(k, d) for k, d in reversed(self._last) if d.event_time_ms <= until_ms]
         named = [d for k, d in before if k in cards] or [d for _, d in before if d.outcome != "approve"]
-        return tuple(d.transaction_id for d in named[:MAX_EXAMPLES])
+        return tuple(d.transaction_id for d in named[:MAX_ALERT_EXAMPLES])
 
     def is_concentrated(self, until_ms: int) -> bool:
         """Whether half of the last day's flagged transactions, of 20 or more, come from at most five cards."""

@@ -19,12 +19,11 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NO_TIME_MS
 from monitoring.counting.windows import WINDOWS, OffsetRange
 from monitoring.drift.evidence import grown_bin
-from monitoring.performance.recent_decisions import MAX_EXAMPLES
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import BrokerError, TamizError
 from schemas.json_codec import decode
-from schemas.records import Decision, DriftAlert
+from schemas.records import MAX_ALERT_EXAMPLES, Decision, DriftAlert
 from schemas.transaction_ids import transaction_id
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle_with_isolation
 from stream_app.kafka.kafka_clients import reader, require_broker
@@ -203,9 +202,9 @@ class AlertExamples:
             for name, search in searches.items():
                 ids: list[str] = []
                 for records in read_backwards(consumer, s.transactions_topic, search.offsets, until_s):
-                    ids += ids_in_bin(search, records, models[search.model_version], policy)[: MAX_EXAMPLES - len(ids)]
-                    if len(ids) == MAX_EXAMPLES:
+                    ids += ids_in_bin(search, records, models[search.model_version], policy)
+                    if len(ids) >= MAX_ALERT_EXAMPLES:
                         break
-                found[name] = ids
+                found[name] = ids[:MAX_ALERT_EXAMPLES]
         finally:
             consumer.close()

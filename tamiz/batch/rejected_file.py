@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from schemas.dataset.declaration import Dataset
 from schemas.files.atomic_write import atomic_write
-from schemas.files.rejected_rows import COLUMNS
+from schemas.files.rejected_rows import COLUMNS, rejection_cells
 from schemas.records import Rejection
 from schemas.security.sanitizer import csv_cell, printable
 from tamiz.batch.file_payloads import row_payloads
@@ -63,15 +63,15 @@ def _csv_rows(chunk: Chunk, rejections: list[Rejection]) -> Iterator[list[Any]]:
     for r in rejections:
         i = of_row.get(r.row)
         own = unreadable[r.row].fields if i is None else [chunk.columns[name][i] for name in chunk.names]
-        why = [None if text is None else csv_cell(printable(text)) for text in (r.code, r.field, r.value, r.expected)]
-        yield [r.row + 1, chunk.line_of(r.row), *why, *map(csv_cell, own)]
+        why = rejection_cells(r, chunk.line_of(r.row)).values()
+        yield [*(csv_cell(printable(cell)) if isinstance(cell, str) else cell for cell in why), *map(csv_cell, own)]
 
 
 def _json_lines(dataset: Dataset, chunk: Chunk, rejections: list[Rejection]) -> Iterator[bytes]:
     of_row = {row: i for i, row in enumerate(chunk.rows)}
     for r in rejections:
         i = of_row.get(r.row)
-        why = dict(zip(COLUMNS, (r.row + 1, chunk.line_of(r.row), r.code, r.field, r.value, r.expected), strict=True))
+        why = rejection_cells(r, chunk.line_of(r.row))
         own: dict[str, Any] = {}
         if i is not None:
             # `json` keeps integers of any size.
