@@ -108,9 +108,9 @@ def transaction_schema(dataset: Dataset) -> dict[str, Any]:
     spelled = {
         "number": {"type": ["number", "string", "null"]},
         "boolean": {"type": ["boolean", "number", "string", "null"]},
-        "category": {"type": ["string", "null"]},
+        "category": {"type": ["string", "number", "boolean", "null"]},
     }
-    properties: dict[str, Any] = {dataset.key: {"type": ["string", "integer"], "description": "the Kafka key, too"}}
+    properties: dict[str, Any] = {dataset.key: {"type": ["string", "number"], "description": "the Kafka key, too"}}
     properties[dataset.event_time.date] = {
         "type": ["string", "number"],
         "description": dataset.time_format.expected,
@@ -118,7 +118,7 @@ def transaction_schema(dataset: Dataset) -> dict[str, Any]:
     if dataset.event_time.hour:
         properties[dataset.event_time.hour] = spelled["number"]
     if dataset.transaction_id:
-        properties[dataset.transaction_id] = {"type": ["string", "integer", "null"]}
+        properties[dataset.transaction_id] = {"type": ["string", "number", "null"]}
     for field in dataset.fields:
         if field.kind == "mapping":
             inner = {entry.key: spelled[entry.kind] for entry in field.entries}

@@ -114,7 +114,7 @@ def _number(column: Column, siblings_decimal: str | None, data_set_missing: Sequ
     doubts: list[str] = []
     decimal = next(iter(marks.decides), None)
     counted = ", ".join(f"texts that decide {mark!r}: {n:,}" for mark, n in marks.decides.items())
-    ambiguous = [f"ambiguous, such as {marks.examples[mark]!r}: {n:,}" for mark, n in marks.ambiguous.items()]
+    ambiguous = [f"ambiguous, such as {marks.ambiguous_examples[mark]!r}: {n:,}" for mark, n in marks.ambiguous.items()]
     unclear = ", ".join(ambiguous)
     if column.typed_numbers == column.present:
         evidence.append("typed numbers have no marks")
@@ -127,7 +127,7 @@ def _number(column: Column, siblings_decimal: str | None, data_set_missing: Sequ
         doubts.append(f"both marks are used as decimal marks: {', '.join(map(repr, marks.examples.values()))}")
     elif marks.verdict == "contradictory":
         decimal = UNDECIDED
-        shown = ", ".join(map(repr, marks.examples.values()))
+        shown = ", ".join(map(repr, [*marks.examples.values(), *marks.ambiguous_examples.values()]))
         doubts.append(
             f"the texts contradict each other ({shown}): decimal may be '.' or ','; correct the file, or choose"
         )
@@ -136,7 +136,7 @@ def _number(column: Column, siblings_decimal: str | None, data_set_missing: Sequ
         doubts.append(f"no text decides the mark; other columns have the decimal mark {siblings_decimal!r}")
     elif marks.verdict == "ambiguous":
         decimal = UNDECIDED
-        example = next(iter(marks.examples.values()))
+        example = next(iter(marks.ambiguous_examples.values()))
         doubts.append(f"{example!r} is {_both_readings(example)}: decimal may be '.' or ',' (the other is thousands)")
     elif decimal is None and marks.grouping:
         decimal = siblings_decimal if siblings_decimal in (".", ",") else "."

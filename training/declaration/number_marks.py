@@ -32,7 +32,8 @@ class NumberMarks(NamedTuple):
     decides: dict[str, int]  # decimal mark -> texts that allow only this one
     grouping: dict[str, int]  # grouping mark -> texts that have it for certain
     ambiguous: dict[str, int]  # mark -> texts such as 1.080
-    examples: dict[str, str]  # decimal or ambiguous mark -> a text
+    examples: dict[str, str]  # decimal mark -> a text
+    ambiguous_examples: dict[str, str]  # mark -> a text
     currency: tuple[str, ...]
     percent: int  # texts with a percent sign
     normalize: bool  # full-width digits or typographic minus signs
@@ -68,6 +69,7 @@ def infer_marks(texts: Mapping[str, int]) -> NumberMarks:
     signs: Counter[str] = Counter()
     others: Counter[str] = Counter()
     examples: dict[str, str] = {}
+    ambiguous_examples: dict[str, str] = {}
     numbers = percent = exponents = fractions = 0
     normalize, leading_zero = False, None
     for text, rows in texts.items():
@@ -84,9 +86,9 @@ def infer_marks(texts: Mapping[str, int]) -> NumberMarks:
         for counts, mark in ((decides, decimal), (grouping, group), (ambiguous, unclear)):
             if mark is not None:
                 counts[mark] += rows
-        for mark in (decimal, unclear):
+        for kept, mark in ((examples, decimal), (ambiguous_examples, unclear)):
             if mark is not None:
-                examples.setdefault(mark, text)
+                kept.setdefault(mark, text)
         fractions += decimal is not None
         exponents += rows if match["exponent"] else 0
         percent += rows if "%" in affixes else 0
@@ -99,9 +101,20 @@ def infer_marks(texts: Mapping[str, int]) -> NumberMarks:
         decides[mark] = max(decides[mark], rows)
     is_whole = not fractions and not decides and not ambiguous
     return NumberMarks(
-        numbers, others, dict(decides), dict(grouping), dict(ambiguous), examples, tuple(signs), percent, normalize,
-        exponents, is_whole, leading_zero,
-    )  # fmt: skip
+        numbers=numbers,
+        others=others,
+        decides=dict(decides),
+        grouping=dict(grouping),
+        ambiguous=dict(ambiguous),
+        examples=examples,
+        ambiguous_examples=ambiguous_examples,
+        currency=tuple(signs),
+        percent=percent,
+        normalize=normalize,
+        exponents=exponents,
+        is_whole=is_whole,
+        leading_zero=leading_zero,
+    )
 
 
 def _is_sign(text: str) -> bool:

@@ -35,7 +35,7 @@ HOUR_WORDS = words("hour hora stunde heure h")
 UNKNOWN_LABELS = words("pending unknown review open undecided pendiente")
 PART_WORDS = ("year", "month", "day")
 CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?")
-MAX_LABEL_SPELLINGS, MAX_LABEL_VALUES = 12, 4
+MAX_LABEL_VALUES = 4
 MAX_KEY_SHARE = 0.9  # distinct keys per row
 ORIGIN = "2020-01-01T00:00:00Z"  # placeholder of an origin that no file states
 
@@ -183,9 +183,7 @@ def _within(column: Column, low: float, high: float) -> bool:
 
 def find_label(columns: Sequence[Column]) -> tuple[LabelRole | None, tuple[str, ...]]:
     """The label, or the names of columns that could be it when none is named like one."""
-    two_levels = [
-        c for c in columns if 2 <= len({fold_spelling(_plain(text)) for text in c.counts}) <= 4 and not c.objects
-    ]
+    two_levels = [c for c in columns if 2 <= len(set(map(_meaning, c.counts))) <= MAX_LABEL_VALUES and not c.objects]
     named = [c for c in two_levels if c.words & LABEL_WORDS or "fraud" in c.compact_name or "fraude" in c.compact_name]
     sure = [c for c in named if not c.words & NO_LABEL_WORDS]
     if not sure:
@@ -194,8 +192,9 @@ def find_label(columns: Sequence[Column]) -> tuple[LabelRole | None, tuple[str, 
     return _label(chosen, [c.name for c in named if c is not chosen]), ()
 
 
-def _plain(text: str) -> str:
-    return text.removesuffix(".0") if text in ("0.0", "1.0") else text
+def _meaning(text: str) -> bool | str:
+    folded = fold_spelling(text)
+    return TRUTH.get(folded, folded)
 
 
 def _rare_share(column: Column) -> float:

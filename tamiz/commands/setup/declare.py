@@ -94,7 +94,7 @@ def _print_draft(draft: "Draft", file: Path, target: Path) -> None:
     for field in draft.fields:
         kinds.setdefault(str(field.kind), []).append(field.name)
     for kind, names in kinds.items():
-        table.add_row(f"{len(names)} fields", kind, _listed(names))
+        table.add_row(f"{len(names)} field{'s' if len(names) > 1 else ''}", kind, _listed(names))
     if draft.left_out:
         table.add_row(f"{len(draft.left_out)} columns", "left out", _listed([field.name for field in draft.left_out]))
     Terminal().print(table)
