@@ -194,8 +194,8 @@ def test_a_healthy_installation_has_no_findings() -> None:
         ),
         pytest.param(
             topic("transactions", operations=frozenset({"DESCRIBE"})),
-            ("rights", "transactions", "warning"),
-            id="monitor",
+            ("rights", "transactions", "problem"),
+            id="no input for worker and monitor",
         ),
         pytest.param(topic("labels", operations=None), ("rights", "labels", "not checked"), id="rights not known"),
         pytest.param(

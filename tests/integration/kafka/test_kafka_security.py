@@ -38,7 +38,7 @@ from stream_app.kafka.topic_admin import create_topics, partition_counts
 from stream_app.kafka.topic_reader import read_to_end
 from stream_app.monitor.alert_examples import AlertExamples
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
-from tamiz.doctor.cluster_checks import settings_readable
+from tamiz.doctor.cluster_checks import readable_configuration
 from tamiz.doctor.cluster_facts import cluster_facts
 from tamiz.doctor.facts import ClusterFacts, Unknown
 from tamiz.doctor.topic_checks import rights
@@ -149,7 +149,7 @@ def test_the_doctor_names_missing_rights(guarded: Guarded) -> None:
     assert "no WRITE, which worker needs" in found[settings.decisions_topic].seen
     assert found[settings.transactions_topic].status == "ok"
     assert isinstance(cluster.topics[settings.decisions_topic].config, Unknown)
-    assert [f.status for f in settings_readable(settings, cluster)] == ["not checked"]
+    assert [f.status for f in readable_configuration(settings, cluster)] == ["not checked"]
 
 
 @pytest.mark.kafka

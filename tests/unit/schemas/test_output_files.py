@@ -60,8 +60,10 @@ def test_every_command_refuses_an_output_that_cannot_be_written(command: str, tm
 
 
 def test_a_full_disk_ends_a_command_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "full.csv").symlink_to("/dev/full")
     done = subprocess.run(
-        [sys.executable, "-c", "from tamiz.main import run; run()", *["simulate", "--rows", "5000", "-o", "/dev/full"]],
+        [sys.executable, "-c", "from tamiz.main import run; run()", *["simulate", "--rows", "5000", "-o", "full.csv"]],
+        cwd=tmp_path,
         env=os.environ | {"TAMIZ_STATE_DIR": str(tmp_path / "state")},
         capture_output=True,
         text=True,

@@ -236,6 +236,7 @@ ALONE = {  # the modules that may do a thing, and why no other needs to
     r"logging\.Formatter\(\"|basicConfig\(": set(),
     r"csv\.writer\(|arrow_csv\.CSVWriter\(|\.to_csv\(": {
         "tamiz/batch/batch_scoring.py",
+        "tamiz/batch/rejected_file.py",
         "tamiz/simulation/payload_formats.py",
     },
 }
