@@ -21,6 +21,8 @@ from scoring.input.value_parsing import MAX_TEXT_LENGTH, Fault, Faults, Raw, tex
 MAX_NUMBER = float(np.finfo(np.float32).max)  # the feature matrix is float32
 MAX_NUMBER_DIGITS = 39
 
+MIN_PART = 16  # texts; fewer are parsed one by one
+
 UNDECLARED = NumberFormat()
 
 _NORMALIZED = str.maketrans("０１２３４５６７８９．，＋－−﹣‒–％", "0123456789.,+-----%")
@@ -47,13 +49,12 @@ def parse_numbers(
     faults: Faults = {}
     parsed = _column_at_once(values, missing, grammar)
     if parsed is None:
-        parsed = np.empty(len(values))
-        for i, value in enumerate(values):
-            found = _number(value, missing, grammar)
+        parsed, others = _plain_values(values, missing, grammar)
+        for i in others:
+            found = _number(values[i], missing, grammar)
             if type(found) is float:
                 parsed[i] = found
             else:
-                parsed[i] = math.nan
                 faults[i] = found  # type: ignore[assignment]
     for limit, outside, word in ((low, np.less, "at least"), (high, np.greater, "at most")):
         if limit is not None:
@@ -160,6 +161,41 @@ def _typed_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> F
     except OverflowError:
         return None
     return parsed if (np.isnan(parsed) | (np.abs(parsed) <= MAX_NUMBER)).all() else None
+
+
+def _plain_values(values: Raw, missing: frozenset[str], grammar: _Grammar) -> tuple[Floats, list[int]]:
+    """Plain texts, typed numbers and missing values of a column, and the positions of all other values."""
+    parsed = np.full(len(values), math.nan)
+    texts: list[int] = []
+    others: list[int] = []
+    bare = _bare(missing)
+    is_free = not grammar.format.percent and not _numeric_missing(missing)  # typed numbers need no closer look
+    for i, value in enumerate(values):
+        kind = type(value)
+        if kind is str:
+            if value not in bare:
+                texts.append(i)
+        elif (kind is float or kind is int) and is_free and -MAX_NUMBER <= value <= MAX_NUMBER:
+            parsed[i] = value
+        elif value is not None:
+            others.append(i)
+    parts = [texts] if texts else []
+    while parts:  # one text that needs a closer look does not slow down all others
+        part = parts.pop()
+        found = _column_at_once([values[i] for i in part], missing, grammar)
+        if found is not None:
+            parsed[part] = found
+        elif len(part) <= MIN_PART:
+            others += part
+        else:
+            parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+    return parsed, others
+
+
+@lru_cache(256)
+def _bare(missing: frozenset[str]) -> frozenset[str]:
+    """The spellings of missing that have no spaces around them: a text is looked up without its own."""
+    return frozenset(text for text in missing if text == text.strip())
 
 
 def _without_signs(lines: str, grammar: _Grammar) -> str:

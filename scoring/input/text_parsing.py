@@ -38,6 +38,9 @@ def parse_categories(values: Raw, missing: frozenset[str]) -> tuple[Objects, Fau
     faults: Faults = {}
     parsed: list[str | None] = []
     for i, value in enumerate(values):
+        if value is None:
+            parsed.append(None)
+            continue
         text = value if type(value) is str and len(value) <= MAX_TEXT_LENGTH else text_of(value)
         if type(text) is Fault:
             faults[i] = text
