@@ -1,4 +1,4 @@
-"""Generates the reference in `docs/reference/` from the code: `make reference`.
+"""Generates the reference in `docs/reference/`, and the names in the code map, from the code: `make reference`.
 
 The files are checked in, so that they can be read without a build; a test checks that they match the code.
 """
@@ -15,6 +15,7 @@ import typer
 from prometheus_client import CollectorRegistry
 from typer.core import TyperGroup
 
+from docs.code_map import PAGE, with_names
 from docs.record_schemas import HEADERS, ROOT, WIRE, asyncapi, comments, json_schemas, with_parts
 from schemas import errors
 from schemas.configuration.settings import describe, load
@@ -193,3 +194,5 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, content in reference().items():
         (FOLDER / name).write_text(content, encoding="utf-8")
+    page = ROOT / PAGE
+    page.write_text(with_names(page.read_text(encoding="utf-8"), ROOT), encoding="utf-8")

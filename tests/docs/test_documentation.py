@@ -17,6 +17,7 @@ import pytest
 import yaml
 from kafka import KafkaConsumer, TopicPartition
 
+from docs.code_map import with_names
 from docs.generate import FOLDER, reference
 from monitoring.alerting.retrain_policy import RetrainPolicy
 from monitoring.performance.rolling_metrics import PerformancePolicy
@@ -260,6 +261,8 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
 def test_the_reference_is_up_to_date() -> None:
     stale = [name for name, content in reference().items() if (FOLDER / name).read_text(encoding="utf-8") != content]
     assert stale == [], "run `make reference`"
+    code_map = PAGES["architecture.md"].read_text(encoding="utf-8")
+    assert code_map == with_names(code_map, ROOT), "run `make reference`"
 
 
 def test_the_topics_document_is_valid_asyncapi() -> None:
