@@ -236,7 +236,8 @@ def find_transaction_id(columns: Sequence[Column], n: int) -> NameRole:
         unnamed = [c for c in unique if not c.words & NO_ID_WORDS]
         likely = [c for c in unnamed if all(re.fullmatch(r"[0-9A-Fa-f-]{16,64}", text) for text in c.counts)]
     if not likely:
-        return NameRole(None, ("no column named like an id is unique; a row's id is made from its place",), ())
+        by_place = "on the topic an id is made from the record's place, a file's rows have none"
+        return NameRole(None, (f"no column named like an id is unique; {by_place}",), ())
     others = [c.name for c in unique if c is not likely[0]]
     more = (f"also unique: {', '.join(map(repr, others[:5]))}",) if others else ()
     return NameRole(likely[0].name, (f"{likely[0].name!r} differs in each of {n:,} rows", *more), ())

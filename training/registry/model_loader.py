@@ -42,8 +42,8 @@ def verified_bundle(settings: Settings, version: int | None = None) -> Iterator[
     now = version_transitions.log_state(settings)
     if version is None and (version := version_transitions.champion(settings)) is None:
         raise ModelUnavailableError(
-            f"the model {settings.model_name!r} has no champion; choose a version with --version, or train one with "
-            "`tamiz train`"
+            f"the model {settings.model_name!r} has no champion; choose one with --version (`tamiz models list`), "
+            "train one with `tamiz train` that passes the skill gate, or promote one with `tamiz models promote`"
         )
     logged = now.digests.get(version)
     with tempfile.TemporaryDirectory(prefix="tamiz-bundle-") as scratch:

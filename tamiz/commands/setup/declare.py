@@ -109,7 +109,7 @@ def _print_draft(draft: "Draft", file: Path, target: Path) -> None:
 
 def _check(declaration: str, file: Path, rows: int, as_json: bool) -> None:
     from schemas.dataset.declaration import load_dataset
-    from tamiz.terminal import Terminal, say_json
+    from tamiz.terminal import Terminal, say, say_json
     from training.declaration.declaration_check import check_declaration
 
     dataset = load_dataset(declaration)
@@ -123,6 +123,8 @@ def _check(declaration: str, file: Path, rows: int, as_json: bool) -> None:
         _print_check(found)
     if found.is_refused:
         raise typer.Exit(1)
+    if not as_json and dataset.label is not None:
+        say(f"then: TAMIZ_DATASET={declaration} tamiz train {file}")
 
 
 def _print_check(found: "DeclarationCheck") -> None:
