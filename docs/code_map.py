@@ -21,6 +21,8 @@ def with_names(page: str, root: Path) -> str:
         path = root / package / row[1] if (row := ROW.match(line)) else None
         if row and path is not None and path.is_file():
             line = f"| `{row[1]}` | {row[2]} | {' '.join(f'`{name}`' for name in public_names(path))} |"
+        elif line.startswith("| `") and line.count("|") == 3:  # a folder, or a file that is no module
+            line += " |"
         elif line == "| module | holds |":
             line = "| module | holds | names |"
         elif line == "|---|---|" and lines[-1] == "| module | holds | names |":
