@@ -29,8 +29,8 @@ from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import last_records
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 
 PARTITIONS = 2
 ROWS_A_DAY = 690
@@ -75,11 +75,11 @@ class GoodTraffic:
         lateness_ms = settings.allowed_lateness_minutes * MINUTE_MS
         self._folds = [PartitionPanes(model.bins, p, lateness_ms) for p in range(PARTITIONS)]
         traffic = Traffic(rows=days * ROWS_A_DAY, seed=seed, signal=True, start_ms=FIRST_DAY_MS, days=days)
-        found = [
-            pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)
-        ]
         topic = settings.transactions_topic
-        self._records = [Transaction(topic, i % PARTITIONS, i // PARTITIONS, k, v) for i, (k, v) in enumerate(found)]
+        self._records = [
+            Transaction(topic, i % PARTITIONS, i // PARTITIONS, key, value)
+            for i, (key, value) in enumerate(keyed_payloads(traffic))
+        ]
 
     def send(self, day: int) -> list[msgspec.Struct]:
         """Publish one day; returns its decisions, labels and snapshots."""

@@ -10,8 +10,8 @@ from kafka import KafkaProducer
 from schemas.configuration.settings import Settings
 from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from stream_app.kafka.replay import CachedPartitioner
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 
 MAX_IN_FLIGHT = 20_000
 INITIAL_RECORDS = 100  # records sent at once; the rest is sent when the workers decide
@@ -20,11 +20,8 @@ INITIAL_RECORDS = 100  # records sent at once; the rest is sent when the workers
 def numbered_transactions(n: int, seed: int, invalid_share: float) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Id, key and payload of n simulated transactions. invalid_share: share that cannot be scored."""
     traffic = Traffic(rows=n, seed=seed, payload_format="mixed", invalid_share=invalid_share, days=2)
-    number = 0
-    for keys, values in payloads(traffic, simulate(traffic)):
-        for key, value in zip(keys, values, strict=True):
-            yield b"%d" % number, key, value
-            number += 1
+    for number, (key, value) in enumerate(keyed_payloads(traffic)):
+        yield b"%d" % number, key, value
 
 
 class InputProducer(threading.Thread):

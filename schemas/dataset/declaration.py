@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ from schemas.dataset.fields import (
     Field,
     MappingEntry,
     column_kinds,
+    declared,
 )
 from schemas.dataset.time_formats import event_time_format
 from schemas.dataset.value_formats import NumberFormat, TruthValues, fold_spelling
@@ -63,39 +64,24 @@ def _event_time(form: EventTimeForm) -> EventTime:
 
 
 def _number_format(declaration: Declaration, field: Field | MappingEntry) -> NumberFormat:
-    def own(name: str) -> Any:
-        value = getattr(field, name)
-        return getattr(declaration, name) if value is None else value
+    return NumberFormat(**{key: declared(declaration, field, key) for key in NumberFormat.__struct_fields__})
 
-    return NumberFormat(
-        decimal=own("decimal"),
-        thousands=own("thousands"),
-        currency=own("currency"),
-        percent=own("percent"),
-        normalize=own("normalize"),
+
+def _truth_values(declaration: Declaration, field: Field | MappingEntry) -> TruthValues:
+    return TruthValues(
+        true=_folded(declared(declaration, field, "true_values")),
+        false=_folded(declared(declaration, field, "false_values")),
     )
-
-
-def _truth_values(declaration: Declaration, field: Field | MappingEntry | None = None) -> TruthValues:
-    true = declaration.true_values if field is None or field.true_values is None else field.true_values
-    false = declaration.false_values if field is None or field.false_values is None else field.false_values
-    return TruthValues(true=_folded(true), false=_folded(false))
 
 
 def _label_values(declaration: Declaration) -> TruthValues:
     values = declaration.label_values
-    usual = _truth_values(declaration)
-    declared = values.fraud or values.legitimate
-    others: dict[str, Literal["reject", "false", "unknown"]] = {
-        "reject": "reject",
-        "legitimate": "false",
-        "unknown": "unknown",
-    }
+    own = values.fraud or values.legitimate
     return TruthValues(
-        true=_folded(values.fraud) if declared else usual.true,
-        false=_folded(values.legitimate) if declared else usual.false,
+        true=_folded(values.fraud if own else declaration.true_values),
+        false=_folded(values.legitimate if own else declaration.false_values),
         unknown=_folded(values.unknown),
-        others=others[values.others],
+        others="false" if values.others == "legitimate" else values.others,
     )
 
 

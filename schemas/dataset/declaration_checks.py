@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from schemas.dataset.fields import DERIVED, CsvForm, Declaration, Field, MappingEntry, column_kinds
+from schemas.dataset.fields import DERIVED, CsvForm, Declaration, Field, MappingEntry, column_kinds, declared
 from schemas.dataset.time_checks import time_faults
 from schemas.dataset.value_formats import GROUPING_MARKS, LabelValues, fold_spelling
 
@@ -83,8 +83,7 @@ def _format_faults(declaration: Declaration) -> Iterator[str]:
         if f.kind == "number":
             yield from _number_faults(f.name, f, declaration)
         if f.kind == "boolean":
-            true = declaration.true_values if f.true_values is None else f.true_values
-            false = declaration.false_values if f.false_values is None else f.false_values
+            true, false = (declared(declaration, f, key) for key in ("true_values", "false_values"))
             yield from _truth_faults(f.name, true, false)
 
 
@@ -98,8 +97,7 @@ def _csv_faults(csv: CsvForm) -> Iterator[str]:
 
 
 def _number_faults(name: str, own: Declaration | Field | MappingEntry, declaration: Declaration) -> Iterator[str]:
-    decimal = own.decimal or declaration.decimal
-    thousands = declaration.thousands if own.thousands is None else own.thousands
+    decimal, thousands = (declared(declaration, own, key) for key in ("decimal", "thousands"))
     if thousands is not None:
         if thousands not in GROUPING_MARKS:
             marks = "a point, a comma, a space or an apostrophe"

@@ -1,6 +1,6 @@
 """Structure of a declaration's TOML file."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -108,6 +108,12 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     csv: CsvForm = CsvForm()
     event_time: EventTimeForm
     fields: tuple[Field, ...]
+
+
+def declared(declaration: Declaration, field: ScalarForm | Declaration, key: str) -> Any:
+    """A format of a column: the field's own, else that of the data set. key: a name that both have, such as decimal."""
+    own = getattr(field, key)
+    return getattr(declaration, key) if own is None else own
 
 
 def column_kinds(declaration: Declaration) -> dict[str, Kind]:

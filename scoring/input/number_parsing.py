@@ -154,7 +154,7 @@ def _column_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> 
 
 
 def _typed_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> Floats | None:
-    if not {int, float, NoneType}.issuperset(map(type, values)) or grammar.format.percent or _numeric_missing(missing):
+    if not {int, float, NoneType}.issuperset(map(type, values)) or not _typed_is_plain(missing, grammar):
         return None
     try:
         parsed = np.array(values, dtype=np.float64)  # None becomes NaN
@@ -163,19 +163,24 @@ def _typed_at_once(values: Raw, missing: frozenset[str], grammar: _Grammar) -> F
     return parsed if (np.isnan(parsed) | (np.abs(parsed) <= MAX_NUMBER)).all() else None
 
 
+def _typed_is_plain(missing: frozenset[str], grammar: _Grammar) -> bool:
+    """Whether a typed number within the range is always read as itself."""
+    return not grammar.format.percent and not _numeric_missing(missing)
+
+
 def _plain_values(values: Raw, missing: frozenset[str], grammar: _Grammar) -> tuple[Floats, list[int]]:
     """Plain texts, typed numbers and missing values of a column, and the positions of all other values."""
     parsed = np.full(len(values), math.nan)
     texts: list[int] = []
     others: list[int] = []
     bare = _bare(missing)
-    is_free = not grammar.format.percent and not _numeric_missing(missing)  # typed numbers need no closer look
+    typed_is_plain = _typed_is_plain(missing, grammar)
     for i, value in enumerate(values):
         kind = type(value)
         if kind is str:
             if value not in bare:
                 texts.append(i)
-        elif (kind is float or kind is int) and is_free and -MAX_NUMBER <= value <= MAX_NUMBER:
+        elif (kind is float or kind is int) and typed_is_plain and -MAX_NUMBER <= value <= MAX_NUMBER:
             parsed[i] = value
         elif value is not None:
             others.append(i)

@@ -7,6 +7,7 @@ window are written; the others are counted and summarized in one line when the w
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
@@ -66,7 +67,8 @@ class RateLimitedHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def _summarize(self, before_s: float) -> None:
         """Remove the windows that began before `before_s`, and write a line for each that had an excess."""
-        ended = [key for key, window in self._windows.items() if window.start_s < before_s]
+        # The oldest come first, so a record is not compared with all windows.
+        ended = [key for key, _ in takewhile(lambda item: item[1].start_s < before_s, self._windows.items())]
         for window in map(self._windows.pop, ended):
             latest = window.latest
             if (excess := window.records - _limit(latest)) > 0:

@@ -12,7 +12,6 @@ import msgspec
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.missing_columns import MissingColumn
-from schemas.dataset.time_formats import event_time_format
 from schemas.errors import TrainingError
 from scoring.input.value_parsing import MAX_TEXT_LENGTH
 from training.data.chunk import RawColumns, refuse_ragged_rows
@@ -61,7 +60,7 @@ def check_file(path: Path, dataset: Dataset, limit: int | None = None) -> tuple[
 
 def _refuse_dates_of_iso(path: Path, dataset: Dataset, columns: RawColumns) -> None:
     """Refuse typed dates where a declared format, such as `%Y-%d-%m`, reads their text in a payload as other dates."""
-    if event_time_format(dataset.event_time).reads_iso:
+    if dataset.time_format.reads_iso:
         return
     for name in dataset.event_time.parts:
         if any(isinstance(value, date) for value in columns.get(name, ())):

@@ -19,8 +19,8 @@ from schemas.records import DriftAlert, ModelEvent, RetrainRequest
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
 from stream_app.kafka.record_validation import RecordIntake
 from tamiz.simulation.drift_injection import InjectedDrift
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from tamiz.terminal import Terminal
 
 log = logging.getLogger("tamiz.demo")
@@ -59,7 +59,7 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
         InjectedDrift(kind="concept", at_ms=start_ms, strength=1.0),
     )
     traffic = Traffic(rows=days * ROWS_PER_DAY, seed=seed, signal=True, start_ms=start_ms, days=days, drift=drift)
-    return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+    return list(keyed_payloads(traffic))
 
 
 def follow_retraining(

@@ -30,7 +30,7 @@ from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import create_topics, topic_ids
 from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow_retraining
 from tamiz.demo.demo_services import ready_service, service_process, wait_for_takeover
-from tamiz.simulation.payload_formats import payloads, write
+from tamiz.simulation.payload_formats import keyed_payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
 from tamiz.terminal import Terminal
 from training.pipeline import train
@@ -265,7 +265,7 @@ def _traffic(rows: int) -> list[tuple[bytes, bytes]]:
         start_ms=TRAFFIC_START_MS,
         days=TRAFFIC_DAYS,
     )
-    return [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+    return list(keyed_payloads(traffic))
 
 
 def _wait_for_decisions(

@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Columns
 from tamiz.simulation.invalid_payloads import invalidate_some
-from tamiz.simulation.simulator import SimulatedTransactions, Traffic, random_streams
+from tamiz.simulation.simulator import SimulatedTransactions, Traffic, random_streams, simulate
 from training.data.json_lines import JSON_SUFFIXES
 
 FIELDS = (
@@ -40,6 +40,12 @@ def payloads(traffic: Traffic, simulated: SimulatedTransactions) -> Iterator[tup
         keys = [str(user).encode() for user in chunk["ID_USER"].tolist()]
         lines = _lines(chunk, traffic.payload_format, _PAYLOADS, format_rng)
         yield keys, invalidate_some([line.encode() for line in lines], traffic.invalid_share, invalid_rng)
+
+
+def keyed_payloads(traffic: Traffic) -> Iterator[tuple[bytes, bytes]]:
+    """Key and JSON payload of each transaction of simulated traffic, in event order."""
+    for keys, values in payloads(traffic, simulate(traffic)):
+        yield from zip(keys, values, strict=True)
 
 
 def write(traffic: Traffic, simulated: SimulatedTransactions, path: Path) -> None:

@@ -14,7 +14,7 @@ from schemas.files.rejected_rows import COLUMNS, holds_rejected_rows, own_fields
 from scoring.input.value_parsing import Fault
 from training.data.chunk import Chunk, UnreadableRow
 
-DELIMITERS = (";", ",", "\t", "|")  # those that a header in one piece is searched for
+DELIMITERS = (";", ",", "\t", "|")  # those that are usual
 # Longest first: UTF-32's mark begins with that of UTF-16.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -23,6 +23,14 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+def byte_order_mark(start: bytes) -> tuple[bytes, str | None]:
+    """The byte order mark with which a file begins, and its encoding; empty and None without a mark.
+
+    start: at least the first four bytes of the file.
+    """
+    return next(((mark, name) for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), (b"", None))
 
 
 def csv_chunks(path: Path, dataset: Dataset, size: int) -> Iterator[Chunk]:
@@ -103,7 +111,7 @@ def _encoding(path: Path, dataset: Dataset) -> str:
     declared = codecs.lookup(dataset.csv.encoding).name.removesuffix("-sig")
     with path.open("rb") as file:
         start = file.read(4)
-    marked = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    _, marked = byte_order_mark(start)
     if marked is None:
         return declared
     if not declared.startswith(marked):

@@ -108,9 +108,7 @@ def labelled_history(
             f"{source}: not the declared data set {dataset.name!r}: {len(cleaned.rejections)} of {cleaned.n} rows are "
             f"rejected, {reasons.commonest}; name another data set with TAMIZ_DATASET"
         )
-    rejected = Counter(r.code for r in cleaned.rejections)
     cleaned, time_range = without_isolated(cleaned, name_row)
-    rejected += Counter({ISOLATED_TIME: time_range.isolated_rows})
     labels = known_labels(cleaned)
     final = cleaned.event_time_ms <= time_range.last_ms - label_delay_ms
     known = np.flatnonzero(~np.isnan(labels) & final)
@@ -130,7 +128,7 @@ def labelled_history(
         source=source,
         sha256=sha256,
         rows=cleaned.n,
-        rejected=dict(rejected),
+        rejected=rejection_counts(cleaned, time_range),
         unlabelled=len(labels) - len(known),
         columns={name: values[known] for name, values in cleaned.columns.items()},
         event_time_ms=cleaned.event_time_ms[known],
@@ -160,6 +158,11 @@ def without_isolated(
         isolated_rows=int(isolated.sum()),
         example=f"{name} is at {utc_minute(int(times[example]))} UTC",
     )
+
+
+def rejection_counts(cleaned: CleanedBatch, time_range: TimeRange) -> dict[str, int]:
+    """Rows that are not used, by rejection code; those that are isolated in time among them."""
+    return dict(Counter(r.code for r in cleaned.rejections) + Counter({ISOLATED_TIME: time_range.isolated_rows}))
 
 
 def rows_at(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:

@@ -11,7 +11,7 @@ from schemas.errors import TrainingError
 from scoring.input.decoding import decode_payloads
 from scoring.input.value_parsing import Fault
 from training.data.chunk import Chunk, UnreadableRow
-from training.data.csv_file import BYTE_ORDER_MARKS
+from training.data.csv_file import byte_order_mark
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 MAX_LINE_BYTES = 65_536  # a longer line is rejected as `too-large`, as a payload of this size is by default
@@ -25,11 +25,10 @@ def json_lines(path: Path, longest: int | None = None) -> Iterator[bytes]:
     Raises TrainingError when the file is not UTF-8 by its byte order mark.
     """
     with path.open("rb") as file:
-        start = file.read(4)
-        marked = next(((mark, name) for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), (b"", "utf-8"))
-        if marked[1] != "utf-8":
-            raise TrainingError(f"{path}: JSON lines in {marked[1]}, by the byte order mark; save the file as UTF-8")
-        file.seek(len(marked[0]))
+        mark, encoding = byte_order_mark(file.read(4))
+        if encoding not in (None, "utf-8"):
+            raise TrainingError(f"{path}: JSON lines in {encoding}, by the byte order mark; save the file as UTF-8")
+        file.seek(len(mark))
         if longest is None:
             for line in file:
                 yield line.removesuffix(b"\n").removesuffix(b"\r")

@@ -6,17 +6,13 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-DELIMITERS = (",", ";", "\t", "|")
+from training.data.csv_file import DELIMITERS, byte_order_mark
+
 HEAD_BYTES = 1 << 20  # searched for the delimiter
 MAX_SCANNED_BYTES = 1 << 28  # searched for bytes that are not UTF-8
 BLOCK_BYTES = 1 << 22
 MAX_RECORDS = 300
 MIN_CONSISTENT = 0.9  # share of records that have as many fields as the header
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 class Dialect(NamedTuple):
@@ -36,7 +32,7 @@ def detect_dialect(path: Path) -> Dialect:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head).lstrip("\ufeff")
     whole = len(head) < HEAD_BYTES
     shares = {mark: _consistency(text, mark, whole=whole) for mark in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda mark: shares[mark])
+    delimiter = max(DELIMITERS, key=lambda mark: (shares[mark], mark == ","))
     share, columns = shares[delimiter]
     if columns < 2:
         doubts.append("no delimiter splits the header into two columns or more; is this a table?")
@@ -51,9 +47,10 @@ def detect_dialect(path: Path) -> Dialect:
 def _encoding(path: Path) -> tuple[str, list[str], list[str]]:
     with path.open("rb") as file:
         start = file.read(4096)
-    for mark, encoding in _MARKS:
-        if start.startswith(mark):
-            return encoding, [f"the byte order mark of {encoding}"], []
+    _, marked = byte_order_mark(start)
+    if marked is not None:
+        encoding = "utf-8-sig" if marked == "utf-8" else marked
+        return encoding, [f"the byte order mark of {encoding}"], []
     for encoding, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[::2])):
         if zeros and zeros.count(0) > 0.7 * len(zeros):
             return encoding, ["every other byte is zero"], [f"no byte order mark; {encoding} by its zero bytes"]

@@ -4,15 +4,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from schemas.dataset.value_formats import fold_spelling
 from scoring.arrays import Floats
 from training.declaration.column import Column
 from training.declaration.roles import TRUTH, LabelRole
+from training.evaluation.leakage import MAX_ROC_AUC, has_both_classes, two_sided_auc
 
-MAX_AUC = 0.99  # of one column alone
-MIN_CLASS_ROWS = 10  # of each class, to judge by
 MAX_LEVELS = 50
 AFTERWARDS = (
     *("newbalance", "balanceafter", "flagged", "chargeback", "contracargo", "dispute", "disputa", "refund"),
@@ -42,7 +40,7 @@ def find_leak(column: Column, label: Floats | None) -> str | None:
     if label is None:
         return None
     auc = single_auc(column, label)
-    if auc is None or auc <= MAX_AUC:
+    if auc is None or auc <= MAX_ROC_AUC:
         return None
     return "equal to the label" if auc == 1 else f"separates fraud from legitimate rows alone (AUC {auc:.4f})"
 
@@ -54,13 +52,7 @@ def single_auc(column: Column, label: Floats) -> float | None:
         return None
     known = np.isfinite(scores) & np.isfinite(label)
     scores, truth = scores[known], label[known]
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if min(positives, negatives) < MIN_CLASS_ROWS:
-        return None
-    ranks = rankdata(scores)
-    auc = (ranks[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives)
-    return float(max(auc, 1 - auc))
+    return two_sided_auc(truth, scores) if has_both_classes(truth) else None
 
 
 def _rates(texts: Sequence[str | None], label: Floats) -> Floats | None:

@@ -3,7 +3,6 @@
 Days are whole UTC days, and the window ends with the last event's day: seven days are 7 × 24 h, never eight dates.
 """
 
-from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +23,9 @@ from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from training.data.chunk import RejectionReasons, clean_chunk
-from training.data.history import History, file_sha256, known_labels, read_file, without_isolated
+from training.data.history import History, file_sha256, known_labels, read_file, rejection_counts, without_isolated
 from training.data.holdout import BACKTEST_DAYS
-from training.data.time_range import ISOLATED_TIME, TimeRange
+from training.data.time_range import TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.model.operating_points import UNREACHABLE_THRESHOLD, wilson
@@ -162,15 +161,13 @@ def read_rows(path: Path, dataset: Dataset) -> History:
             reasons.update(cleaned.rejections, whole)
             cause = f"all {cleaned.n} rows are rejected, {reasons.commonest}"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
-    rejected = Counter(r.code for r in cleaned.rejections)
     cleaned, time_range = without_isolated(cleaned)
-    rejected += Counter({ISOLATED_TIME: time_range.isolated_rows})
     fraud = known_labels(cleaned)
     return History(
         source=path.name,
         sha256=file_sha256(path),
         rows=cleaned.n,
-        rejected=dict(rejected),
+        rejected=rejection_counts(cleaned, time_range),
         unlabelled=int(np.isnan(fraud).sum()),
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,

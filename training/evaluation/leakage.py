@@ -52,7 +52,7 @@ def find_leaks(dataset: Dataset, columns: Mapping[str, Array], fraud: Floats) ->
     itself, in both directions; and the fraud rate of its level or bin among the rows of other folds, which also finds
     leaks that no direction describes, and gives no credit to levels of a single row.
     """
-    if not _has_both_classes(fraud):
+    if not has_both_classes(fraud):
         return ()
     found = (_leak(f.name, columns[f.name], fraud) for f in dataset.features)
     return tuple(sorted((leak for leak in found if leak.roc_auc > MAX_ROC_AUC), key=lambda leak: -leak.roc_auc))
@@ -70,19 +70,20 @@ def leak_summary(leaks: tuple[Leak, ...]) -> str:
 
 def _leak(name: str, column: Array, fraud: Floats) -> Leak:
     missing = is_missing(column)
-    by_missing = _two_sided_auc(fraud, missing.astype(np.float64))
+    by_missing = two_sided_auc(fraud, missing.astype(np.float64))
     if by_missing > MAX_ROC_AUC:
         return Leak(feature=name, roc_auc=by_missing, by="missing values")
     values, known = column[~missing], fraud[~missing]
     by_value = 0.5
-    if _has_both_classes(known):
+    if has_both_classes(known):
         by_value = _auc(known, _fold_rates(_codes(values), known, _folds(known)))
         if values.dtype != object:
-            by_value = max(by_value, _two_sided_auc(known, values))
+            by_value = max(by_value, two_sided_auc(known, values))
     return Leak(feature=name, roc_auc=by_value, by="value")
 
 
-def _has_both_classes(fraud: Floats) -> bool:
+def has_both_classes(fraud: Floats) -> bool:
+    """Whether each class has enough rows to judge a feature by. fraud: shape (n,), 0 or 1."""
     return bool(min(fraud.sum(), len(fraud) - fraud.sum()) >= MIN_CLASS_ROWS)
 
 
@@ -90,7 +91,8 @@ def _auc(fraud: Floats, scores: Floats) -> float:
     return float(measure(rank(fraud, scores), names=("roc_auc",))["roc_auc"][0])
 
 
-def _two_sided_auc(fraud: Floats, scores: Floats) -> float:
+def two_sided_auc(fraud: Floats, scores: Floats) -> float:
+    """ROC AUC of a score in its better direction. fraud: shape (n,), 0 or 1; scores: shape (n,), finite."""
     auc = _auc(fraud, scores)
     return max(auc, 1 - auc)
 

@@ -19,8 +19,8 @@ from schemas.records import Decision, DriftAlert, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.decisions.handler import HandlerPolicy, handle
 from tamiz.simulation.drift_injection import KINDS, InjectedDrift
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 
 PARTITIONS = 4
 GRACE_MS, IDLE_MS = 10 * MINUTE_MS, DAY_MS
@@ -64,11 +64,10 @@ def records_of(traffic: Traffic) -> list[SimulatedRecord]:
     """The records on the topic, in sending order."""
     ends = [0] * PARTITIONS
     found = []
-    for keys, values in payloads(traffic, simulate(traffic)):
-        for key, value in zip(keys, values, strict=True):
-            partition = sum(key or b"") % PARTITIONS
-            found.append(SimulatedRecord("transactions", partition, ends[partition], key or b"", value))
-            ends[partition] += 1
+    for key, value in keyed_payloads(traffic):
+        partition = sum(key or b"") % PARTITIONS
+        found.append(SimulatedRecord("transactions", partition, ends[partition], key or b"", value))
+        ends[partition] += 1
     return found
 
 

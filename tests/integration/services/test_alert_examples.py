@@ -27,8 +27,8 @@ from stream_app.monitor.monitor_loop import Monitor
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.worker.champion_cache import ChampionCache
 from tamiz.simulation.drift_injection import InjectedDrift
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import isolated_settings, read_topic, wait_for
 from tests.helpers.traffic.drift_simulation import FIRST_DAY_MS, ROWS_PER_DAY
@@ -55,7 +55,7 @@ def send_transactions(settings: Settings) -> list[Any]:
         drift=DRIFT,
     )
     producer = KafkaProducer(**client_config(settings.bootstrap), linger_ms=5)
-    sent = [pair for keys, values in payloads(traffic, simulate(traffic)) for pair in zip(keys, values, strict=True)]
+    sent = list(keyed_payloads(traffic))
     for i, (key, value) in enumerate([*sent, (b"?", b'{"monto": "\xff')]):
         headers = [(TRANSACTION_ID_HEADER, b"sent-%d" % i)] if i % 3 == 0 else []
         producer.send(settings.transactions_topic, value, key=key, headers=headers, partition=i % PARTITIONS)

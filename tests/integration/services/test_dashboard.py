@@ -222,8 +222,8 @@ def test_a_person_approves_on_the_page_and_the_version_is_champion(page: Page, w
     expect(card).to_have_count(0)
     assert mlflow_registry.champion(world.settings) == version
     expect(page.locator("#events")).to_contain_text(f"version {version} promoted")
-    told = read_topic(world.settings.bootstrap, world.settings.model_events_topic, at_least=1)
-    event = msgspec.json.decode(told[-1].value, type=ModelEvent)
+    records = read_topic(world.settings.bootstrap, world.settings.model_events_topic, at_least=1)
+    event = msgspec.json.decode(records[-1].value, type=ModelEvent)
     assert (event.model_version, event.change, event.reason) == (version, "promoted", "we looked at its report")
     assert event.by == "web:ana"
 
@@ -328,9 +328,9 @@ def test_health_is_open_and_what_is_not_there_is_said(world: RunningDashboard) -
 
 def test_a_page_that_others_could_reach_wants_users(tmp_path: Path) -> None:
     env = {"TAMIZ_WEB_HOST": "0.0.0.0", "TAMIZ_STATE_DIR": str(tmp_path)}
-    told = CliRunner(env=env).invoke(app, ["dashboard"])
-    assert isinstance(told.exception, ConfigError)
-    assert "web_users_file" in str(told.exception)
+    result = CliRunner(env=env).invoke(app, ["dashboard"])
+    assert isinstance(result.exception, ConfigError)
+    assert "web_users_file" in str(result.exception)
 
 
 def test_without_a_broker_it_says_so_and_goes_on_asking() -> None:

@@ -25,8 +25,8 @@ from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.services import retrainer_service
 from tamiz.services.retrainer_service import process_requests, serve
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from tests.conftest import Kafka
 from tests.helpers.bundles.failing_trainings import (
     crashing_training,
@@ -264,9 +264,8 @@ def world(kafka: Kafka, tmp_path: Path) -> Settings:
     version_transitions.promote(settings, 1, "the first")
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5)
     traffic = Traffic(rows=12_000, seed=3, users=1000, signal=True)
-    for keys, values in payloads(traffic, simulate(traffic)):
-        for key, value in zip(keys, values, strict=True):
-            producer.send(settings.transactions_topic, key=key, value=value)
+    for key, value in keyed_payloads(traffic):
+        producer.send(settings.transactions_topic, key=key, value=value)
     producer.close()
     return settings
 

@@ -13,8 +13,8 @@ from schemas.configuration.settings import Settings
 from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot, RetrainRequest
 from schemas.time_units import DAY_MS
 from tamiz.simulation.drift_injection import InjectedDrift
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import (
     isolated_settings,
@@ -49,7 +49,7 @@ def settings(kafka: Kafka, simulated_registry: Settings) -> Settings:
 
 def traffic(shift: tuple[InjectedDrift, ...]) -> list[tuple[bytes, bytes]]:
     wanted = Traffic(rows=DAYS * ROWS_PER_DAY, seed=2, signal=True, start_ms=FIRST_DAY_MS, days=DAYS, drift=shift)
-    return [pair for keys, values in payloads(wanted, simulate(wanted)) for pair in zip(keys, values, strict=True)]
+    return list(keyed_payloads(wanted))
 
 
 def produce(

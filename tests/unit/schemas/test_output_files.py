@@ -27,8 +27,12 @@ def test_an_existing_file_is_left_as_it_is(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("c.csv", "before")]
 
 
-def test_a_device_may_receive_the_output() -> None:
+def test_a_device_or_a_pipe_may_receive_the_output(tmp_path: Path) -> None:
     prepare_output(Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    prepare_output(tmp_path / "pipe")
+    assert [(p.name, p.is_fifo()) for p in tmp_path.iterdir()] == [("pipe", True)]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

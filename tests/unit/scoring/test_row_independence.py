@@ -18,8 +18,8 @@ from scoring.decision import DECISION_IDS, decision_id
 from scoring.input.decoding import decode_payloads
 from scoring.input.number_parsing import parse_numbers
 from stream_app.decisions.handler import HandlerPolicy, handle
-from tamiz.simulation.payload_formats import payloads
-from tamiz.simulation.simulator import Traffic, simulate
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from training.registry.mlflow_registry import download_bundle
 
 POLICY = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True)
@@ -34,7 +34,7 @@ def record(offset: int, key: bytes, value: bytes) -> Any:
 
 def test_one_by_one_and_as_a_batch_records_are_decided_alike(simulated_registry: Settings, tmp_path: Path) -> None:
     model = MonitoredModel.load(download_bundle(simulated_registry, 1, tmp_path), version=1)
-    sent = [pair for keys, values in payloads(TRAFFIC, simulate(TRAFFIC)) for pair in zip(keys, values, strict=True)]
+    sent = list(keyed_payloads(TRAFFIC))
     batch = [record(offset, key, value) for offset, (key, value) in enumerate(sent)]
     together, alone = handle(batch, model, POLICY), [handle([one], model, POLICY) for one in batch]
     assert min(len(together.decisions), len(together.dead_letters), *together.outcomes.values()) > 0

@@ -38,6 +38,7 @@ def test_quoted_delimiters_and_line_breaks_are_text(tmp_path: Path) -> None:
         ("utf-8", "utf-8", False),
         ("utf-8-sig", "utf-8-sig", False),
         ("utf-16", "utf-16", False),
+        ("utf-32", "utf-32", False),
         ("utf-16-le", "utf-16-le", True),
         ("cp1252", "cp1252", True),
     ],
