@@ -24,6 +24,7 @@ from schemas.dataset.fields import (
     column_kinds,
     declared,
 )
+from schemas.dataset.profiles import profiles_digest, resolve_profile
 from schemas.dataset.time_formats import event_time_format
 from schemas.dataset.value_formats import NumberFormat, TruthValues, fold_spelling
 from schemas.errors import SchemaError
@@ -44,7 +45,12 @@ class Dataset:
         self.time_format = event_time_format(self.event_time)
         self.fields = declaration.fields
         kinds = column_kinds(declaration)
-        self.features = tuple(Feature(name=name, kind=kinds[name]) for name in declaration.features)
+        self.profiles = tuple(resolve_profile(form, declaration.key) for form in declaration.profiles)
+        self.profile_features = tuple(f for profile in self.profiles for f in profile.features)
+        self.profiles_digest = profiles_digest(self.profiles)
+        own = (Feature(name=name, kind=kinds[name]) for name in declaration.features)
+        remembered = (Feature(name=f.name, kind="number") for f in self.profile_features)
+        self.features = (*own, *remembered)
         scalars = [entry for f in declaration.fields for entry in (f.entries or (f,))]
         # Formats by name of the column.
         self.number_formats = {f.name: _number_format(declaration, f) for f in scalars if f.kind == "number"}

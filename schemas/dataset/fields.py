@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.dataset.profiles import ProfileForm
 from schemas.dataset.value_formats import FALSE_VALUES, TRUE_VALUES, DecimalMark, LabelValues, Percent
 
 Kind = Literal["number", "boolean", "category"]
@@ -108,6 +109,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     csv: CsvForm = CsvForm()
     event_time: EventTimeForm
     fields: tuple[Field, ...]
+    profiles: tuple[ProfileForm, ...] = ()
 
 
 def declared(declaration: Declaration, field: ScalarForm | Declaration, key: str) -> Any:

@@ -32,6 +32,7 @@ class CleanedBatch(NamedTuple):
     rows: Ints  # shape (m,): positions of the accepted rows in the input, ascending
     columns: Columns  # shape (m,) each; number, boolean: float64, NaN if missing; category: object, None if missing
     event_time_ms: Ints
+    keys: list[str]  # the key's text; empty for a data set without a key
     transaction_ids: list[str | None]
     labels: Floats | None  # NaN: unknown; None: no row has a label, or labels are not read
     rejections: list[Rejection]  # ordered by row, at most one per row
@@ -85,8 +86,7 @@ def _clean(
             faults.setdefault(i, (field, fault))
 
     raw = join_dates(dataset.event_time, raw, len(rows))
-    if dataset.key is not None:
-        _note_keys(dataset, dataset.key, raw, note)
+    keys = [] if dataset.key is None else _keys(dataset, dataset.key, raw, note)
     event_time_ms = event_times(dataset, raw, note)
     if record_times is not None:
         note(dataset.event_time.date, find_future_times(event_time_ms, raw[dataset.event_time.date], record_times))
@@ -107,17 +107,20 @@ def _clean(
         kept[list(faults)] = False
         rows, event_time_ms = rows[kept], event_time_ms[kept]
         columns = {name: column[kept] for name, column in columns.items()}
-        ids = [ids[i] for i in np.flatnonzero(kept).tolist()]
+        places = np.flatnonzero(kept).tolist()
+        ids = [ids[i] for i in places]
+        keys = [keys[i] for i in places] if keys else keys
         labels = None if labels is None else labels[kept]
-    return CleanedBatch(n, rows, columns, event_time_ms, ids, labels, rejections)
+    return CleanedBatch(n, rows, columns, event_time_ms, keys, ids, labels, rejections)  # type: ignore[arg-type]
 
 
-def _note_keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], note: Any) -> None:
+def _keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], note: Any) -> list[str | None]:
     keys, faults = parse_identifiers(raw[key], frozenset(dataset.missing))
     note(key, faults)
     if None in keys:
         wanted = "the key of the card holder: text or an integer"
         note(key, {i: Fault("missing-field", raw[key][i], wanted) for i, text in enumerate(keys) if text is None})
+    return keys
 
 
 def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, Array], note: Any) -> None:

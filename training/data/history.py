@@ -171,6 +171,7 @@ def rows_at(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
         rows=cleaned.rows[rows],
         columns={name: values[rows] for name, values in cleaned.columns.items()},
         event_time_ms=cleaned.event_time_ms[rows],
+        keys=[cleaned.keys[i] for i in rows.tolist()] if cleaned.keys else [],
         transaction_ids=[cleaned.transaction_ids[i] for i in rows.tolist()],
         labels=known_labels(cleaned)[rows],
     )

@@ -176,6 +176,7 @@ def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:
         rows=join(b.cleaned.rows for b in batches),
         columns={name: join(b.cleaned.columns[name] for b in batches) for name in first.columns},
         event_time_ms=join(b.cleaned.event_time_ms for b in batches),
+        keys=[key for b in batches for key in b.cleaned.keys],
         transaction_ids=[i for b in batches for i in b.cleaned.transaction_ids],
         labels=join(known_labels(b.cleaned) for b in batches),
     )

@@ -1,0 +1,51 @@
+"""What the reducer needs to know of a declaration: fields, windows and the columns that it fills."""
+
+from typing import Self
+
+import msgspec
+
+from schemas.dataset.declaration import Dataset
+from schemas.dataset.profiles import Profile, ProfileFeature
+
+
+class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A declaration's profiles, resolved to columns."""
+
+    key: str | None  # entity of the "key" profiles
+    profiles: tuple[Profile, ...]
+    number_fields: tuple[str, ...]  # columns of `ProfileInputs.values`
+    category_fields: tuple[str, ...]  # columns of `ProfileInputs.levels`
+    entities: tuple[str, ...]
+    features: tuple[ProfileFeature, ...]  # columns of the matrix of profile features
+    digest: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The plan of a data set."""
+        fields = [f for f in dataset.profile_features if f.field is not None]
+        categories = dict.fromkeys(f.field for f in fields if f.aggregate in ("distinct", "is_new") and f.field)
+        numbers = dict.fromkeys(f.field for f in fields if f.field and f.field not in categories)
+        return cls(
+            key=dataset.key,
+            profiles=dataset.profiles,
+            number_fields=tuple(numbers),
+            category_fields=tuple(categories),
+            entities=tuple(dict.fromkeys(profile.entity for profile in dataset.profiles)),
+            features=dataset.profile_features,
+            digest=dataset.profiles_digest,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the profile features, in column order."""
+        return tuple(f.name for f in self.features)
+
+    def columns_of(self, *kinds: str) -> list[int]:
+        """Columns of the features of these kinds of profiles, in the matrix of all profile features."""
+        places: list[int] = []
+        start = 0
+        for profile in self.profiles:
+            if profile.kind in kinds:
+                places += range(start, start + len(profile.features))
+            start += len(profile.features)
+        return places
