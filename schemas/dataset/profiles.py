@@ -117,15 +117,10 @@ def resolve_profile(form: ProfileForm, key: str) -> Profile:
         assert parsed is not None, text
         aggregate, field = parsed
         for window in windows if aggregate in WINDOWED else (None,):
-            features.append(
-                ProfileFeature(
-                    name=feature_name(form.entity, aggregate, field, window),
-                    aggregate=aggregate,
-                    field=field,
-                    window=window,
-                    window_ms=None if window is None else _milliseconds(window),
-                )
-            )
+            window_ms = None if window is None else _milliseconds(window)
+            name = feature_name(form.entity, aggregate, field, window)
+            feature = ProfileFeature(name=name, aggregate=aggregate, field=field, window=window, window_ms=window_ms)
+            features.append(feature)
     kind = profile_kind(form, key)
     lag_ms = DEFAULT_LAG_MS if form.lag is None else _milliseconds(form.lag)
     return Profile(
