@@ -12,7 +12,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.dataset.missing_columns import MissingColumn, similar_names
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
-from scoring.arrays import Array, Columns, Floats, Indices, Ints
+from scoring.arrays import Array, Columns, Floats, Indices, Ints, Objects
 from scoring.input.cleaning import CleanedBatch
 from training.data.chunk import Chunk, RejectionReasons, clean_chunk, join_chunks, refuse_ragged_rows
 from training.data.column_presence import ColumnPresence
@@ -34,6 +34,7 @@ class History(NamedTuple):
     columns: Columns  # cleaned, each of shape (n,)
     event_time_ms: Ints  # (n,)
     fraud: Floats  # (n,), 0 or 1
+    keys: Objects  # (n,), the key's text; (0,) for a data set without a key
     time_range: TimeRange  # of the accepted rows, with a final label or without
     missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that a file lacks
     from_ms: int | None = None  # requested range of event times in a topic, inclusive
@@ -133,6 +134,7 @@ def labelled_history(
         columns={name: values[known] for name, values in cleaned.columns.items()},
         event_time_ms=cleaned.event_time_ms[known],
         fraud=fraud,
+        keys=key_array(cleaned)[known] if cleaned.keys else key_array(cleaned),
         time_range=time_range,
     )
 
@@ -175,6 +177,11 @@ def rows_at(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
         transaction_ids=[cleaned.transaction_ids[i] for i in rows.tolist()],
         labels=known_labels(cleaned)[rows],
     )
+
+
+def key_array(cleaned: CleanedBatch) -> Objects:
+    """Keys of the accepted rows, shape (m,); (0,) for a data set without a key."""
+    return np.array(cleaned.keys, dtype=object)
 
 
 def known_labels(cleaned: CleanedBatch) -> Floats:

@@ -23,7 +23,15 @@ from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from training.data.chunk import RejectionReasons, clean_chunk
-from training.data.history import History, file_sha256, known_labels, read_file, rejection_counts, without_isolated
+from training.data.history import (
+    History,
+    file_sha256,
+    key_array,
+    known_labels,
+    read_file,
+    rejection_counts,
+    without_isolated,
+)
 from training.data.holdout import BACKTEST_DAYS
 from training.data.time_range import TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
@@ -172,6 +180,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,
         fraud=fraud,
+        keys=key_array(cleaned),
         time_range=time_range,
         missing_columns=missing,
     )

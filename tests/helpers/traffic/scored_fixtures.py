@@ -13,7 +13,7 @@ from scoring.features import featurize, fit_encoding
 from scoring.input.cleaning import clean_payloads
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
-from training.data.history import History
+from training.data.history import History, key_array
 from training.data.time_range import TimeRange
 from training.evaluation.backtest import last_days
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
@@ -38,6 +38,7 @@ def month(rows: int = 12_000, seed: int = 3, signal: bool = True) -> History:
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,
         fraud=np.asarray(cleaned.labels),
+        keys=key_array(cleaned),
         time_range=TimeRange(first_ms=int(cleaned.event_time_ms.min()), last_ms=int(cleaned.event_time_ms.max())),
     )
 

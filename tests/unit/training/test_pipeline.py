@@ -165,6 +165,7 @@ def test_the_largest_amount_of_all_is_trained_on_scored_and_explained(settings: 
 def _same(one: History, other: History) -> bool:
     assert one.event_time_ms.tolist() == other.event_time_ms.tolist()
     assert one.fraud.tolist() == other.fraud.tolist()
+    assert one.keys.tolist() == other.keys.tolist()
     for name, values in one.columns.items():
         np.testing.assert_array_equal(values, other.columns[name], err_msg=name)
     return True
@@ -177,6 +178,7 @@ def test_unlabelled_and_rejected_rows_are_counted_and_left_out(tmp_path: Path) -
     history[7]["fecha"] = "31/02/2020"
     found = read_history(write(tmp_path / "h.csv", history), DATASET)
     assert (found.rows, found.unlabelled, sum(found.rejected.values()), len(found.fraud)) == (1000, 1, 2, 997)
+    assert found.keys.tolist() == [str(i % 90) for i in range(1000) if i not in (3, 5, 7)]
 
 
 def _change(**values: str) -> Callable[[Path], Path]:

@@ -17,7 +17,7 @@ from schemas.errors import TrainingError
 from scoring.input.cleaning import clean_columns
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
-from training.data.history import History, read_history
+from training.data.history import History, key_array, read_history
 from training.data.time_range import TimeRange
 from training.eda.association import correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import discretize
@@ -86,6 +86,7 @@ def cheques(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, History]
         columns=cleaned.columns,
         event_time_ms=cleaned.event_time_ms,
         fraud=np.asarray(cleaned.labels),
+        keys=key_array(cleaned),
         time_range=TimeRange(first_ms=int(cleaned.event_time_ms.min()), last_ms=int(cleaned.event_time_ms.max())),
     )
 
