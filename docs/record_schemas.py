@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["description"]
 WIRE = (
     events.Decision,
+    events.FeatureRecord,
     events.Redrive,
     events.Label,
     events.PaneSnapshot,

@@ -56,6 +56,21 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     event_time_ms: TimeMs  # time of the transaction, set by the producer; windows use it
 
 
+class FeatureRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Values of the profile features at one decision: what the model knew of the past of card, merchant or device.
+
+    Written with the decision, to the same partition number and with the same key. Training uses exactly these values.
+    """
+
+    transaction_id: Id  # `Decision.transaction_id`
+    event_time_ms: TimeMs  # time of the transaction
+    input_offset: Offset  # offset of the transaction; its partition is that of this record
+    profiles: Name  # digest of the declared profiles: fixes number, order and meaning of the values
+    complete: bool  # false: another partition lagged in event time by more than `lag`, so tiles of it are missing
+    # One float32 for each profile feature in the order of declaration, little-endian; NaN: missing.
+    values: Annotated[bytes, Meta(max_length=65_536)]
+
+
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """Why a payload cannot be scored. A value, not an exception."""
 

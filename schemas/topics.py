@@ -35,6 +35,16 @@ def max_value_bytes(settings: Settings) -> dict[str, int]:
     }
 
 
+def worker_outputs(settings: Settings, *, with_profiles: bool) -> tuple[str, ...]:
+    """The topics to which a worker writes by the number of the input partition.
+
+    with_profiles: whether the data set declares profiles.
+    """
+    s = settings
+    profiles = (s.feature_log_topic,) if with_profiles else ()
+    return (s.decisions_topic, s.dead_letters_topic, *profiles, s.drift_panes_topic)
+
+
 def topic_table(settings: Settings) -> list[Topic]:
     """Every topic of the installation, with the names that the settings give."""
     n = settings.partitions
@@ -61,6 +71,15 @@ def topic_table(settings: Settings) -> list[Topic]:
             direction="out",
             partitions=n,
             config=a_week,
+        ),
+        Topic(
+            role="feature-log",
+            name=settings.feature_log_topic,
+            key="as its transaction",
+            record="FeatureRecord",
+            direction="out",
+            partitions=n,
+            config=training_history,
         ),
         Topic(
             role="dead-letters",

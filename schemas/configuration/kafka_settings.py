@@ -67,6 +67,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.topic_prefix + "decisions"
 
     @property
+    def feature_log_topic(self) -> str:
+        """Output: values of the profile features at each decision."""
+        return self.topic_prefix + "feature-log"
+
+    @property
     def dead_letters_topic(self) -> str:
         """Output: payloads that cannot be scored."""
         return self.topic_prefix + "dead-letters"

@@ -9,7 +9,16 @@ from functools import singledispatch
 
 import msgspec
 
-from schemas.records import Decision, DriftAlert, DriftReport, Label, ModelEvent, PaneSnapshot, RetrainRequest
+from schemas.records import (
+    Decision,
+    DriftAlert,
+    DriftReport,
+    FeatureRecord,
+    Label,
+    ModelEvent,
+    PaneSnapshot,
+    RetrainRequest,
+)
 from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
 
@@ -32,6 +41,13 @@ def implausibility(record: msgspec.Struct, latest_ms: int) -> str | None:
 
 @implausibility.register
 def _(record: Decision, latest_ms: int) -> str | None:
+    return _ahead("event_time_ms", record.event_time_ms, latest_ms)
+
+
+@implausibility.register
+def _(record: FeatureRecord, latest_ms: int) -> str | None:
+    if len(record.values) % 4:
+        return f"values have {len(record.values)} bytes, which is no multiple of 4"
     return _ahead("event_time_ms", record.event_time_ms, latest_ms)
 
 

@@ -40,17 +40,16 @@ EARLIEST, LATEST = -2, -1  # special timestamps of Kafka's ListOffsets request
 class OffsetSource:
     """Queries the cluster, one request at a time. Creates a new client after a failure."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outputs: Sequence[str]) -> None:
         self._settings = settings
+        self._outputs = outputs
         self._lock = threading.Lock()
         self._client: KafkaAdminClient | None = None
 
     def topics(self) -> dict[str, DescribedTopic]:
         """The input and output topics that exist. Raises BrokerError or KafkaError."""
-        s = self._settings
-        wanted = (s.transactions_topic, s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
         with self._admin_client() as client:
-            return described(client, wanted)
+            return described(client, (self._settings.transactions_topic, *self._outputs))
 
     def ends(self, partitions: Sequence[TP]) -> dict[TP, tuple[int, int]]:
         """First offset and next offset to be written, by partition."""
@@ -135,13 +134,14 @@ class CheckedStart(NamedTuple):
 class PartitionPositions:
     """Start positions and paused partitions of this worker; the source for readiness and metrics."""
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics, topic_id: str) -> None:
-        """topic_id: Kafka's id of the transactions topic at the start."""
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, topic_id: str, outputs: Sequence[str]) -> None:
+        """topic_id: Kafka's id of the transactions topic at the start. outputs: topics written by input partition."""
         self.topic_id = topic_id
         self.changed = threading.Event()  # set when topics changed and positions must be checked again
         self._settings = settings
+        self._outputs = outputs
         self._metrics = metrics
-        self._cluster = OffsetSource(settings)
+        self._cluster = OffsetSource(settings, outputs)
         self._starts: dict[TP, CheckedStart] = {}
         self._ends: dict[int, int] = {}  # by partition: end of the log when it was checked
         self._is_topic_missing = False  # the input topic
@@ -239,19 +239,16 @@ class PartitionPositions:
         )
 
     def _output_partitions(self, topics: Mapping[str, DescribedTopic]) -> int:
-        s = self._settings
-        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
-        return min(topics[name].partitions if name in topics else 0 for name in outputs)
+        return min(topics[name].partitions if name in topics else 0 for name in self._outputs)
 
     def _missing_output_partition(
         self, place: str, partition: int, topics: Mapping[str, DescribedTopic], begin: int
     ) -> StartPosition:
-        s = self._settings
-        outputs = (s.decisions_topic, s.dead_letters_topic, s.drift_panes_topic)
-        too_small = [name for name in outputs if name not in topics or topics[name].partitions <= partition]
+        too_small = [name for name in self._outputs if name not in topics or topics[name].partitions <= partition]
+        wanted = topics[self._settings.transactions_topic].partitions
         message = (
             f"{place}: paused, because {', '.join(too_small)} has no partition {partition}, and outputs go to the "
-            f"partition number of their input; give it at least {topics[s.transactions_topic].partitions} partitions"
+            f"partition number of their input; give it at least {wanted} partitions"
         )
         return StartPosition(begin, "missing-output-partition", is_paused=True, message=message)
 

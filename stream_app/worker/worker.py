@@ -1,6 +1,7 @@
 """Creates every part of the worker from the settings, wires them together, and runs it."""
 
 import logging
+from collections.abc import Sequence
 
 import faust
 
@@ -8,6 +9,7 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import MINUTE_MS
+from schemas.topics import worker_outputs
 from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config
 from stream_app.kafka.topic_admin import describe_topics, message_limits
@@ -40,14 +42,15 @@ def make_worker(
     """
     auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
-    topic_id = retry_until(lambda: _check_topics(settings), settings.startup_timeout_seconds)
+    outputs = worker_outputs(settings, with_profiles=bool(dataset.profiles))
+    topic_id = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
     max_letter_bytes = _check_sizes(settings)
     champion = ChampionCache(settings, dataset)
     retry_until(champion.open, settings.startup_timeout_seconds)
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app)
-    positions = PartitionPositions(settings, metrics, topic_id)
+    positions = PartitionPositions(settings, metrics, topic_id, outputs)
     app.positions = positions
     cursors = CursorReader(
         settings.bootstrap,
@@ -124,14 +127,9 @@ def _check_sizes(settings: Settings) -> int:
     return min(letters, MAX_SENT_BYTES["max_request_size"])
 
 
-def _check_topics(settings: Settings) -> str:
-    by_input = (
-        settings.transactions_topic,
-        settings.decisions_topic,
-        settings.dead_letters_topic,
-        settings.drift_panes_topic,
-    )
-    wanted = (*by_input, settings.model_events_topic)
+def _check_topics(settings: Settings, outputs: Sequence[str]) -> str:
+    """Kafka's id of the input topic. Raises ConfigError if a topic is missing."""
+    wanted = (settings.transactions_topic, *outputs, settings.model_events_topic)
     found = describe_topics(settings.bootstrap, wanted)
     missing = [topic for topic in wanted if topic not in found]
     if missing:

@@ -13,7 +13,13 @@ MIN_OUTPUT_BYTES = 65_536  # of a record: a decision with its headers, an alert,
 PANE_DAYS = 8  # read by the monitor at its start
 MONTH_DAYS = 35  # read by a monthly report
 COMPACTED = {"redrives": "it is read as a table of redriven ids", "drift-panes": "cursors must outlive retention"}
-EVENTS = ("transactions", "labels", "decisions", "dead-letters")  # every record counts, not only the last one per key
+EVENTS = (
+    "transactions",
+    "labels",
+    "decisions",
+    "feature-log",
+    "dead-letters",
+)  # every record counts, not only the last one per key
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
@@ -21,6 +27,7 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
         "WRITE": "redrive",
     },
     "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain"},
+    "feature-log": {"WRITE": "worker", "READ": "monitor, retrainer, explain, shadow, features"},
     "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
     "labels": {"READ": "monitor, retrainer"},
@@ -99,6 +106,7 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     training_days = max(7, settings.retrain_lookback_days)
     needed = {
         "transactions": (training_days, "a training reads that many days (retrain_lookback_days)"),
+        "feature-log": (training_days, "a training reads that many days (retrain_lookback_days)"),
         "labels": (training_days, "a training reads that many days (retrain_lookback_days)"),
         "decisions": (settings.drift_lookback_days, "the monitor reads that many days (drift_lookback_days)"),
         "drift-panes": (PANE_DAYS, "the monitor reads that many days"),

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from schemas.dataset.declaration import Dataset
 from schemas.security.sanitizer import json_line as safe_json
 from schemas.security.sanitizer import terminal
 from stream_app.decisions import dead_letters
@@ -35,13 +36,16 @@ def json_line(record: ConsumedRecord) -> bytes:
     return safe_json(msgspec.json.encode(line).decode()).encode()
 
 
-def text_line(record: ConsumedRecord, role: str) -> Text:
-    """One line of coloured text. role: of the topic, as in `schemas.topics.topic_table`."""
+def text_line(record: ConsumedRecord, role: str, dataset: Dataset | None = None) -> Text:
+    """One line of coloured text.
+
+    role: of the topic, as in `schemas.topics.topic_table`. dataset: names the values of `feature-log`.
+    """
     start = Text(f"{_time(record.timestamp)} {record.topic}-{record.partition}-{record.offset} ", style="dim")
     about = dead_letters.read(record.headers)
     if about is not None:
         return start + _dead_letter_line(about)
-    line = summarize(role, record.value)
+    line = summarize(role, record.value, dataset)
     if line is None:  # not a valid record of this topic: print it raw
         line = Text(_raw_text(record.key or b"") + " ", style="bold") + Text(_raw_text(record.value or b"null"))
     return start + line

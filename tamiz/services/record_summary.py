@@ -1,5 +1,6 @@
 """One readable line for each record of each topic, for `tamiz tail`. Pure."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -7,10 +8,12 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.text import Text
 
+from schemas.dataset.declaration import Dataset
 from schemas.records import (
     Decision,
     DriftAlert,
     DriftReport,
+    FeatureRecord,
     Label,
     ModelEvent,
     PaneSnapshot,
@@ -18,6 +21,8 @@ from schemas.records import (
     RetrainRequest,
 )
 from schemas.security.sanitizer import terminal
+from scoring.profiles.feature_log import logged_values
+from scoring.profiles.profile_plan import ProfilePlan
 
 COLOURS = {
     "approve": "green",
@@ -41,15 +46,17 @@ class RecordSummary(NamedTuple):
     line: Callable[[Any], Text]
 
 
-def summarize(role: str, value: bytes | None) -> Text | None:
+def summarize(role: str, value: bytes | None, dataset: Dataset | None = None) -> Text | None:
     """One line for a record's value; None if the value is not a valid record of its topic.
 
-    role: of the topic, as in `schemas.topics.topic_table`.
+    role: of the topic, as in `schemas.topics.topic_table`. dataset: names the values of `feature-log`.
     """
     try:
         if role == "transactions":
             fields = msgspec.json.decode(value or b"", type=dict[str, Any])
             return Text(terminal(", ".join(f"{name} {_plain(field)}" for name, field in fields.items())))
+        if role == "feature-log":
+            return _features(msgspec.json.decode(value or b"", type=FeatureRecord), dataset)
         if role not in SUMMARIES:
             return None
         summary = SUMMARIES[role]
@@ -65,6 +72,18 @@ def _decision(r: Decision) -> Text:
         _model(r.model, r.model_version),
         (terminal("; ".join(reason.text for reason in r.reasons)), "italic"),
     )
+
+
+def _features(r: FeatureRecord, dataset: Dataset | None) -> Text:
+    start = f"{terminal(r.transaction_id)} of {_time(r.event_time_ms)}: "
+    values = None if dataset is None else logged_values(r, ProfilePlan.of(dataset))
+    if dataset is None or values is None:
+        return Text(
+            f"{start}{len(r.values) // 4} values of profiles {terminal(r.profiles)}, which are not those declared"
+        )
+    names = [f.name for f in dataset.profile_features]
+    words = ", ".join(f"{name} {_number(x)}" for name, x in zip(names, values.tolist(), strict=True))
+    return Text.assemble(start, terminal(words), ("" if r.complete else "; incomplete", "yellow"))
 
 
 def _label(r: Label) -> Text:
@@ -156,6 +175,10 @@ SUMMARIES = {
 
 def _model(name: str, version: int | None) -> tuple[str, str]:
     return terminal(name if version is None else f"{name} v{version}") + " ", "dim"
+
+
+def _number(value: float) -> str:
+    return "missing" if math.isnan(value) else f"{value:.7g}"
 
 
 def _plain(field: object) -> str:

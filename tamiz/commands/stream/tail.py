@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/consume.md, docs/reference/topics.md.
         """
+        from schemas.dataset.declaration import load_dataset
         from schemas.topics import topic_table
         from stream_app.kafka.topic_reader import assigned
         from tamiz.services.record_format import json_line, text_line
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
         names = {t.role: t.name for t in topic_table(settings)}
         if topic not in names:
             raise ConfigError(f"topic {topic!r} does not exist; choose one of {', '.join(names)}")
+        dataset = load_dataset(settings.dataset) if topic == "feature-log" else None
         console = Terminal(soft_wrap=True)
         over = threading.Event()
         try:
@@ -54,7 +56,7 @@ def register(app: typer.Typer) -> None:
                         sys.stdout.buffer.write(json_line(record) + b"\n")
                         sys.stdout.flush()
                     else:
-                        console.print(text_line(record, topic))
+                        console.print(text_line(record, topic, dataset))
         except KeyboardInterrupt:
             return
         except BrokenPipeError:

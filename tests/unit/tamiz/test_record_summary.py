@@ -1,6 +1,9 @@
 """Each topic's records are printed as one readable line."""
 
+from pathlib import Path
+
 import msgspec
+import numpy as np
 import pytest
 
 from schemas.configuration.settings import load
@@ -9,6 +12,7 @@ from schemas.records import (
     DriftReport,
     DriftStatistics,
     DriftWindow,
+    FeatureRecord,
     Label,
     ModelEvent,
     PaneCounts,
@@ -18,6 +22,7 @@ from schemas.records import (
 )
 from schemas.topics import topic_table
 from tamiz.services.record_summary import SUMMARIES, summarize
+from tests.helpers.traffic.profiled_dataset import profiled_dataset
 
 NOON_MS = 1_577_880_000_000  # 2020-01-01 12:00
 
@@ -127,12 +132,30 @@ def test_a_record_is_one_readable_line(role: str, record: object, line: str) -> 
     assert found.plain == line
 
 
+def test_values_of_the_feature_log_have_their_names(tmp_path: Path) -> None:
+    dataset = profiled_dataset(
+        tmp_path, '[[profiles]]\nentity = "ID_USER"\nwindows = ["1h"]\nfeatures = ["count", "mean(monto)"]'
+    )
+    values = np.array([3, np.nan], dtype="<f4").tobytes()
+    record = FeatureRecord(
+        transaction_id="t-1", event_time_ms=NOON_MS, input_offset=9, profiles=dataset.profiles_digest, complete=False,
+        values=values,
+    )  # fmt: skip
+    line = summarize("feature-log", msgspec.json.encode(record), dataset)
+    other = summarize("feature-log", msgspec.json.encode(msgspec.structs.replace(record, profiles="p")), dataset)
+    assert line is not None
+    assert other is not None
+    assert line.plain == "t-1 of 2020-01-01 12:00: id_user_count_1h 3, id_user_mean_monto_1h missing; incomplete"
+    assert other.plain == "t-1 of 2020-01-01 12:00: 2 values of profiles p, which are not those declared"
+
+
 def test_every_topic_with_json_records_has_a_summary() -> None:
-    own = {"transactions", "dead-letters"}  # a producer's fields, and a reason in headers
+    # A producer's fields, values that the declaration names, and a reason in headers.
+    own = {"transactions", "feature-log", "dead-letters"}
     assert set(SUMMARIES) == {t.role for t in topic_table(load({}))} - own
 
 
-@pytest.mark.parametrize("role", ["transactions", *SUMMARIES])
+@pytest.mark.parametrize("role", ["transactions", "feature-log", *SUMMARIES])
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[1]", b'{"model":1}', b'{"a":' * 2_000])
 def test_a_value_that_does_not_belong_to_its_topic_has_no_summary(role: str, value: bytes | None) -> None:
     found = summarize(role, value)
