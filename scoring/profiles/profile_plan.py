@@ -3,9 +3,11 @@
 from typing import Self
 
 import msgspec
+import numpy as np
 
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.profiles import Profile, ProfileFeature
+from scoring.arrays import Indices
 
 
 class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,9 +17,10 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[Profile, ...]
     number_fields: tuple[str, ...]  # columns of `ProfileInputs.values`
     category_fields: tuple[str, ...]  # columns of `ProfileInputs.levels`
-    entities: tuple[str, ...]
+    entities: tuple[str, ...]  # the key among them, if there is one
     features: tuple[ProfileFeature, ...]  # columns of the matrix of profile features
     digest: str
+    has_ids: bool  # whether payloads declare transaction ids
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -30,9 +33,12 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
             profiles=dataset.profiles,
             number_fields=tuple(numbers),
             category_fields=tuple(categories),
-            entities=tuple(dict.fromkeys(profile.entity for profile in dataset.profiles)),
+            entities=tuple(
+                dict.fromkeys([*([dataset.key] if dataset.key else []), *(p.entity for p in dataset.profiles)])
+            ),
             features=dataset.profile_features,
             digest=dataset.profiles_digest,
+            has_ids=dataset.transaction_id is not None,
         )
 
     @property
@@ -40,7 +46,7 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the profile features, in column order."""
         return tuple(f.name for f in self.features)
 
-    def columns_of(self, *kinds: str) -> list[int]:
+    def columns_of(self, *kinds: str) -> Indices:
         """Columns of the features of these kinds of profiles, in the matrix of all profile features."""
         places: list[int] = []
         start = 0
@@ -48,4 +54,4 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
             if profile.kind in kinds:
                 places += range(start, start + len(profile.features))
             start += len(profile.features)
-        return places
+        return np.array(places, dtype=np.intp)
