@@ -475,8 +475,8 @@ def fold_rows(
         end = start if slot < 0 else start + state.slot_length[slot]
         newest = base + np.int64(state.times[end - 1]) if end > start else np.int64(NO_TIME_MS)
         if len(state.ids) and ids[i] != 0:
-            for p in range(start, end):
-                if state.ids[p] == ids[i] and base + np.int64(state.times[p]) > max(
+            for e in range(start, end):
+                if state.ids[e] == ids[i] and base + np.int64(state.times[e]) > max(
                     purged_ms, max(t, newest) - reach_ms
                 ):
                     is_new[i] = False
