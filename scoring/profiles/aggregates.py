@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 UNITS = 1_048_576.0  # 2^20 units make 1
-MAX_UNITS = 2**60  # a value beyond +-2^40 counts as 2^40
+MAX_UNITS = 2**52  # a value beyond +-2^32 counts as 2^32; so 128 bits hold the squares of 16,777,216 values
 SMOOTHING = 10.0  # labelled transactions that the base rate weighs as much as, in a fraud rate
 MAX_TOTAL = 2**63 - 1
 MIN_VARIANCE = 1e-10  # of the squared mean
