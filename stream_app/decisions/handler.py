@@ -5,7 +5,7 @@ Every input record yields exactly one decision or one dead letter, in the order 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import NO_TIMESTAMP, RecordTimes
 from scoring.scorer import ScoredRows, decide
 from stream_app.decisions import dead_letters
+from stream_app.decisions.batch_records import Headers, IncomingRecord, OutgoingRecord
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 
@@ -35,28 +36,6 @@ TRACE_HEADERS = {
 }  # forwarded, the first of each, up to these lengths in bytes (W3C)
 MAX_DECISION_BYTES = 32_768  # largest decision record; all of its fields are bounded
 GROUP_HEADER = "tamiz-group"  # consumer group of the worker
-
-Headers = Sequence[tuple[str, bytes | None]]
-
-
-class IncomingRecord(Protocol):
-    """A consumed record, as of aiokafka."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
-class OutgoingRecord(NamedTuple):
-    """A record to produce to the partition number of its transaction."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
 
 
 class CountedCodes(NamedTuple):

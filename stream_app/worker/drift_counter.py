@@ -17,7 +17,8 @@ from monitoring.counting.pane_codec import cursor_of, held_of, panes_of, to_reco
 from monitoring.counting.panes import Cursor, PartitionCounts, PartitionPanes
 from schemas.record_parts import last_offset
 from schemas.records import PaneSnapshot, VersionMark
-from stream_app.decisions.handler import CountedCodes, OutgoingRecord
+from stream_app.decisions.batch_records import OutgoingRecord
+from stream_app.decisions.handler import CountedCodes
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.worker_metrics import WorkerMetrics
 

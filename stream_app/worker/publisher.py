@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from stream_app.decisions.handler import OutgoingRecord
+from stream_app.decisions.batch_records import OutgoingRecord
 
 StepHook = Callable[[str], None]
 Epoch = tuple[int, int]  # group generation, and number of position resets so far

@@ -18,11 +18,11 @@ from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
+from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import (
     OFFSET_HEADER,
     HandlerPolicy,
     HandlerResult,
-    OutgoingRecord,
     handle_with_isolation,
 )
 from stream_app.decisions.id_conflicts import RecentIds

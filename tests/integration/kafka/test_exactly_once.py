@@ -9,7 +9,7 @@ from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
 from schemas.configuration.settings import Settings
-from stream_app.decisions.handler import OutgoingRecord
+from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.worker.exactly_once import ExactlyOncePublisher, FencedError
 from stream_app.worker.publisher import TopicBatch
 from tests.conftest import Kafka
