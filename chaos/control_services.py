@@ -24,7 +24,8 @@ from schemas.json_codec import decode
 from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from schemas.topics import topic_table, with_own_topics
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, Headers, handle
+from stream_app.decisions.batch_records import Headers
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_admin import create_topics
