@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from scoring.arrays import Array, Matrix
-from scoring.profiles import key_profiles
+from scoring.profiles import key_state
 from scoring.profiles.key_profiles import KeyProfiles
 from scoring.profiles.open_tiles import ClosedTiles, OpenTiles
 from scoring.profiles.profile_inputs import ProfileInputs
@@ -50,13 +50,13 @@ class PartitionProfiles:
         """Size of the state, and counts since the start of the log."""
         totals = self._keys.totals
         return ProfileCounts(
-            keys=int(totals[key_profiles.KEYS]),
+            keys=int(totals[key_state.KEYS]),
             n_bytes=self._keys.n_bytes + self._tiles.n_bytes,
-            late=int(totals[key_profiles.LATE]),
+            late=int(totals[key_state.LATE]),
             late_for_tiles=self._tiles.late,
-            repeated=int(totals[key_profiles.REPEATED]),
-            saturated=int(totals[key_profiles.SATURATED]),
-            merged=int(totals[key_profiles.MERGED]),
+            repeated=int(totals[key_state.REPEATED]),
+            saturated=int(totals[key_state.SATURATED]),
+            merged=int(totals[key_state.MERGED]),
         )
 
     def update(self, inputs: ProfileInputs, next_offset: int) -> PartitionUpdate:
