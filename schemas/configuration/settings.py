@@ -140,6 +140,20 @@ class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
             "event time, and that has nothing left to count"
         ),
     ] = 60
+    profile_snapshot_seconds: Annotated[
+        Positive,
+        about(
+            "interval at which a worker saves the profiles of each partition in `state_dir`; what came since is read "
+            "again after a crash"
+        ),
+    ] = 300
+    profile_snapshot_root: Annotated[
+        Name | None,
+        about(
+            "folder or artifact URI that all workers share, e.g. `s3://BUCKET/FOLDER` or `mlflow-artifacts:/profiles`, "
+            "for a copy of each snapshot of profiles; unset: in `state_dir` only"
+        ),
+    ] = None
     drift_lookback_days: Annotated[
         Positive,
         about(

@@ -1,0 +1,1 @@
+"""State of profiles in the worker: snapshots, and restore of a partition that is assigned."""
