@@ -94,6 +94,13 @@ class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
     decline_budget: Annotated[Share, about("`budget`: maximum share of transactions that are declined")] = 0.002
     review_threshold: Annotated[Share, about("`fixed`: minimum score for review")] = 0.5
     decline_threshold: Annotated[Share, about("`fixed`: minimum score for decline")] = 0.9
+    reviews_per_day: Annotated[
+        Positive,
+        about(
+            "number of cards, or transactions, that the team reviews per day: k of precision@k, and the budget of "
+            "the value detected; see docs/training.md"
+        ),
+    ] = 100
     cost_missed_fraud_share: Annotated[Cost, about("`cost`: cost of a missed fraud, as a share of its amount")] = 1.0
     cost_missed_fraud: Annotated[Cost, about("`cost`: fixed cost of a missed fraud, added to its share")] = 15.0
     cost_review: Annotated[Cost, about("`cost`: cost of a review")] = 5.0
