@@ -34,6 +34,7 @@ class Dataset:
     """A valid declaration; created by `load_dataset`."""
 
     def __init__(self, declaration: Declaration) -> None:
+        self.declaration = declaration
         self.name = declaration.name
         self.key = declaration.key or None
         self.transaction_id = declaration.transaction_id

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.records import Rejection
+from scoring.arrays import Floats, Indices, Objects
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from scoring.input.value_parsing import Fault, format_value
 
@@ -68,20 +69,43 @@ def clean_chunk(dataset: Dataset, chunk: Chunk, *, read_labels: bool = False) ->
     )
 
 
-def join_chunks(chunks: Iterable[Chunk]) -> Chunk:
-    """All rows of a file as one chunk."""
-    first, *rest = chunks
-    whole = first
-    for chunk in rest:
-        whole.rows.extend(chunk.rows)
-        whole.unreadable.extend(chunk.unreadable)
-        for own, more in ((whole.lines, chunk.lines), (whole.payloads, chunk.payloads)):
-            if own is not None and more is not None:
-                own.extend(more)  # type: ignore[arg-type]
-        for name, values in chunk.columns.items():
-            whole.columns[name].extend(values)
-        whole = whole._replace(names=chunk.names, progress=chunk.progress)
-    return whole
+def join_batches(batches: Sequence[CleanedBatch]) -> CleanedBatch:
+    """Consecutive cleaned batches as one; `rows` and rejections keep their row numbers. batches: at least one."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    return CleanedBatch(
+        n=sum(batch.n for batch in batches),
+        rows=np.concatenate([batch.rows for batch in batches]),
+        columns={name: np.concatenate([batch.columns[name] for batch in batches]) for name in first.columns},
+        event_time_ms=np.concatenate([batch.event_time_ms for batch in batches]),
+        keys=[key for batch in batches for key in batch.keys],
+        transaction_ids=[own_id for batch in batches for own_id in batch.transaction_ids],
+        labels=np.concatenate([known_labels(batch) for batch in batches]),
+        rejections=[rejection for batch in batches for rejection in batch.rejections],
+    )
+
+
+def rows_at(cleaned: CleanedBatch, rows: Indices) -> CleanedBatch:
+    """The batch restricted to some of its accepted rows, by position; `n` and `rejections` stay."""
+    return cleaned._replace(
+        rows=cleaned.rows[rows],
+        columns={name: values[rows] for name, values in cleaned.columns.items()},
+        event_time_ms=cleaned.event_time_ms[rows],
+        keys=[cleaned.keys[i] for i in rows.tolist()] if cleaned.keys else [],
+        transaction_ids=[cleaned.transaction_ids[i] for i in rows.tolist()],
+        labels=known_labels(cleaned)[rows],
+    )
+
+
+def key_array(cleaned: CleanedBatch) -> Objects:
+    """Keys of the accepted rows, shape (m,); (0,) for a data set without a key."""
+    return np.array(cleaned.keys, dtype=object)
+
+
+def known_labels(cleaned: CleanedBatch) -> Floats:
+    """Labels of the accepted rows, shape (m,); NaN where unknown."""
+    return np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
 
 
 def refuse_ragged_rows(path: Path, dataset: Dataset, chunk: Chunk) -> None:

@@ -5,7 +5,7 @@ Pure: the caller reads the topics. Transactions are cleaned by the code that cle
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -17,7 +17,8 @@ from schemas.transaction_ids import RecordPlace, transaction_id
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import RecordTimes
-from training.data.history import History, known_labels, labelled_history, rows_at
+from training.data.chunk import RejectionReasons, join_batches, known_labels, rows_at
+from training.data.history import History, labelled_history, usable_rows
 
 UNBOUNDED_MS = 2**62  # later than any event
 
@@ -156,32 +157,26 @@ class TopicHistory:
             for i, own_label in zip(rows, known_labels(cleaned).tolist(), strict=True)
         ]
         content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]
-        history = labelled_history(
+        cleaned = cleaned._replace(
+            n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections
+        )
+        reasons = RejectionReasons()
+        reasons.update(self._rejections)
+        cleaned, time_range = usable_rows(
             source,
-            hashlib.sha256(msgspec.json.encode(content)).hexdigest(),
             self._dataset,
-            cleaned._replace(n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections),
-            label_delay_ms,
+            cleaned,
+            reasons,
             name_row=lambda i: "partition {}, offset {}".format(*whole.places[rows[i]]),
         )
+        sha256 = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+        history = labelled_history(source, sha256, cleaned, time_range, label_delay_ms)
         return history._replace(from_ms=self._range_ms[0], until_ms=self._range_ms[1])
 
 
 def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:
-    def join(arrays: Any) -> Any:
-        return np.concatenate(list(arrays))
-
-    first = batches[0].cleaned
-    cleaned = first._replace(
-        rows=join(b.cleaned.rows for b in batches),
-        columns={name: join(b.cleaned.columns[name] for b in batches) for name in first.columns},
-        event_time_ms=join(b.cleaned.event_time_ms for b in batches),
-        keys=[key for b in batches for key in b.cleaned.keys],
-        transaction_ids=[i for b in batches for i in b.cleaned.transaction_ids],
-        labels=join(known_labels(b.cleaned) for b in batches),
-    )
     return HistoryBatch(
-        cleaned=cleaned,
+        cleaned=join_batches([b.cleaned for b in batches]),
         ids=[i for b in batches for i in b.ids],
         places=[p for b in batches for p in b.places],
         digests=[d for b in batches for d in b.digests],

@@ -22,16 +22,8 @@ from scoring.arrays import Floats, Indices, Ints
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
-from training.data.chunk import RejectionReasons, clean_chunk
-from training.data.history import (
-    History,
-    file_sha256,
-    key_array,
-    known_labels,
-    read_file,
-    rejection_counts,
-    without_isolated,
-)
+from training.data.chunk import key_array, known_labels
+from training.data.history import History, file_sha256, read_file, rejection_counts, without_isolated
 from training.data.holdout import BACKTEST_DAYS
 from training.data.time_range import TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
@@ -160,14 +152,10 @@ def read_rows(path: Path, dataset: Dataset) -> History:
 
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
-    whole, missing = read_file(path, dataset)
-    cleaned = clean_chunk(dataset, whole, read_labels=True)
+    file = read_file(path, dataset, read_labels=True)
+    cleaned = file.cleaned
     if not len(cleaned.rows):
-        cause = "the file has no rows"
-        if cleaned.rejections:
-            reasons = RejectionReasons()
-            reasons.update(cleaned.rejections, whole)
-            cause = f"all {cleaned.n} rows are rejected, {reasons.commonest}"
+        cause = f"all {cleaned.n} rows are rejected, {file.reasons.commonest}" if cleaned.n else "the file has no rows"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     cleaned, time_range = without_isolated(cleaned)
     fraud = known_labels(cleaned)
@@ -182,7 +170,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
         fraud=fraud,
         keys=key_array(cleaned),
         time_range=time_range,
-        missing_columns=missing,
+        missing_columns=file.missing_columns,
     )
 
 

@@ -13,7 +13,8 @@ from scoring.features import featurize, fit_encoding
 from scoring.input.cleaning import clean_payloads
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate
-from training.data.history import History, key_array
+from training.data.chunk import key_array
+from training.data.history import History
 from training.data.time_range import TimeRange
 from training.evaluation.backtest import last_days
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle

@@ -25,8 +25,8 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import TrainingError
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from tamiz.batch.file_payloads import check_file, file_payloads
-from training.data.chunk import clean_chunk
-from training.data.history import known_labels, read_file
+from training.data.chunk import known_labels
+from training.data.history import read_file
 
 TABLES = int(os.environ.get("TAMIZ_FUZZ_TABLES", "60"))
 DECLARATION = """
@@ -220,7 +220,7 @@ def outcome(batch: CleanedBatch) -> dict[str, Any]:
 
 
 def from_file(path: Path, dataset: Dataset) -> dict[str, Any]:
-    return outcome(clean_chunk(dataset, read_file(path, dataset)[0], read_labels=True))
+    return outcome(read_file(path, dataset, read_labels=True).cleaned)
 
 
 def from_topic(path: Path, dataset: Dataset) -> dict[str, Any]:

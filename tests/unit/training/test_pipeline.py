@@ -274,7 +274,7 @@ def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
 
 
 def test_the_real_file_is_read_whole(real_csv: Path) -> None:
-    columns = read_file(real_csv, DATASET)[0].columns
+    columns = read_file(real_csv, DATASET, read_labels=True).cleaned.columns
     assert {len(values) for values in columns.values()} == {26_975}
     history = read_history(real_csv, DATASET)
     assert (history.rows, history.rejected, history.unlabelled, int(history.fraud.sum())) == (26_975, {}, 0, 810)

@@ -25,7 +25,9 @@ def missing(folder: Path, row: dict[str, object], container: str) -> list[tuple[
         parquet.write_table(pa.Table.from_pylist([row]), path)
     else:
         path.write_text(json.dumps(row) + "\n")
-    return [(column.name, column.similar) for column in read_file(path, dataset(folder))[1]]
+    return [
+        (column.name, column.similar) for column in read_file(path, dataset(folder), read_labels=True).missing_columns
+    ]
 
 
 @pytest.mark.parametrize("container", ["csv", "parquet", "jsonl"])
@@ -46,7 +48,7 @@ def test_an_absent_id_or_label_is_named_only_if_something_looks_like_it(tmp_path
 def test_a_required_column_that_no_json_line_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"who":"1","when":"2020-01-05","Amount":5}\n')
     with pytest.raises(TrainingError, match="no column amount; 'Amount' looks like amount"):
-        read_file(tmp_path / "t.jsonl", dataset(tmp_path))
+        read_file(tmp_path / "t.jsonl", dataset(tmp_path), read_labels=True)
 
 
 @pytest.mark.parametrize(

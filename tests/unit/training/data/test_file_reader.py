@@ -54,7 +54,9 @@ def dataset(folder: Path, encoding: str = "utf-8") -> Dataset:
 def read(folder: Path, content: str | bytes, encoding: str = "utf-8", name: str = "in.csv") -> Chunk:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_file(path, dataset(folder, encoding))[0]
+    declared = dataset(folder, encoding)
+    read_file(path, declared, read_labels=True)  # refuses what a history may not be
+    return next(read_chunks(path, declared))
 
 
 def refusal(folder: Path, content: str | bytes, encoding: str = "utf-8", name: str = "in.csv") -> str:
@@ -171,10 +173,10 @@ def test_a_parquet_column_that_nobody_can_read_is_refused_with_its_type(tmp_path
     columns = {"who": ["1"], "when": ["2020-01-05"], "amount": [5]}
     times = pa.array([1], pa.time64("us"))
     parquet.write_table(pa.table(columns | {"note": times}), tmp_path / "ignored")
-    assert "note" not in read_file(tmp_path / "ignored", dataset(tmp_path))[0].columns
+    assert "note" not in next(read_chunks(tmp_path / "ignored", dataset(tmp_path))).columns
     parquet.write_table(pa.table(columns | {"place": times}), tmp_path / "refused")
     with pytest.raises(TrainingError, match=r"the column 'place' has the type time64\[us\], which cannot be read"):
-        read_file(tmp_path / "refused", dataset(tmp_path))
+        read_file(tmp_path / "refused", dataset(tmp_path), read_labels=True)
 
 
 def test_dictionary_columns_and_maps_of_parquet_are_plain_values(tmp_path: Path) -> None:
@@ -189,6 +191,6 @@ def test_dictionary_columns_and_maps_of_parquet_are_plain_values(tmp_path: Path)
         }
     )
     parquet.write_table(table, tmp_path / "in")
-    found = read_file(tmp_path / "in", dataset(tmp_path))[0].columns
+    found = next(read_chunks(tmp_path / "in", dataset(tmp_path))).columns
     assert found["place"] == ["X", "Y", "X"]
     assert found["device"] == [{"os": "WEB"}, None, [("os", "A"), ("os", "B")]]

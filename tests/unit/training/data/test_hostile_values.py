@@ -13,7 +13,7 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from scoring.decision import decision_id
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from stream_app.kafka.replay import message_key
-from training.data.chunk import clean_chunk, join_chunks
+from training.data.chunk import clean_chunk
 from training.data.file_reader import read_chunks
 
 DECLARATION = """
@@ -57,7 +57,7 @@ def clean_csv(folder: Path, dataset: Dataset, *, read_labels: bool = False, **co
     table = rest | columns
     lines = [";".join(table), *(";".join(row) for row in zip(*table.values(), strict=True))]
     (folder / "in.csv").write_text("\n".join(lines), encoding="utf-8")
-    return clean_chunk(dataset, join_chunks(read_chunks(folder / "in.csv", dataset)), read_labels=read_labels)
+    return clean_chunk(dataset, next(read_chunks(folder / "in.csv", dataset)), read_labels=read_labels)
 
 
 def clean_parquet(folder: Path, dataset: Dataset, **columns: Any) -> CleanedBatch:
@@ -65,7 +65,7 @@ def clean_parquet(folder: Path, dataset: Dataset, **columns: Any) -> CleanedBatc
     n = len(next(iter(columns.values())))
     rest = {"id": [f"t{i}" for i in range(n)], "card": ["c"] * n, "when": ["2020-01-05T10:00"] * n, "amount": [5.0] * n}
     parquet.write_table(pa.table(rest | {"place": ["X"] * n} | columns), folder / "in.parquet")
-    return clean_chunk(dataset, join_chunks(read_chunks(folder / "in.parquet", dataset)))
+    return clean_chunk(dataset, next(read_chunks(folder / "in.parquet", dataset)))
 
 
 def test_amounts_without_declared_marks_are_never_guessed(tmp_path: Path, declare: Any) -> None:

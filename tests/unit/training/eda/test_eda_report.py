@@ -17,7 +17,8 @@ from schemas.errors import TrainingError
 from scoring.input.cleaning import clean_columns
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
-from training.data.history import History, key_array, read_history
+from training.data.chunk import key_array
+from training.data.history import History, read_history
 from training.data.time_range import TimeRange
 from training.eda.association import correlation, cramers_v, holm, independence_p_value
 from training.eda.discretization import discretize
