@@ -58,6 +58,9 @@ def train(
     settings: Settings,
     source: Path | History,
     *,
+    labels: Path | None = None,
+    from_ms: int | None = None,
+    until_ms: int | None = None,
     force: str | None = None,
     correlation_id: str | None = None,
     by: str | None = None,
@@ -71,6 +74,7 @@ def train(
     """Train on labelled history, register the version and promote it to champion if it is proven better.
 
     source: a file, or a history that was already read.
+    labels, from_ms, until_ms: of a file, as for `training.data.history.read_history`; the range is that of `target`.
     force: a person's reason to promote without proof. It is recorded, also in the manifest if the skill gate failed.
     correlation_id: of the retraining request. by: who requested the training; None for the user of the operating
     system. Both are recorded. report: also log the PDF report to the run. trials: number of random hyperparameter
@@ -87,7 +91,22 @@ def train(
     label_delay_ms = plan.label_delay_days * DAY_MS
 
     progress("reading and cleaning")
-    history = source if isinstance(source, History) else read_history(source, dataset, label_delay_ms)
+    path = source if isinstance(source, Path) else None
+    if target:
+        from_ms, until_ms = target.config.source.from_ms, target.config.source.until_ms
+    history = (
+        source
+        if isinstance(source, History)
+        else read_history(
+            source,
+            dataset,
+            label_delay_ms,
+            labels=labels,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            progress=lambda step, share: progress(step, round(100 * share), 100),
+        )
+    )
     file = str(source) if isinstance(source, Path) else history.source
     refuse_unconsented(dataset, file, history.missing_columns, plan.allow_missing)
     if target:
@@ -209,7 +228,7 @@ def train(
             tags=_tags(history, gate, environment, force if forced else None),
         )
         run_config = RunConfig(
-            source=history_source(source),
+            source=history_source(history, path, labels),
             data_sha256=history.sha256,
             model=settings.model_name,
             dataset=settings.dataset,
@@ -263,6 +282,8 @@ def train(
         rows=history.rows,
         rejected=history.rejected,
         unlabelled=history.unlabelled,
+        late_labels=history.late_labels,
+        outside_range=history.outside_range,
         time_range=history.time_range,
         missing_columns=history.missing_columns,
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),

@@ -8,6 +8,7 @@ from schemas.dataset.missing_columns import MissingColumn
 from schemas.promotion_log import VersionTransition
 from schemas.records import ModelEvent
 from scoring.decision import OperatingPoints
+from training.data.label_file import LabelCounts
 from training.data.time_range import TimeRange
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.skill_gate import GateResult
@@ -37,6 +38,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # in the source
     rejected: dict[str, int]  # rejection code -> rows
     unlabelled: int  # accepted rows without a final label
+    late_labels: LabelCounts | None  # of a file of late labels
+    outside_range: int  # accepted rows of a file outside of the requested range of event times
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     time_range: TimeRange  # event times of the accepted rows, and what was left out as isolated
     parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay

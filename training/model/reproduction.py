@@ -24,9 +24,12 @@ PACKAGES = ("xgboost", "numpy", "scipy", "scikit-learn", "pyarrow", "msgspec", "
 
 
 class FileSource(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
-    """A history that was read from a file."""
+    """A history that was read from a file, limited by event time."""
 
     path: str  # absolute
+    labels: str | None = None  # file of late labels, absolute
+    from_ms: int | None = None  # inclusive
+    until_ms: int | None = None  # exclusive
 
 
 class TopicSource(msgspec.Struct, frozen=True, kw_only=True, tag="topic"):
@@ -109,7 +112,7 @@ class ReproductionTarget(NamedTuple):
         """Raise TrainingError when this is not the history that the run was trained on."""
         if history.sha256 != self.config.data_sha256:
             remedy = (
-                "name the file that it was trained on"
+                "name the files that it was trained on"
                 if isinstance(self.config.source, FileSource)
                 else "since then, transactions have expired or labels have arrived"
             )
@@ -139,11 +142,16 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
 
 
-def history_source(source: Path | History) -> FileSource | TopicSource:
-    """The source that the history can be read from again."""
-    if isinstance(source, Path):
-        return FileSource(path=str(source.resolve()))
-    return TopicSource(from_ms=source.from_ms, until_ms=source.until_ms)
+def history_source(history: History, path: Path | None, labels: Path | None) -> FileSource | TopicSource:
+    """The source that the history can be read from again. path, labels: its files, if it was read from files."""
+    if path is None:
+        return TopicSource(from_ms=history.from_ms, until_ms=history.until_ms)
+    return FileSource(
+        path=str(path.resolve()),
+        labels=None if labels is None else str(labels.resolve()),
+        from_ms=history.from_ms,
+        until_ms=history.until_ms,
+    )
 
 
 def read_config(content: bytes, run_id: str) -> RunConfig:

@@ -26,6 +26,7 @@ is split by event time: the oldest {TRAINING_SHARE:.0%} train the model, the nex
 its operating points, the last {TEST_SHARE:.0%} test it.
 
     tamiz train history.csv
+    tamiz train history.csv --labels chargebacks.csv --from 2026-07-01
     tamiz train --from-kafka --from 2026-10-01
 
 Read on: docs/tutorial.md, docs/data-set.md.
@@ -41,16 +42,29 @@ def register(app: typer.Typer) -> None:
         file: Annotated[
             Path | None, typer.Argument(help="Labelled history: CSV, Parquet or JSON lines.", show_default=False)
         ] = None,
+        labels: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                help="Late labels of FILE: columns transaction_id, fraud, reported_at. The last reported label holds; "
+                "a transaction without one keeps that of FILE.",
+            ),
+        ] = None,
         from_kafka: Annotated[
             bool, typer.Option("--from-kafka", help="Train on the topics `transactions` and `labels` instead of FILE.")
         ] = False,
         since: Annotated[
             datetime | None,
-            typer.Option("--from", formats=ISO, metavar="DATE", help="With --from-kafka: first event time (UTC)."),
+            typer.Option(
+                "--from",
+                formats=ISO,
+                metavar="DATE",
+                help="First event time to train on (UTC). Earlier rows of FILE still count in profiles.",
+            ),
         ] = None,
         until: Annotated[
             datetime | None,
-            typer.Option("--until", formats=ISO, metavar="DATE", help="With --from-kafka: end, exclusive (UTC)."),
+            typer.Option("--until", formats=ISO, metavar="DATE", help="End of the event times, exclusive (UTC)."),
         ] = None,
         trials: Annotated[
             int,
@@ -66,7 +80,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         reproduce: Annotated[
             str | None,
-            typer.Option(metavar="RUN_ID", help="Repeat this MLflow run bit for bit. Name FILE if its file has moved."),
+            typer.Option(
+                metavar="RUN_ID", help="Repeat this MLflow run bit for bit. Name FILE and --labels if they have moved."
+            ),
         ] = None,
         force: Annotated[
             str | None,
@@ -86,30 +102,36 @@ def register(app: typer.Typer) -> None:
 
         if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:
             raise typer.BadParameter("give exactly one of FILE, --from-kafka and --reproduce")
-        if (since or until) and not from_kafka:
-            raise typer.BadParameter("--from and --until need --from-kafka")
-        if (trials or backtest_days) and reproduce is not None:
-            raise typer.BadParameter("--reproduce excludes --trials and --backtest-days")
+        if labels is not None and file is None:
+            raise typer.BadParameter("--labels needs FILE")
+        if (trials or backtest_days or since or until) and reproduce is not None:
+            raise typer.BadParameter("--reproduce excludes --trials, --backtest-days, --from and --until")
         if allow_missing and (from_kafka or reproduce is not None):
             raise typer.BadParameter("--allow-missing needs FILE; --reproduce repeats that of its run")
         require_extra("training", needed_by="tamiz train")
         settings = config.load()
         with _progress_line(Terminal(stderr=True)) as progress:
             from tamiz.services.event_publisher import publish_event
+            from training.model.reproduction import FileSource
             from training.pipeline import train as run
 
             target = _reproduction_target(settings, reproduce) if reproduce is not None else None
             if target:
                 settings = target.config.apply_to(settings)
-            if file is not None:
-                source: Path | History = file
-            elif target:
-                source = _source(settings, target, progress)
-            else:
-                source = _from_kafka(settings, _ms(since), _ms(until), progress)
+            from_ms, until_ms = _ms(since), _ms(until)
+            if target:
+                recorded = target.config.source
+                from_ms, until_ms = recorded.from_ms, recorded.until_ms
+                if isinstance(recorded, FileSource):
+                    file = file or Path(recorded.path)
+                    labels = labels or (Path(recorded.labels) if recorded.labels else None)
+            source = file or _from_kafka(settings, from_ms, until_ms, progress)
             done = run(
                 settings,
                 source,
+                labels=labels,
+                from_ms=from_ms,
+                until_ms=until_ms,
                 force=force,
                 report=True,
                 trials=trials,
@@ -135,17 +157,6 @@ def _reproduction_target(settings: "config.Settings", run_id: str) -> "Reproduct
     from training.registry import mlflow_registry
 
     return ReproductionTarget(run_id, read_config(mlflow_registry.read_artifact(settings, run_id, CONFIG_FILE), run_id))
-
-
-def _source(
-    settings: "config.Settings", target: "ReproductionTarget", progress: "ProgressCallback"
-) -> "Path | History":
-    from training.model.reproduction import FileSource
-
-    source = target.config.source
-    if isinstance(source, FileSource):
-        return Path(source.path)
-    return _from_kafka(settings, source.from_ms, source.until_ms, progress)
 
 
 def _from_kafka(
@@ -195,6 +206,10 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
     table.add_row(
         "rows", f"{done.rows:,}; {rejected:,} rejected{f' ({why})' if why else ''}; {done.unlabelled:,} unlabelled"
     )
+    if done.outside_range:
+        table.add_row("outside of --from, --until", f"{done.outside_range:,} rows")
+    if done.late_labels:
+        table.add_row("late labels", done.late_labels.summary)
     table.add_row("event times", done.time_range.summary)
     if done.missing_columns:
         table.add_row("missing columns", ", ".join(column.name for column in done.missing_columns))

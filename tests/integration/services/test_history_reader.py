@@ -223,7 +223,7 @@ def test_the_command_trains_on_the_topics_with_the_label_delay(topics: tuple[Set
     refused = runner.invoke(app, ["train", "--reproduce", done["run_id"]])
     assert refused.exit_code != 0
     assert "labels have arrived" in str(refused.exception)
-    for wrong in (["train"], ["train", str(path), "--from-kafka"], ["train", str(path), "--from", "2020-01-01"]):
+    for wrong in (["train"], ["train", str(path), "--from-kafka"], ["train", "--from-kafka", "--labels", str(path)]):
         assert runner.invoke(app, wrong).exit_code == 2
 
 

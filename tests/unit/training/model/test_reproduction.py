@@ -10,13 +10,16 @@ from typer.testing import CliRunner
 from schemas.configuration.settings import Settings
 from schemas.errors import TrainingError
 from schemas.records import RetrainRequest
+from schemas.time_units import DAY_MS
 from tamiz.main import app
 from tamiz.services.retrainer_service import train_for
 from tests.unit.training.test_pipeline import HEADER, rows, write
-from training.model.reproduction import CONFIG_FILE, ReproductionTarget, RunConfig, read_config
+from training.model.reproduction import CONFIG_FILE, FileSource, ReproductionTarget, RunConfig, read_config
 from training.pipeline import train
 from training.registry import mlflow_registry
 from training.train_result import TrainResult
+
+RANGE_MS = 18_264 * DAY_MS, 18_290 * DAY_MS  # 3 to 28 January 2020
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,8 @@ def history_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def original(settings: Settings, history_csv: Path) -> TrainResult:
-    return train(msgspec.structs.replace(settings, label_delay_days=1), history_csv)
+    from_ms, until_ms = RANGE_MS
+    return train(msgspec.structs.replace(settings, label_delay_days=1), history_csv, from_ms=from_ms, until_ms=until_ms)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def test_a_run_records_all_that_determines_its_model(
     original: TrainResult, config: RunConfig, history_csv: Path
 ) -> None:
     assert config.data_sha256 == original.data_sha256
-    assert msgspec.to_builtins(config.source) == {"type": "file", "path": str(history_csv.resolve())}
+    assert config.source == FileSource(path=str(history_csv.resolve()), from_ms=RANGE_MS[0], until_ms=RANGE_MS[1])
     assert (config.plan.label_delay_days, config.plan.fit.seed, config.dataset) == (1, 0, "card_transactions")
     assert {"xgboost", "numpy", "scikit-learn"} <= set(config.environment.packages)
     assert config.environment.git_commit == original.git_commit
@@ -61,6 +65,7 @@ def test_the_command_reproduces_a_run_bit_for_bit(
     result = json.loads(done.stdout)
     assert result["reproduction"]["same"]
     assert result["parts"] == original.parts
+    assert result["outside_range"] == original.outside_range == 1500 - original.rows > 0
     first, second = (
         mlflow_registry.download_bundle(settings, version, tmp_path / str(version))
         for version in (original.version, result["version"])
