@@ -15,7 +15,7 @@ def parse(words: list[str]) -> dict[str, Any]:
     """
     command = typer.main.get_command(app)
     context = command.context_class(command)
-    while isinstance(command, TyperGroup) and (words or not command.invoke_without_command):
+    while isinstance(command, TyperGroup) and not (command.invoke_without_command and (words or ["-"])[0][0] == "-"):
         found = command.get_command(context, words[0])
         assert found is not None, f"there is no `tamiz {' '.join(words)}`"
         command, words = found, words[1:]
