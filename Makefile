@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ look-alikes: setup  ## declare, train and score look-alikes of five public data 
 
 fuzz-files: setup  ## 5,000 generated tables, each read as CSV, Parquet, JSON lines and from the topic (3 minutes)
 	TAMIZ_FUZZ_TABLES=5000 $(BIN)/pytest -q tests/unit/tamiz/test_containers.py
+
+fuzz-declarations: setup  ## 100,000 mutated declarations: each is valid, or one line of a SchemaError (5 minutes)
+	TAMIZ_FUZZ_DECLARATIONS=100000 $(BIN)/pytest -q tests/unit/schemas/test_profile_checks.py -k schema_error
 
 airflow: .venv-airflow/.ready  ## test the DAGs of deploy/airflow in a real Airflow
 	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow

@@ -26,8 +26,10 @@ from schemas.dataset.fields import (
 )
 from schemas.dataset.profiles import profiles_digest, resolve_profile
 from schemas.dataset.time_formats import event_time_format
+from schemas.dataset.type_faults import type_fault
 from schemas.dataset.value_formats import NumberFormat, TruthValues, fold_spelling
 from schemas.errors import SchemaError
+from schemas.security.sanitizer import printable
 
 
 class Dataset:
@@ -114,23 +116,27 @@ def load_dataset(name_or_path: str) -> Dataset:
         content = shipped.read_bytes()
     declaration = _decoded(content, source)
     if fault := find_fault(declaration):
-        raise SchemaError(f"{source}: {fault}")
+        raise _error(source, fault)
     return Dataset(declaration)
+
+
+def _error(source: str, why: str) -> SchemaError:
+    return SchemaError(printable(f"{source}: {why}"))
 
 
 def _decoded(content: bytes, source: str) -> Declaration:
     try:
         values = tomllib.loads(content.decode("utf-8"))
-        if open_places := list(_undecided(values)):
-            raise SchemaError(
-                f"{source}: not decided: {', '.join(open_places)}; replace {UNDECIDED!r} by what is right; "
-                "the comments above it name the candidates"
-            )
+    except (ValueError, RecursionError) as error:
+        raise _error(source, f"not a TOML file: {error}") from None
+    if open_places := list(_undecided(values)):
+        candidates = "the comments above it name the candidates"
+        places = ", ".join(open_places)
+        raise _error(source, f"not decided: {places}; replace {UNDECIDED!r} by what is right; {candidates}")
+    try:
         return msgspec.convert(values, Declaration)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SchemaError(f"{source}: not a TOML file: {error}") from None
     except msgspec.ValidationError as error:
-        raise SchemaError(f"{source}: {error}") from None
+        raise _error(source, type_fault(str(error), values)) from None
 
 
 def _undecided(value: Any, place: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from schemas.dataset.fields import DERIVED, CsvForm, Declaration, Field, MappingEntry, column_kinds, declared
+from schemas.dataset.profile_checks import profile_faults
 from schemas.dataset.time_checks import time_faults
 from schemas.dataset.value_formats import GROUPING_MARKS, LabelValues, fold_spelling
 
@@ -20,6 +21,7 @@ def _faults(declaration: Declaration) -> Iterator[str]:
     yield from _column_faults(declaration)
     yield from _role_faults(declaration)
     yield from _format_faults(declaration)
+    yield from profile_faults(declaration)
 
 
 def _column_faults(declaration: Declaration) -> Iterator[str]:
@@ -50,7 +52,8 @@ def _role_faults(declaration: Declaration) -> Iterator[str]:
         if name == declaration.label:
             yield _fault(name, "the label cannot be a feature: it is not known when a transaction is scored")
         if name not in columns:
-            yield _fault(name, "listed as a feature, but no field or entry has this name")
+            profiles = "; a profile's features are added without being listed" if declaration.profiles else ""
+            yield _fault(name, f"listed as a feature, but no field or entry has this name{profiles}")
         if declaration.features.count(name) > 1:
             yield _fault(name, "listed twice among the features")
     if declaration.amount is not None and columns.get(declaration.amount) != "number":

@@ -20,7 +20,7 @@ import msgspec
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
 ProfileKind = Literal["key", "tiles", "labels"]
-DEFAULT_LAG_MS = 10 * MINUTE_MS
+DEFAULT_LAG = "10m"
 DEFAULT_BASE_RATE = 0.01
 
 # Aggregates by what they need. Those without a window cover the longest window of their profile.
@@ -38,9 +38,11 @@ BY_KIND: dict[ProfileKind, tuple[str, ...]] = {
     "labels": (*LABEL_AGGREGATES, *LAST_LABEL_AGGREGATES),
 }
 
-_DURATION = re.compile(r"([1-9]\d{0,5})(m|h|d)")
+AGGREGATES = tuple(dict.fromkeys(name for names in BY_KIND.values() for name in names))
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
 _UNIT_MS = {"m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
-_FEATURE = re.compile(r"([a-z_]+)(?:\((.+)\))?")
+_FEATURE = re.compile(r"(\w+)(?:\((.+)\))?")
 
 
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,7 +124,7 @@ def resolve_profile(form: ProfileForm, key: str) -> Profile:
             feature = ProfileFeature(name=name, aggregate=aggregate, field=field, window=window, window_ms=window_ms)
             features.append(feature)
     kind = profile_kind(form, key)
-    lag_ms = DEFAULT_LAG_MS if form.lag is None else _milliseconds(form.lag)
+    lag_ms = _milliseconds(DEFAULT_LAG if form.lag is None else form.lag)
     return Profile(
         entity=form.entity,
         kind=kind,
