@@ -6,7 +6,7 @@ from pathlib import Path
 
 PAGE = "docs/architecture.md"
 HEADING = re.compile(r"^### (\w+)", re.M)
-ROW = re.compile(r"^\| `([\w/.]+\.py)` \| (.*?) \|(?: [^|]* \|)?$")
+ROW = re.compile(r"^\| `([\w/.]+\.py)` \| (.*?) \|(?: (?:[^|]* )?\|)*$")
 COMMON = {"log", "register"}  # a module's logger; how a command is added
 
 
