@@ -5,7 +5,8 @@ Every input record yields exactly one decision or one dead letter, in the order 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -18,16 +19,23 @@ from schemas.dataset.declaration import Dataset
 from schemas.records import Decision, Rejection
 from schemas.time_units import HOUR_MS, MINUTE_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
-from scoring.arrays import Indices, Ints
+from scoring.arrays import Floats, Indices, Ints
 from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import NO_TIMESTAMP, RecordTimes
+from scoring.profiles.feature_log import feature_columns
+from scoring.profiles.profile_plan import ProfilePlan
 from scoring.scorer import ScoredRows, decide
 from stream_app.decisions import dead_letters
 from stream_app.decisions.batch_records import Headers, IncomingRecord, OutgoingRecord
+from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
+
+if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
+    from scoring.profiles.open_tiles import ClosedTiles
+    from scoring.profiles.profile_fold import ProfileBatch
 
 OFFSET_HEADER = "tamiz-offset"
 TRACE_HEADERS = {
@@ -36,6 +44,19 @@ TRACE_HEADERS = {
 }  # forwarded, the first of each, up to these lengths in bytes (W3C)
 MAX_DECISION_BYTES = 32_768  # largest decision record; all of its fields are bounded
 GROUP_HEADER = "tamiz-group"  # consumer group of the worker
+
+
+class ProfileSource(Protocol):
+    """Gives the profile features of a batch: a worker's fold, or the feature log."""
+
+    plan: ProfilePlan
+
+    def features(self, cleaned: CleanedBatch, partitions: Indices, offsets: Ints) -> "ProfileBatch":
+        """As `scoring.profiles.profile_fold.ProfileFold.features`."""
+
+
+class ProfileStateError(Exception):
+    """Profiles could not be folded. No record is the cause: the state must be restored."""
 
 
 class CountedCodes(NamedTuple):
@@ -55,6 +76,8 @@ class HandlerResult(NamedTuple):
     truncated_parts: Mapping[str, int]  # number by kind; trace headers that are not forwarded count as `trace`
     conflicts: Sequence[OutgoingRecord]  # decisions whose id an earlier, different payload has
     coded: CountedCodes | None  # None if the policy does not count
+    features: Sequence[OutgoingRecord] = ()  # of the feature log, one for each decision; empty without profiles
+    closed: "Mapping[int, Sequence[ClosedTiles]]" = MappingProxyType({})  # by partition: to be published with the batch
 
 
 class HandlerPolicy(NamedTuple):
@@ -81,12 +104,17 @@ class HandlerPolicy(NamedTuple):
 
 
 def handle(
-    records: Sequence[IncomingRecord], model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None = None
+    records: Sequence[IncomingRecord],
+    model: MonitoredModel,
+    policy: HandlerPolicy,
+    recent: RecentIds | None = None,
+    profiles: ProfileSource | None = None,
 ) -> HandlerResult:
     """Clean, score and decide a batch.
 
     records: of any partitions, each partition's in offset order.
     recent: recently decided ids, to detect conflicts; updated with the ids of this batch.
+    profiles: source of the profile features that the data set declares; with None, their values are missing.
     """
     inadmissible = reject_records(records, policy.max_payload_bytes)
     payloads = [r.value for r in records]
@@ -96,10 +124,18 @@ def handle(
     times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
     cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
     rejections = [inadmissible.get(r.row, r) for r in cleaned.rejections]
+    ids = [
+        declared or transaction_id(records[row], policy.topic_id)
+        for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True)
+    ]
+    found = None if profiles is None else _profile_features(records, cleaned, profiles)
+    cleaned = cleaned._replace(
+        columns={**cleaned.columns, **_profile_columns(policy.dataset, len(ids), profiles, found)}
+    )
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()
-    decisions, conflicts = _decisions(records, cleaned, model, decided, policy, recent, truncated_parts)
+    decisions, conflicts = _decisions(records, cleaned, ids, model, decided, policy, recent, truncated_parts)
     return HandlerResult(
         decisions=decisions,
         dead_letters=[_dead_letter(records[r.row], r, policy, truncated_parts) for r in rejections],
@@ -108,11 +144,17 @@ def handle(
         coded=_encode(cleaned, model, decided) if policy.counting else None,
         truncated_parts=truncated_parts,
         conflicts=conflicts,
+        features=() if profiles is None or found is None else _feature_records(records, cleaned, ids, profiles, found),
+        closed={} if found is None else found.closed,
     )
 
 
 def handle_with_isolation(
-    records: Sequence[IncomingRecord], model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None = None
+    records: Sequence[IncomingRecord],
+    model: MonitoredModel,
+    policy: HandlerPolicy,
+    recent: RecentIds | None = None,
+    profiles: ProfileSource | None = None,
 ) -> HandlerResult:
     """As `handle`, but a record that triggers a bug does not stop its partition.
 
@@ -121,9 +163,11 @@ def handle_with_isolation(
     cause, and the exception is raised.
     """
     try:
-        return handle(records, model, policy, recent)
+        return handle(records, model, policy, recent, profiles)
+    except ProfileStateError:
+        raise
     except Exception:
-        parts = [_handle_one(r, model, policy, recent) for r in records]
+        parts = [_handle_one(r, model, policy, recent, profiles) for r in records]
         if any(p.decisions for p in parts) or _handles_good_payload(model, policy):
             return _concatenate(parts)
         raise
@@ -138,10 +182,16 @@ def _handles_good_payload(model: MonitoredModel, policy: HandlerPolicy) -> bool:
 
 
 def _handle_one(
-    record: IncomingRecord, model: MonitoredModel, policy: HandlerPolicy, recent: RecentIds | None
+    record: IncomingRecord,
+    model: MonitoredModel,
+    policy: HandlerPolicy,
+    recent: RecentIds | None,
+    profiles: ProfileSource | None,
 ) -> HandlerResult:
     try:
-        return handle([record], model, policy, recent)
+        return handle([record], model, policy, recent, profiles)
+    except ProfileStateError:
+        raise
     except Exception as error:
         expected = "no change: this is a bug in Tamiz; please report it, then redrive the record"
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=expected)
@@ -159,6 +209,10 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         outcomes.update(part.outcomes)
         truncated_parts.update(part.truncated_parts)
     coded = [part.coded for part in parts if part.coded is not None]
+    closed: dict[int, list[ClosedTiles]] = {}
+    for part in parts:
+        for partition, tiles in part.closed.items():
+            closed.setdefault(partition, []).extend(tiles)
     return HandlerResult(
         decisions=[d for part in parts for d in part.decisions],
         dead_letters=[d for part in parts for d in part.dead_letters],
@@ -167,7 +221,40 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         coded=CountedCodes(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
         truncated_parts=truncated_parts,
         conflicts=[c for part in parts for c in part.conflicts],
+        features=[f for part in parts for f in part.features],
+        closed=closed,
     )
+
+
+def _profile_features(
+    records: Sequence[IncomingRecord], cleaned: CleanedBatch, profiles: ProfileSource
+) -> "ProfileBatch":
+    n = len(records)
+    partitions = np.fromiter((r.partition for r in records), np.intp, n)
+    offsets = np.fromiter((r.offset for r in records), np.int64, n)
+    try:
+        return profiles.features(cleaned, partitions, offsets)
+    except Exception as error:
+        raise ProfileStateError("the profiles of a batch failed; their state may be damaged") from error
+
+
+def _profile_columns(
+    dataset: Dataset, n: int, profiles: ProfileSource | None, found: "ProfileBatch | None"
+) -> Mapping[str, Floats]:
+    if profiles is None or found is None:
+        return {feature.name: np.full(n, np.nan) for feature in dataset.profile_features}
+    return feature_columns(profiles.plan, found.values)
+
+
+def _feature_records(
+    records: Sequence[IncomingRecord],
+    cleaned: CleanedBatch,
+    ids: Sequence[str],
+    profiles: ProfileSource,
+    found: "ProfileBatch",
+) -> list[OutgoingRecord]:
+    accepted = [records[row] for row in cleaned.rows.tolist()]
+    return feature_records(profiles.plan, accepted, ids, cleaned.event_time_ms, found.values, found.complete)
 
 
 def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
@@ -183,6 +270,7 @@ def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -
 def _decisions(
     records: Sequence[IncomingRecord],
     cleaned: CleanedBatch,
+    ids: Sequence[str],
     model: MonitoredModel,
     decided: ScoredRows,
     policy: HandlerPolicy,
@@ -204,8 +292,9 @@ def _decisions(
     ]
     decisions: list[OutgoingRecord] = []
     conflicts: list[OutgoingRecord] = []
-    for row, declared, score, code, event_time_ms, time in zip(
+    for row, transaction, declared, score, code, event_time_ms, time in zip(
         cleaned.rows.tolist(),
+        ids,
         cleaned.transaction_ids,
         decided.scores.tolist(),
         decided.outcomes.tolist(),
@@ -214,7 +303,6 @@ def _decisions(
         strict=True,
     ):
         record = records[row]
-        transaction = declared or transaction_id(record, policy.topic_id)
         decision = Decision(
             decision_id=decision_id(transaction),
             transaction_id=transaction,

@@ -13,14 +13,17 @@ from monitoring.counting.panes import NO_TIME_MS
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from schemas.record_parts import OmittedHeaders, TruncatedBytes, Unreadable
-from schemas.records import Decision
+from schemas.records import Decision, FeatureRecord
 from scoring.decision import decision_id
 from scoring.input.cleaning import clean_payloads
+from scoring.profiles.partition_profiles import PartitionProfiles
+from scoring.profiles.profile_fold import ProfileFold
 from stream_app.decisions import dead_letters, handler
-from stream_app.decisions.handler import HandlerPolicy, handle, handle_with_isolation
+from stream_app.decisions.handler import HandlerPolicy, ProfileStateError, handle, handle_with_isolation
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, MAX_IDS, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 from tests.helpers.traffic.invalid_payloads import INVALID_PAYLOADS, payload
+from tests.helpers.traffic.profiled_dataset import profiled_dataset
 
 DATASET = load_dataset("card_transactions")
 POLICY = HandlerPolicy.from_settings(load({}), DATASET, counting=True)
@@ -153,6 +156,54 @@ class Faulty:
         if (matrix == np.float32(self._unbearable)).any():
             raise ZeroDivisionError("a bug")
         return self._model.score(matrix)
+
+
+def profiled(folder: Path) -> tuple[HandlerPolicy, ProfileFold]:
+    """A policy and a fold of partitions 0 and 1 of a data set with profiles of the card."""
+    dataset = profiled_dataset(folder)
+    fold = ProfileFold(dataset, [0, 1])
+    for partition in (0, 1):
+        fold.assign(partition, PartitionProfiles(fold.plan))
+    return POLICY._replace(dataset=dataset), fold
+
+
+def logged(handled: handler.HandlerResult) -> list[FeatureRecord]:
+    return [msgspec.json.decode(out.value or b"", type=FeatureRecord) for out in handled.features]
+
+
+def test_each_decision_has_a_record_of_the_feature_log(model: MonitoredModel, tmp_path: Path) -> None:
+    policy, fold = profiled(tmp_path)
+    handled = handle(records(payload(), b"{", payload(), payload()), model, policy, profiles=fold)
+    names = [(d.transaction_id, d.event_time_ms) for d in decisions(handled)]
+    assert [(f.transaction_id, f.event_time_ms) for f in logged(handled)] == names
+    assert [(f.partition, f.key) for f in handled.features] == [(d.partition, d.key) for d in handled.decisions]
+    count = fold.plan.names.index("id_user_count_1h")
+    counts = {f.input_offset: np.frombuffer(f.values, "<f4")[count] for f in logged(handled)}
+    assert counts == {10: 0, 12: 1, 13: 0}, "partition 0 has two of them"
+
+
+def test_values_are_the_same_when_a_batch_is_handled_record_by_record(model: MonitoredModel, tmp_path: Path) -> None:
+    batch = records(payload(monto="1"), payload(monto="777"), payload(monto="2"), payload(monto="3"))
+    policy, fold = profiled(tmp_path)
+    expected = [f for f in logged(handle(batch, model, policy, profiles=fold)) if f.input_offset != 11]
+    policy, fold = profiled(tmp_path)
+    handled = handle_with_isolation(batch, Faulty(model, 777.0), policy, profiles=fold)  # type: ignore[arg-type]
+    assert logged(handled) == expected
+
+
+def test_profiles_that_cannot_be_folded_make_no_dead_letters(model: MonitoredModel, tmp_path: Path) -> None:
+    policy, fold = profiled(tmp_path)
+    batch = records(payload(), payload())
+    handle(batch, model, policy, profiles=fold)
+    fold.commit({0: 11, 1: 12})
+    with pytest.raises(ProfileStateError):
+        handle_with_isolation(batch, model, policy, profiles=fold)
+
+
+def test_without_a_source_profile_features_are_missing(model: MonitoredModel, tmp_path: Path) -> None:
+    policy, _ = profiled(tmp_path)
+    handled = handle(records(payload()), model, policy)
+    assert (len(handled.decisions), handled.features) == (1, ())
 
 
 def test_a_record_that_triggers_a_bug_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:
