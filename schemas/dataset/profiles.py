@@ -86,8 +86,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 def parse_duration(text: str) -> int | None:
     """Milliseconds of a duration such as "30m", "1h" or "7d"; None if the text is none.
 
-    >>> parse_duration("1h")
-    3600000
+    >>> parse_duration("5m")
+    300000
     """
     match = _DURATION.fullmatch(text)
     return int(match[1]) * _UNIT_MS[match[2]] if match else None

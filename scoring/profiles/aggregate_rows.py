@@ -228,3 +228,20 @@ def _floor_divide(low: np.uint64, high: np.uint64, n: np.int64) -> tuple[np.int6
     if remainder == 0:
         return -quotient, remainder
     return -quotient - 1, n - remainder
+
+
+@njit(cache=True)
+def set_field(
+    row: Ints, field: int, known: int, total: int, high_high: int, high_low: int, low_low: int, highest: float
+) -> None:
+    """Set a field of a row from sums over values whose units are high 2^26 + low.
+
+    total: of the units. high_high, high_low, low_low: sums of the products of the halves, each below 2^63.
+    """
+    at = FIRST_FIELD + FIELD_WORDS * field
+    row[at + KNOWN] = known
+    row[at + SUM], row[at + SUM + 1] = total, total >> 63
+    row[at + SQUARES], row[at + SQUARES + 1] = low_low, 0
+    _add_128(row, at + SQUARES, np.uint64(high_low) << np.uint64(27), np.uint64(high_low) >> np.uint64(37))
+    _add_128(row, at + SQUARES, np.uint64(high_high) << np.uint64(52), np.uint64(high_high) >> np.uint64(12))
+    row[at + MAXIMUM] = _ordered_bits(np.float32(highest))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scoring.arrays import Array, Flags, Ints, Matrix
-from scoring.profiles.key_scan import fold_rows, key_plan
+from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
+from scoring.profiles.key_scan import fold_rows, key_plan, new_totals
 from scoring.profiles.key_state import (
     EVENTS_END,
     FREE_SLOT,
@@ -18,7 +18,7 @@ from scoring.profiles.key_state import (
     fill_table,
     gather_events,
 )
-from scoring.profiles.profile_inputs import Hashes, ProfileInputs
+from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
@@ -58,11 +58,12 @@ class KeyProfiles:
         n = len(keys)
         values, is_new = np.empty((n, len(self._plan.columns)), np.float32), np.ones(n, np.bool_)
         ids = (inputs.ids & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        done = 0
+        done, totals = 0, new_totals(self._plan)
         while True:
             done = fold_rows(
                 self._state,
                 self._plan,
+                totals,
                 keys,
                 inputs.event_time_ms,
                 inputs.values,

@@ -7,18 +7,19 @@ from numba import njit
 
 from schemas.dataset.profiles import ProfileFeature
 from schemas.time_units import DAY_MS
-from scoring.arrays import Array, Flags, Floats, Ints, Matrix
-from scoring.profiles.aggregates import (
-    UNITS,
-    add_units,
-    add_wide,
-    mean,
-    ratio,
-    square,
-    standard_deviation,
-    to_units,
-    z_score,
+from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
+from scoring.profiles.aggregate_rows import (
+    AGGREGATE_CODES,
+    COUNT,
+    MAX_VALUE,
+    TIME,
+    accumulate,
+    aggregate,
+    clear_row,
+    row_width,
+    set_field,
 )
+from scoring.profiles.aggregates import to_units
 from scoring.profiles.key_state import (
     EVENTS_END,
     LATE,
@@ -33,27 +34,19 @@ from scoring.profiles.key_state import (
     purge,
     remember,
 )
-from scoring.profiles.profile_inputs import Hashes
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.windows import tile_ms
 
-MAX_NUMBER = 2.0**40  # numbers beyond count as this
 N_SEEN = 4 * MAX_EVENTS  # places of the table that counts distinct levels; a power of two
 
-COUNT, SUM, MEAN, MAX, STD, RATIO, RATIO_MAX, Z_SCORE, DISTINCT, SECONDS_SINCE_LAST, IS_NEW = range(11)
-AGGREGATE_CODES = {
-    "count": COUNT,
-    "sum": SUM,
-    "mean": MEAN,
-    "max": MAX,
-    "std": STD,
-    "ratio": RATIO,
-    "ratio_max": RATIO_MAX,
-    "zscore": Z_SCORE,
+DISTINCT, SECONDS_SINCE_LAST, IS_NEW = range(100, 103)  # beside the codes of `aggregate_rows`
+KEY_AGGREGATE_CODES = {
+    **AGGREGATE_CODES,
     "distinct": DISTINCT,
     "seconds_since_last": SECONDS_SINCE_LAST,
     "is_new": IS_NEW,
 }
+_HALF_BITS, _HALF_MASK = 26, (1 << 26) - 1  # of a number's units
 
 
 class KeyPlan(NamedTuple):
@@ -62,7 +55,6 @@ class KeyPlan(NamedTuple):
     windows: Ints  # ascending
     tiles: Ints  # grain of each
     columns: Ints  # (n_features, 3): aggregate, position of the window, position of the field
-    squares: bool  # whether a feature needs squares
     n_values: int
     n_levels: int
 
@@ -71,12 +63,7 @@ class WindowTotals(NamedTuple):
     """Totals of the scan, by window; arrays that one batch reuses for all of its rows."""
 
     tails: Ints  # (n_windows,): start of each window, exclusive
-    events: Ints  # (n_windows,)
-    known: Ints  # (n_windows, n_values): numbers that are not missing
-    sums: Ints
-    squares_high: Hashes
-    squares_low: Hashes
-    highest: Floats
+    rows: Ints  # (n_windows, words): aggregates
     distinct: Ints  # (n_windows, n_levels)
     last_seen_in: Ints  # (n_levels,): the shortest window in which the row's own level occurs; n_windows if in none
     seen: Array  # (n_levels, N_SEEN): table of the levels that the scan has met
@@ -92,70 +79,35 @@ def key_plan(plan: ProfilePlan) -> KeyPlan:
     def column(feature: ProfileFeature, horizon_ms: int) -> tuple[int, int, int]:
         window = windows.index(horizon_ms if feature.window_ms is None else feature.window_ms)
         fields = plan.category_fields if feature.aggregate in ("distinct", "is_new") else plan.number_fields
-        return AGGREGATE_CODES[feature.aggregate], window, fields.index(feature.field) if feature.field else 0
+        return KEY_AGGREGATE_CODES[feature.aggregate], window, fields.index(feature.field) if feature.field else 0
 
     columns = [column(f, p.horizon_ms) for p in profiles for f in p.features]
     return KeyPlan(
         windows=np.array(windows, dtype=np.int64),
         tiles=np.array([tile_ms(w) for w in windows], dtype=np.int64),
         columns=np.array(columns, dtype=np.int64).reshape(-1, 3),
-        squares=any(code in (STD, Z_SCORE) for code, _, _ in columns),
         n_values=len(plan.number_fields),
         n_levels=len(plan.category_fields),
     )
 
 
-@njit(cache=True)
-def new_totals(n_windows: int, n_values: int, n_levels: int) -> WindowTotals:
-    """Arrays for a batch. The last row of each is the running total."""
-    shape = n_windows + 1, n_values
+def new_totals(plan: KeyPlan) -> WindowTotals:
+    """Arrays for a batch."""
+    n_windows, n_levels = len(plan.windows), plan.n_levels
     return WindowTotals(
-        np.zeros(n_windows, np.int64),
-        np.zeros(n_windows + 1, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.uint64),
-        np.zeros(shape, np.uint64),
-        np.zeros(shape, np.float64),
-        np.zeros((n_windows + 1, n_levels), np.int64),
-        np.zeros(n_levels, np.int64),
-        np.zeros((n_levels, N_SEEN), np.uint32),
+        np.empty(n_windows, np.int64),
+        np.empty((n_windows, row_width(plan.n_values)), np.int64),
+        np.empty((n_windows, n_levels), np.int64),
+        np.empty(n_levels, np.int64),
+        np.empty((n_levels, N_SEEN), np.uint32),
         np.full((n_levels, N_SEEN), -1, np.int64),
     )
 
 
 @njit(cache=True, inline="always")
-def close_window(plan: KeyPlan, totals: WindowTotals, w: int) -> None:
-    """The running totals are those of window w."""
-    running = len(plan.windows)
-    totals.events[w] = totals.events[running]
-    for f in range(plan.n_values):
-        totals.known[w, f], totals.sums[w, f] = totals.known[running, f], totals.sums[running, f]
-        totals.highest[w, f] = totals.highest[running, f]
-        totals.squares_high[w, f] = totals.squares_high[running, f]
-        totals.squares_low[w, f] = totals.squares_low[running, f]
-    for c in range(plan.n_levels):
-        totals.distinct[w, c] = totals.distinct[running, c]
-
-
-@njit(cache=True, inline="always")
-def add_event(state: KeyState, plan: KeyPlan, totals: WindowTotals, event: int, row: int, w: int, level: Array) -> None:
-    """Add an event to the running totals. row: the scanning row. w: the shortest window that the event is in."""
-    running = len(plan.windows)
-    totals.events[running] += 1
-    for f in range(plan.n_values):
-        x = np.float64(state.values[event, f])
-        if not np.isnan(x):
-            units = to_units(x)
-            totals.known[running, f] += 1
-            totals.sums[running, f] = add_units(totals.sums[running, f], units)
-            totals.highest[running, f] = max(totals.highest[running, f], x)
-            if plan.squares:
-                high, low = square(units)
-                totals.squares_high[running, f], totals.squares_low[running, f] = add_wide(
-                    totals.squares_high[running, f], totals.squares_low[running, f], high, low
-                )
-    for c in range(plan.n_levels):
+def add_levels(state: KeyState, totals: WindowTotals, event: int, w: int, level: Array, row: int) -> None:
+    """Count the levels of an event of window w that the scan of a row has not met yet. level: of the row itself."""
+    for c in range(len(level)):
         found = state.levels[event, c]
         if found != 0:
             if found == level[c]:
@@ -165,7 +117,29 @@ def add_event(state: KeyState, plan: KeyPlan, totals: WindowTotals, event: int, 
                 place = (place + 1) & (N_SEEN - 1)
             if totals.seen_by[c, place] != row:
                 totals.seen[c, place], totals.seen_by[c, place] = found, row
-                totals.distinct[running, c] += 1
+                totals.distinct[w, c] += 1
+
+
+@njit(cache=True)
+def add_numbers(state: KeyState, row: Ints, begin: int, end: int) -> None:
+    """Add the numbers of at most MAX_EVENTS events to a row without any."""
+    for f in range(state.values.shape[1]):
+        known, total, highest = 0, 0, -np.inf
+        # Squares of 104 bits, from halves of 26: none of these three sums exceeds 63 bits.
+        high_high, high_low, low_low = 0, 0, 0
+        for event in range(begin, end):
+            value = np.float64(state.values[event, f])
+            if not np.isnan(value):
+                units = to_units(value)
+                known += 1
+                total += units
+                highest = max(highest, value)
+                high, low = abs(units) >> _HALF_BITS, abs(units) & _HALF_MASK
+                high_high += high * high
+                high_low += high * low
+                low_low += low * low
+        if known:
+            set_field(row, f, known, total, high_high, high_low, low_low, highest)
 
 
 @njit(cache=True)
@@ -173,87 +147,77 @@ def scan(
     state: KeyState,
     plan: KeyPlan,
     totals: WindowTotals,
-    base: int,
-    start: int,
-    end: int,
+    slot: int,
     t: int,
     visible_ms: int,
-    row: int,
     level: Array,
-) -> Any:
-    """Fill the totals from the events [start, end) up to time t; returns the newest event's time.
+    row: int,
+) -> None:
+    """Fill the totals from a slot's events up to time t. visible_ms: events up to this time are not seen.
 
-    base: that event times count from. visible_ms: events up to this time are not seen.
+    level: of the row. row: its number, which marks what its scan has met.
     """
-    n_windows = running = len(plan.windows)
+    n_windows = len(plan.windows)
     for w in range(n_windows):
         totals.tails[w] = (t - plan.windows[w]) // plan.tiles[w] * plan.tiles[w]
-    totals.events[running] = 0
-    for f in range(plan.n_values):
-        totals.known[running, f], totals.sums[running, f], totals.highest[running, f] = 0, 0, -np.inf
-        totals.squares_high[running, f], totals.squares_low[running, f] = 0, 0
-    for c in range(plan.n_levels):
-        totals.distinct[running, c], totals.last_seen_in[c] = 0, n_windows
-    event = end - 1
-    while event >= start and base + np.int64(state.times[event]) > t:
-        event -= 1
-    newest = base + np.int64(state.times[event]) if event >= start else np.int64(NO_TIME_MS)
-    w = 0
-    while w < n_windows:
-        at = base + np.int64(state.times[event]) if event >= start else np.int64(NO_TIME_MS)
-        while w < n_windows and (at <= totals.tails[w] or at <= visible_ms):
-            close_window(plan, totals, w)
-            w += 1
-        if w < n_windows:
-            add_event(state, plan, totals, event, row, w, level)
-            event -= 1
-    return newest if newest > visible_ms else np.int64(NO_TIME_MS)
+        clear_row(totals.rows[w])
+    totals.distinct[:] = 0
+    totals.last_seen_in[:] = n_windows
+    if slot >= 0:
+        base, start = state.slot_base[slot], state.slot_start[slot]
+        end = start + state.slot_length[slot]
+        while end > start and base + np.int64(state.times[end - 1]) > t:
+            end -= 1
+        for w in range(n_windows):
+            begin, after = end, max(totals.tails[w], visible_ms) - base
+            while begin > start and np.int64(state.times[begin - 1]) > after:
+                begin -= 1
+            # An event counts in the shortest window that holds it, and so in all longer ones.
+            if begin < end:
+                totals.rows[w, TIME] = base + np.int64(state.times[end - 1])
+                totals.rows[w, COUNT] = end - begin
+                add_numbers(state, totals.rows[w], begin, end)
+                for event in range(end - 1, begin - 1, -1):
+                    add_levels(state, totals, event, w, level, row)
+            end = begin
+    accumulate(totals.rows)
+    for w in range(1, n_windows):
+        for c in range(len(level)):
+            totals.distinct[w, c] += totals.distinct[w - 1, c]
 
 
 @njit(cache=True)
-def derive(plan: KeyPlan, totals: WindowTotals, t: int, newest: int, value: Array, level: Array, out: Array) -> None:
+def derive(plan: KeyPlan, totals: WindowTotals, t: int, value: Array, level: Array, out: Array) -> None:
     """Write the features of a row from its totals."""
     for k in range(len(plan.columns)):
         code, w, f = plan.columns[k, 0], plan.columns[k, 1], plan.columns[k, 2]
-        result = np.nan
-        if code == COUNT:
-            result = np.float64(totals.events[w])
-        elif code == SECONDS_SINCE_LAST:
-            if newest > totals.tails[w]:
-                result = (t - newest) / 1000
+        if code == SECONDS_SINCE_LAST:
+            newest = totals.rows[w, TIME]
+            out[k] = (t - newest) / 1000 if newest > totals.tails[w] else np.nan
         elif code == DISTINCT:
-            result = np.float64(totals.distinct[w, f])
+            out[k] = totals.distinct[w, f]
         elif code == IS_NEW:
-            if level[f] != 0:
-                result = 1.0 if totals.last_seen_in[f] > w else 0.0
-        elif code == SUM:
-            result = totals.sums[w, f] / UNITS
-        elif totals.known[w, f] == 0:
-            result = np.nan
-        elif code == MAX:
-            result = totals.highest[w, f]
-        elif code == RATIO_MAX:
-            result = ratio(np.float64(value[f]), totals.highest[w, f])
+            out[k] = np.nan if level[f] == 0 else np.float64(totals.last_seen_in[f] > w)
         else:
-            average = mean(totals.known[w, f], totals.sums[w, f])
-            if code == MEAN:
-                result = average
-            elif code == RATIO:
-                result = ratio(np.float64(value[f]), average)
-            else:
-                deviation = standard_deviation(
-                    totals.known[w, f], totals.sums[w, f], totals.squares_high[w, f], totals.squares_low[w, f]
-                )
-                result = deviation if code == STD else z_score(np.float64(value[f]), average, deviation)
-        out[k] = result
+            own = np.float64(value[f]) if len(value) else np.nan
+            out[k] = aggregate(code, totals.rows[w], f, own)
 
 
 @njit(cache=True)
-def is_repeated(state: KeyState, base: int, start: int, end: int, id_: Any, after_ms: int) -> bool:
-    """Whether one of the events [start, end) after a time has this id."""
-    for event in range(start, end):
-        if state.ids[event] == id_ and base + np.int64(state.times[event]) > after_ms:
-            return True
+def newest_event(state: KeyState, slot: int) -> Any:
+    """Time of a slot's newest event; NO_TIME_MS without one."""
+    if slot < 0 or state.slot_length[slot] == 0:
+        return np.int64(NO_TIME_MS)
+    return state.slot_base[slot] + np.int64(state.times[state.slot_start[slot] + state.slot_length[slot] - 1])
+
+
+@njit(cache=True)
+def is_repeated(state: KeyState, slot: int, id_: Any, after_ms: int) -> bool:
+    """Whether one of a slot's events after a time has this id."""
+    if slot >= 0 and id_ != 0:
+        for event in range(state.slot_start[slot], state.slot_start[slot] + state.slot_length[slot]):
+            if state.ids[event] == id_ and state.slot_base[slot] + np.int64(state.times[event]) > after_ms:
+                return True
     return False
 
 
@@ -261,6 +225,7 @@ def is_repeated(state: KeyState, base: int, start: int, end: int, id_: Any, afte
 def fold_rows(
     state: KeyState,
     plan: KeyPlan,
+    totals: WindowTotals,
     keys: Hashes,
     times: Ints,
     values: Matrix,
@@ -271,7 +236,7 @@ def fold_rows(
     first: int,
 ) -> int:
     """Fold rows from `first` on, and write their features; returns the first row for which the arrays have no room."""
-    counts, totals = state.totals, new_totals(len(plan.windows), plan.n_values, plan.n_levels)
+    counts = state.totals
     reach_ms = plan.windows[-1] + 2 * plan.tiles[-1]
     for i in range(first, len(times)):
         if counts[SLOTS] == len(state.slot_hash) or counts[EVENTS_END] + MAX_EVENTS > len(state.times):
@@ -281,24 +246,19 @@ def fold_rows(
             if counts[WATERMARK] != NO_TIME_MS and t // DAY_MS > counts[WATERMARK] // DAY_MS:
                 purge(state, t // DAY_MS * DAY_MS - reach_ms - DAY_MS)
             counts[WATERMARK] = t
-        for f in range(plan.n_values):
-            if abs(values[i, f]) > MAX_NUMBER:
-                counts[SATURATED] += 1
         slot = np.int64(state.table[find_place(state, keys[i])])
-        base, start, end = np.int64(0), np.int64(0), np.int64(0)
-        if slot >= 0:
-            base, start = state.slot_base[slot], state.slot_start[slot]
-            end = start + state.slot_length[slot]
-        newest = base + np.int64(state.times[end - 1]) if end > start else np.int64(NO_TIME_MS)
+        newest = newest_event(state, slot)
         # The same for every layout of the arrays: what is purged, or would leave a full segment, is not seen.
         purged_ms = counts[WATERMARK] // DAY_MS * DAY_MS - reach_ms - DAY_MS
-        visible_ms = max(purged_ms, newest - reach_ms)
-        newest_known = scan(state, plan, totals, base, start, end, t, visible_ms, i, levels[i])
-        derive(plan, totals, t, newest_known, values[i], levels[i], out[i])
-        if len(state.ids) and ids[i] != 0:
-            is_new[i] = not is_repeated(state, base, start, end, ids[i], max(purged_ms, max(t, newest) - reach_ms))
+        scan(state, plan, totals, slot, t, max(purged_ms, newest - reach_ms), levels[i], i)
+        derive(plan, totals, t, values[i], levels[i], out[i])
+        if len(state.ids):
+            is_new[i] = not is_repeated(state, slot, ids[i], max(purged_ms, max(t, newest) - reach_ms))
         if not is_new[i]:
             counts[REPEATED] += 1
         elif t <= purged_ms or not remember(state, keys[i], t, values[i], levels[i], ids[i], reach_ms):
             counts[LATE] += 1
+        else:
+            for f in range(plan.n_values):
+                counts[SATURATED] += abs(values[i, f]) > MAX_VALUE
     return len(times)

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from numba import njit
 
 from schemas.time_units import DAY_MS
-from scoring.arrays import Array, Ints, Matrix
-from scoring.profiles.profile_inputs import Hashes
+from scoring.arrays import Array, Hashes, Ints, Matrix
 
 SIZES = np.array([2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512])  # events of a segment, by class
 MAX_EVENTS = int(SIZES[-1])  # of a key

@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from scoring.arrays import Flags, Ints
-from scoring.profiles.profile_inputs import Hashes
+from scoring.arrays import Flags, Hashes, Ints
 
 
 class LabelInputs(NamedTuple):

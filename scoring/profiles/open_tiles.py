@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from scoring.arrays import Array, Flags, Ints
-from scoring.profiles.profile_inputs import Hashes, ProfileInputs
+from scoring.arrays import Array, Flags, Hashes, Ints
+from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 
 

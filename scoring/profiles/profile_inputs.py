@@ -8,15 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
-from scoring.arrays import Array, Ints, Matrix
+from scoring.arrays import Array, Hashes, Ints, Matrix, ShortHashes
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.profile_plan import ProfilePlan
-
-Hashes = npt.NDArray[np.uint64]
-ShortHashes = npt.NDArray[np.uint32]
 
 
 class ProfileInputs(NamedTuple):
@@ -25,7 +21,7 @@ class ProfileInputs(NamedTuple):
     event_time_ms: Ints  # shape (n,)
     entities: dict[str, Hashes]  # by entity of the plan, shape (n,); 0 if missing
     values: Matrix  # shape (n, n_number_fields); NaN if missing
-    levels: npt.NDArray[np.uint32]  # shape (n, n_category_fields); 0 if missing
+    levels: ShortHashes  # shape (n, n_category_fields); 0 if missing
     ids: Hashes  # shape (n,); 0 for a transaction without an id of its own
 
     def at(self, rows: Array) -> "ProfileInputs":
