@@ -3,6 +3,7 @@
 import numpy as np
 
 from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
+from scoring.profiles import entity_rows
 from scoring.profiles.key_scan import fold_rows, key_plan, new_totals
 from scoring.profiles.key_state import (
     EVENTS_END,
@@ -12,6 +13,7 @@ from scoring.profiles.key_state import (
     SIZES,
     SLOTS,
     STATE_ARRAYS,
+    TO_MERGE,
     WATERMARK,
     KeyState,
     empty_state,
@@ -20,6 +22,7 @@ from scoring.profiles.key_state import (
 )
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.profiles.tile_store import TileStore, tile_levels
 
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
 
@@ -30,6 +33,7 @@ class KeyProfiles:
     def __init__(self, plan: ProfilePlan) -> None:
         self._plan, self._with_ids = key_plan(plan), plan.has_ids
         self._state = self._empty(FIRST_SLOTS, FIRST_EVENTS)
+        self._busy = TileStore(len(plan.number_fields), tile_levels(self._plan.windows.tolist()))
 
     @property
     def totals(self) -> Ints:
@@ -42,7 +46,7 @@ class KeyProfiles:
         state, totals = self._state, self._state.totals
         slots = sum(a.itemsize for a in state[1:6]) * int(totals[SLOTS])
         event = sum(a.itemsize * int(np.prod(a.shape[1:])) for a in state[6:10] if len(a))
-        return slots + event * int(totals[EVENTS_END]) + state.table.nbytes
+        return slots + event * int(totals[EVENTS_END]) + state.table.nbytes + self._busy.n_bytes
 
     @property
     def watermark_ms(self) -> int:
@@ -72,10 +76,15 @@ class KeyProfiles:
                 values,
                 is_new,
                 done,
+                self._busy.rows,
+                self._busy.levels,
             )
             if done == n:
                 return values, is_new
-            self._grow()
+            if self._state.totals[TO_MERGE]:
+                self._busy.rows = entity_rows.grown(self._busy.rows)
+            else:
+                self._grow()
 
     def to_arrays(self) -> dict[str, Array]:
         """The state, without room to grow."""
@@ -93,6 +102,7 @@ class KeyProfiles:
             "levels": state.levels[events],
             "ids": state.ids[events] if self._with_ids else state.ids[:0],
             "totals": state.totals.copy(),
+            **{f"busy.{name}": array for name, array in self._busy.to_arrays().items()},
         }
 
     @classmethod
@@ -100,6 +110,8 @@ class KeyProfiles:
         """Restore the result of `to_arrays`. Raises ValueError if it does not fit the plan."""
         made = cls(plan)
         made._restore(arrays)
+        busy = {name.removeprefix("busy."): array for name, array in arrays.items() if name.startswith("busy.")}
+        made._busy = TileStore.from_arrays(len(plan.number_fields), made._busy.levels, busy)
         return made
 
     def _restore(self, arrays: dict[str, Array]) -> None:

@@ -20,6 +20,8 @@ from scoring.profiles.aggregate_rows import (
     set_field,
 )
 from scoring.profiles.aggregates import to_units
+from scoring.profiles.busy_keys import merge_oldest
+from scoring.profiles.entity_rows import N_SLOTS, EntityRows
 from scoring.profiles.key_state import (
     EVENTS_END,
     LATE,
@@ -28,13 +30,16 @@ from scoring.profiles.key_state import (
     REPEATED,
     SATURATED,
     SLOTS,
+    TO_MERGE,
     WATERMARK,
     KeyState,
+    drop_until,
     find_place,
     purge,
     remember,
 )
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.profiles.tile_store import TileLevels, add_windows, compact_tiles
 from scoring.profiles.windows import tile_ms
 
 N_SEEN = 4 * MAX_EVENTS  # places of the table that counts distinct levels; a power of two
@@ -152,10 +157,12 @@ def scan(
     visible_ms: int,
     level: Array,
     row: int,
+    busy: EntityRows,
 ) -> None:
-    """Fill the totals from a slot's events up to time t. visible_ms: events up to this time are not seen.
+    """Fill the totals from a slot's events, and the tiles of a busy key, up to time t.
 
-    level: of the row. row: its number, which marks what its scan has met.
+    visible_ms: events up to this time are not seen. level: of the row. row: its number, which marks what its scan has
+    met.
     """
     n_windows = len(plan.windows)
     for w in range(n_windows):
@@ -180,6 +187,8 @@ def scan(
                 for event in range(end - 1, begin - 1, -1):
                     add_levels(state, totals, event, w, level, row)
             end = begin
+        if busy.state[N_SLOTS]:
+            add_windows(busy, state.slot_hash[slot], t, totals.tails, totals.rows)
     accumulate(totals.rows)
     for w in range(1, n_windows):
         for c in range(len(level)):
@@ -234,6 +243,8 @@ def fold_rows(
     out: Matrix,
     is_new: Flags,
     first: int,
+    busy: EntityRows,
+    busy_levels: TileLevels,
 ) -> int:
     """Fold rows from `first` on, and write their features; returns the first row for which the arrays have no room."""
     counts = state.totals
@@ -245,12 +256,19 @@ def fold_rows(
         if t > counts[WATERMARK]:
             if counts[WATERMARK] != NO_TIME_MS and t // DAY_MS > counts[WATERMARK] // DAY_MS:
                 purge(state, t // DAY_MS * DAY_MS - reach_ms - DAY_MS)
+                compact_tiles(busy, busy_levels, t // DAY_MS * DAY_MS)
             counts[WATERMARK] = t
         slot = np.int64(state.table[find_place(state, keys[i])])
         newest = newest_event(state, slot)
+        if slot >= 0 and (state.slot_length[slot] == MAX_EVENTS or counts[TO_MERGE]):
+            drop_until(state, slot, newest - reach_ms)
+            if (state.slot_length[slot] == MAX_EVENTS or counts[TO_MERGE]) and not merge_oldest(
+                state, slot, busy, busy_levels
+            ):
+                return i
         # The same for every layout of the arrays: what is purged, or would leave a full segment, is not seen.
         purged_ms = counts[WATERMARK] // DAY_MS * DAY_MS - reach_ms - DAY_MS
-        scan(state, plan, totals, slot, t, max(purged_ms, newest - reach_ms), levels[i], i)
+        scan(state, plan, totals, slot, t, max(purged_ms, newest - reach_ms), levels[i], i, busy)
         derive(plan, totals, t, values[i], levels[i], out[i])
         if len(state.ids):
             is_new[i] = not is_repeated(state, slot, ids[i], max(purged_ms, max(t, newest) - reach_ms))

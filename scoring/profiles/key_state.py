@@ -24,8 +24,8 @@ MAX_SHORT_HORIZON_MS = 40 * DAY_MS  # up to this, event times fit into 32 bits
 END_OF_LIST = 2**32 - 1  # of free segments; also the longest time after a base in 32 bits
 
 # Places of `KeyState.totals`.
-SLOTS, FREE_SLOT, EVENTS_END, WATERMARK, KEYS, LATE, REPEATED, SATURATED, MERGED = range(9)
-N_TOTALS = 9
+SLOTS, FREE_SLOT, EVENTS_END, WATERMARK, KEYS, LATE, REPEATED, SATURATED, MERGED, TO_MERGE = range(10)
+N_TOTALS = 10
 
 
 class KeyState(NamedTuple):
@@ -176,11 +176,7 @@ def make_room(state: KeyState, slot: int, oldest_ms: int) -> None:
     if length <= SIZES[size_class] - SIZES[size_class] // 8 - 1:
         return
     if size_class == len(SIZES) - 1:
-        if length == SIZES[size_class]:
-            state.totals[MERGED] += length // 2
-            move(state, start + length // 2, start, length - length // 2)
-            state.slot_length[slot] = length - length // 2
-        return
+        return  # a segment of this size was merged before it became full
     target = allocate(state, size_class + 1)
     move(state, start, target, length)
     release(state, start, size_class)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
+from scoring.profiles import key_state
 from scoring.profiles.key_profiles import KeyProfiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
@@ -161,3 +162,27 @@ def test_features_equal_a_scan_over_all_earlier_transactions(
     expected = scanned(plan, rows)
     np.testing.assert_allclose(folded(plan, rows, batch), expected, rtol=1e-6)
     assert np.array_equal(folded(plan, rows, batch), folded(plan, rows, 1, restoring=True), equal_nan=True)
+
+
+def test_a_busy_key_keeps_exact_sums_in_bounded_memory(plan: ProfilePlan) -> None:
+    draw, time_ms, rows = np.random.default_rng(5), 1_600_000_000_000, []
+    for i in range(6_000):
+        time_ms += int(draw.integers(0, 15 * MINUTE_MS)) - 3 * MINUTE_MS
+        rows.append(CardRow(1, time_ms, float(draw.integers(1, 99_999)) / 100, int(draw.integers(1, 5)), i + 1))
+    profiles, parts = KeyProfiles(plan), []
+    for i in range(0, len(rows), 700):
+        part = inputs(rows[i : i + 700])
+        parts.append(profiles.update(part, part.entities["card"])[0])
+        profiles = KeyProfiles.from_arrays(plan, profiles.to_arrays())
+    values, times = np.concatenate(parts), np.array([r.time_ms for r in rows])
+    amounts = np.array([np.float32(r.amount) for r in rows], np.float64)
+    assert int(profiles.totals[key_state.MERGED]) > 4_000
+    assert profiles.n_bytes < 200_000
+    for name, window_ms in (("1h", HOUR_MS), ("7d", 7 * DAY_MS), ("30d", 30 * DAY_MS)):
+        count, mean = (plan.names.index(f"card_{a}_{name}") for a in ("count", "mean_amount"))
+        for i in range(500, len(rows), 97):
+            tail = (times[i] - window_ms) // tile_ms(window_ms) * tile_ms(window_ms)
+            inside = np.flatnonzero((times[:i] > tail) & (times[:i] <= times[i]))
+            assert values[i, count] == len(inside)
+            if len(inside):
+                assert values[i, mean] == pytest.approx(amounts[inside].mean(), rel=1e-5)
