@@ -86,6 +86,16 @@ class KeyProfiles:
             else:
                 self._grow()
 
+    def copy(self) -> "KeyProfiles":
+        """A copy for `to_arrays`, in the time that copying memory takes. It cannot be updated."""
+        state, slots, events = self._state, int(self._state.totals[SLOTS]), int(self._state.totals[EVENTS_END])
+        made = object.__new__(KeyProfiles)
+        made._plan, made._with_ids = self._plan, self._with_ids
+        used = {name: getattr(state, name)[:slots].copy() for name in STATE_ARRAYS[:5]}
+        used |= {name: getattr(state, name)[:events].copy() for name in STATE_ARRAYS[5:]}
+        made._state = state._replace(table=state.table[:0], totals=state.totals.copy(), **used)
+        return made
+
     def to_arrays(self) -> dict[str, Array]:
         """The state, without room to grow."""
         state, used = self._state, int(self._state.totals[SLOTS])

@@ -68,6 +68,14 @@ class PartitionProfiles:
         self.next_offset = next_offset
         return PartitionUpdate(values, closed)
 
+    def copy(self) -> "PartitionProfiles":
+        """A copy for `to_arrays`, made fast: no transaction is decided meanwhile. It cannot be updated."""
+        made = PartitionProfiles(self._plan)
+        made.next_offset = self.next_offset
+        made._keys = self._keys.copy()
+        made._tiles = OpenTiles.from_arrays(self._plan, self._tiles.to_arrays())
+        return made
+
     def to_arrays(self) -> dict[str, Array]:
         """The state as arrays, for a snapshot."""
         parts = {"keys": self._keys.to_arrays(), "tiles": self._tiles.to_arrays()}

@@ -16,6 +16,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NO_TIME_MS
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
+from schemas.record_parts import last_offset
 from schemas.records import Decision, Rejection
 from schemas.time_units import HOUR_MS, MINUTE_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
@@ -77,6 +78,7 @@ class HandlerResult(NamedTuple):
     conflicts: Sequence[OutgoingRecord]  # decisions whose id an earlier, different payload has
     coded: CountedCodes | None  # None if the policy does not count
     features: Sequence[OutgoingRecord] = ()  # of the feature log, one for each decision; empty without profiles
+    incomplete: int = 0  # decisions whose profile features lack tiles of a partition that is behind
     closed: "Mapping[int, Sequence[ClosedTiles]]" = MappingProxyType({})  # by partition: to be published with the batch
 
 
@@ -103,6 +105,18 @@ class HandlerPolicy(NamedTuple):
         )
 
 
+def clean_records(records: Sequence[IncomingRecord], policy: HandlerPolicy) -> tuple[CleanedBatch, list[Rejection]]:
+    """Clean a batch: the accepted transactions, and the rejection of every other record."""
+    inadmissible = reject_records(records, policy.max_payload_bytes)
+    payloads = [r.value for r in records]
+    for row in inadmissible:
+        payloads[row] = None
+    # Records that were not consumed from a topic (probes) have no timestamp.
+    times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
+    cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
+    return cleaned, [inadmissible.get(r.row, r) for r in cleaned.rejections]
+
+
 def handle(
     records: Sequence[IncomingRecord],
     model: MonitoredModel,
@@ -116,14 +130,7 @@ def handle(
     recent: recently decided ids, to detect conflicts; updated with the ids of this batch.
     profiles: source of the profile features that the data set declares; with None, their values are missing.
     """
-    inadmissible = reject_records(records, policy.max_payload_bytes)
-    payloads = [r.value for r in records]
-    for row in inadmissible:
-        payloads[row] = None
-    # Records that were not consumed from a topic (probes) have no timestamp.
-    times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
-    cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
-    rejections = [inadmissible.get(r.row, r) for r in cleaned.rejections]
+    cleaned, rejections = clean_records(records, policy)
     ids = [
         declared or transaction_id(records[row], policy.topic_id)
         for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True)
@@ -145,6 +152,7 @@ def handle(
         truncated_parts=truncated_parts,
         conflicts=conflicts,
         features=() if profiles is None or found is None else _feature_records(records, cleaned, ids, profiles, found),
+        incomplete=0 if found is None else int(np.count_nonzero(~found.complete)),
         closed={} if found is None else found.closed,
     )
 
@@ -222,6 +230,7 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         truncated_parts=truncated_parts,
         conflicts=[c for part in parts for c in part.conflicts],
         features=[f for part in parts for f in part.features],
+        incomplete=sum(part.incomplete for part in parts),
         closed=closed,
     )
 
@@ -231,7 +240,7 @@ def _profile_features(
 ) -> "ProfileBatch":
     n = len(records)
     partitions = np.fromiter((r.partition for r in records), np.intp, n)
-    offsets = np.fromiter((r.offset for r in records), np.int64, n)
+    offsets = np.fromiter(map(last_offset, records), np.int64, n)
     try:
         return profiles.features(cleaned, partitions, offsets)
     except Exception as error:

@@ -73,6 +73,18 @@ class BatchSink(Protocol):
     def is_idle(self) -> bool:
         """Whether every fetch is processed."""
 
+    async def prepare(self, starts: Mapping[TP, int], topic_id: str) -> set[TP]:
+        """Prepare partitions to be read from an offset each. Returns those that must not be read yet."""
+
+    async def prepared(self) -> set[int]:
+        """Of the partitions that must not be read yet, those that can be read now."""
+
+    async def retain(self, partitions: set[TP]) -> None:
+        """Give up all other partitions."""
+
+    async def save(self) -> None:
+        """Save what a restart would need, at the end."""
+
 
 class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread with isolation level `read_committed`.
@@ -126,6 +138,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 if self.app.positions.changed.is_set():
                     await self._recheck_positions()
+                if prepared := await sink.prepared():
+                    await self._resume(prepared)
                 generation = self.app.consumer_generation_id
                 try:
                     records, _ = await self._wait_next_records(timeout=1.0)
@@ -172,6 +186,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         partitions = self._sink_partitions()
         self._delivered = {}
         self.app.positions.retain(partitions)
+        await self.app.batch_sink.retain(partitions)
         if partitions:
             await self._seek_to_starts(partitions, {})
 
@@ -184,22 +199,33 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
         was_paused = {tp for tp in partitions if tp.partition in positions.paused}
         starts = await positions.starts(partitions, at)
         starts = {tp: start for tp, start in starts.items() if tp in self.assignment()}
-        paused = {tp for tp, start in starts.items() if start.is_paused}
+        faulty = {tp for tp, start in starts.items() if start.is_paused}
+        unprepared = await self.app.batch_sink.prepare(
+            {tp: start.offset for tp, start in starts.items() if tp not in faulty}, positions.topic_id
+        )
+        paused = faulty | unprepared
         moved = {tp: start.offset for tp, start in starts.items() if start.offset != at.get(tp)}
         client = self._thread._ensure_consumer()
         self._delivered = self._delivered | {tp: start.offset for tp, start in starts.items()}
-        for tp, offset in moved.items():
-            await self._thread.call_thread(client.seek, TopicPartition(*tp), offset)
-            self._read_offset[tp] = offset or None
         if paused:
             self.pause_partitions(paused)
             await self._thread.call_thread(client.pause, *(TopicPartition(*tp) for tp in paused))
+        for tp, offset in moved.items():
+            await self._thread.call_thread(client.seek, TopicPartition(*tp), offset)
+            self._read_offset[tp] = offset or None
         if resumed := was_paused & starts.keys() - paused:
             self.resume_partitions(resumed)
             await self._thread.call_thread(client.resume, *(TopicPartition(*tp) for tp in resumed))
         if corrected := {tp: start.offset for tp, start in starts.items() if start.fault and not start.is_paused}:
             await self.commit_offsets(corrected, positions.topic_id)
-        return bool(moved) or bool(paused - was_paused)
+        return bool(moved) or bool(faulty - was_paused)
+
+    async def _resume(self, partitions: set[int]) -> None:
+        """Read partitions that were not prepared before."""
+        ready = {tp for tp in self._sink_partitions() if tp.partition in partitions}
+        self.resume_partitions(ready)
+        client = self._thread._ensure_consumer()
+        await self._thread.call_thread(client.resume, *(TopicPartition(*tp) for tp in ready))
 
     async def _recheck_positions(self) -> None:
         """Check positions again, after the topic was recreated or its log changed."""
@@ -235,8 +261,10 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
 
     async def wait_empty(self) -> None:
         """Wait for the sink, then for ordinary agents."""
-        await self.app.batch_sink.drain()
+        drained = await self.app.batch_sink.drain()
         await super().wait_empty()
+        if drained and self.app.should_stop:
+            await self.app.batch_sink.save()
 
     async def commit_offsets(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Commit the *next* offset to read of each partition; False if the group has rebalanced.

@@ -10,7 +10,7 @@ worker wrote it, or whether two workers wrote the same one.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
@@ -99,9 +99,16 @@ class LocalFolder:
 class SnapshotStore:
     """Finds, reads, writes and prunes snapshots. All methods block; none raises an exception of a place."""
 
-    def __init__(self, local: LocalFolder, shared: SharedPlace | None = None) -> None:
+    def __init__(
+        self,
+        local: LocalFolder,
+        shared: SharedPlace | None = None,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """on_refused: called for each snapshot that is damaged."""
         self._local = local
         self._shared = shared
+        self._on_refused = on_refused
 
     def newest(
         self, topic: str, partition: int, *, topic_id: str, digest: str, max_offset: int
@@ -170,6 +177,7 @@ class SnapshotStore:
             if name.text != text or _folder(snapshot.position.topic, snapshot.position.partition) != folder:
                 raise SnapshotError("its content is of another position than its name")
         except Exception as error:
+            self._on_refused()
             refused.append(f"{text} is not used: {error}"[:300])
             log.error("%s: snapshot %s is not used: %.300s", folder, text, error)
             return None

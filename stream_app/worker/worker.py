@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import faust
 
@@ -12,7 +13,7 @@ from schemas.time_units import MINUTE_MS
 from schemas.topics import worker_outputs
 from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config
-from stream_app.kafka.topic_admin import describe_topics, message_limits
+from stream_app.kafka.topic_admin import DescribedTopic, describe_topics, message_limits
 from stream_app.lifecycle.logging_setup import configuration
 from stream_app.lifecycle.stop_deadline import StopDeadline
 from stream_app.lifecycle.watchdog import retry_until
@@ -24,9 +25,12 @@ from stream_app.worker.exactly_once import ExactlyOncePublisher
 from stream_app.worker.faust_app import MAX_SENT_BYTES, ConsumerGroup, StoppingWorker, make_app
 from stream_app.worker.pane_cursors import CursorReader
 from stream_app.worker.publisher import AtLeastOncePublisher, Publisher, StepHook, no_hook
-from stream_app.worker.worker_loop import WorkerLoop
+from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
 from stream_app.worker.worker_metrics import WorkerMetrics
 from stream_app.worker.worker_services import WorkerServices
+
+if TYPE_CHECKING:  # it imports Numba, which only data sets with profiles need
+    from stream_app.profiles.profile_state import ProfileState
 
 log = logging.getLogger("tamiz.worker")
 DEFAULT_MAX_DEAD_LETTER_BYTES = 128 * 1024  # used where the topic's limit cannot be read
@@ -43,14 +47,14 @@ def make_worker(
     auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
     outputs = worker_outputs(settings, with_profiles=bool(dataset.profiles))
-    topic_id = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
+    transactions = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
     max_letter_bytes = _check_sizes(settings)
     champion = ChampionCache(settings, dataset)
     retry_until(champion.open, settings.startup_timeout_seconds)
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app)
-    positions = PartitionPositions(settings, metrics, topic_id, outputs)
+    positions = PartitionPositions(settings, metrics, transactions.id, outputs)
     app.positions = positions
     cursors = CursorReader(
         settings.bootstrap,
@@ -60,10 +64,11 @@ def make_worker(
         fits=positions.fits,
         metrics=metrics,
     )
+    policy = HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
+        max_letter_bytes=max_letter_bytes
+    )
     worker_loop = WorkerLoop(
-        policy=HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
-            max_letter_bytes=max_letter_bytes
-        ),
+        policy=policy,
         counter=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
         model=lambda: champion.current,
         group=group,
@@ -75,11 +80,30 @@ def make_worker(
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
         metrics=metrics,
+        profiles=make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None,
+        feature_log_topic=settings.feature_log_topic,
         on_step=on_step,
     )
     app.batch_sink = worker_loop
     app.topics.add(app.topic(settings.transactions_topic))
     return app, WorkerServices(settings, app, champion, worker_loop, metrics, auth, positions)
+
+
+def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics, partitions: int) -> "ProfileState":
+    """The state of the data set's profiles. partitions: number of partitions of the transactions topic."""
+    from scoring.profiles.profile_fold import ProfileFold
+    from stream_app.profiles.profile_state import ProfileState
+    from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
+
+    shared = None
+    if settings.profile_snapshot_root is not None:
+        from stream_app.profiles.shared_snapshots import SharedFolder
+
+        shared = SharedFolder(settings)
+    fold = ProfileFold(policy.dataset, range(partitions))
+    refused = metrics.profile_snapshots.labels("refused").inc
+    store = SnapshotStore(LocalFolder(settings.state_dir), shared, refused)
+    return ProfileState(settings, fold, policy, store, metrics=metrics, exit_=exit_at_once)
 
 
 def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:
@@ -127,8 +151,8 @@ def _check_sizes(settings: Settings) -> int:
     return min(letters, MAX_SENT_BYTES["max_request_size"])
 
 
-def _check_topics(settings: Settings, outputs: Sequence[str]) -> str:
-    """Kafka's id of the input topic. Raises ConfigError if a topic is missing."""
+def _check_topics(settings: Settings, outputs: Sequence[str]) -> DescribedTopic:
+    """The input topic. Raises ConfigError if a topic is missing."""
     wanted = (settings.transactions_topic, *outputs, settings.model_events_topic)
     found = describe_topics(settings.bootstrap, wanted)
     missing = [topic for topic in wanted if topic not in found]
@@ -136,4 +160,4 @@ def _check_topics(settings: Settings, outputs: Sequence[str]) -> str:
         raise ConfigError(
             f"topics missing on {settings.bootstrap}: {', '.join(missing)}; create them with `tamiz topics create`"
         )
-    return found[settings.transactions_topic].id
+    return found[settings.transactions_topic]

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from faust.types import TP
 
@@ -30,6 +30,9 @@ from stream_app.kafka.faust_transport import Fetch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
 from stream_app.worker.worker_metrics import WorkerMetrics
+
+if TYPE_CHECKING:  # it imports Numba, which only data sets with profiles need
+    from stream_app.profiles.profile_state import ProfileState
 
 log = logging.getLogger("tamiz.worker")
 # A batch has a fixed cost of some milliseconds. Under steady traffic, many small batches saturate a core and raise the
@@ -80,10 +83,15 @@ class WorkerLoop:
         batch_max_records: int,
         drain_timeout_s: float,
         metrics: WorkerMetrics,
+        profiles: "ProfileState | None" = None,
+        feature_log_topic: str = "",
         on_step: StepHook = no_hook,
         exit_: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
-        """on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process."""
+        """profiles, feature_log_topic: for a data set with profiles.
+
+        on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process.
+        """
         self.topics = frozenset({transactions_topic})
         self._policy = policy
         self._counter = counter
@@ -96,6 +104,8 @@ class WorkerLoop:
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
         self._metrics = metrics
+        self._profiles = profiles
+        self._feature_log_topic = feature_log_topic
         self._on_step = on_step
         self._exit = exit_
         self._lost_generation: int | None = None  # generation whose commit was rejected
@@ -125,6 +135,48 @@ class WorkerLoop:
             )
             return False
         return True
+
+    async def prepare(self, starts: Mapping[TP, int], topic_id: str) -> set[TP]:
+        """As `BatchSink.prepare`: the partitions whose profiles must be restored first."""
+        if self._profiles is None:
+            return set()
+        offsets = {tp.partition: offset for tp, offset in starts.items()}
+        restoring = await self._in_scoring_thread(self._profiles.assign, offsets, topic_id)
+        return {tp for tp in starts if tp.partition in restoring}
+
+    async def prepared(self) -> set[int]:
+        """As `BatchSink.prepared`."""
+        if self._profiles is None or not self._profiles.has_restored:
+            return set()
+        taken: set[int] = await self._in_scoring_thread(self._profiles.take_restored)
+        return taken
+
+    async def retain(self, partitions: set[TP]) -> None:
+        """As `BatchSink.retain`."""
+        if self._profiles is not None:
+            await self._in_scoring_thread(self._profiles.retain, {tp.partition for tp in partitions})
+
+    async def save(self) -> None:
+        """As `BatchSink.save`."""
+        if self._profiles is not None:
+            await self._profiles.save(self._executor)
+
+    async def save_regularly(self) -> None:
+        """Save the profiles every few minutes, until cancelled."""
+        if self._profiles is not None:
+            await self._profiles.save_regularly(self._executor)
+
+    async def _in_scoring_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
+
+    @property
+    def restoring(self) -> set[int]:
+        """Partitions that are not read yet because their profiles are being restored."""
+        return set() if self._profiles is None else self._profiles.restoring
+
+    def problems(self) -> list[str]:
+        """What the worker waits for, one line for each partition, for readiness."""
+        return [] if self._profiles is None else self._profiles.problems()
 
     def is_idle(self) -> bool:
         """Whether every queued fetch is committed."""
@@ -216,6 +268,9 @@ class WorkerLoop:
         offsets = {tp: last_offset(rows[-1]) + 1 for tp, rows in parts}
         self._decided_until |= await self._publisher.acquire_partitions(set(offsets), epoch, topic_id)
         if self._decided_until:
+            if self._profiles is not None:
+                decided = [r for r in records if r.offset < self._decided_until.get(TP(r.topic, r.partition), 0)]
+                await self._in_scoring_thread(self._profiles.fold_decided, decided)
             records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
             if not records:
@@ -226,26 +281,28 @@ class WorkerLoop:
         self._on_step("partitions acquired")
         started = time.monotonic()
         # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.
-        handled, panes = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._handle, records, model, topic_id
-        )
+        handled, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
         self._on_step("scored")
         return HandledBatch(current, topic_id, len(taken), records, offsets, handled, panes, time.monotonic() - started)
 
     async def _write(self, decided: HandledBatch) -> None:
         started = time.monotonic()
-        batches = (
-            # Panes last, so that their cursor is the last record of the batch.
+        batches = [
             TopicBatch(self._decisions_topic, decided.handled.decisions),
             TopicBatch(self._dead_letters_topic, decided.handled.dead_letters),
-            TopicBatch(self._panes_topic, decided.panes),
-        )
+        ]
+        if self._profiles is not None:
+            batches.append(TopicBatch(self._feature_log_topic, decided.handled.features))
+        # Panes last, so that their cursor is the last record of the batch.
+        batches.append(TopicBatch(self._panes_topic, decided.panes))
         if not await self._publisher.write(batches, decided.offsets, decided.topic_id):
             # A worker whose process was paused detects here that it has lost its partitions.
             self._lost_generation = decided.generation
             log.info(
                 "rebalance before a commit; %d records may be decided again by another worker", len(decided.records)
             )
+        elif self._profiles is not None:
+            self._profiles.committed({tp.partition: offset for tp, offset in decided.offsets.items()})
         self._on_step("committed")
         self._observe(decided.records, decided.handled, decided.seconds, time.monotonic() - started)
         if log.isEnabledFor(logging.DEBUG):
@@ -254,7 +311,13 @@ class WorkerLoop:
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
     ) -> tuple[HandlerResult, list[OutgoingRecord]]:
-        handled = handle_with_isolation(records, model, self._policy._replace(topic_id=topic_id), self._recent)
+        policy = self._policy._replace(topic_id=topic_id)
+        if self._profiles is None:
+            handled = handle_with_isolation(records, model, policy, self._recent)
+        else:
+            self._profiles.forget_committed()
+            self._profiles.require({r.partition for r in records})
+            handled = handle_with_isolation(records, model, policy, self._recent, self._profiles.fold)
         return handled, self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
 
     def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:
@@ -273,6 +336,8 @@ class WorkerLoop:
             metrics.records_without_dead_letter.inc(sum(last_offset(r) - r.offset for r in records))
         for part, count in handled.truncated_parts.items():
             metrics.truncated_parts.labels(part).inc(count)
+        if handled.incomplete:
+            metrics.profile_incomplete.inc(handled.incomplete)
         if handled.conflicts:
             first = handled.conflicts[0]
             metrics.id_conflicts.inc(len(handled.conflicts))

@@ -10,6 +10,8 @@ from stream_app.offsets.offset_validation import FAULTS
 from stream_app.web.web_auth import authentication_failures
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+PROFILE_CASES = ("late", "late_for_tiles", "repeated", "saturated", "merged")
+RESTORE_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1_800, 3_600)
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 
 
@@ -110,6 +112,50 @@ class WorkerMetrics:
             ["reason"],
             registry=r,
         )
+        self.profile_keys = Gauge(
+            "tamiz_profile_keys", "Keys (cards) that the profiles of this worker's partitions remember", registry=r
+        )
+        self.profile_bytes = Gauge("tamiz_profile_bytes", "Memory of these profiles", registry=r)
+        self.profile_partitions_restoring = Gauge(
+            "tamiz_profile_partitions_restoring",
+            "Input partitions that are not read yet because their profiles are being restored",
+            registry=r,
+        )
+        self.profile_restore = Histogram(
+            "tamiz_profile_restore_seconds",
+            "Time to restore the profiles of one partition",
+            buckets=RESTORE_SECONDS,
+            registry=r,
+        )
+        self.profile_replayed_records = Counter(
+            "tamiz_profile_replayed_records", "Records read again to restore profiles", registry=r
+        )
+        self.profile_snapshot_age = Gauge(
+            "tamiz_profile_snapshot_age_seconds",
+            "Time since the profiles of a partition were saved or restored; oldest partition with changes",
+            registry=r,
+        )
+        self.profile_snapshots = Counter(
+            "tamiz_profile_snapshots", "Snapshots of profiles: saved, failed, refused", ["result"], registry=r
+        )
+        self.profile_capture = Histogram(
+            "tamiz_profile_capture_seconds",
+            "Time that decisions wait while the profiles of a partition are copied for a snapshot",
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.profile_events = Counter(
+            "tamiz_profile_transactions",
+            "Transactions that count in profiles with a limit: late, late_for_tiles (not counted at all), repeated "
+            "(counted once), saturated (a number too large for exact sums), merged (counted by tile)",
+            ["case"],
+            registry=r,
+        )
+        self.profile_incomplete = Counter(
+            "tamiz_profile_incomplete_transactions",
+            "Decisions whose profile features lack tiles of a partition that is behind",
+            registry=r,
+        )
         self.partitions = Gauge("tamiz_partitions_assigned", "Input partitions assigned to this worker", registry=r)
         self.authentication_failures = authentication_failures(r)
         export_suppressed_records(r)
@@ -142,6 +188,10 @@ class WorkerMetrics:
             self.decisions.labels(outcome)
         for part in ("value", "key", "headers", "trace"):
             self.truncated_parts.labels(part)
+        for result in ("saved", "failed", "refused"):
+            self.profile_snapshots.labels(result)
+        for case in PROFILE_CASES:
+            self.profile_events.labels(case)
         for fault in FAULTS:
             self.offset_faults.labels(fault)
             self.transactions_skipped.labels(fault)

@@ -96,6 +96,10 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         await self._worker_loop.run()
 
     @Service.task  # type: ignore[untyped-decorator]
+    async def _save_profiles(self) -> None:
+        await self._worker_loop.save_regularly()
+
+    @Service.task  # type: ignore[untyped-decorator]
     async def _listen_for_promotions(self) -> None:
         promotions = listen_for_promotions(
             self._settings, lambda topic: self._metrics.records_skipped.labels(topic).inc()
@@ -134,6 +138,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         waiting += [] if partitions else ["partitions"]
         waiting += [] if self._positions.are_checked(partitions) else ["offset checks"]
         waiting += self._positions.problems()
+        waiting += self._worker_loop.problems()
         waiting += ["progress"] if self._watchdog.is_stalled else []
         waiting += ["a restart"] if self._worker_loop.failed else []
         return Readiness(
@@ -152,10 +157,9 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
 
     def _backlogs(self) -> dict[int, Backlog]:
         s = self._settings
-        paused = self._positions.paused
-        reading = [
-            p for p in self._partitions() if p not in paused
-        ]  # paused partitions make no progress and are reported by `problems()`
+        # Partitions that are paused or restored make no progress and are reported by `problems()`.
+        waiting = self._positions.paused.keys() | self._worker_loop.restoring
+        reading = [p for p in self._partitions() if p not in waiting]
         return backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, reading)
 
     def _set_lag(self, seen: Mapping[int, Backlog]) -> None:

@@ -1,0 +1,405 @@
+"""The state of profiles in a worker: restored when a partition is assigned, saved every few minutes and at the end.
+
+The input topic is the changelog: the state is a fold over it. So a snapshot only saves time, and a restore is the
+newest snapshot that fits plus a replay of the input from its offset up to where the partition is read from. The result
+is the same to the bit as that of a worker that has read the partition from the start.
+
+* A partition is not read until it is restored; the other partitions of the worker are decided meanwhile.
+* A snapshot is written only when its offset is committed. So no snapshot holds a transaction that is not decided.
+* A partition that stays with the worker over a rebalance keeps its state, if the worker knows the values of all
+  transactions between the committed offset and what is folded.
+* The state is changed in the scoring thread only. Restore and writing have threads of their own.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from schemas.configuration.settings import Settings
+from schemas.record_parts import last_offset
+from scoring.profiles.partition_profiles import PartitionProfiles
+from scoring.profiles.profile_fold import ProfileFold
+from stream_app.decisions.handler import HandlerPolicy
+from stream_app.offsets.offset_validation import is_same_topic
+from stream_app.profiles.input_replay import fold_records, replay
+from stream_app.profiles.snapshot_file import Snapshot, SnapshotPosition
+from stream_app.profiles.snapshot_store import SnapshotStore
+from stream_app.worker.worker_metrics import WorkerMetrics
+
+log = logging.getLogger("tamiz.profiles")
+CHECK_INTERVAL_S = 0.5  # for snapshots that are due
+COMMIT_POLL_INTERVAL_S = 0.02
+COMMIT_TIMEOUT_S = 60.0  # for the offset of a snapshot to be committed; then it is dropped
+RETRY_DELAY_S = 1.0
+PROGRESS_INTERVAL_S = 10.0  # between two log lines of a restore
+
+
+class ProfilesMissingError(Exception):
+    """Records of a partition are to be decided whose profiles are not restored. A fault of the program."""
+
+
+class PartitionRestore:
+    """The restore of one partition. The restore thread writes `profiles`, `begin` and `finished`, others `until`."""
+
+    def __init__(self, partition: int, topic_id: str, until: int, profiles: PartitionProfiles | None) -> None:
+        """until: offset before which it ends. profiles: the state to continue from; None: a snapshot's."""
+        self.partition = partition
+        self.topic_id = topic_id
+        self.until: int | None = until  # None: given up
+        self.profiles = profiles
+        self.begin: int | None = None  # first offset that is replayed
+        self.snapshot_offset = -1  # of the snapshot that it began with
+        self.started_s = time.monotonic()
+        self.finished = False
+
+    @property
+    def progress(self) -> str:
+        """One line for readiness and the log."""
+        profiles, begin, until = self.profiles, self.begin, self.until
+        if profiles is None or begin is None or until is None:
+            return f"profiles of partition {self.partition}: reading the snapshot"
+        done, total = max(0, profiles.next_offset - begin), until - begin
+        rate = done / max(0.001, time.monotonic() - self.started_s)
+        left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+        return f"profiles of partition {self.partition}: {done:,} of {total:,} records, {rate:,.0f}/s{left}"
+
+
+class _Capture(NamedTuple):
+    position: SnapshotPosition
+    profiles: PartitionProfiles  # a copy, or a state that is not used any more
+
+
+class ProfileState:
+    """The profiles of a worker's partitions."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fold: ProfileFold,
+        policy: HandlerPolicy,
+        store: SnapshotStore,
+        *,
+        metrics: WorkerMetrics,
+        exit_: Callable[[BaseException], None],
+    ) -> None:
+        """policy: how records are cleaned. exit_: ends the process after an error that is not the broker's."""
+        self.fold = fold
+        self._settings = settings
+        self._policy = policy
+        self._store = store
+        self._metrics = metrics
+        self._exit = exit_
+        self._topic_ids: dict[int, str] = {}  # of the assigned partitions
+        self._committed: dict[int, int] = {}  # committed offset of each; values from there on are kept
+        self._to_commit: SimpleQueue[Mapping[int, int]] = SimpleQueue()  # for the scoring thread
+        self._restores: dict[int, PartitionRestore] = {}
+        self._saved: dict[int, tuple[int, float]] = {}  # next offset of the last snapshot, and when it was written
+        self._counted: dict[int, tuple[int, ...]] = {}  # counts of each partition that are in the metrics
+        self._restorer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-restore")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-snapshots")
+
+    @property
+    def restoring(self) -> set[int]:
+        """The partitions that are not restored yet."""
+        return set(self._restores)
+
+    @property
+    def has_restored(self) -> bool:
+        """Whether `take_restored` would return partitions."""
+        return any(restore.finished for restore in list(self._restores.values()))
+
+    def problems(self) -> list[str]:
+        """What is not restored yet, one line for each partition."""
+        return [restore.progress for _, restore in sorted(self._restores.items())]
+
+    # In the scoring thread.
+
+    def assign(self, starts: Mapping[int, int], topic_id: str) -> set[int]:
+        """Prepare partitions to be read from an offset each; returns those that must be restored first."""
+        restoring = set()
+        for partition, offset in starts.items():
+            if self._holds(partition, topic_id, offset):
+                continue
+            restoring.add(partition)
+            running = self._restores.get(partition)
+            if running is not None and is_same_topic(running.topic_id, topic_id) and _reached(running) <= offset:
+                running.until = offset
+                continue
+            if running is not None:
+                running.until = None
+            held = self.fold.revoke(partition)
+            behind = held is not None and held.next_offset <= offset and self._is_of(partition, topic_id)
+            self._restores[partition] = PartitionRestore(partition, topic_id, offset, held if behind else None)
+            self._restorer.submit(self._restore, self._restores[partition])
+        return restoring
+
+    def retain(self, partitions: set[int]) -> None:
+        """Drop all other partitions, which other workers read. What is committed of them is saved."""
+        for partition in self._restores.keys() - partitions:
+            self._restores.pop(partition).until = None
+        for partition in list(self.fold.partitions.keys() - partitions):
+            position = self._position(partition)
+            profiles = self.fold.revoke(partition)
+            is_new = position.next_offset > self._saved[partition][0]
+            if profiles is not None and is_new and position.next_offset <= self._committed[partition]:
+                self._writer.submit(self._write, _Capture(position, profiles))
+            for known in (self._topic_ids, self._committed, self._saved, self._counted):
+                known.pop(partition, None)
+
+    def take_restored(self) -> set[int]:
+        """Take over the partitions that are restored by now; returns them."""
+        taken = set()
+        for partition, restore in list(self._restores.items()):
+            profiles = restore.profiles
+            if not restore.finished or profiles is None or restore.until is None:
+                continue
+            if profiles.next_offset < restore.until:  # the offset moved meanwhile
+                restore.finished = False
+                self._restorer.submit(self._restore, restore)
+                continue
+            self.fold.assign(partition, profiles)
+            self._topic_ids[partition], self._committed[partition] = restore.topic_id, restore.until
+            # From the start of the restore: one that took long is saved at once.
+            self._saved[partition] = restore.snapshot_offset, restore.started_s
+            self._counted[partition] = _counts(profiles)
+            del self._restores[partition]
+            taken.add(partition)
+        return taken
+
+    def fold_decided(self, records: Sequence[Any]) -> None:
+        """Fold records that the previous owner of their partition has decided after this worker began to read it."""
+        for partition in sorted({record.partition for record in records}):
+            profiles = self.fold.partitions[partition]
+            own = [r for r in records if r.partition == partition and r.offset >= profiles.next_offset]
+            if own:
+                next_offset = last_offset(own[-1]) + 1
+                self._fold(partition, profiles, own, next_offset)
+                self._committed[partition] = next_offset
+
+    def require(self, partitions: set[int]) -> None:
+        """Raise ProfilesMissingError if a partition is not restored: deciding it would give wrong values."""
+        if missing := partitions - self.fold.partitions.keys():
+            raise ProfilesMissingError(f"profiles of partitions {sorted(missing)} are not restored")
+
+    def forget_committed(self) -> None:
+        """Forget the values of transactions that are committed by now."""
+        while True:
+            try:
+                self.fold.commit(self._to_commit.get_nowait())
+            except Empty:
+                return
+
+    # In the event loop.
+
+    def committed(self, offsets: Mapping[int, int]) -> None:
+        """Note the committed offset of partitions."""
+        self._committed |= {partition: at for partition, at in offsets.items() if partition in self._committed}
+        self._to_commit.put(offsets)
+
+    async def save_regularly(self, scoring: Executor) -> None:
+        """Save each partition every `profile_snapshot_seconds`, and set the metrics, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            self._set_metrics()
+            for partition in self._due():
+                capture = await loop.run_in_executor(scoring, self._capture, partition)
+                if capture is not None and await self._is_committed(capture.position):
+                    await loop.run_in_executor(self._writer, self._write, capture)
+
+    async def save(self, scoring: Executor) -> None:
+        """Save all partitions at the end. Nothing may be decided any more."""
+        await asyncio.get_running_loop().run_in_executor(scoring, self.retain, set())
+        await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
+
+    def _due(self) -> list[int]:
+        now, interval = time.monotonic(), self._settings.profile_snapshot_seconds
+        return [
+            partition
+            for partition, (offset, saved_s) in list(self._saved.items())
+            if now - saved_s >= interval
+            and (profiles := self.fold.partitions.get(partition)) is not None
+            and profiles.next_offset > offset
+        ]
+
+    async def _is_committed(self, position: SnapshotPosition) -> bool:
+        deadline = time.monotonic() + COMMIT_TIMEOUT_S
+        while self._committed.get(position.partition, -1) < position.next_offset:
+            if position.partition not in self._committed or time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(COMMIT_POLL_INTERVAL_S)
+        return True
+
+    def _set_metrics(self) -> None:
+        metrics, now = self._metrics, time.monotonic()
+        totals = {partition: profiles.counts for partition, profiles in list(self.fold.partitions.items())}
+        metrics.profile_keys.set(sum(counts.keys for counts in totals.values()))
+        metrics.profile_bytes.set(sum(counts.n_bytes for counts in totals.values()))
+        changed = [
+            saved_s
+            for partition, (offset, saved_s) in list(self._saved.items())
+            if (profiles := self.fold.partitions.get(partition)) is not None and profiles.next_offset > offset
+        ]
+        metrics.profile_snapshot_age.set(now - min(changed, default=now))
+        metrics.profile_partitions_restoring.set(len(self._restores))
+        for partition, counts in totals.items():
+            before = self._counted.get(partition)
+            if before is None:
+                continue
+            found = tuple(counts[2:])
+            self._counted[partition] = found
+            for event, new, old in zip(counts._fields[2:], found, before, strict=True):
+                metrics.profile_events.labels(event).inc(max(0, new - old))
+
+    # In the scoring thread, too.
+
+    def _is_of(self, partition: int, topic_id: str) -> bool:
+        return is_same_topic(self._topic_ids.get(partition, ""), topic_id)
+
+    def _holds(self, partition: int, topic_id: str, offset: int) -> bool:
+        """Whether the state is that at an offset, or is ahead of it and all values since then are kept."""
+        held = self.fold.partitions.get(partition)
+        if held is None or not self._is_of(partition, topic_id):
+            return False
+        return self._committed[partition] <= offset <= held.next_offset
+
+    def _position(self, partition: int) -> SnapshotPosition:
+        return SnapshotPosition(
+            topic=self._settings.transactions_topic,
+            topic_id=self._topic_ids.get(partition, ""),
+            partition=partition,
+            next_offset=self.fold.partitions[partition].next_offset,
+            digest=self.fold.plan.digest,
+        )
+
+    def _capture(self, partition: int) -> _Capture | None:
+        profiles = self.fold.partitions.get(partition)
+        if profiles is None:
+            return None
+        started = time.monotonic()
+        capture = _Capture(self._position(partition), profiles.copy())
+        self._metrics.profile_capture.observe(time.monotonic() - started)
+        return capture
+
+    def _fold(self, partition: int, profiles: PartitionProfiles, records: Sequence[Any], next_offset: int) -> None:
+        update = fold_records(profiles, self.fold.plan, self._policy, records, next_offset)
+        for tiles in update.closed:
+            self.fold.shared.add_tiles(partition, tiles)
+
+    # In the thread that writes snapshots.
+
+    def _write(self, capture: _Capture) -> None:
+        position = capture.position
+        started = time.monotonic()
+        size = self._store.save(Snapshot(position, capture.profiles.to_arrays()))
+        self._metrics.profile_snapshots.labels("failed" if size is None else "saved").inc()
+        if size is None:
+            return
+        if position.partition in self._saved:
+            self._saved[position.partition] = position.next_offset, time.monotonic()
+        log.info(
+            "profiles of partition %d saved up to offset %d: %.1f MB in %.1f s",
+            position.partition,
+            position.next_offset,
+            size / 1e6,
+            time.monotonic() - started,
+        )
+
+    # In the thread that restores.
+
+    def _restore(self, restore: PartitionRestore) -> None:
+        try:
+            if restore.profiles is None:
+                restore.profiles = self._from_snapshot(restore)
+            while restore.until is not None:
+                try:
+                    asyncio.run(self._replay(restore, restore.profiles))
+                    break
+                except (KafkaError, OSError) as error:
+                    log.warning(
+                        "profiles of partition %d cannot be restored yet: %s; retry in %.0f s",
+                        *(restore.partition, error, RETRY_DELAY_S),
+                    )
+                    time.sleep(RETRY_DELAY_S)
+            if restore.until is None:
+                return
+            restore.profiles.next_offset = restore.until  # markers of Kafka transactions may follow the last record
+            restore.finished = True
+            seconds = time.monotonic() - restore.started_s
+            self._metrics.profile_restore.observe(seconds)
+            log.info(
+                "profiles of partition %d restored up to offset %d in %.1f s: %d keys, %d records read",
+                *(restore.partition, restore.until, seconds, restore.profiles.counts.keys),
+                restore.until - (restore.until if restore.begin is None else restore.begin),
+            )
+        except BaseException as error:
+            self._exit(error)
+
+    def _from_snapshot(self, restore: PartitionRestore) -> PartitionProfiles:
+        plan, max_offset = self.fold.plan, restore.until or 0
+        while True:
+            snapshot, why = self._store.newest(
+                self._settings.transactions_topic,
+                restore.partition,
+                topic_id=restore.topic_id,
+                digest=plan.digest,
+                max_offset=max_offset,
+            )
+            if snapshot is None:
+                log.info(
+                    "profiles of partition %d: no snapshot is used (%s); reading the partition from its start",
+                    *(restore.partition, why),
+                )
+                return PartitionProfiles(plan)
+            try:
+                profiles = PartitionProfiles.from_arrays(plan, dict(snapshot.arrays))
+            except ValueError as error:
+                self._metrics.profile_snapshots.labels("refused").inc()
+                log.error("profiles of partition %d: %s is not used: %s", restore.partition, why, error)
+                max_offset = snapshot.position.next_offset - 1
+                continue
+            profiles.next_offset = restore.snapshot_offset = snapshot.position.next_offset
+            return profiles
+
+    async def _replay(self, restore: PartitionRestore, profiles: PartitionProfiles) -> None:
+        if profiles.next_offset >= (restore.until or 0):
+            return
+        shown_s = time.monotonic()
+
+        def first(begin: int) -> int:
+            if 0 < profiles.next_offset < begin:
+                log.warning(
+                    "profiles of partition %d: retention deleted %d records that the snapshot does not hold",
+                    *(restore.partition, begin - profiles.next_offset),
+                )
+            at = max(begin, profiles.next_offset)
+            if restore.begin is None:
+                restore.begin = at
+            return at
+
+        def fold(records: Sequence[Any], next_offset: int) -> None:
+            nonlocal shown_s
+            self._fold(restore.partition, profiles, records, next_offset)
+            self._metrics.profile_replayed_records.inc(len(records))
+            if time.monotonic() - shown_s > PROGRESS_INTERVAL_S:
+                shown_s = time.monotonic()
+                log.info("%s", restore.progress)
+
+        topic = self._settings.transactions_topic
+        await replay(
+            self._settings.bootstrap, topic, restore.partition, until=lambda: restore.until, first=first, fold=fold
+        )
+
+
+def _reached(restore: PartitionRestore) -> int:
+    return 0 if restore.profiles is None else restore.profiles.next_offset
+
+
+def _counts(profiles: PartitionProfiles) -> tuple[int, ...]:
+    return tuple(profiles.counts[2:])
