@@ -284,6 +284,7 @@ def train(
         unlabelled=history.unlabelled,
         late_labels=history.late_labels,
         outside_range=history.outside_range,
+        profile_sources=history.profile_sources,
         time_range=history.time_range,
         missing_columns=history.missing_columns,
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),

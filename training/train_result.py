@@ -9,6 +9,7 @@ from schemas.promotion_log import VersionTransition
 from schemas.records import ModelEvent
 from scoring.decision import OperatingPoints
 from training.data.label_file import LabelCounts
+from training.data.profile_values import ProfileSources
 from training.data.time_range import TimeRange
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.skill_gate import GateResult
@@ -40,6 +41,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     unlabelled: int  # accepted rows without a final label
     late_labels: LabelCounts | None  # of a file of late labels
     outside_range: int  # accepted rows of a file outside of the requested range of event times
+    profile_sources: ProfileSources | None  # of a topic's rows, if the data set declares profiles
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     time_range: TimeRange  # event times of the accepted rows, and what was left out as isolated
     parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay

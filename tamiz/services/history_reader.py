@@ -1,11 +1,11 @@
-"""Reads the labelled history for a training from the topics `transactions` and `labels`."""
+"""Reads the labelled history for a training from the topics `transactions`, `labels` and `feature-log`."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import Label
+from schemas.records import FeatureRecord, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
@@ -21,12 +21,12 @@ def read_kafka_history(
     *,
     from_ms: int | None = None,
     until_ms: int | None = None,
-    progress: Callable[[str, int, int], None] = lambda topic, read, of: None,
+    progress: Callable[[str, int, int], None] = lambda step, done, of: None,
 ) -> History:
     """The labelled transactions with event times in [`from_ms`, `until_ms`), in ms since 1970; None for no bound.
 
     Reads each topic from its beginning, because record timestamps do not bound event times, to its end at the start.
-    progress: called with the topic, the number of offsets read, and their total.
+    progress: called with a step, how much of it is done, and of how much: offsets of a topic, rows of a replay.
     Raises TrainingError if there is too little data to train on, BrokerError if no broker responds.
     """
     dataset = load_dataset(settings.dataset)
@@ -39,18 +39,35 @@ def read_kafka_history(
         max_event_time_ahead_ms=settings.max_event_time_ahead_minutes * MINUTE_MS,
     )
 
-    def topic_progress(topic: str) -> Callable[[int, int], None]:
-        return lambda read, of: progress(topic, read, of)
+    def step(name: str) -> Callable[[int, int], None]:
+        return lambda done, of: progress(name, done, of)
 
-    intake = RecordIntake(settings, log, log_text="skipped, not a valid label")
+    intake = RecordIntake(settings, log, log_text="skipped, not a valid record")
     transactions, labels = settings.transactions_topic, settings.labels_topic
     for records in read_to_end(
-        settings.bootstrap, transactions, topic_progress(transactions), keep_bytes=settings.max_payload_bytes
+        settings.bootstrap, transactions, step(f"reading {transactions}"), keep_bytes=settings.max_payload_bytes
     ):
         found.update(records)
-    for records in read_to_end(settings.bootstrap, labels, topic_progress(labels)):
+    for records in read_to_end(settings.bootstrap, labels, step(f"reading {labels}")):
         for record in records:
             if (label := intake.read(record, Label)) is not None:
                 found.update_label(label)
+    if dataset.profiles:
+        for partition, features in read_feature_log(settings, intake, step(f"reading {settings.feature_log_topic}")):
+            found.update_features(partition, features)
     intake.log_summary(at_once=True)
-    return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS)
+    return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS, step("replaying profiles"))
+
+
+def read_feature_log(
+    settings: Settings, intake: RecordIntake, progress: Callable[[int, int], None]
+) -> Iterator[tuple[int, FeatureRecord]]:
+    """The valid records of the feature log with their partition, in the order of each. Nothing if there is no topic."""
+    topic = settings.feature_log_topic
+    if topic not in topic_ids(settings.bootstrap, [topic]):
+        log.warning("topic %s does not exist; all profile features are replayed", topic)
+        return
+    for records in read_to_end(settings.bootstrap, topic, progress):
+        for record in records:
+            if (features := intake.read(record, FeatureRecord)) is not None:
+                yield record.partition, features

@@ -27,6 +27,7 @@ from training.data.chunk import (
 from training.data.column_presence import ColumnPresence
 from training.data.file_reader import read_chunks
 from training.data.label_file import LabelCounts, final_labels, match_labels, read_labels
+from training.data.profile_values import ProfileSources
 from training.data.time_range import ISOLATED_TIME, TimeRange, isolated_rows, utc_minute
 
 FileProgress = Callable[[str, float], None]
@@ -53,6 +54,7 @@ class History(NamedTuple):
     from_ms: int | None = None  # requested range of event times, inclusive
     until_ms: int | None = None  # exclusive
     outside_range: int = 0  # accepted rows of a file that are not in the requested range
+    profile_sources: ProfileSources | None = None  # of a topic's rows; None without profiles, and for a file
 
     def columns_at(self, rows: Indices) -> dict[str, Array]:
         """The columns restricted to these rows."""

@@ -4,7 +4,7 @@ Pure: the caller reads the topics. Transactions are cleaned by the code that cle
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -12,13 +12,17 @@ import numpy as np
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
-from schemas.records import Label, Rejection
+from schemas.records import FeatureRecord, Label, Rejection
 from schemas.transaction_ids import RecordPlace, transaction_id
+from scoring.arrays import Ints, Matrix
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import RecordTimes
+from scoring.profiles.feature_log import FeatureLog, feature_columns
+from scoring.profiles.profile_plan import ProfilePlan
 from training.data.chunk import RejectionReasons, join_batches, known_labels, rows_at
 from training.data.history import History, labelled_history, usable_rows
+from training.data.profile_values import ProfileSources, profile_values
 
 UNBOUNDED_MS = 2**62  # later than any event
 
@@ -78,6 +82,7 @@ class TopicHistory:
         self._rejections: list[Rejection] = []
         self._seen = 0
         self._labels: dict[str, Label] = {}
+        self._profiles = _Profiles(dataset) if dataset.profiles else None
 
     def update(self, records: Sequence[HistoryRecord]) -> None:
         """Add transactions. Records that a worker rejects are rejected here too.
@@ -125,6 +130,10 @@ class TopicHistory:
             places=[(r.partition, r.offset) for r in mine],
             digests=[hashlib.sha256(r.value or b"").hexdigest() for r in mine],
         )
+        if self._profiles is not None:
+            # Also rows outside of the range: what the others are compared with.
+            places = [r.partition for r in records], [r.offset for r in records]
+            self._profiles.transactions.update(cleaned, *places)
         # The state changes only from here on, where nothing can fail: so `update` may retry with halves of a batch.
         self._reject(records, [unfit.get(r.row, r) for r in cleaned.rejections])
         self._seen += len(records)
@@ -133,15 +142,24 @@ class TopicHistory:
 
     def update_label(self, label: Label) -> None:
         """Add a label."""
+        if self._profiles is not None:
+            self._profiles.labels.append(label)
         known = self._labels.get(label.transaction_id)
         if known is None or known.reported_at_ms <= label.reported_at_ms:
             self._labels[label.transaction_id] = label
 
-    def history(self, source: str, label_delay_ms: int) -> History:
+    def update_features(self, partition: int, record: FeatureRecord) -> None:
+        """Add a record of the feature log; records of a partition come in their order."""
+        if self._profiles is not None:
+            self._profiles.log.update(partition, record)
+
+    def history(
+        self, source: str, label_delay_ms: int, progress: Callable[[int, int], None] = lambda done, of: None
+    ) -> History:
         """The history of all records so far, ordered by partition and offset.
 
-        source: name of the topic. label_delay_ms: as for `training.data.history.read_history`. The history's SHA-256
-        covers ids, payloads and labels.
+        source: name of the topic. label_delay_ms: as for `training.data.history.read_history`. progress: of a replay of
+        profiles, rows done and of how many. The history's SHA-256 covers ids, payloads, labels and profile features.
         Raises TrainingError, in one line, when too few rows can be used.
         """
         if not self._batches:
@@ -160,6 +178,14 @@ class TopicHistory:
         cleaned = cleaned._replace(
             n=len(rows) + len(self._rejections), labels=np.array(labels), rejections=self._rejections
         )
+        digest = hashlib.sha256(msgspec.json.encode(content))
+        sources = None
+        if self._profiles is not None:
+            places = np.array([whole.places[i] for i in rows], dtype=np.int64)
+            ids = [whole.ids[i] for i in rows]
+            values, sources = self._profiles.values(places, ids, cleaned.event_time_ms, progress)
+            digest.update(values.tobytes())
+            cleaned = cleaned._replace(columns={**cleaned.columns, **feature_columns(self._profiles.plan, values)})
         reasons = RejectionReasons()
         reasons.update(self._rejections)
         cleaned, time_range = usable_rows(
@@ -169,9 +195,35 @@ class TopicHistory:
             reasons,
             name_row=lambda i: "partition {}, offset {}".format(*whole.places[rows[i]]),
         )
-        sha256 = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
-        history = labelled_history(source, sha256, cleaned, time_range, label_delay_ms)
-        return history._replace(from_ms=self._range_ms[0], until_ms=self._range_ms[1])
+        history = labelled_history(source, digest.hexdigest(), cleaned, time_range, label_delay_ms)
+        return history._replace(from_ms=self._range_ms[0], until_ms=self._range_ms[1], profile_sources=sources)
+
+
+class _Profiles:
+    """What profile features are taken from: the feature log, and all transactions and labels for a replay."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        from scoring.profiles.replay import Transactions  # loads Numba
+
+        self.plan = ProfilePlan.of(dataset)
+        self.log = FeatureLog(self.plan)
+        self.transactions = Transactions(self.plan)
+        self.labels: list[Label] = []
+
+    def values(
+        self, places: Ints, ids: Sequence[str], event_time_ms: Ints, progress: Callable[[int, int], None]
+    ) -> tuple[Matrix, ProfileSources]:
+        """Values of rows. places: shape (n, 2), partition and offset."""
+        return profile_values(
+            self.log,
+            self.transactions,
+            None,
+            partitions=places[:, 0],
+            offsets=places[:, 1],
+            ids=ids,
+            event_time_ms=event_time_ms,
+            progress=progress,
+        )
 
 
 def _concatenate(batches: Sequence[HistoryBatch]) -> HistoryBatch:

@@ -168,7 +168,7 @@ def _from_kafka(
         settings,
         from_ms=from_ms,
         until_ms=until_ms,
-        progress=lambda topic, read, of: progress(f"reading {topic}", read, of),
+        progress=progress,
     )
 
 
@@ -208,6 +208,8 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
     )
     if done.outside_range:
         table.add_row("outside of --from, --until", f"{done.outside_range:,} rows")
+    if done.profile_sources:
+        table.add_row("profile features", done.profile_sources.summary)
     if done.late_labels:
         table.add_row("late labels", done.late_labels.summary)
     table.add_row("event times", done.time_range.summary)

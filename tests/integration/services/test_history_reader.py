@@ -177,10 +177,13 @@ def test_a_topic_and_a_file_train_the_same_model(
 ) -> None:
     settings, path = topics
     seen: dict[str, tuple[int, int]] = {}
-    found = read_kafka_history(settings, progress=lambda topic, read, of: seen.update({topic: (read, of)}))
+    found = read_kafka_history(settings, progress=lambda step, done, of: seen.update({step: (done, of)}))
     written = read_history(path, DATASET)
-    assert seen == {settings.transactions_topic: (6000, 6000), settings.labels_topic: (3001, 3001)}
-    assert "not a valid label" in caplog.text
+    assert seen == {
+        f"reading {settings.transactions_topic}": (6000, 6000),
+        f"reading {settings.labels_topic}": (3001, 3001),
+    }
+    assert "not a valid record" in caplog.text
     assert (found.rows, found.unlabelled, found.rejected) == (written.rows, 0, {})
 
     def rows(history: History) -> list[tuple[Any, ...]]:
