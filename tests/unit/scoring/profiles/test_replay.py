@@ -1,6 +1,5 @@
 """Replay gives the values that a worker logs, whatever its batches and however partitions interleave."""
 
-
 import numpy as np
 import pytest
 
