@@ -29,6 +29,7 @@ from training.data.time_split import require_both_classes, split_by_time
 from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.leakage import find_leaks
+from training.evaluation.review_ranking import ReviewPlan, review_rows
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.model.baseline import fit_baseline
 from training.model.fit import Part, fit, golden_rows, predict, write_bundle
@@ -89,6 +90,7 @@ def train(
         plan = msgspec.structs.replace(plan, backtest_days=backtest_days)
     dataset = load_dataset(settings.dataset)
     label_delay_ms = plan.label_delay_days * DAY_MS
+    review_plan = ReviewPlan.from_settings(settings, dataset)
 
     progress("reading and cleaning")
     path = source if isinstance(source, Path) else None
@@ -169,6 +171,8 @@ def train(
         f2_threshold=choice.f2_threshold,
         costs=plan.points.costs,
         amounts=amounts[test_rows],
+        reviews=review_rows(history, test_rows, review_plan),
+        reviews_per_day=review_plan.per_day,
         seed=plan.fit.seed,
     )
     gate = evaluate_skill(evaluation, find_leaks(dataset, train_columns, train_part.fraud))
@@ -242,7 +246,7 @@ def train(
         progress("comparing with the champion")
         model = MonitoredModel.load(bundle, version)
         champion, decision, transition = promote_if_better(
-            settings, model, gate, history, holdout, force=force, by=by, correlation_id=correlation_id
+            settings, model, gate, history, holdout, review_plan, force=force, by=by, correlation_id=correlation_id
         )
 
         if report:
@@ -251,7 +255,7 @@ def train(
                 model,
                 champion,
                 history,
-                run_backtest(model, dataset, history, plan.backtest_days),
+                run_backtest(model, dataset, history, plan.backtest_days, plan=review_plan),
                 evaluation=evaluation,
                 evaluated_on="the test rows, which are later than all training rows",
                 gate=gate,

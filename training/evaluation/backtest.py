@@ -28,6 +28,7 @@ from training.data.holdout import BACKTEST_DAYS
 from training.data.time_range import TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.review_ranking import ReviewPlan, review_rows
 from training.model.operating_points import UNREACHABLE_THRESHOLD, wilson
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
@@ -174,10 +175,12 @@ def read_rows(path: Path, dataset: Dataset) -> History:
     )
 
 
-def run_backtest(model: MonitoredModel, dataset: Dataset, history: History, days: int = BACKTEST_DAYS) -> Backtest:
+def run_backtest(
+    model: MonitoredModel, dataset: Dataset, history: History, days: int = BACKTEST_DAYS, *, plan: ReviewPlan
+) -> Backtest:
     """Score the last days of a history with a model, day by day.
 
-    history: labels may be nan (not known).
+    history: labels may be nan (not known). plan: what the team reviews a day.
     Raises ConfigError and TrainingError as `last_days` does, and TrainingError when the model was trained on another
     data set.
     """
@@ -198,7 +201,14 @@ def run_backtest(model: MonitoredModel, dataset: Dataset, history: History, days
     all_scores, labels = np.concatenate(scores), history.fraud[window.all_rows]
     start, end = window.edges_ms[0], window.edges_ms[-1]
     whole = _period("1 day" if days == 1 else f"{days} days", start, end, all_scores, labels, reference, points)
-    evaluation = evaluate(labels, all_scores, points=points, f2_threshold=points.review)
+    evaluation = evaluate(
+        labels,
+        all_scores,
+        points=points,
+        f2_threshold=points.review,
+        reviews=review_rows(history, window.all_rows, plan),
+        reviews_per_day=plan.per_day,
+    )
     training_period_rows = int((history.event_time_ms[window.all_rows] <= manifest.trained_until_ms).sum())
     return Backtest(
         model=manifest.model,

@@ -10,6 +10,8 @@ from scoring.arrays import Floats
 from scoring.decision import OperatingPoints
 from training.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_replicates, bounds
 from training.evaluation.metrics import METRICS, CostMatrix, RankedRows, f_beta, losses, measure, rank
+from training.evaluation.review_metrics import ReviewEvaluation, evaluate_reviews
+from training.evaluation.review_ranking import REVIEWS_PER_DAY, ReviewRows
 
 MIN_ROWS_PER_CLASS = 20  # with fewer, bootstrap intervals are meaningless: every resample repeats the same few rows
 THRESHOLDS = (*(round(0.40 + 0.05 * i, 2) for i in range(12)), 0.97)
@@ -65,6 +67,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     at_review: Confusion
     at_f2: Confusion
     thresholds: tuple[ThresholdRow, ...]
+    reviews: ReviewEvaluation | None = (
+        None  # what a team with a fixed number of reviews a day finds; None: not computed
+    )
     costs: CostMatrix
     confidence: float
     resamples: int
@@ -82,6 +87,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         numbers: dict[str, float | None] = {"n": self.n, "frauds": self.frauds, "base_rate": self.base_rate}
         for metric in self.metrics:
             numbers |= {metric.name: metric.value, f"{metric.name}_low": metric.low, f"{metric.name}_high": metric.high}
+        numbers |= self.reviews.metric_values() if self.reviews else {}
         return {prefix + name: float(number) for name, number in numbers.items() if number is not None}
 
 
@@ -93,6 +99,8 @@ def evaluate(
     f2_threshold: float,
     costs: CostMatrix | None = None,
     amounts: npt.ArrayLike | None = None,
+    reviews: ReviewRows | None = None,
+    reviews_per_day: int = REVIEWS_PER_DAY,
     thresholds: tuple[float, ...] = THRESHOLDS,
     min_per_class: int = MIN_ROWS_PER_CLASS,
     resamples: int = RESAMPLES,
@@ -103,7 +111,8 @@ def evaluate(
 
     labels: shape (n,), 1 fraud, 0 legitimate, nan not known. scores: shape (n,), calibrated probabilities of fraud.
     points, f2_threshold: chosen on validation rows, see `training.model.operating_points`. amounts: shape (n,), nan
-    where unknown. With fewer than `min_per_class` rows of a class, metrics are None and have a reason.
+    where unknown. reviews: of the same n rows; None leaves the metrics by day out. With fewer than `min_per_class` rows
+    of a class, the other metrics are None and have a reason.
     Raises ValueError when shapes differ or a score is not finite.
     """
     costs = costs or CostMatrix()
@@ -127,6 +136,9 @@ def evaluate(
         at_review=confusion_at(ranked, points.review),
         at_f2=confusion_at(ranked, f2_threshold),
         thresholds=tuple(_row(ranked, threshold, costs, loss) for threshold in thresholds),
+        reviews=None
+        if reviews is None
+        else evaluate_reviews(reviews, s, reviews_per_day, resamples=resamples, seed=seed, confidence=confidence),
         costs=costs,
         confidence=confidence,
         resamples=resamples,

@@ -14,6 +14,8 @@ from training.evaluation.bootstrap import Interval, paired_difference
 from training.evaluation.distribution_shift import DistributionShift, shift
 from training.evaluation.evaluation import MIN_ROWS_PER_CLASS
 from training.evaluation.metrics import measure, rank
+from training.evaluation.review_metrics import review_differences
+from training.evaluation.review_ranking import ReviewPlan, ReviewRows, review_rows
 
 COMPARED_METRICS = ("roc_auc", "average_precision", "brier")
 
@@ -35,7 +37,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     frauds: int
     metrics: tuple[MetricComparison, ...]  # empty when a class has too few rows; then `reason` states it
+    reviews_per_day: int  # of the metrics by day, which `metrics` holds if there are enough whole days
+    days: int  # whole UTC days with known labels
     reason: str | None = None
+
+    def metric(self, name: str) -> MetricComparison | None:
+        """The named metric, or None."""
+        return next((m for m in self.metrics if m.metric == name), None)
 
 
 class InputShift(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,19 +56,24 @@ class InputShift(msgspec.Struct, frozen=True, kw_only=True):
     missing_now: float  # share of rows
 
 
-def compare(this: MonitoredModel, other: MonitoredModel, history: History, window: BacktestWindow) -> Comparison:
+def compare(
+    this: MonitoredModel, other: MonitoredModel, history: History, window: BacktestWindow, plan: ReviewPlan
+) -> Comparison:
     """Compare two versions on the labelled rows of a window; each uses its own feature encoding."""
     rows = window.all_rows[~np.isnan(history.fraud[window.all_rows])]
     labels, columns = history.fraud[rows], history.columns_at(rows)
     frauds = int(labels.sum())
-    scores = (m.score(featurize(m.encoding, columns)) for m in (this, other))
+    a, b = (m.score(featurize(m.encoding, columns)) for m in (this, other))
+    reviewed = review_rows(history, rows, plan)
     enough = min(frauds, len(rows) - frauds) >= MIN_ROWS_PER_CLASS
     return Comparison(
         version=this.version,
         other=other.version,
         n=len(rows),
         frauds=frauds,
-        metrics=_metric_comparisons(labels, *scores) if enough else (),
+        metrics=(*_metric_comparisons(labels, a, b), *_review_comparisons(reviewed, a, b, plan)) if enough else (),
+        reviews_per_day=plan.per_day,
+        days=len(np.unique(reviewed.day[reviewed.whole])),
         reason=None
         if enough
         else f"{frauds} frauds among {len(rows)} rows with a known label; each class needs {MIN_ROWS_PER_CLASS}",
@@ -77,6 +90,13 @@ def _metric_comparisons(labels: Floats, a: Floats, b: Floats) -> tuple[MetricCom
             difference=paired_difference(labels, a, b, name),
         )
         for name in COMPARED_METRICS
+    )
+
+
+def _review_comparisons(rows: ReviewRows, a: Floats, b: Floats, plan: ReviewPlan) -> tuple[MetricComparison, ...]:
+    return tuple(
+        MetricComparison(metric=name, this=of_a, other=of_b, difference=difference)
+        for name, (of_a, of_b, difference) in review_differences(rows, a, b, plan.per_day).items()
     )
 
 

@@ -10,6 +10,8 @@ from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.promotion_log import VersionTransition
 from training.data.history import History
 from training.evaluation.backtest import BacktestWindow
+from training.evaluation.review_metrics import TITLES, metric_title
+from training.evaluation.review_ranking import ReviewPlan
 from training.evaluation.skill_gate import GateResult
 from training.evaluation.version_comparison import Comparison, MetricComparison, compare
 from training.registry import version_transitions
@@ -17,7 +19,10 @@ from training.registry.model_loader import registered_model
 from training.registry.version_transitions import TransitionRefusedError
 
 DECISION_METRIC = "roc_auc"  # must be better than the champion's
-GUARD_METRIC = "average_precision"  # must not be worse than the champion's
+GUARD_METRICS = ("average_precision", "card_precision", "value_detected")  # must not be worse than the champion's
+MIN_GUARD_DAYS = (
+    6  # for the metrics by day: with fewer, all days favour one of two equal models too often (2^-5 > 2.5 %)
+)
 MAX_COMPARISONS = 3  # attempts, when the champion changes during the comparison
 METRIC_TITLES = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
 
@@ -44,8 +49,9 @@ def evaluate_challenger(
 ) -> PromotionDecision:
     """Promote a new version if it passes the skill gate and is significantly better than the champion.
 
-    margin: the lower bound of the difference in ROC AUC must exceed it. Average precision must not be significantly
-    worse. A forced champion has no proven skill: a version with skill replaces it unless it is significantly worse.
+    margin: the lower bound of the difference in ROC AUC must exceed it. The guard metrics must not be significantly
+    worse; those by day count from `MIN_GUARD_DAYS` days on. A forced champion has no proven skill: a version with skill
+    replaces it unless it is significantly worse.
     by_approval: a person must approve each promotion.
     """
     comparison = champion.comparison if champion else None
@@ -63,12 +69,13 @@ def evaluate_challenger(
     if not comparison.metrics:
         why = f"Too few labels have matured to compare it with {name}: {comparison.reason}."
         return PromotionDecision(status="not enough matured labels", summary=why, comparison=comparison)
-    auc, ap = (_metric(comparison, metric) for metric in (DECISION_METRIC, GUARD_METRIC))
-    evidence = f"{_difference(auc)}, {_difference(ap)}, on the same {comparison.n:,} rows"
-    if ap.difference.high < 0 or auc.difference.high < 0:
-        return PromotionDecision(
-            status="retained", summary=f"It is significantly worse than {name}: {evidence}.", comparison=comparison
-        )
+    auc = next(m for m in comparison.metrics if m.metric == DECISION_METRIC)
+    guards = _guards(comparison)
+    differences = ", ".join(_difference(m, comparison.reviews_per_day) for m in (auc, *guards))
+    evidence = f"{differences}, on the same {comparison.n:,} rows"
+    if worse := [_title(m.metric, comparison.reviews_per_day) for m in (auc, *guards) if m.difference.high < 0]:
+        why = f"It is significantly worse than {name} in {' and '.join(worse)}: {evidence}."
+        return PromotionDecision(status="retained", summary=why, comparison=comparison)
     if champion.forced:
         why = f"It has skill; {name}, was forced without proven skill: {evidence}"
         return _promotion(why, comparison, by_approval)
@@ -89,19 +96,27 @@ def _promotion(summary: str, comparison: Comparison | None, by_approval: bool) -
     return PromotionDecision(status="promoted", summary=f"{summary}.", comparison=comparison)
 
 
-def _metric(comparison: Comparison, name: str) -> MetricComparison:
-    return next(m for m in comparison.metrics if m.metric == name)
+def _guards(comparison: Comparison) -> list[MetricComparison]:
+    enough_days = comparison.days >= MIN_GUARD_DAYS
+    return [m for m in comparison.metrics if m.metric in GUARD_METRICS and (enough_days or m.metric not in TITLES)]
 
 
-def _difference(m: MetricComparison) -> str:
+def _title(metric: str, per_day: int) -> str:
+    if metric not in TITLES:
+        return METRIC_TITLES[metric]
+    title = metric_title(metric, per_day)
+    return title[0].lower() + title[1:]
+
+
+def _difference(m: MetricComparison, per_day: int) -> str:
     d = m.difference
-    return f"{METRIC_TITLES[m.metric]} {m.this:.4f} against {m.other:.4f} (difference {d.low:+.4f} to {d.high:+.4f})"
+    return f"{_title(m.metric, per_day)} {m.this:.4f} against {m.other:.4f} (difference {d.low:+.4f} to {d.high:+.4f})"
 
 
 def compare_with_champion(
-    settings: Settings, this: MonitoredModel, history: History, week: BacktestWindow
+    settings: Settings, this: MonitoredModel, history: History, week: BacktestWindow, plan: ReviewPlan
 ) -> tuple[Champion | None, MonitoredModel | None]:
-    """Compare a new version with the champion on the backtest's rows.
+    """Compare a new version with the champion on the backtest's rows. plan: what the team reviews a day.
 
     Returns the champion with the comparison, and its model; None, None when there is no champion, and no model when it
     cannot be loaded or was trained on another data set.
@@ -116,7 +131,7 @@ def compare_with_champion(
     if other.manifest.dataset != this.manifest.dataset:
         why = f"it was trained on the data set {other.manifest.dataset!r}"
         return Champion(version=version, forced=False, comparison=None, incomparable=why), None
-    comparison = compare(this, other, history, week)
+    comparison = compare(this, other, history, week, plan)
     return Champion(version=version, forced=other.manifest.forced, comparison=comparison), other
 
 
@@ -171,6 +186,7 @@ def promote_if_better(
     gate: GateResult,
     history: History,
     week: BacktestWindow,
+    plan: ReviewPlan,
     *,
     force: str | None = None,
     by: str | None = None,
@@ -179,13 +195,13 @@ def promote_if_better(
     """Compare a new version with the champion, decide, and carry out the decision.
 
     A comparison takes minutes; when the champion changes meanwhile, it is repeated with the new champion.
-    force, by, correlation_id: as for `training.pipeline.train`.
+    plan: what the team reviews a day. force, by, correlation_id: as for `training.pipeline.train`.
     Returns the champion's model (None when it was not loaded), the decision and the transition.
     Raises TransitionRefusedError when the champion changes during `MAX_COMPARISONS` comparisons or the retraining
     request is answered already; ModelUnavailableError when the registry cannot be reached.
     """
     for attempt in range(MAX_COMPARISONS):
-        champion, other = compare_with_champion(settings, this, history, week)
+        champion, other = compare_with_champion(settings, this, history, week, plan)
         promotion_decision = evaluate_challenger(
             gate, champion, margin=settings.promotion_margin, by_approval=settings.promotion == "approval"
         )

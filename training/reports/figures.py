@@ -23,6 +23,7 @@ from training.evaluation.bootstrap import roc_band
 from training.evaluation.evaluation import Confusion, Evaluation, Metric
 from training.evaluation.metrics import RankedRows, Tally, rank
 from training.model.operating_points import wilson
+from training.reports.review_figures import draw_reviews
 
 FRAUD, LEGITIMATE, NEUTRAL, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"
 CLASSES = ("legitimate", "fraud")
@@ -58,6 +59,8 @@ def draw_evaluation(
     figures["confusion_review"] = confusion(evaluation.at_review, "Confusion matrix at the review point")
     figures["confusion_f2"] = confusion(evaluation.at_f2, "Confusion matrix at the F2 optimum of the validation rows")
     figures["threshold_table"] = threshold_table(evaluation)
+    if evaluation.reviews:
+        figures |= draw_reviews(evaluation.reviews)
     if contributions is not None and values is not None:
         figures["shap_beeswarm"] = beeswarm(contributions, values, names)
         figures["shap_importance"] = importance(contributions, names)

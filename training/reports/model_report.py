@@ -13,6 +13,7 @@ from scoring.bundle.manifest import Manifest
 from training.data.time_range import TimeRange, utc_minute
 from training.evaluation.backtest import ALPHA, MIN_ROWS_FOR_PSI, MIN_SHIFT_PSI, Backtest, BacktestPeriod
 from training.evaluation.evaluation import Evaluation, Metric
+from training.evaluation.review_metrics import TITLES, ReviewMetric, metric_title
 from training.evaluation.skill_gate import GateResult
 from training.evaluation.version_comparison import Comparison, InputShift
 from training.reports.pdf_layout import (
@@ -28,6 +29,7 @@ from training.reports.pdf_layout import (
     title,
     write_pdf,
 )
+from training.reports.review_figures import REVIEW_FIGURES
 
 METRIC_WORDS: Mapping[str, tuple[str, str]] = {
     "roc_auc": ("ROC AUC", "probability that a fraud scores above a legitimate transaction; 0.5 for a random score"),
@@ -44,6 +46,11 @@ METRIC_WORDS: Mapping[str, tuple[str, str]] = {
     "f1": ("F1", "harmonic mean of precision and recall, at the review point"),
     "f2": ("F2", "as F1, with recall weighted twice as much as precision"),
     "cost_per_transaction": ("Cost per transaction", "by the cost matrix below, at both operating points"),
+}
+REVIEW_WORDS: Mapping[str, str] = {
+    "card_precision": "share of compromised cards, not known before the day, among the cards with the highest scores",
+    "transaction_precision": "share of fraud among the transactions with the highest scores of a day",
+    "value_detected": "share of the fraud amount that is in the reviewed transactions",
 }
 GATE_TONES = {"skill": "good", "no skill": "bad", "not enough matured labels": "open", "suspected leakage": "bad"}
 MAX_INPUTS = 20  # rows of the drift table
@@ -84,6 +91,7 @@ def write_model_report(path: Path, contents: ReportContents) -> None:
     flow: Flow = [
         *_summary(contents, name),
         *_metrics(contents),
+        *_reviews(contents),
         *_points(contents),
         *_figures(contents),
         *_backtest(contents),
@@ -165,6 +173,34 @@ def _metrics(c: ReportContents) -> Flow:
     )
 
 
+def _reviews(c: ReportContents) -> Flow:
+    if (r := c.evaluation.reviews) is None:
+        return []
+    rows = [[metric_title(m.name, r.per_day), REVIEW_WORDS[m.name], *review_cells(m)] for m in r.metrics]
+    figures = [figure for name, figure in c.figures.items() if name in REVIEW_FIGURES]
+    return section(
+        f"What {r.per_day:,} reviews a day find",
+        [
+            text(
+                f"Computed on {c.evaluated_on}, {len(r.days):,} whole UTC days; intervals by day. Attainable: of a "
+                "score that ranks every fraud first; a day with few frauds cannot reach 1. Random: expected of a "
+                "random order."
+            ),
+            table(("Metric", "Meaning", "Value", "Interval", "Attainable", "Random"), rows,
+                  shares=(3.2, 5, 1.4, 2.8, 1.8, 1.4), words=2),
+        ],
+        [gap(), *pictures(figures, columns=2)],
+    )  # fmt: skip
+
+
+def review_cells(metric: ReviewMetric) -> tuple[str, str, str, str]:
+    """A metric's value, interval, attainable and random value as four table cells."""
+    if metric.value is None:
+        return "–", metric.reason or "–", "–", "–"
+    interval = metric.reason or "–" if metric.low is None else f"{metric.low:.4f} to {metric.high:.4f}"
+    return f"{metric.value:.4f}", interval, f"{metric.attainable:.4f}", f"{metric.random:.4f}"
+
+
 def metric_cells(metric: Metric) -> tuple[str, str]:
     """A metric's value and interval as two table cells."""
     if metric.value is None:
@@ -205,8 +241,9 @@ def _points(c: ReportContents) -> Flow:
 
 
 def _figures(c: ReportContents) -> Flow:
-    """The figures of the evaluation, without the threshold table, which the report has as text."""
-    shown = {name: f for name, f in c.figures.items() if name != "threshold_table" and not name.startswith("backtest_")}
+    """The figures of the evaluation, without those of other sections and the threshold table."""
+    elsewhere = ("threshold_table", *REVIEW_FIGURES)
+    shown = {name: f for name, f in c.figures.items() if name not in elsewhere and not name.startswith("backtest_")}
     wide = [shown.pop(name) for name in ("shap_beeswarm", "shap_importance") if name in shown]
     if not shown and not wide:
         return []
@@ -269,19 +306,28 @@ def _comparison(c: ReportContents) -> Flow:
     if not x.metrics:
         return section(head, [text(f"Not enough rows for a comparison: {x.reason}.")])
     rows = [
-        [METRIC_WORDS[m.metric][0], f"{m.this:.4f}", f"{m.other:.4f}", f"{m.difference.value:+.4f}",
+        [_metric_title(m.metric, x.reviews_per_day), f"{m.this:.4f}", f"{m.other:.4f}", f"{m.difference.value:+.4f}",
          f"{m.difference.low:+.4f} to {m.difference.high:+.4f}",
          _better_version(m.metric, m.difference.low, m.difference.high)]
         for m in x.metrics
     ]  # fmt: skip
+    by_day = (
+        f" Metrics of daily reviews: by day, {x.days:,} days." if any(m.metric in TITLES for m in x.metrics) else ""
+    )
     heads = ("Metric", f"v{x.version}", f"v{x.other}", "Difference", "95 % interval", "Better version")
     return section(
         head,
         [
-            text(f"Both versions scored the same {x.n:,} labelled rows ({x.frauds:,} frauds); paired bootstrap."),
+            text(
+                f"Both versions scored the same {x.n:,} labelled rows ({x.frauds:,} frauds); paired bootstrap." + by_day
+            ),
             table(heads, rows, shares=(3, 1.5, 1.5, 1.8, 3.2, 3)),
         ],
     )
+
+
+def _metric_title(metric: str, per_day: int) -> str:
+    return metric_title(metric, per_day) if metric in TITLES else METRIC_WORDS[metric][0]
 
 
 def _better_version(metric: str, low: float, high: float) -> str:

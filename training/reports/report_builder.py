@@ -17,6 +17,7 @@ from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.leakage import Leak, find_leaks
+from training.evaluation.review_ranking import ReviewPlan
 from training.evaluation.skill_gate import GateResult, evaluate_skill
 from training.evaluation.version_comparison import Comparison, compare, input_shifts
 from training.registry import version_transitions
@@ -52,7 +53,8 @@ def report_version(
     progress("reading and cleaning")
     history = read_rows(path, dataset)
     progress("backtesting")
-    tested = run_backtest(model, dataset, history)
+    plan = ReviewPlan.from_settings(settings, dataset)
+    tested = run_backtest(model, dataset, history, plan=plan)
     window = last_days(history.event_time_ms)
     columns, labels = history.columns_at(window.all_rows), history.fraud[window.all_rows]
     matrix = featurize(model.encoding, columns)
@@ -84,7 +86,7 @@ def report_version(
         evaluated_on=f"the last {BACKTEST_DAYS} days of {path.name}{note}",
         gate=evaluate_skill(tested.evaluation, _leaks(dataset, history)),
         status="champion" if champion == model.version else f"not champion (champion: {champion or 'none'})",
-        comparison=compare(model, other, history, window) if other is not None and comparable else None,
+        comparison=compare(model, other, history, window, plan) if other is not None and comparable else None,
         promotion_decision=_promotion_decision(settings, model.version),
         figures=figures,
         now=now,

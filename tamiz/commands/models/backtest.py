@@ -51,20 +51,24 @@ def register(app: typer.Typer) -> None:
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset
             from training.evaluation.backtest import read_rows, run_backtest
+            from training.evaluation.review_ranking import ReviewPlan
             from training.registry.model_loader import registered_model
 
             status.update("fetching the model …")
             model = registered_model(settings, version)
             status.update("scoring …")
             dataset = load_dataset(settings.dataset)
-            tested = run_backtest(model, dataset, read_rows(file, dataset), days)
+            plan = ReviewPlan.from_settings(settings, dataset)
+            tested = run_backtest(model, dataset, read_rows(file, dataset), days, plan=plan)
             record = msgspec.json.format(msgspec.json.encode(tested))
             if output:
                 status.update("drawing …")
                 from training.reports.backtest_figures import draw_backtest
                 from training.reports.figures import write_figures
+                from training.reports.review_figures import draw_reviews
 
-                write_figures(output, draw_backtest(tested))
+                reviews = tested.evaluation.reviews
+                write_figures(output, {**draw_backtest(tested), **(draw_reviews(reviews) if reviews else {})})
                 (output / "backtest.json").write_bytes(record)
         if as_json:
             say_json(msgspec.Raw(record))

@@ -17,8 +17,11 @@ from training.data.chunk import key_array
 from training.data.history import History
 from training.data.time_range import TimeRange
 from training.evaluation.backtest import last_days
+from training.evaluation.review_ranking import ReviewPlan
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
 from training.model.operating_points import points_by_budget
+
+PLAN = ReviewPlan(per_day=10, amount="monto")
 
 
 def card_dataset() -> Dataset:

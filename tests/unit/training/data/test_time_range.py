@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import DAY_MS, HOUR_MS
-from tests.helpers.traffic.scored_fixtures import train_model
+from tests.helpers.traffic.scored_fixtures import PLAN, train_model
 from tests.unit.training.test_pipeline import Row, rows, write
 from training.data.history import read_history
 from training.data.time_range import isolated_rows
@@ -134,9 +134,9 @@ def test_a_mistyped_year_lets_no_immature_label_in(right_and_wrong: tuple[Path, 
 def test_a_mistyped_year_does_not_block_promotion(right_and_wrong: tuple[Path, Path], tmp_path: Path) -> None:
     history = read_history(right_and_wrong[1], DATASET)
     model = train_model(tmp_path, history, 2)
-    comparison = compare(model, model, history, last_days(history.event_time_ms))
+    comparison = compare(model, model, history, last_days(history.event_time_ms), PLAN)
     assert comparison.n > 1_600
-    gate = evaluate_skill(run_backtest(model, DATASET, history).evaluation)
+    gate = evaluate_skill(run_backtest(model, DATASET, history, plan=PLAN).evaluation)
     decision = evaluate_challenger(gate, Champion(version=1, forced=False, comparison=comparison))
     assert decision.status == "retained"  # compared with its equal; not waiting for labels
 

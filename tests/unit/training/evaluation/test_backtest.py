@@ -14,7 +14,7 @@ from schemas.errors import ConfigError, TrainingError
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
-from tests.helpers.traffic.scored_fixtures import card_dataset, month, train_model
+from tests.helpers.traffic.scored_fixtures import PLAN, card_dataset, month, train_model
 from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
 from training.evaluation.distribution_shift import binned_quantiles, shift
 from training.reports.backtest_figures import draw_backtest
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(model):
-    return run_backtest(model, card_dataset(), month())
+    return run_backtest(model, card_dataset(), month(), plan=PLAN)
 
 
 #  day      0 ........ 22 | 23  24  25  26  27  28  29 |
@@ -111,7 +111,7 @@ def test_shifted_amounts_shift_the_scores(model):
     history = month()
     week = history.event_time_ms >= last_days(history.event_time_ms).edges_ms[0]
     shifted = {**history.columns, "monto": np.where(week, history.columns["monto"] * 9, history.columns["monto"])}
-    result = run_backtest(model, card_dataset(), history._replace(columns=shifted))
+    result = run_backtest(model, card_dataset(), history._replace(columns=shifted), plan=PLAN)
     assert result.whole.shift.psi > 0.1
     assert "the scores had shifted from training" in result.summary
 
@@ -123,7 +123,7 @@ def test_a_day_without_rows_is_shown_as_such(model):
     gap = history._replace(
         columns=history.columns_at(kept), event_time_ms=history.event_time_ms[kept], fraud=history.fraud[kept]
     )
-    result = run_backtest(model, card_dataset(), gap)
+    result = run_backtest(model, card_dataset(), gap, plan=PLAN)
     assert [bool(day.n) for day in result.days] == [True, True, False, True, True, True, True]
     assert result.days[2].percentiles is None
     assert "1 of 7 days have no transactions" in result.summary
@@ -134,7 +134,7 @@ def test_unknown_labels_do_not_count_as_legitimate(model):
     history = month()
     unknown = history.fraud.copy()
     unknown[history.event_time_ms >= last_days(history.event_time_ms).edges_ms[4]] = np.nan
-    result = run_backtest(model, card_dataset(), history._replace(fraud=unknown))
+    result = run_backtest(model, card_dataset(), history._replace(fraud=unknown), plan=PLAN)
     assert [day.labelled == day.n for day in result.days] == [True] * 4 + [False] * 3
     assert result.days[6].alerts_at("review").recall is None
     assert result.evaluation.n == sum(day.n for day in result.days[:4])
@@ -144,7 +144,7 @@ def test_rows_of_the_training_period_are_no_test(model):
     history = month()
     late = msgspec.structs.replace(model.manifest, trained_until_ms=int(history.event_time_ms.max()))
     known = type(model)(model._booster, late, 3)
-    result = run_backtest(known, card_dataset(), history)
+    result = run_backtest(known, card_dataset(), history, plan=PLAN)
     assert result.training_period_rows == result.whole.n
     assert "so this is no test" in result.summary
 
@@ -152,7 +152,7 @@ def test_rows_of_the_training_period_are_no_test(model):
 def test_another_data_sets_model_is_refused(model):
     other = type(model)(model._booster, msgspec.structs.replace(model.manifest, dataset="wires"), 3)
     with pytest.raises(TrainingError, match="trained on the data set 'wires'"):
-        run_backtest(other, card_dataset(), month())
+        run_backtest(other, card_dataset(), month(), plan=PLAN)
 
 
 def test_the_record_survives_json(result):

@@ -10,7 +10,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import Change, VersionTransition
 from tests.helpers.bundles.small_bundle import small_bundle
-from tests.helpers.traffic.scored_fixtures import month, train_model
+from tests.helpers.traffic.scored_fixtures import PLAN, month, train_model
 from training.evaluation.backtest import last_days
 from training.evaluation.bootstrap import Interval
 from training.evaluation.skill_gate import GateResult
@@ -32,20 +32,31 @@ LEAKAGE = GateResult(status="suspected leakage", reasons=("city alone has a ROC 
 UNEVALUATED = GateResult(status="not enough matured labels", reasons=("3 frauds",))
 
 
-def against(auc: tuple[float, float], ap: tuple[float, float] = (-0.1, 0.1), *, forced: bool = False) -> Champion:
+def against(
+    auc: tuple[float, float],
+    ap: tuple[float, float] = (-0.1, 0.1),
+    *,
+    cards: tuple[float, float] = (-0.1, 0.1),
+    value: tuple[float, float] = (-0.1, 0.1),
+    days: int = 7,
+    forced: bool = False,
+) -> Champion:
     """The champion, version 1, with the interval of the challenger's difference from it."""
+    differences = {"roc_auc": auc, "average_precision": ap, "card_precision": cards, "value_detected": value}
     metrics = tuple(
         MetricComparison(metric=name, this=0.8, other=0.7, difference=Interval(sum(bounds) / 2, *bounds))
-        for name, bounds in (("roc_auc", auc), ("average_precision", ap))
+        for name, bounds in differences.items()
     )
-    compared = Comparison(version=2, other=1, n=3000, frauds=90, metrics=metrics)
+    compared = Comparison(version=2, other=1, n=3000, frauds=90, metrics=metrics, reviews_per_day=50, days=days)
     return Champion(version=1, forced=forced, comparison=compared)
 
 
 FEW_LABELS = Champion(
     version=1,
     forced=False,
-    comparison=Comparison(version=2, other=1, n=40, frauds=3, metrics=(), reason="3 frauds among 40 rows"),
+    comparison=Comparison(
+        version=2, other=1, n=40, frauds=3, metrics=(), reviews_per_day=50, days=7, reason="3 frauds among 40 rows"
+    ),
 )
 INCOMPARABLE = Champion(version=1, forced=False, comparison=None, incomparable="it reads the data set 'boxes'")
 
@@ -60,6 +71,12 @@ INCOMPARABLE = Champion(version=1, forced=False, comparison=None, incomparable="
         pytest.param(SKILL, against((-0.01, 0.09)), "retained", id="perhaps better"),
         pytest.param(SKILL, against((0.0, 0.0)), "retained", id="the same model again"),
         pytest.param(SKILL, against((0.01, 0.09), (-0.3, -0.1)), "retained", id="better ranking, worse at the top"),
+        pytest.param(SKILL, against((0.01, 0.09), cards=(-0.3, -0.1)), "retained", id="finds fewer cards"),
+        pytest.param(SKILL, against((0.01, 0.09), value=(-0.3, -0.1)), "retained", id="finds less value"),
+        pytest.param(
+            SKILL, against((0.01, 0.09), cards=(-0.3, 0.1), value=(-0.3, 0.0)), "promoted", id="perhaps fewer"
+        ),
+        pytest.param(SKILL, against((0.01, 0.09), cards=(-0.3, -0.1), days=5), "promoted", id="fewer, on too few days"),
         pytest.param(NO_SKILL, against((0.01, 0.09)), "retained", id="better than the champion, yet without skill"),
         pytest.param(UNEVALUATED, against((0.01, 0.09)), "not enough matured labels", id="too few labels for the gate"),
         pytest.param(SKILL, FEW_LABELS, "not enough matured labels", id="too few labels for the comparison"),
@@ -73,6 +90,19 @@ def test_only_a_proven_gain_makes_a_champion(gate: GateResult, champion: Champio
     assert decision.status == status
     assert "\n" not in decision.summary
     assert decision.summary.endswith(".")
+
+
+def test_the_decision_names_the_metric_that_is_worse_and_all_that_were_compared() -> None:
+    summary = evaluate_challenger(SKILL, against((0.01, 0.09), cards=(-0.3, -0.1))).summary
+    assert summary == (
+        "It is significantly worse than the champion, version 1 in card precision@50: ROC AUC 0.8000 against 0.7000 "
+        "(difference +0.0100 to +0.0900), average precision 0.8000 against 0.7000 (difference -0.1000 to +0.1000), "
+        "card precision@50 0.8000 against 0.7000 (difference -0.3000 to -0.1000), value detected at 50 reviews a day "
+        "0.8000 against 0.7000 (difference -0.1000 to +0.1000), on the same 3,000 rows."
+    )
+    few_days = evaluate_challenger(SKILL, against((0.01, 0.09), days=5)).summary
+    assert "card precision" not in few_days
+    assert "value detected" not in few_days
 
 
 def test_the_lower_bound_must_exceed_the_margin() -> None:
@@ -202,17 +232,20 @@ def test_two_models_are_compared_on_the_rows_of_the_last_week(tmp_path: Path) ->
     noise = np.random.default_rng(0).permutation(history.fraud)
     train_model(bad, history._replace(fraud=noise), 1)
     settings = Settings(state_dir=tmp_path / "state", model_name="simulated")
-    assert compare_with_champion(settings, challenger, history, week) == (None, None)
+    assert compare_with_champion(settings, challenger, history, week, PLAN) == (None, None)
     (tmp_path / "evaluation").mkdir()
     mlflow_registry.register(settings, bad, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
     version_transitions.promote(settings, 1, "the first")
-    champion, other = compare_with_champion(settings, challenger, history, week)
+    champion, other = compare_with_champion(settings, challenger, history, week, PLAN)
     assert champion is not None
     assert champion.comparison is not None
     assert (champion.version, champion.comparison.n, other and other.version) == (1, len(week.all_rows), 1)
     assert evaluate_challenger(SKILL, champion).status == "promoted"
+    by_day = {m.metric: m.difference.low > 0 for m in champion.comparison.metrics[-3:]}
+    assert by_day == {"card_precision": True, "transaction_precision": True, "value_detected": True}
+    assert champion.comparison.days == 7
     few_labels = np.where(np.arange(len(history.fraud)) % 50 == 0, history.fraud, np.nan)
-    few, _ = compare_with_champion(settings, challenger, history._replace(fraud=few_labels), week)
+    few, _ = compare_with_champion(settings, challenger, history._replace(fraud=few_labels), week, PLAN)
     assert evaluate_challenger(SKILL, few).status == "not enough matured labels"
 
 
@@ -226,7 +259,7 @@ def test_a_champion_of_another_data_set_is_left_to_a_person(tmp_path: Path) -> N
     (tmp_path / "evaluation").mkdir()
     mlflow_registry.register(settings, folder, report=tmp_path / "evaluation", metrics={}, params={}, tags={})
     version_transitions.promote(settings, 1, "the first")
-    champion, other = compare_with_champion(settings, challenger, history, last_days(history.event_time_ms))
+    champion, other = compare_with_champion(settings, challenger, history, last_days(history.event_time_ms), PLAN)
     assert other is None
     decision = evaluate_challenger(SKILL, champion)
     assert (decision.status, "boxes" in decision.summary) == ("awaiting approval", True)

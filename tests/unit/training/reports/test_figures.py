@@ -9,6 +9,8 @@ from numpy.random import default_rng
 
 from scoring.decision import OperatingPoints
 from training.evaluation.evaluation import evaluate
+from training.evaluation.review_metrics import evaluate_reviews
+from training.evaluation.review_ranking import NEVER, ReviewRows
 from training.reports.figures import (
     MAX_FEATURES,
     beeswarm,
@@ -18,6 +20,7 @@ from training.reports.figures import (
     score_distribution,
     write_figures,
 )
+from training.reports.review_figures import REVIEW_FIGURES, draw_reviews
 
 POINTS = OperatingPoints(review=0.06, decline=1.01)
 NAMES = [f"feature {i}" for i in range(20)]
@@ -128,3 +131,40 @@ def test_contributions_of_another_shape_are_refused():
         importance(contributions, NAMES[:-1])
     with pytest.raises(ValueError, match=r"values must have shape"):
         beeswarm(contributions, values[:, :-1], NAMES)
+
+
+@pytest.fixture
+def reviews():
+    """Forty days of 60 transactions of 30 cards."""
+    rng = default_rng(3)
+    labels, scores = labels_and_scores(2400)
+    rows = ReviewRows(
+        day=np.arange(2400) // 60, fraud=labels, cards=rng.integers(0, 30, 2400), known_from=np.full(2400, NEVER),
+        amounts=rng.uniform(1, 100, 2400), whole=np.ones(2400, dtype=bool),
+    )  # fmt: skip
+    return rows, scores
+
+
+def test_the_figures_of_daily_reviews_hold_the_metrics(reviews, tmp_path):
+    found = evaluate_reviews(*reviews, 5)
+    figures = draw_reviews(found)
+    card = found.metric("card_precision")
+    assert f"mean {card.value:.3f} ({card.low:.3f} to {card.high:.3f})" in texts(figures["precision_at_k"])
+    assert f"attainable: mean {card.attainable:.3f}" in texts(figures["precision_at_k"])
+    assert "5 reviews a day" in texts(figures["value_detected"])
+    assert [path.stem for path in write_figures(tmp_path, figures)] == list(REVIEW_FIGURES)
+
+
+def test_without_cards_and_amounts_the_precision_of_transactions_is_drawn(reviews):
+    rows, scores = reviews
+    found = evaluate_reviews(rows._replace(cards=None, known_from=None, amounts=None), scores, 5)
+    figures = draw_reviews(found)
+    assert list(figures) == ["precision_at_k"]
+    assert "Transaction precision@5 by day" in texts(figures["precision_at_k"])
+
+
+def test_two_days_without_an_interval_are_drawn_too(reviews):
+    rows, scores = reviews
+    figures = draw_reviews(evaluate_reviews(rows.at(rows.day < 2), scores[rows.day < 2], 5))
+    assert "interval" not in texts(figures["value_detected"])
+    assert draw_reviews(evaluate_reviews(rows.at(rows.day < 0), scores[rows.day < 0], 5)) == {}

@@ -11,15 +11,23 @@ from typer.testing import CliRunner
 
 from scoring.features import featurize
 from tamiz.main import app
-from tests.helpers.traffic.scored_fixtures import card_dataset, month, train_model
+from tests.helpers.traffic.scored_fixtures import PLAN, card_dataset, month, train_model
 from training.data.history import file_sha256
 from training.evaluation.backtest import last_days, run_backtest
 from training.evaluation.evaluation import evaluate
+from training.evaluation.review_metrics import metric_title
 from training.evaluation.skill_gate import evaluate_skill
 from training.evaluation.version_comparison import compare, input_shifts
 from training.reports.backtest_figures import draw_backtest
 from training.reports.figures import draw_evaluation
-from training.reports.model_report import METRIC_WORDS, ReportContents, metric_cells, period_cells, write_model_report
+from training.reports.model_report import (
+    METRIC_WORDS,
+    ReportContents,
+    metric_cells,
+    period_cells,
+    review_cells,
+    write_model_report,
+)
 
 
 def text_of(path):
@@ -36,7 +44,7 @@ def models(tmp_path_factory):
 def contents(models):
     this, other = models
     history = month()
-    result = run_backtest(this, card_dataset(), history)
+    result = run_backtest(this, card_dataset(), history, plan=PLAN)
     window = last_days(history.event_time_ms)
     labels, columns = history.fraud[window.all_rows], history.columns_at(window.all_rows)
     matrix = featurize(this.encoding, columns)
@@ -50,7 +58,7 @@ def contents(models):
         evaluation=result.evaluation, evaluated_on="the last 7 days",
         gate=evaluate_skill(result.evaluation), written_at="2026-11-23 17:40",
         figures={**figures, **draw_backtest(result)},
-        backtest=result, comparison=compare(this, other, history, window), previous_version=2,
+        backtest=result, comparison=compare(this, other, history, window, PLAN), previous_version=2,
         shifts=input_shifts(this.manifest, other.manifest, history),
     )  # fmt: skip
 
@@ -73,6 +81,16 @@ def test_every_metric_is_printed_with_its_interval(words, contents):
         assert f"{metric.value:.4f}" == value
         title = METRIC_WORDS[metric.name][0]
         assert re.search(rf"{re.escape(title)} .{{0,120}}?{re.escape(value)} {re.escape(interval)}", words), title
+
+
+def test_what_the_reviews_find_is_printed_with_interval_attainable_and_random(words, contents):
+    reviews = contents.evaluation.reviews
+    assert f"What {reviews.per_day} reviews a day find" in words
+    for metric in reviews.metrics:
+        line = " ".join(review_cells(metric))
+        assert f"{metric.low:.4f} to {metric.high:.4f} {metric.attainable:.4f} {metric.random:.4f}" in line
+        title = metric_title(metric.name, reviews.per_day)
+        assert re.search(rf"{re.escape(title)} .{{0,120}}?{re.escape(line)}", words), title
 
 
 def test_the_summaries_of_gate_and_backtest_are_printed_whole(words, contents):
@@ -106,7 +124,7 @@ def test_every_day_of_the_backtest_has_its_line(words, contents):
 
 
 def test_the_comparison_has_both_versions_and_the_difference(words, contents):
-    assert len(contents.comparison.metrics) == 3
+    assert len(contents.comparison.metrics) == 6
     for m in contents.comparison.metrics:
         line = f"{m.this:.4f} {m.other:.4f} {m.difference.value:+.4f} {m.difference.low:+.4f} to"
         assert line in words
@@ -176,14 +194,14 @@ def test_an_input_that_drifted_has_the_largest_psi(models):
 
 def test_a_version_compared_with_itself_has_no_difference(models):
     history = month()
-    comparison = compare(models[0], models[0], history, last_days(history.event_time_ms))
-    assert [m.difference for m in comparison.metrics] == [(0, 0, 0)] * 3
+    comparison = compare(models[0], models[0], history, last_days(history.event_time_ms), PLAN)
+    assert [m.difference for m in comparison.metrics] == [(0, 0, 0)] * 6
 
 
 def test_too_few_frauds_leave_a_comparison_without_metrics(models):
     history = month()
     unknown = history._replace(fraud=np.where(history.fraud == 1, np.nan, 0.0))
-    comparison = compare(*models, unknown, last_days(history.event_time_ms))
+    comparison = compare(*models, unknown, last_days(history.event_time_ms), PLAN)
     assert comparison.metrics == ()
     assert "0 frauds among" in comparison.reason
 
