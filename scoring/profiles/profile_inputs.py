@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from scoring.arrays import Array, Hashes, Ints, Matrix, ShortHashes
+from scoring.arrays import Array, Flags, Floats, Hashes, Indices, Ints, Matrix, ShortHashes
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.profile_plan import ProfilePlan
 
@@ -54,6 +54,34 @@ def profile_inputs(plan: ProfilePlan, cleaned: CleanedBatch, ids: Sequence[str |
         levels=levels,
         ids=hashes(cleaned.transaction_ids if ids is None else ids),
     )
+
+
+def join_inputs(parts: Sequence[ProfileInputs]) -> ProfileInputs:
+    """Inputs of consecutive rows as one. parts: at least one."""
+    return ProfileInputs(
+        event_time_ms=np.concatenate([part.event_time_ms for part in parts]),
+        entities={name: np.concatenate([part.entities[name] for part in parts]) for name in parts[0].entities},
+        values=np.concatenate([part.values for part in parts]),
+        levels=np.concatenate([part.levels for part in parts]),
+        ids=np.concatenate([part.ids for part in parts]),
+    )
+
+
+class HistoryLabels(NamedTuple):
+    """Labels of rows, as they were reported; a row may have none, or several."""
+
+    rows: Indices  # position of the labelled row
+    fraud: Flags
+    reported_at_ms: Ints
+
+    @classmethod
+    def of_column(cls, labels: Floats, event_time_ms: Ints) -> "HistoryLabels":
+        """The labels of a label column, NaN where unknown, each known as soon as the label delay is over.
+
+        A label counts only for times at least the delay after the event, so a report at the event says just that.
+        """
+        rows = np.flatnonzero(~np.isnan(labels))
+        return cls(rows, labels[rows] == 1, event_time_ms[rows])
 
 
 def hashes(texts: Iterable[str | None]) -> Hashes:

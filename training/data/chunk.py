@@ -13,6 +13,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from schemas.records import Rejection
 from scoring.arrays import Floats, Indices, Objects
+from scoring.input.boolean_parsing import parse_booleans
 from scoring.input.cleaning import CleanedBatch, clean_columns
 from scoring.input.value_parsing import Fault, format_value
 
@@ -67,6 +68,19 @@ def clean_chunk(dataset: Dataset, chunk: Chunk, *, read_labels: bool = False) ->
         rows=np.asarray(chunk.rows, dtype=np.int64)[cleaned.rows],
         rejections=sorted(rejections, key=lambda r: r.row) if chunk.unreadable else rejections,
     )
+
+
+def column_labels(dataset: Dataset, chunk: Chunk, cleaned: CleanedBatch) -> Floats:
+    """Labels of the accepted rows of a chunk that was cleaned without labels, shape (m,); NaN if unknown or unreadable.
+
+    A row with an unreadable label is thus scored, and only its label is left out.
+    """
+    values = chunk.columns.get(dataset.label or "")
+    if values is None:
+        return np.full(len(cleaned.rows), np.nan)
+    places = np.searchsorted(chunk.rows, cleaned.rows).tolist()
+    labels, _ = parse_booleans([values[i] for i in places], frozenset(dataset.missing), dataset.label_values)
+    return labels
 
 
 def join_batches(batches: Sequence[CleanedBatch]) -> CleanedBatch:

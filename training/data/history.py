@@ -25,12 +25,11 @@ from training.data.chunk import (
     rows_at,
 )
 from training.data.column_presence import ColumnPresence
+from training.data.file_profiles import FileProgress, ProfileFiles
 from training.data.file_reader import read_chunks
-from training.data.label_file import LabelCounts, final_labels, match_labels, read_labels
+from training.data.label_file import LabelCounts, read_labels, with_late_labels
 from training.data.profile_values import ProfileSources
 from training.data.time_range import ISOLATED_TIME, TimeRange, isolated_rows, utc_minute
-
-FileProgress = Callable[[str, float], None]
 
 MIN_ROWS = 200  # labelled rows
 MAX_REJECTED_SHARE = 0.5
@@ -86,12 +85,12 @@ def read_history(
     if late is None:
         _require_label(path, dataset, file.names)
     cleaned, time_range = usable_rows(path.name, dataset, file.cleaned, file.reasons)
-    sha256, counts = file_sha256(path), None
+    # Before rows are left out, whatever their label: all of them are remembered, and only by later ones.
+    cleaned = ProfileFiles().columns_of_rows(cleaned, dataset, late, progress)
+    cleaned, counts = with_late_labels(cleaned, late)
+    sha256 = file_sha256(path)
     if late is not None:
         sha256 = hashlib.sha256(f"{sha256} {late.sha256}".encode()).hexdigest()
-        matched, counts = match_labels(late, cleaned.transaction_ids)
-        final = final_labels(matched, cleaned.transaction_ids, known_labels(cleaned))
-        cleaned = cleaned._replace(labels=final)
     accepted = len(cleaned.rows)
     if from_ms is not None or until_ms is not None:
         cleaned, time_range = rows_between(path.name, cleaned, time_range, from_ms, until_ms)

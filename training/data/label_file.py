@@ -1,7 +1,6 @@
 """A file of late labels: which transactions were fraud, and when that was reported."""
 
 import hashlib
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,9 @@ import numpy as np
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.fields import Declaration, EventTimeForm, Field
 from schemas.errors import TrainingError
-from scoring.arrays import Floats, Indices, Ints
+from scoring.arrays import Floats, Hashes, Ints
+from scoring.input.cleaning import CleanedBatch
+from scoring.profiles.profile_inputs import HistoryLabels, hashes
 from training.data.chunk import RejectionReasons, clean_chunk, known_labels
 from training.data.file_reader import read_chunks
 
@@ -25,19 +26,21 @@ class LabelFile(NamedTuple):
 
     source: str  # name of the file
     sha256: str
-    ids: list[str]
+    ids: Hashes  # of the transactions
     fraud: Floats  # 0 or 1
     reported_at_ms: Ints
     rejected: int  # rows without id, label or time, or with one that cannot be read
     commonest_rejection: str | None
 
-
-class MatchedLabels(NamedTuple):
-    """Labels of the transactions of a file, one element per label, in order of the report."""
-
-    rows: Indices  # position of the transaction; of a repeated id, the first one
-    fraud: Floats
-    reported_at_ms: Ints
+    def counts(self, ids: Hashes) -> "LabelCounts":
+        """What became of the labels. ids: of the known transactions."""
+        return LabelCounts(
+            file=self.source,
+            labels=len(self.ids),
+            unknown=int(np.count_nonzero(~np.isin(self.ids, ids))),
+            rejected=self.rejected,
+            commonest_rejection=self.commonest_rejection,
+        )
 
 
 class LabelCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +97,7 @@ def read_labels(path: Path, dataset: Dataset) -> LabelFile:
     return LabelFile(
         source=path.name,
         sha256=sha256,
-        ids=ids,
+        ids=hashes(ids),
         fraud=np.concatenate(fraud),
         reported_at_ms=np.concatenate(reported_at_ms),
         rejected=rejected,
@@ -102,32 +105,47 @@ def read_labels(path: Path, dataset: Dataset) -> LabelFile:
     )
 
 
-def match_labels(labels: LabelFile, ids: Sequence[str | None]) -> tuple[MatchedLabels, LabelCounts]:
-    """The labels of the transactions with these ids. Labels reported at the same time stay in the file's order."""
-    places: dict[str, int] = {}
-    for i, own_id in enumerate(ids):
-        if own_id is not None:
-            places.setdefault(own_id, i)
-    found = np.array([places.get(own_id, -1) for own_id in labels.ids], dtype=np.intp)
-    known = np.flatnonzero(found >= 0)
-    known = known[np.argsort(labels.reported_at_ms[known], kind="stable")]
-    counts = LabelCounts(
-        file=labels.source,
-        labels=len(labels.ids),
-        unknown=len(found) - len(known),
-        rejected=labels.rejected,
-        commonest_rejection=labels.commonest_rejection,
-    )
-    return MatchedLabels(found[known], labels.fraud[known], labels.reported_at_ms[known]), counts
+def with_late_labels(cleaned: CleanedBatch, late: LabelFile | None) -> tuple[CleanedBatch, LabelCounts | None]:
+    """Cleaned rows with final labels, and what became of the labels. late: None for the labels of the column."""
+    if late is None:
+        return cleaned, None
+    ids = hashes(cleaned.transaction_ids)
+    return cleaned._replace(labels=final_labels(late, ids, known_labels(cleaned))), late.counts(ids)
 
 
-def final_labels(matched: MatchedLabels, ids: Sequence[str | None], own: Floats) -> Floats:
-    """The last reported label of each transaction; where the file has none, its own. A repeated id has one label.
+def final_labels(late: LabelFile, ids: Hashes, own: Floats) -> Floats:
+    """The last reported label of each row's transaction; where the file has none, the row's own. Shape (n,).
 
-    own: labels of the label column, shape (n,), NaN where unknown.
+    ids: hashes of the rows' transaction ids. own: labels of the label column, NaN where unknown.
     """
-    last = {ids[i]: label for i, label in zip(matched.rows.tolist(), matched.fraud.tolist(), strict=True)}
-    return np.array([last.get(own_id, label) for own_id, label in zip(ids, own.tolist(), strict=True)])
+    order = np.argsort(late.reported_at_ms, kind="stable")[::-1]  # of labels reported at once, the last row first
+    known, newest = np.unique(late.ids[order], return_index=True)
+    if not len(known):
+        return own
+    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[places] == ids, late.fraud[order][newest][places], own)
+
+
+def reported_labels(
+    late: LabelFile | None, ids: Hashes, own: Floats, event_time_ms: Ints
+) -> tuple[HistoryLabels, LabelCounts | None]:
+    """All labels of the rows with their reports: those of the file, and those of the label column where it has none.
+
+    A label of the file belongs to the first row, by event time, of its transaction.
+    """
+    if late is None:
+        return HistoryLabels.of_column(own, event_time_ms), None
+    order = np.argsort(event_time_ms, kind="stable")
+    known, first = np.unique(ids[order], return_index=True)
+    places = np.minimum(np.searchsorted(known, late.ids), max(0, len(known) - 1))
+    found = np.flatnonzero(known[places] == late.ids) if len(known) else np.empty(0, np.intp)
+    column = HistoryLabels.of_column(np.where(np.isin(ids, late.ids), np.nan, own), event_time_ms)
+    labels = HistoryLabels(
+        rows=np.concatenate([column.rows, order[first][places[found]]]),
+        fraud=np.concatenate([column.fraud, late.fraud[found] == 1]),
+        reported_at_ms=np.concatenate([column.reported_at_ms, late.reported_at_ms[found]]),
+    )
+    return labels, late.counts(ids)
 
 
 def _form(path: Path, dataset: Dataset) -> Dataset:

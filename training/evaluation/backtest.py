@@ -23,8 +23,10 @@ from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
 from training.data.chunk import key_array, known_labels
+from training.data.file_profiles import FileProgress, ProfileFiles
 from training.data.history import History, file_sha256, read_file, rejection_counts, without_isolated
 from training.data.holdout import BACKTEST_DAYS
+from training.data.label_file import LabelCounts, read_labels, with_late_labels
 from training.data.time_range import TimeRange
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
@@ -102,6 +104,7 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     training_period_rows: int  # rows of the window that lie in the model's training period; they are no test
     summary: str  # one sentence
     missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that the file lacks
+    late_labels: LabelCounts | None = None  # of a file of late labels
 
 
 class BacktestWindow(NamedTuple):
@@ -146,19 +149,28 @@ def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
     return BacktestWindow(tuple(edges), tuple(order[a:b] for a, b in pairwise(cuts)))
 
 
-def read_rows(path: Path, dataset: Dataset) -> History:
+def read_rows(
+    path: Path,
+    dataset: Dataset,
+    files: ProfileFiles = ProfileFiles(),  # noqa: B008
+    progress: FileProgress = lambda step, share: None,
+) -> History:
     """A file's accepted rows, with a label or without (nan): recent rows often have no label yet.
 
-    Rows that are isolated in time are left out, as in training.
+    Rows that are isolated in time are left out, as in training. files: earlier transactions for profiles, and late
+    labels, which count as in training. progress: called with a step and the share of it that is done.
 
     Raises TrainingError when the file cannot be read or none of its rows is accepted.
     """
-    file = read_file(path, dataset, read_labels=True)
+    late = None if files.labels is None else read_labels(files.labels, dataset)
+    file = read_file(path, dataset, read_labels=True, progress=lambda share: progress("reading and cleaning", share))
     cleaned = file.cleaned
     if not len(cleaned.rows):
         cause = f"all {cleaned.n} rows are rejected, {file.reasons.commonest}" if cleaned.n else "the file has no rows"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
     cleaned, time_range = without_isolated(cleaned)
+    cleaned = files.columns_of_rows(cleaned, dataset, late, progress)
+    cleaned, counts = with_late_labels(cleaned, late)
     fraud = known_labels(cleaned)
     return History(
         source=path.name,
@@ -172,6 +184,7 @@ def read_rows(path: Path, dataset: Dataset) -> History:
         keys=key_array(cleaned),
         time_range=time_range,
         missing_columns=file.missing_columns,
+        late_labels=counts,
     )
 
 
@@ -226,6 +239,7 @@ def run_backtest(
         evaluation=evaluation,
         training_period_rows=training_period_rows,
         missing_columns=history.missing_columns,
+        late_labels=history.late_labels,
         summary=_summary(periods, whole, evaluation, training_period_rows),
     )
 
