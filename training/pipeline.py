@@ -22,6 +22,7 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.dataset.missing_columns import refuse_unconsented
 from schemas.time_units import DAY_MS
 from scoring.arrays import Floats, Matrix
+from scoring.bundle.feature_definitions import feature_definitions
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize, fit_encoding
 from training.data.history import History, read_history
@@ -185,6 +186,7 @@ def train(
         model=settings.model_name,
         dataset=dataset.name,
         features=encoding,
+        definitions=feature_definitions(dataset),
         points=choice.points,
         profile=reference_profile(
             encoding,

@@ -93,6 +93,16 @@ def parse_duration(text: str) -> int | None:
     return int(match[1]) * _UNIT_MS[match[2]] if match else None
 
 
+def format_duration(duration_ms: int) -> str:
+    """The shortest text of a duration of whole minutes.
+
+    >>> format_duration(7 * DAY_MS), format_duration(90 * MINUTE_MS)
+    ('7d', '90m')
+    """
+    unit = next(unit for unit in ("d", "h", "m") if duration_ms % _UNIT_MS[unit] == 0)
+    return f"{duration_ms // _UNIT_MS[unit]}{unit}"
+
+
 def parse_feature(text: str) -> tuple[str, str | None] | None:
     """Aggregate and field of a declared feature; None if the text is none.
 

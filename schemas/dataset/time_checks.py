@@ -1,7 +1,7 @@
 """Checks of the event time's declaration: formats that cannot be read or that contradict each other, and the zone."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
@@ -32,7 +32,7 @@ def time_faults(time: EventTimeForm) -> Iterator[str]:
     texts = [text for text in time.formats if text not in NUMERIC_FORMATS]
     if len(numeric) > 1:
         yield f"formats may have one of {', '.join(NUMERIC_FORMATS)}, not {' and '.join(numeric)}"
-    sound = [text for text in texts if next(_format_faults(text, time.zone), None) is None]
+    sound = sound_formats(time.formats, time.zone)
     for text in texts:
         yield from _format_faults(text, time.zone)
     for a, b in combinations(map(compile_format, sound), 2):
@@ -49,6 +49,11 @@ def time_faults(time: EventTimeForm) -> Iterator[str]:
     yield from _zone_faults(time.zone)
     if time.hour and numeric and numeric[0] != "excel" and time.zone != UTC:
         yield f'{numeric[0]!r} is in UTC, so the hour field {time.hour!r} needs zone = "UTC"; or leave out the hour'
+
+
+def sound_formats(formats: Iterable[str], zone: str) -> list[str]:
+    """The formats of texts that have no fault of their own."""
+    return [text for text in formats if text not in NUMERIC_FORMATS and next(_format_faults(text, zone), None) is None]
 
 
 def _format_faults(text: str, zone: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from schemas.errors import ModelIncompatibleError
 from schemas.json_codec import decode
+from scoring.bundle.feature_definitions import FeatureDefinitions
 from scoring.decision import OperatingPoints
 
 FORMAT = 1
@@ -75,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     features: tuple[FeatureEncoding, ...]  # in the matrix's column order
     points: OperatingPoints
+    definitions: FeatureDefinitions = FeatureDefinitions()  # empty: nothing is compared with a declaration
     profile: tuple[FeatureProfile, ...]  # one per feature, then "score", "alert" and "dead-letter"
     golden: tuple[GoldenVector, ...]
     rows: int

@@ -21,6 +21,7 @@ from schemas.files.atomic_write import atomic_write
 from schemas.json_codec import decode
 from schemas.log_chain import START, Head
 from schemas.promotion_log import LogState, inconsistency
+from scoring.bundle.declaration_match import check_declaration
 from scoring.bundle.manifest import bundle_digest, check_digest, digest_sources, read_manifest
 from stream_app.worker.champion_registry import ChampionRegistry, RegisteredVersion, first_line
 from stream_app.worker.champion_registry import RegistryUnavailableError as RegistryUnavailableError
@@ -252,13 +253,7 @@ class ChampionCache:
     def load(self, folder: Path, version: int) -> MonitoredModel:
         """Load a checked bundle from its folder. Raises ModelIncompatibleError if it cannot be served."""
         model = MonitoredModel.load(folder, version, self._trial_results)
-        computed = {f.name for f in self._dataset.features}
-        unknown = [name for name in model.manifest.names if name not in computed]
-        if model.manifest.dataset != self._dataset.name or unknown:
-            raise ModelIncompatibleError(
-                f"version {version} was trained on {model.manifest.dataset!r}, this worker reads "
-                f"{self._dataset.name!r}; features it does not compute: {', '.join(unknown) or 'none'}"
-            )
+        check_declaration(model.manifest, self._dataset, version)
         return model
 
     def _serve_last(self, why: str) -> bool:

@@ -21,6 +21,7 @@ from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
 from schemas.security.sanitizer import csv_cell, printable
+from scoring.bundle.declaration_match import check_declaration
 from scoring.decision import OUTCOMES, decision_id, thresholds
 from scoring.input.cleaning import CleanedBatch
 from scoring.scorer import decide
@@ -76,8 +77,9 @@ def score_file(
     Rejected rows are written next to it (`rejected_file`). read: called after each chunk with the share of the file
     that is read, in [0, 1].
     Raises ConfigError for an invalid output, TrainingError for a file that cannot be read or is not the declared data
-    set, ModelIncompatibleError for a model of another data set.
+    set, ModelIncompatibleError for a model that does not fit the declaration.
     """
+    check_declaration(model.manifest, dataset, model.version)
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--output {output}: the name must end in .csv or .parquet")
     form = file_format(path)

@@ -15,6 +15,7 @@ from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Ints
+from scoring.bundle.declaration_match import check_declaration
 from scoring.decision import outcome_codes
 from scoring.features import featurize
 from training.data.chunk import RejectionReasons, clean_chunk
@@ -38,8 +39,9 @@ def count_file(
     Rows that are isolated in time are counted, because their values are valid evidence, but do not extend the period.
     read: called after each chunk with the share of the file that is read, in [0, 1].
     Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
-    ModelIncompatibleError for a model of another data set.
+    ModelIncompatibleError for a model that does not fit the declaration.
     """
+    check_declaration(model.manifest, dataset, model.version)
     bins = model.bins
     counts, by_hour = np.zeros(bins.n_codes, dtype=np.int64), np.zeros(HOURS_OF_WEEK, dtype=np.int64)
     rows = 0

@@ -37,6 +37,7 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
     """Data set of a version's bundle, loaded as a worker loads it."""
     from monitoring.counting.monitored_model import MonitoredModel
     from monitoring.drift.reference import load_reference
+    from scoring.bundle.declaration_match import declaration_mismatch
     from training.registry.model_loader import verified_bundle
 
     try:
@@ -46,8 +47,8 @@ def _dataset(settings: Settings, version: int) -> str | Unknown:
             load_reference(bundle)
     except TamizError as error:
         return Unknown.from_error(error)
-    if model.manifest.dataset != declared.name:
-        return Unknown(f"it was trained on the data set {model.manifest.dataset}, but TAMIZ_DATASET is {declared.name}")
+    if (why := declaration_mismatch(model.manifest, declared)) is not None:
+        return Unknown(why)
     return str(model.manifest.dataset)
 
 

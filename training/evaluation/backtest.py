@@ -19,6 +19,7 @@ from schemas.dataset.missing_columns import MissingColumn
 from schemas.errors import ConfigError, TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Floats, Indices, Ints
+from scoring.bundle.declaration_match import check_declaration
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
 from scoring.features import featurize
@@ -194,15 +195,11 @@ def run_backtest(
     """Score the last days of a history with a model, day by day.
 
     history: labels may be nan (not known). plan: what the team reviews a day.
-    Raises ConfigError and TrainingError as `last_days` does, and TrainingError when the model was trained on another
-    data set.
+    Raises ConfigError and TrainingError as `last_days` does, and ModelIncompatibleError when the model does not fit
+    the data set's declaration.
     """
     manifest = model.manifest
-    if manifest.dataset != dataset.name:
-        raise TrainingError(
-            f"version {model.version} was trained on the data set {manifest.dataset!r}, not {dataset.name!r}; "
-            "set TAMIZ_DATASET to the model's data set"
-        )
+    check_declaration(manifest, dataset, model.version)
     window = last_days(history.event_time_ms, days)
     scores = [model.score(featurize(model.encoding, history.columns_at(rows))) for rows in window.rows]
     reference = score_profile(manifest)

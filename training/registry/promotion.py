@@ -8,6 +8,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.promotion_log import VersionTransition
+from scoring.bundle.declaration_match import manifest_mismatch
 from training.data.history import History
 from training.evaluation.backtest import BacktestWindow
 from training.evaluation.review_metrics import TITLES, metric_title
@@ -119,7 +120,7 @@ def compare_with_champion(
     """Compare a new version with the champion on the backtest's rows. plan: what the team reviews a day.
 
     Returns the champion with the comparison, and its model; None, None when there is no champion, and no model when it
-    cannot be loaded or was trained on another data set.
+    cannot be loaded or does not fit the new one's declaration.
     Raises ModelUnavailableError when the registry cannot be reached.
     """
     if (version := version_transitions.champion(settings)) is None:
@@ -128,8 +129,7 @@ def compare_with_champion(
         other = registered_model(settings, version)
     except (ModelIncompatibleError, ModelUnavailableError) as error:
         return Champion(version=version, forced=False, comparison=None, incomparable=str(error)), None
-    if other.manifest.dataset != this.manifest.dataset:
-        why = f"it was trained on the data set {other.manifest.dataset!r}"
+    if (why := manifest_mismatch(other.manifest, this.manifest)) is not None:
         return Champion(version=version, forced=False, comparison=None, incomparable=why), None
     comparison = compare(this, other, history, week, plan)
     return Champion(version=version, forced=other.manifest.forced, comparison=comparison), other

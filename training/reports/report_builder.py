@@ -11,6 +11,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
+from scoring.bundle.declaration_match import declaration_mismatch
 from scoring.features import featurize
 from training.data.history import History
 from training.data.holdout import BACKTEST_DAYS
@@ -76,7 +77,7 @@ def report_version(
     del figures["confusion_f2"]  # the manifest has no F2 threshold: this figure would repeat the review point's
     trained_on = tested.training_period_rows
     note = f", of which {trained_on:,} lie in the training period" if trained_on else ""
-    comparable = other is not None and other.manifest.dataset == dataset.name
+    comparable = other is not None and declaration_mismatch(other.manifest, dataset) is None
     contents = report_contents(
         model,
         other if comparable else None,

@@ -8,6 +8,7 @@ import numpy as np
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import reference_profile
 from schemas.dataset.declaration import Dataset, load_dataset
+from scoring.bundle.feature_definitions import feature_definitions
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize, fit_encoding
 from scoring.input.cleaning import clean_payloads
@@ -64,6 +65,7 @@ def train_model(folder: Path, history: History, version: int) -> MonitoredModel:
         model="simulated",
         dataset="card_transactions",
         features=encoding,
+        definitions=feature_definitions(card_dataset()),
         points=points,
         profile=reference_profile(encoding, seen, parts[0].matrix, scores[rest], review=points.review, rejected=0),
         golden=(),

@@ -1,6 +1,7 @@
 """The champion that a worker serves when the registry's alias and its history of promotions disagree."""
 
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.promotion_log import log_name
 from scoring.bundle import bundle_trial
-from scoring.bundle.manifest import MANIFEST_FILE, MODEL_FILE, bundle_digest
+from scoring.bundle.manifest import MANIFEST_FILE, MODEL_FILE, bundle_digest, read_manifest, write_manifest
 from stream_app.worker import champion_cache
 from stream_app.worker.champion_cache import ChampionCache
 from tests.helpers.bundles.mutated_bundles import mutate
@@ -251,6 +252,38 @@ def test_a_bundle_that_contradicts_the_gate_status_is_refused(settings: Settings
     with pytest.raises(ModelIncompatibleError, match="has forced: False, the registry has forced: True"):
         serving.refresh()
     assert serving.current.version == 1
+
+
+def test_a_champion_of_another_declaration_is_refused_and_the_previous_one_kept(
+    settings: Settings, bundle: Path, tmp_path: Path
+) -> None:
+    serving = store_of(settings)
+    serving.open()
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    manifest = read_manifest(other)
+    assert manifest.definitions.event_time is not None
+    time = msgspec.structs.replace(manifest.definitions.event_time, zone="America/Lima")
+    definitions = msgspec.structs.replace(manifest.definitions, event_time=time)
+    write_manifest(other, msgspec.structs.replace(manifest, definitions=definitions))
+    add(settings, other)
+    version_transitions.promote(settings, 3, "its event times were in another zone")
+    line = "version 3 does not fit the declaration: .*event time: zone was 'America/Lima' and is 'UTC'; restore"
+    with pytest.raises(ModelIncompatibleError, match=line):
+        serving.refresh()
+    assert serving.current.version == 1
+
+
+def test_a_worker_does_not_start_with_another_declaration_than_its_champion(settings: Settings, tmp_path: Path) -> None:
+    shipped = (resources.files("schemas.dataset") / "card_transactions.toml").read_text(encoding="utf-8")
+    path = tmp_path / "card_transactions.toml"
+    path.write_text(shipped.replace("# In the order", "# Reordered, in the order").replace("min = 0", "min = -5"))
+    ChampionCache(settings, load_dataset(str(path))).open()  # another comment and another range: the same meaning
+    path.write_text(shipped.replace('"%d/%m/%Y"', '"%m/%d/%Y"'))
+    with pytest.raises(
+        ModelIncompatibleError, match=r"event time: .* was read as '%d/%m/%Y' and is read as '%m/%d/%Y'"
+    ):
+        ChampionCache(settings, load_dataset(str(path))).open()
 
 
 def test_a_champion_whose_trees_crash_is_refused_and_the_previous_one_kept(
