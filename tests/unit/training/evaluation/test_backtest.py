@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from typer.testing import CliRunner
 
 from monitoring.counting.bins import number_bins
-from schemas.errors import ConfigError, TrainingError
+from schemas.errors import ConfigError, ModelIncompatibleError, TrainingError
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
@@ -151,7 +151,7 @@ def test_rows_of_the_training_period_are_no_test(model):
 
 def test_another_data_sets_model_is_refused(model):
     other = type(model)(model._booster, msgspec.structs.replace(model.manifest, dataset="wires"), 3)
-    with pytest.raises(TrainingError, match="trained on the data set 'wires'"):
+    with pytest.raises(ModelIncompatibleError, match="trained on the data set 'wires'"):
         run_backtest(other, card_dataset(), month(), plan=PLAN)
 
 
