@@ -181,7 +181,7 @@ def compact_slot(store: EntityRows, levels: TileLevels, slot: int, now_ms: int) 
         row = store.rows[start + i]
         if row[TIME] <= now_ms - levels.keep_ms:
             continue
-        if kept > 0 and _is_mergeable(levels, store.rows[start + kept - 1, TIME], row[TIME], now_ms):
+        if kept > 0 and is_mergeable(levels, store.rows[start + kept - 1, TIME], row[TIME], now_ms):
             add_row(store.rows[start + kept - 1], row)
             continue
         if kept < i:
@@ -191,7 +191,8 @@ def compact_slot(store: EntityRows, levels: TileLevels, slot: int, now_ms: int) 
 
 
 @njit(cache=True)
-def _is_mergeable(levels: TileLevels, earlier: int, later: int, now_ms: int) -> bool:
+def is_mergeable(levels: TileLevels, earlier: int, later: int, now_ms: int) -> bool:
+    """True if two times are in one tile that is coarser than the finest, and old enough to be merged."""
     for k in range(1, len(levels.grains_ms)):
         grain = levels.grains_ms[k]
         tile = _tile(later, grain)
