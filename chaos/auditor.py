@@ -12,11 +12,13 @@ from monitoring.counting.pane_codec import panes_of
 from monitoring.counting.panes import PartitionPanes
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import Decision, PaneSnapshot
+from schemas.records import Decision, FeatureRecord, PaneSnapshot
 from schemas.time_units import MINUTE_MS
 from schemas.transaction_ids import transaction_id
+from scoring.profiles.feature_log import VALUE_TYPE
+from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import dead_letters
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, clean_records, handle
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end
 from stream_app.worker.champion_cache import ChampionCache
@@ -40,16 +42,20 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     out_of_order: int  # first answers that follow the answer to a later offset of their partition
     panes: int
     panes_unequal: int  # panes that differ from an offline recount, or exist on one side only
+    features: int  # decisions in the feature log
+    features_unequal: int  # decisions whose logged values differ from an offline pass, or are not logged
+    features_repeated: int  # records of the feature log beyond the first of each decision
 
     @property
     def is_whole(self) -> bool:
         """Whether at-least-once holds."""
-        return not (self.lost or self.unequal_ids or self.unequal_content or self.out_of_order)
+        wrong = self.unequal_ids or self.unequal_content or self.out_of_order or self.features_unequal
+        return not (self.lost or wrong)
 
     @property
     def is_exact(self) -> bool:
         """Whether exactly-once holds."""
-        return self.is_whole and not (self.repeats or self.panes_unequal)
+        return self.is_whole and not (self.repeats or self.panes_unequal or self.features_repeated)
 
 
 def audit(settings: Settings) -> AuditResult:
@@ -74,6 +80,7 @@ def audit(settings: Settings) -> AuditResult:
     published = _published(settings)
     versions = [decision.model_version for _, decision in decisions]
     recounted = _recounted(settings, inputs, dict(zip(places, versions, strict=True)))
+    features, features_unequal, features_repeated = _compare_features(settings, inputs, set(places))
     return AuditResult(
         inputs=len(inputs),
         decided_once=sum(n == 1 for n in answers.values()),
@@ -87,11 +94,38 @@ def audit(settings: Settings) -> AuditResult:
         out_of_order=out_of_order + letters_out_of_order,
         panes=len(published),
         panes_unequal=len(_unequal(published, recounted)),
+        features=features,
+        features_unequal=features_unequal,
+        features_repeated=features_repeated,
     )
 
 
 def _all(settings: Settings, topic: str) -> list[Any]:
     return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
+
+
+def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tuple[int, int]]) -> tuple[int, int, int]:
+    """Compare the feature log with an offline pass: decisions in the log, unequal ones, repeated records."""
+    dataset = load_dataset(settings.dataset)
+    if not dataset.profiles:
+        return 0, 0, 0
+    from scoring.profiles.replay import Transactions, replay_profiles
+
+    logged: dict[tuple[int, int], list[bytes]] = {}
+    for record in _all(settings, settings.feature_log_topic):
+        feature = msgspec.json.decode(record.value, type=FeatureRecord)
+        logged.setdefault((record.partition, feature.input_offset), []).append(feature.values)
+    policy = HandlerPolicy.from_settings(settings, dataset, counting=False)
+    transactions = Transactions(ProfilePlan.of(dataset))
+    for start in range(0, len(inputs), 10_000):
+        chunk = inputs[start : start + 10_000]
+        cleaned, _ = clean_records(chunk, policy)
+        transactions.update(cleaned, [r.partition for r in chunk], [r.offset for r in chunk])
+    rows = replay_profiles(transactions)
+    places = zip(rows.partitions.tolist(), rows.offsets.tolist(), strict=True)
+    offline = {place: row.astype(VALUE_TYPE).tobytes() for place, row in zip(places, rows.values, strict=True)}
+    unequal = [place for place in decided | logged.keys() if set(logged.get(place, ())) != {offline.get(place)}]
+    return len(logged), len(unequal), sum(map(len, logged.values())) - len(logged)
 
 
 def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +26,13 @@ from training.registry import version_transitions
 Fault = Callable[[], None]
 # Session timeout of stream_app/worker/faust_app.py. A pause is longer, so that the partition is reassigned.
 SESSION_TIMEOUT_S = 30.0
+SNAPSHOT_INTERVAL_S = 2
+PROFILES = """
+[[profiles]]
+entity = "ID_USER"
+windows = ["1h", "1d", "7d"]
+features = ["count", "sum(monto)", "std(monto)", "zscore(monto)", "distinct(ciudad)", "seconds_since_last"]
+"""
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +60,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     calm_s: float = 4.0  # time between two faults, for the workers to recover
     kill_at: tuple[str, ...] = ()  # STEP NTH: the first worker kills itself at the NTH visit of STEP
     settle_s: float = 180.0
+    profiles: bool = True  # the data set declares profiles, so that workers hold state
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +103,8 @@ def run_plan(
     restart: stops the broker for a number of seconds; required for a plan with restarts.
     """
     settings = msgspec.structs.replace(own_topics(settings, bootstrap, plan.partitions), offset_reset=plan.offset_reset)
+    if plan.profiles:
+        settings = with_profiles(settings)
     rng = random.Random(plan.seed)
     done: dict[str, int] = {}
     back_after: list[float] = []
@@ -153,6 +164,14 @@ def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
     )
     create_topics(bootstrap, topic_table(changed), 1)
     return changed
+
+
+def with_profiles(settings: Settings) -> Settings:
+    """The settings with profiles in the declaration of the data set, and frequent snapshots of them."""
+    shipped = resources.files("schemas.dataset").joinpath("card_transactions.toml").read_text(encoding="utf-8")
+    path = settings.state_dir / "card_transactions_with_profiles.toml"
+    path.write_text(shipped + PROFILES, encoding="utf-8")
+    return msgspec.structs.replace(settings, dataset=str(path), profile_snapshot_seconds=SNAPSHOT_INTERVAL_S)
 
 
 def lag(settings: Settings) -> int:

@@ -63,7 +63,7 @@ SCENARIOS = {
     "zombie woken": RunPlan(transactions=20_000, pauses=1, seed=1, rate=500),
     # retention deletes records that paused workers have not read: the rest is decided, the deleted ones are counted
     "retention passes a worker": RunPlan(
-        transactions=8_000, retentions=2, offset_reset="skip-and-count", calm_s=2, seed=110, rate=1_000
+        transactions=8_000, retentions=2, offset_reset="skip-and-count", calm_s=2, seed=110, rate=1_000, profiles=False
     ),
     # the group's offsets expire while no worker runs: nothing is decided twice or skipped
     "offsets expire": RunPlan(transactions=8_000, expiries=2, seed=111, rate=1_000),

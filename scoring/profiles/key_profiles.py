@@ -18,6 +18,7 @@ from scoring.profiles.key_state import (
     KeyState,
     empty_state,
     fill_table,
+    find_slots,
     gather_events,
 )
 from scoring.profiles.profile_inputs import ProfileInputs
@@ -25,15 +26,18 @@ from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.tile_store import TileStore, tile_levels
 
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
+SLOT_ARRAYS, EVENT_ARRAYS = STATE_ARRAYS[:5], STATE_ARRAYS[5:]
+COPIED_EVENTS = 1 << 18  # at once
 
 
 class KeyProfiles:
     """The keys of one input partition."""
 
     def __init__(self, plan: ProfilePlan) -> None:
-        self._plan, self._with_ids = key_plan(plan), plan.has_ids
+        self._plan, self._with_ids, self._n_fields = key_plan(plan), plan.has_ids, len(plan.number_fields)
         self._state = self._empty(FIRST_SLOTS, FIRST_EVENTS)
-        self._busy = TileStore(len(plan.number_fields), tile_levels(self._plan.windows.tolist()))
+        self._busy = TileStore(self._n_fields, tile_levels(self._plan.windows.tolist()))
+        self._touched: list[Hashes] | None = None  # keys folded since a copy began
 
     @property
     def totals(self) -> Ints:
@@ -60,6 +64,8 @@ class KeyProfiles:
         transaction id of the same key.
         """
         n = len(keys)
+        if self._touched is not None:
+            self._touched.append(keys)
         values, is_new = np.empty((n, len(self._plan.columns)), np.float32), np.ones(n, np.bool_)
         ids = (inputs.ids & np.uint64(0xFFFFFFFF)).astype(np.uint32)
         done, totals = 0, new_totals(self._plan)
@@ -86,15 +92,15 @@ class KeyProfiles:
             else:
                 self._grow()
 
-    def copy(self) -> "KeyProfiles":
-        """A copy for `to_arrays`, in the time that copying memory takes. It cannot be updated."""
-        state, slots, events = self._state, int(self._state.totals[SLOTS]), int(self._state.totals[EVENTS_END])
-        made = object.__new__(KeyProfiles)
-        made._plan, made._with_ids = self._plan, self._with_ids
-        used = {name: getattr(state, name)[:slots].copy() for name in STATE_ARRAYS[:5]}
-        used |= {name: getattr(state, name)[:events].copy() for name in STATE_ARRAYS[5:]}
-        made._state = state._replace(table=state.table[:0], totals=state.totals.copy(), **used)
-        return made
+    def begin_copy(self) -> "KeyCopy":
+        """Begin a copy; see `KeyCopy`. There is one at a time."""
+        self._touched = []
+        return KeyCopy(self, self._state)
+
+    def touched(self) -> Hashes:
+        """The keys of all transactions that were folded since `begin_copy`."""
+        found, self._touched = self._touched or [], None
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
     def to_arrays(self) -> dict[str, Array]:
         """The state, without room to grow."""
@@ -181,6 +187,55 @@ class KeyProfiles:
             with_ids=self._with_ids,
             horizon_ms=int(plan.windows[-1]),
         )
+
+
+class KeyCopy:
+    """A copy of the state, for `to_arrays` only, that is made while transactions are folded.
+
+    Nearly all of the state are the events. They are copied first, by another thread, while they change. Then, between
+    two batches, the slots are copied, and again the events of all keys that were folded meanwhile: no others have moved
+    or changed. So folding waits for a few milliseconds, however large the state is.
+    """
+
+    def __init__(self, source: KeyProfiles, state: KeyState) -> None:
+        self._source = source
+        self._state = state
+        self._end = int(state.totals[EVENTS_END])
+        self._events: dict[str, Array] = {}
+
+    def copy_events(self) -> None:
+        """The long step, for another thread than the one that folds."""
+        for name in EVENT_ARRAYS:
+            array = getattr(self._state, name)
+            copied = np.empty_like(array)  # memory beyond `_end` is taken only if it is written
+            used = min(self._end, len(array))
+            for at in range(0, used, COPIED_EVENTS):
+                copied[at : min(at + COPIED_EVENTS, used)] = array[at : min(at + COPIED_EVENTS, used)]
+            self._events[name] = copied
+
+    def finish(self) -> KeyProfiles:
+        """The short step, in the thread that folds. The result cannot be updated."""
+        source, state = self._source, self._source._state
+        used, end = int(state.totals[SLOTS]), int(state.totals[EVENTS_END])
+        slots = find_slots(state, source.touched())
+        changed = gather_events(state.slot_start[slots], state.slot_length[slots])
+        arrays = {name: getattr(state, name)[:used].copy() for name in SLOT_ARRAYS}
+        for name, copied in self._events.items():
+            array = getattr(state, name)
+            if len(copied) < min(end, len(array)):  # the arrays have grown meanwhile
+                grown = np.empty_like(array)
+                grown[: len(copied)] = copied
+                copied = grown
+            if len(array):
+                copied[changed] = array[changed]
+            arrays[name] = copied
+        made = object.__new__(KeyProfiles)
+        made._plan, made._with_ids, made._n_fields = source._plan, source._with_ids, source._n_fields
+        made._touched = None
+        made._state = state._replace(table=state.table[:0], totals=state.totals.copy(), **arrays)
+        busy = source._busy
+        made._busy = TileStore.from_arrays(source._n_fields, busy.levels, busy.to_arrays())
+        return made
 
 
 def _room(used: int, least: int) -> int:

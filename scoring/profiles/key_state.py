@@ -104,6 +104,19 @@ def find_place(state: KeyState, key: Any) -> Any:
 
 
 @njit(cache=True)
+def find_slots(state: KeyState, keys: Hashes) -> Ints:
+    """Slots of those of the keys that are remembered."""
+    slots = np.empty(len(keys), np.int64)
+    n = 0
+    for key in keys:
+        slot = state.table[find_place(state, key)]
+        if slot >= 0:
+            slots[n] = slot
+            n += 1
+    return slots[:n]
+
+
+@njit(cache=True)
 def purge(state: KeyState, until_ms: int) -> None:
     """Remove the keys whose newest event is not after a time."""
     totals = state.totals

@@ -68,13 +68,9 @@ class PartitionProfiles:
         self.next_offset = next_offset
         return PartitionUpdate(values, closed)
 
-    def copy(self) -> "PartitionProfiles":
-        """A copy for `to_arrays`, made fast: no transaction is decided meanwhile. It cannot be updated."""
-        made = PartitionProfiles(self._plan)
-        made.next_offset = self.next_offset
-        made._keys = self._keys.copy()
-        made._tiles = OpenTiles.from_arrays(self._plan, self._tiles.to_arrays())
-        return made
+    def begin_copy(self) -> "PartitionCopy":
+        """Begin a copy; see `PartitionCopy`. There is one at a time."""
+        return PartitionCopy(self)
 
     def to_arrays(self) -> dict[str, Array]:
         """The state as arrays, for a snapshot."""
@@ -92,6 +88,31 @@ class PartitionProfiles:
             made._tiles = OpenTiles.from_arrays(plan, _part(arrays, "tiles"))
         except (LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"the arrays do not fit the plan: {error!r}") from None
+        return made
+
+
+class PartitionCopy:
+    """A copy of the state, for `to_arrays` only, that is made while transactions are folded (`KeyCopy`)."""
+
+    def __init__(self, source: PartitionProfiles) -> None:
+        self._source = source
+        self._keys = source._keys.begin_copy()
+
+    def is_of(self, profiles: PartitionProfiles | None) -> bool:
+        """Whether it copies this state."""
+        return self._source is profiles
+
+    def copy_events(self) -> None:
+        """The long step, for another thread than the one that folds."""
+        self._keys.copy_events()
+
+    def finish(self) -> PartitionProfiles:
+        """The short step, in the thread that folds. The result cannot be updated."""
+        source = self._source
+        made = PartitionProfiles(source._plan)
+        made.next_offset = source.next_offset
+        made._keys = self._keys.finish()
+        made._tiles = OpenTiles.from_arrays(source._plan, source._tiles.to_arrays())
         return made
 
 

@@ -19,13 +19,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
+import numpy as np
 from aiokafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.record_parts import last_offset
-from scoring.profiles.partition_profiles import PartitionProfiles
+from scoring.profiles.partition_profiles import PartitionCopy, PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
-from stream_app.decisions.handler import HandlerPolicy
+from stream_app.decisions.handler import HandlerPolicy, clean_records
+from stream_app.decisions.probe import Probe, good_payload
 from stream_app.offsets.offset_validation import is_same_topic
 from stream_app.profiles.input_replay import fold_records, replay
 from stream_app.profiles.snapshot_file import Snapshot, SnapshotPosition
@@ -37,6 +39,7 @@ CHECK_INTERVAL_S = 0.5  # for snapshots that are due
 COMMIT_POLL_INTERVAL_S = 0.02
 COMMIT_TIMEOUT_S = 60.0  # for the offset of a snapshot to be committed; then it is dropped
 RETRY_DELAY_S = 1.0
+MIN_LOGGED_COMPILATION_S = 1.0
 PROGRESS_INTERVAL_S = 10.0  # between two log lines of a restore
 
 
@@ -103,6 +106,19 @@ class ProfileState:
         self._counted: dict[int, tuple[int, ...]] = {}  # counts of each partition that are in the metrics
         self._restorer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-restore")
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-snapshots")
+
+    def compile(self) -> None:
+        """Have everything compiled before the first transaction: it would wait for some seconds."""
+        started, plan = time.monotonic(), self.fold.plan
+        scratch = ProfileFold(self._policy.dataset, [0])
+        scratch.assign(0, PartitionProfiles(plan))
+        cleaned, _ = clean_records([Probe(value=good_payload(self._policy.dataset))], self._policy)
+        scratch.features(cleaned, np.zeros(1, np.intp), np.zeros(1, np.int64))
+        copying = scratch.partitions[0].begin_copy()
+        copying.copy_events()
+        PartitionProfiles.from_arrays(plan, copying.finish().to_arrays())
+        if (seconds := time.monotonic() - started) > MIN_LOGGED_COMPILATION_S:
+            log.info("the code of profiles is compiled, in %.1f s; the next start uses the result", seconds)
 
     @property
     def restoring(self) -> set[int]:
@@ -209,7 +225,11 @@ class ProfileState:
             await asyncio.sleep(CHECK_INTERVAL_S)
             self._set_metrics()
             for partition in self._due():
-                capture = await loop.run_in_executor(scoring, self._capture, partition)
+                copy = await loop.run_in_executor(scoring, self._begin_copy, partition)
+                if copy is None:
+                    continue
+                await loop.run_in_executor(self._writer, copy.copy_events)
+                capture = await loop.run_in_executor(scoring, self._finish_copy, partition, copy)
                 if capture is not None and await self._is_committed(capture.position):
                     await loop.run_in_executor(self._writer, self._write, capture)
 
@@ -278,12 +298,15 @@ class ProfileState:
             digest=self.fold.plan.digest,
         )
 
-    def _capture(self, partition: int) -> _Capture | None:
+    def _begin_copy(self, partition: int) -> PartitionCopy | None:
         profiles = self.fold.partitions.get(partition)
-        if profiles is None:
-            return None
+        return None if profiles is None else profiles.begin_copy()
+
+    def _finish_copy(self, partition: int, copy: PartitionCopy) -> _Capture | None:
+        if not copy.is_of(self.fold.partitions.get(partition)):
+            return None  # given up, or restored again meanwhile
         started = time.monotonic()
-        capture = _Capture(self._position(partition), profiles.copy())
+        capture = _Capture(self._position(partition), copy.finish())
         self._metrics.profile_capture.observe(time.monotonic() - started)
         return capture
 
@@ -304,10 +327,10 @@ class ProfileState:
         if position.partition in self._saved:
             self._saved[position.partition] = position.next_offset, time.monotonic()
         log.info(
-            "profiles of partition %d saved up to offset %d: %.1f MB in %.1f s",
+            "profiles of partition %d saved up to offset %d: %d kB in %.1f s",
             position.partition,
             position.next_offset,
-            size / 1e6,
+            size // 1000,
             time.monotonic() - started,
         )
 

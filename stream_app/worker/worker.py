@@ -1,11 +1,14 @@
 """Creates every part of the worker from the settings, wires them together, and runs it."""
 
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import faust
 
+import scoring.profiles
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
@@ -91,6 +94,9 @@ def make_worker(
 
 def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics, partitions: int) -> "ProfileState":
     """The state of the data set's profiles. partitions: number of partitions of the transactions topic."""
+    if not os.access(Path(scoring.profiles.__file__).parent, os.W_OK):
+        # Before Numba is imported. It keeps what it compiles next to the code, which is read-only in an image.
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.state_dir.resolve() / "numba"))
     from scoring.profiles.profile_fold import ProfileFold
     from stream_app.profiles.profile_state import ProfileState
     from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
@@ -103,7 +109,9 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
     fold = ProfileFold(policy.dataset, range(partitions))
     refused = metrics.profile_snapshots.labels("refused").inc
     store = SnapshotStore(LocalFolder(settings.state_dir), shared, refused)
-    return ProfileState(settings, fold, policy, store, metrics=metrics, exit_=exit_at_once)
+    state = ProfileState(settings, fold, policy, store, metrics=metrics, exit_=exit_at_once)
+    state.compile()
+    return state
 
 
 def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:

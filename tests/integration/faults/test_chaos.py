@@ -38,6 +38,7 @@ def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answe
     assert account.inputs == account.decided_once + account.dead_lettered == 1_500
     assert account.dead_lettered > 0
     assert account.panes > 0
+    assert account.features == account.decided_once
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answe
         pytest.param({}, {"at-least-once", "exactly-once"}, id="nothing"),
         pytest.param({"repeats": 1}, {"at-least-once"}, id="a repeat"),
         pytest.param({"panes_unequal": 1}, {"at-least-once"}, id="a pane"),
+        pytest.param({"features_repeated": 1}, {"at-least-once"}, id="a repeat in the feature log"),
+        pytest.param({"features_unequal": 1}, set(), id="values that an offline pass does not give"),
         pytest.param({"lost": 1}, set(), id="a loss"),
         pytest.param({"unequal_ids": 1}, set(), id="a second id"),
         pytest.param({"unequal_content": 1}, set(), id="another answer by the same model"),

@@ -89,7 +89,7 @@ class World:
         """The state of a worker that is given partition 0 at an offset."""
         state = self.state()
         assert state.assign({0: offset}, self.topic_id) == {0}
-        wait_for(lambda: state.has_restored, 30)
+        wait_for(lambda: state.has_restored, 120)
         assert state.take_restored() == {0}
         return state
 
@@ -224,7 +224,7 @@ def test_offsets_that_go_back_behind_what_is_kept_restore_the_partition(world: W
     state.committed({0: 1_500})
     state.forget_committed()
     assert state.assign({0: 700}, world.topic_id) == {0}
-    wait_for(lambda: state.has_restored, 30)
+    wait_for(lambda: state.has_restored, 120)
     state.take_restored()
     values = world.values(state, world.records[700:1_000])
     start = world.accepted(world.records[:700])
@@ -236,7 +236,7 @@ def test_a_recreated_topic_begins_without_memory(world: World) -> None:
     world.values(state, world.records[:1_500])
     state.committed({0: 1_500})
     assert state.assign({0: 0}, "another-topic-of-thisA") == {0}
-    wait_for(lambda: state.has_restored, 30)
+    wait_for(lambda: state.has_restored, 120)
     state.take_restored()
     assert state.fold.partitions[0].counts.keys == 0
 

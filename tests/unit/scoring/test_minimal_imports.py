@@ -19,7 +19,9 @@ import sys
 from schemas.extras import PACKAGES, skip_unused_libraries
 skip_unused_libraries()
 sys.modules.update(dict.fromkeys(module for modules in PACKAGES.values() for module in modules))
-import stream_app.worker.worker, tamiz.batch.file_payloads
+import stream_app.worker.worker
+assert "numba" not in sys.modules  # only data sets with profiles need it
+import tamiz.batch.file_payloads
 del sys.modules["pyarrow"]
 import stream_app.monitor.monitor_loop, stream_app.dashboard.main, tamiz.notifications.notifier
 import tamiz.services.approval, tamiz.services.retrainer_service, tamiz.batch.batch_scoring, tamiz.batch.file_counter
