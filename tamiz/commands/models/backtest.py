@@ -9,8 +9,11 @@ from schemas.configuration import settings as config
 from training.data.holdout import BACKTEST_DAYS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tamiz.terminal import Terminal
     from training.evaluation.backtest import Backtest, BacktestPeriod, Share
+    from training.evaluation.review_metrics import ReviewEvaluation
 
 HELP = f"""Score the last days of FILE day by day: score drift, alerts, precision and recall.
 
@@ -99,6 +102,8 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
         worth.add_row(*_worth_cells(period), end_section=last_day)
     console.print(scores)
     console.print(worth)
+    if tested.evaluation.reviews:
+        console.print(_review_table(tested.evaluation.reviews))
     whole = Table(title=f"Alerts by threshold, all of {tested.whole.name}", title_justify="left")
     for head in ("threshold", "alerts", "frauds caught", "precision", "recall"):
         whole.add_column(head, justify="right")
@@ -108,6 +113,24 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
             name, f"{alerts.alerts:,}", f"{alerts.caught:,}", _interval(alerts.precision), _interval(alerts.recall)
         )
     console.print(whole)
+
+
+def _review_table(reviews: "ReviewEvaluation") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    from training.evaluation.review_metrics import metric_title
+
+    days = f"{len(reviews.days):,} day{'' if len(reviews.days) == 1 else 's'}"
+    table = Table(title=f"What {reviews.per_day:,} reviews a day find, {days}", title_justify="left", box=box.SIMPLE)
+    for head in ("metric", "value", "interval by day", "attainable", "guessing"):
+        table.add_column(head, justify="left" if head == "metric" else "right")
+    for m in reviews.metrics:
+        shares = ("–" if share is None else f"{share:.1%}" for share in (m.attainable, m.random))
+        value = "–" if m.value is None else f"{m.value:.1%}"
+        interval = m.reason or "–" if m.low is None else f"{m.low:.1%} to {m.high:.1%}"
+        table.add_row(metric_title(m.name, reviews.per_day), value, interval, *shares)
+    return table
 
 
 def _score_cells(period: "BacktestPeriod", levels: int) -> list[str]:

@@ -229,6 +229,8 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
         else:
             text = f"{metric.value:.3f}, {metric.low:.3f} to {metric.high:.3f} (guessing: {guessing:.3f})"
         table.add_row(f"test {name.replace('_', ' ')}".replace("roc auc", "ROC AUC"), text)
+    for label, text in _review_lines(done):
+        table.add_row(label, text)
     table.add_row("operating points", done.points_reason)
     table.add_row("skill gate", done.gate.summary)
     if done.promotion_decision.summary != done.gate.summary:
@@ -241,3 +243,26 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
     table.add_row("duration", f"{done.seconds:.1f} s")
     console.print(table)
     console.print(f"MLflow UI: {done.mlflow_ui}", soft_wrap=True)  # on one line, so that it can be copied
+
+
+def _review_lines(done: "TrainResult") -> "Iterator[tuple[str, str]]":
+    """Precision@k, of transactions for a data set without a key, and value detected: label and text."""
+    from training.evaluation.review_metrics import NO_KEY
+
+    if (reviews := done.evaluation.reviews) is None:
+        return
+    labels = {
+        "card_precision": "test card precision@k",
+        "transaction_precision": "test precision@k",
+        "value_detected": "test value detected",
+    }
+    has_key = reviews.metric("card_precision").reason != NO_KEY
+    for name in ("card_precision" if has_key else "transaction_precision", "value_detected"):
+        m = reviews.metric(name)
+        if m.value is None:
+            text = m.reason or "not known"
+        else:
+            interval = f" ({m.reason})" if m.low is None else f", {m.low:.3f} to {m.high:.3f}"
+            bounds = f"(guessing: {m.random:.3f}, attainable: {m.attainable:.3f})"
+            text = f"k = {reviews.per_day:,}: {m.value:.3f}{interval} {bounds}"
+        yield labels[name], text
