@@ -4,7 +4,8 @@ Ids, category levels, reasons and error texts come from outside and are passed i
 with `rich.text.Text` or `style=`, never within a string.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ def warn_missing_columns(file: Path, missing: Sequence[MissingColumn]) -> None:
     """Warn of declared columns that a file lacks; none: write nothing."""
     if missing:
         warn(f"{file}: {format_missing(missing)}; every row is read without; correct the names in file or declaration")
+
+
+@contextmanager
+def progress_line(console: Terminal) -> Iterator[Callable[..., None]]:
+    """Show the current step of a long command on one line, with a bar where its size is known. Removed at the end.
+
+    Yields a function of a step's name and, optionally, how much of it is done and of how much.
+    """
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def show(step: str, done: int = 0, of: int | None = None, /) -> None:
+            description = f"{step}: {done:,} of {of:,}" if of else step
+            progress.update(task, description=description, completed=done, total=of)
+
+        yield show
 
 
 def say_json(record: object, *, indent: int = 2) -> None:

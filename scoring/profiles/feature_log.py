@@ -100,6 +100,13 @@ class FeatureLog:
         self._complete.append(record.complete)
         self._values += record.values
 
+    def last_offsets(self) -> dict[int, int]:
+        """The highest offset of a transaction in the log, by partition."""
+        last: dict[int, int] = {}
+        for partition, offset in zip(self._partitions, self._offsets, strict=True):
+            last[partition] = max(offset, last.get(partition, -1))
+        return last
+
     def find(self, partitions: Ints, offsets: Ints, ids: Sequence[str], event_time_ms: Ints) -> LoggedRows:
         """The values of transactions, by partition and offset.
 

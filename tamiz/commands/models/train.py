@@ -1,7 +1,5 @@
 """`tamiz train`: train a model on labelled history and register it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,7 +96,7 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
         from schemas.extras import require_extra
-        from tamiz.terminal import Terminal, say_json, warn
+        from tamiz.terminal import Terminal, progress_line, say_json, warn
 
         if (file is not None) + from_kafka + (reproduce is not None and file is None) != 1:
             raise typer.BadParameter("give exactly one of FILE, --from-kafka and --reproduce")
@@ -110,7 +108,7 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("--allow-missing needs FILE; --reproduce repeats that of its run")
         require_extra("training", needed_by="tamiz train")
         settings = config.load()
-        with _progress_line(Terminal(stderr=True)) as progress:
+        with progress_line(Terminal(stderr=True)) as progress:
             from tamiz.services.event_publisher import publish_event
             from training.model.reproduction import FileSource
             from training.pipeline import train as run
@@ -174,22 +172,6 @@ def _from_kafka(
 
 def _ms(time: datetime | None) -> int | None:
     return None if time is None else int(time.replace(tzinfo=UTC).timestamp() * 1000)
-
-
-@contextmanager
-def _progress_line(console: "Terminal") -> Iterator["ProgressCallback"]:
-    """Show the current step of a training on one line, with a bar where its size is known. Removed at the end."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-
-        def show(step: str, done: int = 0, of: int | None = None, /) -> None:
-            description = f"{step}: {done:,} of {of:,}" if of else step
-            progress.update(task, description=description, completed=done, total=of)
-
-        yield show
 
 
 def _print_table(console: "Terminal", done: "TrainResult") -> None:
