@@ -96,6 +96,9 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     transaction_id: Id  # `Decision.transaction_id`
     fraud: bool  # true: the transaction was fraud
     reported_at_ms: TimeMs  # when the outcome was reported
+    # Profiles of labels need both; without, a label counts for training and performance only.
+    event_time_ms: TimeMs | None = None  # time of the transaction
+    entities: dict[Name, Id] | None = None  # field -> its text in the transaction, such as the merchant
 
 
 class PaneCounts(msgspec.Struct, frozen=True, kw_only=True):

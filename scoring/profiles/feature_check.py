@@ -60,10 +60,14 @@ class CheckedRows(NamedTuple):
 
     def at(self, rows: Ints) -> "CheckedRows":
         """The rows at some positions."""
-        ids = [self.ids[i] for i in rows.tolist()]
-        arrays = (self.partitions, self.offsets, self.event_time_ms, self.values, self.complete)
-        partitions, offsets, event_time_ms, values, complete = (array[rows] for array in arrays)
-        return CheckedRows(partitions, offsets, ids, event_time_ms, values, complete)
+        return CheckedRows(
+            self.partitions[rows],
+            self.offsets[rows],
+            [self.ids[i] for i in rows.tolist()],
+            self.event_time_ms[rows],
+            self.values[rows],
+            self.complete[rows],
+        )
 
 
 def check_features(plan: ProfilePlan, log: FeatureLog, rows: CheckedRows) -> FeatureCheck:

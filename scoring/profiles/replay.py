@@ -4,6 +4,7 @@ Each partition is folded in offset order. Then tiles and labels are read in orde
 has closed its tiles: what a worker sees while partitions keep pace.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.label_store import LabelInputs
 from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionProfiles
-from scoring.profiles.profile_inputs import ProfileInputs, profile_inputs
+from scoring.profiles.profile_inputs import ProfileInputs, join_inputs, profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared_profiles import SharedProfiles
 
@@ -63,7 +64,7 @@ class Transactions:
         """Inputs, partitions and offsets of all accepted transactions, by partition and offset."""
         partitions, offsets = np.concatenate(self._partitions), np.concatenate(self._offsets)
         order = np.lexsort((offsets, partitions))
-        return _joined(self._inputs).at(order), partitions[order], offsets[order]
+        return join_inputs(self._inputs).at(order), partitions[order], offsets[order]
 
     @property
     def truncated(self) -> frozenset[int]:
@@ -79,7 +80,7 @@ def replay_profiles(
 ) -> ReplayedRows:
     """The profile features of all transactions.
 
-    labels: sorted by the time of their report; None for none. A transaction is complete if all partitions have closed
+    labels: in the order of their log; None for none. A transaction is complete if all partitions have closed
     the tiles that it needs, and the log goes back by the longest window.
     """
     plan = transactions.plan
@@ -91,25 +92,27 @@ def replay_profiles(
     n = len(offsets)
     values, complete = np.full((n, len(plan.features)), np.nan, np.float32), np.ones(n, np.bool_)
     steps = n if not len(other) else 2 * n
-    closed: dict[int, list[ClosedTiles]] = {}
+    closed: dict[tuple[int, int], deque[ClosedTiles]] = {}  # by partition and profile
     done = 0
     for partition in np.unique(partitions).tolist():
-        fold, closed[partition] = PartitionProfiles(plan), []
+        fold = PartitionProfiles(plan)
         for rows in _chunks(np.flatnonzero(partitions == partition)):
             update = fold.update(inputs.at(rows), int(offsets[rows[-1]]) + 1)
             values[np.ix_(rows, own)] = update.values
-            closed[partition] += update.closed
+            for tiles in update.closed:
+                closed.setdefault((partition, tiles.profile), deque()).append(tiles)
             done += len(rows)
             progress(done * n // steps, n)
     if len(other):
         shared = SharedProfiles(plan)
-        everywhere = sorted(closed)
+        everywhere = np.unique(partitions).tolist()
+        if labels is not None:
+            shared.add_labels(labels)  # a label counts from its report on, whenever it is added
         for rows in _chunks(np.argsort(inputs.event_time_ms, kind="stable")):
             until_ms = int(inputs.event_time_ms[rows[-1]])
-            for partition, tiles in closed.items():
-                _add_tiles(shared, partition, tiles, until_ms)
-            if labels is not None:
-                labels = _add_labels(shared, labels, until_ms)
+            for (partition, profile), waiting in closed.items():
+                while waiting and shared.closed_until(profile, partition) < until_ms:
+                    shared.add_tiles(partition, waiting.popleft())
             found, complete[rows] = shared.values(inputs.at(rows), everywhere)
             values[np.ix_(rows, other)] = found
             done += len(rows)
@@ -123,35 +126,8 @@ def _chunks(rows: Indices) -> Iterator[Indices]:
         yield rows[begin : begin + ROWS_AT_ONCE]
 
 
-def _add_tiles(shared: SharedProfiles, partition: int, tiles: list[ClosedTiles], until_ms: int) -> None:
-    """Move a partition's closed tiles to the shared store, until it has those of a time."""
-    while tiles:
-        first = tiles.pop(0)
-        shared.add_tiles(partition, first)
-        if first.until_ms >= until_ms and (not tiles or tiles[0].until_ms != first.until_ms):
-            return
-
-
-def _add_labels(shared: SharedProfiles, labels: LabelInputs, until_ms: int) -> LabelInputs:
-    """Add the labels that are reported until a time; returns the others."""
-    end = int(np.searchsorted(labels.reported_at_ms, until_ms, side="right"))
-    if end:
-        shared.add_labels(labels.at(slice(0, end)))
-    return labels.at(slice(end, None))
-
-
 def _known_from_ms(plan: ProfilePlan, event_time_ms: Ints, partitions: Ints, truncated: frozenset[int]) -> int:
     """Event time from which every window lies in the log."""
     horizon_ms = max(p.horizon_ms + p.lag_ms + p.label_delay_ms for p in plan.profiles)
     firsts = [int(event_time_ms[partitions == p].min()) for p in truncated if (partitions == p).any()]
     return max(firsts, default=-(2**62)) + horizon_ms if firsts else -(2**62)
-
-
-def _joined(parts: Sequence[ProfileInputs]) -> ProfileInputs:
-    return ProfileInputs(
-        event_time_ms=np.concatenate([p.event_time_ms for p in parts]),
-        entities={name: np.concatenate([p.entities[name] for p in parts]) for name in parts[0].entities},
-        values=np.concatenate([p.values for p in parts]),
-        levels=np.concatenate([p.levels for p in parts]),
-        ids=np.concatenate([p.ids for p in parts]),
-    )

@@ -8,16 +8,18 @@ import numpy as np
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
+from schemas.records import Label
 from schemas.transaction_ids import transaction_id
 from scoring.profiles.feature_check import CheckedRows, FeatureCheck, check_features
 from scoring.profiles.feature_log import FeatureLog
+from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.replay import Transactions, replay_profiles
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
-from tamiz.services.history_reader import read_feature_log
+from tamiz.services.history_reader import read_feature_log, read_labels
 
 log = logging.getLogger("tamiz.features")
 Progress = Callable[[str, int, int], None]
@@ -57,11 +59,16 @@ def check_logged_features(
     ):
         found.update(records)
     intake = RecordIntake(settings, log, log_text="skipped, not a valid record")
+    labels = (
+        list(read_labels(settings, intake, step(f"reading {settings.labels_topic}")))
+        if plan.columns_of("labels")
+        else []
+    )
     logged = FeatureLog(plan)
     for partition, record in read_feature_log(settings, intake, step(f"reading {settings.feature_log_topic}")):
         logged.update(partition, record)
     intake.log_summary(at_once=True)
-    return check_features(plan, logged, found.replayed(from_ms, until_ms, step("replaying profiles")))
+    return check_features(plan, logged, found.replayed(from_ms, until_ms, labels, step("replaying profiles")))
 
 
 class _Rows:
@@ -88,9 +95,15 @@ class _Rows:
             self._ids.append(declared or transaction_id(records[row], self._policy.topic_id))
         self._event_time_ms += cleaned.event_time_ms.tolist()
 
-    def replayed(self, from_ms: int | None, until_ms: int | None, progress: Callable[[int, int], None]) -> CheckedRows:
+    def replayed(
+        self,
+        from_ms: int | None,
+        until_ms: int | None,
+        labels: Sequence[Label],
+        progress: Callable[[int, int], None],
+    ) -> CheckedRows:
         """The rows of a range of event times, by partition and offset, with their replayed values."""
-        replayed = replay_profiles(self._transactions, progress=progress)
+        replayed = replay_profiles(self._transactions, label_inputs(self._transactions.plan, labels), progress)
         order = sorted(range(len(self._places)), key=self._places.__getitem__)
         times = np.array([self._event_time_ms[i] for i in order], dtype=np.int64)
         rows = CheckedRows(

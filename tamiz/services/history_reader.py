@@ -48,15 +48,21 @@ def read_kafka_history(
         settings.bootstrap, transactions, step(f"reading {transactions}"), keep_bytes=settings.max_payload_bytes
     ):
         found.update(records)
-    for records in read_to_end(settings.bootstrap, labels, step(f"reading {labels}")):
-        for record in records:
-            if (label := intake.read(record, Label)) is not None:
-                found.update_label(label)
+    for label in read_labels(settings, intake, step(f"reading {labels}")):
+        found.update_label(label)
     if dataset.profiles:
         for partition, features in read_feature_log(settings, intake, step(f"reading {settings.feature_log_topic}")):
             found.update_features(partition, features)
     intake.log_summary(at_once=True)
     return found.history(f"the topic {transactions}", settings.label_delay_days * DAY_MS, step("replaying profiles"))
+
+
+def read_labels(settings: Settings, intake: RecordIntake, progress: Callable[[int, int], None]) -> Iterator[Label]:
+    """The valid labels of the topic, in the order of each partition."""
+    for records in read_to_end(settings.bootstrap, settings.labels_topic, progress):
+        for record in records:
+            if (label := intake.read(record, Label)) is not None:
+                yield label
 
 
 def read_feature_log(

@@ -214,10 +214,12 @@ class _Profiles:
         self, places: Ints, ids: Sequence[str], event_time_ms: Ints, progress: Callable[[int, int], None]
     ) -> tuple[Matrix, ProfileSources]:
         """Values of rows. places: shape (n, 2), partition and offset."""
+        from scoring.profiles.label_inputs import label_inputs  # loads Numba
+
         return profile_values(
             self.log,
             self.transactions,
-            None,
+            label_inputs(self.plan, self.labels),
             partitions=places[:, 0],
             offsets=places[:, 1],
             ids=ids,

@@ -10,6 +10,18 @@ PROFILES = """
 entity = "ID_USER"
 windows = ["1h", "1d"]
 features = ["count", "mean(monto)", "ratio(monto)", "seconds_since_last", "is_new(ciudad)"]
+
+[[profiles]]
+entity = "establecimiento"
+windows = ["1h", "1d"]
+lag = "10m"
+features = ["count", "mean(monto)"]
+
+[[profiles]]
+entity = "establecimiento"
+windows = ["1d"]
+label_delay = "6h"
+features = ["labelled_count", "fraud_rate", "last_label"]
 """
 
 

@@ -1,16 +1,18 @@
 """Transactions of a topic with profiles, and what a worker logs of them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
-from schemas.records import FeatureRecord
+from schemas.records import FeatureRecord, Label
+from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import transaction_id
 from scoring.input.cleaning import clean_payloads
 from scoring.profiles.feature_log import encode_features
+from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.replay import Transactions
@@ -60,12 +62,35 @@ def busy_cards(n: int, *, seed: int = 0, partitions: int = 3, days: int = 5) -> 
     return records
 
 
-def logged_by_a_worker(dataset: Dataset, records: Sequence[TopicRecord], batch: int) -> list[tuple[int, FeatureRecord]]:
+def late_labels(records: Sequence[TopicRecord]) -> list[Label]:
+    """Labels of every third transaction, 4 to 30 hours late; some are corrected later, some name no entity."""
+    labels = []
+    for i, record in enumerate(records[::3]):
+        if record.value == b"{":
+            continue
+        row = msgspec.json.decode(record.value or b"", type=dict[str, Any])
+        label = Label(
+            transaction_id=row["transaction_id"],
+            fraud=i % 4 == 0,
+            reported_at_ms=record.timestamp + (4 + i % 27) * HOUR_MS,
+            event_time_ms=record.timestamp if i % 9 else None,
+            entities={"establecimiento": row["establecimiento"]} if i % 9 else None,
+        )
+        labels.append(label)
+        if i % 5 == 0:
+            labels.append(msgspec.structs.replace(label, fraud=True, reported_at_ms=label.reported_at_ms + HOUR_MS))
+    return labels
+
+
+def logged_by_a_worker(
+    dataset: Dataset, records: Sequence[TopicRecord], batch: int, labels: Sequence[Label] = ()
+) -> list[tuple[int, FeatureRecord]]:
     """The records of the feature log with their partition, in their order."""
     partitions = sorted({r.partition for r in records})
     fold = ProfileFold(dataset, partitions)
     for partition in partitions:
         fold.assign(partition, PartitionProfiles(fold.plan))
+    fold.shared.add_labels(label_inputs(fold.plan, labels))
     logged = []
     for begin in range(0, len(records), batch):
         part = records[begin : begin + batch]
