@@ -1,5 +1,6 @@
 """`tamiz train`: train a model on labelled history and register it."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
