@@ -32,9 +32,10 @@ def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
     outcomes = outcome_codes(scores, model.manifest.points)
     # Contributions cost many times as much as a score, so they are computed only for rows that are not approved.
     flagged = np.flatnonzero(outcomes)
-    reasons = (
-        strongest_reasons(model.manifest.features, model.contributions(matrix[flagged]), cleaned.columns, flagged)
-        if len(flagged)
-        else []
-    )
+    reasons: list[tuple[Reason, ...]] = []
+    if len(flagged):
+        manifest = model.manifest
+        contributions = model.contributions(matrix[flagged])
+        profiles = manifest.definitions.profile_features()
+        reasons = strongest_reasons(manifest.features, contributions, cleaned.columns, flagged, profiles)
     return ScoredRows(matrix, scores, outcomes, reasons)

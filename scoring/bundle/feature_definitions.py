@@ -52,12 +52,12 @@ class ProfileDefinition(msgspec.Struct, frozen=True, kw_only=True):
     entity: str
     kind: str
     aggregate: str
-    field: str | None
+    field: str | None = None
     window: str  # without a window, the profile's longest
-    grain: str | None  # of tiles
-    lag: str | None
-    label_delay: str | None
-    base_rate: float | None
+    grain: str | None = None  # of tiles
+    lag: str | None = None
+    label_delay: str | None = None
+    base_rate: float | None = None
 
 
 class FeatureDefinitions(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +66,10 @@ class FeatureDefinitions(msgspec.Struct, frozen=True, kw_only=True):
     event_time: TimeDefinition | None = None  # None: no feature depends on it
     columns: tuple[ColumnDefinition, ...] = ()  # of features, and of entities and fields of profiles
     profiles: tuple[ProfileDefinition, ...] = ()
+
+    def profile_features(self) -> dict[str, ProfileDefinition]:
+        """The profiles by name of their feature."""
+        return {p.feature: p for p in self.profiles}
 
 
 def feature_definitions(dataset: Dataset) -> FeatureDefinitions:
@@ -92,7 +96,7 @@ def definition_differences(trained: FeatureDefinitions, declared: FeatureDefinit
     for column in trained.columns:
         if (now := columns.get(column.name)) is not None:
             found += _column_differences(column, now)
-    profiles = {p.feature: p for p in declared.profiles}
+    profiles = declared.profile_features()
     for profile in trained.profiles:
         if (other := profiles.get(profile.feature)) is not None:
             found += _changes(profile.feature, profile, other, ProfileDefinition.__struct_fields__)
