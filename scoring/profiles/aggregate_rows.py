@@ -20,11 +20,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from schemas.dataset.profiles import COUNTS, NUMBER_AGGREGATES
 from scoring.arrays import Ints
 from scoring.profiles.aggregates import MAX_UNITS, UNITS, ratio, to_units, z_score
+from scoring.profiles.compilation import compiled
 
 TIME = 0
 COUNT = 1
@@ -54,7 +54,7 @@ def empty_rows(n: int, n_fields: int) -> Ints:
     return rows
 
 
-@njit(cache=True)
+@compiled
 def clear_row(row: Ints) -> None:
     """Make a row one of no transaction."""
     row[:] = 0
@@ -63,7 +63,7 @@ def clear_row(row: Ints) -> None:
         row[at + MAXIMUM] = NO_MAXIMUM
 
 
-@njit(cache=True)
+@compiled
 def add_transaction(row: Ints, time_ms: int, values: np.ndarray) -> int:
     """Add one transaction to a row. values: float32, one per number field; NaN is missing.
 
@@ -87,7 +87,7 @@ def add_transaction(row: Ints, time_ms: int, values: np.ndarray) -> int:
     return saturated
 
 
-@njit(cache=True)
+@compiled
 def add_row(target: Ints, row: Ints) -> None:
     """Add the transactions of a row to another row."""
     target[TIME] = max(target[TIME], row[TIME])
@@ -99,14 +99,14 @@ def add_row(target: Ints, row: Ints) -> None:
         target[at + MAXIMUM] = max(target[at + MAXIMUM], row[at + MAXIMUM])
 
 
-@njit(cache=True)
+@compiled
 def accumulate(rows: Ints) -> None:
     """Add each row to the next: from rows of nested windows without the narrower ones to rows of whole windows."""
     for w in range(1, len(rows)):
         add_row(rows[w], rows[w - 1])
 
 
-@njit(cache=True)
+@compiled
 def aggregate(code: int, row: Ints, field: int, value: float) -> Any:
     """One aggregate of a row. NaN: missing.
 
@@ -133,7 +133,7 @@ def aggregate(code: int, row: Ints, field: int, value: float) -> Any:
     return z_score(value, _sum(row, at) / known, std(row, field))
 
 
-@njit(cache=True)
+@compiled
 def std(row: Ints, field: int) -> float:
     """Standard deviation (population) of a field's values; 0 if all are equal, NaN if there is none.
 
@@ -158,7 +158,7 @@ def std(row: Ints, field: int) -> float:
     return math.sqrt(max(variance, 0.0)) / UNITS
 
 
-@njit(cache=True)
+@compiled
 def _sum(row: Ints, at: int) -> float:
     high = row[at + SUM + 1]
     low = np.uint64(row[at + SUM])
@@ -168,37 +168,37 @@ def _sum(row: Ints, at: int) -> float:
     return (np.float64(high) * _TWO_64 + np.float64(low)) / UNITS
 
 
-@njit(cache=True)
+@compiled
 def _ordered_bits(value: np.float32) -> np.int64:
     bits = np.int64(np.float32(value + np.float32(0.0)).view(np.int32))  # -0.0 becomes 0.0
     return bits if bits >= 0 else bits ^ 0x7FFFFFFF
 
 
-@njit(cache=True)
+@compiled
 def _maximum(row: Ints, at: int) -> float:
     bits = row[at + MAXIMUM]
     return np.float64(np.int32(bits if bits >= 0 else bits ^ 0x7FFFFFFF).view(np.float32))
 
 
-@njit(cache=True)
+@compiled
 def _add_128(row: Ints, at: int, low: np.uint64, high: np.uint64) -> None:
     total_low, total_high = _plus(np.uint64(row[at]), np.uint64(row[at + 1]), low, high)
     row[at] = np.int64(total_low)
     row[at + 1] = np.int64(total_high)
 
 
-@njit(cache=True)
+@compiled
 def _plus(low: np.uint64, high: np.uint64, more_low: np.uint64, more_high: np.uint64) -> tuple[np.uint64, np.uint64]:
     total = low + more_low
     return total, high + more_high + np.uint64(total < low)
 
 
-@njit(cache=True)
+@compiled
 def _negate(low: np.uint64, high: np.uint64) -> Any:
     return _plus(~low, ~high, np.uint64(1), np.uint64(0))
 
 
-@njit(cache=True)
+@compiled
 def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     """The 128-bit product of two words, (low, high)."""
     a_low, a_high = a & _LOW_32, a >> _BITS_32
@@ -209,7 +209,7 @@ def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     return a * b, a_high * b_high + (middle >> _BITS_32) + (other >> _BITS_32)
 
 
-@njit(cache=True)
+@compiled
 def _floor_divide(low: np.uint64, high: np.uint64, n: np.int64) -> tuple[np.int64, np.int64]:
     """Quotient, rounded down, and remainder of a signed 128-bit number by 0 < n < 2^32. The quotient fits a word."""
     negative = np.int64(high) < 0
@@ -230,7 +230,7 @@ def _floor_divide(low: np.uint64, high: np.uint64, n: np.int64) -> tuple[np.int6
     return -quotient - 1, n - remainder
 
 
-@njit(cache=True)
+@compiled
 def set_field(
     row: Ints, field: int, known: int, total: int, high_high: int, high_low: int, low_low: int, highest: float
 ) -> None:

@@ -5,15 +5,15 @@ levels and repeated ids are looked for among the transactions that are still kep
 """
 
 import numpy as np
-from numba import njit
 
 from scoring.profiles.aggregate_rows import add_transaction, clear_row
+from scoring.profiles.compilation import compiled
 from scoring.profiles.entity_rows import EntityRows
 from scoring.profiles.key_state import MAX_EVENTS, MERGED, TO_MERGE, WATERMARK, KeyState, move
 from scoring.profiles.tile_store import TileLevels, add_tile
 
 
-@njit(cache=True)
+@compiled
 def merge_oldest(state: KeyState, slot: int, busy: EntityRows, levels: TileLevels) -> bool:
     """Move the oldest half of a full segment to the tiles of its key.
 

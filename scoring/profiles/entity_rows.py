@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from scoring.arrays import Array, Ints
+from scoring.profiles.compilation import compiled
 
 N_SLOTS, ROWS_END, FIRST_FREE = (
     0,
@@ -120,7 +120,7 @@ def _blocks(lengths: Array) -> int:
     return int((1 << classes).sum())
 
 
-@njit(cache=True)
+@compiled
 def find_slot(store: EntityRows, entity: np.uint64) -> Any:
     """Slot of an entity, or -1."""
     mask = np.uint64(len(store.table) - 1)
@@ -133,7 +133,7 @@ def find_slot(store: EntityRows, entity: np.uint64) -> Any:
     return -1
 
 
-@njit(cache=True)
+@compiled
 def add_slot(store: EntityRows, entity: np.uint64) -> Any:
     """A slot for an entity that has none; -1 without room."""
     slot = store.state[N_SLOTS]
@@ -151,13 +151,13 @@ def add_slot(store: EntityRows, entity: np.uint64) -> Any:
     return slot
 
 
-@njit(cache=True)
+@compiled
 def is_full(store: EntityRows, slot: int) -> Any:
     """True if an entity's block has no room for one more row."""
     return store.lengths[slot] == 1 << store.classes[slot]
 
 
-@njit(cache=True)
+@compiled
 def widen(store: EntityRows, slot: int) -> bool:
     """Move an entity to a block of twice the size. False without room."""
     size_class = store.classes[slot]
@@ -173,7 +173,7 @@ def widen(store: EntityRows, slot: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@compiled
 def insert_row(store: EntityRows, slot: int, place: int, row: Ints) -> None:
     """Insert a row into a block that is not full, at a place counted from its start."""
     start = store.starts[slot]
@@ -183,7 +183,7 @@ def insert_row(store: EntityRows, slot: int, place: int, row: Ints) -> None:
     store.lengths[slot] += 1
 
 
-@njit(cache=True)
+@compiled
 def gather(store: EntityRows, slots: Ints) -> Ints:
     """The rows of some slots, one after the other."""
     n = 0
@@ -199,7 +199,7 @@ def gather(store: EntityRows, slots: Ints) -> Ints:
     return rows
 
 
-@njit(cache=True)
+@compiled
 def _fill(store: EntityRows, entities: Array, lengths: Ints, rows: Ints) -> None:
     at = 0
     for i in range(len(entities)):
@@ -219,13 +219,13 @@ def _fill(store: EntityRows, entities: Array, lengths: Ints, rows: Ints) -> None
     _fill_table(store)
 
 
-@njit(cache=True)
+@compiled
 def _fill_table(store: EntityRows) -> None:
     for slot in range(store.state[N_SLOTS]):
         _enter(store, slot)
 
 
-@njit(cache=True)
+@compiled
 def _enter(store: EntityRows, slot: int) -> None:
     mask = np.uint64(len(store.table) - 1)
     place = store.entities[slot] & mask
@@ -234,7 +234,7 @@ def _enter(store: EntityRows, slot: int) -> None:
     store.table[place] = slot + 1
 
 
-@njit(cache=True)
+@compiled
 def _allocate(store: EntityRows, size_class: int) -> Any:
     """Start of a free block; -1 without room. The first word of a free block is the start of the next one."""
     start = store.state[FIRST_FREE + size_class]
@@ -248,7 +248,7 @@ def _allocate(store: EntityRows, size_class: int) -> Any:
     return start
 
 
-@njit(cache=True)
+@compiled
 def _release(store: EntityRows, start: int, size_class: int) -> None:
     store.rows[start, 0] = store.state[FIRST_FREE + size_class]
     store.state[FIRST_FREE + size_class] = start

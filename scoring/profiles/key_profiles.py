@@ -11,6 +11,7 @@ from scoring.profiles.key_state import (
     MAX_EVENTS,
     N_TOTALS,
     SIZES,
+    SLOT_ARRAYS,
     SLOTS,
     STATE_ARRAYS,
     TO_MERGE,
@@ -20,14 +21,16 @@ from scoring.profiles.key_state import (
     fill_table,
     find_slots,
     gather_events,
+    table_size,
 )
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.tile_store import TileStore, tile_levels
 
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
-SLOT_ARRAYS, EVENT_ARRAYS = STATE_ARRAYS[:5], STATE_ARRAYS[5:]
+EVENT_ARRAYS = STATE_ARRAYS[5:]
 COPIED_EVENTS = 1 << 18  # at once
+MAX_FREE_SHARE = 0.1  # of the segments' room, before they are packed instead of larger arrays taken
 
 
 class KeyProfiles:
@@ -38,6 +41,7 @@ class KeyProfiles:
         self._state = self._empty(FIRST_SLOTS, FIRST_EVENTS)
         self._busy = TileStore(self._n_fields, tile_levels(self._plan.windows.tolist()))
         self._touched: list[Hashes] | None = None  # keys folded since a copy began
+        self.packings = 0  # how often all events have moved
 
     @property
     def totals(self) -> Ints:
@@ -112,7 +116,6 @@ class KeyProfiles:
             "hash": state.slot_hash[slots],
             "base": state.slot_base[slots],
             "length": lengths,
-            "class": state.slot_class[slots],
             "times": state.times[events],
             "values": state.values[events],
             "levels": state.levels[events],
@@ -132,7 +135,7 @@ class KeyProfiles:
 
     def _restore(self, arrays: dict[str, Array]) -> None:
         plan, n_slots, n_events = self._plan, len(arrays["hash"]), int(arrays["length"].sum())
-        sizes = SIZES[arrays["class"]]
+        classes = np.searchsorted(SIZES, arrays["length"]).astype(np.int8)
         shapes = {
             "times": (n_events,),
             "values": (n_events, plan.n_values),
@@ -140,9 +143,10 @@ class KeyProfiles:
             "ids": (n_events if self._with_ids else 0,),
             "totals": (N_TOTALS,),
         }
-        if any(arrays[name].shape != shape for name, shape in shapes.items()) or np.any(arrays["length"] > sizes):
+        fits = all(arrays[name].shape == shape for name, shape in shapes.items())
+        if not fits or np.any(arrays["length"] > MAX_EVENTS) or np.any(arrays["length"] < 0):
             raise ValueError("the arrays do not fit the plan")
-        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(SIZES[classes])]).astype(np.int64)
         slots, events = _room(n_slots, FIRST_SLOTS), _room(int(starts[-1]), FIRST_EVENTS)
         state = self._empty(slots, events)
         places = gather_events(starts[:-1], arrays["length"])
@@ -150,7 +154,7 @@ class KeyProfiles:
         state.slot_base[:n_slots] = arrays["base"]
         state.slot_start[:n_slots] = starts[:-1]
         state.slot_length[:n_slots] = arrays["length"]
-        state.slot_class[:n_slots] = arrays["class"]
+        state.slot_class[:n_slots] = classes
         state.times[places] = arrays["times"]
         state.values[places] = arrays["values"]
         state.levels[places] = arrays["levels"]
@@ -162,20 +166,46 @@ class KeyProfiles:
         self._state = state
 
     def _grow(self) -> None:
+        """Make room for more keys and events: pack the segments if many are free, else take larger arrays."""
         state, totals = self._state, self._state.totals
+        n_slots, end = int(totals[SLOTS]), int(totals[EVENTS_END])
+        kept = state.slot_length[:n_slots] >= 0
+        classes = np.searchsorted(SIZES, state.slot_length[:n_slots].clip(0)).astype(np.int8)
+        sizes = np.where(kept, SIZES[classes], 0)
+        is_packing = int(sizes.sum()) < end * (1 - MAX_FREE_SHARE)
         slots, events = len(state.slot_hash), len(state.times)
-        if totals[SLOTS] == slots:
+        if n_slots == slots:
             slots = slots * 3 // 2
-        if totals[EVENTS_END] + MAX_EVENTS > events:
-            events = events * 3 // 2
-        grown = self._empty(slots, events)
+        if end + MAX_EVENTS > events and not is_packing:
+            events = events * 5 // 4 + MAX_EVENTS
+        starts = np.cumsum(sizes) - sizes
+        lengths = np.where(kept, state.slot_length[:n_slots], 0)
+        sources, targets = gather_events(state.slot_start[:n_slots], lengths), gather_events(starts, lengths)
+        arrays: dict[str, Array | None] = dict(zip(STATE_ARRAYS, state[1:10], strict=True))
+        grown: dict[str, Array] = {}
+        # So that each old array is freed as soon as it is copied.
+        self._state = state._replace(**dict.fromkeys(STATE_ARRAYS))  # type: ignore[arg-type]
+        del state
         for name in STATE_ARRAYS:
-            old = getattr(state, name)
-            getattr(grown, name)[: len(old)] = old
-        grown.free_segments[:] = state.free_segments
-        grown.totals[:] = totals
-        fill_table(grown)
-        self._state = grown
+            old, arrays[name] = arrays[name], None
+            assert old is not None
+            made = np.empty((slots if name in SLOT_ARRAYS else events if len(old) else 0, *old.shape[1:]), old.dtype)
+            if name in SLOT_ARRAYS:
+                made[:n_slots] = old[:n_slots]
+            elif not is_packing:
+                made[:end] = old[:end]
+            elif len(old):
+                made[targets] = old[sources]
+            grown[name] = made
+            del old
+        if is_packing:
+            self.packings += 1
+            grown["slot_start"][:n_slots], grown["slot_class"][:n_slots] = starts, classes
+            self._state.free_segments[:] = -1
+            totals[EVENTS_END] = int(sizes.sum())
+        table = np.full(table_size(slots), -1, np.int32)
+        self._state = self._state._replace(table=table, **grown)
+        fill_table(self._state)
 
     def _empty(self, slots: int, events: int) -> KeyState:
         plan = self._plan
@@ -200,6 +230,7 @@ class KeyCopy:
     def __init__(self, source: KeyProfiles, state: KeyState) -> None:
         self._source = source
         self._state = state
+        self._packings = source.packings
         self._end = int(state.totals[EVENTS_END])
         self._events: dict[str, Array] = {}
 
@@ -220,6 +251,8 @@ class KeyCopy:
         slots = find_slots(state, source.touched())
         changed = gather_events(state.slot_start[slots], state.slot_length[slots])
         arrays = {name: getattr(state, name)[:used].copy() for name in SLOT_ARRAYS}
+        if self._packings != source.packings:  # all events have moved
+            self._events = {name: getattr(state, name)[:end].copy() for name in EVENT_ARRAYS}
         for name, copied in self._events.items():
             array = getattr(state, name)
             if len(copied) < min(end, len(array)):  # the arrays have grown meanwhile
@@ -233,8 +266,7 @@ class KeyCopy:
         made._plan, made._with_ids, made._n_fields = source._plan, source._with_ids, source._n_fields
         made._touched = None
         made._state = state._replace(table=state.table[:0], totals=state.totals.copy(), **arrays)
-        busy = source._busy
-        made._busy = TileStore.from_arrays(source._n_fields, busy.levels, busy.to_arrays())
+        made._busy = source._busy.copy()
         return made
 
 

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from schemas.dataset.profiles import ProfileFeature
 from schemas.time_units import DAY_MS
@@ -21,6 +20,7 @@ from scoring.profiles.aggregate_rows import (
 )
 from scoring.profiles.aggregates import to_units
 from scoring.profiles.busy_keys import merge_oldest
+from scoring.profiles.compilation import compiled, compiled_inline
 from scoring.profiles.entity_rows import N_SLOTS, EntityRows
 from scoring.profiles.key_state import (
     EVENTS_END,
@@ -109,7 +109,7 @@ def new_totals(plan: KeyPlan) -> WindowTotals:
     )
 
 
-@njit(cache=True, inline="always")
+@compiled_inline
 def add_levels(state: KeyState, totals: WindowTotals, event: int, w: int, level: Array, row: int) -> None:
     """Count the levels of an event of window w that the scan of a row has not met yet. level: of the row itself."""
     for c in range(len(level)):
@@ -125,7 +125,7 @@ def add_levels(state: KeyState, totals: WindowTotals, event: int, w: int, level:
                 totals.distinct[w, c] += 1
 
 
-@njit(cache=True)
+@compiled
 def add_numbers(state: KeyState, row: Ints, begin: int, end: int) -> None:
     """Add the numbers of at most MAX_EVENTS events to a row without any."""
     for f in range(state.values.shape[1]):
@@ -147,7 +147,7 @@ def add_numbers(state: KeyState, row: Ints, begin: int, end: int) -> None:
             set_field(row, f, known, total, high_high, high_low, low_low, highest)
 
 
-@njit(cache=True)
+@compiled
 def scan(
     state: KeyState,
     plan: KeyPlan,
@@ -195,7 +195,7 @@ def scan(
             totals.distinct[w, c] += totals.distinct[w - 1, c]
 
 
-@njit(cache=True)
+@compiled
 def derive(plan: KeyPlan, totals: WindowTotals, t: int, value: Array, level: Array, out: Array) -> None:
     """Write the features of a row from its totals."""
     for k in range(len(plan.columns)):
@@ -212,7 +212,7 @@ def derive(plan: KeyPlan, totals: WindowTotals, t: int, value: Array, level: Arr
             out[k] = aggregate(code, totals.rows[w], f, own)
 
 
-@njit(cache=True)
+@compiled
 def newest_event(state: KeyState, slot: int) -> Any:
     """Time of a slot's newest event; NO_TIME_MS without one."""
     if slot < 0 or state.slot_length[slot] == 0:
@@ -220,7 +220,7 @@ def newest_event(state: KeyState, slot: int) -> Any:
     return state.slot_base[slot] + np.int64(state.times[state.slot_start[slot] + state.slot_length[slot] - 1])
 
 
-@njit(cache=True)
+@compiled
 def is_repeated(state: KeyState, slot: int, id_: Any, after_ms: int) -> bool:
     """Whether one of a slot's events after a time has this id."""
     if slot >= 0 and id_ != 0:
@@ -230,7 +230,7 @@ def is_repeated(state: KeyState, slot: int, id_: Any, after_ms: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@compiled
 def fold_rows(
     state: KeyState,
     plan: KeyPlan,
@@ -258,7 +258,7 @@ def fold_rows(
                 purge(state, t // DAY_MS * DAY_MS - reach_ms - DAY_MS)
                 compact_tiles(busy, busy_levels, t // DAY_MS * DAY_MS)
             counts[WATERMARK] = t
-        slot = np.int64(state.table[find_place(state, keys[i])])
+        slot: Any = np.int64(state.table[find_place(state, keys[i])])
         newest = newest_event(state, slot)
         if slot >= 0 and (state.slot_length[slot] == MAX_EVENTS or counts[TO_MERGE]):
             drop_until(state, slot, newest - reach_ms)

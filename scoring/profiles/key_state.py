@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints, Matrix
+from scoring.profiles.compilation import compiled, compiled_inline
 
-SIZES = np.array([2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512])  # events of a segment, by class
+# Events of a segment, by class: a full segment without an event to drop grows by a few events, or an eighth.
+SIZES = np.array([2, 4, 6, *range(8, 128, 4), 128, 144, 160, 184, 208, 232, 264, 296, 336, 376, 424, 472, 512])
 MAX_EVENTS = int(SIZES[-1])  # of a key
 NO_TIME_MS = -(2**62)
 MAX_SHORT_HORIZON_MS = 40 * DAY_MS  # up to this, event times fit into 32 bits
@@ -46,6 +47,7 @@ class KeyState(NamedTuple):
 
 
 STATE_ARRAYS = KeyState._fields[1:10]  # of slots and events
+SLOT_ARRAYS = STATE_ARRAYS[:5]
 
 
 def empty_state(slots: int, events: int, *, n_values: int, n_levels: int, with_ids: bool, horizon_ms: int) -> KeyState:
@@ -54,7 +56,7 @@ def empty_state(slots: int, events: int, *, n_values: int, n_levels: int, with_i
     totals[[FREE_SLOT, WATERMARK]] = -1, NO_TIME_MS
     # `np.empty` of large arrays takes no memory until it is written.
     return KeyState(
-        table=np.full(1 << int(slots * 3 // 2).bit_length(), -1, np.int32),
+        table=np.full(table_size(slots), -1, np.int32),
         slot_hash=np.empty(slots, np.uint64),
         slot_base=np.empty(slots, np.int64),
         slot_start=np.empty(slots, np.int64),
@@ -69,7 +71,12 @@ def empty_state(slots: int, events: int, *, n_values: int, n_levels: int, with_i
     )
 
 
-@njit(cache=True)
+def table_size(slots: int) -> int:
+    """Places of the table: a power of two, at most two thirds of them taken."""
+    return 1 << (slots * 3 // 2 - 1).bit_length()
+
+
+@compiled
 def gather_events(starts: Ints, lengths: Array) -> Ints:
     """Positions of all events of segments, segment by segment."""
     places = np.empty(lengths.sum(), np.int64)
@@ -81,7 +88,7 @@ def gather_events(starts: Ints, lengths: Array) -> Ints:
     return places
 
 
-@njit(cache=True)
+@compiled
 def fill_table(state: KeyState) -> None:
     """Enter all slots in an empty table."""
     mask = np.uint64(len(state.table) - 1)
@@ -93,7 +100,7 @@ def fill_table(state: KeyState) -> None:
             state.table[place] = slot
 
 
-@njit(cache=True, inline="always")
+@compiled_inline
 def find_place(state: KeyState, key: Any) -> Any:
     """Position of a key in the table, or the position at which it belongs."""
     mask = np.uint64(len(state.table) - 1)
@@ -103,7 +110,7 @@ def find_place(state: KeyState, key: Any) -> Any:
     return place
 
 
-@njit(cache=True)
+@compiled
 def find_slots(state: KeyState, keys: Hashes) -> Ints:
     """Slots of those of the keys that are remembered."""
     slots = np.empty(len(keys), np.int64)
@@ -116,7 +123,7 @@ def find_slots(state: KeyState, keys: Hashes) -> Ints:
     return slots[:n]
 
 
-@njit(cache=True)
+@compiled
 def purge(state: KeyState, until_ms: int) -> None:
     """Remove the keys whose newest event is not after a time."""
     totals = state.totals
@@ -134,7 +141,7 @@ def purge(state: KeyState, until_ms: int) -> None:
     fill_table(state)
 
 
-@njit(cache=True)
+@compiled
 def release(state: KeyState, start: int, size_class: int) -> None:
     """Put a segment on the list of free ones."""
     # A list ends with its own largest number, because event times may be unsigned.
@@ -143,7 +150,7 @@ def release(state: KeyState, start: int, size_class: int) -> None:
     state.free_segments[size_class] = start
 
 
-@njit(cache=True)
+@compiled
 def allocate(state: KeyState, size_class: int) -> Any:
     """Start of a free segment."""
     start = state.free_segments[size_class]
@@ -156,7 +163,7 @@ def allocate(state: KeyState, size_class: int) -> Any:
     return start
 
 
-@njit(cache=True)
+@compiled
 def move(state: KeyState, source: int, target: int, length: int) -> None:
     """Move events to a lower position, or to another segment."""
     for j in range(length):
@@ -169,7 +176,7 @@ def move(state: KeyState, source: int, target: int, length: int) -> None:
             state.ids[target + j] = state.ids[source + j]
 
 
-@njit(cache=True)
+@compiled
 def drop_until(state: KeyState, slot: int, oldest_ms: int) -> None:
     """Drop a slot's events up to a time."""
     start, length, base = state.slot_start[slot], state.slot_length[slot], state.slot_base[slot]
@@ -181,22 +188,19 @@ def drop_until(state: KeyState, slot: int, oldest_ms: int) -> None:
         state.slot_length[slot] = length - dropped
 
 
-@njit(cache=True)
+@compiled
 def make_room(state: KeyState, slot: int, oldest_ms: int) -> None:
     """Make room for one more event in a full segment: drop events up to a time, or take a larger segment."""
     drop_until(state, slot, oldest_ms)
     start, length, size_class = state.slot_start[slot], state.slot_length[slot], state.slot_class[slot]
-    if length <= SIZES[size_class] - SIZES[size_class] // 8 - 1:
-        return
-    if size_class == len(SIZES) - 1:
-        return  # a segment of this size was merged before it became full
-    target = allocate(state, size_class + 1)
-    move(state, start, target, length)
-    release(state, start, size_class)
-    state.slot_start[slot], state.slot_class[slot] = target, size_class + 1
+    if length == SIZES[size_class]:  # never of the largest class: such a segment was merged before
+        target = allocate(state, size_class + 1)
+        move(state, start, target, length)
+        release(state, start, size_class)
+        state.slot_start[slot], state.slot_class[slot] = target, size_class + 1
 
 
-@njit(cache=True)
+@compiled
 def rebase(state: KeyState, slot: int, base_ms: int) -> None:
     """Let the event times of a slot count from another time."""
     shift = state.slot_base[slot] - base_ms
@@ -205,11 +209,11 @@ def rebase(state: KeyState, slot: int, base_ms: int) -> None:
     state.slot_base[slot] = base_ms
 
 
-@njit(cache=True)
+@compiled
 def remember(state: KeyState, key: Any, t: int, value: Array, level: Array, id_: Any, reach_ms: int) -> bool:
     """Add an event to its key. False if it is too late to be in any window. reach_ms: how far back windows look."""
     place = find_place(state, key)
-    slot = np.int64(state.table[place])
+    slot: Any = np.int64(state.table[place])
     if slot < 0:
         totals = state.totals
         slot = totals[FREE_SLOT]

@@ -18,11 +18,11 @@ transaction whose row may be merged. It counts as the label of another transacti
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Flags, Hashes, Indices, Ints
 from scoring.profiles import entity_rows
+from scoring.profiles.compilation import compiled
 from scoring.profiles.entity_rows import EntityRows, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.tile_store import TileLevels, is_mergeable
 
@@ -93,7 +93,7 @@ class LabelStore:
         self.rows = entity_rows.packed(self.rows)
 
 
-@njit(cache=True)
+@compiled
 def add_labels(
     store: EntityRows,
     levels: TileLevels,
@@ -123,7 +123,7 @@ def add_labels(
     return len(entities)
 
 
-@njit(cache=True)
+@compiled
 def add_label(store: EntityRows, levels: TileLevels, oldest_ms: int, entity: Any, row: Ints, totals: Ints) -> bool:
     """Add a row of one label. False without room; then nothing has changed."""
     slot = find_slot(store, entity)
@@ -151,14 +151,14 @@ def add_label(store: EntityRows, levels: TileLevels, oldest_ms: int, entity: Any
     return True
 
 
-@njit(cache=True)
+@compiled
 def drop_labels(store: EntityRows, oldest_ms: int) -> None:
     """Drop the labels of transactions up to a time."""
     for slot in range(store.state[entity_rows.N_SLOTS]):
         _drop_until(store, slot, oldest_ms)
 
 
-@njit(cache=True)
+@compiled
 def read_labels(
     store: EntityRows,
     entity: Any,
@@ -206,7 +206,7 @@ def read_labels(
         frauds[w] += frauds[w - 1]
 
 
-@njit(cache=True)
+@compiled
 def _end_others(store: EntityRows, slot: int, row: Ints) -> bool:
     """End the earlier labels of a transaction, and let a later one end this one. One of the same time is removed.
 
@@ -235,7 +235,7 @@ def _end_others(store: EntityRows, slot: int, row: Ints) -> bool:
     return found
 
 
-@njit(cache=True)
+@compiled
 def _is_before(row: Ints, other: Ints) -> Any:
     if row[EVENT] != other[EVENT]:
         return row[EVENT] < other[EVENT]
@@ -244,7 +244,7 @@ def _is_before(row: Ints, other: Ints) -> Any:
     return row[REPORTED] < other[REPORTED]
 
 
-@njit(cache=True)
+@compiled
 def _drop_until(store: EntityRows, slot: int, oldest_ms: int) -> None:
     start, length = store.starts[slot], store.lengths[slot]
     dropped = 0
@@ -256,7 +256,7 @@ def _drop_until(store: EntityRows, slot: int, oldest_ms: int) -> None:
         store.lengths[slot] = length - dropped
 
 
-@njit(cache=True)
+@compiled
 def _merge_oldest(store: EntityRows, slot: int, levels: TileLevels, totals: Ints) -> None:
     """Merge the older half of an entity's rows by tile: by the windows' levels, then coarser until a quarter leaves."""
     start = store.starts[slot]
@@ -295,7 +295,7 @@ def _merge_oldest(store: EntityRows, slot: int, levels: TileLevels, totals: Ints
             return
 
 
-@njit(cache=True)
+@compiled
 def _merge(row: Ints, newer: Ints) -> None:
     row[EVENT] = newer[EVENT]
     row[REPORTED] = max(row[REPORTED], newer[REPORTED])

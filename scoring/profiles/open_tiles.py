@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from schemas.dataset.profiles import Profile
 from scoring.arrays import Array, Flags, Hashes, Indices, Ints
 from scoring.profiles.aggregate_rows import add_transaction, clear_row, row_width
+from scoring.profiles.compilation import compiled
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.windows import tile_ms
@@ -147,7 +147,7 @@ def _with_room(state: TileState, more: int) -> TileState:
     return made
 
 
-@njit(cache=True)
+@compiled
 def fold_transactions(
     state: TileState,
     grain_ms: int,
@@ -189,7 +189,7 @@ def fold_transactions(
     return n_closed
 
 
-@njit(cache=True)
+@compiled
 def _find_place(state: TileState, entity: Any) -> Any:
     mask = np.uint64(len(state.table) - 1)
     place = entity & mask
@@ -198,7 +198,7 @@ def _find_place(state: TileState, entity: Any) -> Any:
     return place
 
 
-@njit(cache=True)
+@compiled
 def _fill_table(state: TileState) -> None:
     for k in range(state.totals[N_OPEN]):
         state.table[_find_place(state, state.entities[k])] = k + 1

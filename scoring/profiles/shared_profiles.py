@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from schemas.dataset.profiles import LABEL_AGGREGATES, LAST_LABEL_AGGREGATES, Profile
 from scoring.arrays import Array, Flags, Hashes, Indices, Ints, Matrix
 from scoring.profiles import label_store
 from scoring.profiles.aggregate_rows import AGGREGATE_CODES, TIME, accumulate, aggregate, clear_row
 from scoring.profiles.aggregates import fraud_rate
+from scoring.profiles.compilation import compiled
 from scoring.profiles.entity_rows import ROWS_END, EntityRows
 from scoring.profiles.label_store import FOREVER_MS, LabelInputs, LabelStore, read_labels
 from scoring.profiles.open_tiles import NEVER_MS, ClosedTiles, tile_fields
@@ -186,7 +186,7 @@ def _columns(plan: ProfilePlan, profile: Profile, first: int) -> Columns:
     )
 
 
-@njit(cache=True)
+@compiled
 def fill_tile_features(
     store: EntityRows,
     columns: Columns,
@@ -217,7 +217,7 @@ def fill_tile_features(
             matrix[i, columns.columns[f]] = np.float32(aggregate(code, windows[window], field, value))
 
 
-@njit(cache=True)
+@compiled
 def fill_label_features(
     store: EntityRows,
     columns: Columns,

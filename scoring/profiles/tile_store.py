@@ -16,15 +16,16 @@ From compiled code: `add_tile(rows, levels, entity, row, now_ms)`, False without
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
 
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints
 from scoring.profiles import entity_rows
 from scoring.profiles.aggregate_rows import TIME, add_row, row_width
+from scoring.profiles.compilation import compiled
 from scoring.profiles.entity_rows import EntityRows, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.windows import tile_ms
 
@@ -90,6 +91,12 @@ class TileStore:
         compact_tiles(self.rows, self.levels, now_ms)
         self.rows = entity_rows.packed(self.rows)
 
+    def copy(self) -> "TileStore":
+        """A copy, in the time that copying memory takes."""
+        made = copy(self)
+        made.rows = self.rows._replace(**{name: array.copy() for name, array in self.rows._asdict().items()})
+        return made
+
     def to_arrays(self) -> dict[str, Array]:
         """The content, ordered by entity."""
         return self.rows.to_arrays()
@@ -102,7 +109,7 @@ class TileStore:
         return made
 
 
-@njit(cache=True)
+@compiled
 def add_tiles(store: EntityRows, levels: TileLevels, entities: Hashes, rows: Ints, now_ms: int, done: int) -> int:
     """Add tiles from one on. Returns the number that is done: fewer than all without room."""
     while done < len(entities) and add_tile(store, levels, entities[done], rows[done], now_ms):
@@ -110,7 +117,7 @@ def add_tiles(store: EntityRows, levels: TileLevels, entities: Hashes, rows: Int
     return done
 
 
-@njit(cache=True)
+@compiled
 def add_tile(store: EntityRows, levels: TileLevels, entity: Any, row: Ints, now_ms: int) -> bool:
     """Add a row to an entity. False without room; then nothing has changed.
 
@@ -142,7 +149,7 @@ def add_tile(store: EntityRows, levels: TileLevels, entity: Any, row: Ints, now_
     return True
 
 
-@njit(cache=True)
+@compiled
 def add_windows(store: EntityRows, entity: Any, limit_ms: int, tails_ms: Ints, windows: Ints) -> None:
     """Add an entity's rows with tail < time <= limit to the narrowest window that holds them.
 
@@ -165,14 +172,14 @@ def add_windows(store: EntityRows, entity: Any, limit_ms: int, tails_ms: Ints, w
         add_row(windows[w], store.rows[i])
 
 
-@njit(cache=True)
+@compiled
 def compact_tiles(store: EntityRows, levels: TileLevels, now_ms: int) -> None:
     """Merge and drop the rows of all entities."""
     for slot in range(store.state[entity_rows.N_SLOTS]):
         compact_slot(store, levels, slot, now_ms)
 
 
-@njit(cache=True)
+@compiled
 def compact_slot(store: EntityRows, levels: TileLevels, slot: int, now_ms: int) -> None:
     """Drop an entity's rows beyond all windows, and merge neighbours that only coarser windows read."""
     start, length = store.starts[slot], store.lengths[slot]
@@ -190,7 +197,7 @@ def compact_slot(store: EntityRows, levels: TileLevels, slot: int, now_ms: int) 
     store.lengths[slot] = kept
 
 
-@njit(cache=True)
+@compiled
 def is_mergeable(levels: TileLevels, earlier: int, later: int, now_ms: int) -> bool:
     """True if two times are in one tile that is coarser than the finest, and old enough to be merged."""
     for k in range(1, len(levels.grains_ms)):
@@ -201,12 +208,12 @@ def is_mergeable(levels: TileLevels, earlier: int, later: int, now_ms: int) -> b
     return False
 
 
-@njit(cache=True)
+@compiled
 def _tile(time_ms: int, grain_ms: int) -> int:
     return (time_ms - 1) // grain_ms
 
 
-@njit(cache=True)
+@compiled
 def _place_after(store: EntityRows, slot: int, time_ms: int) -> Any:
     """Number of an entity's rows that are not newer than a time."""
     start = store.starts[slot]

@@ -1,0 +1,44 @@
+"""Compilation of the reducer's loops by Numba, with a cache that knows all of its sources.
+
+Numba keeps compiled functions beside their source file, or in the user's cache directory, and compiles again when that
+file changes. It inlines functions of other files but does not notice when those change. So here every function of this
+package is stamped with the sources of the whole package.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+
+
+def compiled(function: Compiled) -> Compiled:
+    """Compile a function when it is first called with arguments of new types."""
+    return cast(Compiled, _cached(function))
+
+
+def compiled_inline(function: Compiled) -> Compiled:
+    """As `compiled`, but always inlined: for small functions in the innermost loops."""
+    return cast(Compiled, _cached(function, inline="always"))
+
+
+def _cached(function: Any, **options: Any) -> Any:
+    try:
+        dispatcher = njit(cache=True, **options)(function)
+        dispatcher._cache._cache_file._source_stamp = SOURCES
+    except RuntimeError:  # no writable place for a cache: every process compiles
+        return njit(**options)(function)
+    return dispatcher
+
+
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCES = _sources()

@@ -1,0 +1,30 @@
+"""Compiled functions are compiled again when any source of the package changes, not only their own file."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scoring.profiles import aggregates, compilation, key_scan
+
+INNER = "from scoring.profiles.compilation import compiled\n\n\n@compiled\ndef inner(x):\n    return x + {}\n"
+OUTER = "from scoring.profiles.compilation import compiled\nfrom scoring.profiles.inner import inner\n\n\n"
+OUTER += "@compiled\ndef outer(x):\n    return inner(x)\n"
+
+
+def test_a_change_of_one_file_recompiles_the_functions_of_the_others(tmp_path: Path) -> None:
+    package = tmp_path / "scoring" / "profiles"
+    package.mkdir(parents=True)
+    shutil.copy(compilation.__file__, package)
+    (package / "outer.py").write_text(OUTER)
+    for more in (1, 2):
+        (package / "inner.py").write_text(INNER.format(more))
+        words = [sys.executable, "-c", "from scoring.profiles.outer import outer; print(outer(40))"]
+        done = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True)
+        assert int(done.stdout) == 40 + more
+    assert list(package.glob("__pycache__/outer.outer*.nbc"))
+
+
+def test_every_compiled_function_has_the_stamp_of_the_package() -> None:
+    for function in (key_scan.fold_rows, aggregates.to_units):
+        assert function._cache._cache_file._source_stamp == compilation.SOURCES
