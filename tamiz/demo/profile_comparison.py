@@ -1,0 +1,86 @@
+"""What profiles change: two models of the same days, one with the profiles of the data set, one without.
+
+Both are compared on later days by what a review team finds. Labels are known after `LABEL_DELAY_DAYS`, so these days
+come that long after the days that the models are trained on.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from monitoring.counting.monitored_model import MonitoredModel
+from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
+from schemas.time_units import DAY_MS
+from scoring.arrays import Floats, Indices
+from scoring.features import featurize
+from tamiz.simulation.terminal_files import write_transactions
+from tamiz.simulation.terminal_simulator import MAX_REPORT_DAYS, TerminalTraffic, simulate_terminals
+from training.data.history import History, read_history
+from training.evaluation.review_metrics import ReviewEvaluation, evaluate_reviews
+from training.evaluation.review_ranking import ReviewPlan, ReviewRows, review_rows
+from training.pipeline import train
+from training.registry.mlflow_registry import download_bundle
+
+DATASET = "terminal_transactions"
+WITHOUT_PROFILES = "without_profiles.toml"
+LABEL_DELAY_DAYS = MAX_REPORT_DAYS
+
+
+class ComparedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and its scores of the held-out transactions."""
+
+    settings: Settings  # of its registry, model name and data set
+    version: int
+    scores: Floats  # (n,)
+    held_out: ReviewRows  # n rows
+
+    def reviews(self, scores: Floats | None = None) -> ReviewEvaluation:
+        """What a review team finds on the held-out days. scores: other scores of the same rows."""
+        per_day = self.settings.reviews_per_day
+        return evaluate_reviews(self.held_out, self.scores if scores is None else scores, per_day)
+
+
+def write_history(traffic: TerminalTraffic, folder: Path) -> Path:
+    """Write simulated transactions with their labels, and the declaration of the data set without its profiles."""
+    write_transactions(simulate_terminals(traffic), folder / "terminals.csv")
+    declaration = (resources.files("schemas.dataset") / f"{DATASET}.toml").read_text(encoding="utf-8")
+    (folder / WITHOUT_PROFILES).write_text(declaration.partition("[[profiles]]")[0], encoding="utf-8")
+    return folder / "terminals.csv"
+
+
+def compare_model(settings: Settings, history: Path, held_out_days: int, *, profiles: bool) -> ComparedModel:
+    """Train a model and score the last days of a history with it.
+
+    settings: of the registry. history: a file of `write_history`. profiles: whether the model sees profile features.
+    """
+    name = "with-profiles" if profiles else "without-profiles"
+    settings = msgspec.structs.replace(
+        settings,
+        dataset=DATASET if profiles else str(history.parent / WITHOUT_PROFILES),
+        model_name=f"{settings.model_name}-{name}",
+        label_delay_days=LABEL_DELAY_DAYS,
+        promotion="automatic",
+    )
+    dataset = load_dataset(settings.dataset)
+    whole = read_history(history, dataset)
+    held_out_ms = (int(whole.event_time_ms.max()) // DAY_MS + 1 - held_out_days) * DAY_MS
+    known = np.flatnonzero(whole.event_time_ms < held_out_ms - LABEL_DELAY_DAYS * DAY_MS)
+    version = train(settings, _at(whole, known), force="compared on later days").version
+    bundle = download_bundle(settings, version, history.parent / name)
+    model = MonitoredModel.load(bundle, version)
+    rows = np.flatnonzero(whole.event_time_ms >= held_out_ms)
+    scores = model.score(featurize(model.encoding, whole.columns_at(rows)))
+    held_out = review_rows(whole, rows, ReviewPlan.from_settings(settings, dataset))
+    return ComparedModel(settings=settings, version=version, scores=scores, held_out=held_out)
+
+
+def _at(history: History, rows: Indices) -> History:
+    return history._replace(
+        columns=history.columns_at(rows),
+        event_time_ms=history.event_time_ms[rows],
+        fraud=history.fraud[rows],
+        keys=history.keys[rows],
+    )
