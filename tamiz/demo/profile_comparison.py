@@ -61,7 +61,6 @@ def compare_model(settings: Settings, history: Path, held_out_days: int, *, prof
         settings,
         dataset=DATASET if profiles else str(history.parent / WITHOUT_PROFILES),
         model_name=f"{settings.model_name}-{name}",
-        label_delay_days=LABEL_DELAY_DAYS,
         promotion="automatic",
     )
     dataset = load_dataset(settings.dataset)
@@ -73,8 +72,8 @@ def compare_model(settings: Settings, history: Path, held_out_days: int, *, prof
     model = MonitoredModel.load(bundle, version)
     rows = np.flatnonzero(whole.event_time_ms >= held_out_ms)
     scores = model.score(featurize(model.encoding, whole.columns_at(rows)))
-    held_out = review_rows(whole, rows, ReviewPlan.from_settings(settings, dataset))
-    return ComparedModel(settings=settings, version=version, scores=scores, held_out=held_out)
+    plan = ReviewPlan(per_day=settings.reviews_per_day, label_delay_days=LABEL_DELAY_DAYS, amount=dataset.amount)
+    return ComparedModel(settings=settings, version=version, scores=scores, held_out=review_rows(whole, rows, plan))
 
 
 def _at(history: History, rows: Indices) -> History:
