@@ -58,7 +58,7 @@ def fold_inputs(
         if reported:
             shared.add_labels(pending.at(slice(0, reported)))
             pending = pending.at(slice(reported, None))
-        if other:
+        if len(other):
             values[np.ix_(rows, other)], _ = shared.values(batch, (0,))
         progress(begin + len(rows), len(order))
     return values
