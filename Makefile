@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench profile bench-batch bench-drift fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles profile bench-batch bench-drift fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: setup .venv-bench/.ready  ## measure throughput against the peers, latenc
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.dashboard_overhead
+
+bench-profiles: setup  ## measure what profiles add on held-out days, and compare a worker's decisions with the file's scores (5 minutes)
+	$(BIN)/python -m benchmarks.profile_gain
 
 profile: setup .venv-bench/.ready  ## profile the CPU time of a transaction
 	$(BIN)/python -m benchmarks.components.profile
