@@ -5,7 +5,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from training.evaluation.review_metrics import ReviewEvaluation, ReviewMetric, metric_title
 
@@ -56,9 +56,11 @@ def value_by_budget(reviews: ReviewEvaluation) -> Figure:
     axes.plot(budgets, [p.random for p in points], color=RANDOM, ls="--", lw=1, label="random order")
     axes.axvline(reviews.per_day, color="black", lw=0.8, ls=":", label=f"{reviews.per_day:,} reviews a day")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     month = axes.secondary_xaxis("top", functions=(_per_month, _per_day))
+    month.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     month.set_xlabel(f"a month of {DAYS_PER_MONTH} days")
     axes.legend(loc="best")
     return figure

@@ -86,6 +86,24 @@ def test_a_trained_model_has_skill_and_becomes_champion(settings: Settings, trai
     assert sum(trained.parts.values()) == trained.rows == 1500
 
 
+def test_what_the_reviewers_find_is_evaluated_on_whole_days_of_the_test_and_logged(
+    settings: Settings, trained: TrainResult, history_csv: Path
+) -> None:
+    reviews = trained.evaluation.reviews
+    assert reviews is not None
+    history = read_history(history_csv, DATASET)
+    first, last = "2020-01-21", "2020-01-23"  # the split cuts 20 January in two; the backtest begins on the 24th
+    assert (reviews.days[0].day, reviews.days[-1].day, len(reviews.days)) == (first, last, 3)
+    frauds = np.array([history.fraud[history.event_time_ms // DAY_MS == day].sum() for day in (18282, 18283, 18284)])
+    assert [day.frauds_attainable for day in reviews.days] == frauds.tolist()
+    with mlflow_registry.mlflow_client(settings) as client:
+        logged = client.get_run(trained.run_id).data.metrics
+    for name in ("card_precision", "transaction_precision", "value_detected"):
+        metric = reviews.metric(name)
+        assert logged[f"test_{name}_at_100"] == metric.value
+        assert logged[f"test_{name}_at_100_attainable"] == metric.attainable
+
+
 def test_the_same_file_gives_the_same_trees_bit_for_bit(
     settings: Settings, trained: TrainResult, history_csv: Path, tmp_path: Path
 ) -> None:
@@ -268,7 +286,9 @@ def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
     words = " ".join(done.stdout.replace("│", " ").split())  # without the lines of the table
     assert "1 isolated-time" in words
     assert "row 8 is at 2029-01-" in words
-    record = json.loads(runner.invoke(app, ["train", str(path), "--json"]).stdout)
+    assert "test card precision@k k = 100: 0." in words
+    record = json.loads(runner.invoke(app, ["train", str(path), "--json"], env={"TAMIZ_REVIEWS_PER_DAY": "7"}).stdout)
+    assert record["evaluation"]["reviews"]["per_day"] == 7
     assert (record["version"], record["previous_champion"], record["rows"]) == (2, 1, 1500)
     assert (record["rejected"], record["time_range"]["isolated_rows"]) == ({"isolated-time": 1}, 1)
 
@@ -288,6 +308,12 @@ def test_on_the_real_file_the_gate_fails_and_there_is_no_champion(real_csv: Path
     assert (auc.low or 1) < 0.5 < (auc.high or 0)
     assert (done.champion, done.gate.status, mlflow_registry.champion(settings)) == (False, "no skill", None)
     assert "must not decide" in done.gate.summary
+    assert done.evaluation.reviews is not None
+    for metric in done.evaluation.reviews.metrics:
+        assert metric.low is not None
+        assert metric.random is not None
+        assert metric.high is not None
+        assert metric.low < metric.random < metric.high
 
 
 def test_a_person_may_force_a_version_that_failed_the_gate_and_it_stays_visible(real_csv: Path, tmp_path: Path) -> None:

@@ -218,4 +218,13 @@ def test_the_command_tests_the_champion_on_the_real_file(real_csv, real_registry
     assert [day.name for day in result.days] == [f"2020-01-{day}" for day in range(24, 31)]
     assert "the model had no proven skill" in result.summary
     assert json.loads((tmp_path / "backtest.json").read_text())["summary"] == result.summary
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert len(list(tmp_path.glob("*.png"))) == 6
+    reviews = result.evaluation.reviews
+    assert [day.day for day in reviews.days] == [day.name for day in result.days]
+    for metric in reviews.metrics:  # the labels are noise
+        assert metric.low < metric.random < metric.high, metric.name
+    printed = CliRunner().invoke(app, ["backtest", str(real_csv)], env={"COLUMNS": "120"})
+    assert "What 100 reviews a day find, 7 days" in printed.stdout
+    card = reviews.metric("card_precision")
+    line = f"Card precision@100 {card.value:.1%} {card.low:.1%} to {card.high:.1%} {card.attainable:.1%}"
+    assert line in " ".join(printed.stdout.split())
