@@ -17,7 +17,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}  
 
 
 class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
-    """The two score thresholds of the outcomes; training chooses them on validation rows."""
+    """The two score thresholds of the outcomes; training chooses them on held-out scores."""
 
     review: float  # minimum score for review
     decline: float  # minimum score for decline

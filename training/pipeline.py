@@ -1,8 +1,11 @@
 """The training pipeline: from labelled history to a registered model and, if it is proven better, the champion.
 
-read and clean -> hold out the backtest's days -> split by time -> search hyperparameters (optional) -> fit ->
-calibrate probabilities -> choose operating points -> evaluate -> skill gate -> profile and baseline -> bundle ->
-register -> compare with the champion -> promote or retain -> report (optional)
+read and clean -> hold out the backtest's days -> split by time -> search hyperparameters (optional) -> fit to the train
+rows, evaluate on the test rows -> skill gate -> fit to all rows before the backtest's days -> profile and baseline ->
+bundle -> register -> compare with the champion on the backtest's days -> promote or retain -> report (optional)
+
+A fit (`training.model.cross_fit`) chooses the number of trees, probability calibration and operating points. It is done
+twice, in the same way: the first model is evaluated; the second one, which knows the newest frauds, is registered.
 """
 
 import tempfile
@@ -12,31 +15,29 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from matplotlib.figure import Figure
 
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import reference_profile
 from monitoring.drift.reference import write_reference
 from schemas.configuration.settings import Settings
-from schemas.dataset.declaration import Dataset, load_dataset
+from schemas.dataset.declaration import load_dataset
 from schemas.dataset.missing_columns import refuse_unconsented
 from schemas.time_units import DAY_MS
-from scoring.arrays import Floats, Matrix
+from scoring.arrays import Indices
 from scoring.bundle.feature_definitions import feature_definitions
 from scoring.bundle.manifest import Manifest
-from scoring.features import featurize, fit_encoding
+from scoring.features import featurize
 from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time
 from training.evaluation.backtest import last_days, run_backtest
-from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.evaluation import evaluate
 from training.evaluation.leakage import find_leaks
 from training.evaluation.review_ranking import ReviewPlan, review_rows
-from training.evaluation.skill_gate import GateResult, evaluate_skill
+from training.evaluation.skill_gate import evaluate_skill
 from training.model.baseline import fit_baseline
-from training.model.fit import Part, fit, golden_rows, predict, write_bundle
+from training.model.cross_fit import CrossFit, cross_fit
+from training.model.fit import golden_rows, predict, write_bundle
 from training.model.hyperparameter_search import SearchResult, search
-from training.model.operating_points import PointChoice, choose_points
-from training.model.probability_calibration import ProbabilityCalibration, calibrate_probabilities
 from training.model.reproduction import (
     CONFIG_FILE,
     ReproductionTarget,
@@ -47,13 +48,10 @@ from training.model.reproduction import (
 )
 from training.registry import mlflow_registry
 from training.registry.promotion import promote_if_better
-from training.reports.figures import draw_evaluation, write_figures
 from training.reports.model_report import write_model_report
-from training.reports.report_builder import MAX_EXPLAINED_ROWS, report_contents
+from training.reports.report_builder import report_contents
+from training.run_record import run_params, run_tags, write_evaluation, write_json
 from training.train_result import ProgressCallback, TrainResult
-
-SEARCH_FILE = "search.json"  # in the run's `evaluation/`
-MAX_TAG_LENGTH = 1_000
 
 
 def train(
@@ -117,27 +115,25 @@ def train(
 
     # The backtest's days are held out first, so that no choice below depends on them.
     holdout = last_days(history.event_time_ms, plan.backtest_days)
-    past = np.flatnonzero(history.event_time_ms < holdout.edges_ms[0])
-    split = split_by_time(
-        history.event_time_ms[past],
-        validation_share=plan.validation_share,
-        test_share=plan.test_share,
-        gap_ms=label_delay_ms,
-    )
+    times = history.event_time_ms
+    past = np.flatnonzero(times < holdout.edges_ms[0])
+    past = past[np.argsort(times[past], kind="stable")]
+    split = split_by_time(times[past], test_share=plan.test_share, gap_ms=label_delay_ms)
     require_both_classes(split, history.fraud[past])
-    train_rows, validation_rows, test_rows = (past[rows] for rows in split)
+    train_rows, test_rows = (past[rows] for rows in split)
+    # As for the train rows: labels that were final when the backtest's days began.
+    final_rows = past[times[past] <= holdout.edges_ms[0] - label_delay_ms] if label_delay_ms else past
 
     progress("checking the registry")  # before the long steps, so that they are not wasted
     mlflow_registry.ensure_reachable(settings)
 
     search_result: SearchResult | None = None
     if trials:
-        search_rows = np.sort(np.concatenate([train_rows, validation_rows]))
         search_result = search(
             dataset,
-            history.columns_at(search_rows),
-            history.fraud[search_rows],
-            history.event_time_ms[search_rows],
+            history.columns_at(train_rows),
+            history.fraud[train_rows],
+            times[train_rows],
             trials=trials,
             config=plan.fit,
             gap_ms=label_delay_ms,
@@ -145,62 +141,62 @@ def train(
         )
         plan = msgspec.structs.replace(plan, fit=search_result.config)
 
-    progress("fitting")
-    train_columns = history.columns_at(train_rows)
-    encoding = fit_encoding(dataset, train_columns)
-    matrix = featurize(encoding, history.columns)
-    train_part, validation_part = (
-        Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (train_rows, validation_rows)
-    )
-    booster = fit(train_part, validation_part, encoding, plan.fit)
+    def fit_to(rows: Indices) -> CrossFit:
+        return cross_fit(
+            dataset,
+            history.columns_at(rows),
+            history.fraud[rows],
+            times[rows],
+            config=plan.fit,
+            points=plan.points,
+            gap_ms=label_delay_ms,
+        )
 
-    progress("calibrating probabilities")
-    booster, calibration = calibrate_probabilities(booster, validation_part)
-    scores = predict(booster, matrix)
+    progress("fitting to the train rows")
+    evaluated = fit_to(train_rows)
 
-    progress("choosing operating points")
-    amounts = history.columns[dataset.amount] if dataset.amount else np.full(len(scores), np.nan)
-    choice = choose_points(
-        history.fraud[validation_rows], scores[validation_rows], plan.points, amounts[validation_rows]
-    )
-
-    progress("evaluating")
+    progress("evaluating on the test rows")
+    test_columns = history.columns_at(test_rows)
+    test_scores = predict(evaluated.booster, featurize(evaluated.encoding, test_columns))
     evaluation = evaluate(
         history.fraud[test_rows],
-        scores[test_rows],
-        points=choice.points,
-        f2_threshold=choice.f2_threshold,
+        test_scores,
+        points=evaluated.choice.points,
+        f2_threshold=evaluated.choice.f2_threshold,
         costs=plan.points.costs,
-        amounts=amounts[test_rows],
+        amounts=test_columns[dataset.amount] if dataset.amount else np.full(len(test_rows), np.nan),
         reviews=review_rows(history, test_rows, review_plan),
         reviews_per_day=review_plan.per_day,
         seed=plan.fit.seed,
     )
-    gate = evaluate_skill(evaluation, find_leaks(dataset, train_columns, train_part.fraud))
+    gate = evaluate_skill(evaluation, find_leaks(dataset, history.columns_at(train_rows), history.fraud[train_rows]))
     forced = force is not None and not gate.has_skill
+
+    progress("fitting to all rows before the backtest")
+    final = fit_to(final_rows)
+    final_columns = history.columns_at(final_rows)
 
     progress("writing the bundle")
     rejected_rows = sum(history.rejected.values())
-    train_times = history.event_time_ms[train_rows]
     manifest = Manifest(
         model=settings.model_name,
         dataset=dataset.name,
-        features=encoding,
+        features=final.encoding,
         definitions=feature_definitions(dataset),
-        points=choice.points,
+        points=final.choice.points,
         profile=reference_profile(
-            encoding,
-            train_columns,
-            train_part.matrix,
-            scores[np.concatenate([validation_rows, test_rows])],
-            review=choice.points.review,
+            final.encoding,
+            final_columns,
+            final.matrix,
+            final.scores,
+            review=final.choice.points.review,
             rejected=rejected_rows,
         ),
         golden=(),  # filled in by `write_bundle`, as `model_sha256`
-        rows=len(train_rows),
-        base_rate=float(train_part.fraud.mean()),
-        trained_from_ms=int(train_times[0]),
-        trained_until_ms=int(train_times[-1]),
+        rows=len(final_rows),
+        base_rate=float(history.fraud[final_rows].mean()),
+        trained_from_ms=int(times[final_rows[0]]),
+        trained_until_ms=int(times[final_rows[-1]]),
         data_sha256=history.sha256,
         model_sha256="",
         forced=forced,
@@ -208,20 +204,33 @@ def train(
     environment = RunEnvironment.current()
     with tempfile.TemporaryDirectory(prefix="tamiz-run-") as scratch:
         bundle, evaluation_folder = Path(scratch) / "bundle", Path(scratch) / "evaluation"
-        model = write_bundle(bundle, booster, manifest, golden_rows(encoding, matrix[past], scores[past]))
+        fitted_scores = predict(final.booster, final.matrix)
+        golden = golden_rows(final.encoding, final.matrix, fitted_scores)
+        model = write_bundle(bundle, final.booster, manifest, golden)
+        held_out = np.zeros(len(final_rows), dtype=bool)
+        held_out[final.held_out] = True
+        baseline_scores = fitted_scores.copy()
+        baseline_scores[final.held_out] = final.scores
         baseline = fit_baseline(
             manifest,
-            booster,
-            history.columns_at(past),
-            matrix[past],
-            scores[past],
-            history.event_time_ms[past],
-            held_out=np.isin(past, train_rows, invert=True),
+            final.booster,
+            final_columns,
+            final.matrix,
+            baseline_scores,
+            times[final_rows],
+            held_out=held_out,
             rejected=rejected_rows,
         )
         write_reference(bundle, baseline)
-        figures = _write_evaluation(
-            evaluation_folder, evaluation, choice, search_result, model, matrix[test_rows], history.fraud[test_rows]
+        figures = write_evaluation(
+            evaluation_folder,
+            evaluation,
+            evaluated.choice,
+            search_result,
+            model,
+            featurize(final.encoding, test_columns),
+            history.fraud[test_rows],
+            test_scores,
         )
 
         progress("registering")
@@ -230,8 +239,8 @@ def train(
             bundle,
             report=evaluation_folder,
             metrics=evaluation.metric_values("test_"),
-            params=_params(dataset, plan, choice, history, calibration),
-            tags=_tags(history, gate, environment, force if forced else None),
+            params=run_params(dataset, plan, final, history),
+            tags=run_tags(history, gate, environment, force if forced else None),
         )
         run_config = RunConfig(
             source=history_source(history, path, labels),
@@ -242,7 +251,7 @@ def train(
             environment=environment,
             model_sha256=model.manifest.model_sha256,
         )
-        _write_json(Path(scratch) / CONFIG_FILE, run_config)
+        write_json(Path(scratch) / CONFIG_FILE, run_config)
         mlflow_registry.log_artifact(settings, version, Path(scratch) / CONFIG_FILE)
 
         progress("comparing with the champion")
@@ -259,7 +268,7 @@ def train(
                 history,
                 run_backtest(model, dataset, history, plan.backtest_days, plan=review_plan),
                 evaluation=evaluation,
-                evaluated_on="the test rows, which are later than all training rows",
+                evaluated_on="the test rows, by trees that were fitted in the same way to earlier rows only",
                 gate=gate,
                 status="champion" if transition.change == "promoted" else "challenger",
                 comparison=decision.comparison,
@@ -272,7 +281,6 @@ def train(
 
     parts = {
         "train": len(train_rows),
-        "validation": len(validation_rows),
         "test": len(test_rows),
         "backtest": len(holdout.all_rows),
     }
@@ -295,11 +303,12 @@ def train(
         missing_columns=history.missing_columns,
         parts=parts | ({"gap": len(history.fraud) - sum(parts.values())} if label_delay_ms else {}),
         base_rate=manifest.base_rate,
-        trees=booster.num_boosted_rounds(),
-        probability_calibration=calibration,
+        fitted_rows=manifest.rows,
+        trees=final.booster.num_boosted_rounds(),
+        probability_calibration=final.calibration,
         search=search_result.summary if search_result else None,
-        points=choice.points,
-        points_reason=choice.reason,
+        points=manifest.points,
+        points_reason=final.choice.reason,
         evaluation=evaluation,
         data_sha256=history.sha256,
         git_commit=environment.git_commit,
@@ -308,71 +317,3 @@ def train(
         seconds=round(time.perf_counter() - started, 2),
         mlflow_ui=mlflow_registry.ui_command(settings),
     )
-
-
-def _write_evaluation(
-    folder: Path,
-    evaluation: Evaluation,
-    choice: PointChoice,
-    search_result: SearchResult | None,
-    model: MonitoredModel,
-    matrix: Matrix,
-    fraud: Floats,
-) -> dict[str, Figure]:
-    """Write the run's `evaluation/`: metrics, operating points, search result and figures of the test rows."""
-    explained = matrix[:: max(1, len(matrix) // MAX_EXPLAINED_ROWS)]
-    figures = draw_evaluation(
-        fraud,
-        model.score(matrix),
-        evaluation,
-        contributions=model.contributions(explained),
-        values=explained,
-        names=model.manifest.names,
-    )
-    write_figures(folder, figures)
-    for figure in figures.values():
-        figure.set_layout_engine("none")  # the layout is computed; the report may draw the figure again without it
-    _write_json(folder / "metrics.json", evaluation)
-    _write_json(folder / "operating_points.json", choice)
-    if search_result:
-        _write_json(folder / SEARCH_FILE, search_result)
-    return figures
-
-
-def _write_json(path: Path, record: msgspec.Struct) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
-
-
-def _params(
-    dataset: Dataset,
-    plan: TrainingPlan,
-    choice: PointChoice,
-    history: History,
-    calibration: ProbabilityCalibration,
-) -> dict[str, object]:
-    return {
-        "dataset": dataset.name,
-        "source": history.source,
-        "threshold_policy": choice.policy.method,
-        "calibration_slope": calibration.slope,
-        "calibration_intercept": calibration.intercept,
-        **({"allow_missing": ", ".join(plan.allow_missing)} if plan.allow_missing else {}),
-        **msgspec.structs.asdict(plan.fit),
-    }
-
-
-def _tags(history: History, gate: GateResult, environment: RunEnvironment, forced: str | None) -> dict[str, str]:
-    tags = {
-        "data_sha256": history.sha256,
-        "rows": str(history.rows),
-        "version": environment.tamiz,
-        "gate_status": gate.status,
-        "gate_summary": gate.summary,
-    }
-    if gate.leaks:
-        tags["suspected_leakage"] = ", ".join(f"{leak.feature} {leak.roc_auc:.4f}" for leak in gate.leaks)[
-            :MAX_TAG_LENGTH
-        ]
-    commit = environment.git_commit
-    tags |= {"git_commit": commit} if commit else {}
-    return tags | ({"forced": forced or "no reason was given"} if forced is not None else {})

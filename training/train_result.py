@@ -44,8 +44,9 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     profile_sources: ProfileSources | None  # of a topic's rows, if the data set declares profiles
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
     time_range: TimeRange  # event times of the accepted rows, and what was left out as isolated
-    parts: dict[str, int]  # rows in train, validation, test and backtest, and in the gaps when labels have a delay
-    base_rate: float  # share of fraud in the training rows
+    parts: dict[str, int]  # rows in train, test and backtest, and in the gaps when labels have a delay
+    fitted_rows: int  # that the registered model is fitted to: all before the backtest's days with a final label
+    base_rate: float  # share of fraud in these rows
     trees: int
     probability_calibration: ProbabilityCalibration
     search: str | None  # summary of the hyperparameter search; the run's `search.json` has every candidate

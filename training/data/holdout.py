@@ -1,8 +1,7 @@
-"""How much of a history is held out: days for the backtest, then shares for validation and for the test.
+"""How much of a history is held out: days for the backtest, then a share for the test.
 
 Imports nothing, so that a command's help can name the numbers without loading NumPy.
 """
 
 BACKTEST_DAYS = 7  # whole UTC days
-VALIDATION_SHARE = 0.15
-TEST_SHARE = 0.15
+TEST_SHARE = 0.2

@@ -1,4 +1,4 @@
-"""Splits by event time: train on the oldest rows, validate on later rows, test on the latest."""
+"""Splits by event time: train on the oldest rows and test on the latest, or test on each block of time in turn."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -8,33 +8,26 @@ import numpy as np
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
 from scoring.arrays import Floats, Indices, Ints
-from training.data.holdout import TEST_SHARE, VALIDATION_SHARE
+from training.data.holdout import TEST_SHARE
 
 
 class Split(NamedTuple):
-    """Row indices of each part, in order of event time. Each row is in one part or in a gap between parts."""
+    """Row indices of each part, in order of event time. Each row is in one part or in the gap between them."""
 
     train: Indices
-    validation: Indices
     test: Indices
 
 
-def split_by_time(
-    event_time_ms: Ints,
-    *,
-    validation_share: float = VALIDATION_SHARE,
-    test_share: float = TEST_SHARE,
-    gap_ms: int = 0,
-) -> Split:
-    """Split rows by event time into train, validation and test.
+def split_by_time(event_time_ms: Ints, *, test_share: float = TEST_SHARE, gap_ms: int = 0) -> Split:
+    """Split rows by event time into train and test.
 
     Rows with the same time stay in one part, so the shares are approximate. event_time_ms: shape (n,), in any order.
-    gap_ms: the label delay. Rows closer than this to the next part are left out: their labels were not final when the
-    next part began, so a model could not have used them.
+    gap_ms: the label delay. Rows closer than this to the test part are left out: their labels were not final when the
+    test part began, so a model could not have used them.
     Raises TrainingError when a part is empty.
 
-    >>> split_by_time(np.arange(10) * 1000, validation_share=0.2, test_share=0.2)
-    Split(train=array([0, 1, 2, 3, 4, 5]), validation=array([6, 7]), test=array([8, 9]))
+    >>> split_by_time(np.arange(10) * 1000, test_share=0.2)
+    Split(train=array([0, 1, 2, 3, 4, 5, 6, 7]), test=array([8, 9]))
     """
     order = np.argsort(event_time_ms, kind="stable")
     times = event_time_ms[order]
@@ -44,11 +37,9 @@ def split_by_time(
             "all rows have the same event time, so they cannot be split by time; "
             "check the column that the data set declares as its event time"
         )
-    cuts = [_start_of_instant(times, round(n * share)) for share in (1 - validation_share - test_share, 1 - test_share)]
-    ends = [
-        int(np.searchsorted(times, times[cut] - gap_ms, side="right")) if gap_ms and cut < n else cut for cut in cuts
-    ]
-    parts = Split(order[: ends[0]], order[cuts[0] : max(cuts[0], ends[1])], order[cuts[1] :])
+    cut = _start_of_instant(times, round(n * (1 - test_share)))
+    end = int(np.searchsorted(times, times[cut] - gap_ms, side="right")) if gap_ms and cut < n else cut
+    parts = Split(order[:end], order[cut:])
     for name, rows in parts._asdict().items():
         if not len(rows) and gap_ms:
             raise TrainingError(
@@ -63,33 +54,48 @@ def split_by_time(
     return parts
 
 
-def expanding_folds(
-    event_time_ms: Ints,
-    folds: int,
-    *,
-    validation_share: float = VALIDATION_SHARE,
-    gap_ms: int = 0,
-) -> list[Split]:
+def expanding_folds(event_time_ms: Ints, folds: int, *, gap_ms: int = 0) -> list[Split]:
     """Time-series cross-validation with an expanding window.
 
     The rows are cut into `folds` + 1 consecutive segments. Each segment except the first is the test part of one fold;
-    all rows before it are split into train and validation. event_time_ms: shape (n,), in any order. gap_ms: as for
-    `split_by_time`.
+    all rows before it are its train part. event_time_ms: shape (n,), in any order. gap_ms: as for `split_by_time`.
     Raises TrainingError when a part is empty.
 
-    >>> [[part.tolist() for part in fold] for fold in expanding_folds(np.arange(9), 2, validation_share=0.34)]
-    [[[0, 1], [2], [3, 4, 5]], [[0, 1, 2, 3], [4, 5], [6, 7, 8]]]
+    >>> [[part.tolist() for part in fold] for fold in expanding_folds(np.arange(9), 2)]
+    [[[0, 1, 2], [3, 4, 5]], [[0, 1, 2, 3, 4, 5], [6, 7, 8]]]
     """
     order = np.argsort(event_time_ms, kind="stable")
     times = event_time_ms[order]
     cuts = [_start_of_instant(times, round(len(times) * k / (folds + 1))) for k in range(1, folds + 2)]
     found = []
     for begin, end in pairwise(cuts):
-        share = (end - begin) / end if end else 0.0
-        parts = split_by_time(
-            times[:end], validation_share=validation_share * (1 - share), test_share=share, gap_ms=gap_ms
-        )
+        parts = split_by_time(times[:end], test_share=(end - begin) / end if end else 0.0, gap_ms=gap_ms)
         found.append(Split(*(order[rows] for rows in parts)))
+    return found
+
+
+def block_folds(event_time_ms: Ints, blocks: int, *, gap_ms: int = 0) -> list[Split]:
+    """Blocked cross-validation: each of `blocks` consecutive blocks of time is the test part of one fold.
+
+    The train part is every row before and after the block that is at least `gap_ms` away from it. Unlike expanding
+    folds, each fold trains on nearly all rows, so its model is close to one that is fitted to all of them.
+    event_time_ms: shape (n,), in any order. A block of an instant that fills more than its share may be empty; it is
+    left out.
+    Sources: Bergmeir & Benítez (2012), On the Use of Cross-Validation for Time Series Predictor Evaluation; López de
+    Prado (2018), Advances in Financial Machine Learning, chapter 7 (purging and embargo).
+
+    >>> [[part.tolist() for part in fold] for fold in block_folds(np.arange(6), 3)]
+    [[[2, 3, 4, 5], [0, 1]], [[0, 1, 4, 5], [2, 3]], [[0, 1, 2, 3], [4, 5]]]
+    """
+    order = np.argsort(event_time_ms, kind="stable")
+    times = event_time_ms[order]
+    cuts = [_start_of_instant(times, round(len(times) * k / blocks)) for k in range(blocks + 1)]
+    found = []
+    for begin, end in pairwise(cuts):
+        if begin < end:
+            before = int(np.searchsorted(times, times[begin] - gap_ms, side="right")) if gap_ms else begin
+            after = int(np.searchsorted(times, times[end - 1] + gap_ms, side="left")) if gap_ms else end
+            found.append(Split(np.concatenate([order[:before], order[after:]]), order[begin:end]))
     return found
 
 

@@ -110,7 +110,7 @@ def evaluate(
     """Evaluate scores against labels, at operating points that were chosen on other rows.
 
     labels: shape (n,), 1 fraud, 0 legitimate, nan not known. scores: shape (n,), calibrated probabilities of fraud.
-    points, f2_threshold: chosen on validation rows, see `training.model.operating_points`. amounts: shape (n,), nan
+    points, f2_threshold: chosen on earlier rows, see `training.model.operating_points`. amounts: shape (n,), nan
     where unknown. reviews: of the same n rows; None leaves the metrics by day out. With fewer than `min_per_class` rows
     of a class, the other metrics are None and have a reason.
     Raises ValueError when shapes differ or a score is not finite.

@@ -1,31 +1,29 @@
 """Random search of XGBoost hyperparameters with time-series cross-validation.
 
-Candidates are evaluated on train and validation rows only, never on test rows or the backtest's days. The best of many
-candidates looks good by chance; it replaces the current configuration only when its gain is significant after a
-Bonferroni correction for the number of candidates.
+Candidates are evaluated on train rows only, never on test rows or the backtest's days. Each fold tests on rows that are
+later than those it trains on, with as many trees as the other folds choose. The best of many candidates looks good by
+chance; it replaces the current configuration only when its gain is significant after a Bonferroni correction for the
+number of candidates.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
-from scoring.arrays import Columns, Floats, Ints, Matrix
-from scoring.bundle.manifest import FeatureEncoding
-from scoring.features import featurize, fit_encoding
+from scoring.arrays import Columns, Floats, Ints
 from training.data.time_split import expanding_folds, require_both_classes
 from training.evaluation.bootstrap import CONFIDENCE, Interval, bounds, resample_weights
 from training.evaluation.metrics import RankedRows, measure, rank
-from training.model.fit import FitConfig, Part, fit, predict
+from training.model.cross_validation import Fold, cross_validate, make_folds
+from training.model.fit import FitConfig
 
 N_FOLDS = 4
 SELECTION_METRIC = "roc_auc"  # as in promotion; resampling and weights shift probabilities but do not change it
 MIN_ROC_AUC_GAIN = 0.002  # a smaller gain does not justify another configuration
 TAIL_RESAMPLES = 4000  # a Bonferroni bound is far in the tail and needs more than the usual `RESAMPLES`
-MAX_ROUNDS = 1000  # low learning rates need more trees than the default configuration
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,16 +48,6 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     summary: str  # one sentence for people
 
 
-class Fold(NamedTuple):
-    """One fold of the cross-validation: test rows, and earlier rows to train on."""
-
-    train: Part
-    validation: Part  # for early stopping
-    encoding: tuple[FeatureEncoding, ...]  # fitted to the train rows only
-    matrix: Matrix  # of the test rows
-    fraud: Floats  # of the test rows
-
-
 def search(
     dataset: Dataset,
     columns: Columns,
@@ -73,7 +61,7 @@ def search(
 ) -> SearchResult:
     """Evaluate `config` and `trials` random candidates by cross-validation.
 
-    columns: cleaned columns of the train and validation rows, each of shape (n,); fraud (0 or 1) and event_time_ms:
+    columns: cleaned columns of the train rows, each of shape (n,); fraud (0 or 1) and event_time_ms:
     shape (n,). config: the current configuration; its seed draws the candidates. gap_ms: the label delay, kept free
     between training and test rows. progress: called with the number of evaluated configurations and their total.
     When the rows are too few for cross-validation, the result keeps `config` and its summary states why.
@@ -81,14 +69,17 @@ def search(
     rng = np.random.default_rng(config.seed)
     candidates = [config, *(random_candidate(config, rng) for _ in range(trials))]
     try:
-        folds = _folds(dataset, columns, fraud, event_time_ms, gap_ms)
+        splits = expanding_folds(event_time_ms, N_FOLDS, gap_ms=gap_ms)
+        for split in splits:
+            require_both_classes(split, fraud)
+        folds = make_folds(dataset, columns, fraud, splits)
     except TrainingError as error:
         summary = f"Cross-validation was not possible: {error}."
         return SearchResult(trials=(), seed=config.seed, config=config, gain=None, summary=summary)
     scored: list[list[RankedRows]] = []
     for done, candidate in enumerate(candidates):
         progress(done, len(candidates))
-        scored.append([rank(fold.fraud, _scores(fold, candidate)) for fold in folds])
+        scored.append(_ranked(folds, candidate))
     results = tuple(
         Trial(
             config=c,
@@ -121,7 +112,6 @@ def random_candidate(config: FitConfig, rng: np.random.Generator) -> FitConfig:
 
     return msgspec.structs.replace(
         config,
-        rounds=MAX_ROUNDS,
         max_depth=int(rng.integers(2, 9)),
         learning_rate=log_uniform(0.02, 0.3),
         min_child_weight=log_uniform(1, 50),
@@ -135,30 +125,10 @@ def random_candidate(config: FitConfig, rng: np.random.Generator) -> FitConfig:
     )
 
 
-def _folds(
-    dataset: Dataset,
-    columns: Columns,
-    fraud: Floats,
-    event_time_ms: Ints,
-    gap_ms: int,
-) -> list[Fold]:
-    found = []
-    for split in expanding_folds(event_time_ms, N_FOLDS, gap_ms=gap_ms):
-        require_both_classes(split, fraud)
-        encoding = fit_encoding(dataset, {name: values[split.train] for name, values in columns.items()})
-        train, validation, test = (
-            Part(
-                matrix=featurize(encoding, {name: values[rows] for name, values in columns.items()}),
-                fraud=fraud[rows],
-            )
-            for rows in split
-        )
-        found.append(Fold(train, validation, encoding, test.matrix, test.fraud))
-    return found
-
-
-def _scores(fold: Fold, config: FitConfig) -> Floats:
-    return predict(fit(fold.train, fold.validation, fold.encoding, config), fold.matrix)
+def _ranked(folds: tuple[Fold, ...], config: FitConfig) -> list[RankedRows]:
+    """The test rows of each fold, ranked by trees whose number its own test rows have not influenced."""
+    validation = cross_validate(folds, config)
+    return [rank(fold.test.fraud, validation.margins(k, validation.rounds_without(k))) for k, fold in enumerate(folds)]
 
 
 def _gain(these: list[RankedRows], others: list[RankedRows], value: float, confidence: float, seed: int) -> Interval:

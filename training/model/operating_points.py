@@ -1,7 +1,7 @@
-"""Operating points: the score thresholds of review and decline, chosen on validation rows only.
+"""Operating points: the score thresholds of review and decline, chosen on held-out scores only.
 
 Scores are calibrated probabilities: with 3 % fraud, most lie near 0.03 and few exceed 0.5. Round thresholds therefore
-make no sense, except for the policy "fixed". A chosen threshold is the score of a validation row, or lies above all.
+make no sense, except for the policy "fixed". A chosen threshold is the score of a held-out row, or lies above all.
 """
 
 from typing import Literal
@@ -35,7 +35,7 @@ class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
     decline_budget: float = DECLINE_BUDGET  # budget: share of rows declined
     max_alerts: float = 0.2  # f2, cost: maximum share of alerted rows, the capacity of the reviewers
     decline_precision: float = 0.5  # f2: minimum of precision's Wilson lower bound for a decline
-    min_declines: int = 20  # cost: minimum number of validation rows at or above the decline point
+    min_declines: int = 20  # cost: minimum number of held-out rows at or above the decline point
     review_threshold: float = 0.5
     decline_threshold: float = 0.9
     costs: CostMatrix = CostMatrix()
@@ -75,7 +75,7 @@ class PointChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Operating points and the reason for them; the run's `operating_points.json`."""
 
     points: OperatingPoints
-    f2_threshold: float  # the maximum of F2 on the validation rows, independent of the policy
+    f2_threshold: float  # the maximum of F2 on the held-out rows, independent of the policy
     policy: PointPolicy
     reason: str
 
@@ -83,7 +83,7 @@ class PointChoice(msgspec.Struct, frozen=True, kw_only=True):
 def choose_points(
     labels: npt.ArrayLike, scores: npt.ArrayLike, policy: PointPolicy, amounts: npt.ArrayLike | None = None
 ) -> PointChoice:
-    """Choose the operating points on validation rows.
+    """Choose the operating points on rows that the scoring trees have not seen.
 
     labels: shape (n,), 1 or 0; rows with nan are left out. scores: shape (n,), calibrated. amounts: shape (n,), nan
     where unknown, for the method "cost". Without fraud, "f2" and "cost" fall back to "budget". When all scores are
@@ -93,13 +93,13 @@ def choose_points(
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     known = ~np.isnan(y)
     if not known.any():
-        raise ValueError("operating points need validation rows with a known label")
+        raise ValueError("operating points need held-out rows with a known label")
     known_amounts = None if amounts is None else np.asarray(amounts, dtype=np.float64)[known]
     ranked = rank(y[known], s[known])
     method = policy.method
     preface = ""
     if method in ("f2", "cost") and not ranked.fraud.any():
-        method, preface = "budget", f"No fraud among the {ranked.n} validation rows: budget instead of {method}. "
+        method, preface = "budget", f"No fraud among the {ranked.n} held-out rows: budget instead of {method}. "
     if method == "fixed":
         points = OperatingPoints(review=policy.review_threshold, decline=policy.decline_threshold)
         reason = f"Fixed: review from {points.review:.4f}, decline from {points.decline:.4f}."
@@ -212,7 +212,7 @@ def _limit_note(ranked: RankedRows, chosen: float, unlimited: float, policy: Poi
 def _shares(ranked: RankedRows, points: OperatingPoints) -> str:
     alerted, declined = ranked.alerts(points.review), ranked.alerts(points.decline)
     counts = (
-        f"of {ranked.n} validation rows with {int(ranked.fraud.sum())} frauds, {alerted - declined} are reviewed "
+        f"of {ranked.n} held-out rows with {int(ranked.fraud.sum())} frauds, {alerted - declined} are reviewed "
         f"and {declined} declined"
     )
     if ranked.ends.size == 1:

@@ -3,7 +3,7 @@
 Trees trained on log loss are nearly calibrated; overfitting, resampling and weights distort their probabilities. A
 sigmoid on the log-odds, `slope * margin + intercept`, corrects them:
 
-* Two parameters can be fitted to the hundred frauds of a validation part. Isotonic regression, the usual alternative,
+* Two parameters can be fitted to a hundred frauds. Isotonic regression, the usual alternative,
   needs a thousand or more, and its plateaus turn different scores into ties, which changes ROC AUC, KS and alert
   budgets. The sigmoid is strictly increasing, so the ranking does not change.
 * A base rate that resampling or weights changed is corrected by the intercept exactly (Elkan 2001).
@@ -15,7 +15,6 @@ Good Probabilities With Supervised Learning; Elkan (2001), The Foundations of Co
 """
 
 import json
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +23,6 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from scoring.arrays import Floats
-from training.model.fit import Part
 
 MIN_GAIN_STANDARD_ERRORS = 2.0  # of the log loss on held-out rows; a smaller gain leaves the scores as they are
 SLOPE_BOUNDS = (0.01, 100.0)  # positive, so that the ranking does not change
@@ -35,13 +33,17 @@ class ProbabilityCalibration(msgspec.Struct, frozen=True, kw_only=True):
 
     slope: float = 1.0
     intercept: float = 0.0
-    log_loss_before: float  # on the later half of the validation rows, without the sigmoid
+    log_loss_before: float  # on the later half of the held-out rows, without the sigmoid
     log_loss_after: float  # on the same rows, with a sigmoid fitted to the earlier half
 
     @property
     def is_applied(self) -> bool:
         """Whether the sigmoid changes the scores."""
         return (self.slope, self.intercept) != (1.0, 0.0)
+
+    def apply(self, margins: Floats) -> Floats:
+        """Calibrated probabilities of fraud, shape (n,). margins: log-odds, shape (n,)."""
+        return np.asarray(expit(self.slope * margins + self.intercept))
 
     @property
     def summary(self) -> str:
@@ -52,29 +54,25 @@ class ProbabilityCalibration(msgspec.Struct, frozen=True, kw_only=True):
         return f"calibrated: log-odds × {self.slope:.3g} {self.intercept:+.3g} ({losses})"
 
 
-def calibrate_probabilities(booster: xgb.Booster, validation: Part) -> tuple[xgb.Booster, ProbabilityCalibration]:
-    """Calibrate a model on its validation rows when that helps on later rows; else return it unchanged.
+def fit_calibration(margins: Floats, fraud: Floats) -> ProbabilityCalibration:
+    """The sigmoid for these log-odds when it helps on later rows; else the identity.
 
-    validation: rows in order of event time. Calibration is applied when a sigmoid fitted to the earlier half lowers the
-    log loss of the later half by `MIN_GAIN_STANDARD_ERRORS` standard errors. The applied sigmoid is fitted to all
-    validation rows.
+    margins, fraud: shape (n,), of held-out rows in order of event time. A sigmoid is applied when one that is fitted to
+    the earlier half lowers the log loss of the later half by `MIN_GAIN_STANDARD_ERRORS` standard errors. The applied
+    sigmoid is fitted to all rows.
     """
-    margins, fraud = _margins(booster, validation), validation.fraud
     half = len(fraud) // 2
     before = _log_losses(margins[half:], fraud[half:], (1.0, 0.0))
     after = _log_losses(margins[half:], fraud[half:], fit_sigmoid(margins[:half], fraud[:half]))
     gain = before - after
-    slope, intercept = 1.0, 0.0
-    if gain.mean() > MIN_GAIN_STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)):
-        slope, intercept = fit_sigmoid(margins, fraud)
-        booster = scale_leaves(booster, slope, intercept)
-    calibration = ProbabilityCalibration(
+    is_better = gain.mean() > MIN_GAIN_STANDARD_ERRORS * gain.std() / np.sqrt(len(gain))
+    slope, intercept = fit_sigmoid(margins, fraud) if is_better else (1.0, 0.0)
+    return ProbabilityCalibration(
         slope=slope,
         intercept=intercept,
         log_loss_before=float(before.mean()),
         log_loss_after=float(after.mean()),
     )
-    return booster, calibration
 
 
 def fit_sigmoid(margins: Floats, fraud: Floats) -> tuple[float, float]:
@@ -112,11 +110,6 @@ def scale_leaves(booster: xgb.Booster, slope: float, intercept: float) -> xgb.Bo
     scaled = xgb.Booster({"nthread": 1})
     scaled.load_model(bytearray(json.dumps(model).encode()))
     return scaled
-
-
-def _margins(booster: xgb.Booster, part: Part) -> Floats:
-    found: Any = booster.inplace_predict(part.matrix, predict_type="margin", validate_features=False)
-    return np.asarray(found, dtype=np.float64)
 
 
 def _log_losses(margins: Floats, fraud: Floats, sigmoid: tuple[float, float]) -> Floats:

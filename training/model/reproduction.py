@@ -14,7 +14,7 @@ from schemas.configuration.settings import Settings
 from schemas.errors import TrainingError
 from schemas.json_codec import decode
 from training.data.history import History
-from training.data.holdout import BACKTEST_DAYS, TEST_SHARE, VALIDATION_SHARE
+from training.data.holdout import BACKTEST_DAYS, TEST_SHARE
 from training.model.fit import FitConfig
 from training.model.operating_points import PointPolicy
 from training.model.provenance import git_commit, tamiz_version
@@ -65,7 +65,6 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     label_delay_days: int = 0
     backtest_days: int = BACKTEST_DAYS
-    validation_share: float = VALIDATION_SHARE
     test_share: float = TEST_SHARE
     fit: FitConfig = FitConfig()  # includes seed and number of threads
     points: PointPolicy = PointPolicy()

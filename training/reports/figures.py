@@ -57,7 +57,7 @@ def draw_evaluation(
         figures["score_distribution"] = score_distribution(y, s, evaluation.points)
         figures["calibration"] = calibration(y, s)
     figures["confusion_review"] = confusion(evaluation.at_review, "Confusion matrix at the review point")
-    figures["confusion_f2"] = confusion(evaluation.at_f2, "Confusion matrix at the F2 optimum of the validation rows")
+    figures["confusion_f2"] = confusion(evaluation.at_f2, "Confusion matrix at the F2 optimum of the train rows")
     figures["threshold_table"] = threshold_table(evaluation)
     if evaluation.reviews:
         figures |= draw_reviews(evaluation.reviews)

@@ -229,7 +229,7 @@ def _points(c: ReportContents) -> Flow:
     return section(
         "Operating points",
         [
-            text("Chosen on validation rows only; the metrics use other rows. " + counts),
+            text("Chosen on held-out scores of the training rows; the metrics use later rows. " + counts),
             table(("Outcome", "Score", "Effect"), outcomes, shares=(2, 2, 8), words=3),
         ],
         [

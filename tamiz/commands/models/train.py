@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
-from training.data.holdout import BACKTEST_DAYS, TEST_SHARE, VALIDATION_SHARE
+from training.data.holdout import BACKTEST_DAYS, TEST_SHARE
 
 if TYPE_CHECKING:
     from tamiz.terminal import Terminal
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from training.model.reproduction import ReproductionTarget
     from training.train_result import ProgressCallback, TrainResult
 
-TRAINING_SHARE = 1 - VALIDATION_SHARE - TEST_SHARE
 HELP = f"""Train a model on FILE or on Kafka's topics, and register it in MLflow.
 
 It becomes champion if it shows skill and beats the champion, else
 challenger. The last {BACKTEST_DAYS} days are held out for `tamiz backtest`. The rest
-is split by event time: the oldest {TRAINING_SHARE:.0%} train the model, the next {VALIDATION_SHARE:.0%} set
-its operating points, the last {TEST_SHARE:.0%} test it.
+is split by event time: a model of the oldest {1 - TEST_SHARE:.0%} is tested on the last
+{TEST_SHARE:.0%}, then the model is fitted in the same way to all of them.
 
     tamiz train history.csv
     tamiz train history.csv --labels chargebacks.csv --from 2026-07-01
@@ -199,7 +198,7 @@ def _print_table(console: "Terminal", done: "TrainResult") -> None:
     if done.missing_columns:
         table.add_row("missing columns", ", ".join(column.name for column in done.missing_columns))
     table.add_row("split by event time", ", ".join(f"{name} {n:,}" for name, n in done.parts.items()))
-    table.add_row("fraud rate in training", f"{done.base_rate:.2%}")
+    table.add_row("fitted to", f"{done.fitted_rows:,} rows before the backtest, {done.base_rate:.2%} of them fraud")
     if done.search:
         table.add_row("search", done.search)
     table.add_row("trees", str(done.trees))

@@ -56,8 +56,7 @@ def train_model(folder: Path, history: History, version: int) -> MonitoredModel:
     seen = history.columns_at(train)
     encoding = fit_encoding(card_dataset(), seen)
     matrix = featurize(encoding, history.columns)
-    parts = [Part(matrix=matrix[rows], fraud=history.fraud[rows]) for rows in (train, rest)]
-    booster = fit(*parts, encoding, FitConfig())
+    booster = fit(Part(matrix=matrix[train], fraud=history.fraud[train]), encoding, FitConfig(), rounds=30)
     scores = predict(booster, matrix)
     times = history.event_time_ms[train]
     points = points_by_budget(scores[rest], review=0.05, decline=0.01)
@@ -67,7 +66,7 @@ def train_model(folder: Path, history: History, version: int) -> MonitoredModel:
         features=encoding,
         definitions=feature_definitions(card_dataset()),
         points=points,
-        profile=reference_profile(encoding, seen, parts[0].matrix, scores[rest], review=points.review, rejected=0),
+        profile=reference_profile(encoding, seen, matrix[train], scores[rest], review=points.review, rejected=0),
         golden=(),
         rows=len(train),
         base_rate=float(history.fraud[train].mean()),

@@ -124,8 +124,8 @@ def test_a_bundle_profiles_its_training_rows(
     assert list(profiles) == [*manifest.names, "score", "alert", "dead-letter"]
     for f in manifest.features:
         counted = sum(profiles[f.name].counts) + (0 if f.kind == "category" else profiles[f.name].missing)
-        assert counted == manifest.rows == trained.parts["train"]
-    assert sum(profiles["score"].counts) == trained.parts["validation"] + trained.parts["test"]
+        assert counted == manifest.rows == trained.fitted_rows == trained.parts["train"] + trained.parts["test"]
+    assert sum(profiles["score"].counts) == manifest.rows, "each row has a score of trees that have not seen it"
     assert profiles["ciudad"].missing == profiles["ciudad"].counts[-1] > 0
     assert profiles["ciudad"].counts[-2] == 0  # masked levels are no part of the drift reference
     times = np.sort(read_history(history_csv, DATASET).event_time_ms)
@@ -255,7 +255,7 @@ def test_an_unusable_file_is_refused_in_one_line(
 
 def test_frauds_in_the_oldest_rows_only_are_refused(settings: Settings, tmp_path: Path) -> None:
     history = [row | {"fraude": row["fraude"] if int(row["fecha"].split("/")[0]) < 10 else "FALSE"} for row in rows()]
-    with pytest.raises(TrainingError, match="validation holds 0 frauds"):
+    with pytest.raises(TrainingError, match="test holds 0 frauds"):
         train(settings, write(tmp_path / "h.csv", history))
 
 

@@ -9,12 +9,12 @@ from scoring.features import featurize, fit_encoding
 from tests.helpers.traffic.scored_fixtures import card_dataset, month
 from training.data.history import History
 from training.data.time_split import expanding_folds
-from training.model.fit import FitConfig, Part, fit, predict
+from training.model.fit import FitConfig, Part, fit, margins, predict
 from training.model.hyperparameter_search import SearchResult, random_candidate, search
-from training.model.probability_calibration import calibrate_probabilities
+from training.model.probability_calibration import fit_calibration
 from training.model.resampling import resample
 
-STUMPS = FitConfig(max_depth=1, rounds=2)
+STUMPS = FitConfig(max_depth=1, max_rounds=2)
 
 
 def search_result(history: History, config: FitConfig, trials: int) -> SearchResult:
@@ -76,16 +76,15 @@ def test_a_history_too_short_for_folds_keeps_the_configuration_and_says_why() ->
     assert "holds 0 frauds" in found.summary
 
 
-#  fold 1   |train|val|- test -|
-#  fold 2   |   train    | val |- test -|
-#  fold 3   |      train       |  val   |- test -|        each ends `gap` before the next begins
+#  fold 1   | train |- test -|
+#  fold 2   |     train      |- test -|
+#  fold 3   |          train          |- test -|        train ends `gap` before test begins
 @pytest.mark.parametrize("gap_ms", [0, 12 * HOUR_MS])
 def test_a_fold_tests_on_rows_after_all_its_training_rows(gap_ms: int) -> None:
     times = month().event_time_ms
     folds = expanding_folds(times, 3, gap_ms=gap_ms)
-    for train, validation, test in folds:
-        assert times[train].max() + gap_ms <= times[validation].min()
-        assert times[validation].max() + gap_ms <= times[test].min()
+    for train, test in folds:
+        assert times[train].max() + gap_ms <= times[test].min()
     tested = np.concatenate([fold.test for fold in folds])
     assert len(np.unique(tested)) == len(tested)
     assert len(tested) == pytest.approx(0.75 * len(times), rel=0.02)
@@ -147,9 +146,9 @@ def test_frequent_or_single_frauds_are_not_resampled(how: str) -> None:
 def test_calibration_corrects_resampling(how: str) -> None:
     parts = [part_of(rows)[0] for rows in (slice(6000), slice(6000, 9000), slice(9000, None))]
     config = msgspec.convert({"resampling": how, "resampled_share": 0.4}, FitConfig)
-    shifted = fit(parts[0], parts[1], part_of(slice(1))[2], config)  # type: ignore[arg-type]
-    assert shifted.num_boosted_rounds() > 5
+    shifted = fit(parts[0], part_of(slice(1))[2], config, rounds=20)  # type: ignore[arg-type]
     assert predict(shifted, parts[2].matrix).mean() > 2 * parts[2].fraud.mean()
-    calibrated, calibration = calibrate_probabilities(shifted, parts[1])
+    calibration = fit_calibration(margins(shifted, parts[1].matrix), parts[1].fraud)
     assert calibration.is_applied
-    assert predict(calibrated, parts[2].matrix).mean() == pytest.approx(parts[2].fraud.mean(), rel=0.35)
+    calibrated = calibration.apply(margins(shifted, parts[2].matrix))
+    assert calibrated.mean() == pytest.approx(parts[2].fraud.mean(), rel=0.35)

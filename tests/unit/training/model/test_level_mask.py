@@ -30,13 +30,9 @@ def traffic(n: int, base_rate: float, seed: int) -> tuple[dict[str, np.ndarray],
 @pytest.mark.parametrize("base_rate", [0.155, 0.03])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_unseen_or_missing_level_scores_near_the_base_rate(base_rate: float, seed: int) -> None:
-    (train, fraud), (later, later_fraud), (live, _) = (traffic(6_000, base_rate, 10 * seed + i) for i in range(3))
+    (train, fraud), (live, _) = (traffic(6_000, base_rate, 10 * seed + i) for i in range(2))
     encoding = fit_encoding(DATASET, train)
-    part, validation = (
-        Part(matrix=featurize(encoding, columns), fraud=labels)
-        for columns, labels in ((train, fraud), (later, later_fraud))
-    )
-    booster = fit(part, validation, encoding, FitConfig())
+    booster = fit(Part(matrix=featurize(encoding, train), fraud=fraud), encoding, FitConfig(), rounds=30)
 
     def mean_score(level: str | None) -> float:
         columns = live | {"ciudad": np.full(6_000, level, dtype=object)}

@@ -132,7 +132,7 @@ def test_without_fraud_the_budget_decides_and_the_reason_says_so(method):
     _, scores = calibrated_rows()
     chosen = choose_points(np.zeros(len(scores)), scores, PointPolicy(method=method))
     assert chosen.points == points_by_budget(scores)
-    assert chosen.reason.startswith(f"No fraud among the 4000 validation rows: budget instead of {method}. Budget:")
+    assert chosen.reason.startswith(f"No fraud among the 4000 held-out rows: budget instead of {method}. Budget:")
     assert chosen.f2_threshold == UNREACHABLE_THRESHOLD
 
 
