@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles profile bench-batch bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-cost profile bench-batch bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ profile: setup .venv-bench/.ready  ## profile the CPU time of a transaction
 	$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements-bench.lock
 	@touch $@
 
+bench-profile-cost: setup .venv-bench/.ready  ## measure what profiles cost a worker, with peers, and the memory of a million cards (20 minutes)
+	$(BIN)/python -m benchmarks.profile_cost
+	$(BIN)/python -m benchmarks.components.profile_memory
+
 bench-batch: setup  ## measure `tamiz score` on a million rows and one core, compared with pandas
 	$(BIN)/python -m benchmarks.components.batch_scoring
 
@@ -115,7 +119,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml into the lock files
 	printf '%s\n' mlflow scikit-learn pandas nvidia-nccl-cu12 nvidia-nccl-cu13 > .venv/training-only.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra s3 --excludes .venv/training-only.txt -c requirements.lock pyproject.toml -o requirements-run.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra training --extra s3 -c requirements.lock pyproject.toml -o requirements-train.lock
-	grep -E '^(msgspec|numpy|scipy|xgboost)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
+	grep -E '^(msgspec|numba|numpy|scipy|xgboost|xxhash)==' requirements.lock | sed 's/ .$$//' > .venv/same.txt
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group bench -c .venv/same.txt -o requirements-bench.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group airflow -o requirements-airflow.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-deps --no-emit-index-url --no-header --no-annotate --python-version 3.11 --group registry -o requirements-registry.lock

@@ -5,11 +5,12 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.peers.job import MAX_BATCH, PRODUCER, Job, PeerRecord, Work
+from schemas.configuration.settings import load
 
 
 def main() -> None:
     job = Job.from_command_line()
-    work = Work(job)
+    work, features_topic = Work(job), load().feature_log_topic
     connection = {"bootstrap.servers": job.bootstrap}
     group = {"group.id": job.group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
     consumer = Consumer(connection | group)
@@ -30,7 +31,12 @@ def main() -> None:
             if not m.error()
         ]
         handled = work(records)
-        for topic, outgoing in ((job.decisions, handled.decisions), (job.dead_letters, handled.dead_letters)):
+        outputs = (
+            (job.decisions, handled.decisions),
+            (job.dead_letters, handled.dead_letters),
+            (features_topic, handled.features),
+        )
+        for topic, outgoing in outputs:
             for out in outgoing:
                 producer.produce(topic, out.value, out.key, out.partition, acknowledged, headers=out.headers)
         producer.flush()

@@ -10,6 +10,7 @@ from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, handle
 
+MAX_PARTITIONS = 4
 MAX_BATCH = 1_000  # batch size of peers that work in batches
 PRODUCER = {"acks": "all", "enable.idempotence": True}  # same as for the producer of the worker
 
@@ -45,12 +46,24 @@ class Job(NamedTuple):
 
 
 class Work:
-    """Decode, clean, score, decide, encode."""
+    """Decode, clean, score, decide, encode; with the profiles that the data set of the settings declares."""
 
     def __init__(self, job: Job) -> None:
         self._model = MonitoredModel.load(job.bundle, version=1)
-        policy = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=False)
+        dataset = load_dataset(load().dataset)
+        policy = HandlerPolicy.from_settings(load({}), dataset, counting=False)
         self._policy = policy._replace(consumer_group=job.group)
+        self._profiles: Any = None
+        if dataset.profiles:
+            from scoring.profiles.partition_profiles import PartitionProfiles
+            from scoring.profiles.profile_fold import ProfileFold
+
+            self._profiles = ProfileFold(dataset, range(MAX_PARTITIONS))
+            for partition in range(MAX_PARTITIONS):
+                self._profiles.assign(partition, PartitionProfiles(self._profiles.plan))
 
     def __call__(self, records: Sequence[Any]) -> HandlerResult:
-        return handle(records, self._model, self._policy)
+        handled = handle(records, self._model, self._policy, profiles=self._profiles)
+        if self._profiles is not None:
+            self._profiles.commit({r.partition: r.offset + 1 for r in records})
+        return handled
