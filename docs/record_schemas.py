@@ -20,6 +20,7 @@ ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["pr
 WIRE = (
     events.Decision,
     events.FeatureRecord,
+    events.TileRecord,
     events.Redrive,
     events.Label,
     events.PaneSnapshot,

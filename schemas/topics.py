@@ -1,10 +1,12 @@
 """The table of topics: record, key, partitions and retention of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from schemas.configuration.settings import Settings
+from schemas.dataset.profiles import Profile
 from schemas.time_units import DAY_MS
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # of a record that our programs send, uncompressed
@@ -32,21 +34,23 @@ def max_value_bytes(settings: Settings) -> dict[str, int]:
         settings.transactions_topic: settings.max_payload_bytes,
         settings.dead_letters_topic: MAX_RECORD_BYTES,
         settings.drift_panes_topic: MAX_RECORD_BYTES,
+        settings.profile_tiles_topic: MAX_RECORD_BYTES,
     }
 
 
-def worker_outputs(settings: Settings, *, with_profiles: bool) -> tuple[str, ...]:
-    """The topics to which a worker writes by the number of the input partition.
-
-    with_profiles: whether the data set declares profiles.
-    """
+def worker_outputs(settings: Settings, profiles: Sequence[Profile]) -> tuple[str, ...]:
+    """The topics to which a worker writes by the number of the input partition. profiles: of the data set."""
     s = settings
-    profiles = (s.feature_log_topic,) if with_profiles else ()
-    return (s.decisions_topic, s.dead_letters_topic, *profiles, s.drift_panes_topic)
+    features = (s.feature_log_topic,) if profiles else ()
+    tiles = (s.profile_tiles_topic,) if any(p.kind == "tiles" for p in profiles) else ()
+    return (s.decisions_topic, s.dead_letters_topic, *features, *tiles, s.drift_panes_topic)
 
 
-def topic_table(settings: Settings) -> list[Topic]:
-    """Every topic of the installation, with the names that the settings give."""
+def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[Topic]:
+    """Every topic of the installation, with the names that the settings give.
+
+    profiles: of the data set; closed tiles are kept as long as their windows read them.
+    """
     n = settings.partitions
     # With a single in-sync replica, `acks=all` acknowledges records that the loss of one disk destroys.
     safe = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
@@ -80,6 +84,19 @@ def topic_table(settings: Settings) -> list[Topic]:
             direction="out",
             partitions=n,
             config=training_history,
+        ),
+        Topic(
+            role="profile-tiles",
+            name=settings.profile_tiles_topic,
+            key="none",
+            record="TileRecord",
+            direction="internal",
+            partitions=n,
+            config=safe
+            | {
+                "retention.ms": str(max((p.horizon_ms for p in profiles if p.kind == "tiles"), default=0) + 7 * DAY_MS),
+                "max.message.bytes": str(MAX_RECORD_BYTES),
+            },
         ),
         Topic(
             role="dead-letters",

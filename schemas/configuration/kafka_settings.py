@@ -72,6 +72,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.topic_prefix + "feature-log"
 
     @property
+    def profile_tiles_topic(self) -> str:
+        """Internal: closed tiles of profiles of entities other than the key."""
+        return self.topic_prefix + "profile-tiles"
+
+    @property
     def dead_letters_topic(self) -> str:
         """Output: payloads that cannot be scored."""
         return self.topic_prefix + "dead-letters"

@@ -5,7 +5,8 @@ once; the values of batches that are not yet committed are kept, and a transacti
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,10 +55,12 @@ class _Added(NamedTuple):
 class ProfileFold:
     """Profiles of the partitions of one worker."""
 
-    def __init__(self, dataset: Dataset, partitions: Sequence[int]) -> None:
-        """partitions: all partitions of the input topic."""
+    def __init__(
+        self, dataset: Dataset, partitions: Sequence[int], lock: AbstractContextManager[Any] | None = None
+    ) -> None:
+        """partitions: all partitions of the input topic. lock: of the shared profiles, if other threads add to them."""
         self.plan = ProfilePlan.of(dataset)
-        self.shared = SharedProfiles(self.plan)
+        self.shared = SharedProfiles(self.plan, lock)
         self._all = tuple(partitions)
         self._partitions: dict[int, PartitionProfiles] = {}
         self._uncommitted: dict[int, list[_Values]] = {}

@@ -18,6 +18,7 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
     number_fields: tuple[str, ...]  # columns of `ProfileInputs.values`
     category_fields: tuple[str, ...]  # columns of `ProfileInputs.levels`
     entities: tuple[str, ...]  # the key among them, if there is one
+    missing: dict[str, tuple[str, ...]]  # by entity: texts that mean a missing value
     features: tuple[ProfileFeature, ...]  # columns of the matrix of profile features
     digest: str
     has_ids: bool  # whether payloads declare transaction ids
@@ -28,14 +29,14 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
         fields = [f for f in dataset.profile_features if f.field is not None]
         categories = dict.fromkeys(f.field for f in fields if f.aggregate in ("distinct", "is_new") and f.field)
         numbers = dict.fromkeys(f.field for f in fields if f.field and f.field not in categories)
+        entities = dict.fromkeys([*([dataset.key] if dataset.key else []), *(p.entity for p in dataset.profiles)])
         return cls(
             key=dataset.key,
             profiles=dataset.profiles,
             number_fields=tuple(numbers),
             category_fields=tuple(categories),
-            entities=tuple(
-                dict.fromkeys([*([dataset.key] if dataset.key else []), *(p.entity for p in dataset.profiles)])
-            ),
+            entities=tuple(entities),
+            missing={name: _missing(dataset, name) for name in entities},
             features=dataset.profile_features,
             digest=dataset.profiles_digest,
             has_ids=dataset.transaction_id is not None,
@@ -55,3 +56,9 @@ class ProfilePlan(msgspec.Struct, frozen=True, kw_only=True):
                 places += range(start, start + len(profile.features))
             start += len(profile.features)
         return np.array(places, dtype=np.intp)
+
+
+def _missing(dataset: Dataset, entity: str) -> tuple[str, ...]:
+    """Texts that mean a missing value in a field or in an entry of a mapping."""
+    own = [f.missing for f in dataset.fields if entity in (f.name, *(entry.name for entry in f.entries))]
+    return tuple(dict.fromkeys([*dataset.missing, *(text for texts in own for text in texts)]))

@@ -18,6 +18,7 @@ from schemas.records import (
     ModelEvent,
     PaneSnapshot,
     RetrainRequest,
+    TileRecord,
 )
 from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
@@ -53,7 +54,17 @@ def _(record: FeatureRecord, latest_ms: int) -> str | None:
 
 @implausibility.register
 def _(record: Label, latest_ms: int) -> str | None:
-    return _ahead("reported_at_ms", record.reported_at_ms, latest_ms)
+    return _ahead("reported_at_ms", record.reported_at_ms, latest_ms) or (
+        None if record.event_time_ms is None else _ahead("event_time_ms", record.event_time_ms, latest_ms)
+    )
+
+
+@implausibility.register
+def _(record: TileRecord, latest_ms: int) -> str | None:
+    n = len(record.entities) // 8
+    if len(record.entities) % 8 or len(record.rows) % 8 or (len(record.rows) % (8 * n) if n else record.rows):
+        return f"{len(record.entities)} bytes of entities do not fit {len(record.rows)} bytes of rows"
+    return _ahead("until_ms", record.until_ms, latest_ms)
 
 
 @implausibility.register

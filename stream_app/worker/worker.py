@@ -49,7 +49,7 @@ def make_worker(
     """
     auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
-    outputs = worker_outputs(settings, with_profiles=bool(dataset.profiles))
+    outputs = worker_outputs(settings, dataset.profiles)
     transactions = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
     max_letter_bytes = _check_sizes(settings)
     champion = ChampionCache(settings, dataset)

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.records import Decision
 from schemas.time_units import DAY_MS
@@ -156,7 +157,8 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
     folder: for the training file, the registry and the logs; kept, so that the MLflow UI can be used afterwards.
     """
     started = time.monotonic()
-    create_topics(settings.bootstrap, topic_table(settings), settings.replication_factor)
+    profiles = load_dataset(settings.dataset).profiles
+    create_topics(settings.bootstrap, topic_table(settings, profiles), settings.replication_factor)
     with console.status("simulating a labelled history and training on it"):
         write(HISTORY, simulate(HISTORY), folder / "history.csv")
         first = msgspec.structs.replace(settings, promotion="automatic")  # the first version needs no approval

@@ -39,12 +39,13 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/reference/topics.md.
         """
+        from schemas.dataset.declaration import load_dataset
         from schemas.topics import topic_table
         from stream_app.kafka.topic_admin import create_topics, partition_counts
         from tamiz.terminal import say
 
         settings = config.load()
-        wanted = topic_table(settings)
+        wanted = topic_table(settings, load_dataset(settings.dataset).profiles)
         created = create_topics(settings.bootstrap, wanted, settings.replication_factor)
         counts = partition_counts(settings.bootstrap, [t.name for t in wanted])
         for topic in wanted:
@@ -71,12 +72,13 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
         from rich.text import Text
 
+        from schemas.dataset.declaration import load_dataset
         from schemas.topics import topic_table
         from stream_app.kafka.topic_admin import partition_counts
         from tamiz.terminal import Terminal, say_json
 
         settings = config.load()
-        topics = topic_table(settings)
+        topics = topic_table(settings, load_dataset(settings.dataset).profiles)
         counts = partition_counts(settings.bootstrap, [t.name for t in topics])
         rows = [
             {
