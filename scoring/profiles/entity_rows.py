@@ -5,7 +5,7 @@
     rows      the blocks, one after the other, and free blocks
 
 Compiled functions change the arrays in place and answer False or -1 when there is no room left: the caller then calls
-`grown` and goes on where it stopped. Entities leave, and free room is given back, in `packed`.
+`grown` and continues where it stopped. Entities leave, and free room is given back, in `packed`.
 """
 
 from typing import Any, NamedTuple
@@ -60,6 +60,28 @@ class EntityRows(NamedTuple):
             "lengths": self.lengths[order],
             "rows": gather(self, order),
         }
+
+
+class EntityStore:
+    """A store whose rows are kept by entity."""
+
+    def __init__(self, width: int) -> None:
+        self.rows = empty(width)
+
+    @property
+    def n_entities(self) -> int:
+        """Entities with rows."""
+        return int(self.rows.state[N_SLOTS])
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all entities."""
+        return self.rows.n_rows
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory in use."""
+        return self.rows.n_bytes
 
 
 def empty(width: int, n_slots: int = FIRST_SLOTS, n_rows: int = FIRST_ROWS) -> EntityRows:

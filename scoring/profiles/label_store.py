@@ -23,7 +23,7 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Flags, Hashes, Indices, Ints
 from scoring.profiles import entity_rows
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import EntityRows, add_slot, find_slot, insert_row, is_full, widen
+from scoring.profiles.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.tile_store import TileLevels, is_mergeable
 
 MAX_LABELS = 1024  # rows of an entity; the newest half is not merged
@@ -54,29 +54,14 @@ class LabelInputs(NamedTuple):
         )
 
 
-class LabelStore:
+class LabelStore(EntityStore):
     """The labels of one profile."""
 
     def __init__(self, levels: TileLevels, delay_ms: int) -> None:
         """levels: of the windows. delay_ms: of the labels."""
-        self.rows = entity_rows.empty(WIDTH)
+        super().__init__(WIDTH)
         self.totals = np.zeros(3, np.int64)
         self._levels, self._keep_ms = levels, levels.keep_ms + delay_ms
-
-    @property
-    def n_entities(self) -> int:
-        """Entities with labels."""
-        return int(self.rows.state[entity_rows.N_SLOTS])
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all entities."""
-        return self.rows.n_rows
-
-    @property
-    def n_bytes(self) -> int:
-        """Memory in use."""
-        return self.rows.n_bytes
 
     def add(self, entities: Hashes, labels: LabelInputs, now_ms: int) -> None:
         """Add labels in the order of the log; of two with the same time of report the later one holds."""

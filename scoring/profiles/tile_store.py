@@ -26,7 +26,7 @@ from scoring.arrays import Array, Hashes, Ints
 from scoring.profiles import entity_rows
 from scoring.profiles.aggregate_rows import TIME, add_row, row_width
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import EntityRows, add_slot, find_slot, insert_row, is_full, widen
+from scoring.profiles.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.windows import tile_ms
 
 SLACK_MS = DAY_MS  # a query this far behind the time of merging is exact
@@ -44,8 +44,9 @@ class TileLevels(NamedTuple):
 def tile_levels(windows_ms: Sequence[int], lag_ms: int = 0, slack_ms: int = SLACK_MS) -> TileLevels:
     """The levels that some windows allow. lag_ms: the newest tiles that queries leave out.
 
-    >>> levels = tile_levels([3_600_000, 86_400_000], slack_ms=0)
-    >>> (levels.grains_ms // 60_000).tolist(), (levels.ages_ms // 60_000).tolist()
+    >>> from schemas.time_units import HOUR_MS, MINUTE_MS
+    >>> levels = tile_levels([HOUR_MS, DAY_MS], slack_ms=0)
+    >>> (levels.grains_ms // MINUTE_MS).tolist(), (levels.ages_ms // MINUTE_MS).tolist()
     ([5, 60], [0, 65])
     """
     grains = sorted({tile_ms(w) for w in windows_ms})
@@ -57,28 +58,12 @@ def tile_levels(windows_ms: Sequence[int], lag_ms: int = 0, slack_ms: int = SLAC
     return TileLevels(np.array(grains), np.array(ages), longest + tile_ms(longest) + slack_ms)
 
 
-class TileStore:
+class TileStore(EntityStore):
     """Tiles of many entities."""
 
     def __init__(self, n_fields: int, levels: TileLevels) -> None:
         self.levels = levels
-        self.rows = entity_rows.empty(row_width(n_fields))
-        self._rows_after_compaction = 0
-
-    @property
-    def n_entities(self) -> int:
-        """Entities with rows."""
-        return int(self.rows.state[entity_rows.N_SLOTS])
-
-    @property
-    def n_rows(self) -> int:
-        """Tiles of all entities."""
-        return self.rows.n_rows
-
-    @property
-    def n_bytes(self) -> int:
-        """Memory in use."""
-        return self.rows.n_bytes
+        super().__init__(row_width(n_fields))
 
     def add(self, entities: Hashes, rows: Ints, now_ms: int = NEVER_MS) -> None:
         """Add tiles, in any order. rows: shape (n, width). now_ms: the time of merging."""

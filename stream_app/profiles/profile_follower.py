@@ -1,8 +1,8 @@
 """Follows the topics that profiles of all partitions share: closed tiles and labels.
 
 A thread reads every partition of both from the start, without a consumer group, into `SharedProfiles`. A worker is
-ready when it has read what was there at its start. Whatever arrives is a value: a record that is not one is skipped,
-counted and logged. When the broker does not respond, reading goes on later from the same offsets.
+ready when it has read what was there at its start. Invalid records are skipped, counted and logged. When the broker
+does not respond, reading continues later from the same offsets.
 """
 
 import logging
@@ -63,7 +63,7 @@ class ProfileFollower:
         self._next: dict[TopicPartition, int] = {}  # offset of the next record
         self._newest_ms = 0  # time up to which some partition's tiles are closed
         self._condition = threading.Condition()
-        self._asked = 1  # requests to read to the end of the topics; the first is that of readiness
+        self._requested = 1  # requests to read to the end of the topics; the first is that of readiness
         self._served = 0
         self._left = 0  # records until the end that is waited for
         self._stopping = threading.Event()
@@ -101,8 +101,8 @@ class ProfileFollower:
         if not self._topics:
             return True
         with self._condition:
-            self._asked += 1
-            mine = self._asked
+            self._requested += 1
+            mine = self._requested
             self._condition.wait_for(lambda: self._served >= mine or self._stopping.is_set(), timeout_s)
             return self._served >= mine
 
@@ -134,8 +134,8 @@ class ProfileFollower:
             serving = self._served
             checked_s = time.monotonic()
             while not self._stopping.is_set():
-                if serving == self._served < self._asked:
-                    serving = self._asked
+                if serving == self._served < self._requested:
+                    serving = self._requested
                     ends = consumer.end_offsets(partitions)
                 for tp, records in consumer.poll(timeout_ms=POLL_TIMEOUT_MS).items():
                     self._read(tp, records)

@@ -19,6 +19,7 @@ from schemas.records import (
     PaneSnapshot,
     Redrive,
     RetrainRequest,
+    TileRecord,
 )
 from schemas.security.sanitizer import terminal
 from scoring.profiles.feature_log import logged_values
@@ -36,6 +37,7 @@ COLOURS = {
     "rolled-back": "yellow",
     "awaiting-approval": "yellow",
 }
+ENTITY_BYTES = 8  # of the hash of an entity
 MAX_FEATURES = 3  # of a drift report, the strongest first
 
 
@@ -161,10 +163,18 @@ def _event(r: ModelEvent) -> Text:
     )
 
 
+def _tiles(r: TileRecord) -> Text:
+    return Text.assemble(
+        f"profile {r.profile + 1}: {len(r.entities) // ENTITY_BYTES} entities until {_time(r.until_ms)}",
+        ("" if r.last else ", more to follow", "dim"),
+    )
+
+
 SUMMARIES = {
     "decisions": RecordSummary(Decision, _decision),
     "labels": RecordSummary(Label, _label),
     "redrives": RecordSummary(Redrive, _redrive),
+    "profile-tiles": RecordSummary(TileRecord, _tiles),
     "drift-panes": RecordSummary(PaneSnapshot, _pane),
     "drift-reports": RecordSummary(DriftReport, _report),
     "drift-alerts": RecordSummary(DriftAlert, _alert),

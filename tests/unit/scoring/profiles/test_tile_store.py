@@ -24,25 +24,25 @@ WINDOWS = (30 * MINUTE_MS, 2 * HOUR_MS, 12 * HOUR_MS, DAY_MS, 3 * DAY_MS, 14 * D
 LAG_MS = 10 * MINUTE_MS
 
 
-class Event(NamedTuple):
+class TileEvent(NamedTuple):
     entity: int
     time_ms: int
     amount: float
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Event], random.Random]:
+def streams(draw: st.DrawFn) -> tuple[tuple[int, ...], list[TileEvent], random.Random]:
     windows = draw(st.lists(st.sampled_from(WINDOWS), min_size=1, max_size=3, unique=True).map(sorted).map(tuple))
     seed = draw(st.integers(0, 2**32))
     chance = random.Random(seed)
     spread = chance.choice([HOUR_MS, DAY_MS, 4 * DAY_MS, 40 * DAY_MS])
     step = chance.choice([1, 1000, 5 * MINUTE_MS, HOUR_MS])
     times = sorted(chance.randrange(spread) // step * step for _ in range(draw(st.integers(1, 120))))
-    events = [Event(chance.randrange(1, 4), t, float(np.float32(chance.uniform(-5, 500)))) for t in times]
+    events = [TileEvent(chance.randrange(1, 4), t, float(np.float32(chance.uniform(-5, 500)))) for t in times]
     return windows, events, chance
 
 
-def tiles_of(events: Sequence[Event], grain_ms: int, chance: random.Random) -> list[tuple[int, Ints]]:
+def tiles_of(events: Sequence[TileEvent], grain_ms: int, chance: random.Random) -> list[tuple[int, Ints]]:
     """Rows by entity and tile, each split over one or two partitions."""
     rows: dict[tuple[int, int, int], Ints] = {}
     for event in events:
@@ -67,7 +67,7 @@ def queried(store: TileStore, entity: int, t: int, windows: tuple[int, ...]) -> 
     return found
 
 
-def scanned(events: Sequence[Event], entity: int, t: int, windows: tuple[int, ...]) -> Ints:
+def scanned(events: Sequence[TileEvent], entity: int, t: int, windows: tuple[int, ...]) -> Ints:
     grain = tile_ms(windows[0])
     limit = (t - LAG_MS) // grain * grain
     found = empty_rows(len(windows), 1)
@@ -86,7 +86,7 @@ def without_times(rows: Ints) -> list[list[int]]:
 @settings(max_examples=40)
 @given(streams())
 def test_windows_are_those_of_a_scan_however_tiles_arrive_and_merge(
-    stream: tuple[tuple[int, ...], list[Event], random.Random],
+    stream: tuple[tuple[int, ...], list[TileEvent], random.Random],
 ) -> None:
     windows, events, chance = stream
     slack = chance.choice([0, HOUR_MS, DAY_MS])
@@ -110,7 +110,7 @@ def test_windows_are_those_of_a_scan_however_tiles_arrive_and_merge(
 @settings(max_examples=15)
 @given(streams())
 def test_any_order_and_a_restore_give_the_same_bits(
-    stream: tuple[tuple[int, ...], list[Event], random.Random],
+    stream: tuple[tuple[int, ...], list[TileEvent], random.Random],
 ) -> None:
     windows, events, chance = stream
     levels = tile_levels(windows, LAG_MS)
