@@ -19,6 +19,7 @@ class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
     challenger: int
     transactions: int  # scored by both versions
     rejected: int  # dead letters
+    unlogged: int  # not scored: transactions whose profile features are not logged
     agreement: float | None  # share of transactions with the same outcome
     outcomes: tuple[tuple[int, ...], ...]  # rows: champion, columns: challenger, each in the order of `OUTCOMES`
     mean_difference: float | None  # mean of challenger's score minus champion's
@@ -34,10 +35,14 @@ class Shadow:
         self._outcomes = np.zeros((len(OUTCOMES), len(OUTCOMES)), dtype=np.int64)
         self._cells = np.zeros((2, CELLS), dtype=np.int64)
         self._difference = 0.0
-        self._rejected = 0
+        self._rejected = self._unlogged = 0
 
-    def update(self, cleaned: CleanedBatch) -> None:
-        """Score a cleaned batch with both versions."""
+    def update(self, cleaned: CleanedBatch, unlogged: int = 0) -> None:
+        """Score a cleaned batch with both versions.
+
+        unlogged: transactions that are left out, because the values of their profile features are not logged.
+        """
+        self._unlogged += unlogged
         self._rejected += len(cleaned.rejections)
         scores = [m.score(featurize(m.encoding, cleaned.columns)) for m in self._models]
         codes = [outcome_codes(s, m.manifest.points) for s, m in zip(scores, self._models, strict=True)]
@@ -56,6 +61,7 @@ class Shadow:
             challenger=challenger.version,
             transactions=n,
             rejected=self._rejected,
+            unlogged=self._unlogged,
             agreement=float(np.trace(self._outcomes) / n) if n else None,
             outcomes=tuple(tuple(row) for row in self._outcomes.tolist()),
             mean_difference=self._difference / n if n else None,

@@ -107,14 +107,20 @@ class FeatureLog:
             last[partition] = max(offset, last.get(partition, -1))
         return last
 
-    def find(self, partitions: Ints, offsets: Ints, ids: Sequence[str], event_time_ms: Ints) -> LoggedRows:
+    def places(self) -> set[tuple[int, int]]:
+        """Partition and offset of the transactions whose values are in the log."""
+        return set(zip(self._partitions, self._offsets, strict=True))
+
+    def find(self, partitions: Ints, offsets: Ints, ids: Sequence[str | None], event_time_ms: Ints) -> LoggedRows:
         """The values of transactions, by partition and offset.
 
-        ids, event_time_ms: of the transactions. A record of another id or time is that of a former topic: not used.
+        ids, event_time_ms: of the transactions; None for an id that is not known. A record of another id or time is
+        that of a former topic: not used.
         """
         n, width = len(offsets), len(self._plan.features)
         found = LoggedRows(np.zeros(n, bool), np.full((n, width), np.nan, np.float32), np.zeros(n, bool))
-        id_hashes = np.fromiter(map(_hash, ids), np.uint64, n)
+        id_hashes = np.fromiter((0 if i is None else _hash(i) for i in ids), np.uint64, n)
+        id_known = np.fromiter((i is not None for i in ids), np.bool_, n)
         own_partitions, own_offsets = np.array(self._partitions), np.array(self._offsets)
         own_hashes, own_times, own_complete = map(np.array, (self._ids, self._event_time_ms, self._complete))
         own_values = np.frombuffer(self._values, VALUE_TYPE).reshape(-1, width)
@@ -128,7 +134,7 @@ class FeatureLog:
             rows = own[np.maximum(np.searchsorted(own_offsets[own], offsets[wanted], side="right") - 1, 0)]
             fits = (
                 (own_offsets[rows] == offsets[wanted])
-                & (own_hashes[rows] == id_hashes[wanted])
+                & ((own_hashes[rows] == id_hashes[wanted]) | ~id_known[wanted])
                 & (own_times[rows] == event_time_ms[wanted])
             )
             wanted, rows = wanted[fits], rows[fits]

@@ -1,16 +1,22 @@
 """Finds one decision and its transaction, and reproduces it with the same model version, for `tamiz explain`."""
 
+import time
+
 import msgspec
+import numpy as np
 from kafka import TopicPartition
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.json_codec import decode
-from schemas.records import Decision
+from schemas.records import Decision, FeatureRecord
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from scoring.profiles.feature_log import logged_values
+from scoring.profiles.profile_plan import ProfilePlan
+from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, HandlerResult, handle
+from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
@@ -25,6 +31,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision  # the latest one with its id on the topic
     transaction: str  # the payload, as text
     origin: str  # place of the transaction, see `schemas.transaction_ids.place`
+    # Values in the feature log, null: missing; None without profiles, and empty if no values are logged (any more).
+    profile_features: dict[str, float | None] | None
     reproduced: bool  # the reproduced decision is identical, bit for bit
     reproduction: Decision | None  # the reproduced decision, if it differs
 
@@ -49,16 +57,34 @@ def explain(settings: Settings, named: str) -> Explanation:
     dataset = load_dataset(settings.dataset)
     model = ChampionCache(settings, dataset).at_version(decision.model_version)
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
-    handled = handle([record], model, policy)
+    plan = ProfilePlan.of(dataset) if dataset.profiles else None
+    logged = None if plan is None else _logged(settings, plan, record)
+    handled = handle([record], model, policy, profiles=logged)
     reproduction = handled.decisions[0].value if handled.decisions else None
     same = reproduction == found.value
     return Explanation(
         decision=decision,
         transaction=(record.value or b"").decode(errors="replace"),
         origin=origin,
+        profile_features=None if plan is None else _values(plan, handled),
         reproduced=same,
         reproduction=None if same or reproduction is None else msgspec.json.decode(reproduction, type=Decision),
     )
+
+
+def _logged(settings: Settings, plan: ProfilePlan, record: ConsumedRecord) -> LoggedFeatures | None:
+    place = record.partition, record.offset
+    with FeatureLogReader(settings, plan) as reader:
+        logged = reader.read([place], time.monotonic() + FETCH_TIMEOUT_MS / 1000)
+    return logged if place in logged else None
+
+
+def _values(plan: ProfilePlan, handled: HandlerResult) -> dict[str, float | None]:
+    if not handled.features:
+        return {}
+    values = logged_values(decode(handled.features[0].value, FeatureRecord), plan)
+    assert values is not None
+    return {name: None if np.isnan(x) else float(x) for name, x in zip(plan.names, values, strict=True)}
 
 
 def _find(settings: Settings, named: str, topic_id: str) -> ConsumedRecord:

@@ -5,6 +5,7 @@ encodes them with the worker's code and the alert's model version, and keeps the
 and time are bounded. If no example is found or the search fails, the alert is published without examples.
 """
 
+import contextlib
 import functools
 import logging
 import time
@@ -25,7 +26,9 @@ from schemas.errors import BrokerError, TamizError
 from schemas.json_codec import decode
 from schemas.records import MAX_ALERT_EXAMPLES, Decision, DriftAlert
 from schemas.transaction_ids import transaction_id
+from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle_with_isolation
+from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, partitions_of
@@ -71,12 +74,20 @@ def bin_search(alert: DriftAlert, offsets_of: OffsetsOf) -> BinSearch | None:
 
 
 def ids_in_bin(
-    search: BinSearch, records: Sequence[ConsumedRecord], model: MonitoredModel, policy: HandlerPolicy
+    search: BinSearch,
+    records: Sequence[ConsumedRecord],
+    model: MonitoredModel,
+    policy: HandlerPolicy,
+    logged: LoggedFeatures | None = None,
 ) -> list[str]:
-    """Ids of the transactions of the bin, in the order of the records. model: of the search's version."""
+    """Ids of the transactions of the bin, in the order of the records.
+
+    model: of the search's version. logged: of a data set with profiles; transactions without logged values are left
+    out, because their bins are not known.
+    """
     if not records:
         return []
-    handled = handle_with_isolation(records, model, policy)
+    handled = handle_with_isolation(records, model, policy, profiles=logged)
     assert handled.coded is not None
     feature = model.bins.names.index(search.feature)
     codes, times_ms = handled.coded.codes[:, feature], handled.coded.event_times_ms
@@ -89,6 +100,8 @@ def ids_in_bin(
     for record in (records[i] for i in found.tolist()):
         decision = decisions.get((record.partition, b"%d" % record.offset))
         dead = decision is None
+        if logged is not None and not dead and (record.partition, record.offset) not in logged:
+            continue
         ids.append(transaction_id(record, policy.topic_id) if dead else decode(decision, Decision).transaction_id)
     return ids
 
@@ -187,7 +200,8 @@ class AlertExamples:
     def _find(self, searches: Mapping[str, BinSearch], found: dict[str, list[str]]) -> None:
         """Add the ids of each search to `found`."""
         s = self._settings
-        policy = HandlerPolicy.from_settings(s, load_dataset(s.dataset), counting=True)
+        dataset = load_dataset(s.dataset)
+        policy = HandlerPolicy.from_settings(s, dataset, counting=True)
         ids_of_topics = topic_ids(s.bootstrap, [s.transactions_topic])
         if s.transactions_topic not in ids_of_topics:
             raise BrokerError(f"{s.transactions_topic} does not exist, or the monitor has no READ on it")
@@ -198,13 +212,17 @@ class AlertExamples:
             consumer = reader(
                 s.bootstrap, keep_bytes=s.max_payload_bytes, fetch_max_wait_ms=100, max_partition_fetch_bytes=262_144
             )
-        try:
+        with contextlib.closing(consumer), contextlib.ExitStack() as stack:
+            features = None
+            if dataset.profiles:
+                features = stack.enter_context(FeatureLogReader(s, ProfilePlan.of(dataset)))
             for name, search in searches.items():
                 ids: list[str] = []
                 for records in read_backwards(consumer, s.transactions_topic, search.offsets, until_s):
-                    ids += ids_in_bin(search, records, models[search.model_version], policy)
+                    logged = None
+                    if features is not None:
+                        logged = features.read([(r.partition, r.offset) for r in records], until_s)
+                    ids += ids_in_bin(search, records, models[search.model_version], policy, logged)
                     if len(ids) >= MAX_ALERT_EXAMPLES:
                         break
                 found[name] = ids[:MAX_ALERT_EXAMPLES]
-        finally:
-            consumer.close()

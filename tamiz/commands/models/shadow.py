@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
-from schemas.time_units import MINUTE_MS
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -29,8 +28,9 @@ def register(app: typer.Typer) -> None:
         """Score live transactions with the champion and a challenger, and show where they agree.
 
         Reads `transactions` outside the workers' consumer group: it commits
-        nothing, publishes nothing and does not slow the workers. Ctrl-C ends it
-        and leaves the report on the screen.
+        nothing, publishes nothing and does not slow the workers. Profile features
+        are those that the workers logged. Ctrl-C ends it and leaves the report on
+        the screen.
 
             tamiz shadow --version 2 --limit 10000
 
@@ -43,8 +43,8 @@ def register(app: typer.Typer) -> None:
         from monitoring.performance.shadow import Shadow
         from schemas.dataset.declaration import load_dataset
         from schemas.errors import ModelUnavailableError
-        from scoring.input.cleaning import clean_payloads
-        from scoring.input.record_times import RecordTimes
+        from stream_app.decisions.handler import HandlerPolicy, clean_records
+        from stream_app.decisions.shadow_features import ShadowFeatures
         from stream_app.kafka.topic_reader import assigned
         from stream_app.worker.champion_cache import ChampionCache
         from tamiz.terminal import Terminal, say_json
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
         settings = config.load()
         dataset = load_dataset(settings.dataset)
-        ahead_ms = settings.max_event_time_ahead_minutes * MINUTE_MS
+        policy = HandlerPolicy.from_settings(settings, dataset, counting=False)
         store = ChampionCache(settings, dataset)
         store.open()
         challenger = version or mlflow_registry.challenger(settings)
@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
                 from_beginning=from_beginning,
                 keep_bytes=settings.max_payload_bytes,
             ) as consumer,
+            ShadowFeatures(settings, dataset) as features,
             Live(_format_report(comparison.report()), console=Terminal(stderr=as_json), refresh_per_second=2) as live,
             contextlib.suppress(KeyboardInterrupt),
         ):
@@ -74,14 +75,8 @@ def register(app: typer.Typer) -> None:
                 records = [r for rows in consumer.poll(timeout_ms=500).values() for r in rows][:left]
                 if records:
                     left -= len(records)
-                    comparison.update(
-                        clean_payloads(
-                            dataset,
-                            [r.value for r in records],
-                            max_payload_bytes=settings.max_payload_bytes,
-                            record_times=RecordTimes([r.timestamp for r in records], ahead_ms),
-                        )
-                    )
+                    cleaned, _ = clean_records(records, policy)
+                    comparison.update(*features.added(cleaned, records))
                     live.update(_format_report(comparison.report()))
         if as_json:
             say_json(comparison.report(), indent=-1)
@@ -95,10 +90,11 @@ def _format_report(report: "ShadowReport") -> "Group":
     from scoring.decision import OUTCOMES
 
     agreement = "" if report.agreement is None else f", same outcome for {report.agreement:.2%}"
+    unlogged = f", {report.unlogged:,} without logged profile features" if report.unlogged else ""
     outcomes = Table(
         f"champion {report.champion} ╲ challenger {report.challenger}",
         *OUTCOMES,
-        title=f"{report.transactions:,} transactions{agreement}",
+        title=f"{report.transactions:,} transactions{agreement}{unlogged}",
         title_justify="left",
     )
     for name, row in zip(OUTCOMES, report.outcomes, strict=True):

@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Find a decision and its transaction, and reproduce it with the same model version.
 
-        Prints the payload, score, threshold and reasons. The exit code is 1 if the
+        Prints the payload, the logged profile features, score, threshold and
+        reasons. The exit code is 1 if the
         reproduced decision differs in any bit.
 
             tamiz explain transactions-0-4711
@@ -54,6 +55,11 @@ def _print_table(explanation: "Explanation") -> None:
     table.add_row("payload", explanation.transaction)
     table.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, threshold {decision.threshold:.6f}")
     table.add_row("model", f"{decision.model} version {decision.model_version}")
+    features = explanation.profile_features
+    for name, value in (features or {}).items():
+        table.add_row(name, "missing" if value is None else f"{value:.7g}")
+    if features == {}:
+        table.add_row("profile features", "not in the feature log; reproduced with missing values")
     for number, reason in enumerate(decision.reasons, 1):
         table.add_row(f"reason {number}", reason.text)
     same = Text("identical, bit for bit")

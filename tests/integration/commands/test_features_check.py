@@ -1,4 +1,4 @@
-"""The feature log on a real broker: a worker's values are those of a replay, and a forged one is found."""
+"""The feature log on a real broker: checked, trained from, and used wherever a transaction is handled again."""
 
 import json
 
@@ -8,39 +8,60 @@ import pytest
 from kafka import KafkaProducer
 from typer.testing import CliRunner
 
+from monitoring.performance.shadow import CELLS
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import FeatureRecord
+from schemas.records import Decision, FeatureRecord
+from scoring.profiles.profile_plan import ProfilePlan
+from stream_app.decisions import logged_features
+from stream_app.decisions.handler import HandlerPolicy
+from stream_app.decisions.logged_features import FeatureLogReader
 from stream_app.kafka.topic_reader import read_to_end
+from stream_app.monitor.alert_examples import BinSearch, ids_in_bin
+from stream_app.worker.champion_cache import ChampionCache
 from tamiz.main import app
 from tamiz.services.history_reader import read_kafka_history
 from tests.conftest import Kafka
+from tests.helpers.bundles.registry_copy import copy_registry
 from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker, wait_for
 from tests.helpers.traffic.profiled_dataset import write_profiled
 from tests.helpers.traffic.profiled_traffic import busy_cards
 
 pytestmark = pytest.mark.kafka
-RECORDS = busy_cards(900, partitions=2)
+RECORDS = busy_cards(900, partitions=2, days=12)
 
 
 @pytest.fixture(scope="module")
 def decided(kafka: Kafka, simulated_registry: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Transactions of cards with a past, decided by a worker."""
+    """Transactions of cards with a past, decided by a model with profile features that was trained on them."""
     folder = tmp_path_factory.mktemp("profiled")
     settings = isolated_settings(
-        kafka.bootstrap_servers, simulated_registry.state_dir, dataset=str(write_profiled(folder))
+        kafka.bootstrap_servers,
+        copy_registry(simulated_registry, folder / "state").state_dir,
+        dataset=str(write_profiled(folder)),
+        label_delay_days=0,
     )
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap, linger_ms=5)
     for record in RECORDS:
         producer.send(settings.transactions_topic, record.value, key=record.key, partition=record.partition)
     producer.flush()
     producer.close()
+    code, output = tamiz(settings, "train", "--from-kafka", "--backtest-days", "1", "--force", "a test", "--json")
+    assert code == 0, output
     accepted = sum(record.value != b"{" for record in RECORDS)
+    sources = json.loads(output)["profile_sources"]
+    assert (sources["logged"], sources["replayed"]) == (0, len(set(ids())))
     with running_worker(settings, folder) as worker:
         wait_for(lambda: len(logged(settings)) >= accepted, 60, worker.log.read_text)
         assert worker.stop() == 0
     return settings
+
+
+def ids() -> list[str]:
+    """Ids of the valid transactions."""
+    valid = [r.value for r in RECORDS if r.value != b"{"]
+    return [msgspec.json.decode(value or b"")["transaction_id"] for value in valid]
 
 
 def logged(settings: Settings) -> list[FeatureRecord]:
@@ -58,17 +79,22 @@ def test_logged_values_equal_replayed_ones(decided: Settings) -> None:
     code, output = tamiz(decided, "features", "check", "--json")
     found = json.loads(output)
     n = len(logged(decided))
-    assert (code, found["transactions"], found["compared"], found["missing"]) == (0, n, n, 0)
-    assert {(f["equal"], f["different"]) for f in found["features"]} == {(n, 0)}
-    code, output = tamiz(decided, "features", "check", "--from", "2020-01-03", "--until", "2020-01-04")
+    assert (code, found["transactions"], found["missing"], found["undecided"]) == (0, n, 0, 0)
+    assert found["compared"] + found["incomplete"] == n
+    assert found["compared"] > 0.9 * n
+    assert {(f["equal"], f["different"]) for f in found["features"]} == {(found["compared"], 0)}
+    code, output = tamiz(decided, "features", "check", "--from", "2020-01-05", "--until", "2020-01-07")
     assert code == 0
     assert "all equal" in output
 
 
 def test_training_takes_the_logged_values(decided: Settings) -> None:
-    found = read_kafka_history(msgspec.structs.replace(decided, label_delay_days=0))
+    found = read_kafka_history(decided)
     assert found.profile_sources is not None
-    assert (found.profile_sources.replayed, found.profile_sources.incomplete) == (0, 0)
+    assert (found.profile_sources.replayed, found.profile_sources.logged) == (
+        0,
+        found.rows - found.rejected["not-json"],
+    )
     assert np.nanmax(found.columns["id_user_count_1d"]) > 5
 
 
@@ -76,6 +102,72 @@ def test_a_logged_value_is_printed_with_its_name(decided: Settings) -> None:
     code, output = tamiz(decided, "tail", "feature-log", "--from-beginning", "--limit", "1")
     assert code == 0
     assert "id_user_count_1h 0" in output
+
+
+def test_a_decision_is_reproduced_with_its_logged_values(decided: Settings) -> None:
+    record = max(logged(decided), key=lambda r: np.nansum(np.frombuffer(r.values, "<f4")))
+    code, output = tamiz(decided, "explain", record.transaction_id, "--json")
+    found = json.loads(output)
+    assert (code, found["reproduced"]) == (0, True)
+    plan = ProfilePlan.of(load_dataset(decided.dataset))
+    values = np.array([np.nan if v is None else v for v in found["profile_features"].values()], np.float32)
+    assert tuple(found["profile_features"]) == plan.names
+    assert values.tobytes() == record.values
+    assert "id_user_count_1d" in tamiz(decided, "explain", record.transaction_id)[1]
+
+
+def test_a_challenger_is_scored_with_the_logged_values(decided: Settings) -> None:
+    code, output = tamiz(
+        decided, "shadow", "--version", "1", "--from-beginning", "--limit", str(len(RECORDS)), "--json"
+    )
+    found = json.loads(output)
+    assert (code, found["transactions"], found["unlogged"]) == (0, len(logged(decided)), 0)
+    decisions = [
+        msgspec.json.decode(r.value, type=Decision) for r in read_topic(decided.bootstrap, decided.decisions_topic)
+    ]
+    assert found["champion"] == decisions[0].model_version
+    cells = np.bincount([min(int(d.score * CELLS), CELLS - 1) for d in decisions], minlength=CELLS)
+    assert found["champion_scores"] == cells.tolist(), "the champion's scores are those of its decisions"
+
+
+def test_logged_values_are_found_by_bisection(decided: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logged_features, "SCAN_RECORDS", 16)
+    plan = ProfilePlan.of(load_dataset(decided.dataset))
+    records = read_topic(decided.bootstrap, decided.feature_log_topic)
+    offsets = [msgspec.json.decode(r.value, type=FeatureRecord).input_offset for r in records if r.partition == 1]
+    with FeatureLogReader(decided, plan) as reader:
+        for offset in (offsets[300], offsets[7], offsets[8], offsets[-1]):
+            assert (1, offset) in reader.read([(1, offset)], time.monotonic() + 20)
+        assert (1, 10_000) not in reader.read([(1, 10_000)], time.monotonic() + 1)
+
+
+def test_examples_of_an_alert_lie_in_the_bin_of_a_profile_feature(decided: Settings) -> None:
+    dataset = load_dataset(decided.dataset)
+    store = ChampionCache(decided, dataset)
+    store.open()
+    model, feature = store.current, "id_user_count_1d"
+    column = model.bins.names.index(feature)
+    log = logged(decided)
+    counts = [np.frombuffer(r.values, "<f4")[ProfilePlan.of(dataset).names.index(feature)] for r in log]
+    search = BinSearch(
+        model_version=model.version,
+        feature=feature,
+        bin=len(set(model.bins.features[column].bin_of_code)) - 1,
+        since_ms=min(r.event_time_ms for r in log),
+        until_ms=max(r.event_time_ms for r in log) + 1,
+        offsets={},
+    )
+    transactions = read_topic(decided.bootstrap, decided.transactions_topic)
+    policy = HandlerPolicy.from_settings(decided, dataset, counting=True)
+    places = [(r.partition, r.offset) for r in transactions]
+    with FeatureLogReader(decided, ProfilePlan.of(dataset)) as reader:
+        found = reader.read(places, time.monotonic() + 20)
+        none = reader.read([(7, 0)], time.monotonic() + 1)
+    examples = ids_in_bin(search, transactions, model, policy, found)
+    of_id = {r.transaction_id: count for r, count in zip(log, counts, strict=True)}
+    assert examples
+    assert min(of_id[name] for name in examples) > np.median(counts)
+    assert ids_in_bin(search, transactions, model, policy, none) == []
 
 
 def test_a_forged_value_is_found_and_malformed_records_are_skipped(decided: Settings) -> None:
