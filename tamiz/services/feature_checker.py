@@ -59,11 +59,9 @@ def check_logged_features(
     ):
         found.update(records)
     intake = RecordIntake(settings, log, log_text="skipped, not a valid record")
-    labels = (
-        list(read_labels(settings, intake, step(f"reading {settings.labels_topic}")))
-        if plan.columns_of("labels")
-        else []
-    )
+    labels: list[Label] = []
+    if len(plan.columns_of("labels")):
+        labels += read_labels(settings, intake, step(f"reading {settings.labels_topic}"))
     logged = FeatureLog(plan)
     for partition, record in read_feature_log(settings, intake, step(f"reading {settings.feature_log_topic}")):
         logged.update(partition, record)

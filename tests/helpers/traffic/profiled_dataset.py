@@ -13,8 +13,8 @@ features = ["count", "mean(monto)", "ratio(monto)", "seconds_since_last", "is_ne
 
 [[profiles]]
 entity = "establecimiento"
-windows = ["1h", "1d"]
-lag = "10m"
+windows = ["1d", "7d"]
+lag = "2h"
 features = ["count", "mean(monto)"]
 
 [[profiles]]
