@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from aiokafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.record_parts import last_offset
+from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionCopy, PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
+from scoring.profiles.tile_log import encode_tiles
+from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import Probe, good_payload
 from stream_app.offsets.offset_validation import is_same_topic
@@ -41,6 +44,27 @@ COMMIT_TIMEOUT_S = 60.0  # for the offset of a snapshot to be committed; then it
 RETRY_DELAY_S = 1.0
 MIN_LOGGED_COMPILATION_S = 1.0
 PROGRESS_INTERVAL_S = 10.0  # between two log lines of a restore
+
+
+class Follower(Protocol):
+    """Reads the topics that the profiles of all partitions share (`stream_app.profiles.profile_follower`)."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that was there at the start is read."""
+
+    @property
+    def progress(self) -> str:
+        """One line for readiness."""
+
+    def start(self) -> None:
+        """Start."""
+
+    def stop(self) -> None:
+        """Stop and wait for the end."""
+
+    def catch_up(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything that is there now is read; False after the timeout."""
 
 
 class ProfilesMissingError(Exception):
@@ -87,21 +111,27 @@ class ProfileState:
         fold: ProfileFold,
         policy: HandlerPolicy,
         store: SnapshotStore,
+        follower: Follower,
         *,
         metrics: WorkerMetrics,
         exit_: Callable[[BaseException], None],
     ) -> None:
-        """policy: how records are cleaned. exit_: ends the process after an error that is not the broker's."""
+        """policy: how records are cleaned. follower: of the topics that the profiles of all partitions share.
+
+        exit_: ends the process after an error that is not the broker's.
+        """
         self.fold = fold
         self._settings = settings
         self._policy = policy
         self._store = store
+        self._follower = follower
         self._metrics = metrics
         self._exit = exit_
         self._topic_ids: dict[int, str] = {}  # of the assigned partitions
         self._committed: dict[int, int] = {}  # committed offset of each; values from there on are kept
         self._to_commit: SimpleQueue[Mapping[int, int]] = SimpleQueue()  # for the scoring thread
         self._restores: dict[int, PartitionRestore] = {}
+        self._unpublished: dict[int, list[ClosedTiles]] = {}  # tiles that a restore closed, and nobody published
         self._saved: dict[int, tuple[int, float]] = {}  # next offset of the last snapshot, and when it was written
         self._counted: dict[int, tuple[int, ...]] = {}  # counts of each partition that are in the metrics
         self._restorer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-restore")
@@ -132,7 +162,8 @@ class ProfileState:
 
     def problems(self) -> list[str]:
         """What is not restored yet, one line for each partition."""
-        return [restore.progress for _, restore in sorted(self._restores.items())]
+        shared = [] if self._follower.is_ready else [self._follower.progress]
+        return shared + [restore.progress for _, restore in sorted(self._restores.items())]
 
     # In the scoring thread.
 
@@ -165,7 +196,7 @@ class ProfileState:
             is_new = position.next_offset > self._saved[partition][0]
             if profiles is not None and is_new and position.next_offset <= self._committed[partition]:
                 self._writer.submit(self._write, _Capture(position, profiles))
-            for known in (self._topic_ids, self._committed, self._saved, self._counted):
+            for known in (self._topic_ids, self._committed, self._saved, self._counted, self._unpublished):
                 known.pop(partition, None)
 
     def take_restored(self) -> set[int]:
@@ -198,6 +229,15 @@ class ProfileState:
                 self._fold(partition, profiles, own, next_offset)
                 self._committed[partition] = next_offset
 
+    def tile_records(self, closed: Mapping[int, Sequence[ClosedTiles]]) -> list[OutgoingRecord]:
+        """Records of the tiles that a batch closed, by partition, and before them of those that a restore closed."""
+        return [
+            OutgoingRecord(partition, None, value, [])
+            for partition, tiles in closed.items()
+            for each in (*self._unpublished.get(partition, ()), *tiles)
+            for value in encode_tiles(self.fold.plan, each)
+        ]
+
     def require(self, partitions: set[int]) -> None:
         """Raise ProfilesMissingError if a partition is not restored: deciding it would give wrong values."""
         if missing := partitions - self.fold.partitions.keys():
@@ -217,9 +257,18 @@ class ProfileState:
         """Note the committed offset of partitions."""
         self._committed |= {partition: at for partition, at in offsets.items() if partition in self._committed}
         self._to_commit.put(offsets)
+        for partition in offsets:
+            self._unpublished.pop(partition, None)  # they were published with the batch
 
-    async def save_regularly(self, scoring: Executor) -> None:
-        """Save each partition every `profile_snapshot_seconds`, and set the metrics, until cancelled."""
+    async def run(self, scoring: Executor) -> None:
+        """Follow the shared topics, and save each partition every `profile_snapshot_seconds`, until cancelled."""
+        self._follower.start()
+        try:
+            await self._save_regularly(scoring)
+        finally:
+            await asyncio.to_thread(self._follower.stop)
+
+    async def _save_regularly(self, scoring: Executor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
@@ -259,8 +308,10 @@ class ProfileState:
     def _set_metrics(self) -> None:
         metrics, now = self._metrics, time.monotonic()
         totals = {partition: profiles.counts for partition, profiles in list(self.fold.partitions.items())}
+        shared = self.fold.shared.counts
+        metrics.profile_entities.set(shared.entities)
         metrics.profile_keys.set(sum(counts.keys for counts in totals.values()))
-        metrics.profile_bytes.set(sum(counts.n_bytes for counts in totals.values()))
+        metrics.profile_bytes.set(shared.n_bytes + sum(counts.n_bytes for counts in totals.values()))
         changed = [
             saved_s
             for partition, (offset, saved_s) in list(self._saved.items())
@@ -313,7 +364,10 @@ class ProfileState:
     def _fold(self, partition: int, profiles: PartitionProfiles, records: Sequence[Any], next_offset: int) -> None:
         update = fold_records(profiles, self.fold.plan, self._policy, records, next_offset)
         for tiles in update.closed:
-            self.fold.shared.add_tiles(partition, tiles)
+            # Whoever decided these transactions has published the tiles, unless the declaration is new.
+            if tiles.until_ms > self.fold.shared.closed_until(tiles.profile, partition):
+                self.fold.shared.add_tiles(partition, tiles)
+                self._unpublished.setdefault(partition, []).append(tiles)
 
     # In the thread that writes snapshots.
 
@@ -340,6 +394,9 @@ class ProfileState:
         try:
             if restore.profiles is None:
                 restore.profiles = self._from_snapshot(restore)
+            # Tiles are added in order of time, and those that other workers closed and published come first.
+            while restore.until is not None and not self._follower.catch_up(RETRY_DELAY_S):
+                pass
             while restore.until is not None:
                 try:
                     asyncio.run(self._replay(restore, restore.profiles))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ def make_worker(
         metrics=metrics,
         profiles=make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None,
         feature_log_topic=settings.feature_log_topic,
+        profile_tiles_topic=settings.profile_tiles_topic,
         on_step=on_step,
     )
     app.batch_sink = worker_loop
@@ -98,6 +100,7 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
         # Before Numba is imported. It keeps what it compiles next to the code, which is read-only in an image.
         os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.state_dir.resolve() / "numba"))
     from scoring.profiles.profile_fold import ProfileFold
+    from stream_app.profiles.profile_follower import ProfileFollower
     from stream_app.profiles.profile_state import ProfileState
     from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
 
@@ -106,10 +109,17 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
         from stream_app.profiles.shared_snapshots import SharedFolder
 
         shared = SharedFolder(settings)
-    fold = ProfileFold(policy.dataset, range(partitions))
+    fold = ProfileFold(policy.dataset, range(partitions), threading.Lock())
+    follower = ProfileFollower(
+        settings,
+        policy.dataset,
+        fold.shared,
+        count_skipped=lambda topic: metrics.records_skipped.labels(topic).inc(),
+        count_unmatched=metrics.profile_labels_unmatched.inc,
+    )
     refused = metrics.profile_snapshots.labels("refused").inc
     store = SnapshotStore(LocalFolder(settings.state_dir), shared, refused)
-    state = ProfileState(settings, fold, policy, store, metrics=metrics, exit_=exit_at_once)
+    state = ProfileState(settings, fold, policy, store, follower, metrics=metrics, exit_=exit_at_once)
     state.compile()
     return state
 

@@ -51,6 +51,7 @@ class HandledBatch(NamedTuple):
     records: Sequence[Any]
     offsets: dict[TP, int]  # to commit
     handled: HandlerResult
+    tiles: list[OutgoingRecord]  # closed tiles of profiles
     panes: list[OutgoingRecord]
     seconds: float  # time to clean, score and decide
 
@@ -85,10 +86,11 @@ class WorkerLoop:
         metrics: WorkerMetrics,
         profiles: "ProfileState | None" = None,
         feature_log_topic: str = "",
+        profile_tiles_topic: str = "",
         on_step: StepHook = no_hook,
         exit_: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
-        """profiles, feature_log_topic: for a data set with profiles.
+        """profiles, feature_log_topic, profile_tiles_topic: for a data set with profiles.
 
         on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process.
         """
@@ -106,6 +108,7 @@ class WorkerLoop:
         self._metrics = metrics
         self._profiles = profiles
         self._feature_log_topic = feature_log_topic
+        self._profile_tiles_topic = profile_tiles_topic
         self._on_step = on_step
         self._exit = exit_
         self._lost_generation: int | None = None  # generation whose commit was rejected
@@ -161,10 +164,10 @@ class WorkerLoop:
         if self._profiles is not None:
             await self._profiles.save(self._executor)
 
-    async def save_regularly(self) -> None:
-        """Save the profiles every few minutes, until cancelled."""
+    async def run_profiles(self) -> None:
+        """Follow what profiles share, and save them every few minutes, until cancelled."""
         if self._profiles is not None:
-            await self._profiles.save_regularly(self._executor)
+            await self._profiles.run(self._executor)
 
     async def _in_scoring_thread(self, call: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
@@ -281,9 +284,11 @@ class WorkerLoop:
         self._on_step("partitions acquired")
         started = time.monotonic()
         # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.
-        handled, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
+        handled, tiles, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
         self._on_step("scored")
-        return HandledBatch(current, topic_id, len(taken), records, offsets, handled, panes, time.monotonic() - started)
+        return HandledBatch(
+            current, topic_id, len(taken), records, offsets, handled, tiles, panes, time.monotonic() - started
+        )
 
     async def _write(self, decided: HandledBatch) -> None:
         started = time.monotonic()
@@ -293,6 +298,8 @@ class WorkerLoop:
         ]
         if self._profiles is not None:
             batches.append(TopicBatch(self._feature_log_topic, decided.handled.features))
+            if decided.tiles:
+                batches.append(TopicBatch(self._profile_tiles_topic, decided.tiles))
         # Panes last, so that their cursor is the last record of the batch.
         batches.append(TopicBatch(self._panes_topic, decided.panes))
         if not await self._publisher.write(batches, decided.offsets, decided.topic_id):
@@ -310,15 +317,18 @@ class WorkerLoop:
 
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
-    ) -> tuple[HandlerResult, list[OutgoingRecord]]:
+    ) -> tuple[HandlerResult, list[OutgoingRecord], list[OutgoingRecord]]:
         policy = self._policy._replace(topic_id=topic_id)
+        tiles: list[OutgoingRecord] = []
         if self._profiles is None:
             handled = handle_with_isolation(records, model, policy, self._recent)
         else:
             self._profiles.forget_committed()
             self._profiles.require({r.partition for r in records})
             handled = handle_with_isolation(records, model, policy, self._recent, self._profiles.fold)
-        return handled, self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
+            tiles = self._profiles.tile_records(handled.closed)
+        panes = self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
+        return handled, tiles, panes
 
     def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:
         metrics = self._metrics

@@ -115,6 +115,16 @@ class WorkerMetrics:
         self.profile_keys = Gauge(
             "tamiz_profile_keys", "Keys (cards) that the profiles of this worker's partitions remember", registry=r
         )
+        self.profile_entities = Gauge(
+            "tamiz_profile_entities",
+            "Other entities (merchants, devices) that the profiles of all partitions remember",
+            registry=r,
+        )
+        self.profile_labels_unmatched = Counter(
+            "tamiz_profile_labels_unmatched",
+            "Labels that do not count in profiles, because they name no event time or no entity",
+            registry=r,
+        )
         self.profile_bytes = Gauge("tamiz_profile_bytes", "Memory of these profiles", registry=r)
         self.profile_partitions_restoring = Gauge(
             "tamiz_profile_partitions_restoring",

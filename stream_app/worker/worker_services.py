@@ -96,8 +96,8 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         await self._worker_loop.run()
 
     @Service.task  # type: ignore[untyped-decorator]
-    async def _save_profiles(self) -> None:
-        await self._worker_loop.save_regularly()
+    async def _run_profiles(self) -> None:
+        await self._worker_loop.run_profiles()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _listen_for_promotions(self) -> None:

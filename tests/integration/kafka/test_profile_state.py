@@ -13,10 +13,12 @@ from kafka import KafkaProducer
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import FeatureRecord
+from schemas.records import FeatureRecord, TileRecord
 from scoring.arrays import Matrix
+from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
+from scoring.profiles.tile_log import TileAssembly
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end
@@ -66,6 +68,20 @@ def read(settings: Settings, partition: int) -> list[Any]:
     return sorted((r for r in found if r.partition == partition), key=lambda r: r.offset)
 
 
+class NothingShared:
+    """A follower without topics."""
+
+    is_ready = True
+    progress = ""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def catch_up(self, timeout_s: float | None = None) -> bool:
+        return True
+
+
 class World:
     """A topic with transactions, and states of profiles that begin without any memory."""
 
@@ -80,7 +96,10 @@ class World:
 
     def state(self) -> ProfileState:
         fold = ProfileFold(self.dataset, range(self.settings.partitions))
-        return ProfileState(self.settings, fold, self.policy, self.store, metrics=self.metrics, exit_=self.fail)
+        follower = NothingShared()
+        return ProfileState(
+            self.settings, fold, self.policy, self.store, follower, metrics=self.metrics, exit_=self.fail
+        )
 
     def fail(self, error: BaseException) -> None:
         raise error
@@ -246,6 +265,37 @@ def test_records_that_the_previous_owner_decided_meanwhile_are_folded(world: Wor
     state.fold_decided(world.records[1_000:1_400])
     values = world.values(state, world.records[1_400:])
     np.testing.assert_array_equal(values, world.from_the_start()[-len(values) :])
+
+
+def test_tiles_that_nobody_published_are_published_with_the_next_batch(world: World) -> None:
+    tiles = """
+[[profiles]]
+entity = "establecimiento"
+windows = ["1d"]
+features = ["count"]
+"""
+    world.settings = msgspec.structs.replace(world.settings, dataset=declaration(world.settings.state_dir, tiles))
+    world.dataset = load_dataset(world.settings.dataset)
+    world.policy = world.policy._replace(dataset=world.dataset)
+    state = world.restored(2_000)  # the declaration is new, so that no worker has closed them before
+    restored = published(state)
+    assert len(restored) > 10
+    assert state.fold.shared.closed_until(0, 0) == restored[-1].until_ms
+    state.committed({0: 2_100})
+    assert published(state) == []
+    again = world.state()
+    for each in restored:  # as a follower of the topic adds them
+        again.fold.shared.add_tiles(0, each)
+    again.assign({0: 2_000}, world.topic_id)
+    wait_for(lambda: again.has_restored, 120)
+    assert published(again) == []
+
+
+def published(state: ProfileState) -> list[ClosedTiles]:
+    """The tiles in the records of the next batch."""
+    assembly = TileAssembly(state.fold.plan)
+    records = [msgspec.json.decode(r.value or b"", type=TileRecord) for r in state.tile_records({0: []})]
+    return [tiles for record in records if isinstance(tiles := assembly.add(0, record), ClosedTiles)]
 
 
 def logged(settings: Settings) -> dict[tuple[int, int], bytes]:
