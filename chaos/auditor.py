@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,6 +45,7 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     features: int  # decisions in the feature log
     features_unequal: int  # decisions whose logged values differ from an offline pass, or are not logged
     features_repeated: int  # records of the feature log beyond the first of each decision
+    features_incomplete: int  # decisions whose features of other entities lack tiles, as their record says
 
     @property
     def is_whole(self) -> bool:
@@ -80,7 +81,7 @@ def audit(settings: Settings) -> AuditResult:
     published = _published(settings)
     versions = [decision.model_version for _, decision in decisions]
     recounted = _recounted(settings, inputs, dict(zip(places, versions, strict=True)))
-    features, features_unequal, features_repeated = _compare_features(settings, inputs, set(places))
+    features = _compare_features(settings, inputs, set(places))
     return AuditResult(
         inputs=len(inputs),
         decided_once=sum(n == 1 for n in answers.values()),
@@ -94,9 +95,10 @@ def audit(settings: Settings) -> AuditResult:
         out_of_order=out_of_order + letters_out_of_order,
         panes=len(published),
         panes_unequal=len(_unequal(published, recounted)),
-        features=features,
-        features_unequal=features_unequal,
-        features_repeated=features_repeated,
+        features=features.decisions,
+        features_unequal=features.unequal,
+        features_repeated=features.repeated,
+        features_incomplete=features.incomplete,
     )
 
 
@@ -104,28 +106,50 @@ def _all(settings: Settings, topic: str) -> list[Any]:
     return [record for records in read_to_end(settings.bootstrap, topic) for record in records]
 
 
-def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tuple[int, int]]) -> tuple[int, int, int]:
-    """Compare the feature log with an offline pass: decisions in the log, unequal ones, repeated records."""
+class FeatureCounts(NamedTuple):
+    """The feature log against an offline pass."""
+
+    decisions: int = 0  # in the log
+    unequal: int = 0
+    repeated: int = 0
+    incomplete: int = 0
+
+
+def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tuple[int, int]]) -> FeatureCounts:
     dataset = load_dataset(settings.dataset)
     if not dataset.profiles:
-        return 0, 0, 0
+        return FeatureCounts()
     from scoring.profiles.replay import Transactions, replay_profiles
 
-    logged: dict[tuple[int, int], list[bytes]] = {}
+    plan = ProfilePlan.of(dataset)
+    logged: dict[tuple[int, int], list[FeatureRecord]] = {}
     for record in _all(settings, settings.feature_log_topic):
         feature = msgspec.json.decode(record.value, type=FeatureRecord)
-        logged.setdefault((record.partition, feature.input_offset), []).append(feature.values)
+        logged.setdefault((record.partition, feature.input_offset), []).append(feature)
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)
-    transactions = Transactions(ProfilePlan.of(dataset))
+    transactions = Transactions(plan)
     for start in range(0, len(inputs), 10_000):
         chunk = inputs[start : start + 10_000]
         cleaned, _ = clean_records(chunk, policy)
         transactions.update(cleaned, [r.partition for r in chunk], [r.offset for r in chunk])
     rows = replay_profiles(transactions)
     places = zip(rows.partitions.tolist(), rows.offsets.tolist(), strict=True)
-    offline = {place: row.astype(VALUE_TYPE).tobytes() for place, row in zip(places, rows.values, strict=True)}
-    unequal = [place for place in decided | logged.keys() if set(logged.get(place, ())) != {offline.get(place)}]
-    return len(logged), len(unequal), sum(map(len, logged.values())) - len(logged)
+    offline = dict(zip(places, rows.values, strict=True))
+    # While partitions do not keep pace, features of other entities lack tiles, and the record says so.
+    exact = plan.columns_of("key")
+    unequal = incomplete = 0
+    for place in decided | logged.keys():
+        features, expected = logged.get(place, []), offline.get(place)
+        incomplete += any(not feature.complete for feature in features)
+        equal = expected is not None and features and all(_is_equal(f, expected, exact) for f in features)
+        unequal += not equal
+    return FeatureCounts(len(logged), unequal, sum(map(len, logged.values())) - len(logged), incomplete)
+
+
+def _is_equal(feature: FeatureRecord, expected: Any, exact: Sequence[int]) -> bool:
+    found = np.frombuffer(feature.values, VALUE_TYPE)
+    columns = slice(None) if feature.complete else list(exact)
+    return found[columns].tobytes() == expected.astype(VALUE_TYPE)[columns].tobytes()
 
 
 def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:

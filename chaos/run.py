@@ -32,6 +32,11 @@ PROFILES = """
 entity = "ID_USER"
 windows = ["1h", "1d", "7d"]
 features = ["count", "sum(monto)", "std(monto)", "zscore(monto)", "distinct(ciudad)", "seconds_since_last"]
+
+[[profiles]]
+entity = "establecimiento"
+windows = ["1h", "1d"]
+features = ["count", "mean(monto)"]
 """
 
 
