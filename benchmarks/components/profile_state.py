@@ -54,6 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory(prefix="tamiz-bench-") as folder:
         dataset = dataset_with_profiles(Path(folder))
+        of_a_snapshot(Path(folder), ProfilePlan.of(dataset), 1_000, 10)  # compiles
         found = of_a_snapshot(Path(folder), ProfilePlan.of(dataset), args.cards, args.transactions)
         found |= of_a_replay(dataset, args.records)
     print(json.dumps(found, indent=1))
