@@ -15,6 +15,7 @@ from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, FeatureRecord, PaneSnapshot
 from schemas.time_units import MINUTE_MS
 from schemas.transaction_ids import transaction_id
+from scoring.arrays import Matrix
 from scoring.profiles.feature_log import VALUE_TYPE
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import dead_letters
@@ -136,7 +137,7 @@ def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tu
     places = zip(rows.partitions.tolist(), rows.offsets.tolist(), strict=True)
     offline = dict(zip(places, rows.values, strict=True))
     # While partitions do not keep pace, features of other entities lack tiles, and the record says so.
-    exact = plan.columns_of("key")
+    exact = list(map(int, plan.columns_of("key")))
     unequal = incomplete = 0
     for place in decided | logged.keys():
         features, expected = logged.get(place, []), offline.get(place)
@@ -146,10 +147,10 @@ def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tu
     return FeatureCounts(len(logged), unequal, sum(map(len, logged.values())) - len(logged), incomplete)
 
 
-def _is_equal(feature: FeatureRecord, expected: Any, exact: Sequence[int]) -> bool:
+def _is_equal(feature: FeatureRecord, expected: Matrix, exact: list[int]) -> bool:
     found = np.frombuffer(feature.values, VALUE_TYPE)
-    columns = slice(None) if feature.complete else list(exact)
-    return found[columns].tobytes() == expected.astype(VALUE_TYPE)[columns].tobytes()
+    columns: Any = slice(None) if feature.complete else exact
+    return bool(found[columns].tobytes() == expected.astype(VALUE_TYPE)[columns].tobytes())
 
 
 def _order(places: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
