@@ -18,6 +18,7 @@ EVENTS = (
     "labels",
     "decisions",
     "feature-log",
+    "profile-tiles",
     "dead-letters",
 )  # every record counts, not only the last one per key
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
@@ -30,7 +31,8 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
     "feature-log": {"WRITE": "worker", "READ": "monitor, retrainer, explain, shadow, features"},
     "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
-    "labels": {"READ": "monitor, retrainer"},
+    "labels": {"READ": "worker, monitor, retrainer"},
+    "profile-tiles": {"WRITE": "worker", "READ": "worker"},
     "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
     "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard"},
