@@ -27,6 +27,8 @@ from tamiz.doctor.topic_checks import NEEDED
 from tests.helpers.documents.doc_runner import PAGES, ROOT, Block, DocRunner, blocks, environment
 from tests.helpers.services.worker_process import wait_for
 from training.data.holdout import BACKTEST_DAYS
+from training.evaluation.review_metrics import MIN_DAYS
+from training.registry.promotion import MIN_GUARD_DAYS
 
 DOCS = ROOT / "docs"
 FOLLOWED = ("tutorial.md", "produce.md", "consume.md", "subscribe.md", "data-set.md", "approve.md", "respond.md")
@@ -40,6 +42,8 @@ BLOCKS = [block for page in PAGES for block in blocks(page) if block.language no
 REPEATED = [
     ("docs/drift.md", f"at most once in {RetrainPolicy().cool_off_ms // DAY_MS} days"),
     ("docs/respond.md", f"at most once in {RetrainPolicy().cool_off_ms // DAY_MS} days"),
+    ("docs/training.md", f"count from {MIN_GUARD_DAYS} whole days on"),
+    ("docs/training.md", f"Fewer than {MIN_DAYS} days give no interval"),
     ("docs/approve.md", f"the same last {BACKTEST_DAYS} days"),
     ("docs/glossary.md", f"the last {BACKTEST_DAYS} days of a history"),
     (
