@@ -4,7 +4,6 @@ Every input row becomes one row of decisions or one row of the rejected file. Re
 that the corrected file can be scored again.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,9 @@ from scoring.scorer import decide
 from tamiz.batch.rejected_file import rejected_path, rejected_rows
 from training.data.chunk import RejectionReasons, clean_chunk
 from training.data.column_presence import ColumnPresence
+from training.data.file_profiles import FileProgress, ProfileFiles
 from training.data.file_reader import CHUNK_ROWS, file_format, read_chunks
+from training.data.label_file import LabelCounts
 
 DECISIONS = pa.schema(
     [
@@ -58,6 +59,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     rejections: dict[str, int]  # rows by code
     commonest_rejection: str | None  # the most frequent reason, with its first value
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
+    late_labels: LabelCounts | None  # of a file of late labels
     decisions_file: str
     rejected_file: str | None  # None if every row was decided
 
@@ -68,14 +70,19 @@ def score_file(
     dataset: Dataset,
     model: MonitoredModel,
     *,
-    read: Callable[[float], None] = lambda share: None,
+    files: ProfileFiles = ProfileFiles(),  # noqa: B008
+    write_profiles: bool = False,
+    progress: FileProgress = lambda step, share: None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> BatchResult:
     """Decide every row of a file. Both output files appear only after all rows are decided.
 
+    With profiles, the file is read twice: all rows are folded in order of event time, after those of `files`, before
+    the first one is decided. The order of the file's rows and the size of the chunks do not matter.
+
     output: .csv (UTF-8, with the data set's delimiter, formulas of spreadsheets escaped) or .parquet (ids unchanged).
-    Rejected rows are written next to it (`rejected_file`). read: called after each chunk with the share of the file
-    that is read, in [0, 1].
+    Rejected rows are written next to it (`rejected_file`). write_profiles: also write the values of the profile
+    features, empty where missing. progress: called with a step and the share of it that is done, in [0, 1].
     Raises ConfigError for an invalid output, TrainingError for a file that cannot be read or is not the declared data
     set, ModelIncompatibleError for a model that does not fit the declaration.
     """
@@ -86,23 +93,33 @@ def score_file(
     refused = rejected_path(output, form)
     if path.resolve() in (output.resolve(), refused.resolve()):
         raise ConfigError(f"--output {output}: this would overwrite the input file; use another name")
+    for earlier in (files.history, files.labels):
+        if earlier is not None and earlier.resolve() in (output.resolve(), refused.resolve()):
+            raise ConfigError(f"--output {output}: this would overwrite {earlier}; use another name")
+    profiles, late_labels = files.columns_of_file(path, dataset, progress)
+    shown = profiles.names if write_profiles else ()
+    schema = pa.schema([*DECISIONS, *((name, pa.float32()) for name in shown)])
     outcomes = np.zeros(len(OUTCOMES), dtype=np.int64)
     reasons = RejectionReasons()
     presence = ColumnPresence(dataset)
     rows = 0
     with ExitStack() as stack:
         scratch = stack.enter_context(atomic_write(output))
-        decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset))
+        decided_to = stack.enter_context(_decision_writer(scratch, output.suffix, dataset, schema))
         write_rejected = stack.enter_context(rejected_rows(refused, form, dataset))
         for chunk in presence.watch(read_chunks(path, dataset, chunk_rows)):
-            cleaned = clean_chunk(dataset, chunk)
+            cleaned = profiles.add_to(clean_chunk(dataset, chunk))
             table, found = _decisions(cleaned, model)
+            for name in shown:
+                table = table.append_column(
+                    schema.field(name), pa.array(cleaned.columns[name], pa.float32(), from_pandas=True)
+                )
             decided_to.write_table(_for_spreadsheets(table) if output.suffix == ".csv" else table)
             outcomes += found
             write_rejected(chunk, cleaned.rejections)
             reasons.update(cleaned.rejections, chunk)
             rows += cleaned.n
-            read(chunk.progress)
+            progress("scoring", chunk.progress)
     decided, codes = int(outcomes.sum()), reasons.codes
     if not codes:
         refused.unlink()
@@ -116,6 +133,7 @@ def score_file(
         rejections=codes,
         commonest_rejection=reasons.commonest,
         missing_columns=presence.missing(),
+        late_labels=late_labels,
         decisions_file=str(output),
         rejected_file=str(refused) if codes else None,
     )
@@ -152,8 +170,8 @@ def _for_spreadsheets(table: pa.Table) -> pa.Table:
     return table
 
 
-def _decision_writer(path: Path, kind: str, dataset: Dataset) -> Any:
+def _decision_writer(path: Path, kind: str, dataset: Dataset, schema: pa.Schema) -> Any:
     if kind == ".parquet":
-        return parquet.ParquetWriter(path, DECISIONS)
+        return parquet.ParquetWriter(path, schema)
     options = arrow_csv.WriteOptions(delimiter=dataset.csv.delimiter, quoting_header="none")
-    return arrow_csv.CSVWriter(path, DECISIONS, write_options=options)
+    return arrow_csv.CSVWriter(path, schema, write_options=options)

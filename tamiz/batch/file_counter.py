@@ -1,6 +1,5 @@
 """Counts a file's transactions for drift, as a worker would."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,9 @@ from scoring.decision import outcome_codes
 from scoring.features import featurize
 from training.data.chunk import RejectionReasons, clean_chunk
 from training.data.column_presence import ColumnPresence
+from training.data.file_profiles import FileProgress, ProfileFiles
 from training.data.file_reader import read_chunks
+from training.data.label_file import LabelCounts
 from training.data.time_range import isolated_days
 
 
@@ -29,26 +30,35 @@ class FileCounts(NamedTuple):
 
     period: PeriodCounts
     missing_columns: tuple[MissingColumn, ...]  # declared columns that the file lacks
+    late_labels: LabelCounts | None  # of a file of late labels
 
 
 def count_file(
-    path: Path, dataset: Dataset, model: MonitoredModel, read: Callable[[float], None] = lambda share: None
+    path: Path,
+    dataset: Dataset,
+    model: MonitoredModel,
+    files: ProfileFiles = ProfileFiles(),  # noqa: B008
+    progress: FileProgress = lambda step, share: None,
 ) -> FileCounts:
     """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
+    files: what profiles remember before the file. With profiles, the file is read twice, and memory grows with it by
+    about 100 bytes a row.
+
     Rows that are isolated in time are counted, because their values are valid evidence, but do not extend the period.
-    read: called after each chunk with the share of the file that is read, in [0, 1].
+    progress: called with a step and the share of it that is done, in [0, 1].
     Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
     ModelIncompatibleError for a model that does not fit the declaration.
     """
     check_declaration(model.manifest, dataset, model.version)
+    profiles, late_labels = files.columns_of_file(path, dataset, progress)
     bins = model.bins
     counts, by_hour = np.zeros(bins.n_codes, dtype=np.int64), np.zeros(HOURS_OF_WEEK, dtype=np.int64)
     rows = 0
     presence, reasons = ColumnPresence(dataset), RejectionReasons()
     days: dict[int, DayTimes] = {}
     for chunk in presence.watch(read_chunks(path, dataset)):
-        cleaned = clean_chunk(dataset, chunk)
+        cleaned = profiles.add_to(clean_chunk(dataset, chunk))
         matrix = featurize(model.encoding, cleaned.columns)
         scores = model.score(matrix)
         outcomes = outcome_codes(scores, model.manifest.points)
@@ -59,7 +69,7 @@ def count_file(
         rows += len(codes) + len(rejected)
         _add_days(days, cleaned.event_time_ms)
         reasons.update(cleaned.rejections, chunk)
-        read(chunk.progress)
+        progress("counting", chunk.progress)
     if not days:
         cause = f"all {rows} rows are rejected, {reasons.commonest}" if rows else "the file has no rows"
         raise TrainingError(f"{path}: no valid row of the data set {dataset.name!r}: {cause}; name the right file")
@@ -73,7 +83,7 @@ def count_file(
         rows_by_hour=by_hour,
         isolated_rows=isolated,
     )
-    return FileCounts(period, presence.missing())
+    return FileCounts(period, presence.missing(), late_labels)
 
 
 class DayTimes(NamedTuple):

@@ -3,7 +3,7 @@
 Only what the fold reads is held of every row, so a file of millions of rows is folded in memory; texts are not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
-from scoring.arrays import Floats, Matrix
+from scoring.arrays import Floats, Ints, Matrix
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.profile_inputs import ProfileInputs, join_inputs, profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
@@ -27,27 +27,27 @@ class FileInputs(NamedTuple):
 
     inputs: ProfileInputs
     labels: Floats  # of the label column, NaN where unknown
+    rows: Ints  # row numbers, ascending
 
     @classmethod
     def of_batch(cls, plan: ProfilePlan, cleaned: CleanedBatch) -> Self:
         """Of cleaned rows, with their labels if these were read."""
-        return cls(profile_inputs(plan, cleaned), known_labels(cleaned))
+        return cls(profile_inputs(plan, cleaned), known_labels(cleaned), cleaned.rows)
 
 
-class ProfileColumns:
-    """The profile values of a file's accepted rows, handed out in their order."""
+class ProfileColumns(NamedTuple):
+    """The profile values of a file's accepted rows."""
 
-    def __init__(self, names: Sequence[str], values: Matrix) -> None:
-        self._names, self._values = names, values
-        self._next = 0
+    names: tuple[str, ...]  # of the features; none for a data set without profiles
+    rows: Ints  # shape (n,): row numbers, ascending
+    values: Matrix  # shape (n, n_features)
 
     def add_to(self, cleaned: CleanedBatch) -> CleanedBatch:
-        """The next rows of the file, with their profile columns."""
-        if not self._names:
+        """Some rows of the file, with their profile columns."""
+        if not self.names:
             return cleaned
-        rows = slice(self._next, self._next + len(cleaned.rows))
-        self._next = rows.stop
-        columns = {name: self._values[rows, j].astype(np.float64) for j, name in enumerate(self._names)}
+        values = self.values[np.searchsorted(self.rows, cleaned.rows)]
+        columns = {name: values[:, j].astype(np.float64) for j, name in enumerate(self.names)}
         return cleaned._replace(columns={**cleaned.columns, **columns})
 
 
@@ -67,7 +67,7 @@ class ProfileFiles(NamedTuple):
         """
         if not dataset.profiles:
             self._refuse_unused(dataset, history=self.history, labels=self.labels)
-            return ProfileColumns((), np.empty((0, 0), np.float32)), None
+            return ProfileColumns((), np.empty(0, np.int64), np.empty((0, 0), np.float32)), None
         own = _read_inputs(path, dataset, lambda share: progress("reading for profiles", share))
         late = None if self.labels is None else read_labels(self.labels, dataset)
         return self._fold(own, dataset, late, progress)
@@ -112,16 +112,18 @@ class ProfileFiles(NamedTuple):
         known = np.concatenate([part.labels for part in parts])
         labels, counts = reported_labels(late, inputs.ids, known, inputs.event_time_ms)
         values = fold_inputs(plan, inputs, labels, lambda done, of: progress("computing profiles", done / of))
-        return ProfileColumns(plan.names, values[len(values) - len(own.labels) :]), counts
+        return ProfileColumns(plan.names, own.rows, values[len(values) - len(own.rows) :]), counts
 
 
 def _read_inputs(path: Path, dataset: Dataset, progress: Callable[[float], None]) -> FileInputs:
     plan = ProfilePlan.of(dataset)
     inputs: list[ProfileInputs] = []
     labels: list[Floats] = []
+    rows: list[Ints] = []
     for chunk in read_chunks(path, dataset):
         cleaned = clean_chunk(dataset, chunk)
         inputs.append(profile_inputs(plan, cleaned))
         labels.append(column_labels(dataset, chunk, cleaned))
+        rows.append(cleaned.rows)
         progress(chunk.progress)
-    return FileInputs(join_inputs(inputs), np.concatenate(labels))
+    return FileInputs(join_inputs(inputs), np.concatenate(labels), np.concatenate(rows))

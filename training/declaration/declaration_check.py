@@ -18,6 +18,7 @@ from scoring.input.cleaning import CleanedBatch, is_missing
 from scoring.input.text_parsing import parse_identifiers
 from scoring.input.value_parsing import as_objects, format_value
 from training.data.chunk import Chunk, clean_chunk
+from training.data.file_profiles import FileProgress, ProfileColumns, ProfileFiles
 from training.data.file_reader import read_chunks
 from training.data.history import MAX_REJECTED_SHARE
 
@@ -88,15 +89,20 @@ class DeclarationCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_declaration(
-    path: Path, dataset: Dataset, *, shown_rows: int, progress: Callable[[float], None] = lambda share: None
+    path: Path, dataset: Dataset, *, shown_rows: int, progress: FileProgress = lambda step, share: None
 ) -> DeclarationCheck:
-    """Read the whole file, in constant memory. Raises TrainingError when it is not the declared data set."""
-    summary = _Summary(dataset)
+    """Read the whole file; twice, if the data set declares profiles.
+
+    progress: called with a step and the share of it that is done.
+    Raises TrainingError when it is not the declared data set.
+    """
+    profiles, _ = ProfileFiles().columns_of_file(path, dataset, progress)
+    summary = _Summary(dataset, profiles)
     names: tuple[str, ...] = ()
     for chunk in read_chunks(path, dataset):
         names = chunk.names
         summary.add(chunk, shown_rows)
-        progress(chunk.progress)
+        progress("reading", chunk.progress)
     return summary.result(path, missing_columns(dataset, names))
 
 
@@ -114,8 +120,8 @@ class _FieldCounts:
 class _Summary:
     """Folds the chunks of a file."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, profiles: ProfileColumns) -> None:
+        self._dataset, self._profiles = dataset, profiles
         self._rows = self._accepted = 0
         self._codes: Counter[str] = Counter()
         self._rejected: Counter[str | None] = Counter()
@@ -127,7 +133,7 @@ class _Summary:
         self._fraud = self._known_labels = 0
 
     def add(self, chunk: Chunk, shown_rows: int) -> None:
-        cleaned = clean_chunk(self._dataset, chunk, read_labels=True)
+        cleaned = self._profiles.add_to(clean_chunk(self._dataset, chunk, read_labels=True))
         self._rows += chunk.n
         self._accepted += len(cleaned.rows)
         for rejection in cleaned.rejections:
@@ -244,6 +250,7 @@ def _columns(
     for field in dataset.fields:
         raw = _raw(chunk, field.name)
         found += [(part.name, part.kind, raw, cleaned.columns[part.name]) for part in field.entries or (field,)]
+    found += [(f.name, "profile", lambda row: None, cleaned.columns[f.name]) for f in dataset.profile_features]
     return found
 
 
@@ -273,6 +280,8 @@ def _shown(kind: str, value: Any) -> str:
         return _instant(int(value))
     if kind in ("boolean", "label"):
         return "true" if value else "false"
+    if kind == "profile":
+        return f"{value:.7g}"  # a float32
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

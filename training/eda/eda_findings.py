@@ -87,7 +87,7 @@ def compute_findings(history: History, dataset: Dataset) -> Findings:
     levels = {f.name: discretize(columns[f.name], f.kind) for f in dataset.features}
     constant = {name: cut.names[0] for name, cut in levels.items() if len(cut.names) == 1}
     varying = {name: cut for name, cut in levels.items() if name not in constant}
-    label = str(dataset.label)
+    label = dataset.label or "fraud"
     numbers = {f.name: columns[f.name] for f in dataset.features if f.kind != "category"}
     categories = {f.name: varying[f.name].codes for f in dataset.features if f.kind == "category" and f.name in varying}
     found = Findings(

@@ -52,7 +52,7 @@ def write_eda_report(path: Path, history: History, dataset: Dataset, findings: F
         page = PAGE.format(
             title=html_text(title),
             findings=findings_html(findings, title),
-            sweetviz=html.escape(_sweetviz(_frame(history, dataset, findings), str(dataset.label))),
+            sweetviz=html.escape(_sweetviz(_frame(history, dataset, findings), dataset.label or "fraud")),
         )
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -133,7 +133,7 @@ def _frame(history: History, dataset: Dataset, findings: Findings) -> pd.DataFra
             if f.name not in findings.constant
         }
     )
-    frame[drawn_html_text(str(dataset.label))] = history.fraud[rows].astype(bool)
+    frame[drawn_html_text(dataset.label or "fraud")] = history.fraud[rows].astype(bool)
     return frame
 
 

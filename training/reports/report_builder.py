@@ -13,6 +13,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from scoring.bundle.declaration_match import declaration_mismatch
 from scoring.features import featurize
+from training.data.file_profiles import ProfileFiles
 from training.data.history import History
 from training.data.holdout import BACKTEST_DAYS
 from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
@@ -37,13 +38,14 @@ def report_version(
     path: Path,
     output: Path,
     *,
+    files: ProfileFiles = ProfileFiles(),  # noqa: B008
     now: datetime,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ReportContents:
     """Write the report of a version, evaluated on the last `BACKTEST_DAYS` days of a file; returns its contents.
 
-    version: None for the champion. path: CSV or Parquet. output: the PDF. now: in UTC. progress: called with the name
-    of each step.
+    version: None for the champion. path: CSV or Parquet. output: the PDF. files: as for `read_rows`. now: in UTC.
+    progress: called with the name of each step.
     Raises TrainingError when the file cannot be read or is too short, or the PDF cannot be written;
     ModelUnavailableError when the registry cannot be reached or has no such version; ModelIncompatibleError when this
     Tamiz cannot load the bundle.
@@ -52,7 +54,7 @@ def report_version(
     model = registered_model(settings, version)
     champion = version_transitions.champion(settings)
     progress("reading and cleaning")
-    history = read_rows(path, dataset)
+    history = read_rows(path, dataset, files)
     progress("backtesting")
     plan = ReviewPlan.from_settings(settings, dataset)
     tested = run_backtest(model, dataset, history, plan=plan)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from tamiz.batch.file_options import History, Labels
 from training.data.holdout import BACKTEST_DAYS
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def register(app: typer.Typer) -> None:
     @app.command(help=HELP)
     def backtest(
         file: Annotated[Path, typer.Argument(help="Transactions: CSV, Parquet or JSON lines; labels are optional.")],
+        history: History = None,
+        labels: Labels = None,
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         days: Annotated[
             int, typer.Option(help="Number of UTC days to score, up to the day of the last event.", min=1)
@@ -53,16 +56,23 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset
+            from training.data.file_profiles import ProfileFiles
             from training.evaluation.backtest import read_rows, run_backtest
             from training.evaluation.review_ranking import ReviewPlan
             from training.registry.model_loader import registered_model
 
             status.update("fetching the model …")
             model = registered_model(settings, version)
-            status.update("scoring …")
             dataset = load_dataset(settings.dataset)
             plan = ReviewPlan.from_settings(settings, dataset)
-            tested = run_backtest(model, dataset, read_rows(file, dataset), days, plan=plan)
+            rows = read_rows(
+                file,
+                dataset,
+                ProfileFiles(history, labels),
+                lambda step, share: status.update(f"{step} … {share:.0%}"),
+            )
+            status.update("scoring …")
+            tested = run_backtest(model, dataset, rows, days, plan=plan)
             record = msgspec.json.format(msgspec.json.encode(tested))
             if output:
                 status.update("drawing …")
@@ -86,6 +96,8 @@ def _print_tables(console: "Terminal", tested: "Backtest") -> None:
 
     console.print(tested.summary)
     console.print(f"Event times: {tested.time_range.summary}.")
+    if tested.late_labels:
+        console.print(f"Late labels: {tested.late_labels.summary}.")
     # Two tables, each narrow enough for a terminal of 80 columns.
     scores = Table(title=f"The score by UTC day, {tested.model} version {tested.version}", title_justify="left")
     scores.box, scores.collapse_padding, scores.pad_edge = box.SIMPLE, True, False

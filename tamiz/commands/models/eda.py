@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from tamiz.batch.file_options import Labels
 
 if TYPE_CHECKING:
     from tamiz.terminal import Terminal
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def eda(
         file: Annotated[Path, typer.Argument(help="Labelled history: CSV, Parquet or JSON lines.", show_default=False)],
+        labels: Labels = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="HTML report to write.")] = Path("eda.html"),
         as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     ) -> None:
@@ -43,7 +45,9 @@ def register(app: typer.Typer) -> None:
             from training.eda.eda_report import write_eda_report
 
             dataset = load_dataset(settings.dataset)
-            history = read_history(file, dataset)
+            history = read_history(
+                file, dataset, labels=labels, progress=lambda step, share: status.update(f"{step} … {share:.0%}")
+            )
             status.update("counting …")
             findings = compute_findings(history, dataset)
             status.update("drawing …")

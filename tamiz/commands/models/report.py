@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.configuration import settings as config
+from tamiz.batch.file_options import History, Labels
 
 
 def register(app: typer.Typer) -> None:
@@ -14,6 +15,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def report(
         file: Annotated[Path, typer.Argument(help="Transactions: CSV, Parquet or JSON lines; labels are optional.")],
+        history: History = None,
+        labels: Labels = None,
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="PDF to write.")] = Path("report.pdf"),
     ) -> None:
@@ -37,6 +40,7 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         with Terminal(stderr=True).status("starting") as status:
             from schemas.dataset.declaration import load_dataset
+            from training.data.file_profiles import ProfileFiles
             from training.reports.report_builder import report_version
 
             done = report_version(
@@ -45,6 +49,7 @@ def register(app: typer.Typer) -> None:
                 version,
                 file,
                 output,
+                files=ProfileFiles(history, labels),
                 now=datetime.now(UTC),
                 progress=lambda name: status.update(f"{name} …"),
             )

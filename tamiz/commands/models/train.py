@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from tamiz.batch.file_options import Labels
 from training.data.holdout import BACKTEST_DAYS, TEST_SHARE
 
 if TYPE_CHECKING:
@@ -40,14 +41,7 @@ def register(app: typer.Typer) -> None:
         file: Annotated[
             Path | None, typer.Argument(help="Labelled history: CSV, Parquet or JSON lines.", show_default=False)
         ] = None,
-        labels: Annotated[
-            Path | None,
-            typer.Option(
-                metavar="FILE",
-                help="Late labels of FILE: columns transaction_id, fraud, reported_at. The last reported label holds; "
-                "a transaction without one keeps that of FILE.",
-            ),
-        ] = None,
+        labels: Labels = None,
         from_kafka: Annotated[
             bool, typer.Option("--from-kafka", help="Train on the topics `transactions` and `labels` instead of FILE.")
         ] = False,

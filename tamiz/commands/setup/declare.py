@@ -115,7 +115,7 @@ def _check(declaration: str, file: Path, rows: int, as_json: bool) -> None:
     dataset = load_dataset(declaration)
     with Terminal(stderr=True).status("reading …") as status:
         found = check_declaration(
-            file, dataset, shown_rows=rows, progress=lambda share: status.update(f"reading … {share:.0%}")
+            file, dataset, shown_rows=rows, progress=lambda step, share: status.update(f"{step} … {share:.0%}")
         )
     if as_json:
         say_json(found)
@@ -150,9 +150,10 @@ def _print_check(found: "DeclarationCheck") -> None:
     for field in found.fields:
         counts = ", ".join(f"{count:,}" for count in (field.read, field.missing, field.rejected))
         example = next(iter(field.examples), None)
-        first = (
-            "" if example is None else f"{example.raw} → {example.read}" if example.raw != example.read else example.raw
-        )
+        first = ""
+        if example is not None:  # a profile has no raw value
+            same = example.raw in ("", example.read)
+            first = example.read if same else f"{example.raw} → {example.read}"
         span = "" if field.kind == "event time" else field.range  # is below the table
         fields.add_row(field.name, field.kind, counts, "; ".join(filter(None, (span, first))))
     console.print(fields)

@@ -8,12 +8,14 @@ import typer
 
 from schemas.configuration import settings as config
 from schemas.errors import ConfigError
+from tamiz.batch.file_options import History, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from monitoring.drift.drift_report import DriftComparison
     from schemas.configuration.settings import Settings
+    from training.data.file_profiles import ProfileFiles
 
 
 class Calendar(StrEnum):
@@ -30,6 +32,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def drift(
         file: Annotated[Path | None, typer.Argument(help="CSV, Parquet or JSON lines.", show_default=False)] = None,
+        history: History = None,
+        labels: Labels = None,
         granularity: Annotated[
             Calendar | None, typer.Option(help="Compare the stream instead of FILE, summed by day, week or month.")
         ] = None,
@@ -61,11 +65,14 @@ def register(app: typer.Typer) -> None:
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output
         from tamiz.terminal import Terminal, say_json, warn_missing_columns
+        from training.data.file_profiles import ProfileFiles
 
         if (file is None) == (granularity is None):
             raise ConfigError("give exactly one of FILE and --granularity day, week or month")
         if period and file:
             raise ConfigError(f"--period {period} needs --granularity; a file is compared as a whole")
+        if (history or labels) and not file:
+            raise ConfigError("--history and --labels need FILE; workers have counted the stream with its profiles")
         if output:
             require_extra("figures", needed_by="tamiz drift --output")
             from training.reports.drift_figures import require_report_format
@@ -75,7 +82,7 @@ def register(app: typer.Typer) -> None:
         settings = config.load()
         with Terminal(stderr=True).status("fetching the model …") as status:
             compared = (
-                _of_file(settings, file, version, status.update)
+                _of_file(settings, file, ProfileFiles(history, labels), version, status.update)
                 if file
                 else _of_stream(settings, granularity or Calendar.day, period, version, status.update)
             )
@@ -92,7 +99,9 @@ def register(app: typer.Typer) -> None:
             warn_missing_columns(file, compared.missing_columns)
 
 
-def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callable[[str], None]") -> "DriftComparison":
+def _of_file(
+    settings: "Settings", file: Path, files: "ProfileFiles", version: int | None, say: "Callable[[str], None]"
+) -> "DriftComparison":
     import msgspec
 
     from monitoring.drift.drift_report import compare_periods
@@ -101,7 +110,9 @@ def _of_file(settings: "Settings", file: Path, version: int | None, say: "Callab
     from training.registry.model_loader import registered_reference
 
     model, reference = registered_reference(settings, version)
-    counted = count_file(file, load_dataset(settings.dataset), model, lambda share: say(f"counting … {share:.0%}"))
+    counted = count_file(
+        file, load_dataset(settings.dataset), model, files, lambda step, share: say(f"{step} … {share:.0%}")
+    )
     compared = compare_periods(
         reference, [counted.period], model=settings.model_name, model_version=model.version, source=str(file)
     )
