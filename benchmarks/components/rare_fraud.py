@@ -114,10 +114,11 @@ METHODS: dict[str, Method] = {
     "now, min_child_weight 5": out_of_fold(min_child_weight=5.0),
 }
 SHAPES: dict[str, Callable[[int], Shape]] = {
-    "terminals, 20 frauds": lambda seed: terminals(seed, cards=200, level=0.1),
-    "terminals, 150 frauds": lambda seed: terminals(seed, cards=300, level=0.4),
-    "terminals, 700 frauds": lambda seed: terminals(seed, cards=400, level=1.0),
-    "terminals, 2,000 frauds": lambda seed: terminals(seed, cards=800, level=1.5),
+    "terminals, 20 frauds": lambda seed: terminals(seed, cards=200, level=0.03),
+    "terminals, 70 frauds": lambda seed: terminals(seed, cards=200, level=0.1),
+    "terminals, 200 frauds": lambda seed: terminals(seed, cards=300, level=0.4),
+    "terminals, 1,000 frauds": lambda seed: terminals(seed, cards=400, level=1.0),
+    "terminals, 2,500 frauds": lambda seed: terminals(seed, cards=800, level=1.5),
     "application, 40 frauds": lambda seed: application(seed, rows=25_000, rate=0.002),
     "application, 150 frauds": lambda seed: application(seed, rows=25_000, rate=0.008),
     "application, 500 frauds": lambda seed: application(seed, rows=60_000, rate=0.01),
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="histories whose name contains this text")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=130)
     for name, make in SHAPES.items():
         if options.only in name:
             console.print(compare(name, make, range(options.seeds)))
