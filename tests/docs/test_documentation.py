@@ -31,7 +31,16 @@ from training.evaluation.review_metrics import MIN_DAYS
 from training.registry.promotion import MIN_GUARD_DAYS
 
 DOCS = ROOT / "docs"
-FOLLOWED = ("tutorial.md", "produce.md", "consume.md", "subscribe.md", "data-set.md", "approve.md", "respond.md")
+FOLLOWED = (
+    "tutorial.md",
+    "produce.md",
+    "consume.md",
+    "subscribe.md",
+    "data-set.md",
+    "approve.md",
+    "respond.md",
+    "profiles.md",
+)
 # README's commands are the tutorial's (test_readme.py), and its JSON is looked up on the topics.
 # The signature check is a function without a call.
 ALONE = {"notifications.md": ("import hashlib",)}
