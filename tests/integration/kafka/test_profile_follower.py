@@ -37,11 +37,17 @@ windows = ["7d"]
 label_delay = "1d"
 features = ["fraud_count"]
 """
+KEY_PROFILES = """
+[[profiles]]
+entity = "ID_USER"
+windows = ["1d"]
+features = ["count"]
+"""
 NOW_MS = int(time.time() * 1000) // HOUR_MS * HOUR_MS
 SHOP = hashes(["tienda"])
 
 
-class Follower:
+class FollowedProfiles:
     """A follower, and what can be read from it."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
@@ -120,11 +126,11 @@ def test_tiles_and_labels_of_all_partitions_are_read_before_ready_and_then_as_th
         producer.send(settings.labels_topic, value, b"key", partition=0)
     producer.send(settings.profile_tiles_topic, b'{"profiles": 1}', partition=1)
     producer.flush()
-    follower = Follower(settings, dataset)
+    follower = FollowedProfiles(settings, dataset)
     assert not follower.reading.is_ready
     follower.reading.start()
     try:
-        wait_for(lambda: follower.reading.is_ready, 30)
+        wait_for(lambda: follower.reading.is_ready, 120)
         assert follower.values() == [77.0, 2.0]
         assert sorted(follower.skipped) == [settings.labels_topic] * 3 + [settings.profile_tiles_topic]
         assert follower.unmatched == 1
@@ -132,7 +138,7 @@ def test_tiles_and_labels_of_all_partitions_are_read_before_ready_and_then_as_th
         send(producer, settings, dataset, 1, tiles(NOW_MS - HOUR_MS, 100))
         producer.send(settings.labels_topic, label("later"), partition=1)
         producer.flush()
-        assert follower.reading.catch_up(30)
+        assert follower.reading.catch_up(120)
         assert follower.values() == [177.0, 3.0]
     finally:
         follower.reading.stop()
@@ -140,7 +146,7 @@ def test_tiles_and_labels_of_all_partitions_are_read_before_ready_and_then_as_th
 
 
 def test_a_data_set_without_shared_profiles_reads_nothing(settings: Settings, tmp_path: Path) -> None:
-    follower = Follower(settings, profiled_dataset(tmp_path))
+    follower = FollowedProfiles(settings, profiled_dataset(tmp_path, KEY_PROFILES))
     follower.reading.start()
     assert follower.reading.is_ready
     assert follower.reading.catch_up()
