@@ -266,6 +266,8 @@ class ProfileState:
         try:
             await self._save_regularly(scoring)
         finally:
+            for restore in list(self._restores.values()):
+                restore.until = None  # or the process would not end before it is done
             await asyncio.to_thread(self._follower.stop)
 
     async def _save_regularly(self, scoring: Executor) -> None:
