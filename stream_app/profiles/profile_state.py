@@ -274,7 +274,7 @@ class ProfileState:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
-            self._set_metrics()
+            await loop.run_in_executor(scoring, self._set_metrics)  # arrays of a state may be replaced while it folds
             for partition in self._due():
                 copy = await loop.run_in_executor(scoring, self._begin_copy, partition)
                 if copy is None:
@@ -307,6 +307,8 @@ class ProfileState:
             await asyncio.sleep(COMMIT_POLL_INTERVAL_S)
         return True
 
+    # In the scoring thread, too.
+
     def _set_metrics(self) -> None:
         metrics, now = self._metrics, time.monotonic()
         totals = {partition: profiles.counts for partition, profiles in list(self.fold.partitions.items())}
@@ -329,8 +331,6 @@ class ProfileState:
             self._counted[partition] = found
             for event, new, old in zip(counts._fields[2:], found, before, strict=True):
                 metrics.profile_events.labels(event).inc(max(0, new - old))
-
-    # In the scoring thread, too.
 
     def _is_of(self, partition: int, topic_id: str) -> bool:
         return is_same_topic(self._topic_ids.get(partition, ""), topic_id)
