@@ -1,4 +1,4 @@
-"""The demo's run: training, services, traffic, drift, retraining, summary."""
+"""The demo's run: training, services, traffic, drift, retraining, profiles, summary."""
 
 import logging
 import math
@@ -31,6 +31,7 @@ from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import create_topics, topic_ids
 from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow_retraining
 from tamiz.demo.demo_services import ready_service, service_process, wait_for_takeover
+from tamiz.demo.profile_comparison import ProfileGain, profile_gain
 from tamiz.simulation.payload_formats import keyed_payloads, write
 from tamiz.simulation.simulator import Traffic, simulate
 from tamiz.terminal import Terminal
@@ -43,6 +44,7 @@ HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
 TRAFFIC_START_MS = HISTORY.start_ms + HISTORY.days * DAY_MS
 TRAFFIC_DAYS = 10
 TIMEOUT_S = 30
+MIN_CARDS, CARD_SHARE = 500, 0.15  # of the second act: a number of cards for each transaction of the first
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ class DemoSummary(msgspec.Struct, frozen=True, kw_only=True):
     model_version: int  # in service at the end
     forced: bool  # whether the first version was promoted without passing the skill gate
     story: tuple[DemoStep, ...]  # steps from drift to model swap
+    profiles: ProfileGain
     mlflow_ui: str
     seconds: float
 
@@ -192,6 +195,8 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         due_at, took = sending.result(), time.monotonic() - begun
         latency = latency_percentiles(due_at, watcher.read_at)
         story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
+    with console.status("training on another data set with and without profiles"):
+        profiles = profile_gain(settings, folder, cards=max(MIN_CARDS, int(CARD_SHARE * rows)))
     return DemoSummary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
@@ -204,6 +209,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         model_version=max(watcher.model_versions, default=trained.version),
         forced=trained.forced,
         story=tuple(story),
+        profiles=profiles,
         mlflow_ui=trained.mlflow_ui,
         seconds=round(time.monotonic() - started, 1),
     )

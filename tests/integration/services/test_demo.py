@@ -42,3 +42,6 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
     ]
     assert [step for step in printed if step not in steps] == []
     assert (steps[-1], summary["model_version"]) == ("swapped", 2)
+    gain = summary["profiles"]
+    assert gain["card_precision_without"] < gain["card_precision"] < gain["attainable_card_precision"]
+    assert gain["value_detected_without"] < gain["value_detected"]
