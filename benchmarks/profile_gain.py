@@ -18,16 +18,19 @@ from kafka import KafkaConsumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings, load
+from schemas.dataset.declaration import load_dataset
 from schemas.json_codec import decode
 from schemas.records import Decision
 from schemas.topics import topic_table, with_own_topics
 from scoring.arrays import Floats, Indices
+from scoring.features import featurize
 from stream_app.kafka.replay import Message, connected, send
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
 from tamiz.demo.demo_services import ready_service
-from tamiz.demo.profile_comparison import compare_model, write_history
+from tamiz.demo.profile_comparison import DATASET, LABEL_DELAY_DAYS, WITHOUT_PROFILES, split_days, write_history
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.simulation.simulator import attainable_auc
 from tamiz.simulation.terminal_files import keyed_labels, keyed_transactions
@@ -37,10 +40,28 @@ from tamiz.simulation.terminal_simulator import (
     simulate_terminals,
     transaction_ids,
 )
+from training.data.history import read_history
+from training.evaluation.review_metrics import ReviewEvaluation, evaluate_reviews
+from training.evaluation.review_ranking import ReviewPlan, ReviewRows, review_rows
+from training.pipeline import train
+from training.registry.mlflow_registry import download_bundle
 
 TIMEOUT_S = 900
 MAX_DIFFERENCE = 0.005  # of card precision, between the worker and the file
 MIN_GAIN = 2.0  # of card precision, by profiles
+
+
+class ComparedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered model and its scores of the held-out transactions."""
+
+    settings: Settings  # of its registry, model name and data set
+    scores: Floats  # (n,)
+    held_out: ReviewRows  # n rows
+
+    def reviews(self, scores: Floats | None = None) -> ReviewEvaluation:
+        """What a review team finds on the held-out days. scores: other scores of the same rows."""
+        per_day = self.settings.reviews_per_day
+        return evaluate_reviews(self.held_out, self.scores if scores is None else scores, per_day)
 
 
 def main() -> None:
@@ -94,6 +115,34 @@ def timed(console: Console, step: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
     console.print(f"{step}: {time.monotonic() - begun:.0f} s")
+
+
+def compare_model(settings: Settings, path: Path, held_out_days: int, *, profiles: bool) -> ComparedModel:
+    """Train a model and score the last days of a history with it.
+
+    settings: of the registry. path: a file of `write_history`. profiles: whether the model sees profile features.
+    """
+    name = "with-profiles" if profiles else "without-profiles"
+    settings = msgspec.structs.replace(
+        settings,
+        dataset=DATASET if profiles else str(path.parent / WITHOUT_PROFILES),
+        model_name=f"{settings.model_name}-{name}",
+        promotion="automatic",
+    )
+    dataset = load_dataset(settings.dataset)
+    whole = read_history(path, dataset)
+    known, rows = split_days(whole, held_out_days)
+    history = whole._replace(
+        columns=whole.columns_at(known),
+        event_time_ms=whole.event_time_ms[known],
+        fraud=whole.fraud[known],
+        keys=whole.keys[known],
+    )
+    version = train(settings, history, force="a benchmark compares it on later days").version
+    model = MonitoredModel.load(download_bundle(settings, version, path.parent / name), version)
+    scores = model.score(featurize(model.encoding, whole.columns_at(rows)))
+    plan = ReviewPlan(per_day=settings.reviews_per_day, label_delay_days=LABEL_DELAY_DAYS, amount=dataset.amount)
+    return ComparedModel(settings=settings, scores=scores, held_out=review_rows(whole, rows, plan))
 
 
 def decided_scores(settings: Settings, folder: Path, simulated: TerminalTransactions, rows: Indices) -> Floats:

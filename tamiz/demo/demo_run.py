@@ -44,7 +44,6 @@ HISTORY = Traffic(rows=HISTORY_ROWS, seed=1, signal=True)
 TRAFFIC_START_MS = HISTORY.start_ms + HISTORY.days * DAY_MS
 TRAFFIC_DAYS = 10
 TIMEOUT_S = 30
-MIN_CARDS, CARD_SHARE = 500, 0.15  # of the second act: a number of cards for each transaction of the first
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +195,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         latency = latency_percentiles(due_at, watcher.read_at)
         story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
     with console.status("training on another data set with and without profiles"):
-        profiles = profile_gain(settings, folder, cards=max(MIN_CARDS, int(CARD_SHARE * rows)))
+        profiles = profile_gain(settings, folder)
     return DemoSummary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
