@@ -137,6 +137,8 @@ def _add_terminals(group: typer.Typer) -> None:
         For the data set `terminal_transactions`: large amounts, compromised
         terminals, stolen cards, and labels that are reported up to 7 days late.
         A later --start with the same --cards and --seed continues the traffic.
+        The summary gives the best attainable ROC AUC: that of an oracle that
+        knows every compromised terminal and stolen card.
 
             tamiz simulate terminals --days 60 --output history.csv
             tamiz simulate terminals --start 2020-03-02 --days 10 --produce
@@ -146,6 +148,7 @@ def _add_terminals(group: typer.Typer) -> None:
         import numpy as np
 
         from stream_app.kafka.replay import Message, connected, send, show_progress
+        from tamiz.simulation.simulator import attainable_auc
         from tamiz.simulation.terminal_files import (
             keyed_labels,
             keyed_transactions,
@@ -174,14 +177,16 @@ def _add_terminals(group: typer.Typer) -> None:
                 ):
                     messages = (Message(key, value, None) for key, value in records)
                     send(producer, topic, show_progress(messages, rows, quiet=as_json), pace)
-        shares = dict(zip(SCENARIOS, np.bincount(simulated.scenarios, minlength=len(SCENARIOS)) / rows, strict=True))
-        del shares[SCENARIOS[0]]
+        counts = np.bincount(simulated.scenarios, minlength=len(SCENARIOS)).tolist()
+        shares = {name: count / max(rows, 1) for name, count in zip(SCENARIOS[1:], counts[1:], strict=True)}
         to = str(output) if output else config.load().transactions_topic
+        best = attainable_auc(simulated.probability) if simulated.probability.any() else None
         if as_json:
-            say_json({"rows": rows, "seed": seed, "fraud_shares": shares, "to": to}, indent=-1)
+            say_json({"rows": rows, "seed": seed, "fraud_shares": shares, "attainable_auc": best, "to": to}, indent=-1)
             return
         fraud = ", ".join(f"{share:.2%} {scenario}" for scenario, share in shares.items())
-        say(f"{rows:,} transactions to {to}; fraud: {fraud}")
+        auc = f"; the best attainable ROC AUC is {best:.4f}" if best is not None else ""
+        say(f"{rows:,} transactions to {to}; fraud: {fraud}{auc}")
 
 
 def _check_target(output: Path | None, produce: bool) -> None:
