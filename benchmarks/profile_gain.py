@@ -29,7 +29,7 @@ from scoring.features import featurize
 from stream_app.kafka.replay import Message, connected, send
 from stream_app.kafka.topic_admin import create_topics
 from stream_app.kafka.topic_reader import read_to_end
-from tamiz.demo.demo_services import ready_service
+from tamiz.demo.demo_services import service_process
 from tamiz.demo.profile_comparison import DATASET, LABEL_DELAY_DAYS, WITHOUT_PROFILES, split_days, write_history
 from tamiz.dev_broker.embedded_broker import EmbeddedBroker, free_port
 from tamiz.simulation.simulator import attainable_auc
@@ -157,8 +157,7 @@ def decided_scores(settings: Settings, folder: Path, simulated: TerminalTransact
             (settings.transactions_topic, keyed_transactions(simulated)),
         ):
             send(producer, topic, (Message(key, value, None) for key, value in records))
-    page = f"http://{settings.web_host}:{settings.web_port}/readyz"
-    with ready_service("worker", page, settings, folder / "worker.log"):
+    with service_process("worker", settings, folder / "worker.log"):
         wait_for_outputs(settings, len(simulated.labels))
     by_id: dict[str, float] = {}
     for records in read_to_end(settings.bootstrap, settings.decisions_topic):
