@@ -195,7 +195,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         latency = latency_percentiles(due_at, watcher.read_at)
         story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
     with console.status("training on another data set with and without profiles"):
-        profiles = profile_gain(settings, folder)
+        gain = profile_gain(settings, folder)
     return DemoSummary(
         transactions=watcher.answered,
         decisions=watcher.outcomes.total(),
@@ -208,7 +208,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
         model_version=max(watcher.model_versions, default=trained.version),
         forced=trained.forced,
         story=tuple(story),
-        profiles=profiles,
+        profiles=gain,
         mlflow_ui=trained.mlflow_ui,
         seconds=round(time.monotonic() - started, 1),
     )
