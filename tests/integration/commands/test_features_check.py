@@ -48,7 +48,8 @@ def decided(kafka: Kafka, simulated_registry: Settings, tmp_path_factory: pytest
         dataset=str(write_profiled(folder)),
         label_delay_days=0,
     )
-    send(settings, RECORDS)
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+    send(producer, settings, RECORDS)
     code, output = tamiz(settings, "train", "--from-kafka", "--backtest-days", "1", "--force", "a test", "--json")
     assert code == 0, output
     sources = json.loads(output)["profile_sources"]
@@ -64,23 +65,22 @@ def decided(kafka: Kafka, simulated_registry: Settings, tmp_path_factory: pytest
         waiting = 0
         for _, group in groupby(RECORDS, key=lambda r: r.timestamp // HOUR_MS):
             sent = list(group)
-            send(settings, sent)
+            send(producer, settings, sent)
             waiting += len(ids(sent))
             deadline = time.monotonic() + 60
             while waiting > 0:
                 assert time.monotonic() < deadline, worker.log.read_text()
                 waiting -= sum(map(len, log.poll(timeout_ms=200).values()))
         assert worker.stop() == 0
+    producer.close()
     return settings
 
 
-def send(settings: Settings, records: Sequence[TopicRecord]) -> None:
+def send(producer: KafkaProducer, settings: Settings, records: Sequence[TopicRecord]) -> None:
     """Send transactions to their partitions."""
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
     for record in records:
         producer.send(settings.transactions_topic, record.value, key=record.key, partition=record.partition)
     producer.flush()
-    producer.close()
 
 
 def ids(records: Sequence[TopicRecord]) -> list[str]:
