@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-cost profile bench-batch bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-cost profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-batch: setup  ## measure `tamiz score` on a million rows and one core, com
 
 bench-rare-fraud: setup  ## compare ways to fit models to rare fraud: rounds, refit, trees (20 minutes)
 	$(BIN)/python -m benchmarks.components.rare_fraud
+
+bench-file-profiles: setup  ## measure the profiles of a file: 1,750,000 rows, 20 features, one core
+	$(BIN)/python -m benchmarks.components.file_profiles
 
 look-alikes: setup  ## declare, train and score look-alikes of five public data sets (1 minute)
 	TAMIZ_LOOK_ALIKES="paysim sparkov tabformer ulb ieee" $(BIN)/pytest -q tests/unit/training/declaration/test_look_alikes.py
