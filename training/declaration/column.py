@@ -29,6 +29,12 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def name_words(name: str) -> frozenset[str]:
+    """The words of a column's name, in lower case: `nameOrig` has name and orig."""
+    spaced = "".join(f" {c}" if c.isupper() and i and name[i - 1].islower() else c for i, c in enumerate(name))
+    return words("".join(c if c.isalnum() else " " for c in spaced).casefold())
+
+
 class Column(NamedTuple):
     """A column of n values."""
 
@@ -61,10 +67,7 @@ class Column(NamedTuple):
     @property
     def words(self) -> frozenset[str]:
         """The words of the name, in lower case: `nameOrig` has name and orig."""
-        spaced = "".join(
-            f" {c}" if c.isupper() and i and self.name[i - 1].islower() else c for i, c in enumerate(self.name)
-        )
-        return words("".join(c if c.isalnum() else " " for c in spaced).casefold())
+        return name_words(self.name)
 
     @property
     def compact_name(self) -> str:

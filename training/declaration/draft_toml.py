@@ -8,12 +8,15 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from schemas.dataset.fields import UNDECIDED
+from training.declaration.column import name_words, words
 from training.declaration.draft import Draft, time_doubts
 from training.declaration.field_draft import FieldDraft, Literals
 from training.declaration.roles import LabelRole, NameRole, TimeRole
 
 WIDTH = 118
 DOUBT = "DOUBT: "
+ENTITY_WORDS = words("merchant terminal shop store device comercio establecimiento tienda dispositivo lojista haendler")
+MAX_ENTITIES = 3  # proposed in addition to the key
 
 
 def render_draft(draft: Draft, source: str, target: str) -> str:
@@ -28,6 +31,7 @@ def render_draft(draft: Draft, source: str, target: str) -> str:
         "\n".join(_event_time(draft.time)),
         "\n".join(_label_values(draft.label)),
         *("\n".join(_field(field)) for field in draft.fields),
+        "\n".join(_profiles(draft)),
         "\n".join(_left_out(draft)),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -155,6 +159,30 @@ def _field_lines(field: FieldDraft) -> Iterator[str]:
     yield f"kind = {_string(str(field.kind))}"
     for key, value in field.keys.items():
         yield f"{key} = {_literal(value)}"
+
+
+def _profiles(draft: Draft) -> Iterator[str]:
+    """Profiles that usually help, as comments: of the key, and of columns named like a merchant or a device."""
+    parts = [part for field in draft.fields for part in (field.entries or (field,)) if part.name not in draft.leaks]
+    merchants = [part.name for part in parts if part.kind == "category" and name_words(part.name) & ENTITY_WORDS]
+    tables: list[tuple[str, ...]] = []
+    if draft.key.name is not None:
+        amount = draft.amount.name
+        own = ("count", *((f"mean({amount})", f"ratio({amount})") if amount else ()), "seconds_since_last")
+        tables.append(
+            (f"entity = {_string(draft.key.name)}", 'windows = ["1d", "7d", "30d"]', f"features = {_literal(own)}")
+        )
+    if draft.label is not None:
+        features = _literal(("labelled_count", "fraud_rate", "frauds_in_row"))
+        for name in merchants[:MAX_ENTITIES]:
+            entity = f"entity = {_string(name)}"
+            tables.append((entity, 'windows = ["1d", "7d", "30d"]', 'label_delay = "7d"', f"features = {features}"))
+    if tables:
+        yield from _comment(
+            "What an entity did before often shows more than the transaction. Remove the signs to use it."
+        )
+    for table in tables:
+        yield from ("# [[profiles]]", *(f"# {line}" for line in table))
 
 
 def _left_out(draft: Draft) -> Iterator[str]:

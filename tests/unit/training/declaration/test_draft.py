@@ -269,3 +269,15 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["declare", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.toml")])
     assert "no rows" in str(done.exception)
     assert not (tmp_path / "out.toml").exists()
+
+
+def test_a_draft_proposes_profiles_as_comments_that_are_valid_without_the_signs(tmp_path: Path) -> None:
+    file = tmp_path / "shop.csv"
+    rows = [f"{n},c{n % 40},shop{n % 7},{n % 90}.5,2020-01-{1 + n % 28:02}T10:00:00Z,{n % 2}" for n in range(400)]
+    file.write_text("\n".join(["id,card,merchant,amount,time,fraud", *rows]))
+    text = render_draft(draft_declaration("shop", read_sample(file)), "shop.csv", "shop.toml")
+    head, tables = text.split("# What an entity did before", 1)
+    path = tmp_path / "shop.toml"
+    path.write_text(head + "\n".join(line.removeprefix("# ") for line in tables.splitlines()[1:]))
+    profiles = load_dataset(str(path)).profiles
+    assert [(p.entity, p.kind) for p in profiles] == [("card", "key"), ("merchant", "labels")]
