@@ -17,6 +17,7 @@ from scoring.profiles.key_state import (
     TO_MERGE,
     WATERMARK,
     KeyState,
+    copy_segments,
     empty_state,
     fill_table,
     find_slots,
@@ -30,7 +31,7 @@ from scoring.profiles.tile_store import TileStore, tile_levels
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
 EVENT_ARRAYS = STATE_ARRAYS[5:]
 COPIED_EVENTS = 1 << 18  # at once
-MAX_FREE_SHARE = 0.1  # of the segments' room, before they are packed instead of larger arrays taken
+MAX_FREE_SHARE = 0.05  # of the segments' room, before they are packed instead of larger arrays taken
 
 
 class KeyProfiles:
@@ -180,7 +181,7 @@ class KeyProfiles:
             events = events * 5 // 4 + MAX_EVENTS
         starts = np.cumsum(sizes) - sizes
         lengths = np.where(kept, state.slot_length[:n_slots], 0)
-        sources, targets = gather_events(state.slot_start[:n_slots], lengths), gather_events(starts, lengths)
+        sources = state.slot_start[:n_slots].copy()
         arrays: dict[str, Array | None] = dict(zip(STATE_ARRAYS, state[1:10], strict=True))
         grown: dict[str, Array] = {}
         # So that each old array is freed as soon as it is copied.
@@ -195,7 +196,7 @@ class KeyProfiles:
             elif not is_packing:
                 made[:end] = old[:end]
             elif len(old):
-                made[targets] = old[sources]
+                copy_segments(old, sources, made, starts, lengths)
             grown[name] = made
             del old
         if is_packing:

@@ -89,6 +89,14 @@ def gather_events(starts: Ints, lengths: Array) -> Ints:
 
 
 @compiled
+def copy_segments(source: Array, starts: Ints, target: Array, new_starts: Ints, lengths: Ints) -> None:
+    """Copy segments of one array to other places of another. starts, new_starts, lengths: of each segment."""
+    for s in range(len(starts)):
+        for j in range(lengths[s]):
+            target[new_starts[s] + j] = source[starts[s] + j]
+
+
+@compiled
 def fill_table(state: KeyState) -> None:
     """Enter all slots in an empty table."""
     mask = np.uint64(len(state.table) - 1)
