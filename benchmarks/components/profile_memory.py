@@ -18,7 +18,7 @@ import psutil
 
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import DAY_MS
-from scoring.profiles.key_profiles import KeyProfiles
+from scoring.profiles.keys.key_profiles import KeyProfiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 

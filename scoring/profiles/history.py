@@ -7,11 +7,11 @@ import numpy as np
 from schemas.dataset.declaration import Dataset
 from scoring.arrays import Floats, Matrix
 from scoring.input.cleaning import CleanedBatch
-from scoring.profiles.label_store import LabelInputs
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_inputs import HistoryLabels, ProfileInputs, profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
+from scoring.profiles.shared.label_store import LabelInputs
+from scoring.profiles.shared.shared_profiles import SharedProfiles
 
 ROWS_AT_ONCE = 20_000
 

@@ -5,11 +5,11 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from scoring.arrays import Array, Matrix
-from scoring.profiles import key_state
-from scoring.profiles.key_profiles import KeyProfiles
-from scoring.profiles.open_tiles import ClosedTiles, OpenTiles
+from scoring.profiles.keys import key_state
+from scoring.profiles.keys.key_profiles import KeyProfiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.profiles.shared.open_tiles import ClosedTiles, OpenTiles
 
 
 class ProfileCounts(NamedTuple):

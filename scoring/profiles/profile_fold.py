@@ -13,11 +13,11 @@ import numpy as np
 from schemas.dataset.declaration import Dataset
 from scoring.arrays import Flags, Floats, Indices, Ints, Matrix
 from scoring.input.cleaning import CleanedBatch
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_inputs import profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.shared_profiles import SharedProfiles
 
 
 class ProfileBatch(NamedTuple):

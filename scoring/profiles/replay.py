@@ -12,12 +12,12 @@ import numpy as np
 
 from scoring.arrays import Flags, Indices, Ints, Matrix
 from scoring.input.cleaning import CleanedBatch
-from scoring.profiles.label_store import LabelInputs
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_inputs import ProfileInputs, join_inputs, profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
+from scoring.profiles.shared.label_store import LabelInputs
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.shared_profiles import SharedProfiles
 
 ROWS_AT_ONCE = 20_000
 Progress = Callable[[int, int], None]  # rows done, and of how many

@@ -35,8 +35,8 @@ from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 
 if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
-    from scoring.profiles.open_tiles import ClosedTiles
     from scoring.profiles.profile_fold import ProfileBatch
+    from scoring.profiles.shared.open_tiles import ClosedTiles
 
 OFFSET_HEADER = "tamiz-offset"
 TRACE_HEADERS = {

@@ -20,10 +20,10 @@ from schemas.errors import BrokerError
 from schemas.records import Label, TileRecord
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
-from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
-from scoring.profiles.tile_log import TileAssembly
+from scoring.profiles.shared.label_inputs import label_inputs
+from scoring.profiles.shared.shared_profiles import SharedProfiles
+from scoring.profiles.shared.tile_log import TileAssembly
 from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader, require_broker
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import existing_partitions, has_more_partitions

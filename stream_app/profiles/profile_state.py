@@ -24,10 +24,10 @@ from aiokafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.record_parts import last_offset
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionCopy, PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
-from scoring.profiles.tile_log import encode_tiles
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.tile_log import encode_tiles
 from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import Probe, good_payload

@@ -12,9 +12,9 @@ from schemas.records import Label
 from schemas.transaction_ids import transaction_id
 from scoring.profiles.feature_check import CheckedRows, FeatureCheck, check_features
 from scoring.profiles.feature_log import FeatureLog
-from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.replay import Transactions, replay_profiles
+from scoring.profiles.shared.label_inputs import label_inputs
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids

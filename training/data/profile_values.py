@@ -10,8 +10,8 @@ from scoring.arrays import Ints, Matrix
 from scoring.profiles.feature_log import FeatureLog
 
 if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
-    from scoring.profiles.label_store import LabelInputs
     from scoring.profiles.replay import Progress, Transactions
+    from scoring.profiles.shared.label_store import LabelInputs
 
 
 class ProfileSources(msgspec.Struct, frozen=True, kw_only=True):

@@ -214,7 +214,7 @@ class _Profiles:
         self, places: Ints, ids: Sequence[str], event_time_ms: Ints, progress: Callable[[int, int], None]
     ) -> tuple[Matrix, ProfileSources]:
         """Values of rows. places: shape (n, 2), partition and offset."""
-        from scoring.profiles.label_inputs import label_inputs  # loads Numba
+        from scoring.profiles.shared.label_inputs import label_inputs  # loads Numba
 
         return profile_values(
             self.log,

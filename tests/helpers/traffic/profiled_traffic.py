@@ -12,10 +12,10 @@ from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import transaction_id
 from scoring.input.cleaning import clean_payloads
 from scoring.profiles.feature_log import encode_features
-from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.replay import Transactions
+from scoring.profiles.shared.label_inputs import label_inputs
 
 FIRST_MS = 1_577_836_800_000  # 2020-01-01
 

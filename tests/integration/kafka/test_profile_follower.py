@@ -14,11 +14,11 @@ from schemas.dataset.declaration import Dataset
 from schemas.records import Label
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.profiles.aggregate_rows import COUNT, TIME, empty_rows
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.profile_inputs import ProfileInputs, hashes
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
-from scoring.profiles.tile_log import encode_tiles
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.shared_profiles import SharedProfiles
+from scoring.profiles.shared.tile_log import encode_tiles
 from stream_app.profiles.profile_follower import ProfileFollower
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import isolated_settings, wait_for

@@ -15,10 +15,10 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import FeatureRecord, TileRecord
 from scoring.arrays import Matrix
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
-from scoring.profiles.tile_log import TileAssembly
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.tile_log import TileAssembly
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scoring.profiles import aggregates, compilation, key_scan
+from scoring.profiles import aggregates, compilation
+from scoring.profiles.keys import key_scan
 
 INNER = "from scoring.profiles.compilation import compiled\n\n\n@compiled\ndef inner(x):\n    return x + {}\n"
 OUTER = "from scoring.profiles.compilation import compiled\nfrom scoring.profiles.inner import inner\n\n\n"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
-from scoring.profiles import key_state
-from scoring.profiles.key_profiles import KeyProfiles
+from scoring.profiles.keys import key_state
+from scoring.profiles.keys.key_profiles import KeyProfiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.windows import tile_ms

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from schemas.dataset.declaration import Dataset
-from scoring.profiles.label_inputs import label_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.replay import Transactions, replay_profiles
+from scoring.profiles.shared.label_inputs import label_inputs
 from tests.helpers.traffic.profiled_dataset import profiled_dataset
 from tests.helpers.traffic.profiled_traffic import busy_cards, collected, late_labels, logged_by_a_worker
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from schemas.dataset.profiles import Profile, ProfileFeature, ProfileForm, resolve_profile
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Matrix
-from scoring.profiles.label_store import MAX_LABELS, LabelInputs
-from scoring.profiles.open_tiles import ClosedTiles, OpenTiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.shared_profiles import SharedProfiles
+from scoring.profiles.shared.label_store import MAX_LABELS, LabelInputs
+from scoring.profiles.shared.open_tiles import ClosedTiles, OpenTiles
+from scoring.profiles.shared.shared_profiles import SharedProfiles
 from scoring.profiles.windows import tile_ms
 
 NUMBERS = ("amount", "age")

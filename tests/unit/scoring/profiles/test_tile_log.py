@@ -9,13 +9,13 @@ import pytest
 
 from schemas.records import Label, TileRecord
 from schemas.time_units import DAY_MS, HOUR_MS
-from scoring.profiles import tile_log
 from scoring.profiles.aggregate_rows import add_transaction, empty_rows
-from scoring.profiles.label_inputs import label_inputs
-from scoring.profiles.open_tiles import ClosedTiles
 from scoring.profiles.profile_inputs import hashes
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.tile_log import TileAssembly, encode_tiles
+from scoring.profiles.shared import tile_log
+from scoring.profiles.shared.label_inputs import label_inputs
+from scoring.profiles.shared.open_tiles import ClosedTiles
+from scoring.profiles.shared.tile_log import TileAssembly, encode_tiles
 from tests.helpers.traffic.profiled_dataset import profiled_dataset
 
 PROFILES = """

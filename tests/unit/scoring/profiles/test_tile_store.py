@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Ints
-from scoring.profiles import entity_rows
 from scoring.profiles.aggregate_rows import TIME, accumulate, add_transaction, empty_rows, row_width
-from scoring.profiles.tile_store import NEVER_MS, TileStore, add_windows, tile_levels
+from scoring.profiles.shared import entity_rows
+from scoring.profiles.shared.tile_store import NEVER_MS, TileStore, add_windows, tile_levels
 from scoring.profiles.windows import tile_ms
 
 WINDOWS = (30 * MINUTE_MS, 2 * HOUR_MS, 12 * HOUR_MS, DAY_MS, 3 * DAY_MS, 14 * DAY_MS)

@@ -16,10 +16,10 @@ from schemas.time_units import DAY_MS
 from scoring.arrays import Matrix
 from scoring.input.cleaning import CleanedBatch, clean_columns, clean_payloads
 from scoring.profiles.history import fold_history
-from scoring.profiles.label_store import LabelInputs
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.profile_inputs import hashes
+from scoring.profiles.shared.label_store import LabelInputs
 from tests.helpers.traffic.profiled_dataset import profiled_dataset
 from training.data.file_profiles import ProfileFiles
 from training.data.history import read_file, read_history

@@ -8,9 +8,9 @@ import numpy as np
 
 from scoring.profiles.aggregate_rows import add_transaction, clear_row
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import EntityRows
-from scoring.profiles.key_state import MAX_EVENTS, MERGED, TO_MERGE, WATERMARK, KeyState, move
-from scoring.profiles.tile_store import TileLevels, add_tile
+from scoring.profiles.keys.key_state import MAX_EVENTS, MERGED, TO_MERGE, WATERMARK, KeyState, move
+from scoring.profiles.shared.entity_rows import EntityRows
+from scoring.profiles.shared.tile_store import TileLevels, add_tile
 
 
 @compiled

@@ -13,16 +13,16 @@ import numpy as np
 
 from schemas.dataset.profiles import LABEL_AGGREGATES, LAST_LABEL_AGGREGATES, Profile
 from scoring.arrays import Array, Flags, Hashes, Indices, Ints, Matrix
-from scoring.profiles import label_store
 from scoring.profiles.aggregate_rows import AGGREGATE_CODES, TIME, accumulate, aggregate, clear_row
 from scoring.profiles.aggregates import fraud_rate
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import ROWS_END, EntityRows
-from scoring.profiles.label_store import FOREVER_MS, LabelInputs, LabelStore, read_labels
-from scoring.profiles.open_tiles import NEVER_MS, ClosedTiles, tile_fields
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.tile_store import SLACK_MS, TileStore, add_windows, tile_levels
+from scoring.profiles.shared import label_store
+from scoring.profiles.shared.entity_rows import ROWS_END, EntityRows
+from scoring.profiles.shared.label_store import FOREVER_MS, LabelInputs, LabelStore, read_labels
+from scoring.profiles.shared.open_tiles import NEVER_MS, ClosedTiles, tile_fields
+from scoring.profiles.shared.tile_store import SLACK_MS, TileStore, add_windows, tile_levels
 from scoring.profiles.windows import tile_ms
 
 COMPACT_GROWTH = 1.5  # rows since the last compaction

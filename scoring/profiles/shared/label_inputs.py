@@ -7,9 +7,9 @@ import numpy as np
 from schemas.records import Label
 from scoring.arrays import Hashes
 from scoring.input.text_parsing import parse_categories, parse_identifiers
-from scoring.profiles.label_store import LabelInputs
 from scoring.profiles.profile_inputs import hashes
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.profiles.shared.label_store import LabelInputs
 
 
 def label_inputs(plan: ProfilePlan, labels: Sequence[Label]) -> LabelInputs:

@@ -21,10 +21,10 @@ import numpy as np
 
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Flags, Hashes, Indices, Ints
-from scoring.profiles import entity_rows
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
-from scoring.profiles.tile_store import TileLevels, is_mergeable
+from scoring.profiles.shared import entity_rows
+from scoring.profiles.shared.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
+from scoring.profiles.shared.tile_store import TileLevels, is_mergeable
 
 MAX_LABELS = 1024  # rows of an entity; the newest half is not merged
 EVENT, REPORTED, ENDED, ID, LABELLED, FRAUDS, RUN, LAST_FRAUD = range(8)  # words of a row

@@ -3,9 +3,8 @@
 import numpy as np
 
 from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
-from scoring.profiles import entity_rows
-from scoring.profiles.key_scan import fold_rows, key_plan, new_totals
-from scoring.profiles.key_state import (
+from scoring.profiles.keys.key_scan import fold_rows, key_plan, new_totals
+from scoring.profiles.keys.key_state import (
     EVENTS_END,
     FREE_SLOT,
     MAX_EVENTS,
@@ -26,7 +25,8 @@ from scoring.profiles.key_state import (
 )
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.tile_store import TileStore, tile_levels
+from scoring.profiles.shared import entity_rows
+from scoring.profiles.shared.tile_store import TileStore, tile_levels
 
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
 EVENT_ARRAYS = STATE_ARRAYS[5:]

@@ -23,10 +23,10 @@ import numpy as np
 
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints
-from scoring.profiles import entity_rows
 from scoring.profiles.aggregate_rows import TIME, add_row, row_width
 from scoring.profiles.compilation import compiled
-from scoring.profiles.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
+from scoring.profiles.shared import entity_rows
+from scoring.profiles.shared.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.windows import tile_ms
 
 SLACK_MS = DAY_MS  # a query this far behind the time of merging is exact

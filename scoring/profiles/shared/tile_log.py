@@ -13,8 +13,8 @@ import numpy as np
 from schemas.records import TileRecord
 from scoring.arrays import Array
 from scoring.profiles.aggregate_rows import COUNT, TIME, row_width
-from scoring.profiles.open_tiles import ClosedTiles, tile_fields
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.profiles.shared.open_tiles import ClosedTiles, tile_fields
 from scoring.profiles.windows import tile_ms
 
 MAX_PART_BYTES = 512 * 1024  # of the entities and rows of a record, before base64

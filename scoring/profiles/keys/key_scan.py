@@ -19,10 +19,9 @@ from scoring.profiles.aggregate_rows import (
     set_field,
 )
 from scoring.profiles.aggregates import to_units
-from scoring.profiles.busy_keys import merge_oldest
 from scoring.profiles.compilation import compiled, compiled_inline
-from scoring.profiles.entity_rows import N_SLOTS, EntityRows
-from scoring.profiles.key_state import (
+from scoring.profiles.keys.busy_keys import merge_oldest
+from scoring.profiles.keys.key_state import (
     EVENTS_END,
     LATE,
     MAX_EVENTS,
@@ -39,7 +38,8 @@ from scoring.profiles.key_state import (
     remember,
 )
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.tile_store import TileLevels, add_windows, compact_tiles
+from scoring.profiles.shared.entity_rows import N_SLOTS, EntityRows
+from scoring.profiles.shared.tile_store import TileLevels, add_windows, compact_tiles
 from scoring.profiles.windows import tile_ms
 
 N_SEEN = 4 * MAX_EVENTS  # places of the table that counts distinct levels; a power of two

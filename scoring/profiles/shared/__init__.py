@@ -1,0 +1,1 @@
+"""Profiles of other entities, shared over all partitions: tiles and late labels."""
