@@ -29,7 +29,8 @@ from scoring.bundle.manifest import Manifest
 from scoring.features import featurize
 from training.data.history import History, read_history
 from training.data.time_split import require_both_classes, split_by_time
-from training.evaluation.backtest import last_days, run_backtest
+from training.evaluation.backtest import run_backtest
+from training.evaluation.backtest_window import last_days
 from training.evaluation.evaluation import evaluate
 from training.evaluation.leakage import find_leaks
 from training.evaluation.review_ranking import ReviewPlan, review_rows

@@ -2,8 +2,8 @@
 
     python -m benchmarks.components.profile_memory --cards 1000000
 
-Prints the growth of the process's resident memory, and what the state says of itself, per card; with transaction ids in
-the payloads and without.
+Prints the growth of the process's resident memory and the size that the state reports, both per card; with transaction
+ids in the payloads and without.
 """
 
 import argparse

@@ -139,7 +139,7 @@ def _duration_faults(form: ProfileForm, kind: ProfileKind) -> Iterator[str]:
         if text is not None:
             yield from _malformed(name, text)
     if form.lag is not None and kind != "tiles":
-        why = "a profile of the key is exact" if kind == "key" else "label_delay says which labels count"
+        why = "a profile of the key is exact" if kind == "key" else "label_delay defines which labels count"
         yield f"lag {form.lag!r}: {why}; remove lag"
     if not form.windows:
         yield 'windows is missing; list one or more, such as windows = ["1d", "7d"]'
@@ -158,7 +158,7 @@ def _duration_faults(form: ProfileForm, kind: ProfileKind) -> Iterator[str]:
         longest = seen[max(seen)]
         yield (
             f"windows {', '.join(form.windows)}: none of the features is computed by window; keep the longest, "
-            f'windows = ["{longest}"], which says how far back they look'
+            f'windows = ["{longest}"], which sets how far back they look'
         )
     if kind == "tiles":
         lag = DEFAULT_LAG if form.lag is None else form.lag

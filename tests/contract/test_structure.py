@@ -15,7 +15,7 @@ MAX_LINES, MAX_MEDIAN_LINES = 350, 110
 MAX_MODULES = 14
 MIN_RUN = 6  # lines of logic
 # Nouns of the field that end as participles do.
-NOUNS = {"cleaning", "decoding", "fold", "parsing", "resampling", "scaling", "scoring"}
+NOUNS = {"cleaning", "decoding", "fold", "parsing", "ranking", "resampling", "scaling", "scoring"}
 PARTICIPLE = re.compile(r"(ing|ed|ought|own|old|ept|eld)$")
 TIME_UNIT = re.compile(r"^ *(?:\w+, )*(?:SECOND|MINUTE|HOUR|DAY|WEEK)_(?:MS|S)(?:, \w+)* = ", re.M)
 ARRAY_ALIAS = re.compile(r"^\w+(?:: TypeAlias)? = (?:npt\.)?NDArray\[", re.M)

@@ -52,7 +52,7 @@ class ProfileColumns(NamedTuple):
 
 
 class ProfileFiles(NamedTuple):
-    """Files that profiles are computed from, besides the file whose rows get the columns."""
+    """Files from which profiles are computed, in addition to the file whose rows get the columns."""
 
     history: Path | None = None  # earlier transactions
     labels: Path | None = None  # late labels of transactions of both

@@ -85,7 +85,7 @@ def read_history(
     if late is None:
         _require_label(path, dataset, file.names)
     cleaned, time_range = usable_rows(path.name, dataset, file.cleaned, file.reasons)
-    # Before rows are left out, whatever their label: all of them are remembered, and only by later ones.
+    # Profiles come before rows are left out: a row without a label counts for later rows too.
     cleaned = ProfileFiles().columns_of_rows(cleaned, dataset, late, progress)
     cleaned, counts = with_late_labels(cleaned, late)
     sha256 = file_sha256(path)

@@ -1,12 +1,6 @@
-"""Backtest: the last days of a history, scored day by day, with drift, alerts, precision and recall for each day.
+"""Backtest: the last days of a history, scored day by day, with drift, alerts, precision and recall for each day."""
 
-Days are whole UTC days, and the window ends with the last event's day: seven days are 7 × 24 h, never eight dates.
-"""
-
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,9 +10,8 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.reference_profile import SCORE
 from schemas.dataset.declaration import Dataset
 from schemas.dataset.missing_columns import MissingColumn
-from schemas.errors import ConfigError, TrainingError
-from schemas.time_units import DAY_MS
-from scoring.arrays import Floats, Indices, Ints
+from schemas.errors import TrainingError
+from scoring.arrays import Floats
 from scoring.bundle.declaration_match import check_declaration
 from scoring.bundle.manifest import FeatureProfile, Manifest
 from scoring.decision import OperatingPoints
@@ -29,6 +22,7 @@ from training.data.history import History, file_sha256, read_file, rejection_cou
 from training.data.holdout import BACKTEST_DAYS
 from training.data.label_file import LabelCounts, read_labels, with_late_labels
 from training.data.time_range import TimeRange
+from training.evaluation.backtest_window import last_days, utc_date
 from training.evaluation.distribution_shift import DistributionShift, binned_quantiles, shift
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.review_ranking import ReviewPlan, review_rows
@@ -106,48 +100,6 @@ class Backtest(msgspec.Struct, frozen=True, kw_only=True):
     summary: str  # one sentence
     missing_columns: tuple[MissingColumn, ...] = ()  # declared columns that the file lacks
     late_labels: LabelCounts | None = None  # of a file of late labels
-
-
-class BacktestWindow(NamedTuple):
-    """Consecutive UTC days and the rows of each."""
-
-    edges_ms: tuple[int, ...]  # n_days + 1
-    rows: tuple[Indices, ...]  # one array a day, in order of event time
-
-    @property
-    def all_rows(self) -> Indices:
-        """The rows of every day, in order of event time."""
-        return np.concatenate(self.rows)
-
-
-def last_days(event_time_ms: Ints, days: int = BACKTEST_DAYS) -> BacktestWindow:
-    """The last `days` UTC days of a history, ending with the day of the last event.
-
-    A history has no rows that are isolated in time, so its last event is no mistyped date.
-
-    event_time_ms: shape (n,), in any order.
-    Raises ConfigError when `days` is not positive, TrainingError when the history is shorter.
-
-    >>> window = last_days(np.array([0, 5, DAY_MS, 3 * DAY_MS - 1]), days=2)
-    >>> window.edges_ms, [rows.tolist() for rows in window.rows]
-    ((86400000, 172800000, 259200000), [[2], [3]])
-    """
-    if days < 1:
-        raise ConfigError(f"days is {days}; a backtest needs at least 1 day")
-    if not len(event_time_ms):
-        raise TrainingError("the history has no rows; give a file with transactions")
-    first_day, last_day = (int(event_time_ms.min()) // DAY_MS, int(event_time_ms.max()) // DAY_MS)
-    start = last_day + 1 - days
-    if first_day > start:
-        raise TrainingError(
-            f"the history spans {last_day - first_day + 1} days ({utc_date(first_day * DAY_MS)} to "
-            f"{utc_date(last_day * DAY_MS)}, UTC), a backtest of {days} days needs {days}; give a longer history, "
-            "or fewer days (train --backtest-days, backtest --days)"
-        )
-    edges = [(start + i) * DAY_MS for i in range(days + 1)]
-    order = np.argsort(event_time_ms, kind="stable")
-    cuts = np.searchsorted(event_time_ms[order], edges)
-    return BacktestWindow(tuple(edges), tuple(order[a:b] for a, b in pairwise(cuts)))
 
 
 def read_rows(
@@ -247,11 +199,6 @@ def score_profile(manifest: Manifest) -> FeatureProfile:
         if profile.name == SCORE:
             return profile
     raise TrainingError("the manifest has no profile of the score; train the model again with `tamiz train`")
-
-
-def utc_date(ms: int) -> str:
-    """Format a time as UTC date, ISO 8601."""
-    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
 
 
 def _period(

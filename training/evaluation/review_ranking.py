@@ -39,7 +39,7 @@ class ReviewPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReviewRows(NamedTuple):
-    """What the metrics need of n rows besides their scores; made by `review_rows`."""
+    """What the metrics need of n rows in addition to their scores; built by `review_rows`."""
 
     day: Ints  # (n,), UTC day number of the event time
     fraud: Floats  # (n,), 0, 1 or nan (not known)

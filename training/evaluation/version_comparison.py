@@ -9,7 +9,7 @@ from scoring.arrays import Floats
 from scoring.bundle.manifest import Manifest
 from scoring.features import featurize
 from training.data.history import History
-from training.evaluation.backtest import BacktestWindow
+from training.evaluation.backtest_window import BacktestWindow
 from training.evaluation.bootstrap import Interval, paired_difference
 from training.evaluation.distribution_shift import DistributionShift, shift
 from training.evaluation.evaluation import MIN_ROWS_PER_CLASS

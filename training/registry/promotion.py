@@ -10,7 +10,7 @@ from schemas.errors import ModelIncompatibleError, ModelUnavailableError
 from schemas.promotion_log import VersionTransition
 from scoring.bundle.declaration_match import manifest_mismatch
 from training.data.history import History
-from training.evaluation.backtest import BacktestWindow
+from training.evaluation.backtest_window import BacktestWindow
 from training.evaluation.review_metrics import TITLES, metric_title
 from training.evaluation.review_ranking import ReviewPlan
 from training.evaluation.skill_gate import GateResult

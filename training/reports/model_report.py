@@ -16,6 +16,7 @@ from training.evaluation.evaluation import Evaluation, Metric
 from training.evaluation.review_metrics import TITLES, ReviewMetric, metric_title
 from training.evaluation.skill_gate import GateResult
 from training.evaluation.version_comparison import Comparison, InputShift
+from training.reports.metric_words import METRIC_WORDS, REVIEW_WORDS, comparison_title
 from training.reports.pdf_layout import (
     Flow,
     callout,
@@ -31,27 +32,6 @@ from training.reports.pdf_layout import (
 )
 from training.reports.review_figures import REVIEW_FIGURES
 
-METRIC_WORDS: Mapping[str, tuple[str, str]] = {
-    "roc_auc": ("ROC AUC", "probability that a fraud scores above a legitimate transaction; 0.5 for a random score"),
-    "average_precision": ("Average precision", "mean precision over all recalls; a random score has the base rate"),
-    "ks": ("KS", "largest distance between the two classes' cumulative score distributions"),
-    "recall_at_fpr_0.001": ("Recall at 0.1 % FPR", "fraud caught when 1 in 1,000 legitimate transactions is alerted"),
-    "recall_at_fpr_0.01": ("Recall at 1 % FPR", "fraud caught when 1 in 100 legitimate transactions is alerted"),
-    "recall_at_fpr_0.05": ("Recall at 5 % FPR", "fraud caught when 5 in 100 legitimate transactions are alerted"),
-    "log_loss": ("Log loss", "mean negative log-likelihood, in nats; lower is better"),
-    "brier": ("Brier score", "mean squared error of the probability; lower is better"),
-    "accuracy": ("Accuracy", "share of correct decisions at the review point; always high when fraud is rare"),
-    "precision": ("Precision", "share of the alerts at the review point that are fraud"),
-    "recall": ("Recall", "share of the fraud that is alerted at the review point"),
-    "f1": ("F1", "harmonic mean of precision and recall, at the review point"),
-    "f2": ("F2", "as F1, with recall weighted twice as much as precision"),
-    "cost_per_transaction": ("Cost per transaction", "by the cost matrix below, at both operating points"),
-}
-REVIEW_WORDS: Mapping[str, str] = {
-    "card_precision": "share of compromised cards, not known before the day, among the cards with the highest scores",
-    "transaction_precision": "share of fraud among the transactions with the highest scores of a day",
-    "value_detected": "share of the fraud amount that is in the reviewed transactions",
-}
 GATE_TONES = {"skill": "good", "no skill": "bad", "not enough matured labels": "open", "suspected leakage": "bad"}
 MAX_INPUTS = 20  # rows of the drift table
 
@@ -306,7 +286,7 @@ def _comparison(c: ReportContents) -> Flow:
     if not x.metrics:
         return section(head, [text(f"Not enough rows for a comparison: {x.reason}.")])
     rows = [
-        [_metric_title(m.metric, x.reviews_per_day), f"{m.this:.4f}", f"{m.other:.4f}", f"{m.difference.value:+.4f}",
+        [comparison_title(m.metric, x.reviews_per_day), f"{m.this:.4f}", f"{m.other:.4f}", f"{m.difference.value:+.4f}",
          f"{m.difference.low:+.4f} to {m.difference.high:+.4f}",
          _better_version(m.metric, m.difference.low, m.difference.high)]
         for m in x.metrics
@@ -324,10 +304,6 @@ def _comparison(c: ReportContents) -> Flow:
             table(heads, rows, shares=(3, 1.5, 1.5, 1.8, 3.2, 3)),
         ],
     )
-
-
-def _metric_title(metric: str, per_day: int) -> str:
-    return metric_title(metric, per_day) if metric in TITLES else METRIC_WORDS[metric][0]
 
 
 def _better_version(metric: str, low: float, high: float) -> str:

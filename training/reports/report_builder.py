@@ -16,7 +16,8 @@ from scoring.features import featurize
 from training.data.file_profiles import ProfileFiles
 from training.data.history import History
 from training.data.holdout import BACKTEST_DAYS
-from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
+from training.evaluation.backtest import Backtest, read_rows, run_backtest
+from training.evaluation.backtest_window import last_days
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.leakage import Leak, find_leaks
 from training.evaluation.review_ranking import ReviewPlan

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         second file with the reason.
 
         With profiles, FILE is read twice, and memory grows by about 100 bytes a
-        row. Rows are folded in order of event time, whatever their order in FILE.
+        row. Rows are folded in order of event time; their order in FILE is free.
         Labels count in profiles only, each after its delay.
 
             tamiz score recent.csv --output decisions.csv

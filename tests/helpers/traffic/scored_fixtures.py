@@ -17,7 +17,7 @@ from tamiz.simulation.simulator import Traffic, simulate
 from training.data.chunk import key_array
 from training.data.history import History
 from training.data.time_range import TimeRange
-from training.evaluation.backtest import last_days
+from training.evaluation.backtest_window import last_days
 from training.evaluation.review_ranking import ReviewPlan
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
 from training.model.operating_points import points_by_budget

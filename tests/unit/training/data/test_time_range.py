@@ -13,7 +13,8 @@ from tests.helpers.traffic.scored_fixtures import PLAN, train_model
 from tests.unit.training.test_pipeline import Row, rows, write
 from training.data.history import read_history
 from training.data.time_range import isolated_rows
-from training.evaluation.backtest import last_days, read_rows, run_backtest
+from training.evaluation.backtest import read_rows, run_backtest
+from training.evaluation.backtest_window import last_days
 from training.evaluation.skill_gate import evaluate_skill
 from training.evaluation.version_comparison import compare
 from training.registry.promotion import Champion, evaluate_challenger

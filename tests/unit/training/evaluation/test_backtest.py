@@ -15,7 +15,8 @@ from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.features import featurize
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import PLAN, card_dataset, month, train_model
-from training.evaluation.backtest import Backtest, last_days, read_rows, run_backtest
+from training.evaluation.backtest import Backtest, read_rows, run_backtest
+from training.evaluation.backtest_window import last_days
 from training.evaluation.distribution_shift import binned_quantiles, shift
 from training.reports.backtest_figures import draw_backtest
 from training.reports.figures import write_figures

@@ -17,7 +17,7 @@ from tests.helpers.traffic.scored_fixtures import month
 from tests.unit.training.test_pipeline import Row, rows, write
 from training.data.history import History, read_history
 from training.data.time_split import Split, split_by_time
-from training.evaluation.backtest import last_days
+from training.evaluation.backtest_window import last_days
 from training.evaluation.leakage import find_leaks
 from training.model.fit import FitConfig, Part, fit, predict
 from training.pipeline import train

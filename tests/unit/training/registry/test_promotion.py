@@ -11,7 +11,7 @@ from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import Change, VersionTransition
 from tests.helpers.bundles.small_bundle import small_bundle
 from tests.helpers.traffic.scored_fixtures import PLAN, month, train_model
-from training.evaluation.backtest import last_days
+from training.evaluation.backtest_window import last_days
 from training.evaluation.bootstrap import Interval
 from training.evaluation.skill_gate import GateResult
 from training.evaluation.version_comparison import Comparison, MetricComparison

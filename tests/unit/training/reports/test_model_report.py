@@ -13,7 +13,8 @@ from scoring.features import featurize
 from tamiz.main import app
 from tests.helpers.traffic.scored_fixtures import PLAN, card_dataset, month, train_model
 from training.data.history import file_sha256
-from training.evaluation.backtest import last_days, run_backtest
+from training.evaluation.backtest import run_backtest
+from training.evaluation.backtest_window import last_days
 from training.evaluation.evaluation import evaluate
 from training.evaluation.review_metrics import metric_title
 from training.evaluation.skill_gate import evaluate_skill
