@@ -24,14 +24,14 @@ EVENTS = (
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
-        "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow",
+        "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow, features",
         "WRITE": "redrive",
     },
     "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain"},
     "feature-log": {"WRITE": "worker", "READ": "monitor, retrainer, explain, shadow, features"},
     "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
-    "labels": {"READ": "worker, monitor, retrainer"},
+    "labels": {"READ": "worker, monitor, retrainer, features"},
     "profile-tiles": {"WRITE": "worker", "READ": "worker"},
     "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
     "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
