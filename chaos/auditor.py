@@ -19,7 +19,8 @@ from scoring.arrays import Matrix
 from scoring.profiles.feature_log import VALUE_TYPE
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import dead_letters
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, clean_records, handle
+from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.handler import HandlerPolicy, clean_records, handle
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end
 from stream_app.worker.champion_cache import ChampionCache
@@ -46,7 +47,7 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     features: int  # decisions in the feature log
     features_unequal: int  # decisions whose logged values differ from an offline pass, or are not logged
     features_repeated: int  # records of the feature log beyond the first of each decision
-    features_incomplete: int  # decisions whose features of other entities lack tiles, as their record says
+    features_incomplete: int  # decisions whose record states that features of other entities lack tiles
 
     @property
     def is_whole(self) -> bool:
@@ -136,7 +137,7 @@ def _compare_features(settings: Settings, inputs: Sequence[Any], decided: set[tu
     rows = replay_profiles(transactions)
     places = zip(rows.partitions.tolist(), rows.offsets.tolist(), strict=True)
     offline = dict(zip(places, rows.values, strict=True))
-    # While partitions do not keep pace, features of other entities lack tiles, and the record says so.
+    # While a partition lags behind, features of other entities lack tiles, and the record states it.
     exact = list(map(int, plan.columns_of("key")))
     unequal = incomplete = 0
     for place in decided | logged.keys():

@@ -25,7 +25,8 @@ from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from schemas.topics import topic_table, with_own_topics
 from stream_app.decisions.batch_records import Headers
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle
+from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.handler import HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_admin import create_topics
@@ -158,7 +159,7 @@ def with_topics(settings: Settings, bootstrap: str, url: str) -> Settings:
         webhook_secret=Secret("chaos"),
         label_delay_days=0,
     )
-    create_topics(bootstrap, topic_table(made), 1)
+    create_topics(bootstrap, topic_table(made, load_dataset(made.dataset).profiles), 1)
     return made
 
 

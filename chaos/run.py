@@ -19,6 +19,7 @@ from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offset
 from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.setting_types import OffsetReset
 from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
 from schemas.topics import topic_table, with_own_topics
 from stream_app.kafka.topic_admin import create_topics
 from training.registry import version_transitions
@@ -107,9 +108,9 @@ def run_plan(
     settings: of a registry with a champion; the run creates its own topics and group.
     restart: stops the broker for a number of seconds; required for a plan with restarts.
     """
-    settings = msgspec.structs.replace(own_topics(settings, bootstrap, plan.partitions), offset_reset=plan.offset_reset)
     if plan.profiles:
         settings = with_profiles(settings)
+    settings = msgspec.structs.replace(own_topics(settings, bootstrap, plan.partitions), offset_reset=plan.offset_reset)
     rng = random.Random(plan.seed)
     done: dict[str, int] = {}
     back_after: list[float] = []
@@ -167,7 +168,7 @@ def own_topics(settings: Settings, bootstrap: str, partitions: int) -> Settings:
         partitions=partitions,
         web_port=0,
     )
-    create_topics(bootstrap, topic_table(changed), 1)
+    create_topics(bootstrap, topic_table(changed, load_dataset(changed.dataset).profiles), 1)
     return changed
 
 

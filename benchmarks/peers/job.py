@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
-from stream_app.decisions.handler import HandlerPolicy, HandlerResult, handle
+from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle
 
 MAX_PARTITIONS = 4
 MAX_BATCH = 1_000  # batch size of peers that work in batches
@@ -63,7 +63,7 @@ class Work:
                 self._profiles.assign(partition, PartitionProfiles(self._profiles.plan))
 
     def __call__(self, records: Sequence[Any]) -> HandlerResult:
-        handled = handle(records, self._model, self._policy, profiles=self._profiles)
+        handled = handle(records, self._model, self._policy, HandlerState(profiles=self._profiles))
         if self._profiles is not None:
             self._profiles.commit({r.partition: r.offset + 1 for r in records})
         return handled

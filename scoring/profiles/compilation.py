@@ -1,8 +1,8 @@
-"""Compilation of the reducer's loops by Numba, with a cache that knows all of its sources.
+"""Compilation of the reducer's loops by Numba, with a cache that depends on all of their sources.
 
-Numba keeps compiled functions beside their source file, or in the user's cache directory, and compiles again when that
-file changes. It inlines functions of other files but does not notice when those change. So here every function of this
-package is stamped with the sources of the whole package.
+Numba caches compiled functions next to their source file, or in the user's cache directory, and compiles again when
+that file changes. It inlines functions of other files but does not notice when those change. So the cache key of every
+function of this package includes the sources of the whole package.
 """
 
 import hashlib

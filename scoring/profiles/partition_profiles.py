@@ -20,7 +20,7 @@ class ProfileCounts(NamedTuple):
     late: int  # transactions too late to be remembered for their key
     late_for_tiles: int  # transactions whose tile was closed
     repeated: int  # transactions with the id of an earlier one of their key
-    saturated: int  # numbers beyond +-2^40
+    saturated: int  # numbers beyond +-2^32, limited in the sums of the key and of tiles
     merged: int  # transactions of busy keys that count by tile
 
 
@@ -55,7 +55,7 @@ class PartitionProfiles:
             late=int(totals[key_state.LATE]),
             late_for_tiles=self._tiles.late,
             repeated=int(totals[key_state.REPEATED]),
-            saturated=int(totals[key_state.SATURATED]),
+            saturated=int(totals[key_state.SATURATED]) + self._tiles.saturated,
             merged=int(totals[key_state.MERGED]),
         )
 

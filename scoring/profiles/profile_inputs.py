@@ -78,7 +78,7 @@ class HistoryLabels(NamedTuple):
     def of_column(cls, labels: Floats, event_time_ms: Ints) -> "HistoryLabels":
         """The labels of a label column, NaN where unknown, each known as soon as the label delay is over.
 
-        A label counts only for times at least the delay after the event, so a report at the event says just that.
+        A label counts no earlier than the delay after its event in any case, so the event's time serves as report time.
         """
         rows = np.flatnonzero(~np.isnan(labels))
         return cls(rows, labels[rows] == 1, event_time_ms[rows])

@@ -15,7 +15,8 @@ from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
 from scoring.profiles.feature_log import logged_values
 from scoring.profiles.profile_plan import ProfilePlan
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, HandlerResult, handle
+from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids
@@ -59,7 +60,7 @@ def explain(settings: Settings, named: str) -> Explanation:
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
     plan = ProfilePlan.of(dataset) if dataset.profiles else None
     logged = None if plan is None else _logged(settings, plan, record)
-    handled = handle([record], model, policy, profiles=logged)
+    handled = handle([record], model, policy, HandlerState(profiles=logged))
     reproduction = handled.decisions[0].value if handled.decisions else None
     same = reproduction == found.value
     return Explanation(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-import msgspec
 import numpy as np
 
 from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
@@ -17,11 +16,11 @@ from monitoring.counting.panes import NO_TIME_MS
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.record_parts import last_offset
-from schemas.records import Decision, Rejection
+from schemas.records import Rejection
 from schemas.time_units import HOUR_MS, MINUTE_MS
-from schemas.transaction_ids import TOPIC_ID_HEADER, sent_id, transaction_id
+from schemas.transaction_ids import sent_id, transaction_id
 from scoring.arrays import Floats, Indices, Ints
-from scoring.decision import OUTCOMES, decision_id, thresholds
+from scoring.decision import OUTCOMES
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import NO_TIMESTAMP, RecordTimes
@@ -29,7 +28,8 @@ from scoring.profiles.feature_log import feature_columns
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.scorer import ScoredRows, decide
 from stream_app.decisions import dead_letters
-from stream_app.decisions.batch_records import Headers, IncomingRecord, OutgoingRecord
+from stream_app.decisions.batch_records import IncomingRecord, OutgoingRecord
+from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
@@ -37,14 +37,6 @@ from stream_app.decisions.probe import Probe, good_payload
 if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
     from scoring.profiles.profile_fold import ProfileBatch
     from scoring.profiles.shared.open_tiles import ClosedTiles
-
-OFFSET_HEADER = "tamiz-offset"
-TRACE_HEADERS = {
-    "traceparent": 55,
-    "tracestate": 512,
-}  # forwarded, the first of each, up to these lengths in bytes (W3C)
-MAX_DECISION_BYTES = 32_768  # largest decision record; all of its fields are bounded
-GROUP_HEADER = "tamiz-group"  # consumer group of the worker
 
 
 class ProfileSource(Protocol):
@@ -80,6 +72,16 @@ class HandlerResult(NamedTuple):
     features: Sequence[OutgoingRecord] = ()  # of the feature log, one for each decision; empty without profiles
     incomplete: int = 0  # decisions whose profile features lack tiles of a partition that is behind
     closed: "Mapping[int, Sequence[ClosedTiles]]" = MappingProxyType({})  # by partition: to be published with the batch
+
+
+class HandlerState(NamedTuple):
+    """What the decisions of a batch depend on in addition to the batch."""
+
+    recent: RecentIds | None = None  # recently decided ids, to detect conflicts; updated with those of each batch
+    profiles: ProfileSource | None = None  # with None, the values of profile features are missing
+
+
+NO_STATE = HandlerState()
 
 
 class HandlerPolicy(NamedTuple):
@@ -121,15 +123,13 @@ def handle(
     records: Sequence[IncomingRecord],
     model: MonitoredModel,
     policy: HandlerPolicy,
-    recent: RecentIds | None = None,
-    profiles: ProfileSource | None = None,
+    state: HandlerState = NO_STATE,
 ) -> HandlerResult:
     """Clean, score and decide a batch.
 
     records: of any partitions, each partition's in offset order.
-    recent: recently decided ids, to detect conflicts; updated with the ids of this batch.
-    profiles: source of the profile features that the data set declares; with None, their values are missing.
     """
+    profiles = state.profiles
     cleaned, rejections = clean_records(records, policy)
     ids = [
         declared or transaction_id(records[row], policy.topic_id)
@@ -142,7 +142,23 @@ def handle(
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()
-    decisions, conflicts = _decisions(records, cleaned, ids, model, decided, policy, recent, truncated_parts)
+    accepted = [records[row] for row in cleaned.rows.tolist()]
+    decisions = decision_records(
+        accepted,
+        ids,
+        cleaned.event_time_ms,
+        decided,
+        model,
+        consumer_group=policy.consumer_group,
+        topic_id=policy.topic_id,
+        truncated_parts=truncated_parts,
+    )
+    conflicts: list[OutgoingRecord] = []
+    if state.recent is not None:
+        conflicts = _mark_conflicts(decisions, accepted, ids, cleaned.transaction_ids, state.recent)
+    features: Sequence[OutgoingRecord] = ()
+    if profiles is not None and found is not None:
+        features = feature_records(profiles.plan, accepted, ids, cleaned.event_time_ms, found.values, found.complete)
     return HandlerResult(
         decisions=decisions,
         dead_letters=[_dead_letter(records[r.row], r, policy, truncated_parts) for r in rejections],
@@ -151,7 +167,7 @@ def handle(
         coded=_encode(cleaned, model, decided) if policy.counting else None,
         truncated_parts=truncated_parts,
         conflicts=conflicts,
-        features=() if profiles is None or found is None else _feature_records(records, cleaned, ids, profiles, found),
+        features=features,
         incomplete=0 if found is None else int(np.count_nonzero(~found.complete)),
         closed={} if found is None else found.closed,
     )
@@ -161,8 +177,7 @@ def handle_with_isolation(
     records: Sequence[IncomingRecord],
     model: MonitoredModel,
     policy: HandlerPolicy,
-    recent: RecentIds | None = None,
-    profiles: ProfileSource | None = None,
+    state: HandlerState = NO_STATE,
 ) -> HandlerResult:
     """As `handle`, but a record that triggers a bug does not stop its partition.
 
@@ -171,11 +186,11 @@ def handle_with_isolation(
     cause, and the exception is raised.
     """
     try:
-        return handle(records, model, policy, recent, profiles)
+        return handle(records, model, policy, state)
     except ProfileStateError:
         raise
     except Exception:
-        parts = [_handle_one(r, model, policy, recent, profiles) for r in records]
+        parts = [_handle_one(r, model, policy, state) for r in records]
         if any(p.decisions for p in parts) or _handles_good_payload(model, policy):
             return _concatenate(parts)
         raise
@@ -190,14 +205,10 @@ def _handles_good_payload(model: MonitoredModel, policy: HandlerPolicy) -> bool:
 
 
 def _handle_one(
-    record: IncomingRecord,
-    model: MonitoredModel,
-    policy: HandlerPolicy,
-    recent: RecentIds | None,
-    profiles: ProfileSource | None,
+    record: IncomingRecord, model: MonitoredModel, policy: HandlerPolicy, state: HandlerState
 ) -> HandlerResult:
     try:
-        return handle([record], model, policy, recent, profiles)
+        return handle([record], model, policy, state)
     except ProfileStateError:
         raise
     except Exception as error:
@@ -255,17 +266,6 @@ def _profile_columns(
     return feature_columns(profiles.plan, found.values)
 
 
-def _feature_records(
-    records: Sequence[IncomingRecord],
-    cleaned: CleanedBatch,
-    ids: Sequence[str],
-    profiles: ProfileSource,
-    found: "ProfileBatch",
-) -> list[OutgoingRecord]:
-    accepted = [records[row] for row in cleaned.rows.tolist()]
-    return feature_records(profiles.plan, accepted, ids, cleaned.event_time_ms, found.values, found.complete)
-
-
 def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
     codes = encode_dead_letters(model.bins, cleaned.n)
     codes[cleaned.rows] = encode_transactions(
@@ -276,82 +276,26 @@ def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -
     return CountedCodes(codes, times)
 
 
-def _decisions(
+def _mark_conflicts(
+    decisions: Sequence[OutgoingRecord],
     records: Sequence[IncomingRecord],
-    cleaned: CleanedBatch,
     ids: Sequence[str],
-    model: MonitoredModel,
-    decided: ScoredRows,
-    policy: HandlerPolicy,
-    recent: RecentIds | None,
-    truncated_parts: Counter[str],
-) -> tuple[list[OutgoingRecord], list[OutgoingRecord]]:
-    manifest = model.manifest
-    limits = thresholds(manifest.points)
-    encode = msgspec.json.Encoder().encode
-    reasons = iter(decided.reasons)
-    # CloudEvents 1.0, Kafka protocol binding, binary content mode.
-    common: list[tuple[str, bytes | None]] = [
-        ("ce_specversion", b"1.0"),
-        ("ce_source", f"/tamiz/{manifest.model}/{model.version}".encode()),
-        ("ce_type", b"tamiz.decision.v1"),
-        ("content-type", b"application/json"),
-        (GROUP_HEADER, policy.consumer_group.encode()),
-        *([(TOPIC_ID_HEADER, policy.topic_id.encode())] if policy.topic_id else []),
-    ]
-    decisions: list[OutgoingRecord] = []
-    conflicts: list[OutgoingRecord] = []
-    for row, transaction, declared, score, code, event_time_ms, time in zip(
-        cleaned.rows.tolist(),
-        ids,
-        cleaned.transaction_ids,
-        decided.scores.tolist(),
-        decided.outcomes.tolist(),
-        cleaned.event_time_ms.tolist(),
-        _rfc3339(cleaned.event_time_ms),
-        strict=True,
-    ):
-        record = records[row]
-        decision = Decision(
-            decision_id=decision_id(transaction),
-            transaction_id=transaction,
-            score=score,
-            outcome=OUTCOMES[code],  # type: ignore[arg-type]
-            threshold=limits[code],
-            reasons=next(reasons) if code else (),
-            model=manifest.model,
-            model_version=model.version,
-            event_time_ms=event_time_ms,
-        )
-        own = ("ce_id", decision.decision_id.encode()), ("ce_time", time), (OFFSET_HEADER, b"%d" % record.offset)
-        headers = [*common, *own]
-        if record.headers:
-            headers += _trace_headers(record.headers, truncated_parts)
-        outgoing = OutgoingRecord(record.partition, record.key, encode(decision), headers)
-        decisions.append(outgoing)
+    declared: Sequence[str | None],
+    recent: RecentIds,
+) -> list[OutgoingRecord]:
+    """Mark and return the decisions whose id an earlier transaction with a different payload has.
+
+    records, ids: of the decisions. declared: the ids that the payloads give.
+    """
+    conflicts = []
+    for decision, record, transaction, sent in zip(decisions, records, ids, declared, strict=True):
         # Only ids given by producers can conflict; a default id contains the offset.
-        if recent is not None and (declared or (record.headers and sent_id(record.headers))):
+        if sent or (record.headers and sent_id(record.headers)):
             first = recent.conflicting_offset(record.partition, transaction, record.value or b"", record.offset)
             if first is not None:
-                headers.append((CONFLICT_HEADER, b"%d" % first))
-                conflicts.append(outgoing)
-    return decisions, conflicts
-
-
-def _trace_headers(incoming: Headers, truncated_parts: Counter[str]) -> list[tuple[str, bytes | None]]:
-    kept: dict[str, bytes] = {}
-    for name, value in incoming:
-        if name in TRACE_HEADERS:
-            if value is not None and name not in kept and len(value) <= TRACE_HEADERS[name]:
-                kept[name] = value
-            else:
-                truncated_parts["trace"] += 1
-    return list(kept.items())
-
-
-def _rfc3339(times_ms: Ints) -> list[bytes]:
-    texts: list[bytes] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S").tolist()
-    return texts
+                decision.headers.append((CONFLICT_HEADER, b"%d" % first))
+                conflicts.append(decision)
+    return conflicts
 
 
 def _dead_letter(

@@ -1,7 +1,7 @@
 """Finds the logged profile features of transactions that are handled again: to explain, compare or search them.
 
-A partition of the feature log has the order of its transactions, but for repeated decisions. So the records of some
-transactions are found by bisection, without reading the whole topic.
+A partition of the feature log has the order of its transactions, except for repeated decisions. So bisection finds the
+records of some transactions without reading the whole topic.
 """
 
 import time

@@ -27,7 +27,8 @@ from schemas.json_codec import decode
 from schemas.records import MAX_ALERT_EXAMPLES, Decision, DriftAlert
 from schemas.transaction_ids import transaction_id
 from scoring.profiles.profile_plan import ProfilePlan
-from stream_app.decisions.handler import OFFSET_HEADER, HandlerPolicy, handle_with_isolation
+from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle_with_isolation
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.kafka.topic_admin import topic_ids
@@ -87,7 +88,7 @@ def ids_in_bin(
     """
     if not records:
         return []
-    handled = handle_with_isolation(records, model, policy, profiles=logged)
+    handled = handle_with_isolation(records, model, policy, HandlerState(profiles=logged))
     assert handled.coded is not None
     feature = model.bins.names.index(search.feature)
     codes, times_ms = handled.coded.codes[:, feature], handled.coded.event_times_ms

@@ -7,14 +7,13 @@ decided them.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from schemas.topics import MAX_RECORD_BYTES
 from scoring.profiles.partition_profiles import PartitionProfiles, PartitionUpdate
 from scoring.profiles.profile_inputs import profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions.handler import HandlerPolicy, clean_records
-from stream_app.kafka.kafka_clients import client_config
+from stream_app.kafka.log_reader import log_reader
 
 MAX_POLL_RECORDS = 2_000  # more make cleaning slower, not faster: the columns no longer fit the processor's cache
 POLL_TIMEOUT_MS = 500
@@ -42,17 +41,7 @@ async def replay(
     until: the offset before which to end; None to give up. first: the offset to start from, for the first offset of
     the log. fold: called with records and the offset after them. Raises KafkaError if the broker does not respond.
     """
-    consumer = AIOKafkaConsumer(
-        **client_config(bootstrap),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=20,  # all records exist already
-        max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
-    )
-    try:
-        await consumer.start()
+    async with log_reader(bootstrap) as consumer:
         place = TopicPartition(topic, partition)
         begin = (await consumer.beginning_offsets([place]))[place]
         consumer.assign([place])  # no await between `assign` and `seek`, or the client starts at the earliest offset
@@ -64,5 +53,3 @@ async def replay(
                 fold(records, min(await consumer.position(place), end))
             elif (await consumer.end_offsets([place]))[place] < end:
                 return  # the log is shorter now; the worker's own consumer finds that, too
-    finally:
-        await consumer.stop()

@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from aiokafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.record_parts import last_offset
@@ -32,7 +31,8 @@ from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import Probe, good_payload
 from stream_app.offsets.offset_validation import is_same_topic
-from stream_app.profiles.input_replay import fold_records, replay
+from stream_app.profiles.input_replay import fold_records
+from stream_app.profiles.partition_restore import Follower, PartitionRestore, Restorer
 from stream_app.profiles.snapshot_file import Snapshot, SnapshotPosition
 from stream_app.profiles.snapshot_store import SnapshotStore
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -41,60 +41,11 @@ log = logging.getLogger("tamiz.profiles")
 CHECK_INTERVAL_S = 0.5  # for snapshots that are due
 COMMIT_POLL_INTERVAL_S = 0.02
 COMMIT_TIMEOUT_S = 60.0  # for the offset of a snapshot to be committed; then it is dropped
-RETRY_DELAY_S = 1.0
 MIN_LOGGED_COMPILATION_S = 1.0
-PROGRESS_INTERVAL_S = 10.0  # between two log lines of a restore
-
-
-class Follower(Protocol):
-    """Reads the topics that the profiles of all partitions share (`stream_app.profiles.profile_follower`)."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether everything that was there at the start is read."""
-
-    @property
-    def progress(self) -> str:
-        """One line for readiness."""
-
-    def start(self) -> None:
-        """Start."""
-
-    def stop(self) -> None:
-        """Stop and wait for the end."""
-
-    def catch_up(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything that is there now is read; False after the timeout."""
 
 
 class ProfilesMissingError(Exception):
     """Records of a partition are to be decided whose profiles are not restored. A fault of the program."""
-
-
-class PartitionRestore:
-    """The restore of one partition. The restore thread writes `profiles`, `begin` and `finished`, others `until`."""
-
-    def __init__(self, partition: int, topic_id: str, until: int, profiles: PartitionProfiles | None) -> None:
-        """until: offset before which it ends. profiles: the state to continue from; None: a snapshot's."""
-        self.partition = partition
-        self.topic_id = topic_id
-        self.until: int | None = until  # None: given up
-        self.profiles = profiles
-        self.begin: int | None = None  # first offset that is replayed
-        self.snapshot_offset = -1  # of the snapshot that it began with
-        self.started_s = time.monotonic()
-        self.finished = False
-
-    @property
-    def progress(self) -> str:
-        """One line for readiness and the log."""
-        profiles, begin, until = self.profiles, self.begin, self.until
-        if profiles is None or begin is None or until is None:
-            return f"profiles of partition {self.partition}: reading the snapshot"
-        done, total = max(0, profiles.next_offset - begin), until - begin
-        rate = done / max(0.001, time.monotonic() - self.started_s)
-        left = f", {(total - done) / rate:,.0f} s left" if rate else ""
-        return f"profiles of partition {self.partition}: {done:,} of {total:,} records, {rate:,.0f}/s{left}"
 
 
 class _Capture(NamedTuple):
@@ -126,15 +77,14 @@ class ProfileState:
         self._store = store
         self._follower = follower
         self._metrics = metrics
-        self._exit = exit_
         self._topic_ids: dict[int, str] = {}  # of the assigned partitions
         self._committed: dict[int, int] = {}  # committed offset of each; values from there on are kept
         self._to_commit: SimpleQueue[Mapping[int, int]] = SimpleQueue()  # for the scoring thread
         self._restores: dict[int, PartitionRestore] = {}
-        self._unpublished: dict[int, list[ClosedTiles]] = {}  # tiles that a restore closed, and nobody published
+        self._unpublished: dict[int, list[ClosedTiles]] = {}  # tiles that a restore closed and no worker has published
         self._saved: dict[int, tuple[int, float]] = {}  # next offset of the last snapshot, and when it was written
         self._counted: dict[int, tuple[int, ...]] = {}  # counts of each partition that are in the metrics
-        self._restorer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-restore")
+        self._restorer = Restorer(settings, fold.plan, store, follower, fold=self._fold, metrics=metrics, exit_=exit_)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-snapshots")
 
     def compile(self) -> None:
@@ -175,7 +125,7 @@ class ProfileState:
                 continue
             restoring.add(partition)
             running = self._restores.get(partition)
-            if running is not None and is_same_topic(running.topic_id, topic_id) and _reached(running) <= offset:
+            if running is not None and is_same_topic(running.topic_id, topic_id) and running.reached <= offset:
                 running.until = offset
                 continue
             if running is not None:
@@ -183,7 +133,7 @@ class ProfileState:
             held = self.fold.revoke(partition)
             behind = held is not None and held.next_offset <= offset and self._is_of(partition, topic_id)
             self._restores[partition] = PartitionRestore(partition, topic_id, offset, held if behind else None)
-            self._restorer.submit(self._restore, self._restores[partition])
+            self._restorer.submit(self._restores[partition])
         return restoring
 
     def retain(self, partitions: set[int]) -> None:
@@ -208,7 +158,7 @@ class ProfileState:
                 continue
             if profiles.next_offset < restore.until:  # the offset moved meanwhile
                 restore.finished = False
-                self._restorer.submit(self._restore, restore)
+                self._restorer.submit(restore)
                 continue
             self.fold.assign(partition, profiles)
             self._topic_ids[partition], self._committed[partition] = restore.topic_id, restore.until
@@ -366,7 +316,7 @@ class ProfileState:
     def _fold(self, partition: int, profiles: PartitionProfiles, records: Sequence[Any], next_offset: int) -> None:
         update = fold_records(profiles, self.fold.plan, self._policy, records, next_offset)
         for tiles in update.closed:
-            # Whoever decided these transactions has published the tiles, unless the declaration is new.
+            # The worker that decided these transactions has published the tiles, unless the declaration is new.
             if tiles.until_ms > self.fold.shared.closed_until(tiles.profile, partition):
                 self.fold.shared.add_tiles(partition, tiles)
                 self._unpublished.setdefault(partition, []).append(tiles)
@@ -389,98 +339,6 @@ class ProfileState:
             size // 1000,
             time.monotonic() - started,
         )
-
-    # In the thread that restores.
-
-    def _restore(self, restore: PartitionRestore) -> None:
-        try:
-            if restore.profiles is None:
-                restore.profiles = self._from_snapshot(restore)
-            # Tiles are added in order of time, and those that other workers closed and published come first.
-            while restore.until is not None and not self._follower.catch_up(RETRY_DELAY_S):
-                pass
-            while restore.until is not None:
-                try:
-                    asyncio.run(self._replay(restore, restore.profiles))
-                    break
-                except (KafkaError, OSError) as error:
-                    log.warning(
-                        "profiles of partition %d cannot be restored yet: %s; retry in %.0f s",
-                        *(restore.partition, error, RETRY_DELAY_S),
-                    )
-                    time.sleep(RETRY_DELAY_S)
-            if restore.until is None:
-                return
-            restore.profiles.next_offset = restore.until  # markers of Kafka transactions may follow the last record
-            restore.finished = True
-            seconds = time.monotonic() - restore.started_s
-            self._metrics.profile_restore.observe(seconds)
-            log.info(
-                "profiles of partition %d restored up to offset %d in %.1f s: %d keys, %d records read",
-                *(restore.partition, restore.until, seconds, restore.profiles.counts.keys),
-                restore.until - (restore.until if restore.begin is None else restore.begin),
-            )
-        except BaseException as error:
-            self._exit(error)
-
-    def _from_snapshot(self, restore: PartitionRestore) -> PartitionProfiles:
-        plan, max_offset = self.fold.plan, restore.until or 0
-        while True:
-            snapshot, why = self._store.newest(
-                self._settings.transactions_topic,
-                restore.partition,
-                topic_id=restore.topic_id,
-                digest=plan.digest,
-                max_offset=max_offset,
-            )
-            if snapshot is None:
-                log.info(
-                    "profiles of partition %d: no snapshot is used (%s); reading the partition from its start",
-                    *(restore.partition, why),
-                )
-                return PartitionProfiles(plan)
-            try:
-                profiles = PartitionProfiles.from_arrays(plan, dict(snapshot.arrays))
-            except ValueError as error:
-                self._metrics.profile_snapshots.labels("refused").inc()
-                log.error("profiles of partition %d: %s is not used: %s", restore.partition, why, error)
-                max_offset = snapshot.position.next_offset - 1
-                continue
-            profiles.next_offset = restore.snapshot_offset = snapshot.position.next_offset
-            return profiles
-
-    async def _replay(self, restore: PartitionRestore, profiles: PartitionProfiles) -> None:
-        if profiles.next_offset >= (restore.until or 0):
-            return
-        shown_s = time.monotonic()
-
-        def first(begin: int) -> int:
-            if 0 < profiles.next_offset < begin:
-                log.warning(
-                    "profiles of partition %d: retention deleted %d records that the snapshot does not hold",
-                    *(restore.partition, begin - profiles.next_offset),
-                )
-            at = max(begin, profiles.next_offset)
-            if restore.begin is None:
-                restore.begin = at
-            return at
-
-        def fold(records: Sequence[Any], next_offset: int) -> None:
-            nonlocal shown_s
-            self._fold(restore.partition, profiles, records, next_offset)
-            self._metrics.profile_replayed_records.inc(len(records))
-            if time.monotonic() - shown_s > PROGRESS_INTERVAL_S:
-                shown_s = time.monotonic()
-                log.info("%s", restore.progress)
-
-        topic = self._settings.transactions_topic
-        await replay(
-            self._settings.bootstrap, topic, restore.partition, until=lambda: restore.until, first=first, fold=fold
-        )
-
-
-def _reached(restore: PartitionRestore) -> int:
-    return 0 if restore.profiles is None else restore.profiles.next_offset
 
 
 def _counts(profiles: PartitionProfiles) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
 """The file format of a snapshot: the profiles of one input partition up to an offset.
 
 A file is the magic bytes, the format number, and one Zstandard frame. The frame holds the length of the header, the
-header as JSON, the content of each array in the order of the header, and a checksum of all that (XXH3, 64 bits). So
-whatever is damaged, also a file that ends early, is detected when it is read. Zstandard's own checksum would not do: a
-flipped bit in the frame's first byte says that there is none.
+header as JSON, the content of each array in the order of the header, and a checksum of all that (XXH3, 64 bits). So a
+read detects any damage, and a file that ends early. Zstandard's own checksum does not suffice: a flipped bit in the
+frame's first byte can switch it off.
 """
 
 import struct

@@ -113,7 +113,7 @@ class SnapshotStore:
     def newest(
         self, topic: str, partition: int, *, topic_id: str, digest: str, max_offset: int
     ) -> tuple[Snapshot | None, str]:
-        """The newest snapshot that fits, and one line that says which one, or why there is none.
+        """The newest snapshot that fits, and one line for the log: which one, or why there is none.
 
         topic_id, digest: of the topic and of the declaration's profiles. max_offset: where the partition is read from;
         a snapshot beyond it would hold transactions that are not decided yet.

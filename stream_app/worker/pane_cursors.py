@@ -16,8 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.json_codec import decode
 from schemas.records import PaneSnapshot
 from schemas.time_units import DAY_MS
-from schemas.topics import MAX_RECORD_BYTES
-from stream_app.kafka.kafka_clients import client_config
+from stream_app.kafka.log_reader import log_reader
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.drift")
@@ -57,21 +56,9 @@ class CursorReader:
 
     async def last_cursors(self, partitions: set[int]) -> Cursors:
         """The newest cursor of each of these input partitions, by model version."""
-        consumer = AIOKafkaConsumer(
-            **client_config(self._bootstrap),
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,  # all records exist already
-            max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
-        )
-        try:
-            await consumer.start()
+        async with log_reader(self._bootstrap) as consumer:
             places = [TopicPartition(self._topic, p) for p in sorted(partitions)]
             return await self._search(consumer, places, await consumer.end_offsets(places))
-        finally:
-            await consumer.stop()
 
     async def _search(
         self, consumer: AIOKafkaConsumer, places: list[TopicPartition], ends: dict[TopicPartition, int]

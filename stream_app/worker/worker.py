@@ -15,7 +15,8 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import MINUTE_MS
 from schemas.topics import worker_outputs
-from stream_app.decisions.handler import MAX_DECISION_BYTES, HandlerPolicy
+from stream_app.decisions.decision_records import MAX_DECISION_BYTES
+from stream_app.decisions.handler import HandlerPolicy
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config
 from stream_app.kafka.topic_admin import DescribedTopic, describe_topics, message_limits
 from stream_app.lifecycle.logging_setup import configuration

@@ -19,14 +19,10 @@ from faust.types import TP
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
 from stream_app.decisions.batch_records import OutgoingRecord
-from stream_app.decisions.handler import (
-    OFFSET_HEADER,
-    HandlerPolicy,
-    HandlerResult,
-    handle_with_isolation,
-)
+from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.faust_transport import Fetch
+from stream_app.worker.batch_metrics import observe_batch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -118,7 +114,7 @@ class WorkerLoop:
         self._last_size = 0
         self._queue: asyncio.Queue[Fetch] = asyncio.Queue(maxsize=2)
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
-        self._recent = RecentIds()
+        self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
         self.failed: BaseException | None = None
 
@@ -311,62 +307,21 @@ class WorkerLoop:
         elif self._profiles is not None:
             self._profiles.committed({tp.partition: offset for tp, offset in decided.offsets.items()})
         self._on_step("committed")
-        self._observe(decided.records, decided.handled, decided.seconds, time.monotonic() - started)
-        if log.isEnabledFor(logging.DEBUG):
-            trace(decided.handled)
+        observe_batch(self._metrics, decided.records, decided.handled, decided.seconds, time.monotonic() - started)
 
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
     ) -> tuple[HandlerResult, list[OutgoingRecord], list[OutgoingRecord]]:
         policy = self._policy._replace(topic_id=topic_id)
         tiles: list[OutgoingRecord] = []
-        if self._profiles is None:
-            handled = handle_with_isolation(records, model, policy, self._recent)
-        else:
+        if self._profiles is not None:
             self._profiles.forget_committed()
             self._profiles.require({r.partition for r in records})
-            handled = handle_with_isolation(records, model, policy, self._recent, self._profiles.fold)
+        handled = handle_with_isolation(records, model, policy, self._state)
+        if self._profiles is not None:
             tiles = self._profiles.tile_records(handled.closed)
         panes = self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
         return handled, tiles, panes
-
-    def _observe(self, records: Sequence[Any], handled: HandlerResult, handling_s: float, producing_s: float) -> None:
-        metrics = self._metrics
-        metrics.batch_records.observe(len(records))
-        metrics.batch_scoring.observe(handling_s)
-        metrics.batch_publishing.observe(producing_s)
-        sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # producers may send none or invalid ones
-        if sent_ms:
-            metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
-        for outcome, count in handled.outcomes.items():
-            metrics.decisions.labels(outcome).inc(count)
-        for rejection in handled.rejections:
-            metrics.dead_letters.labels(rejection.code).inc()
-        if any(rejection.code == "unreadable" for rejection in handled.rejections):
-            metrics.records_without_dead_letter.inc(sum(last_offset(r) - r.offset for r in records))
-        for part, count in handled.truncated_parts.items():
-            metrics.truncated_parts.labels(part).inc(count)
-        if handled.incomplete:
-            metrics.profile_incomplete.inc(handled.incomplete)
-        if handled.conflicts:
-            first = handled.conflicts[0]
-            metrics.id_conflicts.inc(len(handled.conflicts))
-            log.warning(
-                "%d transactions have the id of an earlier one and a different payload; the earlier decision counts; "
-                "the first is decision %s in partition %d; producers must not reuse ids",
-                len(handled.conflicts),
-                (dict(first.headers)["ce_id"] or b"").decode(),
-                first.partition,
-            )
-
-
-def trace(handled: HandlerResult) -> None:
-    """Log the input offset and the decision id of each decision at debug level, without their contents."""
-    for decision in handled.decisions:
-        headers = {name: value or b"" for name, value in decision.headers}
-        place = {"partition": decision.partition, "offset": int(headers[OFFSET_HEADER])}
-        decision_id = headers["ce_id"].decode()
-        log.debug("%d-%d decided: %s", *place.values(), decision_id, extra=place | {"decision_id": decision_id})
 
 
 def _size(fetch: Fetch) -> int:

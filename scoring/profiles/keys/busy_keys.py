@@ -17,7 +17,7 @@ from scoring.profiles.shared.tile_store import TileLevels, add_tile
 def merge_oldest(state: KeyState, slot: int, busy: EntityRows, levels: TileLevels) -> bool:
     """Move the oldest half of a full segment to the tiles of its key.
 
-    False without room for tiles; called again with more room, it goes on.
+    False if there is no room for the tiles; a call with more room continues the move.
     """
     totals, start = state.totals, state.slot_start[slot]
     if totals[TO_MERGE] == 0:

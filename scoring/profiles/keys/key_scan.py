@@ -44,7 +44,7 @@ from scoring.profiles.windows import tile_ms
 
 N_SEEN = 4 * MAX_EVENTS  # places of the table that counts distinct levels; a power of two
 
-DISTINCT, SECONDS_SINCE_LAST, IS_NEW = range(100, 103)  # beside the codes of `aggregate_rows`
+DISTINCT, SECONDS_SINCE_LAST, IS_NEW = range(100, 103)  # in addition to the codes of `aggregate_rows`
 KEY_AGGREGATE_CODES = {
     **AGGREGATE_CODES,
     "distinct": DISTINCT,

@@ -21,7 +21,7 @@ from schemas.records import Decision, FeatureRecord
 from schemas.time_units import HOUR_MS
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import logged_features
-from stream_app.decisions.handler import HandlerPolicy, handle
+from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader
 from stream_app.kafka.topic_reader import assigned, read_to_end
 from stream_app.monitor.alert_examples import BinSearch, ids_in_bin
@@ -180,7 +180,7 @@ def test_examples_of_an_alert_lie_in_the_bin_of_a_profile_feature(decided: Setti
     with FeatureLogReader(decided, ProfilePlan.of(dataset)) as reader:
         found = reader.read([(r.partition, r.offset) for r in transactions], time.monotonic() + 20)
         none = reader.read([(7, 0)], time.monotonic() + 1)
-    coded = handle(transactions, model, policy, profiles=found).coded
+    coded = handle(transactions, model, policy, HandlerState(profiles=found)).coded
     assert coded is not None
     bins = model.bins.features[column].bin_of_code[coded.codes[coded.event_times_ms != NO_TIME_MS, column]]
     search = BinSearch(

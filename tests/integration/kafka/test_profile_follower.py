@@ -1,5 +1,6 @@
 """The follower of closed tiles and labels, on a broker: what it reads, in which order, and what it skips."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ class FollowedProfiles:
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
         self.skipped: list[str] = []
         self.unmatched = 0
-        self.shared = SharedProfiles(ProfilePlan.of(dataset))
+        self.shared = SharedProfiles(ProfilePlan.of(dataset), threading.Lock())
         self.reading = ProfileFollower(
             settings,
             dataset,

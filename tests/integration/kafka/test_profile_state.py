@@ -1,6 +1,7 @@
 """The state of profiles: the same values whether a worker has read a partition from its start or was given it."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,7 +96,7 @@ class World:
         self.metrics = WorkerMetrics()
 
     def state(self) -> ProfileState:
-        fold = ProfileFold(self.dataset, range(self.settings.partitions))
+        fold = ProfileFold(self.dataset, range(self.settings.partitions), threading.Lock())
         follower = NothingShared()
         return ProfileState(
             self.settings, fold, self.policy, self.store, follower, metrics=self.metrics, exit_=self.fail

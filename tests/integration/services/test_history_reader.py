@@ -34,7 +34,7 @@ DATASET = load_dataset("card_transactions")
 FIRST_MS = 1_577_836_800_000  # 2020-01-01
 
 
-class TopicRecord(NamedTuple):
+class StoredRecord(NamedTuple):
     topic: str
     partition: int
     offset: int
@@ -55,12 +55,12 @@ def unlabelled(i: int) -> bytes:
     return payload(i, fraude=None)
 
 
-def records(payloads: list[bytes], partitions: int = 3) -> list[TopicRecord]:
-    return [TopicRecord("t", i % partitions, i // partitions, value) for i, value in enumerate(payloads)]
+def records(payloads: list[bytes], partitions: int = 3) -> list[StoredRecord]:
+    return [StoredRecord("t", i % partitions, i // partitions, value) for i, value in enumerate(payloads)]
 
 
 def folded(
-    found: list[TopicRecord], labels: tuple[Label, ...] = (), *, batch: int = 100, delay_days: int = 0, **bounds: int
+    found: list[StoredRecord], labels: tuple[Label, ...] = (), *, batch: int = 100, delay_days: int = 0, **bounds: int
 ) -> History:
     history = TopicHistory(
         DATASET,
@@ -108,9 +108,9 @@ def test_transactions_without_a_label_are_omitted_and_counted() -> None:
 
 def test_a_repeated_transaction_counts_once() -> None:
     found = records([payload(i) for i in range(300)], partitions=1)
-    broken = TopicRecord("t", 0, 300, b"{", ())
-    redriven = TopicRecord("t", 0, 301, payload(5), (("tamiz-transaction-id", b"t-0-300"),))
-    again = TopicRecord("t", 0, 302, payload(5, monto=9.0), (("tamiz-transaction-id", b"t-0-5"),))
+    broken = StoredRecord("t", 0, 300, b"{", ())
+    redriven = StoredRecord("t", 0, 301, payload(5), (("tamiz-transaction-id", b"t-0-300"),))
+    again = StoredRecord("t", 0, 302, payload(5, monto=9.0), (("tamiz-transaction-id", b"t-0-5"),))
     history = folded([*found, broken, redriven, again])
     assert (history.rows, history.rejected, len(history.fraud)) == (302, {"not-json": 1}, 301)
     assert 9.0 not in history.columns["monto"]
@@ -118,7 +118,7 @@ def test_a_repeated_transaction_counts_once() -> None:
 
 def test_the_interval_of_event_times_includes_its_start_only() -> None:
     found = records([payload(i, hora=0) for i in range(600)])
-    found.append(TopicRecord("t", 0, 1000, b"{", timestamp=FIRST_MS))
+    found.append(StoredRecord("t", 0, 1000, b"{", timestamp=FIRST_MS))
     history = folded(found, from_ms=FIRST_MS + 2 * DAY_MS, until_ms=FIRST_MS + 20 * DAY_MS)
     days = (history.event_time_ms - FIRST_MS) // DAY_MS
     assert (days.min(), days.max(), history.rows, history.rejected) == (2, 19, 360, {})

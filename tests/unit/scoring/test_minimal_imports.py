@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.configuration.settings import load
+from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from stream_app.decisions.handler import HandlerPolicy, handle
+from tamiz.simulation.payload_formats import keyed_payloads
+from tamiz.simulation.simulator import Traffic
 from tests.helpers.bundles.minimal_imports import StdinRecord
+from training.registry.mlflow_registry import download_bundle
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -20,11 +23,11 @@ from schemas.extras import PACKAGES, skip_unused_libraries
 skip_unused_libraries()
 sys.modules.update(dict.fromkeys(module for modules in PACKAGES.values() for module in modules))
 import stream_app.worker.worker
-assert "numba" not in sys.modules  # only data sets with profiles need it
 import tamiz.batch.file_payloads
 del sys.modules["pyarrow"]
 import stream_app.monitor.monitor_loop, stream_app.dashboard.main, tamiz.notifications.notifier
 import tamiz.services.approval, tamiz.services.retrainer_service, tamiz.batch.batch_scoring, tamiz.batch.file_counter
+assert "numba" not in sys.modules  # only data sets with profiles need it
 """
 
 
@@ -34,11 +37,13 @@ def test_every_service_and_tool_of_the_workers_image_is_imported_without_the_lib
 
 
 def test_a_bundle_serves_in_a_fresh_process_without_anything_of_trainings(
-    champion_bundle: Path, real_payloads: list[bytes]
+    simulated_registry: Settings, tmp_path: Path
 ) -> None:
-    sent = real_payloads[:3000]
+    bundle = download_bundle(simulated_registry, 1, tmp_path)
+    # With a signal, so that some transactions are flagged: reasons are given for those only.
+    sent = [value for _, value in keyed_payloads(Traffic(rows=1_500, seed=3, signal=True))]
     served = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.bundles.minimal_imports", str(champion_bundle)],
+        [sys.executable, "-m", "tests.helpers.bundles.minimal_imports", str(bundle)],
         input=b"\n".join(sent),
         capture_output=True,
         cwd=ROOT,
@@ -48,6 +53,6 @@ def test_a_bundle_serves_in_a_fresh_process_without_anything_of_trainings(
     assert served.returncode == 0, served.stderr.decode()
     records = [StdinRecord("t", 0, i, None, value) for i, value in enumerate(sent)]
     policy = HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=False)
-    here = handle(records, MonitoredModel.load(champion_bundle, 3), policy).decisions
+    here = handle(records, MonitoredModel.load(bundle, 3), policy).decisions
     assert served.stdout.splitlines() == [out.value for out in here]
     assert b'"reasons":[{' in served.stdout

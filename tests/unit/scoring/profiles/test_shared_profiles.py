@@ -32,7 +32,7 @@ AGGREGATES = ("count", "sum(amount)", "mean(age)", "max(amount)", "std(amount)",
 LABEL_AGGREGATES = ("labelled_count", "fraud_count", "fraud_rate", "frauds_in_row", "last_label", "seconds_since_fraud")
 
 
-class Payment(NamedTuple):
+class ShopPayment(NamedTuple):
     shop: int
     time_ms: int
     amount: float
@@ -55,6 +55,7 @@ def plan_of(*profiles: Profile) -> ProfilePlan:
         number_fields=NUMBERS,
         category_fields=(),
         entities=("card", "shop"),
+        missing={"card": (), "shop": ()},
         features=tuple(f for p in profiles for f in p.features),
         digest="",
         has_ids=True,
@@ -74,7 +75,7 @@ def labels_profile(windows: Sequence[str], delay: str) -> Profile:
     return resolve_profile(form, "card")
 
 
-def inputs_of(events: Sequence[Payment]) -> ProfileInputs:
+def inputs_of(events: Sequence[ShopPayment]) -> ProfileInputs:
     n = len(events)
     return ProfileInputs(
         event_time_ms=np.array([e.time_ms for e in events], np.int64),
@@ -95,11 +96,11 @@ def label_inputs(labels: Sequence[ShopLabel]) -> LabelInputs:
     )
 
 
-def flags_of(events: Sequence[Payment]) -> np.ndarray:
+def flags_of(events: Sequence[ShopPayment]) -> np.ndarray:
     return np.array([e.is_new for e in events], np.bool_)
 
 
-def kept(events: Sequence[Payment], grain_ms: int) -> tuple[list[Payment], int, int]:
+def kept(events: Sequence[ShopPayment], grain_ms: int) -> tuple[list[ShopPayment], int, int]:
     """Transactions that tiles count, number of late ones, and the time up to which tiles closed."""
     found, late, until = [], 0, None
     for event in events:
@@ -113,7 +114,7 @@ def kept(events: Sequence[Payment], grain_ms: int) -> tuple[list[Payment], int, 
     return found, late, -(1 << 62) if until is None else until
 
 
-def of_tiles(profile: Profile, feature: ProfileFeature, events: Sequence[Payment], event: Payment) -> float:
+def of_tiles(profile: Profile, feature: ProfileFeature, events: Sequence[ShopPayment], event: ShopPayment) -> float:
     """A feature by its definition. events: of all partitions, without late ones."""
     assert feature.window_ms is not None
     if not event.shop:
@@ -139,7 +140,7 @@ def of_tiles(profile: Profile, feature: ProfileFeature, events: Sequence[Payment
     return own / divisor if divisor else math.nan
 
 
-def of_labels(profile: Profile, feature: ProfileFeature, labels: Sequence[ShopLabel], event: Payment) -> float:
+def of_labels(profile: Profile, feature: ProfileFeature, labels: Sequence[ShopLabel], event: ShopPayment) -> float:
     if not event.shop:
         return math.nan
     window = feature.window_ms or profile.horizon_ms
@@ -164,9 +165,9 @@ def of_labels(profile: Profile, feature: ProfileFeature, labels: Sequence[ShopLa
 
 def assert_equal(
     found: Matrix,
-    events: Sequence[Payment],
+    events: Sequence[ShopPayment],
     plan: ProfilePlan,
-    expected: Callable[[Profile, ProfileFeature, Payment], float],
+    expected: Callable[[Profile, ProfileFeature, ShopPayment], float],
 ) -> None:
     for row, event in zip(found, events, strict=True):
         column = count()
@@ -177,7 +178,7 @@ def assert_equal(
                 assert got == pytest.approx(wanted, rel=1e-6, abs=1e-6, nan_ok=True), (feature, event)
 
 
-def events_of(chance: random.Random, n: int) -> list[Payment]:
+def events_of(chance: random.Random, n: int) -> list[ShopPayment]:
     """Transactions in offset order: about in order of event time, with ties, gaps and late ones."""
     spread = chance.choice([HOUR_MS, DAY_MS, 10 * DAY_MS, 60 * DAY_MS])
     step = chance.choice([1, MINUTE_MS, 5 * MINUTE_MS, HOUR_MS])
@@ -185,7 +186,7 @@ def events_of(chance: random.Random, n: int) -> list[Payment]:
     amounts = [0.0, 7.25, -1.5, math.nan, *(float(np.float32(chance.uniform(0, 900))) for _ in range(5))]
     times = sorted(chance.randrange(spread) // step * step for _ in range(n))
     return [
-        Payment(
+        ShopPayment(
             shop=chance.randrange(4),
             time_ms=DAY_MS + max(0, t - (chance.randrange(jitter) if jitter else 0)),
             amount=chance.choice(amounts),
@@ -196,7 +197,7 @@ def events_of(chance: random.Random, n: int) -> list[Payment]:
     ]
 
 
-def batches(chance: random.Random, events: Sequence[Payment]) -> Iterator[list[Payment]]:
+def batches(chance: random.Random, events: Sequence[ShopPayment]) -> Iterator[list[ShopPayment]]:
     at = 0
     while at < len(events):
         size = chance.choice([1, 3, 10, len(events)])
@@ -263,21 +264,21 @@ def test_any_batches_and_a_snapshot_close_tiles_to_the_same_bits(chance: random.
 
 def test_tiles_that_come_again_in_other_batches_count_once() -> None:
     plan = plan_of(tiles_profile(["1d"], ["count", "sum(amount)"]))
-    events = [Payment(1, DAY_MS + k * HOUR_MS, 1.0, 1.0) for k in range(1, 30)]
+    events = [ShopPayment(1, DAY_MS + k * HOUR_MS, 1.0, 1.0) for k in range(1, 30)]
     fine, coarse, shared = OpenTiles(plan), OpenTiles(plan), SharedProfiles(plan)
     for event in events[:10]:
         for tiles in fine.update(inputs_of([event]), np.array([True])):
             shared.add_tiles(0, tiles)
     for tiles in coarse.update(inputs_of(events), np.ones(29, np.bool_)):
         shared.add_tiles(0, tiles)
-    found, _ = shared.values(inputs_of([Payment(1, 2 * DAY_MS + 6 * HOUR_MS, 1.0, 1.0)]), (0,))
+    found, _ = shared.values(inputs_of([ShopPayment(1, 2 * DAY_MS + 6 * HOUR_MS, 1.0, 1.0)]), (0,))
     assert found.tolist() == [[22.0, 22.0]]  # hours 7 to 28: tiles after hour 6, until the newest that is closed
 
 
 def test_transactions_of_the_hour_at_the_watermark_are_in_its_tile() -> None:
     plan = plan_of(tiles_profile(["1h"], ["count"]))
     fold = OpenTiles(plan)
-    events = [Payment(1, 10 * HOUR_MS, 1.0, 1.0)] * 5 + [Payment(2, 11 * HOUR_MS, 1.0, 1.0)]
+    events = [ShopPayment(1, 10 * HOUR_MS, 1.0, 1.0)] * 5 + [ShopPayment(2, 11 * HOUR_MS, 1.0, 1.0)]
     closed = fold.update(inputs_of(events), np.ones(6, np.bool_))
     assert [row[:2].tolist() for tiles in closed for row in tiles.rows] == [[10 * HOUR_MS, 5]]
     assert fold.late == 0
@@ -286,7 +287,7 @@ def test_transactions_of_the_hour_at_the_watermark_are_in_its_tile() -> None:
 def test_a_partition_without_traffic_makes_rows_incomplete() -> None:
     plan = plan_of(tiles_profile(["1h"], ["count"]))
     fold, shared = OpenTiles(plan), SharedProfiles(plan)
-    events = [Payment(1, DAY_MS, 1.0, 1.0), Payment(1, DAY_MS + HOUR_MS, 1.0, 1.0)]
+    events = [ShopPayment(1, DAY_MS, 1.0, 1.0), ShopPayment(1, DAY_MS + HOUR_MS, 1.0, 1.0)]
     for tiles in fold.update(inputs_of(events), np.ones(2, np.bool_)):
         shared.add_tiles(0, tiles)
     assert shared.values(inputs_of(events), (0,))[1].all()
@@ -297,7 +298,7 @@ def test_a_partition_without_traffic_makes_rows_incomplete() -> None:
 def test_hourly_transactions_agree_with_pandas_rolling() -> None:
     chance = random.Random(3)
     times = sorted(DAY_MS + chance.randrange(20 * 24) * HOUR_MS for _ in range(400))
-    events = [Payment(chance.randrange(1, 3), t, float(chance.randrange(100)), 1.0) for t in times]
+    events = [ShopPayment(chance.randrange(1, 3), t, float(chance.randrange(100)), 1.0) for t in times]
     plan = plan_of(tiles_profile(["1d", "7d"], ["count", "sum(amount)", "max(amount)", "std(amount)"]))
     fold, shared = OpenTiles(plan), SharedProfiles(plan)
     for tiles in fold.update(inputs_of(events), np.ones(400, np.bool_)):
@@ -336,7 +337,7 @@ def test_labels_count_as_they_were_known(chance: random.Random, windows: list[st
     shared = SharedProfiles(plan)
     for at in range(0, len(order), step := chance.randrange(1, 50)):
         shared.add_labels(label_inputs(order[at : at + step]))
-    asked = [Payment(chance.randrange(3), DAY_MS + chance.randrange(3 * spread), 1.0, 1.0) for _ in range(20)]
+    asked = [ShopPayment(chance.randrange(3), DAY_MS + chance.randrange(3 * spread), 1.0, 1.0) for _ in range(20)]
     found, complete = shared.values(inputs_of(asked), ())
     assert complete.all()
     assert_equal(found, asked, plan, lambda p, f, e: of_labels(p, f, list(labels.values()), e))
@@ -354,7 +355,7 @@ def test_labels_of_a_busy_entity_stay_bounded_and_right() -> None:
         chunk = labels[at : at + 1000]
         shared.add_labels(label_inputs(chunk))
         # Merged rows are old enough to count, so windows are exact; the order in a row of a tile is kept.
-        asked = [Payment(1, chunk[-1].reported_ms + k, 1.0, 1.0) for k in (0, 1, MINUTE_MS)]
+        asked = [ShopPayment(1, chunk[-1].reported_ms + k, 1.0, 1.0) for k in (0, 1, MINUTE_MS)]
         found, _ = shared.values(inputs_of(asked), ())
         assert_equal(found, asked, plan, lambda p, f, e, n=at + 1000: of_labels(p, f, labels[:n], e))  # type: ignore[misc]
     assert shared.counts.rows <= MAX_LABELS

@@ -12,7 +12,7 @@ from stream_app.decisions.feature_records import feature_records
 from tests.helpers.traffic.profiled_dataset import profiled_dataset
 
 
-class Transaction(NamedTuple):
+class LoggedTransaction(NamedTuple):
     partition: int
     offset: int
     key: bytes | None = b"7"
@@ -23,7 +23,7 @@ class Transaction(NamedTuple):
 
 def test_a_feature_record_has_partition_key_and_offset_of_its_transaction(tmp_path: Path) -> None:
     plan = ProfilePlan.of(profiled_dataset(tmp_path))
-    transactions = [Transaction(2, 40), Transaction(0, 7, key=None)]
+    transactions = [LoggedTransaction(2, 40), LoggedTransaction(0, 7, key=None)]
     values = np.arange(2 * len(plan.features), dtype=np.float32).reshape(2, -1)
     made = feature_records(plan, transactions, ["a", "b"], np.array([5, 6]), values, np.array([True, False]))
     assert [(r.partition, r.key, r.headers) for r in made] == [(2, b"7", []), (0, None, [])]
