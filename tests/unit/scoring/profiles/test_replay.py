@@ -33,7 +33,7 @@ def test_a_replay_has_the_values_that_a_worker_logged(dataset: Dataset, batch: i
 
 
 def test_a_replay_of_a_truncated_log_is_incomplete_for_the_longest_window(dataset: Dataset) -> None:
-    records = [r for r in busy_cards(300, days=3) if r.partition or r.offset >= 10]
+    records = [r for r in busy_cards(300, days=10) if r.partition or r.offset >= 10]
     replayed = replay_profiles(collected(dataset, Transactions(ProfilePlan.of(dataset)), records, 64))
     assert not replayed.complete[:5].any()
     assert 0 < np.count_nonzero(replayed.complete) < len(replayed.complete)
