@@ -15,7 +15,7 @@ PAGE = PAGES["profiles.md"].read_text(encoding="utf-8")
 def test_the_example_is_declared_and_checked_as_written(tmp_path: Path) -> None:
     """Up to the training, which takes half a minute; the tests of `tamiz train` cover it."""
     reader = DocRunner(tmp_path, "", environment("127.0.0.1:1", {}))
-    written, declared, checked, _ = [block for block in blocks("profiles.md") if block.language in ("sh", "toml")]
+    written, declared, checked, *_ = [block for block in blocks("profiles.md") if block.language in ("sh", "toml")]
     for block in (written._replace(code=written.code.replace("--cards 300", "--cards 30")), declared):
         reader.run(block)
     assert "0 rejected" in reader.run(checked)
