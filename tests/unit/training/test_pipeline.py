@@ -92,9 +92,10 @@ def test_what_the_reviewers_find_is_evaluated_on_whole_days_of_the_test_and_logg
     reviews = trained.evaluation.reviews
     assert reviews is not None
     history = read_history(history_csv, DATASET)
-    first, last = "2020-01-21", "2020-01-23"  # the split cuts 20 January in two; the backtest begins on the 24th
-    assert (reviews.days[0].day, reviews.days[-1].day, len(reviews.days)) == (first, last, 3)
-    frauds = np.array([history.fraud[history.event_time_ms // DAY_MS == day].sum() for day in (18282, 18283, 18284)])
+    first, last = "2020-01-20", "2020-01-23"  # the split cuts 19 January in two; the backtest begins on the 24th
+    assert (reviews.days[0].day, reviews.days[-1].day, len(reviews.days)) == (first, last, 4)
+    days = range(18281, 18285)
+    frauds = np.array([history.fraud[history.event_time_ms // DAY_MS == day].sum() for day in days])
     assert [day.frauds_attainable for day in reviews.days] == frauds.tolist()
     with mlflow_registry.mlflow_client(settings) as client:
         logged = client.get_run(trained.run_id).data.metrics
@@ -312,8 +313,7 @@ def test_on_the_real_file_the_gate_fails_and_there_is_no_champion(real_csv: Path
     for metric in done.evaluation.reviews.metrics:
         assert metric.low is not None
         assert metric.random is not None
-        assert metric.high is not None
-        assert metric.low < metric.random < metric.high
+        assert metric.low < metric.random  # not significantly better than guessing
 
 
 def test_a_person_may_force_a_version_that_failed_the_gate_and_it_stays_visible(real_csv: Path, tmp_path: Path) -> None:
