@@ -146,7 +146,7 @@ def _check_header(path: Path, dataset: Dataset, header: list[str]) -> None:
             likely = max(declared, key=lambda mark: (declared[mark], header[0].count(mark)))
             raise TrainingError(
                 f"{_not_as_declared(path, dataset)}: the header is one column, {header[0]:.60}; the delimiter seems to "
-                f"be {likely!r}: set it under [csv]"
+                f"be {likely!r}: set it under [csv], or set TAMIZ_DATASET to the data set of this file"
             )
 
 
