@@ -31,7 +31,7 @@ PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 CORES = sorted(os.sched_getaffinity(0))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 WORKERS = {"tamiz": ["-m", "tamiz", "worker"], "uncounted_worker": ["-m", "benchmarks.peers.uncounted_worker"]}
-NEEDS_CONFLUENT = ("quix_streams", "confluent_loop")
+NEEDS_CONFLUENT = ("quix_streams", "quix_windows", "confluent_loop")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class BenchmarkEnvironment:
     folder: Path
     settings: Settings
     bundle: Path
+    days: int = 29  # event time of the simulated transactions
 
     def create_topics(self, partitions: int, transactions: str | None = None, **changes: object) -> Settings:
         """Create topics and a group; `transactions` reuses an existing transactions topic."""
@@ -59,9 +60,9 @@ class BenchmarkEnvironment:
 
     def simulated_file(self, rows: int, seed: int = 1) -> Path:
         """File of simulated transactions, one JSON object per line, with the data set's irregular formats."""
-        path = self.folder / f"{rows}-{seed}.jsonl"
+        path = self.folder / f"{rows}-{seed}-{self.days}.jsonl"
         if not path.exists():
-            traffic = Traffic(rows=rows, seed=seed, signal=True)
+            traffic = Traffic(rows=rows, seed=seed, days=self.days, signal=True)
             write(traffic, simulate(traffic), path)
         return path
 
