@@ -1,4 +1,4 @@
-"""Profiles of a file: seconds and memory of `fold_history` on 1,750,000 rows with 20 features, on one core.
+"""Profiles of a file: seconds and memory of the fold of 1,750,000 rows with 20 features, on one core.
 
     python -m benchmarks.components.file_profiles [ROWS]
 
@@ -18,6 +18,7 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.time_units import DAY_MS
 from scoring.arrays import Ints, Objects
 from scoring.input.cleaning import CleanedBatch
+from training.data.file_profiles import ProfileFiles
 
 ROWS = 1_750_000
 DAYS, CARDS, TERMINALS = 183, 5_000, 10_000
@@ -54,20 +55,20 @@ features = ["labelled_count", "fraud_rate", "frauds_in_row", "last_label"]
 
 def main() -> None:
     """Print one line for the fold of a generated history."""
-    from scoring.profiles.history import fold_history
-
     n = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backfill.toml"
         path.write_text(DECLARATION)
         dataset = load_dataset(str(path))
-    fold_history(dataset, history(dataset, 1_000))  # compiles
+    files = ProfileFiles()
+    files.columns_of_rows(history(dataset, 1_000), dataset, None)  # compiles
     cleaned = history(dataset, n)
     before_mb = peak_mb()
     cpu, wall = time.process_time(), time.perf_counter()
-    columns = fold_history(dataset, cleaned)
+    found = files.columns_of_rows(cleaned, dataset, None).columns
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    columns = {f.name: found[f.name] for f in dataset.profile_features}
     print(
         f"{n:,} rows, {len(columns)} features: {wall:.1f} s ({cpu:.1f} s of CPU, {n / cpu:,.0f} rows/s of CPU); peak "
         f"memory {peak_mb():,.0f} MB, of which {before_mb:,.0f} MB before the fold and "

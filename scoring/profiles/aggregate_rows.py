@@ -25,6 +25,7 @@ from schemas.dataset.profiles import COUNTS, NUMBER_AGGREGATES
 from scoring.arrays import Ints
 from scoring.profiles.aggregates import MAX_UNITS, UNITS, ratio, to_units, z_score
 from scoring.profiles.compilation import compiled
+from scoring.profiles.windows import NO_TIME_MS
 
 TIME = 0
 COUNT = 1
@@ -32,7 +33,6 @@ FIRST_FIELD = 2
 FIELD_WORDS = 6
 KNOWN, SUM, SQUARES, MAXIMUM = 0, 1, 3, 5  # words of a field
 MAX_VALUE = MAX_UNITS / UNITS
-NO_TIME = -(1 << 62)
 NO_MAXIMUM = -(1 << 31)
 AGGREGATE_CODES = {name: code for code, name in enumerate((*COUNTS, *NUMBER_AGGREGATES))}
 _COUNT, _SUM, _MEAN, _MAX, _STD, _RATIO, _RATIO_MAX, _ZSCORE = range(8)
@@ -58,7 +58,7 @@ def empty_rows(n: int, n_fields: int) -> Ints:
 def clear_row(row: Ints) -> None:
     """Make a row one of no transaction."""
     row[:] = 0
-    row[TIME] = NO_TIME
+    row[TIME] = NO_TIME_MS
     for at in range(FIRST_FIELD, len(row), FIELD_WORDS):
         row[at + MAXIMUM] = NO_MAXIMUM
 

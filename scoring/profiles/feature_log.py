@@ -59,9 +59,9 @@ def logged_values(record: FeatureRecord, plan: ProfilePlan) -> Floats | None:
     return np.frombuffer(record.values, dtype=VALUE_TYPE)
 
 
-def feature_columns(plan: ProfilePlan, matrix: Matrix) -> Columns:
+def feature_columns(names: Sequence[str], matrix: Matrix) -> Columns:
     """The columns of a matrix of profile features by name, as float64: as all number columns of a cleaned batch."""
-    return {name: matrix[:, j].astype(np.float64) for j, name in enumerate(plan.names)}
+    return {name: matrix[:, j].astype(np.float64) for j, name in enumerate(names)}
 
 
 class LoggedRows(NamedTuple):

@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from schemas.dataset.declaration import Dataset
-from scoring.arrays import Floats, Matrix
-from scoring.input.cleaning import CleanedBatch
+from scoring.arrays import Matrix
 from scoring.profiles.partition_profiles import PartitionProfiles
-from scoring.profiles.profile_inputs import HistoryLabels, ProfileInputs, profile_inputs
+from scoring.profiles.profile_inputs import HistoryLabels, ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared.label_store import LabelInputs
 from scoring.profiles.shared.shared_profiles import SharedProfiles
@@ -18,30 +16,13 @@ ROWS_AT_ONCE = 20_000
 FoldProgress = Callable[[int, int], None]  # rows done, and of how many
 
 
-def fold_history(
-    dataset: Dataset,
-    cleaned: CleanedBatch,
-    labels: HistoryLabels | None = None,
-    progress: FoldProgress = lambda done, of: None,
-) -> dict[str, Floats]:
-    """Profile columns of the accepted rows of a file, each of shape (m,), in the order of the rows.
-
-    Rows are folded in order of event time, ties in order of the rows. labels: None for those of the label column.
-    """
-    if not dataset.profiles:
-        return {}
-    plan = ProfilePlan.of(dataset)
-    if labels is None:
-        known = np.full(len(cleaned.rows), np.nan) if cleaned.labels is None else cleaned.labels
-        labels = HistoryLabels.of_column(known, cleaned.event_time_ms)
-    values = fold_inputs(plan, profile_inputs(plan, cleaned), labels, progress)
-    return {name: values[:, j].astype(np.float64) for j, name in enumerate(plan.names)}
-
-
 def fold_inputs(
     plan: ProfilePlan, inputs: ProfileInputs, labels: HistoryLabels, progress: FoldProgress = lambda done, of: None
 ) -> Matrix:
-    """Values of the profile features, shape (n, n_features), in the order of the inputs; see `fold_history`."""
+    """Values of the profile features, shape (n, n_features), in the order of the inputs.
+
+    Rows are folded in order of event time, ties in order of the rows. progress: rows done, and of how many.
+    """
     partition, shared = PartitionProfiles(plan), SharedProfiles(plan)
     own, other = plan.columns_of("key"), plan.columns_of("tiles", "labels")
     order = np.argsort(inputs.event_time_ms, kind="stable")

@@ -41,11 +41,6 @@ class PartitionProfiles:
         self._tiles = OpenTiles(plan)
 
     @property
-    def watermark_ms(self) -> int:
-        """The highest event time so far."""
-        return self._keys.watermark_ms
-
-    @property
     def counts(self) -> ProfileCounts:
         """Size of the state, and counts since the start of the log."""
         totals = self._keys.totals

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from schemas.dataset.declaration import Dataset
-from scoring.arrays import Flags, Floats, Indices, Ints, Matrix
+from scoring.arrays import Flags, Indices, Ints, Matrix
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_inputs import profile_inputs
@@ -26,10 +26,6 @@ class ProfileBatch(NamedTuple):
     values: Matrix  # shape (m, n_features), in the plan's order; NaN where missing
     complete: Flags  # shape (m,): whether every partition had closed the tiles that the values are computed from
     closed: dict[int, list[ClosedTiles]]  # by partition: to be published with the batch
-
-    def columns(self, plan: ProfilePlan) -> dict[str, Floats]:
-        """The values as columns, as cleaning gives the columns of a data set."""
-        return {name: self.values[:, j].astype(np.float64) for j, name in enumerate(plan.names)}
 
 
 class ProfileOrderError(Exception):
@@ -86,20 +82,13 @@ class ProfileFold:
             kept = self._uncommitted.get(partition, [])
             self._uncommitted[partition] = [v for v in kept if v.last_offset >= offset]
 
-    def features(
-        self,
-        cleaned: CleanedBatch,
-        partitions: Indices,
-        offsets: Ints,
-        ids: Sequence[str | None] | None = None,
-    ) -> ProfileBatch:
+    def features(self, cleaned: CleanedBatch, partitions: Indices, offsets: Ints) -> ProfileBatch:
         """Fold a batch and return its features.
 
         partitions, offsets: shape (n,), of all records of the batch, accepted or not; each partition's in offset order.
-        ids: as for `profile_inputs`. Raises ProfileOrderError if the state is ahead of a transaction; the partition
-        must then be restored.
+        Raises ProfileOrderError if the state is ahead of a transaction; the partition must then be restored.
         """
-        inputs = profile_inputs(self.plan, cleaned, ids)
+        inputs = profile_inputs(self.plan, cleaned)
         own, at = partitions[cleaned.rows], offsets[cleaned.rows]
         values = np.full((len(at), len(self.plan.features)), np.nan, np.float32)
         complete = np.ones(len(at), np.bool_)

@@ -35,11 +35,8 @@ class ProfileInputs(NamedTuple):
         )
 
 
-def profile_inputs(plan: ProfilePlan, cleaned: CleanedBatch, ids: Sequence[str | None] | None = None) -> ProfileInputs:
-    """The inputs of the accepted rows of a cleaned batch.
-
-    ids: transaction ids that producers gave, by row; None for those that the payloads declare.
-    """
+def profile_inputs(plan: ProfilePlan, cleaned: CleanedBatch) -> ProfileInputs:
+    """The inputs of the accepted rows of a cleaned batch."""
     n = len(cleaned.rows)
     values = np.empty((n, len(plan.number_fields)), dtype=np.float32)
     for j, name in enumerate(plan.number_fields):
@@ -52,7 +49,7 @@ def profile_inputs(plan: ProfilePlan, cleaned: CleanedBatch, ids: Sequence[str |
         entities={name: hashes(_texts(plan, cleaned, name)) for name in plan.entities},
         values=values,
         levels=levels,
-        ids=hashes(cleaned.transaction_ids if ids is None else ids),
+        ids=hashes(cleaned.transaction_ids),
     )
 
 

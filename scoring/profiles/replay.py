@@ -18,6 +18,7 @@ from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared.label_store import LabelInputs
 from scoring.profiles.shared.open_tiles import ClosedTiles
 from scoring.profiles.shared.shared_profiles import SharedProfiles
+from scoring.profiles.windows import NO_TIME_MS
 
 ROWS_AT_ONCE = 20_000
 Progress = Callable[[int, int], None]  # rows done, and of how many
@@ -130,4 +131,4 @@ def _known_from_ms(plan: ProfilePlan, event_time_ms: Ints, partitions: Ints, tru
     """Event time from which every window lies in the log."""
     horizon_ms = max(p.horizon_ms + p.lag_ms + p.label_delay_ms for p in plan.profiles)
     firsts = [int(event_time_ms[partitions == p].min()) for p in truncated if (partitions == p).any()]
-    return max(firsts, default=-(2**62)) + horizon_ms if firsts else -(2**62)
+    return max(firsts) + horizon_ms if firsts else NO_TIME_MS

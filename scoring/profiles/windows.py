@@ -5,6 +5,8 @@ Tile k of grain g holds the event times in (k g, (k+1) g]: its end belongs to it
 
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 
+NO_TIME_MS = -(1 << 62)  # earlier than every event
+
 
 def tile_ms(window_ms: int) -> int:
     """Grain of a window's tail: 5 minutes for windows up to 12 hours, 1 hour up to 12 days, else 1 day.

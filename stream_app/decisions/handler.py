@@ -263,7 +263,7 @@ def _profile_columns(
 ) -> Mapping[str, Floats]:
     if profiles is None or found is None:
         return {feature.name: np.full(n, np.nan) for feature in dataset.profile_features}
-    return feature_columns(profiles.plan, found.values)
+    return feature_columns(profiles.plan.names, found.values)
 
 
 def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:

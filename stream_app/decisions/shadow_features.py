@@ -46,7 +46,7 @@ class ShadowFeatures:
         places = list(zip(partitions[cleaned.rows].tolist(), offsets[cleaned.rows].tolist(), strict=True))
         logged = self._reader.read(places, time.monotonic() + WAIT_S, wait=True)
         values = logged.features(cleaned, partitions, offsets).values
-        columns = {**cleaned.columns, **feature_columns(self._plan, values)}
+        columns = {**cleaned.columns, **feature_columns(self._plan.names, values)}
         kept = np.flatnonzero([place in logged for place in places])
         return cleaned._replace(
             rows=cleaned.rows[kept],

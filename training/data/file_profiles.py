@@ -13,6 +13,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import TrainingError
 from scoring.arrays import Floats, Ints, Matrix
 from scoring.input.cleaning import CleanedBatch
+from scoring.profiles.feature_log import feature_columns
 from scoring.profiles.profile_inputs import ProfileInputs, join_inputs, profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from training.data.chunk import clean_chunk, column_labels, known_labels
@@ -47,8 +48,7 @@ class ProfileColumns(NamedTuple):
         if not self.names:
             return cleaned
         values = self.values[np.searchsorted(self.rows, cleaned.rows)]
-        columns = {name: values[:, j].astype(np.float64) for j, name in enumerate(self.names)}
-        return cleaned._replace(columns={**cleaned.columns, **columns})
+        return cleaned._replace(columns={**cleaned.columns, **feature_columns(self.names, values)})
 
 
 class ProfileFiles(NamedTuple):

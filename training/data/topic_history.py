@@ -185,7 +185,8 @@ class TopicHistory:
             ids = [whole.ids[i] for i in rows]
             values, sources = self._profiles.values(places, ids, cleaned.event_time_ms, progress)
             digest.update(values.tobytes())
-            cleaned = cleaned._replace(columns={**cleaned.columns, **feature_columns(self._profiles.plan, values)})
+            profiles = feature_columns(self._profiles.plan.names, values)
+            cleaned = cleaned._replace(columns={**cleaned.columns, **profiles})
         reasons = RejectionReasons()
         reasons.update(self._rejections)
         cleaned, time_range = usable_rows(

@@ -14,7 +14,6 @@ from scoring.profiles.keys.key_state import (
     SLOTS,
     STATE_ARRAYS,
     TO_MERGE,
-    WATERMARK,
     KeyState,
     copy_segments,
     empty_state,
@@ -38,9 +37,9 @@ class KeyProfiles:
     """The keys of one input partition."""
 
     def __init__(self, plan: ProfilePlan) -> None:
-        self._plan, self._with_ids, self._n_fields = key_plan(plan), plan.has_ids, len(plan.number_fields)
+        self._plan, self._with_ids = key_plan(plan), plan.has_ids
         self._state = self._empty(FIRST_SLOTS, FIRST_EVENTS)
-        self._busy = TileStore(self._n_fields, tile_levels(self._plan.windows.tolist()))
+        self._busy = TileStore(self._plan.n_values, tile_levels(self._plan.windows.tolist()))
         self._touched: list[Hashes] | None = None  # keys folded since a copy began
         self.packings = 0  # how often all events have moved
 
@@ -56,11 +55,6 @@ class KeyProfiles:
         slots = sum(a.itemsize for a in state[1:6]) * int(totals[SLOTS])
         event = sum(a.itemsize * int(np.prod(a.shape[1:])) for a in state[6:10] if len(a))
         return slots + event * int(totals[EVENTS_END]) + state.table.nbytes + self._busy.n_bytes
-
-    @property
-    def watermark_ms(self) -> int:
-        """The highest event time so far; NO_TIME_MS before the first."""
-        return int(self._state.totals[WATERMARK])
 
     def update(self, inputs: ProfileInputs, keys: Hashes) -> tuple[Matrix, Flags]:
         """Fold transactions in offset order.
@@ -131,7 +125,7 @@ class KeyProfiles:
         made = cls(plan)
         made._restore(arrays)
         busy = {name.removeprefix("busy."): array for name, array in arrays.items() if name.startswith("busy.")}
-        made._busy = TileStore.from_arrays(len(plan.number_fields), made._busy.levels, busy)
+        made._busy = TileStore.from_arrays(made._plan.n_values, made._busy.levels, busy)
         return made
 
     def _restore(self, arrays: dict[str, Array]) -> None:
@@ -264,7 +258,7 @@ class KeyCopy:
                 copied[changed] = array[changed]
             arrays[name] = copied
         made = object.__new__(KeyProfiles)
-        made._plan, made._with_ids, made._n_fields = source._plan, source._with_ids, source._n_fields
+        made._plan, made._with_ids = source._plan, source._with_ids
         made._touched = None
         made._state = state._replace(table=state.table[:0], totals=state.totals.copy(), **arrays)
         made._busy = source._busy.copy()

@@ -25,7 +25,6 @@ from scoring.profiles.keys.key_state import (
     EVENTS_END,
     LATE,
     MAX_EVENTS,
-    NO_TIME_MS,
     REPEATED,
     SATURATED,
     SLOTS,
@@ -40,7 +39,7 @@ from scoring.profiles.keys.key_state import (
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared.entity_rows import N_SLOTS, EntityRows
 from scoring.profiles.shared.tile_store import TileLevels, add_windows, compact_tiles
-from scoring.profiles.windows import tile_ms
+from scoring.profiles.windows import NO_TIME_MS, tile_ms
 
 N_SEEN = 4 * MAX_EVENTS  # places of the table that counts distinct levels; a power of two
 

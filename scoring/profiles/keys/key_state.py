@@ -16,11 +16,11 @@ import numpy.typing as npt
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints, Matrix
 from scoring.profiles.compilation import compiled, compiled_inline
+from scoring.profiles.windows import NO_TIME_MS
 
 # Events of a segment, by class: a full segment without an event to drop grows by a few events, or an eighth.
 SIZES = np.array([2, 4, 6, *range(8, 128, 4), 128, 144, 160, 184, 208, 232, 264, 296, 336, 376, 424, 472, 512])
 MAX_EVENTS = int(SIZES[-1])  # of a key
-NO_TIME_MS = -(2**62)
 MAX_SHORT_HORIZON_MS = 40 * DAY_MS  # up to this, event times fit into 32 bits
 END_OF_LIST = 2**32 - 1  # of free segments; also the longest time after a base in 32 bits
 

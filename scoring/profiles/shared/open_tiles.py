@@ -17,10 +17,9 @@ from scoring.profiles.aggregate_rows import add_transaction, clear_row, row_widt
 from scoring.profiles.compilation import compiled
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.profiles.windows import tile_ms
+from scoring.profiles.windows import NO_TIME_MS, tile_ms
 
 N_OPEN, UNTIL, LATE, SATURATED = range(4)  # words of `TileState.totals`
-NEVER_MS = -(1 << 62)  # before the first transaction
 MIN_ROOM = 64
 
 
@@ -127,7 +126,7 @@ def _empty(n_fields: int, room: int) -> TileState:
         table=np.zeros(1 << (room * 3 // 2).bit_length(), np.int32),
         entities=np.empty(room, np.uint64),
         rows=np.empty((room, row_width(n_fields)), np.int64),
-        totals=np.array([0, NEVER_MS, 0, 0], np.int64),
+        totals=np.array([0, NO_TIME_MS, 0, 0], np.int64),
     )
 
 

@@ -21,9 +21,9 @@ from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared import label_store
 from scoring.profiles.shared.entity_rows import ROWS_END, EntityRows
 from scoring.profiles.shared.label_store import FOREVER_MS, LabelInputs, LabelStore, read_labels
-from scoring.profiles.shared.open_tiles import NEVER_MS, ClosedTiles, tile_fields
+from scoring.profiles.shared.open_tiles import ClosedTiles, tile_fields
 from scoring.profiles.shared.tile_store import SLACK_MS, TileStore, add_windows, tile_levels
-from scoring.profiles.windows import tile_ms
+from scoring.profiles.windows import NO_TIME_MS, tile_ms
 
 COMPACT_GROWTH = 1.5  # rows since the last compaction
 MIN_COMPACT_ROWS = 65_536
@@ -61,7 +61,7 @@ class SharedProfiles:
         """lock: for callers that add in one thread and read in another."""
         self._plan = plan
         self._lock = nullcontext() if lock is None else lock
-        self._now_ms = NEVER_MS
+        self._now_ms = NO_TIME_MS
         self._tiles: dict[int, TileStore] = {}
         self._labels: dict[int, LabelStore] = {}
         self._columns: dict[int, Columns] = {}
@@ -99,8 +99,8 @@ class SharedProfiles:
             )
 
     def closed_until(self, profile: int, partition: int) -> int:
-        """The time up to which a partition's tiles are added; NEVER_MS before the first."""
-        return self._closed_until.get((profile, partition), NEVER_MS)
+        """The time up to which a partition's tiles are added; NO_TIME_MS before the first."""
+        return self._closed_until.get((profile, partition), NO_TIME_MS)
 
     def add_tiles(self, partition: int, tiles: ClosedTiles) -> None:
         """Add the tiles that a partition closed. Tiles that were added before are skipped, also one by one."""
@@ -142,7 +142,7 @@ class SharedProfiles:
                     limits = (times - profile.lag_ms) // grain * grain
                     store = self._tiles[i].rows
                     fill_tile_features(store, columns, entities, times, limits, inputs.values, matrix)
-                    until = min((self.closed_until(i, p) for p in partitions), default=NEVER_MS)
+                    until = min((self.closed_until(i, p) for p in partitions), default=NO_TIME_MS)
                     complete &= limits <= until
                 else:
                     delay, rate = profile.label_delay_ms, profile.base_rate

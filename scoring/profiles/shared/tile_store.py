@@ -27,10 +27,9 @@ from scoring.profiles.aggregate_rows import TIME, add_row, row_width
 from scoring.profiles.compilation import compiled
 from scoring.profiles.shared import entity_rows
 from scoring.profiles.shared.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
-from scoring.profiles.windows import tile_ms
+from scoring.profiles.windows import NO_TIME_MS, tile_ms
 
 SLACK_MS = DAY_MS  # a query this far behind the time of merging is exact
-NEVER_MS = -(1 << 62)  # as the time of merging: nothing is merged or dropped
 
 
 class TileLevels(NamedTuple):
@@ -65,7 +64,7 @@ class TileStore(EntityStore):
         self.levels = levels
         super().__init__(row_width(n_fields))
 
-    def add(self, entities: Hashes, rows: Ints, now_ms: int = NEVER_MS) -> None:
+    def add(self, entities: Hashes, rows: Ints, now_ms: int = NO_TIME_MS) -> None:
         """Add tiles, in any order. rows: shape (n, width). now_ms: the time of merging."""
         done = 0
         while (done := add_tiles(self.rows, self.levels, entities, rows, now_ms, done)) < len(entities):
@@ -106,7 +105,8 @@ def add_tiles(store: EntityRows, levels: TileLevels, entities: Hashes, rows: Int
 def add_tile(store: EntityRows, levels: TileLevels, entity: Any, row: Ints, now_ms: int) -> bool:
     """Add a row to an entity. False without room; then nothing has changed.
 
-    now_ms: the time of merging; at most this time less the slack is a query exact. NEVER_MS: rows are not merged.
+    now_ms: the time of merging; at most this time less the slack is a query exact. With NO_TIME_MS, rows are neither
+    merged nor dropped.
     """
     time = row[TIME]
     if time <= now_ms - levels.keep_ms:

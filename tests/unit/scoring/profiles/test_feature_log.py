@@ -55,7 +55,7 @@ def test_values_are_little_endian_floats_in_the_order_of_declaration(plan: Profi
 
 
 def test_a_column_of_values_has_the_name_of_its_feature(plan: ProfilePlan, matrix: np.ndarray) -> None:
-    columns = feature_columns(plan, matrix)
+    columns = feature_columns(plan.names, matrix)
     assert list(columns) == list(plan.names)
     assert columns["id_user_count_1h"].dtype == np.float64
     np.testing.assert_array_equal(columns[plan.names[1]], matrix[:, 1].astype(np.float64))

@@ -17,8 +17,8 @@ from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from scoring.arrays import Ints
 from scoring.profiles.aggregate_rows import TIME, accumulate, add_transaction, empty_rows, row_width
 from scoring.profiles.shared import entity_rows
-from scoring.profiles.shared.tile_store import NEVER_MS, TileStore, add_windows, tile_levels
-from scoring.profiles.windows import tile_ms
+from scoring.profiles.shared.tile_store import TileStore, add_windows, tile_levels
+from scoring.profiles.windows import NO_TIME_MS, tile_ms
 
 WINDOWS = (30 * MINUTE_MS, 2 * HOUR_MS, 12 * HOUR_MS, DAY_MS, 3 * DAY_MS, 14 * DAY_MS)
 LAG_MS = 10 * MINUTE_MS
@@ -52,7 +52,7 @@ def tiles_of(events: Sequence[TileEvent], grain_ms: int, chance: random.Random) 
     return [(entity, row) for (entity, _, _), row in rows.items()]
 
 
-def add(store: TileStore, tiles: Sequence[tuple[int, Ints]], now_ms: int = NEVER_MS) -> None:
+def add(store: TileStore, tiles: Sequence[tuple[int, Ints]], now_ms: int = NO_TIME_MS) -> None:
     entities = np.array([entity for entity, _ in tiles], dtype=np.uint64)
     rows = np.array([row for _, row in tiles], dtype=np.int64).reshape(-1, row_width(1))
     store.add(entities, rows, now_ms)
@@ -94,7 +94,7 @@ def test_windows_are_those_of_a_scan_however_tiles_arrive_and_merge(
     tiles = tiles_of(events, tile_ms(windows[0]), chance)
     # Tiles arrive about in order of time, from two partitions that are apart by up to the slack.
     tiles.sort(key=lambda tile: int(tile[1][TIME]) + chance.randrange(slack + 1))
-    now = NEVER_MS
+    now = NO_TIME_MS
     end = events[-1].time_ms
     for at in range(0, len(tiles), step := chance.randrange(1, 30)):
         add(store, tiles[at : at + step], now)

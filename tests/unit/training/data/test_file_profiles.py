@@ -13,9 +13,8 @@ import pytest
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import TrainingError
 from schemas.time_units import DAY_MS
-from scoring.arrays import Matrix
+from scoring.arrays import Columns, Matrix
 from scoring.input.cleaning import CleanedBatch, clean_columns, clean_payloads
-from scoring.profiles.history import fold_history
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.profile_inputs import hashes
@@ -125,7 +124,7 @@ def test_a_file_has_the_bits_that_a_worker_computes(dataset: Dataset, size: int)
         batch = clean_payloads(dataset, [msgspec.json.encode(row) for row in streamed[begin : begin + size]])
         offsets = np.arange(begin, begin + batch.n)
         found.append(fold.features(batch, np.zeros(batch.n, np.intp), offsets).values)
-    of_file = matrix(dataset, fold_history(dataset, cleaned(dataset, in_file)))
+    of_file = matrix(dataset, profile_columns(dataset, cleaned(dataset, in_file)))
     assert of_file[by_time].tobytes() == np.concatenate(found).tobytes()
     seen = [len(np.unique(column[~np.isnan(column)])) for column in of_file.T]
     assert min(seen) > 1, seen  # no feature is constant
@@ -140,7 +139,7 @@ features = ["count", "mean(monto)", "max(monto)"]
 """
     declared = profiled_dataset(tmp_path, profiles)
     batch = read_file(real_csv, declared, read_labels=True).cleaned
-    found = fold_history(declared, batch)
+    found = profile_columns(declared, batch)
     # Its event times are whole hours, so the tail of each window is exact.
     amounts = batch.columns["monto"].astype(np.float32).astype(np.float64)
     table = pd.DataFrame({"card": batch.keys, "amount": amounts, "row": np.arange(len(amounts))})
@@ -157,13 +156,17 @@ features = ["count", "mean(monto)", "max(monto)"]
         assert found[f"id_user_count_{window}"].max() > 1
 
 
+def profile_columns(dataset: Dataset, batch: CleanedBatch) -> Columns:
+    return ProfileFiles().columns_of_rows(batch, dataset, None).columns
+
+
 def has_values(window: Any) -> bool:
     return bool((~np.isnan(window)).any())
 
 
 def test_unlabelled_and_earlier_rows_are_remembered_and_isolated_ones_are_not(dataset: Dataset, tmp_path: Path) -> None:
     rows = [row | {"fraud": "true" if i % 9 == 0 else "false" if i % 2 else ""} for i, row in enumerate(sales(900))]
-    expected = fold_history(dataset, cleaned(dataset, rows))
+    expected = profile_columns(dataset, cleaned(dataset, rows))
     poison = rows[5] | {"at": "2031-01-01T00:00Z", "id": "far"}
     path = write(tmp_path / "h.csv", [rows[0], poison, *rows[1:]])
     from_ms = int(FIRST.timestamp() * 1000) + 4 * DAY_MS
@@ -178,7 +181,7 @@ def test_a_file_continues_the_profiles_of_its_history(dataset: Dataset, tmp_path
     rows = sales(900)
     rows[700]["fraud"] = "perhaps"  # this row has no label; it is a transaction all the same
     expected = matrix(
-        dataset, fold_history(dataset, cleaned(dataset, [*rows[:700], rows[700] | {"fraud": ""}, *rows[701:]]))
+        dataset, profile_columns(dataset, cleaned(dataset, [*rows[:700], rows[700] | {"fraud": ""}, *rows[701:]]))
     )
     path = write(tmp_path / "recent.csv", rows[600:])
     found, counts = ProfileFiles(write(tmp_path / "h.csv", rows[:600])).columns_of_file(path, dataset)
