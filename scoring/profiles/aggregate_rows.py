@@ -23,8 +23,8 @@ import numpy as np
 
 from schemas.dataset.profiles import COUNTS, NUMBER_AGGREGATES
 from scoring.arrays import Ints
+from scoring.compilation import compiled
 from scoring.profiles.aggregates import MAX_UNITS, UNITS, ratio, to_units, z_score
-from scoring.profiles.compilation import compiled
 from scoring.profiles.windows import NO_TIME_MS
 
 TIME = 0

@@ -5,7 +5,7 @@ A value counts in units of 2^-20, so a sum is an integer and does not depend on 
 
 import numpy as np
 
-from scoring.profiles.compilation import compiled_inline
+from scoring.compilation import compiled_inline
 
 UNITS = 1_048_576.0  # 2^20 units make 1
 MAX_UNITS = 2**52  # a value beyond +-2^32 counts as 2^32; so 128 bits hold the squares of 16,777,216 values

@@ -6,8 +6,8 @@ levels and repeated ids are looked for among the transactions that are still kep
 
 import numpy as np
 
+from scoring.compilation import compiled
 from scoring.profiles.aggregate_rows import add_transaction, clear_row
-from scoring.profiles.compilation import compiled
 from scoring.profiles.keys.key_state import MAX_EVENTS, MERGED, TO_MERGE, WATERMARK, KeyState, move
 from scoring.profiles.shared.entity_rows import EntityRows
 from scoring.profiles.shared.tile_store import TileLevels, add_tile

@@ -7,6 +7,7 @@ import numpy as np
 from schemas.dataset.profiles import ProfileFeature
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
+from scoring.compilation import compiled, compiled_inline
 from scoring.profiles.aggregate_rows import (
     AGGREGATE_CODES,
     COUNT,
@@ -19,7 +20,6 @@ from scoring.profiles.aggregate_rows import (
     set_field,
 )
 from scoring.profiles.aggregates import to_units
-from scoring.profiles.compilation import compiled, compiled_inline
 from scoring.profiles.keys.busy_keys import merge_oldest
 from scoring.profiles.keys.key_state import (
     EVENTS_END,

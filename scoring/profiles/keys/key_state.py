@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints, Matrix
-from scoring.profiles.compilation import compiled, compiled_inline
+from scoring.compilation import compiled, compiled_inline
 from scoring.profiles.windows import NO_TIME_MS
 
 # Events of a segment, by class: a full segment without an event to drop grows by a few events, or an eighth.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.arrays import Array, Ints
-from scoring.profiles.compilation import compiled
+from scoring.compilation import compiled
 
 N_SLOTS, ROWS_END, FIRST_FREE = (
     0,

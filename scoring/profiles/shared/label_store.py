@@ -21,7 +21,7 @@ import numpy as np
 
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Flags, Hashes, Indices, Ints
-from scoring.profiles.compilation import compiled
+from scoring.compilation import compiled
 from scoring.profiles.shared import entity_rows
 from scoring.profiles.shared.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.shared.tile_store import TileLevels, is_mergeable

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from schemas.dataset.profiles import Profile
 from scoring.arrays import Array, Flags, Hashes, Indices, Ints
+from scoring.compilation import compiled
 from scoring.profiles.aggregate_rows import add_transaction, clear_row, row_width
-from scoring.profiles.compilation import compiled
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.windows import NO_TIME_MS, tile_ms

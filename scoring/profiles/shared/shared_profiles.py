@@ -13,9 +13,9 @@ import numpy as np
 
 from schemas.dataset.profiles import LABEL_AGGREGATES, LAST_LABEL_AGGREGATES, Profile
 from scoring.arrays import Array, Flags, Hashes, Indices, Ints, Matrix
+from scoring.compilation import compiled
 from scoring.profiles.aggregate_rows import AGGREGATE_CODES, TIME, accumulate, aggregate, clear_row
 from scoring.profiles.aggregates import fraud_rate
-from scoring.profiles.compilation import compiled
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.shared import label_store

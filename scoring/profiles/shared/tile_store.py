@@ -23,8 +23,8 @@ import numpy as np
 
 from schemas.time_units import DAY_MS
 from scoring.arrays import Array, Hashes, Ints
+from scoring.compilation import compiled
 from scoring.profiles.aggregate_rows import TIME, add_row, row_width
-from scoring.profiles.compilation import compiled
 from scoring.profiles.shared import entity_rows
 from scoring.profiles.shared.entity_rows import EntityRows, EntityStore, add_slot, find_slot, insert_row, is_full, widen
 from scoring.profiles.windows import NO_TIME_MS, tile_ms

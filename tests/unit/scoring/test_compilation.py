@@ -1,22 +1,23 @@
-"""Compiled functions are compiled again when any source of the package changes, not only their own file."""
+"""Compiled functions are compiled again when any source of compiled functions changes, not only their own file."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from scoring.profiles import aggregates, compilation
+from scoring import compilation
+from scoring.profiles import aggregates
 from scoring.profiles.keys import key_scan
 
-INNER = "from scoring.profiles.compilation import compiled\n\n\n@compiled\ndef inner(x):\n    return x + {}\n"
-OUTER = "from scoring.profiles.compilation import compiled\nfrom scoring.profiles.inner import inner\n\n\n"
+INNER = "from scoring.compilation import compiled\n\n\n@compiled\ndef inner(x):\n    return x + {}\n"
+OUTER = "from scoring.compilation import compiled\nfrom scoring.profiles.inner import inner\n\n\n"
 OUTER += "@compiled\ndef outer(x):\n    return inner(x)\n"
 
 
 def test_a_change_of_one_file_recompiles_the_functions_of_the_others(tmp_path: Path) -> None:
     package = tmp_path / "scoring" / "profiles"
     package.mkdir(parents=True)
-    shutil.copy(compilation.__file__, package)
+    shutil.copy(compilation.__file__, tmp_path / "scoring")
     (package / "outer.py").write_text(OUTER)
     for more in (1, 2):
         (package / "inner.py").write_text(INNER.format(more))
