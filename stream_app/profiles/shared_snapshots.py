@@ -1,24 +1,24 @@
 """Snapshots in a place that all workers share (`profile_snapshot_root`), through MLflow's access to artifacts."""
 
-import os
 from pathlib import Path
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from schemas.configuration.registry_config import export_credentials, unreadable_store
+from schemas.configuration.registry_config import unreadable_store
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError
+from stream_app.worker.mlflow_library import configure_mlflow
 
 
 class SharedFolder:
-    """A `SharedPlace` at a path or URI. Create it after the registry's client, which sets MLflow's time limits."""
+    """A `SharedPlace` at a path or URI."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError if the setting names no usable place."""
         root = settings.profile_snapshot_root or ""
         if missing := unreadable_store(root):
             raise ConfigError(f"profile_snapshot_root: {missing}")
-        export_credentials(settings, os.environ)
+        configure_mlflow(settings)
         try:
             self._artifacts = get_artifact_repository(root, tracking_uri=settings.tracking_uri)
         except Exception as error:  # of each kind of store

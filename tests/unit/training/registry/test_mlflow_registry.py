@@ -12,12 +12,15 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.configuration.registry_config import VARIABLES
+from schemas.configuration.registry_config import VARIABLES, model_filter
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ModelUnavailableError
+from schemas.promotion_log import CHAMPION, log_name
 from scoring.bundle.manifest import bundle_digest
 from stream_app.worker.champion_cache import ChampionCache
+from stream_app.worker.mlflow_library import MlflowLibrary
+from stream_app.worker.registry_client import RegistryServer, RegistryUnavailableError
 from tamiz.dev_broker.embedded_broker import free_port
 from tests.helpers.bundles.small_bundle import history, small_bundle
 from tests.helpers.services.certificates import create_certificates
@@ -210,6 +213,46 @@ def test_a_server_that_proxies_artifacts_serves_as_well(
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}
     assert not remote.state_dir.exists()
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_rest_client_and_mlflows_library_read_the_same_from_a_server(
+    server: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Settings(state_dir=tmp_path / "ours", model_name="o'clock", mlflow_tracking_uri=server)
+    for variable in VARIABLES:  # MLflow's library puts them into the environment
+        monkeypatch.setenv(variable, "")
+    versions = [
+        mlflow_registry.register(remote, bundle, report=report(bundle), metrics={}, params={}, tags={"rows": rows})
+        for rows in ("1", "zwölf")
+    ]
+    version_transitions.promote(remote, versions[0], "a test")
+    clients = [RegistryServer(remote), MlflowLibrary(remote)]
+    history, absent = log_name(remote.model_name), "never-trained"
+    answers = []
+    for place, client in enumerate(clients):
+        (folder := tmp_path / str(place)).mkdir()
+        found = client.versions(model_filter(remote.model_name))
+        downloaded = client.download(found[0].run_id, folder)
+        answers.append(
+            [
+                found,
+                client.versions(model_filter(history)),
+                client.versions(model_filter(absent)),
+                client.version(remote.model_name, versions[1]),
+                client.alias_version(remote.model_name, CHAMPION),
+                client.alias_version(absent, CHAMPION),
+                client.alias_version(remote.model_name, "unknown-alias"),
+                client.model_tags(history),
+                client.model_tags(absent),
+                {p.name: p.read_bytes() for p in downloaded.iterdir()},
+            ]
+        )
+        with pytest.raises(RegistryUnavailableError, match="not found"):
+            client.version(remote.model_name, 99)
+    assert answers[0] == answers[1]
+    assert answers[0][0][1].tags.items() >= {"tamiz.rows": "zwölf"}.items()
+    assert answers[0][4:7] == [versions[0], None, None]
+    assert answers[0][9] == {p.name: p.read_bytes() for p in bundle.iterdir()}
 
 
 def test_two_processes_may_create_the_store_at_once(tmp_path: Path) -> None:
