@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
 Columns = Mapping[str, Array]  # by field or feature, each of shape (n,)
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -48,6 +48,7 @@ def clean_payloads(
 ) -> CleanedBatch:
     """Clean JSON payloads from a topic. Does not raise for any content of a payload.
 
+    payloads: bytes, or `scoring.input.payload_columns.Payloads`, which are the faster.
     read_labels: for training. A row with an unreadable label is rejected; without, labels are ignored.
     record_times: timestamps of the payloads' records; None skips the check against the record's timestamp.
     """
