@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-cost profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,9 @@ pictures: setup  ## take the dashboard's screenshots in docs/images/ during a re
 bench-drift: setup  ## measure false alarms and delay of the drift detector, compared with threshold rules and river (10 minutes)
 	$(BIN)/python -m benchmarks.drift.drift_benchmark
 
-bench: setup .venv-bench/.ready  ## measure throughput against the peers, latency, scaling and the dashboard's overhead (26 minutes)
+bench: setup .venv-bench/.ready  ## measure throughput, CPU and latency of Tamiz and its peers, and the handler's costs (30 minutes)
+	$(BIN)/python -m benchmarks.handler_costs
 	$(BIN)/python -m benchmarks.stream
-	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.dashboard_overhead
 
 bench-profiles: setup  ## measure what profiles add on held-out days, and compare a worker's decisions with the file's scores (5 minutes)
 	$(BIN)/python -m benchmarks.profile_gain
@@ -65,8 +63,7 @@ profile: setup .venv-bench/.ready  ## profile the CPU time of a transaction
 	$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements-bench.lock
 	@touch $@
 
-bench-profile-cost: setup .venv-bench/.ready  ## measure what profiles cost a worker, with peers, and the memory of a million cards (20 minutes)
-	$(BIN)/python -m benchmarks.profile_cost
+bench-profile-memory: setup  ## measure the memory of the profiles of a million cards
 	$(BIN)/python -m benchmarks.components.profile_memory
 
 bench-batch: setup  ## measure `tamiz score` on a million rows and one core, compared with pandas

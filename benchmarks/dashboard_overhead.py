@@ -1,8 +1,7 @@
 """Overhead of the dashboard on a worker at 5,000 transactions/s: CPU and latency without and with a dashboard.
 
-Runs alternate, so that load on the machine affects both alike. The dashboard shares the last core with broker and
-sender. The sender sends batches every 100 ms, so that this core is not saturated: otherwise larger batches would reduce
-the CPU time of the worker.
+Runs alternate, so that load on the machine affects both alike. The dashboard shares the last core with broker, sender
+and reader; `load` says how much of it they use.
 """
 
 import argparse
@@ -18,19 +17,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import psutil
 from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environment import ROOT, BenchmarkEnvironment, benchmark_environment, environment
-from benchmarks.latency import WARM_UP, await_first, run_paced
+from benchmarks.load.paced_run import run_paced
+from benchmarks.process_metrics import cpu_seconds
+from benchmarks.stream import await_first
 from schemas.configuration.settings import Settings
 from tamiz.dev_broker.embedded_broker import free_port
 
 RATE = 5_000
 BAR = 0.02  # of a core
-LINGER_MS = 100
 PARTITIONS = 4
 
 
@@ -44,7 +43,6 @@ def main() -> None:
         settings = replace(stage.create_topics(PARTITIONS), dashboard_port=free_port())
         with stage.run_contender("tamiz", settings) as worker:
             await_first(stage, settings)
-            run_paced(stage, settings, *WARM_UP)
             runs = [
                 {"page": watched} | run(stage, settings, worker.pid, options.seconds, watched)
                 for _ in range(options.turns)
@@ -52,29 +50,23 @@ def main() -> None:
             ]
     results = {"rate": RATE, "runs": runs, "costs_of_a_core": cost(runs)}
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "page.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (options.out / "dashboard_overhead.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     show(results, Console(width=100))
 
 
 def run(stage: BenchmarkEnvironment, settings: Settings, worker: int, seconds: float, watched: bool) -> dict[str, Any]:
     """One run: CPU of worker and dashboard as shares of a core, and latency."""
     with dashboard(settings) if watched else nullcontext() as viewed:
-        before, started = cpu_seconds(worker), time.monotonic()
-        before_page = cpu_seconds(viewed.pid) if viewed else 0.0
-        measured = run_paced(stage, settings, RATE, seconds, LINGER_MS)
+        before, started = cpu_seconds(viewed.pid) if viewed else 0.0, time.monotonic()
+        measured, _ = run_paced(stage, settings, worker, RATE, seconds)
         elapsed = time.monotonic() - started
         return {
-            "worker": (cpu_seconds(worker) - before) / elapsed,
-            "page_process": (cpu_seconds(viewed.pid) - before_page) / elapsed if viewed else None,
-            "ms": measured["ms"],
-            "never_heard": measured["never_heard"],
+            "worker": measured.cpu_share,
+            "page_process": (cpu_seconds(viewed.pid) - before) / elapsed if viewed else None,
+            "load": sum(measured.load_shares.values()),
+            "ms": measured.ms,
+            "unanswered": measured.unanswered,
         }
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process since its start."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
 
 
 @contextmanager
@@ -130,7 +122,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         own = "-" if one["page_process"] is None else f"{one['page_process']:.1%}"
         late = [f"{one['ms'][q]:,.1f}" if one["ms"][q] is not None else "-" for q in ("p50", "p99")]
         name = "with dashboard" if one["page"] else "without"
-        table.add_row(name, f"{one['worker']:.1%}", own, *late, str(one["never_heard"]))
+        table.add_row(name, f"{one['worker']:.1%}", own, *late, str(one["unanswered"]))
     console.print(table)
     costs = results["costs_of_a_core"]
     word = "met" if costs <= BAR else "missed"

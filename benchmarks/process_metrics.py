@@ -1,5 +1,6 @@
-"""Throughput, CPU time and memory of a process that decides transactions, measured from outside."""
+"""CPU time, memory and throughput of processes, measured from outside."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -26,7 +27,7 @@ class ProcessMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cpu_us(self) -> float:
-        """CPU time per transaction in µs, user and system, of all threads."""
+        """CPU time per transaction in µs, user and system, of all threads and children."""
         return 1e6 * self.cpu_seconds / self.rows
 
 
@@ -36,22 +37,39 @@ def measure(pid: int, counted: Callable[[], int], rows: int, at_most_s: float, e
     Starting is not measured: the clocks start when the first outputs are there.
     """
     process = psutil.Process(pid)
-
-    def cpu() -> float:
-        times = process.cpu_times()
-        return times.user + times.system
-
     begun = time.monotonic()
     while not (first := counted()):
         if time.monotonic() - begun > START_TIMEOUT_S or process.status() == psutil.STATUS_ZOMBIE:
-            return ProcessMetrics(rows=0, seconds=1.0, cpu_seconds=0.0, peak_mb=0.0)
+            raise RuntimeError(f"no decision within {START_TIMEOUT_S:.0f} s of the start")
         time.sleep(every_s / 5)
-    started, cpu_before = time.monotonic(), cpu()
+    started, cpu_before = time.monotonic(), cpu_seconds(pid)
     out, now = first, started
     while out < rows and now - started < at_most_s:
         time.sleep(every_s)
         out, now = counted(), time.monotonic()
-    used = cpu() - cpu_before
+    used = cpu_seconds(pid) - cpu_before
     return ProcessMetrics(
-        rows=out - first, seconds=now - started, cpu_seconds=used, peak_mb=resident_peak_kb(pid) / 1024
+        rows=max(1, out - first), seconds=now - started, cpu_seconds=used, peak_mb=resident_peak_kb(pid) / 1024
     )
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process and its children since its start, user and system."""
+    process = psutil.Process(pid)
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    return float(psutil.Process(pid).memory_info().rss) / 2**20
+
+
+def broker_pid() -> int:
+    """Process id of the embedded broker of this process."""
+    (java,) = (child.pid for child in psutil.Process().children(recursive=True) if child.name() == "java")
+    return java

@@ -1,0 +1,1 @@
+"""The load side of the stream benchmarks: sends transactions on schedule and reads their decisions."""

@@ -1,0 +1,95 @@
+"""When each transaction is due, and what the stamps of its decision mean: pure functions.
+
+Transactions are due in ticks of a millisecond or two, several at once at high rates. Latency is the time from the tick
+at which a transaction was due, whether or not the sender was in time, to the moment at which its decision was read.
+A transaction without a decision has infinite latency.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+TICK_S = 0.001
+PERCENTILES = (50.0, 99.0, 99.9)
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Transactions per tick, length of a tick, and number of ticks."""
+
+    per_tick: int
+    tick_s: float
+    ticks: int
+
+    @property
+    def total(self) -> int:
+        """Number of transactions."""
+        return self.per_tick * self.ticks
+
+
+def schedule(rate: int, seconds: float) -> Schedule:
+    """Ticks of about `TICK_S`; longer if the rate is lower.
+
+    >>> schedule(200, 1.0)
+    Schedule(per_tick=1, tick_s=0.005, ticks=200)
+    >>> schedule(20_000, 1.0)
+    Schedule(per_tick=20, tick_s=0.001, ticks=1000)
+    """
+    per_tick = max(1, round(rate * TICK_S))
+    return Schedule(per_tick=per_tick, tick_s=per_tick / rate, ticks=round(rate * seconds / per_tick))
+
+
+def due_times(plan: Schedule, partitions: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+    """Seconds since the start at which each transaction is due, by partition, in the order of offsets.
+
+    partitions: of the payloads, which are sent in turn, again and again.
+    """
+    index = np.arange(plan.total)
+    due = (index // plan.per_tick) * plan.tick_s
+    at = np.resize(np.asarray(partitions, dtype=np.int64), plan.total)
+    return {int(partition): due[at == partition] for partition in np.unique(at)}
+
+
+def latencies(
+    due: Mapping[int, NDArray[np.float64]],
+    first_offsets: Mapping[int, int],
+    partitions: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    read: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Due time and latency of every transaction, in seconds, in order of due time.
+
+    partitions, offsets, read: of each decision, its transaction's place and the time since the start at which it was
+    read. The first decision of a transaction counts; decisions of other transactions are ignored.
+    """
+    all_due, all_late = [], []
+    for partition, times in due.items():
+        first_read = np.full(len(times), np.inf)
+        mine = partitions == partition
+        index = offsets[mine] - first_offsets.get(partition, 0)
+        known = (index >= 0) & (index < len(times))
+        np.minimum.at(first_read, index[known], read[mine][known])
+        all_due.append(times)
+        all_late.append(first_read - times)
+    if not all_due:
+        return np.empty(0), np.empty(0)
+    joined = np.concatenate(all_due)
+    order = np.argsort(joined, kind="stable")
+    return joined[order], np.concatenate(all_late)[order]
+
+
+def percentiles_ms(late: NDArray[np.float64]) -> dict[str, float | None]:
+    """Percentiles in milliseconds: the smallest latency that at least that share has. None: not answered.
+
+    >>> percentiles_ms(np.array([0.001, 0.002, 0.003, float("inf")]))
+    {'p50': 2.0, 'p99': None, 'p99.9': None}
+    """
+    ordered = np.sort(late)
+    found: dict[str, float | None] = {}
+    for q in PERCENTILES:
+        place = max(0, math.ceil(q / 100 * len(ordered)) - 1)
+        value = float(ordered[place]) if len(ordered) else math.inf
+        found[f"p{q:g}"] = None if math.isinf(value) else round(1e3 * value, 3)
+    return found
