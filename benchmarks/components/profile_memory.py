@@ -22,7 +22,7 @@ from scoring.profiles.keys.key_profiles import KeyProfiles
 from scoring.profiles.profile_inputs import ProfileInputs
 from scoring.profiles.profile_plan import ProfilePlan
 
-BATCH = 100_000
+BATCH = 10_000
 START_MS = 1_600_000_000_000
 DECLARATION = """
 name = "cards"

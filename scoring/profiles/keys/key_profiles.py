@@ -16,6 +16,7 @@ from scoring.profiles.keys.key_state import (
     TO_MERGE,
     KeyState,
     copy_segments,
+    drop_expired,
     empty_state,
     fill_table,
     find_slots,
@@ -30,7 +31,9 @@ from scoring.profiles.shared.tile_store import TileStore, tile_levels
 FIRST_SLOTS, FIRST_EVENTS = 1_024, 8_192
 EVENT_ARRAYS = STATE_ARRAYS[5:]
 COPIED_EVENTS = 1 << 18  # at once
-MAX_FREE_SHARE = 0.05  # of the segments' room, before they are packed instead of larger arrays taken
+SLOT_GROWTH = 1.25
+# Room for events after they are packed. Packing costs little, and room is memory that the state has and does not use.
+EVENT_GROWTH = 1.05
 
 
 class KeyProfiles:
@@ -161,20 +164,18 @@ class KeyProfiles:
         self._state = state
 
     def _grow(self) -> None:
-        """Make room for more keys and events: pack the segments if many are free, else take larger arrays."""
+        """Make room for more keys and events: drop those that have expired, and pack the others into new arrays."""
         state, totals = self._state, self._state.totals
-        n_slots, end = int(totals[SLOTS]), int(totals[EVENTS_END])
-        kept = state.slot_length[:n_slots] >= 0
-        classes = np.searchsorted(SIZES, state.slot_length[:n_slots].clip(0)).astype(np.int8)
-        sizes = np.where(kept, SIZES[classes], 0)
-        is_packing = int(sizes.sum()) < end * (1 - MAX_FREE_SHARE)
-        slots, events = len(state.slot_hash), len(state.times)
+        drop_expired(state, self._plan.reach_ms)
+        n_slots = int(totals[SLOTS])
+        lengths = state.slot_length[:n_slots].clip(0)
+        classes = np.searchsorted(SIZES, lengths).astype(np.int8)
+        sizes = np.where(state.slot_length[:n_slots] >= 0, SIZES[classes], 0)
+        starts, end = np.cumsum(sizes) - sizes, int(sizes.sum())
+        slots = len(state.slot_hash)
         if n_slots == slots:
-            slots = slots * 3 // 2
-        if end + MAX_EVENTS > events and not is_packing:
-            events = events * 5 // 4 + MAX_EVENTS
-        starts = np.cumsum(sizes) - sizes
-        lengths = np.where(kept, state.slot_length[:n_slots], 0)
+            slots = int(slots * SLOT_GROWTH)
+        events = int(end * EVENT_GROWTH) + 2 * MAX_EVENTS
         sources = state.slot_start[:n_slots].copy()
         arrays: dict[str, Array | None] = dict(zip(STATE_ARRAYS, state[1:10], strict=True))
         grown: dict[str, Array] = {}
@@ -187,17 +188,14 @@ class KeyProfiles:
             made = np.empty((slots if name in SLOT_ARRAYS else events if len(old) else 0, *old.shape[1:]), old.dtype)
             if name in SLOT_ARRAYS:
                 made[:n_slots] = old[:n_slots]
-            elif not is_packing:
-                made[:end] = old[:end]
             elif len(old):
                 copy_segments(old, sources, made, starts, lengths)
             grown[name] = made
             del old
-        if is_packing:
-            self.packings += 1
-            grown["slot_start"][:n_slots], grown["slot_class"][:n_slots] = starts, classes
-            self._state.free_segments[:] = -1
-            totals[EVENTS_END] = int(sizes.sum())
+        self.packings += 1
+        grown["slot_start"][:n_slots], grown["slot_class"][:n_slots] = starts, classes
+        self._state.free_segments[:] = -1
+        totals[EVENTS_END] = end
         table = np.full(table_size(slots), -1, np.int32)
         self._state = self._state._replace(table=table, **grown)
         fill_table(self._state)

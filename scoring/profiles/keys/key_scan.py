@@ -58,6 +58,7 @@ class KeyPlan(NamedTuple):
 
     windows: Ints  # ascending
     tiles: Ints  # grain of each
+    reach_ms: int  # how far back a key's events are seen: one more tile than windows need, for late transactions
     columns: Ints  # (n_features, 3): aggregate, position of the window, position of the field
     n_values: int
     n_levels: int
@@ -86,9 +87,11 @@ def key_plan(plan: ProfilePlan) -> KeyPlan:
         return KEY_AGGREGATE_CODES[feature.aggregate], window, fields.index(feature.field) if feature.field else 0
 
     columns = [column(f, p.horizon_ms) for p in profiles for f in p.features]
+    tiles = [tile_ms(w) for w in windows]
     return KeyPlan(
         windows=np.array(windows, dtype=np.int64),
-        tiles=np.array([tile_ms(w) for w in windows], dtype=np.int64),
+        tiles=np.array(tiles, dtype=np.int64),
+        reach_ms=windows[-1] + 2 * tiles[-1],
         columns=np.array(columns, dtype=np.int64).reshape(-1, 3),
         n_values=len(plan.number_fields),
         n_levels=len(plan.category_fields),
@@ -247,7 +250,7 @@ def fold_rows(
 ) -> int:
     """Fold rows from `first` on, and write their features; returns the first row for which the arrays have no room."""
     counts = state.totals
-    reach_ms = plan.windows[-1] + 2 * plan.tiles[-1]
+    reach_ms = plan.reach_ms
     for i in range(first, len(times)):
         if counts[SLOTS] == len(state.slot_hash) or counts[EVENTS_END] + MAX_EVENTS > len(state.times):
             return i

@@ -36,7 +36,7 @@ class KeyState(NamedTuple):
     slot_hash: Hashes
     slot_base: Ints  # event times of the slot count from it; of a free slot: the next free one
     slot_start: Ints
-    slot_length: npt.NDArray[np.int32]  # -1: free
+    slot_length: npt.NDArray[np.int16]  # -1: free
     slot_class: npt.NDArray[np.int8]
     times: Array  # uint32 or int64, ms after the slot's base; the first of a free segment: the next free one
     values: Matrix  # (events, n_number_fields)
@@ -60,7 +60,7 @@ def empty_state(slots: int, events: int, *, n_values: int, n_levels: int, with_i
         slot_hash=np.empty(slots, np.uint64),
         slot_base=np.empty(slots, np.int64),
         slot_start=np.empty(slots, np.int64),
-        slot_length=np.empty(slots, np.int32),
+        slot_length=np.empty(slots, np.int16),
         slot_class=np.empty(slots, np.int8),
         times=np.empty(events, np.uint32 if horizon_ms <= MAX_SHORT_HORIZON_MS else np.int64),
         values=np.empty((events, n_values), np.float32),
@@ -194,6 +194,16 @@ def drop_until(state: KeyState, slot: int, oldest_ms: int) -> None:
     if dropped:
         move(state, start + dropped, start, length - dropped)
         state.slot_length[slot] = length - dropped
+
+
+@compiled
+def drop_expired(state: KeyState, reach_ms: int) -> None:
+    """Drop the events of all slots that no window can reach any more."""
+    for slot in range(state.totals[SLOTS]):
+        length = state.slot_length[slot]
+        if length > 0:
+            newest = state.slot_base[slot] + np.int64(state.times[state.slot_start[slot] + length - 1])
+            drop_until(state, slot, newest - reach_ms)
 
 
 @compiled
