@@ -7,7 +7,7 @@ with `rich.text.Text` or `style=`, never within a string.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -18,6 +18,9 @@ from rich.text import Text
 from schemas.dataset.missing_columns import MissingColumn, format_missing
 from schemas.security import sanitizer
 from schemas.security.standard_error import write_error
+
+if TYPE_CHECKING:
+    from schemas.dataset.declaration import Dataset
 
 
 class Terminal(Console):
@@ -66,6 +69,12 @@ def warn_missing_columns(file: Path, missing: Sequence[MissingColumn]) -> None:
     """Warn of declared columns that a file lacks; none: write nothing."""
     if missing:
         warn(f"{file}: {format_missing(missing)}; every row is read without; correct the names in file or declaration")
+
+
+def warn_empty_profiles(file: Path, dataset: "Dataset", history: Path | None) -> None:
+    """Warn that profiles of a file's first rows know no earlier transactions; without profiles: write nothing."""
+    if dataset.profiles and history is None:
+        warn(f"{file}: profiles begin empty at its first row; give earlier transactions with --history FILE")
 
 
 @contextmanager

@@ -61,6 +61,17 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     mlflow_ui: str  # command or address of the MLflow UI
 
     @property
+    def silence(self) -> str | None:
+        """Warning that this version would review and decline nothing; None if it flags some test rows."""
+        found = self.evaluation.at_review
+        if found.alerts:
+            return None
+        return (
+            f"{self.model} version {self.version} approves every test row: none scores at or above its review "
+            f"threshold {found.threshold:.4g}; train on more frauds, or set threshold_policy (docs/training.md)"
+        )
+
+    @property
     def events(self) -> tuple[ModelEvent, ...]:
         """The events for the topic `model-events`: registration, then the transition."""
         transition = self.transition.event(self.model)

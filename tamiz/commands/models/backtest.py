@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output_folder
-        from tamiz.terminal import Terminal, say_json, warn_missing_columns
+        from tamiz.terminal import Terminal, say_json, warn_empty_profiles, warn_missing_columns
 
         if output:
             require_extra("figures", needed_by="tamiz backtest --output")
@@ -88,6 +88,7 @@ def register(app: typer.Typer) -> None:
         else:
             _print_tables(Terminal(), tested)
         warn_missing_columns(file, tested.missing_columns)
+        warn_empty_profiles(file, dataset, history)
 
 
 def _print_tables(console: "Terminal", tested: "Backtest") -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output
-        from tamiz.terminal import Terminal, say
+        from tamiz.terminal import Terminal, say, warn_empty_profiles
 
         require_extra("training", needed_by="tamiz report")
         prepare_output(output)
@@ -43,9 +43,10 @@ def register(app: typer.Typer) -> None:
             from training.data.file_profiles import ProfileFiles
             from training.reports.report_builder import report_version
 
+            dataset = load_dataset(settings.dataset)
             done = report_version(
                 settings,
-                load_dataset(settings.dataset),
+                dataset,
                 version,
                 file,
                 output,
@@ -55,3 +56,4 @@ def register(app: typer.Typer) -> None:
             )
         say(done.gate.summary)
         say(f"report: {output}")
+        warn_empty_profiles(file, dataset, history)

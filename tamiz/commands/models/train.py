@@ -137,7 +137,7 @@ def register(app: typer.Typer) -> None:
             say_json(done)
         else:
             _print_table(Terminal(), done)
-        for text in (*(leak.warning for leak in done.gate.leaks), warning):
+        for text in (*(leak.warning for leak in done.gate.leaks), done.silence, warning):
             if text:
                 warn(text)
         if done.reproduction and not done.reproduction.same:

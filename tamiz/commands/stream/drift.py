@@ -62,9 +62,10 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/drift.md.
         """
+        from schemas.dataset.declaration import load_dataset
         from schemas.extras import require_extra
         from schemas.files.output_files import prepare_output
-        from tamiz.terminal import Terminal, say_json, warn_missing_columns
+        from tamiz.terminal import Terminal, say_json, warn_empty_profiles, warn_missing_columns
         from training.data.file_profiles import ProfileFiles
 
         if (file is None) == (granularity is None):
@@ -97,6 +98,7 @@ def register(app: typer.Typer) -> None:
             print_table(compared)
         if file:
             warn_missing_columns(file, compared.missing_columns)
+            warn_empty_profiles(file, load_dataset(settings.dataset), history)
 
 
 def _of_file(

@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from schemas.errors import TrainingError
         from schemas.files.output_files import prepare_output
         from tamiz.batch.batch_scoring import score_file
-        from tamiz.terminal import Terminal, say_json, warn_missing_columns
+        from tamiz.terminal import Terminal, say_json, warn_empty_profiles, warn_missing_columns
         from training.data.file_profiles import ProfileFiles
         from training.registry.model_loader import registered_model
 
@@ -89,6 +89,7 @@ def register(app: typer.Typer) -> None:
         else:
             _print_summary(scored)
         warn_missing_columns(file, scored.missing_columns)
+        warn_empty_profiles(file, dataset, history)
         if scored.rows and not scored.decided:
             raise TrainingError(f"{file}: all {scored.rows:,} rows are rejected, {scored.commonest_rejection}")
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -98,6 +99,17 @@ def tamiz(settings: Settings, *arguments: str) -> tuple[int, str]:
     environment = {name: value for name, value in child_environment(settings).items() if name.startswith("TAMIZ_")}
     found = CliRunner(env=environment).invoke(app, list(arguments))
     return found.exit_code, found.stdout
+
+
+def test_a_file_without_its_history_is_scored_with_a_warning(decided: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_bytes(b"\n".join(r.value or b"" for r in RECORDS[:20] if r.value != b"{"))
+    words = ["score", str(path), "--output", str(tmp_path / "decisions.csv")]
+    runner = CliRunner(env={n: v for n, v in child_environment(decided).items() if n.startswith("TAMIZ_")})
+    alone, after = runner.invoke(app, words), runner.invoke(app, [*words, "--history", str(path)])
+    assert (alone.exit_code, after.exit_code) == (0, 0), alone.stderr + after.stderr
+    assert "profiles begin empty at its first row; give earlier transactions with --history FILE" in alone.stderr
+    assert "profiles begin" not in after.stderr
 
 
 def test_logged_values_equal_replayed_ones(decided: Settings) -> None:

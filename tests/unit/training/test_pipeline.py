@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -84,6 +85,19 @@ def test_a_trained_model_has_skill_and_becomes_champion(settings: Settings, trai
     assert (trained.champion, trained.forced, trained.gate.has_skill) == (True, False, True)
     assert (trained.evaluation.metric("roc_auc").low or 0) > 0.6
     assert sum(trained.parts.values()) == trained.rows == 1500
+
+
+def test_a_version_that_approves_everything_has_a_warning(trained: TrainResult) -> None:
+    def result(alerts: int) -> TrainResult:
+        found = msgspec.structs.replace(
+            trained.evaluation.at_review, threshold=0.9, true_positives=alerts, false_positives=0
+        )
+        return msgspec.structs.replace(trained, evaluation=msgspec.structs.replace(trained.evaluation, at_review=found))
+
+    assert result(1).silence is None
+    assert "version 1 approves every test row: none scores at or above its review threshold 0.9" in str(
+        result(0).silence
+    )
 
 
 def test_what_the_reviewers_find_is_evaluated_on_whole_days_of_the_test_and_logged(
