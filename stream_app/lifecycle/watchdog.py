@@ -1,8 +1,11 @@
 """Watchdog: marks the worker not ready when no offset is committed while records wait, and exits after a timeout.
 
 A consumer can die without an error, and a loop can hang while heartbeats, sent from their own thread, continue. So the
-watchdog checks progress from outside, in a thread: is the first uncommitted record still the same one? A broker that
-does not respond is not counted as a stall of the worker.
+watchdog checks progress from outside, in a thread: is the first uncommitted record still the same one?
+
+While the worker's consumer gets answers from the broker and records are written, it tells (`known_backlogs`). In doubt,
+a client of the watchdog asks the broker (`read_backlogs`): a dead consumer would not notice that records wait. A broker
+that does not respond is not counted as a stall of the worker.
 """
 
 import logging
@@ -54,8 +57,40 @@ class Backlog(NamedTuple):
     lag: int  # offsets from the committed one to the end; markers of Kafka transactions count, too
 
 
-def backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, Backlog]:
-    """The waiting records of a consumer group, by partition.
+class ConsumedPartition(NamedTuple):
+    """What the worker's own consumer knows of a partition."""
+
+    position: int  # next offset to be passed to the worker
+    end: int  # offset after the last record that may be read, by the last answer to a fetch
+    answered_s: float  # when that answer came; wall clock
+
+
+def known_backlogs(
+    consumed: Mapping[int, ConsumedPartition],
+    written: Mapping[int, int],
+    written_before: Mapping[int, int],
+    *,
+    is_idle: bool,
+    answered_since_s: float,
+) -> dict[int, Backlog]:
+    """The waiting records of those partitions for which the worker itself can tell: none wait, or some were written.
+
+    written, written_before: offset after the last record whose output is written, now and at the previous check.
+    is_idle: whether nothing that was read is unwritten. answered_since_s: older answers of the broker are not trusted.
+    """
+    found = {}
+    for partition, state in consumed.items():
+        if state.answered_s < answered_since_s:
+            continue
+        if is_idle and state.position >= state.end:
+            found[partition] = Backlog(None, 0)
+        elif partition in written_before and (offset := written.get(partition, 0)) > written_before[partition]:
+            found[partition] = Backlog(offset, max(state.end - offset, 0))
+    return found
+
+
+def read_backlogs(bootstrap: str, group: str, topic: str, partitions: list[int]) -> dict[int, Backlog]:
+    """The waiting records of a consumer group, by partition, as the broker knows them.
 
     Raises BrokerError or KafkaError if the broker does not respond.
     """
@@ -98,7 +133,7 @@ class Watchdog(threading.Thread):
         progress: Callable[[], int | None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        """read_backlogs: as `backlogs`. on_backlogs: called with each result.
+        """read_backlogs: the waiting records by partition. on_backlogs: called with each result.
 
         stall_timeout_s: reports not ready after half this time without progress; calls `exit_` after all of it.
         progress: as `WorkerLoop.progress`; used when reading backlogs fails with an internal error. on_failure: called

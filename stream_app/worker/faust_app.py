@@ -13,6 +13,7 @@ from schemas.topics import MAX_RECORD_BYTES, max_value_bytes
 from stream_app.kafka import faust_transport
 from stream_app.kafka.kafka_clients import COMPRESSION, METADATA_MAX_AGE_MS, tls
 from stream_app.lifecycle.stop_deadline import StopDeadline
+from stream_app.lifecycle.watchdog import ConsumedPartition
 
 NO_TIMEOUT_S = 10 * 365 * 86_400.0
 MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_BYTES}
@@ -84,6 +85,22 @@ def assigned_partitions(app: faust.App, topics: frozenset[str]) -> list[int]:
     except ConsumerNotStarted:
         return []
     return sorted(tp.partition for tp in assigned if tp.topic in topics)
+
+
+def consumed_partitions(app: faust.App, topics: frozenset[str]) -> dict[int, ConsumedPartition]:
+    """What the app's consumer knows of its partitions, if it has had an answer from the broker. Thread-safe."""
+    thread = getattr(app._consumer, "_thread", None)
+    client = getattr(thread, "_consumer", None)
+    subscription = client._subscription.subscription if client is not None else None
+    assignment = subscription.assignment if subscription is not None else None
+    found: dict[int, ConsumedPartition] = {}
+    if assignment is None:
+        return found
+    for tp in assignment.tps:
+        state = assignment.state_value(tp)
+        if tp.topic in topics and state is not None and state.has_valid_position and state.lso is not None:
+            found[tp.partition] = ConsumedPartition(state.position, state.lso, state.timestamp / 1000)
+    return found
 
 
 class StoppingWorker(faust.Worker):  # type: ignore[misc]  # Faust has no types

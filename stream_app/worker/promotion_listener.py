@@ -14,7 +14,7 @@ from stream_app.kafka.record_validation import RecordIntake
 
 log = logging.getLogger("tamiz.models")
 RECONNECT_DELAY_S = 5
-POLL_MS = 500
+FETCH_WAIT_MS = 30_000  # how long a request waits at the broker for an event; less than aiokafka's request timeout
 MIN_EVENT_INTERVAL_S = 1.0  # between two yielded events, since each makes a worker poll the registry
 CHAMPION_CHANGES = ("promoted", "rolled-back")
 
@@ -54,11 +54,12 @@ async def _events(settings: Settings, intake: RecordIntake) -> AsyncGenerator[Mo
         enable_auto_commit=False,
         auto_offset_reset="latest",
         isolation_level="read_committed",
+        fetch_max_wait_ms=FETCH_WAIT_MS,
     )
     try:
         await consumer.start()
         while True:
-            batches = await consumer.getmany(timeout_ms=POLL_MS)
+            batches = await consumer.getmany(timeout_ms=FETCH_WAIT_MS)
             events = [intake.read_ours(record, ModelEvent) for records in batches.values() for record in records]
             if changes := [e for e in events if e is not None and e.change in CHAMPION_CHANGES]:
                 yield changes[-1]

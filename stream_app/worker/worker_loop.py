@@ -116,6 +116,7 @@ class WorkerLoop:
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
+        self.written: dict[int, int] = {}  # partition -> offset after the last record whose output is written
         self.failed: BaseException | None = None
 
     async def put(self, fetch: Fetch) -> None:
@@ -304,8 +305,11 @@ class WorkerLoop:
             log.info(
                 "rebalance before a commit; %d records may be decided again by another worker", len(decided.records)
             )
-        elif self._profiles is not None:
-            self._profiles.committed({tp.partition: offset for tp, offset in decided.offsets.items()})
+        else:
+            offsets = {tp.partition: offset for tp, offset in decided.offsets.items()}
+            self.written = self.written | offsets  # not in place: the watchdog reads it in its thread
+            if self._profiles is not None:
+                self._profiles.committed(offsets)
         self._on_step("committed")
         observe_batch(self._metrics, decided.records, decided.handled, decided.seconds, time.monotonic() - started)
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import random
 import sys
+import time
 from collections.abc import Mapping
 
 import faust
@@ -13,12 +14,12 @@ from mode import Service
 
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
-from stream_app.lifecycle.watchdog import Backlog, Watchdog, backlogs
+from stream_app.lifecycle.watchdog import CHECKS_PER_TIMEOUT, Backlog, Watchdog, known_backlogs, read_backlogs
 from stream_app.offsets.partition_positions import PartitionPositions
 from stream_app.web.health_server import HealthServer, Readiness
 from stream_app.web.web_auth import Authenticator
 from stream_app.worker.champion_cache import ChampionCache, RegistryUnavailableError
-from stream_app.worker.faust_app import assigned_partitions
+from stream_app.worker.faust_app import assigned_partitions, consumed_partitions
 from stream_app.worker.promotion_listener import listen_for_promotions
 from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -51,6 +52,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self._metrics = metrics
         self._positions = positions
         self._promoted = asyncio.Event()
+        self._written: dict[int, int] = {}  # as `WorkerLoop.written`, at the watchdog's last check
         self._watchdog = Watchdog(
             self._backlogs,
             settings.stall_timeout_seconds,
@@ -156,11 +158,22 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         return assigned_partitions(self._app, self._worker_loop.topics)
 
     def _backlogs(self) -> dict[int, Backlog]:
-        s = self._settings
+        s, loop = self._settings, self._worker_loop
         # Partitions that are paused or restored make no progress and are reported by `problems()`.
-        waiting = self._positions.paused.keys() | self._worker_loop.restoring
+        waiting = self._positions.paused.keys() | loop.restoring
         reading = [p for p in self._partitions() if p not in waiting]
-        return backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, reading)
+        written_before, self._written = self._written, dict(loop.written)
+        known = known_backlogs(
+            consumed_partitions(self._app, loop.topics),
+            self._written,
+            written_before,
+            is_idle=loop.is_idle(),
+            answered_since_s=time.time() - s.stall_timeout_seconds / CHECKS_PER_TIMEOUT,
+        )
+        known = {partition: backlog for partition, backlog in known.items() if partition in reading}
+        if unknown := [p for p in reading if p not in known]:
+            known |= read_backlogs(s.bootstrap, s.consumer_group, s.transactions_topic, unknown)
+        return known
 
     def _set_lag(self, seen: Mapping[int, Backlog]) -> None:
         self._metrics.set_lag({partition: backlog.lag for partition, backlog in seen.items()})

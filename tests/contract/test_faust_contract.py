@@ -25,7 +25,7 @@ from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
 from stream_app.kafka.aiokafka_patch import _FetchedBatches, _PartitionRecords, install
-from stream_app.worker.faust_app import assigned_partitions, make_app
+from stream_app.worker.faust_app import assigned_partitions, consumed_partitions, make_app
 
 MB = 1024 * 1024
 
@@ -167,9 +167,19 @@ def test_kafka_python_unpacks_what_was_fetched_through_the_class_we_replace() ->
         assert used in unpacked
 
 
+def test_each_answer_to_a_fetch_updates_what_the_watchdog_reads_of_a_partition() -> None:
+    text = source(AiokafkaFetcher._proc_fetch_request)
+    assert "now_ms = int(1000 * time.time())" in text
+    set_state = ("tp_state.highwater = highwater", "tp_state.lso = lso", "tp_state.timestamp = now_ms")
+    assert [text.index(line) for line in set_state] == sorted(text.index(line) for line in set_state)
+    # Also of an answer without records.
+    assert text.index(set_state[-1]) < text.index("if records.has_next():")
+
+
 def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None:
     # Faust's own property makes one when there is none, and unlocked: two threads would make two, and start one.
     assert "if self._consumer is None:\n            self._consumer = self._new_consumer()" in source(App.consumer.fget)
     app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}))
     assert assigned_partitions(app, frozenset({"transactions"})) == []
+    assert consumed_partitions(app, frozenset({"transactions"})) == {}
     assert app._consumer is None

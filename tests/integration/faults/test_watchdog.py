@@ -13,16 +13,43 @@ from prometheus_client import generate_latest
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.errors import BrokerError, ModelUnavailableError
-from stream_app.lifecycle.watchdog import Backlog, StallDetector, Watchdog, backlogs, retry_until
+from stream_app.lifecycle.watchdog import (
+    Backlog,
+    ConsumedPartition,
+    StallDetector,
+    Watchdog,
+    known_backlogs,
+    read_backlogs,
+    retry_until,
+)
 from stream_app.worker.worker_metrics import WorkerMetrics
 from tests.conftest import Kafka
-from tests.helpers.services.worker_process import isolated_settings
+from tests.helpers.services.worker_process import isolated_settings, wait_for
 
 HANGING = """
 import time
 from schemas.configuration import settings as settings
 from stream_app.worker.worker import run
 run(settings.load(), on_step=lambda step: time.sleep(10_000) if step == "scored" else None)
+"""
+
+DEAD_CONSUMER = """
+from schemas.configuration.settings import load
+from stream_app.lifecycle.stop_deadline import StopDeadline
+from stream_app.worker.faust_app import StoppingWorker
+from stream_app.worker.worker import make_worker
+
+def end_fetching(step):
+    if step == "committed":
+        fetcher = app._consumer._thread._consumer._fetcher
+        for task in (fetcher._fetch_task, *fetcher._pending_tasks):
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+settings = load()
+app, services = make_worker(settings, on_step=end_fetching)
+worker = StoppingWorker(app, services, quiet=True, loglevel="INFO")
+worker.deadline = StopDeadline(settings, "")
+worker.execute_from_commandline()
 """
 
 
@@ -36,23 +63,57 @@ def test_a_standstill_lasts_from_the_first_look_at_the_same_waiting_record() -> 
     assert [standstill.update(10.0 * i, waiting) for i, waiting in enumerate(looks)] == [0, 10, 10, 20, 0, 0]
 
 
+# What the consumer knows of partition 0: position, end, time of the answer; then what was written, now and before.
+@pytest.mark.parametrize(
+    ("state", "written", "before", "is_idle", "known"),
+    [
+        pytest.param((7, 7, 100.0), {}, {}, True, Backlog(None, 0), id="nothing waits"),
+        pytest.param((7, 7, 99.0), {}, {}, True, None, id="the consumer has no answers any more"),
+        pytest.param((6, 7, 100.0), {}, {}, True, None, id="a record was fetched and is not passed on"),
+        pytest.param((7, 7, 100.0), {}, {}, False, None, id="a record is in progress"),
+        pytest.param((9, 12, 100.0), {0: 8}, {0: 5}, False, Backlog(8, 4), id="some were written since the last check"),
+        pytest.param((9, 12, 100.0), {0: 8}, {0: 8}, False, None, id="none were written since the last check"),
+        pytest.param((9, 12, 99.0), {0: 8}, {0: 5}, False, None, id="written, but by old answers"),
+        pytest.param((9, 12, 100.0), {0: 8}, {}, False, None, id="written for the first time"),
+        pytest.param((3, 12, 100.0), {0: 2}, {0: 8}, False, None, id="the topic was created again"),
+    ],
+)
+def test_a_worker_answers_for_a_partition_only_if_nothing_waits_or_some_records_were_written(
+    state: tuple[int, int, float],
+    written: dict[int, int],
+    before: dict[int, int],
+    is_idle: bool,
+    known: Backlog | None,
+) -> None:
+    found = known_backlogs({0: ConsumedPartition(*state)}, written, before, is_idle=is_idle, answered_since_s=99.5)
+    assert found == ({} if known is None else {0: known})
+
+
 @pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("script", "records", "waiting"), [(HANGING, 1, 0), (DEAD_CONSUMER, 2, 1)], ids=["its loop", "its consumer"]
+)
 def test_a_worker_that_hangs_while_transactions_wait_ends_for_its_supervisor(
-    kafka: Kafka, real_registry: Settings, tmp_path: Path
+    script: str, records: int, waiting: int, kafka: Kafka, real_registry: Settings, tmp_path: Path
 ) -> None:
     settings = isolated_settings(kafka.bootstrap_servers, real_registry.state_dir)
     settings = msgspec.structs.replace(settings, stall_timeout_seconds=4, web_port=0)
     place = settings.bootstrap, settings.consumer_group, settings.transactions_topic, [0, 1]
-    assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(None, 0)}
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
-    producer.send(settings.transactions_topic, value=b"{}", partition=1).get(30)
-    producer.close()
-    assert backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(0, 1)}
-    done = subprocess.run(
-        [sys.executable, "-c", HANGING], env=child_environment(settings), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 70, done.stderr
-    assert "transactions wait (partition 1 at 0)" in done.stderr
+    assert read_backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(None, 0)}
+    with KafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
+        producer.send(settings.transactions_topic, value=b"{}", partition=1).get(30)
+        assert read_backlogs(*place) == {0: Backlog(None, 0), 1: Backlog(0, 1)}
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen([sys.executable, "-c", script], env=child_environment(settings), stderr=log)
+        try:
+            for _ in range(records - 1):  # sent once nothing waits any more
+                wait_for(lambda: read_backlogs(*place)[1] == Backlog(None, 0), 60, (tmp_path / "log").read_text)
+                producer.send(settings.transactions_topic, value=b"{}", partition=1).get(30)
+            assert process.wait(120) == 70, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert f"transactions wait (partition 1 at {waiting})" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("error", [BrokerError, ModelUnavailableError])
