@@ -1,8 +1,10 @@
-"""Memory and start time of a worker: `python -m benchmarks.components.worker_start [--before COMMIT]`.
+"""Start time, memory and idle cost of a worker: `python -m benchmarks.components.worker_start [--before COMMIT]`.
 
 One broker, and up to three environments: the tree of a commit and this tree, with the packages of `.venv`, and this
-tree with those of the worker's image (`requirements-run.lock`). Each tree trains a champion in a registry of its own,
-which an MLflow server serves, as in deployment. The environments take turns, so that a busy machine is unfair to none.
+tree with those of the worker's image (`requirements-run.lock`; `--image`). Each tree trains a champion in an MLflow
+server of its own, which also serves the bundles, as in deployment. A worker starts without a cached bundle: cold, with
+nothing compiled, and then warm. The environments take turns, so that a busy machine is unfair to none. `--imports`
+shows only what each library adds to a process that imports them one after the other.
 """
 
 import argparse
@@ -34,16 +36,39 @@ MB = 1 << 20
 READY_TIMEOUT_S = 300
 
 
+# In the order in which each is first needed; a library pays for what it imports first.
+LIBRARIES = (
+    "msgspec", "numpy", "numba", "xgboost", "aiokafka", "kafka", "prometheus_client", "aiohttp", "faust",
+    "stream_app.worker.worker",
+)  # fmt: skip
+IMPORTS = """
+import sys, json, time
+from schemas.extras import skip_unused_libraries
+skip_unused_libraries()
+def status(): return {line.split(":")[0]: line.split()[1] for line in open("/proc/self/status")}
+for name in sys.argv[1:]:
+    kb, cpu, modules = int(status()["VmRSS"]), time.process_time(), len(sys.modules)
+    __import__(name)
+    added = [round((int(status()["VmRSS"]) - kb) / 1024, 1), round(time.process_time() - cpu, 2)]
+    print(json.dumps({name: dict(zip(("mb", "cpu_s", "modules"), [*added, len(sys.modules) - modules]))}))
+"""
+
+
 class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
     """Medians over the starts of one environment. Times are of the process and its children."""
 
     imports_cpu_s: float  # until everything is imported, and nothing is connected
     imports_mb: float  # resident at most until then
-    ready_s: float  # until /readyz reports ready
+    cold_ready_s: float  # until /readyz reports ready; nothing is compiled before
+    cold_ready_cpu_s: float
+    ready_s: float  # with the compiled code of the cold start
     ready_cpu_s: float
     rss_mb: float  # resident when ready
     pss_mb: float  # the same, pages shared with other processes divided among them
     uss_mb: float  # what each further worker adds
+    threads: int
+    idle_cpu_percent: float  # of one core, ready and without traffic
+    idle_switches_per_s: float  # voluntary context switches: how often a thread wakes up
 
 
 class WorkerEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +84,14 @@ def main() -> None:
     """Print the medians of each environment as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.components.worker_start", description=__doc__)
     parser.add_argument("--before", metavar="COMMIT", help="compare with the tree of this commit")
+    parser.add_argument("--image", action="store_true", help="measure also with the packages of the worker's image")
     parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--idle-seconds", type=float, default=30.0)
+    parser.add_argument("--imports", action="store_true", help="only what each library adds")
     args = parser.parse_args()
+    if args.imports:
+        subprocess.run([str(BIN / "python"), "-c", IMPORTS, *LIBRARIES], cwd=ROOT, check=True)
+        return
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="tamiz-bench-")))
         broker = stack.enter_context(EmbeddedBroker())
@@ -75,12 +106,15 @@ def main() -> None:
             )
         settings = stack.enter_context(champion(ROOT, folder / "state", broker.bootstrap_servers))
         environments.append(WorkerEnvironment(name="this tree", tree=ROOT, python=BIN / "python", settings=settings))
-        lean = packages_of_image(folder / "image")
-        environments.append(WorkerEnvironment(name="this tree in its image", tree=ROOT, python=lean, settings=settings))
+        if args.image:
+            lean = packages_of_image(folder / "image")
+            environments.append(
+                WorkerEnvironment(name="this tree in its image", tree=ROOT, python=lean, settings=settings)
+            )
         found: dict[str, list[WorkerStart]] = {e.name: [] for e in environments}
         for _ in range(args.starts):
             for environment in environments:
-                found[environment.name].append(start(environment, folder / "state-of-a-worker"))
+                found[environment.name].append(measure_starts(environment, folder, args.idle_seconds))
         print(json.dumps({name: medians(starts) for name, starts in found.items()}, indent=1))
 
 
@@ -95,24 +129,33 @@ def tree_of(commit: str, folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def champion(tree: Path, state: Path, bootstrap: str) -> Iterator[dict[str, str]]:
-    """Settings with topics and a served registry that holds a champion, made by the tree's own command line."""
-    settings = {"TAMIZ_BOOTSTRAP_SERVERS": bootstrap, "TAMIZ_STATE_DIR": str(state), "TAMIZ_PARTITIONS": "1"}
+    """Settings with topics and a registry server that holds a champion, made by the tree's own command line."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "TAMIZ_BOOTSTRAP_SERVERS": bootstrap,
+        "TAMIZ_STATE_DIR": str(state),
+        "TAMIZ_PARTITIONS": "1",
+        "TAMIZ_MLFLOW_TRACKING_URI": url,
+    }
     with contextlib.suppress(subprocess.CalledProcessError):  # the other tree's topics are as good
         tamiz(tree, BIN / "python", settings, "topics", "create")
-    history = str(state.parent / "history.csv")
-    tamiz(tree, BIN / "python", settings, "train", history, "--force", "a benchmark needs a champion")
-    port = free_port()
-    (store,) = state.glob("*.db")
+    state.mkdir()
+    stores = ["--backend-store-uri", f"sqlite:///{state / 'registry.db'}"]
+    stores += ["--artifacts-destination", str(state / "kept")]
     server = subprocess.Popen(
-        [BIN / "mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{store}"],
+        [BIN / "mlflow", "server", "--port", str(port), "--workers", "1", *stores],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=state,
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # its job runners take a core at their start
         start_new_session=True,
     )
     try:
-        wait_until_ok(f"http://127.0.0.1:{port}/health", server)
-        yield settings | {"TAMIZ_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        wait_until_ok(f"{url}/health", server)
+        history = str(state.parent / "history.csv")
+        tamiz(tree, BIN / "python", settings, "train", history, "--force", "a benchmark needs a champion")
+        yield settings
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
@@ -137,32 +180,62 @@ def packages_of_image(folder: Path) -> Path:
     return python
 
 
-def start(environment: WorkerEnvironment, state: Path) -> WorkerStart:
-    """One start of a worker that has nothing cached."""
+def measure_starts(environment: WorkerEnvironment, folder: Path, idle_s: float) -> WorkerStart:
+    """A cold start and a warm one, each of a worker that has no bundle."""
     imports = imports_alone(environment)
+    with TemporaryDirectory(dir=folder) as scratch:
+        compiled = {"NUMBA_CACHE_DIR": f"{scratch}/compiled"}
+        with started(environment, compiled | {"TAMIZ_STATE_DIR": f"{scratch}/cold"}) as (_, cold_ready_s, cold_cpu_s):
+            pass
+        with started(environment, compiled | {"TAMIZ_STATE_DIR": f"{scratch}/warm"}) as (process, ready_s, ready_cpu_s):
+            time.sleep(1)
+            memory, threads = process.memory_full_info(), process.num_threads()
+            cpu_s, switches = cpu_seconds(process), voluntary_switches(process)
+            time.sleep(idle_s)
+            idle_cpu_s, woken = cpu_seconds(process) - cpu_s, voluntary_switches(process) - switches
+    return WorkerStart(
+        **imports,
+        cold_ready_s=cold_ready_s,
+        cold_ready_cpu_s=cold_cpu_s,
+        ready_s=ready_s,
+        ready_cpu_s=ready_cpu_s,
+        rss_mb=memory.rss / MB,
+        pss_mb=memory.pss / MB,
+        uss_mb=memory.uss / MB,
+        threads=threads,
+        idle_cpu_percent=100 * idle_cpu_s / idle_s,
+        idle_switches_per_s=woken / idle_s,
+    )
+
+
+@contextlib.contextmanager
+def started(environment: WorkerEnvironment, more: dict[str, str]) -> Iterator[tuple[psutil.Process, float, float]]:
+    """A worker, the seconds until it was ready, and their CPU time."""
     port = free_port()
-    settings = environment.settings | {
-        "TAMIZ_WEB_PORT": str(port),
-        "TAMIZ_STATE_DIR": f"{state}-{port}",
-    }
     begun = time.monotonic()
+    settings = environment.settings | {"TAMIZ_WEB_PORT": str(port)} | more
     worker = command(environment.tree, environment.python, settings, "worker")
     try:
         wait_until_ok(f"http://127.0.0.1:{port}/readyz", worker)
         ready_s = time.monotonic() - begun
         process = psutil.Process(worker.pid)
-        times, memory = process.cpu_times(), process.memory_full_info()
+        yield process, ready_s, cpu_seconds(process)
     finally:
         worker.terminate()  # it leaves its group, so that the next need not wait for the session's end
         worker.wait()
-    return WorkerStart(
-        **imports,
-        ready_s=ready_s,
-        ready_cpu_s=times.user + times.system + times.children_user + times.children_system,
-        rss_mb=memory.rss / MB,
-        pss_mb=memory.pss / MB,
-        uss_mb=memory.uss / MB,
-    )
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process and its children so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def voluntary_switches(process: psutil.Process) -> int:
+    """How often the threads of a process have waited so far."""
+    threads = Path(f"/proc/{process.pid}/task").iterdir()
+    lines = [line for thread in threads for line in (thread / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
 
 def imports_alone(environment: WorkerEnvironment) -> dict[str, float]:
