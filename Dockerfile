@@ -35,6 +35,11 @@ ENTRYPOINT ["python", "-m", "tamiz"]
 FROM base AS training
 COPY --from=build-training /opt/tamiz /opt/tamiz
 
+# Compiles what Numba would compile at the first start, for every processor of the architecture.
+FROM training AS compiled
+USER 0
+RUN python -m tamiz.precompilation /app/compiled && chmod -R a+rX /app/compiled
+
 # MLflow's server, with the drivers of its database and of S3, and its user management; with its own entry point.
 FROM training AS registry
 USER 0
@@ -48,10 +53,12 @@ CMD ["--host", "0.0.0.0", "--port", "5000"]
 
 # Trains on request, and draws the scheduled drift reports. It has no health page: a running process is healthy.
 FROM training AS trainer
+COPY --from=compiled /app/compiled /app/compiled
 HEALTHCHECK NONE
 CMD ["retrainer"]
 
 FROM base AS worker
+COPY --from=compiled /app/compiled /app/compiled
 COPY --from=build /opt/tamiz /opt/tamiz
 EXPOSE 6066
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:6066/livez', timeout=4)"]

@@ -1,5 +1,6 @@
 """The command `tamiz`: imports and registers every module of `tamiz/commands/`."""
 
+import contextlib
 import errno
 import importlib
 import io
@@ -9,7 +10,9 @@ import sys
 
 import typer
 
-from schemas.errors import TamizError
+from schemas.configuration import settings as config
+from schemas.errors import ConfigError, TamizError
+from schemas.files.compiled_code import BUILT, use_compiled_code
 from schemas.files.private_files import UMASK
 from tamiz import commands
 
@@ -42,6 +45,9 @@ def about() -> None:
 
     Read on: docs/tutorial.md, and `tamiz COMMAND --help`.
     """
+    if BUILT.is_dir():
+        with contextlib.suppress(ConfigError):  # a command that needs the settings reports it
+            use_compiled_code(config.load().state_dir)
 
 
 def _command_name(module: pkgutil.ModuleInfo) -> str:

@@ -28,20 +28,20 @@ class Probe:
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-def good_payload(dataset: Dataset) -> bytes:
+def good_payload(dataset: Dataset, event_time: datetime = EVENT_TIME) -> bytes:
     """A payload with every required field of the data set, which cleaning accepts."""
     values = {field.name: _value(dataset, field) for field in dataset.fields if field.required}
     key = {dataset.key: "probe"} if dataset.key else {}
-    return msgspec.json.encode(values | key | _event_time(dataset))
+    return msgspec.json.encode(values | key | _event_time(dataset, event_time))
 
 
-def _event_time(dataset: Dataset) -> dict[str, object]:
+def _event_time(dataset: Dataset, at: datetime) -> dict[str, object]:
     """The fields of the event time; the text of several parts may be in the first one, for they are joined."""
     time, form = dataset.event_time, dataset.time_format
     if form.reads_iso:
-        return {time.parts[0]: EVENT_TIME.isoformat()}
-    written: dict[str, object] = {time.parts[0]: EVENT_TIME.strftime(form.formats[0].text)}
-    return written if form.formats[0].has_time or time.hour is None else written | {time.hour: EVENT_TIME.hour}
+        return {time.parts[0]: at.isoformat()}
+    written: dict[str, object] = {time.parts[0]: at.strftime(form.formats[0].text)}
+    return written if form.formats[0].has_time or time.hour is None else written | {time.hour: at.hour}
 
 
 def _value(dataset: Dataset, field: Field) -> object:

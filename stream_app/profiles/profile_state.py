@@ -19,8 +19,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from schemas.configuration.settings import Settings
 from schemas.record_parts import last_offset
 from scoring.profiles.partition_profiles import PartitionCopy, PartitionProfiles
@@ -28,8 +26,7 @@ from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.shared.open_tiles import ClosedTiles
 from scoring.profiles.shared.tile_log import encode_tiles
 from stream_app.decisions.batch_records import OutgoingRecord
-from stream_app.decisions.handler import HandlerPolicy, clean_records
-from stream_app.decisions.probe import Probe, good_payload
+from stream_app.decisions.handler import HandlerPolicy
 from stream_app.offsets.offset_validation import is_same_topic
 from stream_app.profiles.input_replay import fold_records
 from stream_app.profiles.partition_restore import Follower, PartitionRestore, Restorer
@@ -41,7 +38,6 @@ log = logging.getLogger("tamiz.profiles")
 CHECK_INTERVAL_S = 0.5  # for snapshots that are due
 COMMIT_POLL_INTERVAL_S = 0.02
 COMMIT_TIMEOUT_S = 60.0  # for the offset of a snapshot to be committed; then it is dropped
-MIN_LOGGED_COMPILATION_S = 1.0
 
 
 class ProfilesMissingError(Exception):
@@ -86,19 +82,6 @@ class ProfileState:
         self._counted: dict[int, tuple[int, ...]] = {}  # counts of each partition that are in the metrics
         self._restorer = Restorer(settings, fold.plan, store, follower, fold=self._fold, metrics=metrics, exit_=exit_)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-snapshots")
-
-    def compile(self) -> None:
-        """Have everything compiled before the first transaction: it would wait for some seconds."""
-        started, plan = time.monotonic(), self.fold.plan
-        scratch = ProfileFold(self._policy.dataset, [0])
-        scratch.assign(0, PartitionProfiles(plan))
-        cleaned, _ = clean_records([Probe(value=good_payload(self._policy.dataset))], self._policy)
-        scratch.features(cleaned, np.zeros(1, np.intp), np.zeros(1, np.int64))
-        copying = scratch.partitions[0].begin_copy()
-        copying.copy_events()
-        PartitionProfiles.from_arrays(plan, copying.finish().to_arrays())
-        if (seconds := time.monotonic() - started) > MIN_LOGGED_COMPILATION_S:
-            log.info("the code of profiles is compiled, in %.1f s; the next start uses the result", seconds)
 
     @property
     def restoring(self) -> set[int]:

@@ -1,20 +1,17 @@
 """Creates every part of the worker from the settings, wires them together, and runs it."""
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import faust
 
-import scoring.profiles
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import MINUTE_MS
 from schemas.topics import worker_outputs
+from scoring.profiles.profile_fold import ProfileFold
 from stream_app.decisions.decision_records import MAX_DECISION_BYTES
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config
@@ -23,6 +20,9 @@ from stream_app.lifecycle.logging_setup import configuration
 from stream_app.lifecycle.stop_deadline import StopDeadline
 from stream_app.lifecycle.watchdog import retry_until
 from stream_app.offsets.partition_positions import PartitionPositions
+from stream_app.profiles.profile_follower import ProfileFollower
+from stream_app.profiles.profile_state import ProfileState
+from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
 from stream_app.web.web_auth import authenticator
 from stream_app.worker.champion_cache import ChampionCache
 from stream_app.worker.drift_counter import DriftCounter
@@ -30,12 +30,10 @@ from stream_app.worker.exactly_once import ExactlyOncePublisher
 from stream_app.worker.faust_app import MAX_SENT_BYTES, ConsumerGroup, StoppingWorker, make_app
 from stream_app.worker.pane_cursors import CursorReader
 from stream_app.worker.publisher import AtLeastOncePublisher, Publisher, StepHook, no_hook
+from stream_app.worker.warm_up import warm_up
 from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
 from stream_app.worker.worker_metrics import WorkerMetrics
 from stream_app.worker.worker_services import WorkerServices
-
-if TYPE_CHECKING:  # it imports Numba, which only data sets with profiles need
-    from stream_app.profiles.profile_state import ProfileState
 
 log = logging.getLogger("tamiz.worker")
 DEFAULT_MAX_DEAD_LETTER_BYTES = 128 * 1024  # used where the topic's limit cannot be read
@@ -72,6 +70,7 @@ def make_worker(
     policy = HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
         max_letter_bytes=max_letter_bytes
     )
+    warm_up(champion.current, policy)
     worker_loop = WorkerLoop(
         policy=policy,
         counter=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
@@ -95,16 +94,8 @@ def make_worker(
     return app, WorkerServices(settings, app, champion, worker_loop, metrics, auth, positions)
 
 
-def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics, partitions: int) -> "ProfileState":
+def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics, partitions: int) -> ProfileState:
     """The state of the data set's profiles. partitions: number of partitions of the transactions topic."""
-    if not os.access(Path(scoring.profiles.__file__).parent, os.W_OK):
-        # Before Numba is imported. It keeps what it compiles next to the code, which is read-only in an image.
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.state_dir.resolve() / "numba"))
-    from scoring.profiles.profile_fold import ProfileFold
-    from stream_app.profiles.profile_follower import ProfileFollower
-    from stream_app.profiles.profile_state import ProfileState
-    from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
-
     shared = None
     if settings.profile_snapshot_root is not None:
         from stream_app.profiles.shared_snapshots import SharedFolder
@@ -120,9 +111,7 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
     )
     refused = metrics.profile_snapshots.labels("refused").inc
     store = SnapshotStore(LocalFolder(settings.state_dir), shared, refused)
-    state = ProfileState(settings, fold, policy, store, follower, metrics=metrics, exit_=exit_at_once)
-    state.compile()
-    return state
+    return ProfileState(settings, fold, policy, store, follower, metrics=metrics, exit_=exit_at_once)
 
 
 def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jsonschema
@@ -21,8 +21,10 @@ from sqlalchemy.engine import make_url
 
 from schemas.configuration.settings import Settings, load
 from schemas.extras import PACKAGES
+from schemas.files import compiled_code
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.worker.worker_metrics import WorkerMetrics
+from tamiz import precompilation
 from tamiz.dev_broker.kafka_download import KAFKA
 from tests.helpers.documents.command_lines import parse
 
@@ -152,6 +154,15 @@ def test_an_image_contains_every_package_and_installs_from_locks() -> None:
     assert all((ROOT / source).is_dir() and f"!{source}" in ignored for source, _ in copied)
     assert "--require-hashes" in last("build", "RUN")
     assert "!requirements-run.lock" in ignored
+
+
+@pytest.mark.parametrize("target", ["worker", "trainer"])
+def test_an_image_brings_compiled_code_where_commands_look_for_it(target: str) -> None:
+    app = PurePosixPath(dict(rest.split() for word, rest in stages()["base"] if word == "COPY")["schemas"]).parent
+    compiled = app / compiled_code.BUILT.relative_to(ROOT)
+    assert ("COPY", f"--from=compiled {compiled} {compiled}") in stages()[target]
+    (command,) = [rest for _, rest in stages()["compiled"] if precompilation.__name__ in rest]
+    assert command == f"python -m {precompilation.__name__} {compiled} && chmod -R a+rX {compiled}"
 
 
 def test_the_health_check_requests_an_existing_page() -> None:

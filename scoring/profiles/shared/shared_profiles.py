@@ -156,9 +156,17 @@ class SharedProfiles:
     def _advance(self, now_ms: int) -> None:
         self._now_ms = max(self._now_ms, now_ms)
         if self._used_rows() >= COMPACT_GROWTH * self._compacted_rows:
-            for store in self._stores:
-                store.compact(self._now_ms)
+            self._compact()
             self._compacted_rows = max(MIN_COMPACT_ROWS, self._used_rows())
+
+    def compact(self) -> None:
+        """Merge and drop rows now, however few there are."""
+        with self._lock:
+            self._compact()
+
+    def _compact(self) -> None:
+        for store in self._stores:
+            store.compact(self._now_ms)
 
     @property
     def _stores(self) -> list[TileStore | LabelStore]:

@@ -1,5 +1,6 @@
 """A small real model with one number and one category of eight cities, both related to fraud."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +14,17 @@ from scoring.bundle.manifest import FeatureEncoding, Manifest
 from scoring.decision import OperatingPoints
 from training.model.fit import FitConfig, Part, fit, golden_rows, predict, write_bundle
 
-ENCODING = (
-    FeatureEncoding(name="monto", kind="number", mean=0.0),
-    FeatureEncoding(name="ciudad", kind="category", levels=tuple("abcdefgh")),
-)
+
+def encoding(number: str = "monto", category: str = "ciudad") -> tuple[FeatureEncoding, FeatureEncoding]:
+    """The encoding of the two features, by their names."""
+    levels = tuple("abcdefgh")
+    return (
+        FeatureEncoding(name=number, kind="number", mean=0.0),
+        FeatureEncoding(name=category, kind="category", levels=levels),
+    )
+
+
+ENCODING = encoding()
 OTHER, MISSING = 8.0, 9.0
 
 
@@ -30,20 +38,22 @@ def history() -> tuple[Matrix, Floats]:
     return np.ascontiguousarray(np.c_[amount, city], dtype=np.float32), fraud
 
 
-def small_booster(config: FitConfig | None = None) -> xgb.Booster:
+def small_booster(
+    config: FitConfig | None = None, features: Sequence[FeatureEncoding] = ENCODING, rounds: int = 60
+) -> xgb.Booster:
     matrix, fraud = history()
-    return fit(Part(matrix=matrix[:3000], fraud=fraud[:3000]), ENCODING, config or FitConfig(), rounds=60)
+    return fit(Part(matrix=matrix[:3000], fraud=fraud[:3000]), features, config or FitConfig(), rounds=rounds)
 
 
-def manifest_of(matrix: Matrix, booster: xgb.Booster) -> Manifest:
+def manifest_of(matrix: Matrix, booster: xgb.Booster, features: Sequence[FeatureEncoding] = ENCODING) -> Manifest:
     scores = predict(booster, matrix)
     return Manifest(
         model="small",
         dataset="hand-made",
-        features=ENCODING,
+        features=tuple(features),
         points=OperatingPoints(review=0.5, decline=0.8),
         profile=reference_profile(
-            ENCODING, {"monto": matrix[:3000, 0]}, matrix[:3000], scores[3000:], review=0.5, rejected=3
+            features, {features[0].name: matrix[:3000, 0]}, matrix[:3000], scores[3000:], review=0.5, rejected=3
         ),
         golden=(),
         rows=3000,
@@ -55,8 +65,10 @@ def manifest_of(matrix: Matrix, booster: xgb.Booster) -> Manifest:
     )
 
 
-def small_bundle(folder: Path) -> MonitoredModel:
+def small_bundle(
+    folder: Path, features: Sequence[FeatureEncoding] = ENCODING, config: FitConfig | None = None, rounds: int = 60
+) -> MonitoredModel:
     matrix, _ = history()
-    booster = small_booster()
-    golden = golden_rows(ENCODING, matrix, predict(booster, matrix))
-    return write_bundle(folder, booster, manifest_of(matrix, booster), golden)
+    booster = small_booster(config, features, rounds)
+    golden = golden_rows(features, matrix, predict(booster, matrix))
+    return write_bundle(folder, booster, manifest_of(matrix, booster, features), golden)

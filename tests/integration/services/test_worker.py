@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pyarrow import parquet
@@ -41,6 +42,7 @@ from training.registry import mlflow_registry
 from training.registry.model_loader import registered_model
 
 pytestmark = pytest.mark.kafka
+MAX_RESIDENT_BYTES = 250 * 1024 * 1024  # of a worker that is ready
 
 
 def produce(settings: Settings, values: Iterable[bytes | None], **more: Any) -> list[Any]:
@@ -242,6 +244,10 @@ def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Set
     with running_worker(away, tmp_path) as worker:
         assert worker.readiness()["model_version"] == version
         assert "the registry is unreachable" in worker.log.read_text()
+        # With a registry server, as in production, a worker loads nothing of MLflow; pydantic comes with it.
+        loaded = Path(f"/proc/{worker.process.pid}/maps").read_text()
+        assert [library for library in (*UNUSED_BY_SERVICES, "pydantic_core") if f"/{library}/" in loaded] == []
+        assert psutil.Process(worker.process.pid).memory_info().rss < MAX_RESIDENT_BYTES
 
 
 def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Settings, tmp_path: Path) -> None:

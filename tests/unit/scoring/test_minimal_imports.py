@@ -23,17 +23,39 @@ from schemas.extras import PACKAGES, skip_unused_libraries
 skip_unused_libraries()
 sys.modules.update(dict.fromkeys(module for modules in PACKAGES.values() for module in modules))
 import stream_app.worker.worker
+assert "mlflow" not in sys.modules  # a registry server is read over its REST interface
 import tamiz.batch.file_payloads
 del sys.modules["pyarrow"]
 import stream_app.monitor.monitor_loop, stream_app.dashboard.main, tamiz.notifications.notifier
 import tamiz.services.approval, tamiz.services.retrainer_service, tamiz.batch.batch_scoring, tamiz.batch.file_counter
-assert "numba" not in sys.modules  # only data sets with profiles need it
 """
 
 
 def test_every_service_and_tool_of_the_workers_image_is_imported_without_the_libraries_of_training() -> None:
     ended = subprocess.run([sys.executable, "-c", SERVICES], capture_output=True, cwd=ROOT, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr.decode()
+
+
+HELP = """
+import sys
+from tamiz.main import run
+sys.argv = ["tamiz", "--help"]
+try:
+    run()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+HEAVY = {"aiohttp", "aiokafka", "faust", "kafka", "mlflow", "numba", "numpy", "pandas", "prometheus_client", "scipy"}
+MAX_MODULES = 600  # 460 when this was written, most of them of rich and of Python's library
+
+
+def test_the_help_imports_the_command_line_and_no_library_of_the_commands() -> None:
+    ended = subprocess.run([sys.executable, "-c", HELP], capture_output=True, cwd=ROOT, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "worker" in ended.stdout
+    imported = ended.stderr.split()
+    assert HEAVY & set(imported) == set()
+    assert len(imported) < MAX_MODULES
 
 
 def test_a_bundle_serves_in_a_fresh_process_without_anything_of_trainings(
