@@ -13,23 +13,27 @@ The contract:
   be lost. So every error is raised, and the worker ends (`stream_app.worker.worker_loop`). A restart aborts and
   repeats.
 
-Why one id per partition: aiokafka 0.14 sends offsets to a transaction without the group's generation (TxnOffsetCommit
-v0), so the group coordinator cannot detect a zombie. Faust's own `exactly_once` is not used, because it sends to
-output-only topics outside its transactions.
+* The transactions of one input partition follow each other in the order of its batches. Partitions do not wait for
+  each other: what is decided of a partition while its transaction is in flight becomes its next one.
+
+Why one id per partition: the next owner of a partition aborts the open transaction of a dead worker at once. With one
+transaction per worker it would have to wait until that one times out, and only the group's generation would fence a
+zombie. Faust's own `exactly_once` is not used, because it sends to output-only topics outside its transactions.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from stream_app.decisions.batch_records import OutgoingRecord
+from stream_app.kafka.transactional_producer import TransactionalProducer
 from stream_app.offsets import offset_validation
-from stream_app.worker.publisher import Epoch, StepHook, TopicBatch, no_hook, send
+from stream_app.worker.publisher import Epoch, StepHook, TopicBatch, no_hook, record_batches
 
 TRANSACTION_TIMEOUT_MS = 60_000  # the broker then aborts the transaction of an owner that hangs
 
@@ -41,79 +45,66 @@ class FencedError(Exception):
 class ExactlyOncePublisher:
     """A `Publisher` that writes each input partition of a batch in its own Kafka transaction."""
 
+    overlaps = True
+
     def __init__(
         self, group: str, connection: Mapping[str, Any], batching: Mapping[str, Any], on_step: StepHook = no_hook
     ) -> None:
-        """connection: keyword arguments of every aiokafka client. batching: further ones for producers."""
+        """connection: keyword arguments of every aiokafka client. batching: further ones of `TransactionalProducer`."""
         self._group = group
         self._connection = dict(connection)
         self._batching = dict(batching)
         self._on_step = on_step
         self._epoch: Epoch | None = None
-        self._producers: dict[TP, AIOKafkaProducer] = {}
+        self._writers: dict[TP, _PartitionWriter] = {}
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str = "") -> Mapping[TP, int]:
         """As `Publisher.acquire_partitions`. Partitions already acquired in this epoch are not in the result."""
         if epoch != self._epoch:
             await self.close()
             self._epoch = epoch
-        new = sorted(partitions - self._producers.keys())
+        new = sorted(partitions - self._writers.keys())
         if not new:
             return {}
         producers = await asyncio.gather(*(self._fencing_producer(partition) for partition in new))
-        self._producers.update(zip(new, producers, strict=True))
+        for partition, producer in zip(new, producers, strict=True):
+            self._writers[partition] = _PartitionWriter(partition, producer, self._on_step)
         return await self._committed(new, topic_id)
 
     async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str = "") -> bool:
         """As `Publisher.write`. Raises FencedError when another worker owns one of the partitions."""
-        outcomes = await asyncio.gather(
-            *(self._transact(partition, batches, offset, topic_id) for partition, offset in offsets.items()),
-            return_exceptions=True,  # wait for all of them; none may continue in the background
-        )
-        for outcome in outcomes:
+        metadata = offset_validation.commit_metadata(topic_id)
+        pending = []
+        for partition, offset in offsets.items():
+            own = [
+                (topic, records)
+                for topic, all_records in batches
+                if (records := [r for r in all_records if r.partition == partition.partition])
+            ]
+            pending.append(self._writers[partition].write(own, OffsetAndMetadata(offset, metadata)))
+        # Wait for all of them; none may continue in the background.
+        for outcome in await asyncio.gather(*pending, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
         return True
 
     async def close(self) -> None:
         """Close every producer. The next owner of a partition aborts its open transaction."""
-        producers, self._producers = self._producers, {}
-        for producer in producers.values():
-            with contextlib.suppress(KafkaError):  # raised by a fenced producer
-                await _stop(producer)
+        writers, self._writers = self._writers, {}
+        await asyncio.gather(*(writer.close() for writer in writers.values()))
 
-    async def _transact(self, partition: TP, batches: Sequence[TopicBatch], offset: int, topic_id: str) -> None:
-        producer = self._producers[partition]
-        try:
-            await producer.begin_transaction()
-            pending = []
-            for topic, records in batches:
-                own = [record for record in records if record.partition == partition.partition]
-                if own:
-                    pending += await send(producer, topic, own)
-                self._on_step("part sent")
-            # Both belong to one transaction, so they can run concurrently.
-            next_offset = OffsetAndMetadata(offset, offset_validation.commit_metadata(topic_id))
-            offsets = producer.send_offsets_to_transaction({TopicPartition(*partition): next_offset}, self._group)
-            await asyncio.gather(offsets, *pending)
-            self._on_step("produced")
-            await producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch):
-            raise FencedError(f"another worker owns {partition.topic}-{partition.partition} now") from None
-
-    async def _fencing_producer(self, partition: TP) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            transactional_id=f"{self._group}.{partition.topic}.{partition.partition}",
+    async def _fencing_producer(self, partition: TP) -> TransactionalProducer:
+        producer = TransactionalProducer(
+            f"{self._group}.{partition.topic}.{partition.partition}",
+            self._group,
+            self._connection,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            **self._connection,
             **self._batching,
         )
         try:
-            await (
-                producer.start()
-            )  # initialises the transactional id: fences the previous owner and aborts its transaction
+            await producer.start()
         except BaseException:
-            await _stop(producer)
+            await producer.close()
             raise
         return producer
 
@@ -133,12 +124,68 @@ class ExactlyOncePublisher:
         }
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop a producer and close its connections.
+class _PartitionWriter:
+    """Writes one input partition, one transaction after the other. What arrives during one belongs to the next."""
 
-    `AIOKafkaProducer.stop` leaves them open if its sender failed, which is the case for a fenced producer.
-    """
-    try:
-        await producer.stop()
-    finally:
-        await producer.client.close()
+    def __init__(self, partition: TP, producer: TransactionalProducer, on_step: StepHook) -> None:
+        self._partition = partition
+        self._producer = producer
+        self._on_step = on_step
+        self._waiting: list[tuple[str, Sequence[OutgoingRecord]]] = []
+        self._offset = OffsetAndMetadata(0, "")
+        self._next: asyncio.Future[None] | None = None  # of the transaction that will write what is waiting
+        self._writing: asyncio.Task[None] | None = None
+
+    def write(
+        self, records: Sequence[tuple[str, Sequence[OutgoingRecord]]], offset: OffsetAndMetadata
+    ) -> asyncio.Future[None]:
+        """Write records by topic, and commit an offset with them. Returns a future of the commit."""
+        self._waiting += records
+        self._offset = offset
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+            if self._writing is None:
+                self._writing = asyncio.create_task(self._write_all())
+        return self._next
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._writing is not None:
+            self._writing.cancel()
+        await self._producer.close()
+
+    async def _write_all(self) -> None:
+        while self._next is not None:
+            done, self._next = self._next, None
+            records, self._waiting = self._waiting, []
+            try:
+                await self._transact(records, self._offset)
+            except (ProducerFenced, InvalidProducerEpoch):
+                tp = self._partition
+                done.set_exception(FencedError(f"another worker owns {tp.topic}-{tp.partition} now"))
+                return  # also after any other error: nothing more may be committed
+            except BaseException as error:
+                done.set_exception(error)
+                return
+            done.set_result(None)
+        self._writing = None
+
+    async def _transact(
+        self, records: Sequence[tuple[str, Sequence[OutgoingRecord]]], offset: OffsetAndMetadata
+    ) -> None:
+        producer, number = self._producer, self._partition.partition
+        by_topic: dict[str, list[OutgoingRecord]] = {}
+        for topic, part in records:
+            by_topic.setdefault(topic, []).extend(part)
+        beginning = asyncio.create_task(producer.begin(TopicPartition(topic, number) for topic in by_topic))
+        await asyncio.sleep(0)  # the requests are on their way while the batches are encoded
+        batches = {
+            TopicPartition(topic, number): record_batches(producer.create_batch, topic, part)[number]
+            for topic, part in by_topic.items()
+        }
+        await beginning
+        await producer.send(batches)
+        self._on_step("part sent")
+        await producer.send_offsets({TopicPartition(*self._partition): offset})
+        self._on_step("produced")
+        await producer.commit()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
 from stream_app.decisions.batch_records import OutgoingRecord
@@ -41,6 +42,8 @@ class TopicBatch(NamedTuple):
 class Publisher(Protocol):
     """Publishes a batch and commits its offsets."""
 
+    overlaps: bool  # whether `write` may be called while earlier batches are being written
+
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
         """Become the only writer for these input partitions, from this epoch on.
 
@@ -60,6 +63,8 @@ class Publisher(Protocol):
 
 class AtLeastOncePublisher:
     """Publishes, then commits. A crash between the two repeats a batch, with the same decision ids."""
+
+    overlaps = False
 
     def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], on_step: StepHook = no_hook) -> None:
         self._group = group
@@ -91,17 +96,29 @@ class AtLeastOncePublisher:
 
 async def send(producer: AIOKafkaProducer, topic: str, records: Sequence[OutgoingRecord]) -> list[Any]:
     """Send records in whole record batches, in order per partition. Returns futures of the acknowledgements."""
+    return [
+        await producer.send_batch(batch, topic, partition=partition)
+        for partition, batches in record_batches(producer.create_batch, topic, records).items()
+        for batch in batches
+    ]
+
+
+def record_batches(
+    create_batch: Callable[[], BatchBuilder], topic: str, records: Sequence[OutgoingRecord]
+) -> dict[int, list[BatchBuilder]]:
+    """The record batches that hold these records, in order, by partition."""
     by_partition: dict[int, list[OutgoingRecord]] = {}
     for record in records:
         by_partition.setdefault(record.partition, []).append(record)
-    futures = []
+    batches = {}
     for partition, rows in by_partition.items():
-        builder = producer.create_batch()
+        batches[partition] = [create_batch()]
         for row in rows:
-            if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
-                futures.append(await producer.send_batch(builder, topic, partition=partition))
-                builder = producer.create_batch()
-                if builder.append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+            if batches[partition][-1].append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
+                batches[partition].append(create_batch())
+                if (
+                    batches[partition][-1].append(key=row.key, value=row.value, timestamp=None, headers=row.headers)
+                    is None
+                ):
                     raise RuntimeError(f"a record of {topic}-{partition} does not fit into an empty batch")
-        futures.append(await producer.send_batch(builder, topic, partition=partition))
-    return futures
+    return batches

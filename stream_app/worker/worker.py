@@ -121,7 +121,11 @@ def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_
     return ExactlyOncePublisher(
         settings.consumer_group,
         client_config(settings.bootstrap),
-        MAX_SENT_BYTES | {"request_timeout_ms": 30_000, "compression_type": COMPRESSION},
+        {
+            "request_timeout_ms": 30_000,
+            "compression_type": COMPRESSION,
+            "max_batch_size": MAX_SENT_BYTES["max_batch_size"],
+        },
         on_step,
     )
 

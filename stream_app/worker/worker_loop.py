@@ -1,9 +1,10 @@
 """The worker's loop: fetches records, decides them, publishes decisions and dead letters, and commits offsets.
 
-A pipeline of two steps, in order: one batch is decided while the previous one is written. A batch is committed only
-after all in-sync replicas have acknowledged its output, and it is produced only after the previous batch is committed.
-So a crash at any step repeats at most one batch and loses none. An unexpected error ends the process at once: a
-restart from the last commit is safe, continuing is not.
+A pipeline of two steps, in order: a batch is decided while earlier ones are written. A batch is committed only after
+all in-sync replicas have acknowledged its output. With at least once, it is produced only after the previous batch is
+committed, so a crash at any step repeats at most one batch and loses none. With exactly once, several batches are
+written at a time, each input partition's in order. An unexpected error ends the process at once: a restart from the
+last commit is safe, continuing is not.
 """
 
 import asyncio
@@ -36,6 +37,9 @@ log = logging.getLogger("tamiz.worker")
 MIN_BATCH_INTERVAL_S = 0.005  # between the starts of two batches
 FULL_BATCH_SIZE = 100  # transactions; a batch of this size does not wait for more
 IDLE_BATCH_SIZE = 2  # transactions; after a batch of at most this size the next one does not wait
+
+
+MAX_UNWRITTEN_BATCHES = 3  # full batches whose output may be in memory, where several are written at a time
 
 
 class HandledBatch(NamedTuple):
@@ -191,7 +195,7 @@ class WorkerLoop:
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._decide_all())
-                both.create_task(self._write_all())
+                both.create_task(self._write_all(both))
         except BaseExceptionGroup as group:
             self.failed = group.exceptions[0]
             self._exit(self.failed)
@@ -228,19 +232,32 @@ class WorkerLoop:
                 if decided is None:
                     self._done(len(taken))
 
-    async def _write_all(self) -> None:
+    async def _write_all(self, tasks: asyncio.TaskGroup) -> None:
+        """Write decided batches in order. tasks: for those that are written at the same time."""
+        writing: dict[asyncio.Task[None], int] = {}  # number of records of each batch
         while True:
             decided = await self._decided.get()
-            try:
-                if decided.generation == self._lost_generation or decided.generation != self._group.generation():
-                    log.info(
-                        "rebalance before a batch was written; its %d records are decided again", len(decided.records)
-                    )
-                else:
-                    await self._write(decided)
-            finally:
-                self._decided.task_done()
-                self._done(decided.fetches)
+            size = len(decided.records)
+            writing = {task: n for task, n in writing.items() if not task.done()}
+            while writing and sum(writing.values()) + size > MAX_UNWRITTEN_BATCHES * self._batch_max_records:
+                await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
+                writing = {task: n for task, n in writing.items() if not task.done()}
+            if self._publisher.overlaps:
+                # They start in this order, and the publisher keeps it for each partition.
+                writing[tasks.create_task(self._write_current(decided))] = size
+            else:
+                await self._write_current(decided)
+
+    async def _write_current(self, decided: HandledBatch) -> None:
+        """Write a batch, unless the group has rebalanced since its fetch."""
+        try:
+            if decided.generation == self._lost_generation or decided.generation != self._group.generation():
+                log.info("rebalance before a batch was written; its %d records are decided again", len(decided.records))
+            else:
+                await self._write(decided)
+        finally:
+            self._decided.task_done()
+            self._done(decided.fetches)
 
     def _done(self, fetches: int) -> None:
         self._taken -= fetches

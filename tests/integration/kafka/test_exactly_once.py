@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
 from schemas.configuration.settings import Settings
@@ -56,14 +55,14 @@ def test_the_next_owner_starts_after_the_committed_offsets_of_all_partitions(
 
     async def story() -> tuple[object, object, object]:
         async with owner(settings) as first, owner(settings) as second:
-            nothing = await first.acquire_partitions(set(inputs), 1)
+            nothing = await first.acquire_partitions(set(inputs), (1, 0))
             written = [TopicBatch(settings.decisions_topic, [OutgoingRecord(p, b"", b"%d" % p, []) for p in (0, 1)])]
             assert await first.write(written, {inputs[0]: 7, inputs[1]: 9})
             assert await first.write([], {inputs[0]: 8})
             return (
                 nothing,
-                await first.acquire_partitions(set(inputs), 1),
-                await second.acquire_partitions(set(inputs), 1),
+                await first.acquire_partitions(set(inputs), (1, 0)),
+                await second.acquire_partitions(set(inputs), (1, 0)),
             )
 
     assert asyncio.run(story()) == ({}, {}, {inputs[0]: 8, inputs[1]: 9})
@@ -75,9 +74,9 @@ def test_a_zombie_is_fenced_and_nothing_of_its_batch_is_seen(settings: Settings)
 
     async def story() -> None:
         async with owner(settings) as zombie, owner(settings) as heir:
-            await zombie.acquire_partitions({partition}, 1)
+            await zombie.acquire_partitions({partition}, (1, 0))
             await zombie.write(decided(settings, 0, "before"), {partition: 1})
-            assert await heir.acquire_partitions({partition}, 2) == {partition: 1}
+            assert await heir.acquire_partitions({partition}, (2, 0)) == {partition: 1}
             with pytest.raises(FencedError, match=f"{settings.transactions_topic}-0"):
                 await zombie.write(decided(settings, 0, "by a zombie"), {partition: 2})
             await heir.write(decided(settings, 0, "by the heir"), {partition: 2})
@@ -93,10 +92,10 @@ def test_the_next_owner_aborts_the_open_transaction_of_a_crash_and_repeats_it(se
 
     async def story() -> None:
         async with owner(settings, dies_at=step) as crashed, owner(settings) as heir:
-            await crashed.acquire_partitions({partition}, 1)
+            await crashed.acquire_partitions({partition}, (1, 0))
             with pytest.raises(Crash):
                 await crashed.write(decided(settings, 0, "half", "done"), {partition: 2})
-            assert await heir.acquire_partitions({partition}, 2) == {}
+            assert await heir.acquire_partitions({partition}, (2, 0)) == {}
             await heir.write(decided(settings, 0, "whole", "done"), {partition: 2})
 
     asyncio.run(story())
@@ -104,25 +103,36 @@ def test_the_next_owner_aborts_the_open_transaction_of_a_crash_and_repeats_it(se
     assert committed_texts(settings, settings.dead_letters_topic) == ["whole"]
 
 
-def test_a_producer_whose_sender_failed_closes_its_connections(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_that_are_written_at_the_same_time_keep_their_order_in_each_partition(settings: Settings) -> None:
+    inputs = [TP(settings.transactions_topic, p) for p in (0, 1)]
+
+    async def story() -> object:
+        async with owner(settings) as output, owner(settings) as heir:
+            await output.acquire_partitions(set(inputs), (1, 0))
+            written = [decided(settings, n % 2, f"{n:02}", f"{n:02}b") for n in range(20)]
+            await asyncio.gather(*(output.write(w, {inputs[n % 2]: n + 1}) for n, w in enumerate(written)))
+            return await heir.acquire_partitions(set(inputs), (2, 0))
+
+    assert asyncio.run(story()) == {inputs[0]: 19, inputs[1]: 20}
+    for partition in (0, 1):
+        records = committed_records(settings.bootstrap, settings.decisions_topic)
+        texts = [(r.value or b"").decode() for r in records if r.partition == partition]
+        assert texts == [f"{n:02}{part}" for n in range(partition, 20, 2) for part in ("", "b")]
+
+
+def test_a_fenced_owner_closes_its_connections(settings: Settings) -> None:
     partition = TP(settings.transactions_topic, 0)
 
-    async def fail() -> None:  # where a fenced sender is in the middle of a request; no broker can be made to time that
-        raise ProducerFenced
-
     async def story() -> tuple[list[bool], list[bool]]:
-        async with owner(settings) as output:
-            await output.acquire_partitions({partition}, 1)
-            producer = output._producers[partition]
-            connections = list(producer.client._conns.values())
-            monkeypatch.setattr(producer._sender, "close", fail)
+        async with owner(settings) as zombie, owner(settings) as heir:
+            await zombie.acquire_partitions({partition}, (1, 0))
+            connections = list(zombie._writers[partition]._producer._client._conns.values())
             before = [connection.connected() for connection in connections]
-            await output.close()
-            after = [connection.connected() for connection in connections]
-            producer._sender.sender_task.cancel()
-            return before, after
+            await heir.acquire_partitions({partition}, (2, 0))
+            with pytest.raises(FencedError):
+                await zombie.write(decided(settings, 0, "by a zombie"), {partition: 1})
+            await zombie.close()
+            return before, [connection.connected() for connection in connections]
 
     before, after = asyncio.run(story())
     assert any(before)

@@ -69,6 +69,8 @@ def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
 class SentRecords:
     """What a worker would send and commit: a group and an output in memory."""
 
+    overlaps = False
+
     def __init__(self) -> None:
         self.written: list[TopicBatch] = []
         self.committed: dict[TP, int] = {}
