@@ -22,12 +22,18 @@ MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_B
 class ConsumerGroup:
     """The consumer group of the Faust app, for the publisher."""
 
-    def __init__(self, app: faust.App) -> None:
+    def __init__(self, app: faust.App, topic: str) -> None:
+        """topic: of the transactions."""
         self._app = app
+        self._topic = topic
 
     def generation(self) -> int:
         """The current group generation."""
         return int(self._app.consumer_generation_id)
+
+    def assigned(self) -> set[TP]:
+        """The input partitions that are assigned to this worker."""
+        return {TP(self._topic, partition) for partition in assigned_partitions(self._app, frozenset({self._topic}))}
 
     async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Commit the next offset of each partition. False if the group has rebalanced."""

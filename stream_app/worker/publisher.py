@@ -28,6 +28,9 @@ class Group(Protocol):
     def generation(self) -> int:
         """The current group generation."""
 
+    def assigned(self) -> set[TP]:
+        """The input partitions that are assigned to this worker."""
+
     async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
         """Commit the next offset of each partition. False if the group has rebalanced. topic_id: of the input topic."""
 

@@ -56,7 +56,7 @@ def make_worker(
     retry_until(champion.open, settings.startup_timeout_seconds)
     app = make_app(settings)
     metrics = WorkerMetrics()
-    group = ConsumerGroup(app)
+    group = ConsumerGroup(app, settings.transactions_topic)
     positions = PartitionPositions(settings, metrics, transactions.id, outputs)
     app.positions = positions
     cursors = CursorReader(

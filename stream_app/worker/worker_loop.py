@@ -283,7 +283,9 @@ class WorkerLoop:
         self._on_step("fetched")
         # Per partition, not per record: this runs for every batch, in the thread that also fetches.
         offsets = {tp: last_offset(rows[-1]) + 1 for tp, rows in parts}
-        self._decided_until |= await self._publisher.acquire_partitions(set(offsets), epoch, topic_id)
+        # All at once: one by one, the first fetch of each partition would wait for the clients that this opens.
+        acquired = self._group.assigned() | offsets.keys()
+        self._decided_until |= await self._publisher.acquire_partitions(acquired, epoch, topic_id)
         if self._decided_until:
             if self._profiles is not None:
                 decided = [r for r in records if r.offset < self._decided_until.get(TP(r.topic, r.partition), 0)]
@@ -294,7 +296,7 @@ class WorkerLoop:
                 return None
         model = self._model()  # one model per batch: a swap takes effect between batches
         if self._policy.counting:
-            await self._counter.acquire_partitions({tp.partition for tp in offsets}, epoch, model)
+            await self._counter.acquire_partitions({tp.partition for tp in acquired}, epoch, model)
         self._on_step("partitions acquired")
         started = time.monotonic()
         # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.

@@ -78,6 +78,9 @@ class SentRecords:
     def generation(self) -> int:
         return 1
 
+    def assigned(self) -> set[TP]:
+        return set()
+
     async def commit(self, offsets: Mapping[TP, int], topic_id: str) -> bool:
         raise NotImplementedError
 
