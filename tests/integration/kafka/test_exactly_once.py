@@ -77,8 +77,11 @@ def test_a_zombie_is_fenced_and_nothing_of_its_batch_is_seen(settings: Settings)
             await zombie.acquire_partitions({partition}, (1, 0))
             await zombie.write(decided(settings, 0, "before"), {partition: 1})
             assert await heir.acquire_partitions({partition}, (2, 0)) == {partition: 1}
+            zombie_writes = [zombie.write(decided(settings, 0, f"by a zombie {n}"), {partition: n}) for n in (2, 3)]
+            for outcome in await asyncio.gather(*zombie_writes, return_exceptions=True):
+                assert isinstance(outcome, FencedError)
             with pytest.raises(FencedError, match=f"{settings.transactions_topic}-0"):
-                await zombie.write(decided(settings, 0, "by a zombie"), {partition: 2})
+                await zombie.write(decided(settings, 0, "by a zombie again"), {partition: 4})
             await heir.write(decided(settings, 0, "by the heir"), {partition: 2})
 
     asyncio.run(story())
