@@ -26,6 +26,8 @@ COPY monitoring /app/monitoring
 COPY training /app/training
 COPY stream_app /app/stream_app
 COPY tamiz /app/tamiz
+# Byte code, because a program cannot write it at its start.
+RUN python -m compileall -q /app
 RUN install -d -m 0700 -o 10001 -g 10001 /var/lib/tamiz /etc/tamiz
 WORKDIR /var/lib/tamiz
 VOLUME /var/lib/tamiz

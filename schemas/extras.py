@@ -24,8 +24,9 @@ PACKAGES: dict[Extra, dict[str, str]] = {
     "s3": {"boto3": "boto3"},
 }
 
-# XGBoost and MLflow import these when they find them, and use nothing of them to serve a model.
-UNUSED_BY_SERVICES = ("matplotlib", "pandas", "pyarrow", "sklearn")
+# XGBoost, MLflow and Numba import these when they find them, and use nothing of them to serve a model. Without its
+# plots, XGBoost also imports neither `scipy.special` nor its estimators.
+UNUSED_BY_SERVICES = ("coverage", "matplotlib", "pandas", "pyarrow", "sklearn", "xgboost.plotting")
 
 
 def missing_extra(*extras: Extra, needed_by: str) -> str | None:
@@ -50,7 +51,7 @@ def require_extra(*extras: Extra, needed_by: str) -> None:
 def skip_unused_libraries() -> None:
     """Make the imports of UNUSED_BY_SERVICES fail in this process, as if they were not installed.
 
-    Call it before XGBoost or MLflow is imported. It saves 120 of 300 MB of a worker (`benchmarks.components`).
+    Call it before XGBoost, MLflow or Numba is imported. It saves 120 of 300 MB of a worker (`benchmarks.components`).
     """
     for module in UNUSED_BY_SERVICES:
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None: Python's own mark of a failing import

@@ -45,12 +45,12 @@ IMPORTS = """
 import sys, json, time
 from schemas.extras import skip_unused_libraries
 skip_unused_libraries()
-def status(): return {line.split(":")[0]: line.split()[1] for line in open("/proc/self/status")}
+def resident_mb(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 for name in sys.argv[1:]:
-    kb, cpu, modules = int(status()["VmRSS"]), time.process_time(), len(sys.modules)
+    mb, cpu, modules = resident_mb(), time.process_time(), len(sys.modules)
     __import__(name)
-    added = [round((int(status()["VmRSS"]) - kb) / 1024, 1), round(time.process_time() - cpu, 2)]
-    print(json.dumps({name: dict(zip(("mb", "cpu_s", "modules"), [*added, len(sys.modules) - modules]))}))
+    added = [round(resident_mb() - mb, 1), round(time.process_time() - cpu, 2), len(sys.modules) - modules]
+    print(json.dumps({name: dict(zip(("mb", "cpu_s", "modules"), added))}))
 """
 
 

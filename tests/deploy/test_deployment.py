@@ -165,6 +165,11 @@ def test_an_image_brings_compiled_code_where_commands_look_for_it(target: str) -
     assert command == f"python -m {precompilation.__name__} {compiled} && chmod -R a+rX {compiled}"
 
 
+def test_an_image_has_the_byte_code_of_everything_that_is_copied_into_it() -> None:
+    words = [word for word, rest in stages()["base"] if word == "COPY" or rest.startswith("python -m compileall")]
+    assert words == ["COPY"] * words.count("COPY") + ["RUN"]
+
+
 def test_the_health_check_requests_an_existing_page() -> None:
     port = load({}).web_port
     assert f"http://127.0.0.1:{port}/livez" in last("worker", "HEALTHCHECK")
