@@ -27,9 +27,10 @@ demo: setup  ## run everything end to end: train, score 20,000 transactions, dri
 test: setup check  ## run all checks and all tests, on real Kafka brokers (14 minutes on two cores)
 	$(PYTEST)
 
-fuzz-values: setup  ## 200,000 numbers, booleans, ids and times each, compared with slow reference parsers (2 minutes)
+fuzz-values: setup  ## 200,000 numbers, booleans, ids, times and payloads each, compared with slow reference parsers (5 minutes)
 	$(BIN)/python -m tests.helpers.reference_parsers 200000
 	$(BIN)/python -m tests.helpers.reference_times 200000
+	$(BIN)/python -m tests.helpers.payload_differences 200000
 
 coverage: setup  ## run the tests, write coverage.xml and junit.xml for SonarQube (14 minutes)
 	$(PYTEST) --junitxml junit.xml --cov-report xml:coverage.xml --cov-report term \

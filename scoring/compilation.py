@@ -26,6 +26,11 @@ def compiled_inline(function: Compiled) -> Compiled:
     return cast(Compiled, _cached(function, inline="always"))
 
 
+def compiled_without_allocation(function: Compiled) -> Compiled:
+    """As `compiled`, for functions that create no array: arrays that they pass on are not counted as references."""
+    return cast(Compiled, _cached(function, _nrt=False, forceinline=True))
+
+
 def _cached(function: Any, **options: Any) -> Any:
     try:
         dispatcher = njit(cache=True, **options)(function)

@@ -8,6 +8,7 @@ from schemas.dataset.declaration import Dataset
 from schemas.errors import ModelIncompatibleError
 from scoring.arrays import Columns, Floats, Matrix, Objects
 from scoring.bundle.manifest import FeatureEncoding
+from scoring.coded_columns import CodedColumns
 
 OTHER, MISSING = "OTHER", "MISSING"  # two levels of every category, after its own
 MAX_LEVELS = 50
@@ -44,15 +45,18 @@ def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
     n = len(columns[encoding[0].name]) if encoding else 0
     matrix = np.empty((n, len(encoding)), dtype=np.float32)
     for j, f in enumerate(encoding):
-        column = columns[f.name]
         if f.kind == "category":
+            if isinstance(columns, CodedColumns) and (coded := columns.codes(f.name, f.levels)) is not None:
+                matrix[:, j] = coded
+                continue
             codes: dict[str | None, int] = {level: code for code, level in enumerate(f.levels)}
             codes[None] = len(f.levels) + 1
             matrix[:, j] = np.fromiter(
-                (codes.get(level, len(f.levels)) for level in column.tolist()), dtype=np.float32, count=n
+                (codes.get(level, len(f.levels)) for level in columns[f.name].tolist()), dtype=np.float32, count=n
             )
         else:
             # Cleaning rejects numbers beyond float32: infinity can be scored, but neither trained on nor explained.
+            column = columns[f.name]
             matrix[:, j] = np.where(np.isnan(column), f.mean, column)
     return matrix
 

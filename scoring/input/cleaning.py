@@ -20,6 +20,7 @@ from scoring.input.decoding import decode_payloads
 from scoring.input.event_times import event_times
 from scoring.input.mapping_parsing import parse_mappings
 from scoring.input.number_parsing import parse_numbers
+from scoring.input.payload_columns import Payloads
 from scoring.input.record_times import RecordTimes, find_future_times
 from scoring.input.text_parsing import parse_categories, parse_identifiers
 from scoring.input.value_parsing import Fault, Faults, format_value
@@ -52,6 +53,24 @@ def clean_payloads(
     read_labels: for training. A row with an unreadable label is rejected; without, labels are ignored.
     record_times: timestamps of the payloads' records; None skips the check against the record's timestamp.
     """
+    if not (read_labels or len(dataset.event_time.parts) > 1):
+        from scoring.input.scan.payload_scanner import payload_scanner  # compiled: not every program cleans payloads
+
+        return payload_scanner(dataset).clean(Payloads.of(payloads), max_payload_bytes, record_times)
+    return clean_any_payloads(
+        dataset, payloads, read_labels=read_labels, max_payload_bytes=max_payload_bytes, record_times=record_times
+    )
+
+
+def clean_any_payloads(
+    dataset: Dataset,
+    payloads: Sequence[bytes | None],
+    *,
+    read_labels: bool,
+    max_payload_bytes: int,
+    record_times: RecordTimes | None,
+) -> CleanedBatch:
+    """As `clean_payloads`: the general path, which decodes every payload. It alone decides about rejections."""
     decoded = decode_payloads(dataset.field_names, payloads, max_payload_bytes)
     rejections = [_rejection(row, None, fault) for row, fault in decoded.faults.items()]
     rows = np.array(decoded.rows, dtype=np.int64)
@@ -126,22 +145,23 @@ def _keys(dataset: Dataset, key: str, raw: Mapping[str, Sequence[Any]], note: An
 
 def _parse_field(dataset: Dataset, field: Field, values: Sequence[Any], columns: dict[str, Array], note: Any) -> None:
     if field.kind != "mapping":
-        columns[field.name], faults = _parse(dataset, field, values)
+        columns[field.name], faults = parse_column(dataset, field, values)
         note(field.name, faults)
         if field.required:
             absent = np.flatnonzero(is_missing(columns[field.name])).tolist()
             note(field.name, {i: Fault("missing-field", values[i], f"a {field.kind} (required)") for i in absent})
         return
     keys = [entry.key for entry in field.entries]
-    entries, faults = parse_mappings(values, keys, _missing(dataset, field), required=field.required)
+    entries, faults = parse_mappings(values, keys, missing_texts(dataset, field), required=field.required)
     note(field.name, faults)
     for entry in field.entries:
-        columns[entry.name], faults = _parse(dataset, entry, entries[entry.key])
+        columns[entry.name], faults = parse_column(dataset, entry, entries[entry.key])
         note(f"{field.name}.{entry.key}", faults)
 
 
-def _parse(dataset: Dataset, field: Field | MappingEntry, values: Sequence[Any]) -> tuple[Array, Faults]:
-    missing = _missing(dataset, field)
+def parse_column(dataset: Dataset, field: Field | MappingEntry, values: Sequence[Any]) -> tuple[Array, Faults]:
+    """Parse the raw values of a number, boolean or category."""
+    missing = missing_texts(dataset, field)
     if field.kind == "number":
         return parse_numbers(values, missing, field.min, field.max, dataset.number_formats[field.name])
     if field.kind == "boolean":
@@ -149,7 +169,8 @@ def _parse(dataset: Dataset, field: Field | MappingEntry, values: Sequence[Any])
     return parse_categories(values, missing)
 
 
-def _missing(dataset: Dataset, field: Field | MappingEntry) -> frozenset[str]:
+def missing_texts(dataset: Dataset, field: Field | MappingEntry) -> frozenset[str]:
+    """The texts that mean a missing value of a field."""
     return frozenset(dataset.missing) | frozenset(field.missing)
 
 

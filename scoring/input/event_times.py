@@ -40,7 +40,7 @@ def event_times(dataset: Dataset, raw: Mapping[str, Sequence[Any]], note: Note) 
     if form.zone == "UTC":
         utc_ms = local_ms - parsed.offset_ms
     else:
-        utc_ms, faults = _to_utc(local_ms, parsed.offset_ms, is_date, raw[time.date], form)
+        utc_ms, faults = zone_to_utc(local_ms, parsed.offset_ms, is_date, raw[time.date], form)
         note(time.date, faults)
     outside = (utc_ms < 0) | (utc_ms >= MAX_TIME_MS)  # by the hour or the zone; the date itself is within
     if outside.any():
@@ -73,9 +73,10 @@ def _contradictions(parsed: ParsedTimes, hours: Floats, raw: Sequence[Any], fiel
     }
 
 
-def _to_utc(
+def zone_to_utc(
     local_ms: Ints, offset_ms: Ints, is_date: Flags, raw: Sequence[Any], form: EventTimeFormat
 ) -> tuple[Ints, Faults]:
+    """Local times in the zone of the data set, or with an offset of their own, to UTC."""
     offsets = local_offsets(form.zone, local_ms)
     stated = offset_ms != NO_OFFSET
     gap = ~stated & (offsets.before_ms < offsets.after_ms) & (~is_date | is_missing_day(offsets))

@@ -23,7 +23,7 @@ class Payloads(Sequence[bytes | None]):
         view = np.frombuffer(buffer, dtype=np.uint8) if len(buffer) else np.empty(0, dtype=np.uint8)
         view.flags.writeable = False  # compiled loops have one signature: of buffers that are read only
         self.buffer: Bytes = view
-        self.starts, self.ends = starts, ends
+        self.starts, self.ends = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
 
     @classmethod
     def of(cls, payloads: Sequence[bytes | None]) -> Self:

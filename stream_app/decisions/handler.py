@@ -20,6 +20,7 @@ from schemas.records import Rejection
 from schemas.time_units import HOUR_MS, MINUTE_MS
 from schemas.transaction_ids import sent_id, transaction_id
 from scoring.arrays import Floats, Indices, Ints
+from scoring.coded_columns import join_columns
 from scoring.decision import OUTCOMES
 from scoring.input.admission import reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
@@ -136,9 +137,8 @@ def handle(
         for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True)
     ]
     found = None if profiles is None else _profile_features(records, cleaned, profiles)
-    cleaned = cleaned._replace(
-        columns={**cleaned.columns, **_profile_columns(policy.dataset, len(ids), profiles, found)}
-    )
+    columns = join_columns(cleaned.columns, _profile_columns(policy.dataset, len(ids), profiles, found))
+    cleaned = cleaned._replace(columns=columns)
     decided = decide(model, cleaned)
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()

@@ -47,8 +47,7 @@ def main() -> None:
     records = [StdinRecord("t", 0, i, None, line.rstrip(b"\n")) for i, line in enumerate(sys.stdin.buffer)]
     for out in handle(records, MonitoredModel.load(folder, 3), policy).decisions:
         sys.stdout.buffer.write((out.value or b"") + b"\n")
-    # A data set without profiles does not need Numba.
-    if imported := sorted((TRAINING_PACKAGES | {"numba"}) & set(sys.modules)):
+    if imported := sorted(TRAINING_PACKAGES & set(sys.modules)):
         raise SystemExit(f"serving imported {', '.join(imported)}")
 
 
