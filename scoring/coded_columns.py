@@ -10,6 +10,7 @@ import numpy as np
 from scoring.arrays import Array, Columns, Floats, Indices, Objects
 
 MAX_ENCODINGS = 8  # whose codes are kept: of the champion and of models that are compared with it
+_NO_CODES = np.empty(0, dtype=np.float32)
 
 
 class LevelTable:
@@ -32,17 +33,20 @@ class LevelTable:
 
     def objects(self) -> Objects:
         """The level of each index."""
-        if len(self._objects) < len(self.levels):
-            self._objects = np.array(self.levels, dtype=object)
-        return self._objects
+        objects = self._objects
+        if len(objects) < len(self.levels):
+            more = self.levels[len(objects) :]
+            self._objects = objects = np.concatenate([objects, np.array(more, dtype=object)])
+        return objects
 
     def codes(self, levels: tuple[str, ...]) -> Array:
         """The code of each index for a model with these levels: its position, then one for others, one for missing."""
-        codes = self._codes.get(levels)
-        if codes is None or len(codes) < len(self.levels):
+        codes = self._codes.get(levels, _NO_CODES)
+        if len(codes) < len(self.levels):
             positions: dict[str | None, int] = {level: code for code, level in enumerate(levels)}
             positions[None] = len(levels) + 1
-            codes = np.array([positions.get(level, len(levels)) for level in self.levels], dtype=np.float32)
+            more = [positions.get(level, len(levels)) for level in self.levels[len(codes) :]]
+            codes = np.concatenate([codes, np.array(more, dtype=np.float32)])
             if len(self._codes) >= MAX_ENCODINGS:
                 self._codes = {}
             self._codes[levels] = codes

@@ -6,7 +6,6 @@ learned. A row that the scan leaves, or in which a parser finds a fault, takes t
 
 from collections.abc import Sequence
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import msgspec
@@ -35,13 +34,35 @@ _NO_TIMES = np.empty(0, np.int64)
 
 
 @lru_cache(8)
-def payload_scanner(dataset: Dataset) -> "PayloadScanner":
+def payload_scanner(dataset: Dataset) -> "SharedScanner":
     """The scanner of a data set, one for all threads."""
-    return PayloadScanner(dataset)
+    return SharedScanner(dataset)
+
+
+class SharedScanner:
+    """Cleans the payloads of one data set in any thread: each call has a scanner to itself."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._idle: list[PayloadScanner] = []
+
+    def clean(self, payloads: Payloads, max_payload_bytes: int, record_times: RecordTimes | None) -> CleanedBatch:
+        """As `scoring.input.cleaning.clean_payloads`."""
+        try:
+            scanner = self._idle.pop()
+        except IndexError:
+            scanner = PayloadScanner(self._dataset)
+        try:
+            return scanner.clean(payloads, max_payload_bytes, record_times)
+        finally:
+            self._idle.append(scanner)
 
 
 class PayloadScanner:
-    """Cleans the payloads of one data set. What it has learned changes its speed, never its results."""
+    """Cleans the payloads of one data set, in one thread at a time.
+
+    What it has learned changes its speed, never its results.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -59,7 +80,6 @@ class PayloadScanner:
         self._number_rows = {name: self._rows[name] for name, kind in kinds.items() if kind != "category"}
         # The key may also be the transaction id.
         self._roles = [name for name in (dataset.key, dataset.transaction_id) if name is not None]
-        self._lock = Lock()  # of all below
         self._tables = empty_tables(len(self._outputs), len(columns))
         self._order = np.zeros(MAX_POSITIONS, np.int64)
         self._levels = {row: LevelTable() for _, row in self._categories}
@@ -71,37 +91,36 @@ class PayloadScanner:
         record_ms, max_ahead_ms = _NO_TIMES, 0
         if record_times is not None:
             record_ms, max_ahead_ms = np.ascontiguousarray(record_times.ms, np.int64), record_times.max_ahead_ms
-        with self._lock:
-            for output in self._full:
-                self._clear(output)
-            self._full.clear()
-            out = self._buffers(n)
-            misses, ids = self._scan(payloads, max_payload_bytes, out)
-            set_event_times(self._plan, out)
-            if not self._plan.is_utc:
-                self._resolve_zone(out)
-            if derive_columns(self._plan, out, record_ms, max_ahead_ms):
-                return self._batch(np.arange(n), out.values, out.event_time_ms, [texts[:n] for texts in ids])
-            others = np.flatnonzero(~out.fast)
-            general = clean_any_payloads(
-                self._dataset,
-                payloads.at(others),
-                read_labels=False,
-                max_payload_bytes=max_payload_bytes,
-                record_times=None if record_times is None else RecordTimes(record_ms[others], max_ahead_ms),
-            )
-            accepted = others[general.rows]
-            if len(accepted):
-                out.values[:, accepted] = self._general_values(general)
-                out.event_time_ms[accepted] = general.event_time_ms
-                for texts, own in zip(ids, self._general_ids(general), strict=True):
-                    for row, text in zip(accepted.tolist(), own, strict=True):
-                        texts[row] = text
-                self._learn_nested(payloads.buffer, misses, accepted, out.values)
-            out.fast[accepted] = True
-            rows = np.flatnonzero(out.fast)
-            kept = [[texts[row] for row in rows.tolist()] for texts in ids]
-            batch = self._batch(rows, out.values[:, rows], out.event_time_ms[rows], kept)
+        for output in self._full:
+            self._clear(output)
+        self._full.clear()
+        out = self._buffers(n)
+        misses, ids = self._scan(payloads, max_payload_bytes, out)
+        set_event_times(self._plan, out)
+        if not self._plan.is_utc:
+            self._resolve_zone(out)
+        if derive_columns(self._plan, out, record_ms, max_ahead_ms):
+            return self._batch(np.arange(n), out.values, out.event_time_ms, [texts[:n] for texts in ids])
+        others = np.flatnonzero(~out.fast)
+        general = clean_any_payloads(
+            self._dataset,
+            payloads.at(others),
+            read_labels=False,
+            max_payload_bytes=max_payload_bytes,
+            record_times=None if record_times is None else RecordTimes(record_ms[others], max_ahead_ms),
+        )
+        accepted = others[general.rows]
+        if len(accepted):
+            out.values[:, accepted] = self._general_values(general)
+            out.event_time_ms[accepted] = general.event_time_ms
+            for texts, own in zip(ids, self._general_ids(general), strict=True):
+                for row, text in zip(accepted.tolist(), own, strict=True):
+                    texts[row] = text
+            self._learn_nested(payloads.buffer, misses, accepted, out.values)
+        out.fast[accepted] = True
+        rows = np.flatnonzero(out.fast)
+        kept = [[texts[row] for row in rows.tolist()] for texts in ids]
+        batch = self._batch(rows, out.values[:, rows], out.event_time_ms[rows], kept)
         rejections = [msgspec.structs.replace(r, row=int(others[r.row])) for r in general.rejections]
         return batch._replace(n=n, rejections=rejections)
 

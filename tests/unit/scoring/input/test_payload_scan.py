@@ -15,7 +15,7 @@ from scoring.input.payload_columns import Payloads
 from scoring.input.record_times import RecordTimes
 from scoring.input.scan import payload_scanner
 from scoring.input.scan.json_tokens import is_valid_text
-from scoring.input.scan.payload_scanner import PayloadScanner
+from scoring.input.scan.payload_scanner import PayloadScanner, SharedScanner
 from scoring.input.scan.token_tables import MAX_TOKENS, empty_tables, find_token, learn_tokens
 from tamiz.simulation.payload_formats import keyed_payloads
 from tamiz.simulation.simulator import Traffic
@@ -77,7 +77,7 @@ def test_threads_that_clean_with_one_scanner_get_what_one_thread_gets() -> None:
     parts = [
         [payload(ciudad=f"{part} {i}", monto=str(i), genero=f"g{i % 5}") for i in range(3_000)] for part in range(8)
     ]
-    scanner = PayloadScanner(CARD)
+    scanner = SharedScanner(CARD)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda part: scanner.clean(Payloads.of(part), 65_536, None), parts))
     assert all(map(same, found, (PayloadScanner(CARD).clean(Payloads.of(part), 65_536, None) for part in parts)))
