@@ -22,14 +22,14 @@ from scoring.input.payload_columns import Payloads
 from scoring.input.record_times import RecordTimes
 from scoring.input.scan.json_tokens import OPEN_BRACE
 from scoring.input.scan.row_scan import scan_rows
-from scoring.input.scan.scan_arrays import IDENTIFIER, MAX_POSITIONS, MAX_UNKNOWN, ScanBuffers
+from scoring.input.scan.scan_arrays import IDENTIFIER, MAX_POSITIONS, ScanBuffers, scan_buffers
 from scoring.input.scan.scan_plan import scan_outputs, scan_plan
 from scoring.input.scan.time_columns import derive_columns, set_event_times
 from scoring.input.scan.token_tables import MAX_TOKENS, clear_table, empty_tables, learn_tokens
-from scoring.input.scan.value_tokens import MAX_ID_LENGTH
 from scoring.input.text_parsing import parse_identifiers
 
 MAX_LEVELS = 2 * MAX_TOKENS  # of a category; its table is then emptied
+MAX_KEPT_ROWS = 4_096  # of buffers that are used again
 _NO_TIMES = np.empty(0, np.int64)
 
 
@@ -83,6 +83,7 @@ class PayloadScanner:
         self._tables = empty_tables(len(self._outputs), len(columns))
         self._order = np.zeros(MAX_POSITIONS, np.int64)
         self._levels = {row: LevelTable() for _, row in self._categories}
+        self._kept = scan_buffers(0, len(self._outputs), len(self._roles), len(dataset.field_names))
         self._full: set[int] = set()  # outputs to be emptied before the next batch
 
     def clean(self, payloads: Payloads, max_payload_bytes: int, record_times: RecordTimes | None) -> CleanedBatch:
@@ -96,10 +97,11 @@ class PayloadScanner:
         self._full.clear()
         out = self._buffers(n)
         misses, ids = self._scan(payloads, max_payload_bytes, out)
-        set_event_times(self._plan, out)
+        every = set_event_times(self._plan, out, record_ms, max_ahead_ms)
         if not self._plan.is_utc:
             self._resolve_zone(out)
-        if derive_columns(self._plan, out, record_ms, max_ahead_ms):
+            every = derive_columns(self._plan, out, record_ms, max_ahead_ms)
+        if every:
             return self._batch(np.arange(n), out.values, out.event_time_ms, [texts[:n] for texts in ids])
         others = np.flatnonzero(~out.fast)
         general = clean_any_payloads(
@@ -125,18 +127,15 @@ class PayloadScanner:
         return batch._replace(n=n, rejections=rejections)
 
     def _buffers(self, n: int) -> ScanBuffers:
-        n_ids = len(self._roles)
-        return ScanBuffers(
-            fast=np.empty(n, np.bool_),
-            values=np.empty((self._n_columns, n)),
-            misses=np.empty((n * len(self._outputs), 4), np.int64),
-            id_text=np.empty((n_ids, n * (MAX_ID_LENGTH + 1)), np.uint8),
-            id_ends=np.zeros(n_ids, np.int64),
-            id_places=np.empty((n_ids, 2), np.int64),
-            event_time_ms=np.empty(n, np.int64),
-            n_misses=np.zeros(1, np.int64),
-            seen=np.empty(len(self._dataset.field_names), np.int64),
-            unknown=np.empty((MAX_UNKNOWN, 2), np.int64),
+        """Buffers for n rows: new ones for what is returned; the others are kept, unless they are large."""
+        kept = self._kept
+        if n * len(self._outputs) > len(kept.misses):
+            kept = scan_buffers(n, len(self._outputs), len(self._roles), len(self._dataset.field_names))
+            if n <= MAX_KEPT_ROWS:
+                self._kept = kept
+        kept.id_ends[:] = 0
+        return kept._replace(
+            fast=np.empty(n, np.bool_), values=np.empty((self._n_columns, n)), event_time_ms=np.empty(n, np.int64)
         )
 
     def _scan(self, payloads: Payloads, max_bytes: int, out: ScanBuffers) -> tuple[Ints, list[list[Any]]]:

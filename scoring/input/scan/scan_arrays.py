@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from scoring.arrays import Bytes, Flags, Floats, Ints
 
 NUMBER, OTHER, MAPPING, TIME, IDENTIFIER = range(5)  # kinds of an output
 TEXT, NUMERIC, LITERAL, NESTED = range(4)  # kinds of a token
 MAX_POSITIONS = 64  # of a field in a payload that are remembered
 MAX_UNKNOWN = 32  # fields of a payload that nobody declared
+MAX_ID_LENGTH = 200
 ABSENT, MISSED = -1, -2  # instead of the place of an identifier
 
 
@@ -48,3 +51,19 @@ class ScanBuffers(NamedTuple):
     n_misses: Ints  # shape (1,)
     seen: Ints  # shape (n_names,): row that last had the field
     unknown: Ints  # shape (MAX_UNKNOWN, 2): place and size of the keys of a row that nobody declared
+
+
+def scan_buffers(n: int, n_outputs: int, n_identifiers: int, n_names: int) -> ScanBuffers:
+    """Buffers for up to n rows, without those that are returned."""
+    return ScanBuffers(
+        fast=np.empty(0, np.bool_),
+        values=np.empty((0, 0)),
+        misses=np.empty((n * n_outputs, 4), np.int64),
+        id_text=np.empty((n_identifiers, n * (MAX_ID_LENGTH + 1)), np.uint8),
+        id_ends=np.zeros(n_identifiers, np.int64),
+        id_places=np.empty((n_identifiers, 2), np.int64),
+        event_time_ms=np.empty(0, np.int64),
+        n_misses=np.zeros(1, np.int64),
+        seen=np.empty(n_names, np.int64),
+        unknown=np.empty((MAX_UNKNOWN, 2), np.int64),
+    )

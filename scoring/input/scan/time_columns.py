@@ -11,11 +11,33 @@ from scoring.input.scan.scan_arrays import ScanBuffers, ScanPlan
 
 
 @compiled_without_allocation
-def set_event_times(plan: ScanPlan, out: ScanBuffers) -> None:
-    """Local times and hours to event times, as `scoring.input.event_times` does; in UTC only if the plan is.
+def derive_columns(plan: ScanPlan, out: ScanBuffers, record_ms: Ints, max_ahead_ms: int) -> bool:
+    """Derive hour and day of the week from event times; returns whether all rows are scanned.
 
-    A row that would have a fault is left to the general path. The column of the hour becomes whether the row states
-    only a date: whoever resolves a zone needs it.
+    record_ms: timestamps of the records, or empty; a row whose event time is too far ahead of it is left to the
+    general path.
+    """
+    every = True
+    hour, day = plan.derived_column, plan.derived_column + 1
+    for row in range(len(out.fast)):
+        time_ms = out.event_time_ms[row]
+        if out.fast[row] and len(record_ms) > 0 and record_ms[row] >= MIN_RECORD_TIME_MS:
+            out.fast[row] = time_ms - record_ms[row] <= max_ahead_ms
+        if out.fast[row]:
+            out.values[hour, row] = time_ms % DAY_MS // HOUR_MS
+            out.values[day, row] = (time_ms // DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
+        else:
+            every = False
+    return every
+
+
+@compiled_without_allocation
+def set_event_times(plan: ScanPlan, out: ScanBuffers, record_ms: Ints, max_ahead_ms: int) -> bool:
+    """Local times and hours to event times, as `scoring.input.event_times` does.
+
+    A row that would have a fault is left to the general path. In UTC, columns are derived, too; returns whether all
+    rows are scanned. In another zone, the event times are local and the caller resolves them; for it, the column of
+    the time of day becomes whether the row states only a date.
     """
     at = plan.time_column
     for row in range(len(out.fast)):
@@ -43,24 +65,4 @@ def set_event_times(plan: ScanPlan, out: ScanBuffers) -> None:
             if not 0 <= local_ms < MAX_TIME_MS:
                 out.fast[row] = False
         out.event_time_ms[row] = local_ms
-
-
-@compiled_without_allocation
-def derive_columns(plan: ScanPlan, out: ScanBuffers, record_ms: Ints, max_ahead_ms: int) -> bool:
-    """Derive hour and day of the week from event times; returns whether all rows are scanned.
-
-    record_ms: timestamps of the records, or empty; a row whose event time is too far ahead of it is left to the
-    general path.
-    """
-    every = True
-    hour, day = plan.derived_column, plan.derived_column + 1
-    for row in range(len(out.fast)):
-        time_ms = out.event_time_ms[row]
-        if out.fast[row] and len(record_ms) > 0 and record_ms[row] >= MIN_RECORD_TIME_MS:
-            out.fast[row] = time_ms - record_ms[row] <= max_ahead_ms
-        if out.fast[row]:
-            out.values[hour, row] = time_ms % DAY_MS // HOUR_MS
-            out.values[day, row] = (time_ms // DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
-        else:
-            every = False
-    return every
+    return derive_columns(plan, out, record_ms, max_ahead_ms) if plan.is_utc else False

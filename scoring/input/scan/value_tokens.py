@@ -10,11 +10,11 @@ from schemas.time_units import DAY_MS
 from scoring.arrays import Bytes, Floats, Ints
 from scoring.compilation import compiled_without_allocation
 from scoring.input.scan.json_tokens import COLON, COMMA, LOWER_F, LOWER_T, MINUS, NINE, POINT, ZERO
+from scoring.input.scan.scan_arrays import MAX_ID_LENGTH
 
 MAX_NUMBER_LENGTH = 40
 MAX_EXACT_DIGITS = 15  # any whole number of so many digits is a float
 MAX_EXACT_POWER = 22  # the largest power of ten that is a float; a quotient of two such floats is rounded once
-MAX_ID_LENGTH = 200
 MAX_INTEGER_LENGTH = 18
 POWERS = np.array([10.0**k for k in range(MAX_EXACT_POWER + 1)])
 
