@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ bench-drift: setup  ## measure false alarms and delay of the drift detector, com
 bench: setup .venv-bench/.ready  ## measure throughput, CPU and latency of Tamiz and its peers, and the handler's costs (30 minutes)
 	$(BIN)/python -m benchmarks.handler_costs
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.scaling_page
+
+bench-smoke: setup .venv-bench/.ready  ## check the ratios that must not slip; informs, never fails (MINUTES=3)
+	$(BIN)/python -m benchmarks.smoke --minutes $(or $(MINUTES),3)
+
+bench-endurance: setup .venv-bench/.ready  ## memory, p99.9 and every pause at 2,000/s (MINUTES=60)
+	$(BIN)/python -m benchmarks.endurance --minutes $(or $(MINUTES),60)
 
 bench-profiles: setup  ## measure what profiles add on held-out days, and compare a worker's decisions with the file's scores (5 minutes)
 	$(BIN)/python -m benchmarks.profile_gain

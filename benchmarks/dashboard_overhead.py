@@ -21,10 +21,10 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contest import await_first
 from benchmarks.environment import ROOT, BenchmarkEnvironment, benchmark_environment, environment
 from benchmarks.load.paced_run import run_paced
 from benchmarks.process_metrics import cpu_seconds
-from benchmarks.stream import await_first
 from schemas.configuration.settings import Settings
 from tamiz.dev_broker.embedded_broker import free_port
 

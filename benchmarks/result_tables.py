@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.result_rows import FULL, Row
+from benchmarks.result_rows import FULL, Row, figure
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
@@ -60,10 +60,7 @@ def bars(rows: Sequence[Row]) -> list[tuple[bool, str]]:
         found.append((met, f"{name}: {times:.2f}, {limit}"))
 
     def value(contender: str, rate: str, what: str) -> float | None:
-        row = known.get((contender, rate))
-        if row is None:
-            return None
-        return row.ms.get(what) if what.startswith("p9") or what == "p50" else getattr(row, what)
+        return figure(known.get((contender, rate)), what)
 
     for rate in rates:
         for what, name, most in (("cpu_share", "CPU", 1.2), ("p99", "p99", 1.0), ("p50", "p50", 1.1)):

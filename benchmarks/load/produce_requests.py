@@ -81,6 +81,10 @@ class ProduceConnection:
         """Wait for all answers, and close."""
         while self.unanswered:
             self.read()
+        self.close()
+
+    def close(self) -> None:
+        """Close without waiting."""
         self._socket.close()
 
     def read(self, flags: int = 0) -> None:

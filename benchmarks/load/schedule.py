@@ -89,7 +89,7 @@ def percentiles_ms(late: NDArray[np.float64]) -> dict[str, float | None]:
     ordered = np.sort(late)
     found: dict[str, float | None] = {}
     for q in PERCENTILES:
-        place = max(0, math.ceil(q / 100 * len(ordered)) - 1)
+        place = max(0, -(-round(10 * q) * len(ordered) // 1_000) - 1)  # rounded up, in whole numbers
         value = float(ordered[place]) if len(ordered) else math.inf
         found[f"p{q:g}"] = None if math.isinf(value) else round(1e3 * value, 3)
     return found

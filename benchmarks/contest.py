@@ -1,0 +1,171 @@
+"""Runs one contender at full load, or at rates, and makes rows of what it did. One that fails is a row that says so."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from subprocess import Popen
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.contenders import Contender
+from benchmarks.environment import BenchmarkEnvironment, Champion
+from benchmarks.load.paced_run import run_paced
+from benchmarks.process_metrics import measure
+from benchmarks.result_rows import FULL, Row, now, this_commit
+from benchmarks.trees import THIS_TREE, Tree, tree_of
+from schemas.configuration.settings import Settings
+
+TIMEOUT_S = 20.0  # of full load
+LINGER_S = 0.005  # within which peers that work in batches close a batch at a rate; part of their latency
+FULL_LINGER_S = 1.0
+FIRST_TIMEOUT_S = 60.0
+WARM_UP = 2_000, 8.0  # transactions per second, seconds
+PROFILE_DAYS = 1  # event time. Over a month, tiles of five minutes would close every few transactions
+DAYS = 29
+
+
+class Contest:
+    """One broker and its topics, on which contenders run one after the other."""
+
+    def __init__(self, stage: BenchmarkEnvironment, console: Console, *, rows: int, seconds: float) -> None:
+        """rows: of a topic at full load. seconds: measured at a rate."""
+        self._stage, self._console = stage, console
+        self._row_count, self._seconds = rows, seconds
+        self._topics: dict[tuple[int, int], str] = {}
+
+    def warm_up(self, contender: Contender) -> None:
+        """Let the broker's JVM compile what it needs, so that the first contender has no disadvantage."""
+        settings = self._settings(contender)
+        with self._start(contender, settings, LINGER_S) as process:
+            await_first(self._stage, settings)
+            run_paced(self._stage, settings, process.pid, *WARM_UP)
+
+    def full_load(self, contender: Contender) -> Row:
+        """Read a filled topic to its end."""
+        return self._try(contender, FULL, self._at_full_load)
+
+    def paced(self, contender: Contender, rates: Sequence[int]) -> Iterator[Row]:
+        """One process at all rates; after one at which it falls behind, the higher ones are skipped."""
+        with ExitStack() as stack:
+            started: list[tuple[Settings, int]] = []
+
+            def start(rate: int) -> Row:
+                if not started:
+                    settings = self._settings(contender)
+                    process = stack.enter_context(self._start(contender, settings, LINGER_S))
+                    await_first(self._stage, settings)
+                    started.append((settings, process.pid))
+                return self._at_rate(contender, *started[0], rate)
+
+            for rate in rates:
+                row = self._try(contender, str(rate), lambda rate=rate: start(rate))
+                yield row
+                if row.failure or row.unanswered:
+                    return
+
+    def _settings(self, contender: Contender, transactions: str | None = None) -> Settings:
+        _, champion = tree_and_champion(self._stage, contender)
+        return self._stage.create_topics(
+            contender.partitions, transactions, champion, processing_guarantee=contender.guarantee
+        )
+
+    def _start(self, contender: Contender, settings: Settings, within_s: float) -> AbstractContextManager[Popen[bytes]]:
+        tree, champion = tree_and_champion(self._stage, contender)
+        return self._stage.run_contender(
+            contender.program, settings, within_s, bundle=champion.bundle, tree=tree, options=contender.options
+        )
+
+    def _at_full_load(self, contender: Contender) -> Row:
+        days = PROFILE_DAYS if contender.profiles else DAYS
+        place = contender.partitions, days
+        if place not in self._topics:
+            settings = self._settings(contender)
+            self._stage.fill(settings, self._stage.simulated_file(self._row_count, days=days))
+            self._topics[place] = settings.transactions_topic
+        settings = self._settings(contender, self._topics[place])
+        with self._start(contender, settings, FULL_LINGER_S) as process, self._stage.count_outputs(settings) as counted:
+            run = measure(process.pid, counted, self._row_count, TIMEOUT_S)
+        return msgspec.structs.replace(
+            empty_row(contender, FULL),
+            per_second=round(run.per_second),
+            runs_per_second=[round(run.per_second)],
+            cpu_us=round(run.cpu_us, 2),
+            cpu_share=round(run.cpu_seconds / run.seconds, 4),
+            peak_mb=round(run.peak_mb, 1),
+        )
+
+    def _at_rate(self, contender: Contender, settings: Settings, pid: int, rate: int) -> Row:
+        run, _ = run_paced(self._stage, settings, pid, rate, self._seconds)
+        return msgspec.structs.replace(
+            empty_row(contender, str(rate)),
+            per_second=rate,
+            cpu_share=round(run.cpu_share, 4),
+            cpu_us=round(1e6 * run.cpu_share / rate, 2),
+            ms=run.ms,
+            sent=run.sent,
+            unanswered=run.unanswered,
+            load_shares={name: round(share, 4) for name, share in run.load_shares.items()},
+            sender_late_ms={name: round(ms, 3) for name, ms in run.sender_late_ms.items()},
+            peak_mb=round(run.resident_mb, 1),
+        )
+
+    def _try(self, contender: Contender, rate: str, run: Callable[..., Row]) -> Row:
+        try:
+            row = run(contender) if rate == FULL else run()
+        except Exception as error:  # a contender that fails is a row
+            failure = " ".join(f"{type(error).__name__}: {error}".split())[:600]
+            row = msgspec.structs.replace(empty_row(contender, rate), failure=failure)
+        self._console.print(one_line(row), highlight=False, markup=False, soft_wrap=True)
+        return row
+
+
+def empty_row(contender: Contender, rate: str) -> Row:
+    """A row without figures."""
+    return Row(
+        contender=contender.name,
+        title=contender.title,
+        settings=contender.settings,
+        guarantee=contender.guarantee,
+        partitions=contender.partitions,
+        profiles=contender.profiles,
+        rate=rate,
+        commit=contender.commit or this_commit(),
+        measured_at=now(),
+        command=f"python -m benchmarks.stream --only {contender.name} --rates {rate}",
+    )
+
+
+def one_line(row: Row) -> str:
+    """A row, as it is printed when it is measured."""
+    if row.failure:
+        return f"{row.contender} {row.rate}: FAILED: {row.failure}"
+    if row.rate == FULL:
+        return f"{row.contender} full: {row.per_second:,.0f}/s, {row.cpu_us:.1f} µs"
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in row.load_shares.items())
+    ms = ", ".join(f"{name} {'never' if value is None else f'{value:.1f}'}" for name, value in row.ms.items())
+    late = row.sender_late_ms
+    return (
+        f"{row.contender} {row.rate}/s: CPU {row.cpu_share:.1%}, {ms} ms, unanswered {row.unanswered}; {shares}, "
+        f"sender late {late['p99']:.1f} (p99), {late['max']:.1f} ms"
+    )
+
+
+def tree_and_champion(stage: BenchmarkEnvironment, contender: Contender) -> tuple[Tree, Champion]:
+    """What a contender runs and scores with."""
+    tree = tree_of(contender.commit) if contender.commit else THIS_TREE
+    return tree, stage.champion(tree, contender.profiles)
+
+
+def await_first(stage: BenchmarkEnvironment, settings: Settings) -> None:
+    """Send transactions until the first is decided, so that the contender has started."""
+    few = stage.folder / "few.jsonl"
+    few.write_bytes(b"\n".join(stage.simulated_file(1_000).read_bytes().splitlines()[:8]) + b"\n")
+    stage.fill(settings, few)
+    with stage.count_outputs(settings) as counted:
+        until = time.monotonic() + FIRST_TIMEOUT_S
+        while counted() < 8:
+            if time.monotonic() > until:
+                raise RuntimeError(f"no decision within {FIRST_TIMEOUT_S:.0f} s of the start")
+            time.sleep(0.1)
+    time.sleep(0.5)
