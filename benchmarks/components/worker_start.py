@@ -11,9 +11,13 @@ import argparse
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +38,7 @@ ROOT = Path(__file__).parent.parent.parent
 BIN = ROOT / ".venv" / "bin"
 MB = 1 << 20
 READY_TIMEOUT_S = 300
+BROKER_DELAY_S = 15.0  # a worker has imported everything and loaded its champion
 
 
 # In the order in which each is first needed; a library pays for what it imports first.
@@ -63,6 +68,7 @@ class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
     cold_ready_cpu_s: float
     ready_s: float  # with the compiled code of the cold start
     ready_cpu_s: float
+    after_broker_s: float  # until ready, of a worker that waited for the broker, since the broker responds
     rss_mb: float  # resident when ready
     pss_mb: float  # the same, pages shared with other processes divided among them
     uss_mb: float  # what each further worker adds
@@ -187,6 +193,7 @@ def measure_starts(environment: WorkerEnvironment, folder: Path, idle_s: float) 
         compiled = {"NUMBA_CACHE_DIR": f"{scratch}/compiled"}
         with started(environment, compiled | {"TAMIZ_STATE_DIR": f"{scratch}/cold"}) as (_, cold_ready_s, cold_cpu_s):
             pass
+        after_broker_s = ready_after_broker(environment, compiled | {"TAMIZ_STATE_DIR": f"{scratch}/waiting"})
         with started(environment, compiled | {"TAMIZ_STATE_DIR": f"{scratch}/warm"}) as (process, ready_s, ready_cpu_s):
             time.sleep(1)
             memory, threads = process.memory_full_info(), process.num_threads()
@@ -199,6 +206,7 @@ def measure_starts(environment: WorkerEnvironment, folder: Path, idle_s: float) 
         cold_ready_cpu_s=cold_cpu_s,
         ready_s=ready_s,
         ready_cpu_s=ready_cpu_s,
+        after_broker_s=after_broker_s,
         rss_mb=memory.rss / MB,
         pss_mb=memory.pss / MB,
         uss_mb=memory.uss / MB,
@@ -223,6 +231,46 @@ def started(environment: WorkerEnvironment, more: dict[str, str]) -> Iterator[tu
     finally:
         worker.terminate()  # it leaves its group, so that the next need not wait for the session's end
         worker.wait()
+
+
+def ready_after_broker(environment: WorkerEnvironment, more: dict[str, str]) -> float:
+    """Seconds until a worker is ready, since the broker responds, for which the worker has waited."""
+    host, port = environment.settings["TAMIZ_BOOTSTRAP_SERVERS"].split(":")
+    door, web = free_port(), free_port()
+    settings = environment.settings | {"TAMIZ_WEB_PORT": str(web), "TAMIZ_BOOTSTRAP_SERVERS": f"127.0.0.1:{door}"}
+    worker = command(environment.tree, environment.python, settings | more, "worker")
+    try:
+        time.sleep(BROKER_DELAY_S)
+        with forwarding(door, (host, int(port))):
+            begun = time.monotonic()
+            wait_until_ok(f"http://127.0.0.1:{web}/readyz", worker)
+            return time.monotonic() - begun
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+@contextlib.contextmanager
+def forwarding(port: int, address: tuple[str, int]) -> Iterator[None]:
+    """Forward connections to another address: clients find the broker there, which then names its own address."""
+
+    class Forwarder(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(address) as broker:
+                ends = {self.request: broker, broker: self.request}
+                while True:
+                    for end in select.select(list(ends), [], [])[0]:
+                        if not (received := end.recv(65_536)):
+                            return
+                        ends[end].sendall(received)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = daemon_threads = True
+
+    with Server(("127.0.0.1", port), Forwarder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
 
 
 def cpu_seconds(process: psutil.Process) -> float:

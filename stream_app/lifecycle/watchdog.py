@@ -22,7 +22,7 @@ from stream_app.kafka.kafka_clients import client_config, require_broker
 
 log = logging.getLogger("tamiz.worker")
 T = TypeVar("T")
-MAX_RETRY_DELAY_S = 15.0
+MAX_RETRY_DELAY_S = 2.0  # of a start that waits for broker or registry
 CHECKS_PER_TIMEOUT = 8
 FETCHED = -1  # pseudo partition: records fetched and not done, by the worker's own count
 
@@ -202,5 +202,5 @@ def retry_until(attempt: Callable[[], T], timeout_s: float) -> T:
             if left <= 0:
                 raise
             wait_s = min(wait_s * 2, MAX_RETRY_DELAY_S, left)
-            log.warning("cannot start yet: %s; retry in %.0f s, giving up in %.0f s", error, wait_s, left)
+            log.warning("cannot start yet: %s; retry in %.1f s, giving up in %.0f s", error, wait_s, left)
         time.sleep(wait_s)

@@ -16,7 +16,7 @@ from stream_app.decisions.decision_records import MAX_DECISION_BYTES
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.kafka.kafka_clients import COMPRESSION, client_config
 from stream_app.kafka.topic_admin import DescribedTopic, describe_topics, message_limits
-from stream_app.lifecycle.logging_setup import configuration
+from stream_app.lifecycle.logging_setup import configuration, start_logging
 from stream_app.lifecycle.stop_deadline import StopDeadline
 from stream_app.lifecycle.watchdog import retry_until
 from stream_app.offsets.partition_positions import PartitionPositions
@@ -50,10 +50,13 @@ def make_worker(
     auth = authenticator(settings)
     dataset = load_dataset(settings.dataset)
     outputs = worker_outputs(settings, dataset.profiles)
-    transactions = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
-    max_letter_bytes = _check_sizes(settings)
     champion = ChampionCache(settings, dataset)
     retry_until(champion.open, settings.startup_timeout_seconds)
+    policy = HandlerPolicy.from_settings(settings, dataset, counting=counting)
+    warm_up(champion.current, policy)
+    # The broker last, so that a worker that waits for it is ready soon after it responds.
+    transactions = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
+    policy = policy._replace(max_letter_bytes=_check_sizes(settings))
     app = make_app(settings)
     metrics = WorkerMetrics()
     group = ConsumerGroup(app, settings.transactions_topic)
@@ -67,10 +70,6 @@ def make_worker(
         fits=positions.fits,
         metrics=metrics,
     )
-    policy = HandlerPolicy.from_settings(settings, dataset, counting=counting)._replace(
-        max_letter_bytes=max_letter_bytes
-    )
-    warm_up(champion.current, policy)
     worker_loop = WorkerLoop(
         policy=policy,
         counter=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
@@ -136,6 +135,7 @@ def run(settings: Settings, on_step: StepHook = no_hook, *, counting: bool = Tru
     on_step: called at every step of a batch; crash tests end the process there. counting: False only in the benchmark
     that measures what counting for drift detection costs.
     """
+    start_logging(settings)  # Faust's worker does it again, but later
     app, services = make_worker(settings, on_step, counting=counting)
     worker = StoppingWorker(
         app, services, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)
