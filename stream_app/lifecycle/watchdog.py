@@ -3,9 +3,9 @@
 A consumer can die without an error, and a loop can hang while heartbeats, sent from their own thread, continue. So the
 watchdog checks progress from outside, in a thread: is the first uncommitted record still the same one?
 
-While the worker's consumer gets answers from the broker and records are written, it tells (`known_backlogs`). In doubt,
-a client of the watchdog asks the broker (`read_backlogs`): a dead consumer would not notice that records wait. A broker
-that does not respond is not counted as a stall of the worker.
+While the worker's consumer gets answers from the broker and records are written, the watchdog relies on them
+(`known_backlogs`). In doubt, a client of its own asks the broker (`read_backlogs`): a dead consumer would not notice
+that records wait. A broker that does not respond is not counted as a stall of the worker.
 """
 
 import logging

@@ -7,7 +7,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from schemas.configuration.registry_config import unreadable_store
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError
-from stream_app.worker.mlflow_library import configure_mlflow
+from stream_app.registry.mlflow_library import configure_mlflow
 
 
 class SharedFolder:

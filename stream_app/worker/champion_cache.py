@@ -23,9 +23,9 @@ from schemas.log_chain import START, Head
 from schemas.promotion_log import LogState, inconsistency
 from scoring.bundle.declaration_match import check_declaration
 from scoring.bundle.manifest import bundle_digest, check_digest, digest_sources, read_manifest
-from stream_app.worker.champion_registry import ChampionRegistry
-from stream_app.worker.registry_client import RegisteredVersion, first_line
-from stream_app.worker.registry_client import RegistryUnavailableError as RegistryUnavailableError
+from stream_app.registry.champion_registry import ChampionRegistry
+from stream_app.registry.registry_client import RegisteredVersion, first_line
+from stream_app.registry.registry_client import RegistryUnavailableError as RegistryUnavailableError
 
 log = logging.getLogger("tamiz.models")
 PROMOTION_TIMEOUT_S = 1.0  # between the two writes of a promotion, history and alias

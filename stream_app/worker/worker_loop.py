@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from faust.types import TP
 
@@ -23,13 +23,11 @@ from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.faust_transport import Fetch
+from stream_app.profiles.profile_state import ProfileState
 from stream_app.worker.batch_metrics import observe_batch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
 from stream_app.worker.worker_metrics import WorkerMetrics
-
-if TYPE_CHECKING:  # it imports Numba, which only data sets with profiles need
-    from stream_app.profiles.profile_state import ProfileState
 
 log = logging.getLogger("tamiz.worker")
 # A batch has a fixed cost of some milliseconds. Under steady traffic, many small batches saturate a core and raise the
@@ -84,7 +82,7 @@ class WorkerLoop:
         batch_max_records: int,
         drain_timeout_s: float,
         metrics: WorkerMetrics,
-        profiles: "ProfileState | None" = None,
+        profiles: ProfileState | None = None,
         feature_log_topic: str = "",
         profile_tiles_topic: str = "",
         on_step: StepHook = no_hook,

@@ -244,10 +244,10 @@ def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Set
     with running_worker(away, tmp_path) as worker:
         assert worker.readiness()["model_version"] == version
         assert "the registry is unreachable" in worker.log.read_text()
-        # With a registry server, as in production, a worker loads nothing of MLflow; pydantic comes with it.
+        # With a registry server, as in production, a worker loads nothing of MLflow, which loads Protobuf.
         loaded = Path(f"/proc/{worker.process.pid}/maps").read_text()
         assert [
-            library for library in (*UNUSED_BY_SERVICES, "pydantic_core", "scipy/special") if f"/{library}/" in loaded
+            library for library in (*UNUSED_BY_SERVICES, "google/_upb", "scipy/special") if f"/{library}/" in loaded
         ] == []
         assert psutil.Process(worker.process.pid).memory_info().rss < MAX_RESIDENT_BYTES
 

@@ -18,9 +18,9 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import ModelUnavailableError
 from schemas.promotion_log import CHAMPION, log_name
 from scoring.bundle.manifest import bundle_digest
+from stream_app.registry.mlflow_library import MlflowLibrary
+from stream_app.registry.registry_client import RegistryServer, RegistryUnavailableError
 from stream_app.worker.champion_cache import ChampionCache
-from stream_app.worker.mlflow_library import MlflowLibrary
-from stream_app.worker.registry_client import RegistryServer, RegistryUnavailableError
 from tamiz.dev_broker.embedded_broker import free_port
 from tests.helpers.bundles.small_bundle import history, small_bundle
 from tests.helpers.services.certificates import create_certificates

@@ -12,8 +12,8 @@ import pytest
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from scoring.bundle.manifest import MANIFEST_FILE
-from stream_app.worker import registry_client
-from stream_app.worker.registry_client import RegistryServer, RegistryUnavailableError
+from stream_app.registry import registry_client
+from stream_app.registry.registry_client import RegistryServer, RegistryUnavailableError
 from tamiz.dev_broker.embedded_broker import free_port
 
 Answer = tuple[int, dict[str, str], bytes]

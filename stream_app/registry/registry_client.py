@@ -248,7 +248,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _library(settings: Settings) -> RegistryClient:
-    from stream_app.worker.mlflow_library import MlflowLibrary
+    from stream_app.registry.mlflow_library import MlflowLibrary
 
     return MlflowLibrary(settings)
 

@@ -1,7 +1,9 @@
 """MLflow's library as a client of the registry: for local stores, and for artifact stores such as S3."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.environment_variables import (
@@ -16,7 +18,7 @@ from schemas.configuration.registry_config import export_credentials
 from schemas.configuration.settings import Settings
 from schemas.errors import ModelIncompatibleError
 from schemas.promotion_log import BUNDLE
-from stream_app.worker.registry_client import (
+from stream_app.registry.registry_client import (
     ABSENT,
     ATTEMPTS,
     TIMEOUT_S,
@@ -47,25 +49,13 @@ class MlflowLibrary:
 
     def alias_version(self, model: str, alias: str) -> int | None:
         """As `RegistryClient.alias_version`."""
-        try:
-            return int(self._client.get_model_version_by_alias(model, alias).version)
-        except MlflowException as error:
-            if error.error_code in ABSENT:
-                return None
-            raise RegistryUnavailableError(first_line(error)) from error
-        except OSError as error:
-            raise RegistryUnavailableError(first_line(error)) from error
+        found = _present(self._client.get_model_version_by_alias, model, alias)
+        return None if found is None else int(found.version)
 
     def model_tags(self, model: str) -> dict[str, str] | None:
         """As `RegistryClient.model_tags`."""
-        try:
-            return dict(self._client.get_registered_model(model).tags)
-        except MlflowException as error:
-            if error.error_code in ABSENT:
-                return None
-            raise RegistryUnavailableError(first_line(error)) from error
-        except OSError as error:
-            raise RegistryUnavailableError(first_line(error)) from error
+        found = _present(self._client.get_registered_model, model)
+        return None if found is None else dict(found.tags)
 
     def version(self, model: str, version: int) -> RegisteredVersion:
         """As `RegistryClient.version`."""
@@ -108,3 +98,15 @@ class MlflowLibrary:
             raise
         except Exception as error:  # each kind of store has its own exceptions, and none may end the program
             raise RegistryUnavailableError(first_line(error)) from error
+
+
+def _present(read: Callable[..., Any], *names: str) -> Any:
+    """What a call returns; None if the registry has no such thing."""
+    try:
+        return read(*names)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise RegistryUnavailableError(first_line(error)) from error
+    except OSError as error:
+        raise RegistryUnavailableError(first_line(error)) from error

@@ -13,7 +13,7 @@ from schemas.errors import ModelIncompatibleError
 from schemas.files.private_files import narrow_state, private_folder
 from schemas.log_chain import START, Head, read_head
 from schemas.promotion_log import CHAMPION, HEAD_TAG, LogState, log_name, read_log
-from stream_app.worker.registry_client import RegisteredVersion, RegistryUnavailableError, first_line, make_client
+from stream_app.registry.registry_client import RegisteredVersion, RegistryUnavailableError, first_line, make_client
 
 
 class ChampionRegistry:

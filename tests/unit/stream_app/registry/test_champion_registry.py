@@ -8,7 +8,7 @@ from filelock import FileLock
 from schemas.configuration.registry_config import local_store
 from schemas.configuration.settings import Settings
 from schemas.promotion_log import LogState
-from stream_app.worker.champion_registry import ChampionRegistry
+from stream_app.registry.champion_registry import ChampionRegistry
 from training.registry import mlflow_registry
 
 

@@ -1,0 +1,1 @@
+"""Read access to the MLflow registry: versions, promotion history, bundles."""
