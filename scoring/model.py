@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import xgboost as xgb
@@ -11,8 +11,12 @@ import xgboost as xgb
 from schemas.errors import ModelIncompatibleError
 from scoring.arrays import Floats, Matrix
 from scoring.bundle.bundle_trial import try_trees
-from scoring.bundle.bundle_validation import check_manifest
+from scoring.bundle.bundle_validation import check_manifest, check_trees
 from scoring.bundle.manifest import BASELINE_FILE, MANIFEST_FILE, MODEL_FILE, FeatureEncoding, Manifest, read_manifest
+from scoring.bundle.ubjson import read_ubjson
+
+if TYPE_CHECKING:
+    from scoring.trees import Trees
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_BYTES = {MANIFEST_FILE: 64 * 1024 * 1024, MODEL_FILE: MAX_FILE_BYTES, BASELINE_FILE: 64 * 1024 * 1024}
@@ -25,10 +29,14 @@ def feature_types(encoding: Sequence[FeatureEncoding]) -> list[str]:
 
 
 class ScoringModel:
-    """One model version. Immutable except for XGBoost's caches; use it from one thread at a time."""
+    """One model version. Immutable except for XGBoost's caches; use it from one thread at a time.
+
+    A compiled walk over the trees computes scores. XGBoost computes contributions.
+    """
 
     def __init__(self, booster: xgb.Booster, manifest: Manifest, version: int) -> None:
         self._booster = booster
+        self._trees = _read_trees(booster, len(manifest.features))
         self._types = feature_types(manifest.features)
         self.manifest = manifest
         self.version = version
@@ -57,8 +65,8 @@ class ScoringModel:
             booster.load_model(bytearray(content))
         except (xgb.core.XGBoostError, ValueError) as error:
             raise ModelIncompatibleError(f"{path}: XGBoost cannot read it: {str(error).splitlines()[0]}") from None
+        _check_features(booster, manifest)
         model = cls(booster, manifest, version)
-        model._check_features()
         model._check_golden()
         return model
 
@@ -69,9 +77,9 @@ class ScoringModel:
 
     def score(self, matrix: Matrix) -> Floats:
         """Probability of fraud of each row, shape (n,). matrix: from `featurize`, float32 of shape (n, n_features)."""
-        if not len(matrix):
-            return np.empty(0)
-        return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
+        from scoring.trees import score_rows
+
+        return score_rows(self._trees, np.ascontiguousarray(matrix, dtype=np.float32))
 
     def contributions(self, matrix: Matrix) -> Matrix:
         """Contribution of each input to the margin, in log-odds, the bias last, shape (n, n_features + 1).
@@ -87,19 +95,6 @@ class ScoringModel:
         rows = xgb.DMatrix(matrix, feature_names=names, feature_types=self._types, enable_categorical=True, nthread=1)
         return np.asarray(self._booster.predict(rows, pred_contribs=True), dtype=np.float32)
 
-    def as_json(self) -> bytes:
-        """The trees in XGBoost's JSON format."""
-        return bytes(self._booster.save_raw("json"))
-
-    def _check_features(self) -> None:
-        names, types = list(self.manifest.names), self._types
-        found = self._booster.num_features(), self._booster.feature_names, self._booster.feature_types
-        if found != (len(names), names, types):
-            raise ModelIncompatibleError(
-                f"the trees have {found[0]} features {_pairs(found[1], found[2])}, "
-                f"the manifest has {len(names)} {_pairs(names, types)}; train the model again"
-            )
-
     def _check_golden(self) -> None:
         golden = self.manifest.golden
         if not golden:
@@ -108,7 +103,8 @@ class ScoringModel:
             raise ModelIncompatibleError(
                 f"a golden vector does not have the {len(self.manifest.names)} features of the manifest; train again"
             )
-        scores = self.score(np.array([g.features for g in golden], dtype=np.float32))
+        matrix = np.array([g.features for g in golden], dtype=np.float32)
+        scores = self.score(matrix)
         # The negated comparison also fails NaN, for which every comparison is false.
         wrong = np.flatnonzero(~(np.abs(scores - [g.score for g in golden]) <= GOLDEN_TOLERANCE))
         if len(wrong):
@@ -117,6 +113,37 @@ class ScoringModel:
                 f"golden vector {i} scores {scores[i]:.9g} here and scored {golden[i].score:.9g} in training "
                 f"({len(wrong)} of {len(golden)} differ); is this XGBoost {xgb.__version__} the one that trained it?"
             )
+
+        predicted = self._booster.inplace_predict(matrix, validate_features=False)
+        if not np.array_equal(scores, predicted):
+            i = int(np.flatnonzero(scores != predicted)[0])
+            raise ModelIncompatibleError(
+                f"golden vector {i} scores {scores[i]:.9g} in the compiled trees and {predicted[i]:.9g} in XGBoost "
+                f"{xgb.__version__}; install the version of XGBoost that Tamiz pins"
+            )
+
+
+def _check_features(booster: xgb.Booster, manifest: Manifest) -> None:
+    names, types = list(manifest.names), feature_types(manifest.features)
+    found = booster.num_features(), booster.feature_names, booster.feature_types
+    if found != (len(names), names, types):
+        raise ModelIncompatibleError(
+            f"the trees have {found[0]} features {_pairs(found[1], found[2])}, "
+            f"the manifest has {len(names)} {_pairs(names, types)}; train the model again"
+        )
+
+
+def _read_trees(booster: xgb.Booster, n_features: int) -> "Trees":
+    from scoring.trees import read_trees  # imports Numba, after a worker has set where Numba keeps its cache
+
+    try:
+        learner = read_ubjson(bytes(booster.save_raw("ubj")))["learner"]
+        check_trees(learner, n_features)
+        return read_trees(learner)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ModelIncompatibleError(
+            f"the trees do not have the structure of XGBoost's UBJSON: {error!r}; train the model again"
+        ) from None
 
 
 def check_sizes(folder: Path) -> None:

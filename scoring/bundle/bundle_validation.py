@@ -45,8 +45,8 @@ def check_manifest(manifest: Manifest) -> None:
 def check_trees(learner: Mapping[str, Any], n_features: int) -> None:
     """Raise ModelIncompatibleError if trees have invalid references, cycles or non-finite numbers.
 
-    learner: from XGBoost's JSON. A row can take any path through a tree, so golden vectors do not cover them all.
-    Raises KeyError, TypeError or ValueError if it does not have the structure of XGBoost's JSON.
+    learner: from XGBoost's UBJSON. A row can take any path through a tree, so golden vectors do not cover them all.
+    Raises KeyError, TypeError or ValueError if it does not have the structure of XGBoost's UBJSON.
     """
     booster = learner["gradient_booster"]
     params, objective = learner["learner_model_param"], learner["objective"]["name"]

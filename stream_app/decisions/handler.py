@@ -35,7 +35,7 @@ from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 
-if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
+if TYPE_CHECKING:  # imported only where a data set declares profiles
     from scoring.profiles.profile_fold import ProfileBatch
     from scoring.profiles.shared.open_tiles import ClosedTiles
 

@@ -24,7 +24,7 @@ from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.kafka.plausibility import implausibility
 from stream_app.kafka.topic_reader import existing_partitions
 
-if TYPE_CHECKING:  # Numba is loaded only where a data set declares profiles
+if TYPE_CHECKING:  # imported only where a data set declares profiles
     from scoring.profiles.profile_fold import ProfileBatch
 
 SCAN_RECORDS = 500  # distance from which records are read one after the other

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+import scoring.trees  # noqa: F401  # Numba is imported once, not in every fork
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.errors import ModelIncompatibleError
 from scoring.bundle.bundle_trial import mark_loadable

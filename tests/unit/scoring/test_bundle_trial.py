@@ -20,7 +20,7 @@ from tests.helpers.bundles.mutated_bundles import mutate, rehash
 from tests.helpers.bundles.small_bundle import small_bundle
 
 MUTATIONS = 64
-CRASHES = 1  # a seed whose trees end the process that reads them
+CRASHES = 11  # a seed whose trees end the process that reads them
 HARMLESS = 43  # a seed whose trees can be read and score as before
 
 
