@@ -16,7 +16,7 @@ from scoring.bundle.manifest import BASELINE_FILE, MANIFEST_FILE, MODEL_FILE, Fe
 from scoring.bundle.ubjson import read_ubjson
 
 if TYPE_CHECKING:
-    from scoring.trees import Trees
+    from scoring.trees import TreeArrays
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_BYTES = {MANIFEST_FILE: 64 * 1024 * 1024, MODEL_FILE: MAX_FILE_BYTES, BASELINE_FILE: 64 * 1024 * 1024}
@@ -133,7 +133,7 @@ def _check_features(booster: xgb.Booster, manifest: Manifest) -> None:
         )
 
 
-def _read_trees(booster: xgb.Booster, n_features: int) -> "Trees":
+def _read_trees(booster: xgb.Booster, n_features: int) -> "TreeArrays":
     from scoring.trees import read_trees  # imports Numba, after a worker has set where Numba keeps its cache
 
     try:

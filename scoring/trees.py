@@ -23,7 +23,7 @@ _expf = types.ExternalFunction("expf", types.float32(types.float32))
 _logf = types.ExternalFunction("logf", types.float32(types.float32))
 
 
-class Trees(NamedTuple):
+class TreeArrays(NamedTuple):
     """The trees of a model, concatenated. Arrays of one element per node, unless stated otherwise."""
 
     roots: Array  # uint32, index of the first node of each tree
@@ -41,7 +41,7 @@ class Trees(NamedTuple):
     base_score: np.float32  # probability before the first tree
 
 
-def read_trees(learner: Mapping[str, Any]) -> Trees:
+def read_trees(learner: Mapping[str, Any]) -> TreeArrays:
     """Arrays of trees that `scoring.bundle.bundle_validation.check_trees` has checked. learner: from XGBoost's UBJSON.
 
     Raises ModelIncompatibleError if training does not write such trees.
@@ -65,7 +65,7 @@ def read_trees(learner: Mapping[str, Any]) -> Trees:
     if is_category[feature[inner & ~splits_category]].any():
         raise bundle_error("trees", "a feature that is split by category and by threshold")
     sets, categories, words = _category_sets(trees, roots, len(left))
-    return Trees(
+    return TreeArrays(
         roots=roots.astype(np.uint32),
         depths=np.array([_depth(tree["left_children"]) for tree in trees], dtype=np.int32),
         by_category=np.array([(tree["split_type"] == 1).any() for tree in trees], dtype=np.bool_),
@@ -82,7 +82,7 @@ def read_trees(learner: Mapping[str, Any]) -> Trees:
     )
 
 
-def score_rows(trees: Trees, matrix: Matrix) -> Floats:
+def score_rows(trees: TreeArrays, matrix: Matrix) -> Floats:
     """Probability of fraud of each row, shape (n,). matrix: C-contiguous float32, shape (n, n_features)."""
     return _score(*trees, matrix)
 

@@ -10,7 +10,7 @@ import xgboost as xgb
 from schemas.errors import ModelIncompatibleError
 from scoring.arrays import Floats, Matrix
 from scoring.bundle.ubjson import read_ubjson
-from scoring.trees import Trees, read_trees, score_rows
+from scoring.trees import TreeArrays, read_trees, score_rows
 
 HOSTILE = np.array(
     [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, -0.5, 0.5, 2.7, 31, 32, 63, 64, 127, 128, 1e4, 2**24 - 1, 2**24, 1e10,
@@ -20,7 +20,7 @@ HOSTILE = np.array(
 ROWS = 500  # several blocks, the last one incomplete
 
 
-def trees_of(booster: xgb.Booster) -> Trees:
+def trees_of(booster: xgb.Booster) -> TreeArrays:
     return read_trees(read_ubjson(bytes(booster.save_raw("ubj")))["learner"])
 
 
@@ -89,7 +89,7 @@ def test_a_thousand_trees_are_added_in_their_order() -> None:
     assert score_rows(trees, matrix).tobytes() == predicted(booster, matrix).tobytes()
 
 
-def with_leaf(booster: xgb.Booster, base_score: float, leaf: float) -> tuple[xgb.Booster, Trees]:
+def with_leaf(booster: xgb.Booster, base_score: float, leaf: float) -> tuple[xgb.Booster, TreeArrays]:
     """A model of one tree, whose left leaf returns its threshold: `leaf`; the right one 0."""
     model = msgspec.json.decode(booster.save_raw("json"))
     model["learner"]["learner_model_param"]["base_score"] = f"[{base_score:.9E}]"
