@@ -182,7 +182,7 @@ def _score(
 
 
 @compiled_inline
-def _goes_right(x: float, code: int, threshold: float, category_bits: Array, categories: int) -> bool:
+def _goes_right(x: Any, code: Any, threshold: Any, category_bits: Array, categories: Any) -> Any:
     word = category_bits[np.uintp(categories) + np.uintp(code >> 6)]
     is_member = (word >> np.uint64(code & 63)) & np.uint64(1)
     return (not x < threshold) | (is_member != 0)
