@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import numba
 import numpy as np
 from filelock import FileLock, Timeout
@@ -56,7 +57,9 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
 def _batches(policy: HandlerPolicy) -> list[list[Probe]]:
     """Batches of one good payload, of none, and of both kinds, in the order of their offsets and days."""
     good = [good_payload(policy.dataset, EVENT_TIME + timedelta(days=day)) for day in range(DAYS)]
-    batches: list[list[bytes | None]] = [[good[0]], [*OTHER_PAYLOADS], [good[1], *OTHER_PAYLOADS, *good[2:]]]
+    unknown = msgspec.json.decode(good[0]) | {policy.dataset.event_time.parts[0]: "no date"}
+    others = *OTHER_PAYLOADS, msgspec.json.encode(unknown)
+    batches: list[list[bytes | None]] = [[good[0]], [*others], [good[1], *others, *good[2:]]]
     offsets = itertools.count()
     return [
         [
