@@ -9,6 +9,8 @@ The contract:
 * A batch is passed in partition order, with the group generation of its fetch. Offsets may have gaps (compaction,
   transactions): the sink commits the last offset plus one and so acknowledges the whole range.
 * Faust's acks are not used. The sink commits, through `commit_offsets`, after its outputs are acknowledged.
+* All of it runs in the worker's event loop. Heartbeats, too, so that whatever takes long belongs in another thread.
+* At most one fetch request is sent to a broker in `MIN_FETCH_INTERVAL_S`.
 * `put` blocks while the sink is full, which is the back-pressure. When the flow is suspended (a rebalance), the batch
   is dropped; nothing of it was committed, so the next owner fetches it again.
 * `app.positions` (`stream_app.offsets.partition_positions`) sets where a partition is read from, at assignment and
@@ -24,15 +26,19 @@ The contract:
 Internals of Faust 0.15.3 and aiokafka 0.14.0 that this relies on (tests: tests/contract/test_faust_contract.py):
 `App._consumer`, `Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`,
 `suspend_flow`, `wait_empty`, `_thread.call_thread`, `pause_partitions`, `resume_partitions`, `_new_consumer_thread`,
+`ConsumerThread` as a service without a thread, `aiokafka.consumer.fetcher.Fetcher._get_actions_per_node`,
 `AIOKafkaConsumer._isolation_level`, `_subscription`, `App.consumer_generation_id`, `Conductor.add`,
 `Producer._settings_extra`, `AIOKafkaProducer.send_batch`.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import (
     CommitFailedError,
     NoOffsetForPartitionError,
@@ -43,11 +49,16 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 
 from stream_app.kafka import aiokafka_patch
 from stream_app.offsets import offset_validation
 
 SCHEME = "tamiz"
+# A fetch request is answered as soon as there is one record. Under steady traffic each answer would hold a few records,
+# and each costs the same however few. So requests keep a distance, which adds half of it to the median latency. A
+# record that arrives after a pause does not wait: the request is at the broker already.
+MIN_FETCH_INTERVAL_S = 0.008
 
 
 class Fetch(NamedTuple):
@@ -63,6 +74,9 @@ class BatchSink(Protocol):
     """Receives fetches. An app has one, as `app.batch_sink`."""
 
     topics: frozenset[str]
+
+    def offer(self, fetch: Fetch) -> bool:
+        """Accept a fetch unless full."""
 
     async def put(self, fetch: Fetch) -> None:
         """Accept a fetch. Waits while full."""
@@ -87,11 +101,50 @@ class BatchSink(Protocol):
 
 
 class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread with isolation level `read_committed`.
+    """Faust's consumer thread without the thread, and with isolation level `read_committed`.
+
+    Faust runs aiokafka's consumer in a thread with an event loop of its own. Each fetch and each commit then wakes both
+    threads, which costs more than the fetch. Here the consumer runs in the worker's event loop. So nothing may block
+    that loop for long: heartbeats are sent from it.
 
     Producers may use Kafka transactions (`tamiz redrive` does), and aborted records must not be decided. Faust sets
     this level only with its own `exactly_once`, which is not used here.
     """
+
+    wait_for_shutdown = False
+
+    def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, beacon=beacon)
+
+    # `ServiceThread` overrides these for a service in a thread of its own.
+    start = Service.start
+    maybe_start = Service.maybe_start
+    stop = Service.stop
+    crash = Service.crash
+    set_shutdown = Service.set_shutdown
+    _stopped_set = Service._stopped_set
+    _stop_children = Service._stop_children
+    _stop_futures = Service._stop_futures
+    _stop_exit_stacks = Service._stop_exit_stacks
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _thread_keepalive(self) -> None:
+        """Replaces the timer that wakes the loop of a thread."""
+
+    async def on_start(self) -> None:
+        """Start the consumer."""
+        await super().on_start()
+        _limit_fetch_rate(self._ensure_consumer()._fetcher)
+
+    async def on_stop(self) -> None:
+        """Stop the consumer, which leaves the group."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def call_thread(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call at once: there is no thread."""
+        result = call(*args, **options)
+        return await result if inspect.isawaitable(result) else result
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -99,7 +152,7 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
     async def commit_with(self, offsets: Mapping[TP, int], metadata: str) -> bool:
-        """Commit as Faust's `_commit`, with metadata. Must run in this thread."""
+        """Commit as Faust's `_commit`, with metadata."""
         assigned = self.assignment()
         own = {TopicPartition(*tp): OffsetAndMetadata(at, metadata) for tp, at in offsets.items() if tp in assigned}
         try:
@@ -121,6 +174,23 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return {}
         states = {TP(*tp): assignment.state_value(tp) for tp in assignment.tps}
         return {tp: state.position for tp, state in states.items() if state.has_valid_position}
+
+
+def _limit_fetch_rate(fetcher: Fetcher) -> None:
+    """Have a fetcher send at most one fetch request to each broker in `MIN_FETCH_INTERVAL_S`."""
+    actions, next_s = fetcher._get_actions_per_node, 0.0
+
+    def limited(assignment: Any) -> Any:
+        nonlocal next_s
+        now = time.monotonic()
+        if now < next_s:
+            return [], {}, next_s - now, False, []  # no request; look again after this time
+        found = actions(assignment)
+        if found[0]:
+            next_s = now + MIN_FETCH_INTERVAL_S
+        return found
+
+    fetcher._get_actions_per_node = limited
 
 
 class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
@@ -156,7 +226,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
                 batches = {tp: rows for tp, rows in records.items() if tp.topic in sink.topics}
                 if batches:
                     fetch = Fetch(generation, batches, self.app.positions.topic_id, self._resets)
-                    await self.wait_first(sink.put(fetch), self.suspend_flow.wait())
+                    if not sink.offer(fetch):
+                        await self.wait_first(sink.put(fetch), self.suspend_flow.wait())
                     self._delivered = self._delivered | {
                         tp: rows[-1].offset + 1 for tp, rows in batches.items() if rows
                     }

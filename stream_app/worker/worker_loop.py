@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, NoReturn
 
 from faust.types import TP
@@ -30,13 +30,9 @@ from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, 
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
-# A batch has a fixed cost of some milliseconds. Under steady traffic, many small batches saturate a core and raise the
-# latency. A minimum interval makes fewer, larger batches, which lowers both.
-MIN_BATCH_INTERVAL_S = 0.005  # between the starts of two batches
-FULL_BATCH_SIZE = 100  # transactions; a batch of this size does not wait for more
-IDLE_BATCH_SIZE = 2  # transactions; after a batch of at most this size the next one does not wait
-
-
+# Handing a batch to another thread costs as much as scoring some dozens of transactions. A larger batch would delay
+# heartbeats and health checks, which share the event loop.
+MAX_INLINE_RECORDS = 200
 MAX_UNWRITTEN_BATCHES = 3  # full batches whose output may be in memory, where several are written at a time
 
 
@@ -59,6 +55,25 @@ def exit_at_once(error: BaseException) -> NoReturn:
     log.critical("worker exits: %r; uncommitted transactions are decided again after a restart", error, exc_info=error)
     logging.shutdown()
     os._exit(70)  # EX_SOFTWARE
+
+
+class ScoringThread(ThreadPoolExecutor):
+    """One thread, so that calls run in order. While it is idle, a call may run in the event loop's thread instead."""
+
+    _last: Future[Any] | None = None
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1, thread_name_prefix="tamiz-scoring")
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """As `ThreadPoolExecutor.submit`. Must be called in the event loop's thread."""
+        self._last = super().submit(call, *args, **options)
+        return self._last
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every call has ended."""
+        return self._last is None or self._last.done()
 
 
 class WorkerLoop:
@@ -112,14 +127,20 @@ class WorkerLoop:
         self._lost_generation: int | None = None  # generation whose commit was rejected
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the previous owner
         self._epoch: tuple[int, int] | None = None  # group generation and resets of the last decided batch
-        self._batch_started_s = 0.0  # monotonic clock
-        self._last_size = 0
         self._queue: asyncio.Queue[Fetch] = asyncio.Queue(maxsize=2)
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tamiz-scoring")
+        self._executor = ScoringThread()
         self.written: dict[int, int] = {}  # partition -> offset after the last record whose output is written
         self.failed: BaseException | None = None
+
+    def offer(self, fetch: Fetch) -> bool:
+        """Queue a fetch, unless two others are queued."""
+        if self._queue.full():
+            return False
+        self._queue.put_nowait(fetch)
+        self._taken += 1
+        return True
 
     async def put(self, fetch: Fetch) -> None:
         """Queue a fetch. Waits while two others are queued."""
@@ -204,19 +225,11 @@ class WorkerLoop:
 
     async def _take(self) -> list[Fetch]:
         taken = [await self._queue.get()]
-        size = self._take_more(taken)
-        if size < FULL_BATCH_SIZE and self._last_size > IDLE_BATCH_SIZE:
-            await asyncio.sleep(self._batch_started_s + MIN_BATCH_INTERVAL_S - time.monotonic())  # negative: no wait
-            size = self._take_more(taken)
-        self._batch_started_s, self._last_size = time.monotonic(), size
-        return taken
-
-    def _take_more(self, taken: list[Fetch]) -> int:
-        size = sum(map(_size, taken))
+        size = _size(taken[0])
         while size < self._batch_max_records and not self._queue.empty():
             taken.append(self._queue.get_nowait())
             size += _size(taken[-1])
-        return size
+        return taken
 
     async def _decide_all(self) -> None:
         while True:
@@ -297,8 +310,10 @@ class WorkerLoop:
             await self._counter.acquire_partitions({tp.partition for tp in acquired}, epoch, model)
         self._on_step("partitions acquired")
         started = time.monotonic()
-        # In a thread, so that heartbeats continue; in one thread, so that batches stay in order.
-        handled, tiles, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
+        if len(records) <= MAX_INLINE_RECORDS and self._executor.is_idle:
+            handled, tiles, panes = self._handle(records, model, topic_id)
+        else:
+            handled, tiles, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
         self._on_step("scored")
         return HandledBatch(
             current, topic_id, len(taken), records, offsets, handled, tiles, panes, time.monotonic() - started

@@ -2,6 +2,7 @@
 named here.
 """
 
+import asyncio
 import inspect
 from importlib.metadata import version
 
@@ -21,6 +22,8 @@ from faust.transport.drivers import aiokafka as driver
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher as PlainFetcher
 from kafka.record.memory_records import MemoryRecords as PlainMemoryRecords
+from mode import Service
+from mode.threads import QueueServiceThread, ServiceThread
 
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
@@ -183,3 +186,57 @@ def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None
     assert assigned_partitions(app, frozenset({"transactions"})) == []
     assert consumed_partitions(app, frozenset({"transactions"})) == {}
     assert app._consumer is None
+
+
+def test_our_consumer_service_has_no_thread_because_each_method_of_a_service_in_a_thread_is_replaced() -> None:
+    replaced = vars(faust_transport.CommittedReader)
+    in_thread = {
+        name
+        for name in vars(ServiceThread).keys() & vars(Service).keys()
+        if inspect.isfunction(vars(ServiceThread)[name])
+        and not name.startswith("__")
+        and vars(ServiceThread)[name] is not vars(Service)[name]
+    }
+    assert in_thread - {"_new_shutdown_event"} == {
+        "start", "maybe_start", "stop", "crash", "set_shutdown",
+        "_stopped_set", "_stop_children", "_stop_futures", "_stop_exit_stacks",
+    }  # fmt: skip
+    assert [name for name in in_thread - {"_new_shutdown_event"} if replaced[name] is not vars(Service)[name]] == []
+    assert "call_thread" in vars(QueueServiceThread)
+    assert "call_thread" in replaced
+    # Started without a thread, it is stopped through `on_stop`, not `on_thread_stop`.
+    assert "await self._consumer.stop()" in source(driver.AIOKafkaConsumerThread.on_thread_stop)
+    assert "await self.on_stop()" in source(Service.stop)
+    assert "if self.wait_for_shutdown" in source(Service.stop)
+
+
+def test_the_callbacks_of_a_rebalance_run_in_a_task_of_the_given_loop() -> None:
+    text = source(driver.Consumer.threadsafe_partitions_revoked)
+    assert "self._method_queue.call(" in text
+    assert "receiver_loop.create_future()" in text
+
+
+def test_the_fetcher_looks_again_after_the_time_it_is_given_and_sends_what_it_is_given() -> None:
+    text = source(AiokafkaFetcher._fetch_requests_routine)
+    assert ") = self._get_actions_per_node(assignment)" in text
+    assert text.index("for node_id, request in fetch_requests:") < text.index("timeout=timeout,")
+    assert "return (\n            fetch_requests," in source(AiokafkaFetcher._get_actions_per_node)
+
+
+def test_fetch_requests_keep_a_distance_and_the_first_one_does_not_wait() -> None:
+    class Requests:
+        def __init__(self) -> None:
+            self.sent = 0
+
+        def _get_actions_per_node(self, assignment: object) -> tuple[list[int], dict[int, int], float, bool, list[int]]:
+            self.sent += 1
+            return [1], {}, 0.2, False, []
+
+    fetcher = Requests()
+    faust_transport._limit_fetch_rate(fetcher)
+    assert fetcher._get_actions_per_node(None)[0] == [1]
+    requests, _, wait_s, _, _ = fetcher._get_actions_per_node(None)
+    assert (requests, fetcher.sent) == ([], 1)
+    assert 0 < wait_s <= faust_transport.MIN_FETCH_INTERVAL_S
+    asyncio.run(asyncio.sleep(wait_s))
+    assert fetcher._get_actions_per_node(None)[0] == [1]

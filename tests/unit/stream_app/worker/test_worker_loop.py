@@ -1,11 +1,11 @@
 """The worker loop: how fetched records become batches."""
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
@@ -20,7 +20,7 @@ from stream_app.kafka.faust_transport import Fetch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.publisher import Epoch, TopicBatch
-from stream_app.worker.worker_loop import IDLE_BATCH_SIZE, WorkerLoop
+from stream_app.worker.worker_loop import ScoringThread, WorkerLoop
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 
@@ -28,37 +28,24 @@ def fetched(records: int) -> Fetch:
     return Fetch(1, {TP("transactions", 0): [object()] * records})
 
 
-@pytest.mark.parametrize(
-    ("last_size", "comes_first", "taken"),
-    [
-        (IDLE_BATCH_SIZE + 1, 5, [5, 7]),  # small ones follow each other: what comes meanwhile belongs to the batch
-        (IDLE_BATCH_SIZE, 5, [5]),  # low load: the next batch does not wait
-        (IDLE_BATCH_SIZE + 1, 100, [100]),  # large enough
-    ],
-)
-def test_small_batches_that_follow_each_other_wait_for_more_and_others_do_not(
-    last_size: int, comes_first: int, taken: list[int]
-) -> None:
+def test_a_batch_holds_all_fetches_that_are_queued() -> None:
     async def take() -> list[int]:
         scorer = WorkerLoop.__new__(WorkerLoop)
         scorer._queue = asyncio.Queue(maxsize=2)
         scorer._batch_max_records = 2_000
-        scorer._last_size = last_size
-        scorer._batch_started_s = asyncio.get_running_loop().time()
-        await scorer.put(fetched(comes_first))
-        taking = asyncio.create_task(scorer._take())
-        await asyncio.sleep(0)  # it has begun, and waits or is done
-        await scorer.put(fetched(7))
-        return [sum(map(len, f.records.values())) for f in await taking]
+        assert scorer.offer(fetched(5))
+        assert scorer.offer(fetched(7))
+        assert not scorer.offer(fetched(1)), "two are queued"
+        return [sum(map(len, f.records.values())) for f in await scorer._take()]
 
-    assert asyncio.run(take()) == taken
+    assert asyncio.run(take()) == [5, 7]
 
 
 def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
     async def take() -> int:
         scorer = WorkerLoop.__new__(WorkerLoop)
         scorer._queue = asyncio.Queue(maxsize=2)
-        scorer._batch_max_records, scorer._last_size, scorer._batch_started_s = 10, 0, 0.0
+        scorer._batch_max_records = 10
         await scorer.put(fetched(10))
         await scorer.put(fetched(1))
         return len(await scorer._take())
@@ -143,3 +130,15 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
     assert {s.partition: s.last_offset for s in snapshots if s.open} == {0: 41, 1: 8}
     # 6 to 41: lost behind the one that is a dead letter.
     assert metrics.registry.get_sample_value("tamiz_records_without_dead_letter_total") == 36
+
+
+def test_the_scoring_thread_is_idle_only_when_every_call_has_ended() -> None:
+    thread, ends = ScoringThread(), threading.Event()
+    assert thread.is_idle
+    first, second = thread.submit(lambda: None), thread.submit(ends.wait)
+    first.result(10)
+    assert not thread.is_idle
+    ends.set()
+    second.result(10)
+    assert thread.is_idle
+    thread.shutdown()
