@@ -14,7 +14,7 @@ is the same to the bit as that of a worker that has read the partition from the 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -190,8 +190,11 @@ class ProfileState:
         """Note the committed offset of partitions."""
         self._committed |= {partition: at for partition, at in offsets.items() if partition in self._committed}
         self._to_commit.put(offsets)
-        for partition in offsets:
-            self._unpublished.pop(partition, None)  # they were published with the batch
+
+    def published(self, partitions: Iterable[int]) -> None:
+        """Note that the tiles of a batch of these partitions are published."""
+        for partition in partitions:
+            self._unpublished.pop(partition, None)
 
     async def run(self, scoring: Executor) -> None:
         """Follow the shared topics, and save each partition every `profile_snapshot_seconds`, until cancelled."""

@@ -1,13 +1,17 @@
 """Counts scored transactions into panes, one fold per input partition, and resumes where another worker stopped.
 
 The fold is `monitoring.counting.panes`. Its state is written to `drift-panes`, to the partition of the same number,
-and is acknowledged before the offsets it covers are committed. So the last cursor is never behind the committed
-offset. A worker that is assigned a partition restores the fold from that cursor.
+with each commit, and is acknowledged before the offsets it covers are committed. So the last cursor is never behind
+the committed offset. A worker that is assigned a partition restores the fold from that cursor.
+
+Rows are kept until the commit and then counted at once: a fold over a partition does not depend on how its rows are
+divided into batches.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from itertools import groupby
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +21,7 @@ from monitoring.counting.pane_codec import cursor_of, held_of, panes_of, to_reco
 from monitoring.counting.panes import Cursor, PartitionCounts, PartitionPanes
 from schemas.record_parts import last_offset
 from schemas.records import PaneSnapshot, VersionMark
+from scoring.arrays import Indices, Ints
 from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import CountedCodes
 from stream_app.worker.pane_cursors import Cursors
@@ -31,6 +36,15 @@ class PartitionRecord(Protocol):
 
     partition: int
     offset: int
+
+
+class CountedRows(NamedTuple):
+    """Rows of one batch that are not counted yet."""
+
+    model: MonitoredModel
+    partitions: Indices
+    offsets: Ints
+    coded: CountedCodes
 
 
 class DriftCounter:
@@ -52,6 +66,7 @@ class DriftCounter:
         self._versions: tuple[int, ...] = ()  # the last two model versions that counted here
         self._folds: dict[tuple[int, int], PartitionPanes] = {}  # by model version and partition
         self._held: dict[int, int] = {}  # rows buffered in the fold of each partition
+        self._pending: list[CountedRows] = []  # of this epoch, since the last commit
 
     async def acquire_partitions(self, partitions: set[int], epoch: tuple[int, int], model: MonitoredModel) -> None:
         """Restore the folds of partitions that are new in this epoch, or new for this model.
@@ -61,12 +76,14 @@ class DriftCounter:
         """
         if self._epoch != epoch:
             self._epoch, self._cursors, self._versions, self._folds, self._held = epoch, {}, (), {}, {}
+            self._pending = []
         if unknown := partitions - self._cursors.keys():
             self._cursors |= {p: {} for p in unknown} | await self._last_cursors(unknown)
         version = model.version
         if self._versions[-1:] != (version,):
             self._versions = (*self._versions[-1:], version)
-            self._folds = {key: fold for key, fold in self._folds.items() if key[0] in self._versions}
+            kept = {*self._versions, *(rows.model.version for rows in self._pending)}
+            self._folds = {key: fold for key, fold in self._folds.items() if key[0] in kept}
         for partition in partitions:
             if (version, partition) not in self._folds:
                 self._folds[version, partition] = self._restore_fold(partition, model)
@@ -82,23 +99,48 @@ class DriftCounter:
                 log.warning("partition %d: drift counting restarts, the cursor is invalid: %s", partition, error)
         return PartitionPanes(model.bins, partition, self._lateness_ms)
 
-    def count(
-        self, records: Sequence[PartitionRecord], coded: CountedCodes, model: MonitoredModel, topic_id: str = ""
-    ) -> list[OutgoingRecord]:
-        """Count a batch and return the pane records to publish before its offsets are committed.
+    @property
+    def pending_rows(self) -> int:
+        """Number of rows that `take_records` will count."""
+        return sum(len(rows.partitions) for rows in self._pending)
+
+    def count(self, records: Sequence[PartitionRecord], coded: CountedCodes, model: MonitoredModel) -> None:
+        """Have a batch counted by the next `take_records`.
 
         records: in the order of `coded`, each partition's in offset order. `acquire_partitions` must have been called
-        for their partitions. topic_id: Kafka's id of the input topic.
+        for their partitions.
         """
-        partitions = np.array([r.partition for r in records])
-        offsets = np.array([last_offset(r) for r in records])
+        n = len(records)
+        partitions = np.fromiter((r.partition for r in records), np.intp, n)
+        offsets = np.fromiter(map(last_offset, records), np.int64, n)
+        self._pending.append(CountedRows(model, partitions, offsets, coded))
+
+    def take_records(self, topic_id: str = "") -> list[OutgoingRecord]:
+        """Count all batches since the last call, and return the pane records to publish before their offsets are
+        committed.
+
+        topic_id: Kafka's id of the input topic.
+        """
+        pending, self._pending = self._pending, []
+        outgoing = []
+        # By model version, in the order in which they were in service: a later cursor names the earlier ones.
+        for _, batches in groupby(pending, lambda rows: rows.model.version):
+            outgoing += self._count(list(batches), topic_id)
+        return outgoing
+
+    def _count(self, batches: Sequence[CountedRows], topic_id: str) -> list[OutgoingRecord]:
+        model = batches[0].model
+        partitions = np.concatenate([rows.partitions for rows in batches])
+        offsets = np.concatenate([rows.offsets for rows in batches])
+        codes = np.concatenate([rows.coded.codes for rows in batches])
+        times_ms = np.concatenate([rows.coded.event_times_ms for rows in batches])
         encode = msgspec.json.Encoder().encode
         outgoing = []
         for partition in np.unique(partitions).tolist():
             rows = np.flatnonzero(partitions == partition)
             fold = self._folds[model.version, partition]
             before = fold.cursor
-            fold.update(coded.codes[rows], coded.event_times_ms[rows], offsets[rows])
+            fold.update(codes[rows], times_ms[rows], offsets[rows])
             counted = fold.snapshot()
             self._update_metrics(before, counted)
             record: PaneSnapshot | None = None

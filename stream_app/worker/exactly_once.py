@@ -49,6 +49,7 @@ class ExactlyOncePublisher:
     """A `Publisher` that writes each input partition of a batch in its own Kafka transaction."""
 
     overlaps = True
+    commit_interval_s = 0.0  # a Kafka transaction contains the offsets of its input
 
     def __init__(
         self, group: str, connection: Mapping[str, Any], batching: Mapping[str, Any], on_step: StepHook = no_hook

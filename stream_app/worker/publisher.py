@@ -14,6 +14,9 @@ from faust.types import TP
 
 from stream_app.decisions.batch_records import OutgoingRecord
 
+# A commit and the cursors of drift counting cost as much as deciding a small batch. What is decided in this time may be
+# decided again after a crash.
+COMMIT_INTERVAL_S = 0.2
 StepHook = Callable[[str], None]
 Epoch = tuple[int, int]  # group generation, and number of position resets so far
 
@@ -46,6 +49,7 @@ class Publisher(Protocol):
     """Publishes a batch and commits its offsets."""
 
     overlaps: bool  # whether `write` may be called while earlier batches are being written
+    commit_interval_s: float  # batches of this time may be committed together; 0: each batch has its own offsets
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
         """Become the only writer for these input partitions, from this epoch on.
@@ -55,7 +59,7 @@ class Publisher(Protocol):
         """
 
     async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
-        """Publish, wait for all in-sync replicas, then commit the next offset of each input partition.
+        """Publish, wait for all in-sync replicas, then commit the next offset of each input partition, if any.
 
         False if the group has rebalanced before the commit; the next owner then decides these records again.
         """
@@ -65,9 +69,10 @@ class Publisher(Protocol):
 
 
 class AtLeastOncePublisher:
-    """Publishes, then commits. A crash between the two repeats a batch, with the same decision ids."""
+    """Publishes, then commits. A crash between the two repeats batches, with the same decision ids."""
 
     overlaps = False
+    commit_interval_s = COMMIT_INTERVAL_S
 
     def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], on_step: StepHook = no_hook) -> None:
         self._group = group
@@ -91,7 +96,7 @@ class AtLeastOncePublisher:
             self._on_step("part sent")
         await asyncio.gather(*pending)
         self._on_step("produced")
-        return await self._group.commit(offsets, topic_id)
+        return not offsets or await self._group.commit(offsets, topic_id)
 
     async def close(self) -> None:
         """Do nothing: Faust closes its producer."""

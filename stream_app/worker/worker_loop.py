@@ -1,10 +1,15 @@
 """The worker's loop: fetches records, decides them, publishes decisions and dead letters, and commits offsets.
 
-A pipeline of two steps, in order: a batch is decided while earlier ones are written. A batch is committed only after
-all in-sync replicas have acknowledged its output. With at least once, it is produced only after the previous batch is
-committed, so a crash at any step repeats at most one batch and loses none. With exactly once, several batches are
-written at a time, each input partition's in order. An unexpected error ends the process at once: a restart from the
-last commit is safe, continuing is not.
+A pipeline of two steps, in order: a batch is decided while earlier ones are written. An offset is committed only after
+all in-sync replicas have acknowledged the output up to it.
+
+With at least once, a batch is produced after the previous one is acknowledged. All batches of
+`Publisher.commit_interval_s` are committed together, with one cursor of drift counting for each partition. So a crash
+at any step repeats what was decided in that time, and loses nothing. With exactly once, each batch has its own commit,
+and several batches are written at a time, each input partition's in order.
+
+Revocation, stop and a reset of positions first wait for a commit (`drain`), and a timer commits what no further batch
+follows. An unexpected error ends the process at once: a restart from the last commit is safe, continuing is not.
 """
 
 import asyncio
@@ -13,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from faust.types import TP
@@ -30,6 +36,7 @@ from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, 
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
+NO_RESULT = HandlerResult([], [], {}, [], {}, (), None)
 # Handing a batch to another thread costs as much as scoring some dozens of transactions. A larger batch would delay
 # heartbeats and health checks, which share the event loop.
 MAX_INLINE_RECORDS = 200
@@ -37,17 +44,17 @@ MAX_UNWRITTEN_BATCHES = 3  # full batches whose output may be in memory, where s
 
 
 class HandledBatch(NamedTuple):
-    """A batch that is decided and not yet written."""
+    """A batch that is decided and not yet written, with the commit that it ends; or a commit alone, without records."""
 
     generation: int  # consumer group generation at the fetch
     topic_id: str  # Kafka's id of the input topic
-    fetches: int  # number of fetches in the batch
-    records: Sequence[Any]
-    offsets: dict[TP, int]  # to commit
-    handled: HandlerResult
-    tiles: list[OutgoingRecord]  # closed tiles of profiles
-    panes: list[OutgoingRecord]
-    seconds: float  # time to clean, score and decide
+    records: Sequence[Any] = ()
+    handled: HandlerResult = NO_RESULT
+    tiles: Sequence[OutgoingRecord] = ()  # closed tiles of profiles
+    seconds: float = 0.0  # time to clean, score and decide
+    fetches: int = 0  # number of fetches that are done with the commit
+    offsets: Mapping[TP, int] = MappingProxyType({})  # to commit; empty if the commit follows later
+    panes: Sequence[OutgoingRecord] = ()  # count all that is committed
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
@@ -127,7 +134,13 @@ class WorkerLoop:
         self._lost_generation: int | None = None  # generation whose commit was rejected
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the previous owner
         self._epoch: tuple[int, int] | None = None  # group generation and resets of the last decided batch
-        self._queue: asyncio.Queue[Fetch] = asyncio.Queue(maxsize=2)
+        self._topic_id = ""  # of the last decided batch
+        self._open = 0  # fetches that are taken and in no commit yet
+        self._uncommitted: dict[TP, int] = {}  # next offset of the partitions that are decided and in no commit yet
+        self._commit_timer: asyncio.TimerHandle | None = None  # runs while there are any
+        self._is_commit_due = False
+        self._draining = 0  # number of calls of `drain`
+        self._queue: asyncio.Queue[Fetch | None] = asyncio.Queue(maxsize=2)  # None: look whether a commit is due
         self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
         self._executor = ScoringThread()
@@ -149,6 +162,8 @@ class WorkerLoop:
 
     async def drain(self) -> bool:
         """Wait until all queued fetches are decided and committed. False after `drain_timeout_s`."""
+        self._draining += 1
+        self._wake()
         try:
             await asyncio.wait_for(self._queue.join(), self._drain_timeout_s)
         except TimeoutError:
@@ -157,6 +172,8 @@ class WorkerLoop:
                 self._drain_timeout_s,
             )
             return False
+        finally:
+            self._draining -= 1
         return True
 
     async def prepare(self, starts: Mapping[TP, int], topic_id: str) -> set[TP]:
@@ -223,25 +240,69 @@ class WorkerLoop:
         """Close the publisher's connections."""
         await self._publisher.close()
 
+    def _wake(self) -> None:
+        """Have `_decide_all` look whether a commit is due."""
+        if self._queue.empty():
+            self._queue.put_nowait(None)
+
     async def _take(self) -> list[Fetch]:
-        taken = [await self._queue.get()]
-        size = _size(taken[0])
-        while size < self._batch_max_records and not self._queue.empty():
-            taken.append(self._queue.get_nowait())
-            size += _size(taken[-1])
-        return taken
+        """All queued fetches, up to the size of a batch. None of them if only a commit may be due."""
+        taken: list[Fetch] = []
+        fetch, size = await self._queue.get(), 0
+        while True:
+            if fetch is None:
+                self._queue.task_done()
+            else:
+                taken.append(fetch)
+                size += _size(fetch)
+            if size >= self._batch_max_records or self._queue.empty():
+                return taken
+            fetch = self._queue.get_nowait()
 
     async def _decide_all(self) -> None:
         while True:
             taken = await self._take()
-            decided = None
-            try:
-                decided = await self._decide(taken)
-                if decided is not None:
-                    await self._decided.put(decided)
-            finally:
-                if decided is None:
-                    self._done(len(taken))
+            self._open += len(taken)
+            decided = await self._decide(taken) if taken else None
+            if self._uncommitted:
+                decided = await self._end_commit(decided)
+            else:
+                self._done(self._open)
+                self._open = 0
+            if decided is not None:
+                await self._decided.put(decided)
+
+    async def _end_commit(self, decided: HandledBatch | None) -> HandledBatch | None:
+        """Add a commit of all that is decided, if it is due. decided: the last batch."""
+        interval_s = self._publisher.commit_interval_s
+        if not (self._is_commit_due or self._draining or interval_s == 0):
+            if self._commit_timer is None:
+                self._commit_timer = asyncio.get_running_loop().call_later(interval_s, self._set_commit_due)
+            return decided
+        assert self._epoch is not None
+        panes = await self._call(self._counter.pending_rows, self._counter.take_records, self._topic_id)
+        decided = decided or HandledBatch(self._epoch[0], self._topic_id)
+        decided = decided._replace(fetches=self._open, offsets=self._uncommitted, panes=panes)
+        self._open = 0
+        self._forget_uncommitted()
+        return decided
+
+    def _set_commit_due(self) -> None:
+        self._is_commit_due = True
+        self._wake()
+
+    def _forget_uncommitted(self) -> None:
+        self._uncommitted = {}
+        self._is_commit_due = False
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+
+    async def _call(self, n_records: int, call: Callable[..., Any], *args: Any) -> Any:
+        """Call what takes long only for many records: at once for a few, else in the scoring thread."""
+        if n_records <= MAX_INLINE_RECORDS and self._executor.is_idle:
+            return call(*args)
+        return await self._in_scoring_thread(call, *args)
 
     async def _write_all(self, tasks: asyncio.TaskGroup) -> None:
         """Write decided batches in order. tasks: for those that are written at the same time."""
@@ -283,8 +344,11 @@ class WorkerLoop:
         if epoch != self._epoch:
             # Start positions are read from the output topics, so pending writes must finish first.
             await self._decided.join()
+            # A commit of the previous epoch would be refused. The fetches are done with the next one.
+            self._forget_uncommitted()
             self._epoch = epoch
             self._decided_until = {}
+        self._topic_id = topic_id
         if current == self._lost_generation:
             return None
         parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
@@ -310,14 +374,12 @@ class WorkerLoop:
             await self._counter.acquire_partitions({tp.partition for tp in acquired}, epoch, model)
         self._on_step("partitions acquired")
         started = time.monotonic()
-        if len(records) <= MAX_INLINE_RECORDS and self._executor.is_idle:
-            handled, tiles, panes = self._handle(records, model, topic_id)
-        else:
-            handled, tiles, panes = await self._in_scoring_thread(self._handle, records, model, topic_id)
+        handled, tiles = await self._call(len(records), self._handle, records, model, topic_id)
+        if handled.coded is not None:
+            self._counter.count(records, handled.coded, model)
+        self._uncommitted |= offsets
         self._on_step("scored")
-        return HandledBatch(
-            current, topic_id, len(taken), records, offsets, handled, tiles, panes, time.monotonic() - started
-        )
+        return HandledBatch(current, topic_id, records, handled, tiles, time.monotonic() - started)
 
     async def _write(self, decided: HandledBatch) -> None:
         started = time.monotonic()
@@ -341,13 +403,16 @@ class WorkerLoop:
             offsets = {tp.partition: offset for tp, offset in decided.offsets.items()}
             self.written = self.written | offsets  # not in place: the watchdog reads it in its thread
             if self._profiles is not None:
+                self._profiles.published({r.partition for r in decided.records})
                 self._profiles.committed(offsets)
-        self._on_step("committed")
-        observe_batch(self._metrics, decided.records, decided.handled, decided.seconds, time.monotonic() - started)
+        if decided.offsets:
+            self._on_step("committed")
+        if decided.records:
+            observe_batch(self._metrics, decided.records, decided.handled, decided.seconds, time.monotonic() - started)
 
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
-    ) -> tuple[HandlerResult, list[OutgoingRecord], list[OutgoingRecord]]:
+    ) -> tuple[HandlerResult, list[OutgoingRecord]]:
         policy = self._policy._replace(topic_id=topic_id)
         tiles: list[OutgoingRecord] = []
         if self._profiles is not None:
@@ -356,8 +421,7 @@ class WorkerLoop:
         handled = handle_with_isolation(records, model, policy, self._state)
         if self._profiles is not None:
             tiles = self._profiles.tile_records(handled.closed)
-        panes = self._counter.count(records, handled.coded, model, topic_id) if handled.coded else []
-        return handled, tiles, panes
+        return handled, tiles
 
 
 def _size(fetch: Fetch) -> int:

@@ -56,7 +56,8 @@ def count(
     codes = np.tile(model.bins.missing_bins, (n, 1))
     asyncio.run(counting.acquire_partitions({0}, generation, model))
     coded = CountedCodes(codes=codes, event_times_ms=np.full(n, START))
-    *_, last = counting.count([PlacedRecord(0, offset) for offset in offsets], coded, model)
+    counting.count([PlacedRecord(0, offset) for offset in offsets], coded, model)
+    *_, last = counting.take_records()
     cursor = msgspec.json.decode(last.value or b"", type=PaneSnapshot)
     topic.cursors.setdefault(0, {})[model.version] = cursor
     return cursor
@@ -129,7 +130,8 @@ def test_versions_do_not_overwrite_each_others_panes_under_compaction(
         asyncio.run(counting.acquire_partitions({0}, 1, model))
         times = START + MINUTE_MS * np.arange(12)
         coded = CountedCodes(codes=np.tile(model.bins.missing_bins, (12, 1)), event_times_ms=times)
-        keys += [out.key for out in counting.count([PlacedRecord(0, i) for i in range(12)], coded, model)]
+        counting.count([PlacedRecord(0, i) for i in range(12)], coded, model)
+        keys += [out.key for out in counting.take_records()]
     assert len(set(keys)) == len(keys) == 4
 
 
@@ -147,3 +149,27 @@ def test_a_damaged_cursor_restarts_counting_and_does_not_stop_the_worker(first: 
     panes = tuple(msgspec.structs.replace(pane, codes=b"\xff\xff\xff\x7f", counts=b"\0" * 4) for pane in cursor.panes)
     topic.cursors[0][first.version] = msgspec.structs.replace(cursor, panes=panes)
     assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
+
+
+def test_batches_that_are_counted_together_leave_the_same_cursors_as_one_by_one(
+    first: MonitoredModel, second: MonitoredModel
+) -> None:
+    def last_cursors(batches_per_commit: int) -> dict[bytes | None, bytes | None]:
+        rng = np.random.default_rng(5)
+        counting, newest = DriftCounter(PanesTopic().last_cursors, MINUTE_MS), {}
+        for i in range(12):
+            model = second if 3 <= i < 8 else first  # swapped, and rolled back
+            asyncio.run(counting.acquire_partitions({0, 1}, (1, 0), model))
+            codes = np.tile(model.bins.missing_bins, (4, 1))
+            times = START + MINUTE_MS * (i // 2) + rng.integers(0, MINUTE_MS, 4)
+            records = [PlacedRecord(row % 2, 4 * i + row) for row in range(4)]
+            counting.count(records, CountedCodes(codes=codes, event_times_ms=times), model)
+            if (i + 1) % batches_per_commit == 0:
+                newest |= {out.key: out.value for out in counting.take_records()}
+        assert counting.pending_rows == 0
+        return newest
+
+    one_by_one = last_cursors(1)
+    assert len(one_by_one) > 4, "some minutes are closed"
+    assert last_cursors(4) == one_by_one
+    assert last_cursors(12) == one_by_one

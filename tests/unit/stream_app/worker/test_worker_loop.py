@@ -57,10 +57,12 @@ class SentRecords:
     """What a worker would send and commit: a group and an output in memory."""
 
     overlaps = False
+    commit_interval_s = 0.1
 
     def __init__(self) -> None:
         self.written: list[TopicBatch] = []
         self.committed: dict[TP, int] = {}
+        self.commits = 0
 
     def generation(self) -> int:
         return 1
@@ -77,6 +79,7 @@ class SentRecords:
     async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
         self.written += written
         self.committed |= offsets
+        self.commits += bool(offsets)
         return True
 
     async def close(self) -> None:
@@ -87,15 +90,14 @@ def consumed(partition: int, offset: int, value: bytes | None) -> ConsumerRecord
     return ConsumerRecord("transactions", partition, offset, 0, 0, b"7", value, None, 1, -1, ())  # type: ignore[arg-type]
 
 
-def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(champion_bundle: Path) -> None:
-    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), SentRecords()
-    model = MonitoredModel.load(champion_bundle, version=1)
+def worker_loop(bundle: Path, sent: SentRecords, metrics: WorkerMetrics) -> WorkerLoop:
+    model = MonitoredModel.load(bundle, version=1)
 
     async def no_cursors(_: set[int]) -> Cursors:
         return {}
 
-    scorer = WorkerLoop(
-        policy=HandlerPolicy.from_settings(load({}), dataset, counting=True),
+    return WorkerLoop(
+        policy=HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True),
         counter=DriftCounter(no_cursors, 0, metrics=metrics),
         model=lambda: model,
         group=sent,
@@ -109,6 +111,50 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
         metrics=metrics,
         exit_=lambda _: None,
     )
+
+
+def test_batches_of_the_commit_interval_are_committed_together_and_the_last_ones_without_a_further_batch(
+    champion_bundle: Path,
+) -> None:
+    sent = SentRecords()
+    scorer, good = worker_loop(champion_bundle, sent, WorkerMetrics()), good_payload(load_dataset("card_transactions"))
+    place = TP("transactions", 0)
+
+    def n_sent(topic: str) -> int:
+        return sum(len(written.records) for written in sent.written if written.topic == topic)
+
+    async def run() -> None:
+        running = asyncio.create_task(scorer.run())
+        for offset in range(5):
+            assert scorer.offer(Fetch(1, {place: [consumed(0, offset, good)]}))
+            while n_sent("decisions") <= offset:
+                await asyncio.sleep(0.001)
+        assert (sent.commits, n_sent("drift-panes")) == (0, 0), "the decisions are published long before the commit"
+        assert scorer.progress() == 0
+        assert not scorer.is_idle()
+        async with asyncio.timeout(10):
+            while not scorer.is_idle():
+                await asyncio.sleep(0.01)
+        assert (sent.commits, sent.committed) == (1, {place: 5})
+        assert scorer.progress() is None
+        assert scorer.offer(Fetch(1, {place: [consumed(0, 5, good)]}))
+        started = asyncio.get_running_loop().time()
+        assert await scorer.drain()
+        assert asyncio.get_running_loop().time() - started < sent.commit_interval_s, "a drain does not wait for it"
+        assert (sent.commits, sent.committed) == (2, {place: 6})
+        running.cancel()
+
+    sent.commit_interval_s = 1.0
+    asyncio.run(run())
+    assert scorer.failed is None
+    cursors = [p.records[-1] for p in sent.written if p.topic == "drift-panes" and p.records]
+    counted = [msgspec.json.decode(cursor.value or b"", type=PaneSnapshot) for cursor in cursors]
+    assert [(c.last_offset, sum(pane.rows for pane in c.panes)) for c in counted] == [(4, 5), (5, 6)]
+
+
+def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(champion_bundle: Path) -> None:
+    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), SentRecords()
+    scorer = worker_loop(champion_bundle, sent, metrics)
     good = good_payload(dataset)
     rows = {
         TP("transactions", 0): [consumed(0, 4, good), consumed(0, 5, Unreadable.with_reason("lz4 is damaged", 41))],
