@@ -1,7 +1,7 @@
 """Watchdog: marks the worker not ready when no offset is committed while records wait, and exits after a timeout.
 
-A consumer can die without an error, and a loop can hang while heartbeats, sent from their own thread, continue. So the
-watchdog checks progress from outside, in a thread: is the first uncommitted record still the same one?
+A consumer can die without an error, and scoring can hang in its thread while heartbeats continue. So the watchdog
+checks progress from outside, in a thread: is the first uncommitted record still the same one?
 
 While the worker's consumer gets answers from the broker and records are written, the watchdog relies on them
 (`known_backlogs`). In doubt, a client of its own asks the broker (`read_backlogs`): a dead consumer would not notice

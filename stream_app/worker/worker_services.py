@@ -82,7 +82,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
-        # Three threads share the interpreter; the default switch interval of 5 ms would delay fetching.
+        # While a large batch is scored in its thread, the default switch interval of 5 ms would delay the event loop.
         sys.setswitchinterval(0.001)
         log.info("health and metrics on http://%s:%d", self._settings.web_host, port)
 
