@@ -151,25 +151,30 @@ def test_a_damaged_cursor_restarts_counting_and_does_not_stop_the_worker(first: 
     assert rows(count(DriftCounter(topic.last_cursors, MINUTE_MS), topic, first, range(10, 12))) == 2
 
 
-def test_batches_that_are_counted_together_leave_the_same_cursors_as_one_by_one(
+def test_batches_that_are_counted_together_give_the_same_panes_and_cursors_as_one_by_one(
     first: MonitoredModel, second: MonitoredModel
 ) -> None:
-    def last_cursors(batches_per_commit: int) -> dict[bytes | None, bytes | None]:
-        rng = np.random.default_rng(5)
-        counting, newest = DriftCounter(PanesTopic().last_cursors, MINUTE_MS), {}
+    def published(batches_per_commit: int) -> tuple[dict[bytes | None, bytes | None], list[object]]:
+        rng, cursors, closed = np.random.default_rng(5), {}, []
+        counting = DriftCounter(PanesTopic().last_cursors, MINUTE_MS)
         for i in range(12):
             model = second if 3 <= i < 8 else first  # swapped, and rolled back
             asyncio.run(counting.acquire_partitions({0, 1}, (1, 0), model))
             codes = np.tile(model.bins.missing_bins, (4, 1))
-            times = START + MINUTE_MS * (i // 2) + rng.integers(0, MINUTE_MS, 4)
+            times = START + MINUTE_MS * i + rng.integers(0, MINUTE_MS, 4)
             records = [PlacedRecord(row % 2, 4 * i + row) for row in range(4)]
             counting.count(records, CountedCodes(codes=codes, event_times_ms=times), model)
             if (i + 1) % batches_per_commit == 0:
-                newest |= {out.key: out.value for out in counting.take_records()}
+                for out in counting.take_records():
+                    snapshot = msgspec.json.decode(out.value or b"", type=PaneSnapshot)
+                    if snapshot.open:
+                        cursors[out.key] = out.value
+                    else:
+                        closed += [(snapshot.model_version, snapshot.partition, pane) for pane in snapshot.panes]
         assert counting.pending_rows == 0
-        return newest
+        return cursors, sorted(closed, key=repr)
 
-    one_by_one = last_cursors(1)
-    assert len(one_by_one) > 4, "some minutes are closed"
-    assert last_cursors(4) == one_by_one
-    assert last_cursors(12) == one_by_one
+    cursors, closed = published(1)
+    assert (len(cursors), len(closed) > 4) == (4, True)
+    assert published(4) == (cursors, closed)
+    assert published(12) == (cursors, closed)
