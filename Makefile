@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-batches fuzz-declarations pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ look-alikes: setup  ## declare, train and score look-alikes of five public data 
 
 fuzz-files: setup  ## 5,000 generated tables, each read as CSV, Parquet, JSON lines and from the topic (3 minutes)
 	TAMIZ_FUZZ_TABLES=5000 $(BIN)/pytest -q tests/unit/tamiz/test_containers.py
+
+fuzz-batches: setup  ## 100,000 fetches of valid and hostile record batches, read as columns and record by record (10 minutes)
+	TAMIZ_FUZZ_FETCHES=100000 $(BIN)/pytest -q tests/unit/stream_app/kafka/test_record_columns.py
 
 fuzz-declarations: setup  ## 100,000 mutated declarations: each is valid, or one line of a SchemaError (5 minutes)
 	TAMIZ_FUZZ_DECLARATIONS=100000 $(BIN)/pytest -q tests/unit/schemas/test_profile_checks.py -k schema_error

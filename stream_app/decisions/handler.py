@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+import msgspec
 import numpy as np
 
 from monitoring.counting.counted_features import encode_dead_letters, encode_transactions
@@ -22,7 +23,7 @@ from schemas.transaction_ids import sent_id, transaction_id
 from scoring.arrays import Floats, Indices, Ints
 from scoring.coded_columns import join_columns
 from scoring.decision import OUTCOMES
-from scoring.input.admission import reject_records
+from scoring.input.admission import MAX_KEY_BYTES, reject_records
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.input.record_times import NO_TIMESTAMP, RecordTimes
 from scoring.profiles.feature_log import feature_columns
@@ -34,6 +35,7 @@ from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
 from stream_app.decisions.probe import Probe, good_payload
+from stream_app.kafka.record_columns import RecordColumns
 
 if TYPE_CHECKING:  # imported only where a data set declares profiles
     from scoring.profiles.profile_fold import ProfileBatch
@@ -110,14 +112,25 @@ class HandlerPolicy(NamedTuple):
 
 def clean_records(records: Sequence[IncomingRecord], policy: HandlerPolicy) -> tuple[CleanedBatch, list[Rejection]]:
     """Clean a batch: the accepted transactions, and the rejection of every other record."""
-    inadmissible = reject_records(records, policy.max_payload_bytes)
-    payloads = [r.value for r in records]
-    for row in inadmissible:
-        payloads[row] = None
-    # Records that were not consumed from a topic (probes) have no timestamp.
-    times = RecordTimes([getattr(r, "timestamp", NO_TIMESTAMP) for r in records], policy.max_event_time_ahead_ms)
+    inadmissible, payloads, timestamps = _admit(records, policy.max_payload_bytes)
+    times = RecordTimes(timestamps, policy.max_event_time_ahead_ms)
     cleaned = clean_payloads(policy.dataset, payloads, max_payload_bytes=policy.max_payload_bytes, record_times=times)
     return cleaned, [inadmissible.get(r.row, r) for r in cleaned.rejections]
+
+
+def _admit(
+    records: Sequence[IncomingRecord], max_payload_bytes: int
+) -> tuple[dict[int, Rejection], Sequence[bytes | None], Sequence[int] | Ints]:
+    """Rejections by row, the payloads without those of rejected rows, and the records' timestamps."""
+    if isinstance(records, RecordColumns):
+        rows = records.unusual_rows(MAX_KEY_BYTES)
+        found = reject_records(list(records.take(rows)), max_payload_bytes) if len(rows) else {}
+        rejected = {int(rows[i]): msgspec.structs.replace(each, row=int(rows[i])) for i, each in found.items()}
+        return rejected, records.payloads_without(list(rejected)), records.timestamps
+    rejected = reject_records(records, max_payload_bytes)
+    payloads = [None if row in rejected else record.value for row, record in enumerate(records)]
+    # Records that were not consumed from a topic (probes) have no timestamp.
+    return rejected, payloads, [getattr(r, "timestamp", NO_TIMESTAMP) for r in records]
 
 
 def handle(

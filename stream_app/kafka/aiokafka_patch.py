@@ -1,14 +1,16 @@
-"""Patch of aiokafka: consumers read any record that a broker accepts, instead of failing on it.
+"""Patch of aiokafka: consumers read any record that a broker accepts, instead of failing on it, and as columns.
 
-aiokafka decodes fetched bytes in classes of its own; the patch replaces them by `stream_app.kafka.record_batches`. For
-kafka-python see `stream_app.kafka.kafka_clients`.
+aiokafka decodes fetched bytes in classes of its own; the patch replaces them by `stream_app.kafka.record_batches`. A
+fetch returns the records of a partition as `stream_app.kafka.record_columns.RecordColumns`: aiokafka makes an object of
+each record, then another. For kafka-python see `stream_app.kafka.kafka_clients`.
 
 Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contract/test_faust_contract.py):
-`MemoryRecords` and `PartitionRecords` in `aiokafka.consumer.fetcher`, `PartitionRecords._unpack_records`,
-`.next_fetch_offset`, `._records`.
+`MemoryRecords`, `PartitionRecords` and `FetchResult` in `aiokafka.consumer.fetcher`,
+`PartitionRecords._unpack_records`, `._consumer_record`, `.next_fetch_offset`, `._records`, `FetchResult.getone`,
+`.getall`, `.check_assignment`, `.has_more`, `._update_position`, `._partition_records`, `._topic_partition`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.consumer import fetcher
@@ -16,23 +18,61 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
 from stream_app.kafka.record_batches import KEEP_BYTES, RecordBatches
+from stream_app.kafka.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
 
 
-class _FetchedBatches(RecordBatches):
+class FetchedBatches(RecordBatches):
     """The batches of a fetch response; aiokafka creates it before it knows partition and offset."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(data, DefaultRecordBatch, LegacyRecordBatch)
+        super().__init__(data, DefaultRecordBatch, LegacyRecordBatch, columns=batch_columns)
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     keep_bytes: Mapping[str, int]  # by topic, where it is more than `KEEP_BYTES`
-    _records: _FetchedBatches
+    _records: FetchedBatches
 
     def _unpack_records(self) -> Iterator[Any]:
         self._records.first_offset = self.next_fetch_offset
         self._records.keep_bytes = max(KEEP_BYTES, self.keep_bytes.get(self._tp.topic, 0))
         return super()._unpack_records()  # type: ignore[no-any-return]
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record  # a `BatchColumns`, or a single record; `_FetchResult` joins them
+
+
+class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]
+    _partition_records: Any
+    _rest: BatchColumns | None = None  # of the last batch, not yet returned
+
+    def getone(self) -> FetchedRecord | None:
+        found = self.getall(1)
+        return found[0] if found else None
+
+    def getall(self, max_records: int | None = None) -> Sequence[FetchedRecord]:
+        place = self._topic_partition
+        if not self.check_assignment(place) or not self.has_more():
+            return []
+        unpacked = self._partition_records
+        parts: list[Any] = []
+        left = max_records
+        while left is None or left > 0:
+            part, self._rest = self._rest or next(unpacked, None), None
+            if part is None:
+                self._update_position()
+                self._partition_records = None
+                break
+            size = 1
+            if isinstance(part, BatchColumns):
+                if left is not None and left < part.n_records:
+                    part, self._rest = part.split(left)
+                size = part.n_records
+                unpacked.next_fetch_offset = part.offset + 1
+            parts.append(part)
+            left = None if left is None else left - size
+        else:
+            self._update_position()
+        return RecordColumns.of_partition(place.topic, place.partition, parts) if parts else []
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:
@@ -42,5 +82,6 @@ def install(keep_bytes: Mapping[str, int]) -> None:
     `schemas.record_parts.TruncatedBytes`.
     """
     _PartitionRecords.keep_bytes = keep_bytes
-    fetcher.MemoryRecords = _FetchedBatches
+    fetcher.MemoryRecords = FetchedBatches
     fetcher.PartitionRecords = _PartitionRecords
+    fetcher.FetchResult = _FetchResult

@@ -4,7 +4,8 @@ The clients' own decoders have three faults: they raise on bytes that every brok
 UTF-8), skip records whose offsets do not ascend, and decompress a batch without a size limit. `RecordBatches` replaces
 the `MemoryRecords` of aiokafka (`stream_app.kafka.aiokafka_patch`) and of kafka-python
 (`stream_app.kafka.kafka_clients`). The client's decoder still reads ordinary batches, after decompression within a
-limit. This module reads large batches, and those that the client's decoder cannot read, record by record.
+limit. This module reads large batches, and those that the client's decoder cannot read, record by record. For aiokafka,
+the records of an ordinary batch are not decoded at all: they are delivered as one `BatchColumns`.
 
 * A header name that is not UTF-8 is decoded with escapes (`\\xff`).
 * A record with too many or too large headers keeps the first ones; an `OmittedHeaders` holds the number of the others.
@@ -21,7 +22,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, Self
 
 from schemas.record_parts import TruncatedBytes, Unreadable
 from scoring.input.admission import MAX_HEADERS
@@ -53,16 +54,34 @@ MAX_BATCH_RECORDS = 1_000_000
 MAX_UNREADABLE = 1_000  # records of an unreadable batch that become dead letters of their own
 
 _HEADER_BYTES = struct.calcsize(">qiibIhiqqqhii")
-_BATCH_START = struct.Struct(">qi4xb6xi")  # base offset, length, format number and last offset delta of a batch
+_BATCH_START = struct.Struct(">qi")  # base offset and length of a batch
 _INT32 = struct.Struct(">i")
 _OVERHEAD_BYTES = 12  # base offset and length
+_MIN_RECORD_BYTES = 7  # length, attributes, deltas of time and offset, sizes of key and value, number of headers
 # Positions within a batch.
 _MAGIC_AT = 16  # format number
 _ATTRIBUTES_AT = 21  # the checksum covers the bytes from here on
+_LAST_DELTA_AT = 23  # last offset minus base offset
 _COUNT_AT = 57  # number of records
 _MIN_BATCH_BYTES = struct.calcsize(">qiIbbii")  # the shortest possible batch, of format 0
 
 log = logging.getLogger("tamiz.kafka")
+
+
+class Columns(Protocol):
+    """The records of a batch, of at least one (`stream_app.kafka.record_columns.BatchColumns`)."""
+
+    @property
+    def n_headers(self) -> int:
+        """Number of headers of all records."""
+
+    def since(self, offset: int) -> Self | None:
+        """The records from an offset on; None if there are none."""
+
+
+# Arguments: decompressed records, their number, first and last offset of the batch, its time, whether that is the time
+# of all records, and the size of the largest value. Returns None if a record is not ordinary.
+ColumnDecoder = Callable[[bytes, int, int, int, int, bool, int], Columns | None]
 
 
 class RecordBatches:
@@ -75,10 +94,12 @@ class RecordBatches:
         legacy: Callable[[Any, int], Any],
         keep_bytes: int = KEEP_BYTES,
         budget: Budget | None = None,
+        columns: ColumnDecoder | None = None,
     ) -> None:
         """decoder, legacy: the client's decoders: bytes of a batch of format 2; bytes of format 0 or 1 and its number.
 
         budget: when it is spent there is no further batch; the next fetch continues from there.
+        columns: reads the records of an ordinary batch at once; None: they are decoded one by one.
         """
         self._data = memoryview(data)
         self._size = len(data)
@@ -86,6 +107,7 @@ class RecordBatches:
         self._end: int | None = None  # end of the batch at the position; None: not known yet
         self.decoder = decoder
         self.legacy = legacy
+        self.columns = columns
         self.keep_bytes = keep_bytes
         self.first_offset = 0  # first requested offset; earlier records of a batch are skipped
         self.budget = budget or Budget(FETCH_BYTES)
@@ -102,12 +124,15 @@ class RecordBatches:
             left = self._size - self._position
             if left < _MIN_BATCH_BYTES:
                 return False
-            base, length, magic, delta = _BATCH_START.unpack_from(self._data, self._position)
+            base, length = _BATCH_START.unpack_from(self._data, self._position)
             # The last batch is usually incomplete, because a fetch ends after a given number of bytes.
             if not _MIN_BATCH_BYTES <= (size := length + _OVERHEAD_BYTES) <= left:
                 return False
             end = self._position + size
-            if base + (delta if magic >= 2 and delta > 0 else 0) < self.first_offset:
+            delta = 0
+            if size >= _HEADER_BYTES and self._data[self._position + _MAGIC_AT] >= 2:
+                (delta,) = _INT32.unpack_from(self._data, self._position + _LAST_DELTA_AT)
+            if base + max(0, delta) < self.first_offset:
                 self._position = end
             else:
                 self._end = end
@@ -181,16 +206,21 @@ class RecordBatch:
             return self._unreadable_records(self.base_offset, self._fault) if self._fault else iter(())
         own, plain = self._own, self._data
         if codec := own.attributes & CODEC_BITS:
-            body = self._data[_HEADER_BYTES:]
+            compressed = self._data[_HEADER_BYTES:]
             if not self._count():
                 return iter(())
             try:
-                plain = self._uncompressed(decompress(codec, body, MAX_CLIENT_DECODED_BYTES))
-                own = self._source.decoder(plain)
+                body = decompress(codec, compressed, MAX_CLIENT_DECODED_BYTES)
             except SizeLimitError:
-                return self._one_by_one(decompressed_chunks(codec, body))
+                return self._one_by_one(decompressed_chunks(codec, compressed))
             except UnreadableBatchError as error:
                 return self._unreadable_records(self.base_offset, str(error))
+            if (columns := self._columns(body)) is not None:
+                return columns
+            plain = self._uncompressed(body)
+            own = self._source.decoder(plain)
+        elif (columns := self._columns(plain[_HEADER_BYTES:])) is not None:
+            return columns
         if len(plain) > MAX_CLIENT_DECODED_BYTES:
             return self._one_by_one(split(plain[_HEADER_BYTES:]))
         try:
@@ -210,6 +240,22 @@ class RecordBatch:
             records = [r for r in records if r.offset >= self._source.first_offset]
         # A batch smaller than the limit holds no value above it.
         return iter(records) if len(plain) <= self._source.keep_bytes else self._truncate_values(records)
+
+    def _columns(self, body: bytes | memoryview) -> Iterator[Columns] | None:
+        """All records as columns; None if they have to be decoded."""
+        source, count, size = self._source, self._count(), len(body) + _HEADER_BYTES
+        if source.columns is None or size > MAX_CLIENT_DECODED_BYTES or not 0 < count <= len(body) // _MIN_RECORD_BYTES:
+            return None
+        is_append_time = bool(self._own.timestamp_type)  # of the broker, one for the batch
+        time_ms = int(self._own.max_timestamp if is_append_time else self._own.first_timestamp)
+        found = source.columns(
+            bytes(body), count, self.base_offset, self.last_offset, time_ms, is_append_time, source.keep_bytes
+        )
+        if found is None:
+            return None
+        source.budget.spend(size + RECORD_BYTES * count + HEADER_BYTES * found.n_headers)
+        part = found if self.base_offset >= source.first_offset else found.since(source.first_offset)
+        return iter(() if part is None else (part,))
 
     def _count(self) -> int:
         return int(_INT32.unpack_from(self._data, _COUNT_AT)[0])

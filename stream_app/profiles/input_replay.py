@@ -4,6 +4,7 @@ The records are cleaned as those that are decided, by the same code. So the prof
 decided them.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +49,9 @@ async def replay(
         consumer.seek(place, first(begin))
         while (end := until()) is not None and await consumer.position(place) < end:
             found = await consumer.getmany(place, timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
-            records = [record for record in found.get(place, ()) if record.offset < end]
+            records: Sequence[Any] = found.get(place, ())
+            if records and records[-1].offset >= end:
+                records = records[: bisect_left(records, end, key=lambda record: record.offset)]
             if records:
                 fold(records, min(await consumer.position(place), end))
             elif (await consumer.end_offsets([place]))[place] < end:

@@ -10,13 +10,14 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import numba
 import numpy as np
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from filelock import FileLock, Timeout
 
 import scoring
@@ -30,6 +31,8 @@ from scoring.profiles.shared.label_inputs import label_inputs
 from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import EVENT_TIME, RECORD_TIME_MS, Probe, good_payload
+from stream_app.kafka.aiokafka_patch import FetchedBatches
+from stream_app.kafka.record_columns import FetchedRecord, RecordColumns
 
 log = logging.getLogger("tamiz.worker")
 MIN_LOGGED_S = 1.0  # loading what is compiled takes less
@@ -43,6 +46,7 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
     """Decide samples, so that all compiled code is loaded, and compiled if necessary."""
     started = time.monotonic()
     with compilation_lock(), _notice():
+        read_sample()
         profiles = _profiles(policy)
         state = HandlerState(RecentIds(), profiles)
         for records in _batches(policy):
@@ -52,6 +56,16 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
         model.contributions(np.array([model.manifest.golden[0].features], dtype=np.float32))
     if (seconds := time.monotonic() - started) > MIN_LOGGED_S:
         log.info("the code that decides transactions is compiled, in %.1f s; the next start uses the result", seconds)
+
+
+def read_sample() -> Sequence[FetchedRecord]:
+    """Read a record as it comes from a broker."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1_024)
+    builder.append(0, RECORD_TIME_MS, None, b"{}", [(TRANSACTION_ID_HEADER, b"probe")])
+    batch = FetchedBatches(bytes(builder.build())).next_batch()
+    records = RecordColumns.of_partition("probe", 0, list(batch))
+    list(records)
+    return records
 
 
 def _batches(policy: HandlerPolicy) -> list[list[Probe]]:

@@ -27,7 +27,7 @@ from mode.threads import QueueServiceThread, ServiceThread
 
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
-from stream_app.kafka.aiokafka_patch import _FetchedBatches, _PartitionRecords, install
+from stream_app.kafka.aiokafka_patch import FetchedBatches, _FetchResult, _PartitionRecords, install
 from stream_app.worker.faust_app import assigned_partitions, consumed_partitions, make_app
 
 MB = 1024 * 1024
@@ -148,11 +148,33 @@ def test_aiokafka_unpacks_what_was_fetched_through_the_two_classes_we_replace() 
     )
 
 
+def test_aiokafka_reads_what_was_fetched_through_the_class_we_replace() -> None:
+    assert "self._records[tp] = FetchResult(" in source(AiokafkaFetcher._proc_fetch_request)
+    for method, call in (
+        (AiokafkaFetcher.fetched_records, "getall(max_records)"),
+        (AiokafkaFetcher.next_record, "getone()"),
+    ):
+        assert "type(res_or_error) is FetchResult" in source(method)
+        assert f"res_or_error.{call}" in source(method)
+    # Only its length and its truth are used; a sequence that makes its records later will do.
+    drained = source(AiokafkaFetcher.fetched_records)
+    for used in ("if not records:", "drained[tp] = records", "max_records -= len(drained[tp])"):
+        assert used in drained
+    unpacked = source(PartitionRecords._unpack_records)
+    assert "consumer_record = self._consumer_record(tp, record)" in unpacked
+    # A part of a batch has the offset of its last record.
+    assert unpacked.index("record.offset < self.next_fetch_offset") < unpacked.index(
+        "self.next_fetch_offset = record.offset + 1"
+    )
+
+
 def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
     monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    monkeypatch.setattr(fetcher, "FetchResult", fetcher.FetchResult)
     install({})
-    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (_FetchedBatches, _PartitionRecords)
+    installed = fetcher.MemoryRecords, fetcher.PartitionRecords, fetcher.FetchResult
+    assert installed == (FetchedBatches, _PartitionRecords, _FetchResult)
     assert issubclass(_PartitionRecords, PartitionRecords)
 
 

@@ -87,6 +87,17 @@ def test_a_fetch_begins_at_the_requested_offset(client: Client) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
+def test_a_fetch_may_end_after_any_byte_of_a_batch(client: Client) -> None:
+    builder = LegacyRecordBatchBuilder(0, 0, 1 << 16)
+    builder.append(0, None, None, None)
+    shortest = placed(bytes(builder.build()), 1)  # 26 bytes, less than a header of format 2
+    batch = placed(encode_batch([RawRecord(b"0")]), 0)
+    for n in range(len(batch)):
+        assert len(read(batch + placed(batch, 1)[:n], client)[0]) == 1
+    assert [r.offset for r in read(batch + shortest, client)[0]] == [0, 1]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(
     "body",
     [
