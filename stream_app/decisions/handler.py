@@ -145,6 +145,7 @@ def handle(
     """
     profiles = state.profiles
     cleaned, rejections = clean_records(records, policy)
+    records = list(records)  # from columns, one by one would be slow
     ids = [
         declared or transaction_id(records[row], policy.topic_id)
         for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True)

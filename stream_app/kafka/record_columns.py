@@ -4,6 +4,7 @@ A fetched batch gives its records as `BatchColumns`, or record by record where `
 it. `RecordColumns` joins both, in order. It is a sequence of records, with the attributes of aiokafka's.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple, Self, overload
@@ -258,6 +259,22 @@ class RecordColumns(Sequence[FetchedRecord]):
                 made[row] = record
             self._records = made
         return self._records
+
+
+def join_records(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Records of one topic one after the other, as columns if all parts are."""
+    columns = [part for part in parts if isinstance(part, RecordColumns)]
+    if columns and len(columns) == len(parts):
+        return RecordColumns.join(columns)
+    return [record for part in parts for record in part]
+
+
+def split_records(records: Sequence[Any], offset: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Records of one partition, in offset order: those below an offset, and the others."""
+    if not len(records) or records[0].offset >= offset:
+        return records[:0], records
+    at = bisect_left(records, offset, key=lambda record: record.offset)
+    return records[:at], records[at:]
 
 
 def _joined(batches: Sequence[BatchColumns]) -> tuple[bytes, Ints]:

@@ -4,7 +4,6 @@ The records are cleaned as those that are decided, by the same code. So the prof
 decided them.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from scoring.profiles.profile_inputs import profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.kafka.log_reader import log_reader
+from stream_app.kafka.record_columns import split_records
 
 MAX_POLL_RECORDS = 2_000  # more make cleaning slower, not faster: the columns no longer fit the processor's cache
 POLL_TIMEOUT_MS = 500
@@ -51,7 +51,7 @@ async def replay(
             found = await consumer.getmany(place, timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
             records: Sequence[Any] = found.get(place, ())
             if records and records[-1].offset >= end:
-                records = records[: bisect_left(records, end, key=lambda record: record.offset)]
+                records, _ = split_records(records, end)
             if records:
                 fold(records, min(await consumer.position(place), end))
             elif (await consumer.end_offsets([place]))[place] < end:

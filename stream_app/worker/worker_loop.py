@@ -29,6 +29,7 @@ from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.faust_transport import Fetch
+from stream_app.kafka.record_columns import join_records, split_records
 from stream_app.profiles.profile_state import ProfileState
 from stream_app.worker.batch_metrics import observe_batch
 from stream_app.worker.drift_counter import DriftCounter
@@ -352,8 +353,7 @@ class WorkerLoop:
         if current == self._lost_generation:
             return None
         parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
-        records = [r for _, rows in parts for r in rows]
-        if not records:
+        if not parts:
             return None
         self._on_step("fetched")
         # Per partition, not per record: this runs for every batch, in the thread that also fetches.
@@ -362,13 +362,14 @@ class WorkerLoop:
         acquired = self._group.assigned() | offsets.keys()
         self._decided_until |= await self._publisher.acquire_partitions(acquired, epoch, topic_id)
         if self._decided_until:
-            if self._profiles is not None:
-                decided = [r for r in records if r.offset < self._decided_until.get(TP(r.topic, r.partition), 0)]
-                await self._in_scoring_thread(self._profiles.fold_decided, decided)
-            records = [r for r in records if r.offset >= self._decided_until.get(TP(r.topic, r.partition), 0)]
+            split = [(tp, *split_records(rows, self._decided_until.get(tp, 0))) for tp, rows in parts]
+            if self._profiles is not None and (below := [rows for _, rows, _ in split if rows]):
+                await self._in_scoring_thread(self._profiles.fold_decided, join_records(below))
+            parts = [(tp, rows) for tp, _, rows in split if rows]
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
-            if not records:
+            if not parts:
                 return None
+        records = join_records([rows for _, rows in parts])
         model = self._model()  # one model per batch: a swap takes effect between batches
         if self._policy.counting:
             await self._counter.acquire_partitions({tp.partition for tp in acquired}, epoch, model)

@@ -24,7 +24,14 @@ from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import good_payload
 from stream_app.kafka import aiokafka_patch, record_batches
 from stream_app.kafka.record_batches import RecordBatches
-from stream_app.kafka.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
+from stream_app.kafka.record_columns import (
+    BatchColumns,
+    FetchedRecord,
+    RecordColumns,
+    batch_columns,
+    join_records,
+    split_records,
+)
 from stream_app.kafka.record_stream import Budget
 
 FETCHES = int(os.environ.get("TAMIZ_FUZZ_FETCHES", "1000"))
@@ -269,6 +276,19 @@ def test_columns_of_several_partitions_are_one_sequence_of_records() -> None:
     assert list(joined[2:]) == records[2:]
     with pytest.raises(IndexError):
         joined[6]
+
+
+def test_records_are_split_at_an_offset_and_joined_whether_they_are_columns_or_not() -> None:
+    columns = columns_of(0, [b"a", None, b"c", b"d"], 10)
+    for records in (columns, list(columns)):
+        for offset in (0, 10, 11, 13, 14, 99):
+            below, others = split_records(records, offset)
+            assert [r.offset for r in below] == [o for o in range(10, 14) if o < offset]
+            assert [r.offset for r in others] == [o for o in range(10, 14) if o >= offset]
+            assert isinstance(others, RecordColumns) == isinstance(records, RecordColumns)
+    other = columns_of(1, [b"e"])
+    assert isinstance(join_records([columns, other]), RecordColumns)
+    assert list(join_records([columns, other])) == join_records([list(columns), other]) == [*columns, *other]
 
 
 def test_columns_are_cleaned_as_records_are() -> None:
