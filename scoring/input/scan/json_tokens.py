@@ -3,6 +3,8 @@
 Strict: what is accepted here is accepted by msgspec. What is not may still be JSON; the general decoder reads it.
 """
 
+import numpy as np
+
 from scoring.arrays import Bytes
 from scoring.compilation import compiled_without_allocation
 
@@ -13,6 +15,8 @@ QUOTE, BACKSLASH, COMMA, MINUS, POINT, COLON = 34, 92, 44, 45, 46, 58
 ZERO, NINE = 48, 57
 OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE = 91, 93, 123, 125
 LOWER_T, LOWER_F, LOWER_N, LOWER_U = 116, 102, 110, 117
+# Bytes of a string that are themselves, and not its end, an escape, a control character or part of another character.
+_IS_PLAIN = np.array([32 <= c < 128 and c not in (QUOTE, BACKSLASH) for c in range(256)])
 _SPACE, _TAB, _LINE_FEED, _RETURN = 32, 9, 10, 13
 
 
@@ -34,6 +38,9 @@ def scan_string(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
     i += 1
     while i < end:
         c = buffer[i]
+        if _IS_PLAIN[c]:
+            i += 1
+            continue
         if c == QUOTE:
             return i + 1, flags
         if c < _SPACE:
@@ -41,7 +48,7 @@ def scan_string(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
         if c == BACKSLASH:
             flags |= HAS_ESCAPE
             i += 1
-        elif c >= 128:
+        else:
             flags |= HAS_NON_ASCII
         i += 1
     return -1, 0
