@@ -55,34 +55,31 @@ def scan_string(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 @compiled_without_allocation
-def scan_number(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
-    """The position after a number that starts at i, and its number of digits; `MAX_DIGITS` + 1 with an exponent."""
-    start = i
-    if buffer[i] == MINUS:
-        i += 1
-        start += 1
-    first = i
+def skip_digits(buffer: Bytes, i: int, end: int) -> int:
+    """The position after digits, of which there may be none."""
     while i < end and ZERO <= buffer[i] <= NINE:
         i += 1
+    return i
+
+
+@compiled_without_allocation
+def scan_number(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
+    """The position after a number that starts at i, and about its number of digits; too many with an exponent."""
+    first = i + 1 if buffer[i] == MINUS else i
+    i = skip_digits(buffer, first, end)
     if i == first or (buffer[first] == ZERO and i > first + 1):
         return -1, 0
     if i < end and buffer[i] == POINT:
-        i += 1
-        first = i
-        while i < end and ZERO <= buffer[i] <= NINE:
-            i += 1
-        if i == first:
+        mark = i
+        i = skip_digits(buffer, mark + 1, end)
+        if i == mark + 1:
             return -1, 0
-    digits = i - start
+    digits = i - first
     if i < end and (buffer[i] | 32) == 101:  # e
         digits = MAX_DIGITS + 1
-        i += 1
-        if i < end and (buffer[i] == MINUS or buffer[i] == 43):
-            i += 1
-        first = i
-        while i < end and ZERO <= buffer[i] <= NINE:
-            i += 1
-        if i == first:
+        mark = i + 1 if i + 1 < end and (buffer[i + 1] == MINUS or buffer[i + 1] == 43) else i
+        i = skip_digits(buffer, mark + 1, end)
+        if i == mark + 1:
             return -1, 0
     return i, digits
 
