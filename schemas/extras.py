@@ -27,6 +27,8 @@ PACKAGES: dict[Extra, dict[str, str]] = {
 # XGBoost, MLflow and Numba import these when they find them, and use nothing of them to serve a model. Without its
 # plots, XGBoost also imports neither `scipy.special` nor its estimators.
 UNUSED_BY_SERVICES = ("coverage", "matplotlib", "pandas", "pyarrow", "sklearn", "xgboost.plotting")
+# Numba imports these for compiled linear algebra and for calls of C, of which scoring has neither.
+UNUSED_BY_WORKERS = ("cffi", "scipy.linalg")
 
 
 def missing_extra(*extras: Extra, needed_by: str) -> str | None:
@@ -48,10 +50,10 @@ def require_extra(*extras: Extra, needed_by: str) -> None:
         raise ConfigError(line)
 
 
-def skip_unused_libraries() -> None:
-    """Make the imports of UNUSED_BY_SERVICES fail in this process, as if they were not installed.
+def skip_unused_libraries(*more: str) -> None:
+    """Make the imports of UNUSED_BY_SERVICES, and of more modules, fail in this process, as if not installed.
 
     Call it before XGBoost, MLflow or Numba is imported. It saves 120 of 300 MB of a worker (`benchmarks.components`).
     """
-    for module in UNUSED_BY_SERVICES:
+    for module in (*UNUSED_BY_SERVICES, *more):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None: Python's own mark of a failing import

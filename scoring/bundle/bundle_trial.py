@@ -21,7 +21,8 @@ LOAD_TIMEOUT_S = 120
 MAX_CPU_S = 60
 SECRET_PREFIXES = ("TAMIZ_", "MLFLOW_", "AWS_")  # of environment variables that the child does not need
 CHILD = (
-    "import sys; sys.path[:] = sys.argv[3:]; from schemas import extras; extras.skip_unused_libraries(); "
+    "import sys; sys.path[:] = sys.argv[3:]; from schemas import extras; "
+    "extras.skip_unused_libraries(*extras.UNUSED_BY_WORKERS); "
     "from scoring.bundle.trial_process import main; main(*sys.argv[1:3])"
 )
 

@@ -94,7 +94,9 @@ class RegistryServer:
         self._settings = settings
         self._url = settings.tracking_uri.rstrip("/")
         self._headers = _authorization(settings)
-        self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=_tls(settings)))
+        # Certificates take a megabyte: they are read only where they are needed.
+        tls = [urllib.request.HTTPSHandler(context=_tls(settings))] if self._url.startswith("https:") else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *tls)
 
     def alias_version(self, model: str, alias: str) -> int | None:
         """As `RegistryClient.alias_version`."""

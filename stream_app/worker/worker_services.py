@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import random
@@ -81,6 +82,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         # the garbage collector scans both repeatedly and takes a fifth of the CPU time.
         gc.collect()
         gc.freeze()
+        _return_free_memory()
         gc.set_threshold(50_000, 20, 20)
         # While a large batch is scored in its thread, the default switch interval of 5 ms would delay the event loop.
         sys.setswitchinterval(0.001)
@@ -186,3 +188,9 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
     def _set_registry_metrics(self) -> None:
         self._metrics.champion_unrecorded.set(not self._champion.recorded)
         self._metrics.registry_alias_mismatch.set(self._champion.registry_inconsistency is not None)
+
+
+def _return_free_memory() -> None:
+    """Return what imports and warm-up have freed to the system, where the C library can."""
+    with contextlib.suppress(AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)

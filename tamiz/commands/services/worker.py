@@ -20,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
         Read on: docs/guarantees.md, docs/scaling.md.
         """
-        from schemas.extras import skip_unused_libraries
+        from schemas.extras import UNUSED_BY_WORKERS, skip_unused_libraries
 
-        skip_unused_libraries()
+        skip_unused_libraries(*UNUSED_BY_WORKERS)
         from stream_app.worker.worker import run
 
         run(config.load())

@@ -42,7 +42,7 @@ from training.registry import mlflow_registry
 from training.registry.model_loader import registered_model
 
 pytestmark = pytest.mark.kafka
-MAX_RESIDENT_BYTES = 250 * 1024 * 1024  # of a worker that is ready
+MAX_RESIDENT_BYTES = 280 * 1024 * 1024  # of a worker that is ready; 250 MB on a quiet machine
 
 
 def produce(settings: Settings, values: Iterable[bytes | None], **more: Any) -> list[Any]:
@@ -247,7 +247,9 @@ def test_with_the_registry_away_the_last_champion_serves_from_disk(settings: Set
         # With a registry server, as in production, a worker loads nothing of MLflow, which loads Protobuf.
         loaded = Path(f"/proc/{worker.process.pid}/maps").read_text()
         assert [
-            library for library in (*UNUSED_BY_SERVICES, "google/_upb", "scipy/special") if f"/{library}/" in loaded
+            library
+            for library in (*UNUSED_BY_SERVICES, "google/_upb", "scipy/special", "scipy/linalg")
+            if f"/{library}/" in loaded
         ] == []
         assert psutil.Process(worker.process.pid).memory_info().rss < MAX_RESIDENT_BYTES
 
