@@ -8,7 +8,7 @@ median of 28 ms and a maximum of 134 ms with aiokafka, 7 ms and 29 ms with this 
   group, sends offsets and sends records at the same time, so it is refused often, and then waits for 100 ms. Here,
   partitions and group are added by two requests at once; records follow, then offsets.
 * After a commit, the coordinator writes the markers of the transaction for a millisecond or two, and refuses the next
-  one. aiokafka retries after 20 ms, this one after 1 ms, then 2, 4, up to 20.
+  one. aiokafka retries after 20 ms, this one after 2 ms, then 4, 8, up to 100.
 
 The caller sends whole record batches and awaits each step. Requests are repeated until the broker accepts them; the
 sequence numbers of the batches keep a repeated one from being written twice. An error that a retry cannot cure is
@@ -37,9 +37,8 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-MIN_BACKOFF_S = 0.001  # before a request is repeated because the previous transaction is being completed; doubles
-MAX_BACKOFF_S = 0.02
-RETRY_DELAY_S = 0.1  # before a request is repeated for any other reason
+MIN_RETRY_DELAY_S = 0.002  # before a request is repeated; doubles: a broker that is overloaded is asked less often
+MAX_RETRY_DELAY_S = 0.1
 MAX_SEQUENCE = 2**31  # sequence numbers of batches start again at 0
 NO_ERROR, NOT_ATTEMPTED = 0, 55  # error codes; the second one: another partition of the request has the error
 
@@ -126,6 +125,7 @@ class TransactionalProducer:
         return batch._build()  # type: ignore[no-any-return]
 
     async def _send_all(self, waiting: dict[TopicPartition, bytes]) -> None:
+        delay_s = MIN_RETRY_DELAY_S
         while waiting:
             by_leader: dict[int, dict[TopicPartition, bytes]] = {}
             for partition, data in waiting.items():
@@ -137,7 +137,9 @@ class TransactionalProducer:
             for partition in (partition for part in accepted for partition in part):
                 del waiting[partition]
             if waiting:
-                await asyncio.gather(self._client.force_metadata_update(), asyncio.sleep(RETRY_DELAY_S))
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, MAX_RETRY_DELAY_S)
+                await self._client.force_metadata_update()
 
     async def _send_to(self, node: int, batches: Mapping[TopicPartition, bytes]) -> list[TopicPartition]:
         """Send batches to the leader of their partitions. Returns the partitions that were written."""
@@ -168,7 +170,7 @@ class TransactionalProducer:
 
     async def _coordinate(self, kind: CoordinationType, request: Any) -> Any:
         """Send a request to a coordinator, until it is accepted. Returns the response."""
-        backoff_s = MIN_BACKOFF_S
+        delay_s = MIN_RETRY_DELAY_S
         while True:
             try:
                 response = await self._client.send(
@@ -176,17 +178,16 @@ class TransactionalProducer:
                 )
             except KafkaError as error:
                 _require_retriable(error)
+                self._coordinators.pop(kind, None)
             else:
                 error_type = _first_error(response)
                 if error_type is errors.NoError:
                     return response
-                if error_type is errors.ConcurrentTransactions:
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
-                    continue
-                _require_retriable(error_type(self._id))
-            self._coordinators.pop(kind, None)
-            await asyncio.sleep(RETRY_DELAY_S)
+                if error_type is not errors.ConcurrentTransactions:
+                    _require_retriable(error_type(self._id))
+                    self._coordinators.pop(kind, None)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, MAX_RETRY_DELAY_S)
 
     async def _coordinator(self, kind: CoordinationType) -> int:
         if kind not in self._coordinators:
