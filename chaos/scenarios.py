@@ -5,7 +5,7 @@ A name is the symptom; the comment gives the issue number (faust-streaming, `r` 
 
 from chaos.run import RunPlan
 
-NTH_VISIT = "2"  # number of the visit to a step; at the second one, a batch is committed already
+NTH_VISIT = "2"  # number of the visit to a step; with exactly-once a batch is committed by the second one
 STEPS = (
     "fetched",
     "partitions acquired",
