@@ -19,7 +19,7 @@ from scoring.arrays import Matrix
 from scoring.profiles.feature_log import VALUE_TYPE
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import dead_letters
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, clean_records, handle
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import read_to_end

@@ -25,7 +25,7 @@ from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from schemas.topics import topic_table, with_own_topics
 from stream_app.decisions.batch_records import Headers
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, handle
 from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.plausibility import implausibility

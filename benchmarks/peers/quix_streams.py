@@ -5,7 +5,7 @@ from typing import Any
 from quixstreams import Application, message_context
 
 from benchmarks.peers.job import PRODUCER, Job, PeerRecord, Work
-from stream_app.decisions.batch_records import OutgoingRecord
+from stream_app.output.outgoing_records import OutgoingRecord
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.time_units import MINUTE_MS
 from stream_app.decisions.batch_records import Headers
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, handle_with_isolation
 from tamiz.simulation.payload_formats import payloads
 from tamiz.simulation.simulator import Traffic, simulate

@@ -25,7 +25,7 @@ from chaos.run import lag, own_topics
 from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.settings import Settings
 from stream_app.decisions import dead_letters
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.kafka.topic_reader import read_to_end
 
 PARTITIONS, WORKERS = 4, 2

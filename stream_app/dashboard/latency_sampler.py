@@ -10,7 +10,7 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.kafka.topic_reader import ConsumedRecord
 
 MAX_DECISIONS_PER_PARTITION = 2_000

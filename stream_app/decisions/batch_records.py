@@ -1,7 +1,7 @@
-"""Records of a batch as the handler takes and returns them."""
+"""Records of a batch as the handler takes them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -15,12 +15,3 @@ class IncomingRecord(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-
-class OutgoingRecord(NamedTuple):
-    """A record to produce to the partition number of its transaction."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]

@@ -15,7 +15,7 @@ from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
 from scoring.profiles.feature_log import logged_values
 from scoring.profiles.profile_plan import ProfilePlan
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker

@@ -30,12 +30,13 @@ from scoring.profiles.feature_log import feature_columns
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.scorer import ScoredRows, decide
 from stream_app.decisions import dead_letters
-from stream_app.decisions.batch_records import IncomingRecord, OutgoingRecord
+from stream_app.decisions.batch_records import IncomingRecord
 from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
-from stream_app.decisions.id_conflicts import CONFLICT_HEADER, RecentIds
+from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import Probe, good_payload
 from stream_app.kafka.record_columns import RecordColumns
+from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecord, OutgoingRecords
 
 if TYPE_CHECKING:  # imported only where a data set declares profiles
     from scoring.profiles.profile_fold import ProfileBatch
@@ -65,14 +66,14 @@ class CountedCodes(NamedTuple):
 class HandlerResult(NamedTuple):
     """The output of a batch. `decisions` and `dead_letters` together have the length of the batch."""
 
-    decisions: list[OutgoingRecord]
-    dead_letters: list[OutgoingRecord]
+    decisions: OutgoingRecords
+    dead_letters: OutgoingRecords
     outcomes: dict[str, int]  # number of decisions by outcome
     rejections: list[Rejection]
     truncated_parts: Mapping[str, int]  # number by kind; trace headers that are not forwarded count as `trace`
     conflicts: Sequence[OutgoingRecord]  # decisions whose id an earlier, different payload has
     coded: CountedCodes | None  # None if the policy does not count
-    features: Sequence[OutgoingRecord] = ()  # of the feature log, one for each decision; empty without profiles
+    features: OutgoingRecords = NO_RECORDS  # of the feature log, one for each decision; empty without profiles
     incomplete: int = 0  # decisions whose profile features lack tiles of a partition that is behind
     closed: "Mapping[int, Sequence[ClosedTiles]]" = MappingProxyType({})  # by partition: to be published with the batch
 
@@ -157,6 +158,9 @@ def handle(
     counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()
     accepted = [records[row] for row in cleaned.rows.tolist()]
+    conflicts: Mapping[int, int] = {}
+    if state.recent is not None:
+        conflicts = _conflicts(accepted, ids, cleaned.transaction_ids, state.recent)
     decisions = decision_records(
         accepted,
         ids,
@@ -166,21 +170,19 @@ def handle(
         consumer_group=policy.consumer_group,
         topic_id=policy.topic_id,
         truncated_parts=truncated_parts,
+        conflicts=conflicts,
     )
-    conflicts: list[OutgoingRecord] = []
-    if state.recent is not None:
-        conflicts = _mark_conflicts(decisions, accepted, ids, cleaned.transaction_ids, state.recent)
-    features: Sequence[OutgoingRecord] = ()
+    features = NO_RECORDS
     if profiles is not None and found is not None:
         features = feature_records(profiles.plan, accepted, ids, cleaned.event_time_ms, found.values, found.complete)
     return HandlerResult(
         decisions=decisions,
-        dead_letters=[_dead_letter(records[r.row], r, policy, truncated_parts) for r in rejections],
+        dead_letters=OutgoingRecords.of(_dead_letter(records[r.row], r, policy, truncated_parts) for r in rejections),
         outcomes=dict(zip(OUTCOMES, counts, strict=True)),
         rejections=rejections,
         coded=_encode(cleaned, model, decided) if policy.counting else None,
         truncated_parts=truncated_parts,
-        conflicts=conflicts,
+        conflicts=[decisions[row] for row in conflicts],
         features=features,
         incomplete=0 if found is None else int(np.count_nonzero(~found.complete)),
         closed={} if found is None else found.closed,
@@ -230,9 +232,8 @@ def _handle_one(
         rejection = Rejection(row=0, code="internal-error", field=None, value=repr(error)[:100], expected=expected)
         coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NO_TIME_MS])) if policy.counting else None
         truncated_parts: Counter[str] = Counter()
-        return HandlerResult(
-            [], [_dead_letter(record, rejection, policy, truncated_parts)], {}, [rejection], truncated_parts, (), coded
-        )
+        letters = OutgoingRecords.of([_dead_letter(record, rejection, policy, truncated_parts)])
+        return HandlerResult(NO_RECORDS, letters, {}, [rejection], truncated_parts, (), coded)
 
 
 def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
@@ -247,14 +248,14 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         for partition, tiles in part.closed.items():
             closed.setdefault(partition, []).extend(tiles)
     return HandlerResult(
-        decisions=[d for part in parts for d in part.decisions],
-        dead_letters=[d for part in parts for d in part.dead_letters],
+        decisions=OutgoingRecords.concatenate([part.decisions for part in parts]),
+        dead_letters=OutgoingRecords.concatenate([part.dead_letters for part in parts]),
         outcomes=dict(outcomes),
         rejections=[r for part in parts for r in part.rejections],
         coded=CountedCodes(*(np.concatenate(arrays) for arrays in zip(*coded, strict=True))) if coded else None,
         truncated_parts=truncated_parts,
         conflicts=[c for part in parts for c in part.conflicts],
-        features=[f for part in parts for f in part.features],
+        features=OutgoingRecords.concatenate([part.features for part in parts]),
         incomplete=sum(part.incomplete for part in parts),
         closed=closed,
     )
@@ -290,25 +291,20 @@ def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -
     return CountedCodes(codes, times)
 
 
-def _mark_conflicts(
-    decisions: Sequence[OutgoingRecord],
-    records: Sequence[IncomingRecord],
-    ids: Sequence[str],
-    declared: Sequence[str | None],
-    recent: RecentIds,
-) -> list[OutgoingRecord]:
-    """Mark and return the decisions whose id an earlier transaction with a different payload has.
+def _conflicts(
+    records: Sequence[IncomingRecord], ids: Sequence[str], declared: Sequence[str | None], recent: RecentIds
+) -> dict[int, int]:
+    """Row -> offset of an earlier transaction that has the same id and a different payload.
 
-    records, ids: of the decisions. declared: the ids that the payloads give.
+    ids: of the records. declared: the ids that the payloads give.
     """
-    conflicts = []
-    for decision, record, transaction, sent in zip(decisions, records, ids, declared, strict=True):
+    conflicts = {}
+    for row, (record, transaction, sent) in enumerate(zip(records, ids, declared, strict=True)):
         # Only ids given by producers can conflict; a default id contains the offset.
         if sent or (record.headers and sent_id(record.headers)):
             first = recent.conflicting_offset(record.partition, transaction, record.value or b"", record.offset)
             if first is not None:
-                decision.headers.append((CONFLICT_HEADER, b"%d" % first))
-                conflicts.append(decision)
+                conflicts[row] = first
     return conflicts
 
 

@@ -14,8 +14,8 @@ The caller sends whole record batches and awaits each step. Requests are repeate
 sequence numbers of the batches keep a repeated one from being written twice. An error that a retry cannot cure is
 raised, and the producer must not be used any more. Its successor, with the same transactional id, aborts what is open.
 
-Internals of aiokafka 0.14.0 that this relies on (test: tests/integration/kafka/test_exactly_once.py): `AIOKafkaClient`,
-`BatchBuilder`, and the classes of requests.
+Internals of aiokafka 0.14.0 that this relies on (test: tests/integration/kafka/test_exactly_once.py): `AIOKafkaClient`
+and the classes of requests.
 """
 
 import asyncio
@@ -25,8 +25,6 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
@@ -37,12 +35,14 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from stream_app.output.batch_writer import OutgoingBatch
+
 MIN_RETRY_DELAY_S = 0.002  # before a request is repeated; doubles: a broker that is overloaded is asked less often
 MAX_RETRY_DELAY_S = 0.1
 MAX_SEQUENCE = 2**31  # sequence numbers of batches start again at 0
 NO_ERROR, NOT_ATTEMPTED = 0, 55  # error codes; the second one: another partition of the request has the error
 
-Batches = Mapping[TopicPartition, Sequence[BatchBuilder]]
+Batches = Mapping[TopicPartition, Sequence[OutgoingBatch]]
 
 
 class TransactionalProducer:
@@ -56,8 +56,6 @@ class TransactionalProducer:
         *,
         transaction_timeout_ms: int,
         request_timeout_ms: int = 30_000,
-        compression_type: str | None = None,
-        max_batch_size: int = 16_384,
     ) -> None:
         """group: the consumer group whose offsets are committed. connection: arguments of every aiokafka client."""
         self._id = transactional_id
@@ -65,8 +63,6 @@ class TransactionalProducer:
         self._client = AIOKafkaClient(request_timeout_ms=request_timeout_ms, **connection)
         self._transaction_timeout_ms = transaction_timeout_ms
         self._request_timeout_ms = request_timeout_ms
-        self._codec = AIOKafkaProducer._COMPRESSORS[compression_type][1] if compression_type else 0
-        self._max_batch_size = max_batch_size
         self._producer_id = self._epoch = -1
         self._sequences: dict[TopicPartition, int] = {}
         self._coordinators: dict[CoordinationType, int] = {}
@@ -82,10 +78,6 @@ class TransactionalProducer:
     async def close(self) -> None:
         """Close the connections. A transaction that is open remains open until its timeout or the next producer."""
         await self._client.close()
-
-    def create_batch(self) -> BatchBuilder:
-        """An empty record batch."""
-        return BatchBuilder(self._max_batch_size, self._codec, is_transactional=1)
 
     async def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin a transaction that writes to these partitions and commits offsets."""
@@ -118,16 +110,16 @@ class TransactionalProducer:
         request = EndTxnRequest(self._id, self._producer_id, self._epoch, True)
         await self._coordinate(CoordinationType.TRANSACTION, request)
 
-    def _finish(self, partition: TopicPartition, batch: BatchBuilder) -> bytes:
+    def _finish(self, partition: TopicPartition, batch: OutgoingBatch) -> bytearray:
         sequence = self._sequences.get(partition, 0)
         self._sequences[partition] = (sequence + batch.record_count()) % MAX_SEQUENCE
         batch._set_producer_state(self._producer_id, self._epoch, sequence)
-        return batch._build()  # type: ignore[no-any-return]
+        return batch._build()
 
-    async def _send_all(self, waiting: dict[TopicPartition, bytes]) -> None:
+    async def _send_all(self, waiting: dict[TopicPartition, bytearray]) -> None:
         delay_s = MIN_RETRY_DELAY_S
         while waiting:
-            by_leader: dict[int, dict[TopicPartition, bytes]] = {}
+            by_leader: dict[int, dict[TopicPartition, bytearray]] = {}
             for partition, data in waiting.items():
                 await self._client._wait_on_metadata(partition.topic)
                 leader = self._client.cluster.leader_for_partition(partition)
@@ -141,9 +133,9 @@ class TransactionalProducer:
                 delay_s = min(2 * delay_s, MAX_RETRY_DELAY_S)
                 await self._client.force_metadata_update()
 
-    async def _send_to(self, node: int, batches: Mapping[TopicPartition, bytes]) -> list[TopicPartition]:
+    async def _send_to(self, node: int, batches: Mapping[TopicPartition, bytearray]) -> list[TopicPartition]:
         """Send batches to the leader of their partitions. Returns the partitions that were written."""
-        topics: dict[str, list[tuple[int, bytes]]] = {}
+        topics: dict[str, list[tuple[int, bytearray]]] = {}
         for (topic, partition), data in batches.items():
             topics.setdefault(topic, []).append((partition, data))
         request = ProduceRequest(

@@ -27,7 +27,7 @@ from schemas.json_codec import decode
 from schemas.records import MAX_ALERT_EXAMPLES, Decision, DriftAlert
 from schemas.transaction_ids import transaction_id
 from scoring.profiles.profile_plan import ProfilePlan
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle_with_isolation
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import reader, require_broker

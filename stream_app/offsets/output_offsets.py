@@ -11,7 +11,7 @@ from kafka import TopicPartition
 from schemas.configuration.settings import Settings
 from schemas.transaction_ids import TOPIC_ID_HEADER
 from stream_app.decisions import dead_letters
-from stream_app.decisions.decision_records import GROUP_HEADER, OFFSET_HEADER
+from stream_app.decisions.decision_headers import GROUP_HEADER, OFFSET_HEADER
 from stream_app.kafka.kafka_clients import reader, require_broker
 from stream_app.offsets.offset_validation import OutputEnd
 

@@ -25,9 +25,9 @@ from scoring.profiles.partition_profiles import PartitionCopy, PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.shared.open_tiles import ClosedTiles
 from scoring.profiles.shared.tile_log import encode_tiles
-from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.offsets.offset_validation import is_same_topic
+from stream_app.output.outgoing_records import OutgoingRecord, OutgoingRecords
 from stream_app.profiles.input_replay import fold_records
 from stream_app.profiles.partition_restore import Follower, PartitionRestore, Restorer
 from stream_app.profiles.snapshot_file import Snapshot, SnapshotPosition
@@ -162,14 +162,14 @@ class ProfileState:
                 self._fold(partition, profiles, own, next_offset)
                 self._committed[partition] = next_offset
 
-    def tile_records(self, closed: Mapping[int, Sequence[ClosedTiles]]) -> list[OutgoingRecord]:
+    def tile_records(self, closed: Mapping[int, Sequence[ClosedTiles]]) -> OutgoingRecords:
         """Records of the tiles that a batch closed, by partition, and before them of those that a restore closed."""
-        return [
+        return OutgoingRecords.of(
             OutgoingRecord(partition, None, value, [])
             for partition, tiles in closed.items()
             for each in (*self._unpublished.get(partition, ()), *tiles)
             for value in encode_tiles(self.fold.plan, each)
-        ]
+        )
 
     def require(self, partitions: set[int]) -> None:
         """Raise ProfilesMissingError if a partition is not restored: deciding it would give wrong values."""

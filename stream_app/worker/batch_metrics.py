@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.record_parts import last_offset
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerResult
 from stream_app.worker.worker_metrics import WorkerMetrics
 

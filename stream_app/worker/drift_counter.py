@@ -22,8 +22,8 @@ from monitoring.counting.panes import Cursor, PartitionCounts, PartitionPanes
 from schemas.record_parts import last_offset
 from schemas.records import PaneSnapshot, VersionMark
 from scoring.arrays import Indices, Ints
-from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import CountedCodes
+from stream_app.output.outgoing_records import OutgoingRecord, OutgoingRecords
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.worker_metrics import WorkerMetrics
 
@@ -115,18 +115,18 @@ class DriftCounter:
         offsets = np.fromiter(map(last_offset, records), np.int64, n)
         self._pending.append(CountedRows(model, partitions, offsets, coded))
 
-    def take_records(self, topic_id: str = "") -> list[OutgoingRecord]:
+    def take_records(self, topic_id: str = "") -> OutgoingRecords:
         """Count all batches since the last call, and return the pane records to publish before their offsets are
         committed.
 
         topic_id: Kafka's id of the input topic.
         """
         pending, self._pending = self._pending, []
-        outgoing = []
+        outgoing: list[OutgoingRecord] = []
         # By model version, in the order in which they were in service: a later cursor names the earlier ones.
         for _, batches in groupby(pending, lambda rows: rows.model.version):
             outgoing += self._count(list(batches), topic_id)
-        return outgoing
+        return OutgoingRecords.of(outgoing)
 
     def _count(self, batches: Sequence[CountedRows], topic_id: str) -> list[OutgoingRecord]:
         model = batches[0].model

@@ -30,10 +30,11 @@ from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.kafka.transactional_producer import TransactionalProducer
 from stream_app.offsets import offset_validation
-from stream_app.worker.publisher import Epoch, StepHook, TopicBatch, no_hook, record_batches
+from stream_app.output.batch_writer import record_batches
+from stream_app.output.outgoing_records import OutgoingRecords
+from stream_app.worker.publisher import Epoch, StepHook, TopicBatch, no_hook
 
 TRANSACTION_TIMEOUT_MS = 60_000  # the broker then aborts the transaction of an owner that hangs
 # A transaction costs worker and broker some milliseconds of CPU time together, however few records it has. With 400 a
@@ -82,9 +83,9 @@ class ExactlyOncePublisher:
         pending = []
         for partition, offset in offsets.items():
             own = [
-                (topic, records)
-                for topic, all_records in batches
-                if (records := [r for r in all_records if r.partition == partition.partition])
+                (topic, records.by_partition[partition.partition])
+                for topic, records in batches
+                if partition.partition in records.by_partition
             ]
             pending.append(self._writers[partition].write(own, OffsetAndMetadata(offset, metadata)))
         # Wait for all of them; none may continue in the background.
@@ -151,15 +152,13 @@ class _PartitionWriter:
         self._producer = producer
         self._pace = pace
         self._on_step = on_step
-        self._waiting: list[tuple[str, Sequence[OutgoingRecord]]] = []
+        self._waiting: list[tuple[str, OutgoingRecords]] = []
         self._offset = OffsetAndMetadata(0, "")
         self._next: asyncio.Future[None] | None = None  # of the transaction that will write what is waiting
         self._writing: asyncio.Task[None] | None = None
         self._failed: BaseException | None = None
 
-    def write(
-        self, records: Sequence[tuple[str, Sequence[OutgoingRecord]]], offset: OffsetAndMetadata
-    ) -> asyncio.Future[None]:
+    def write(self, records: Sequence[tuple[str, OutgoingRecords]], offset: OffsetAndMetadata) -> asyncio.Future[None]:
         """Write records by topic, and commit an offset with them. Returns a future of the commit."""
         self._waiting += records
         self._offset = offset
@@ -194,18 +193,16 @@ class _PartitionWriter:
             if not done.done():
                 done.set_exception(self._failed) if self._failed is not None else done.set_result(None)
 
-    async def _transact(
-        self, records: Sequence[tuple[str, Sequence[OutgoingRecord]]], offset: OffsetAndMetadata
-    ) -> None:
+    async def _transact(self, records: Sequence[tuple[str, OutgoingRecords]], offset: OffsetAndMetadata) -> None:
         producer, number = self._producer, self._partition.partition
-        by_topic: dict[str, list[OutgoingRecord]] = {}
+        by_topic: dict[str, list[OutgoingRecords]] = {}
         for topic, part in records:
-            by_topic.setdefault(topic, []).extend(part)
+            by_topic.setdefault(topic, []).append(part)
         beginning = asyncio.create_task(producer.begin(TopicPartition(topic, number) for topic in by_topic))
         await asyncio.sleep(0)  # the requests are on their way while the batches are encoded
         batches = {
-            TopicPartition(topic, number): record_batches(producer.create_batch, topic, part)[number]
-            for topic, part in by_topic.items()
+            TopicPartition(topic, number): list(record_batches(OutgoingRecords.concatenate(parts), transactional=True))
+            for topic, parts in by_topic.items()
         }
         await beginning
         await producer.send(batches)

@@ -11,12 +11,11 @@ from schemas.configuration.kafka_config import Access
 from schemas.configuration.settings import Settings
 from schemas.topics import MAX_RECORD_BYTES, max_value_bytes
 from stream_app.kafka import faust_transport
-from stream_app.kafka.kafka_clients import COMPRESSION, METADATA_MAX_AGE_MS, tls
+from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, tls
 from stream_app.lifecycle.stop_deadline import StopDeadline
 from stream_app.lifecycle.watchdog import ConsumedPartition
 
 NO_TIMEOUT_S = 10 * 365 * 86_400.0
-MAX_SENT_BYTES = {"max_batch_size": 512 * 1024, "max_request_size": MAX_RECORD_BYTES}
 
 
 class ConsumerGroup:
@@ -61,9 +60,7 @@ def make_app(settings: Settings) -> faust.App:
         # A consumer that leaves the group because it is idle would not rejoin.
         broker_max_poll_interval=NO_TIMEOUT_S,
         producer_request_timeout=30.0,
-        producer_compression_type=COMPRESSION,
-        producer_max_batch_size=MAX_SENT_BYTES["max_batch_size"],
-        producer_max_request_size=MAX_SENT_BYTES["max_request_size"],
+        producer_max_request_size=MAX_RECORD_BYTES,
         stream_wait_empty=True,
         stream_recovery_delay=0.0,  # no tables to recover
         consumer_connections_max_idle_ms=540_000,

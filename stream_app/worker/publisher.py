@@ -5,14 +5,14 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
-from stream_app.decisions.batch_records import OutgoingRecord
+from stream_app.output.batch_writer import record_batches
+from stream_app.output.outgoing_records import OutgoingRecords
 
 # A commit and the cursors of drift counting cost as much as deciding a small batch. What is decided in this time may be
 # decided again after a crash.
@@ -42,7 +42,7 @@ class TopicBatch(NamedTuple):
     """Records for one topic, each for the partition number of its transaction."""
 
     topic: str
-    records: Sequence[OutgoingRecord]
+    records: OutgoingRecords
 
 
 class Publisher(Protocol):
@@ -90,9 +90,13 @@ class AtLeastOncePublisher:
     async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """As `Publisher.write`."""
         producer = self._producer()
-        pending = []
+        pending: list[Awaitable[object]] = []
         for topic, records in batches:
-            pending += await send(producer, topic, records)
+            pending += [
+                await producer.send_batch(batch, topic, partition=partition)
+                for partition, own in records.by_partition.items()
+                for batch in record_batches(own)
+            ]
             self._on_step("part sent")
         await asyncio.gather(*pending)
         self._on_step("produced")
@@ -100,33 +104,3 @@ class AtLeastOncePublisher:
 
     async def close(self) -> None:
         """Do nothing: Faust closes its producer."""
-
-
-async def send(producer: AIOKafkaProducer, topic: str, records: Sequence[OutgoingRecord]) -> list[Any]:
-    """Send records in whole record batches, in order per partition. Returns futures of the acknowledgements."""
-    return [
-        await producer.send_batch(batch, topic, partition=partition)
-        for partition, batches in record_batches(producer.create_batch, topic, records).items()
-        for batch in batches
-    ]
-
-
-def record_batches(
-    create_batch: Callable[[], BatchBuilder], topic: str, records: Sequence[OutgoingRecord]
-) -> dict[int, list[BatchBuilder]]:
-    """The record batches that hold these records, in order, by partition."""
-    by_partition: dict[int, list[OutgoingRecord]] = {}
-    for record in records:
-        by_partition.setdefault(record.partition, []).append(record)
-    batches = {}
-    for partition, rows in by_partition.items():
-        batches[partition] = [create_batch()]
-        for row in rows:
-            if batches[partition][-1].append(key=row.key, value=row.value, timestamp=None, headers=row.headers) is None:
-                batches[partition].append(create_batch())
-                if (
-                    batches[partition][-1].append(key=row.key, value=row.value, timestamp=None, headers=row.headers)
-                    is None
-                ):
-                    raise RuntimeError(f"a record of {topic}-{partition} does not fit into an empty batch")
-    return batches

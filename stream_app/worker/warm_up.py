@@ -33,6 +33,7 @@ from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import EVENT_TIME, RECORD_TIME_MS, Probe, good_payload
 from stream_app.kafka.aiokafka_patch import FetchedBatches
 from stream_app.kafka.record_columns import FetchedRecord, RecordColumns
+from stream_app.output.batch_writer import record_batches
 
 log = logging.getLogger("tamiz.worker")
 MIN_LOGGED_S = 1.0  # loading what is compiled takes less
@@ -50,7 +51,7 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
         profiles = _profiles(policy)
         state = HandlerState(RecentIds(), profiles)
         for records in _batches(policy):
-            handle(records, model, policy, state)
+            list(record_batches(handle(records, model, policy, state).decisions))
         if profiles is not None:
             _use_profiles(profiles)
         model.contributions(np.array([model.manifest.golden[0].features], dtype=np.float32))

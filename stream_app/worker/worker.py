@@ -10,11 +10,11 @@ from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.errors import ConfigError
 from schemas.time_units import MINUTE_MS
-from schemas.topics import worker_outputs
+from schemas.topics import MAX_RECORD_BYTES, worker_outputs
 from scoring.profiles.profile_fold import ProfileFold
 from stream_app.decisions.decision_records import MAX_DECISION_BYTES
 from stream_app.decisions.handler import HandlerPolicy
-from stream_app.kafka.kafka_clients import COMPRESSION, client_config
+from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.topic_admin import DescribedTopic, describe_topics, message_limits
 from stream_app.lifecycle.logging_setup import configuration, start_logging
 from stream_app.lifecycle.stop_deadline import StopDeadline
@@ -27,7 +27,7 @@ from stream_app.web.web_auth import authenticator
 from stream_app.worker.champion_cache import ChampionCache
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.exactly_once import ExactlyOncePublisher
-from stream_app.worker.faust_app import MAX_SENT_BYTES, ConsumerGroup, StoppingWorker, make_app
+from stream_app.worker.faust_app import ConsumerGroup, StoppingWorker, make_app
 from stream_app.worker.pane_cursors import CursorReader
 from stream_app.worker.publisher import AtLeastOncePublisher, Publisher, StepHook, no_hook
 from stream_app.worker.warm_up import warm_up
@@ -120,11 +120,7 @@ def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_
     return ExactlyOncePublisher(
         settings.consumer_group,
         client_config(settings.bootstrap),
-        {
-            "request_timeout_ms": 30_000,
-            "compression_type": COMPRESSION,
-            "max_batch_size": MAX_SENT_BYTES["max_batch_size"],
-        },
+        {"request_timeout_ms": 30_000},
         on_step,
     )
 
@@ -160,7 +156,7 @@ def _check_sizes(settings: Settings) -> int:
             DEFAULT_MAX_DEAD_LETTER_BYTES,
         )
         return DEFAULT_MAX_DEAD_LETTER_BYTES
-    return min(letters, MAX_SENT_BYTES["max_request_size"])
+    return min(letters, MAX_RECORD_BYTES)
 
 
 def _check_topics(settings: Settings, outputs: Sequence[str]) -> DescribedTopic:

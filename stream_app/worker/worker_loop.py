@@ -25,11 +25,11 @@ from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
-from stream_app.decisions.batch_records import OutgoingRecord
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.faust_transport import Fetch
 from stream_app.kafka.record_columns import join_records, split_records
+from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords
 from stream_app.profiles.profile_state import ProfileState
 from stream_app.worker.batch_metrics import observe_batch
 from stream_app.worker.drift_counter import DriftCounter
@@ -37,7 +37,7 @@ from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, 
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
-NO_RESULT = HandlerResult([], [], {}, [], {}, (), None)
+NO_RESULT = HandlerResult(NO_RECORDS, NO_RECORDS, {}, [], {}, (), None)
 # Handing a batch to another thread costs as much as scoring some dozens of transactions. A larger batch would delay
 # heartbeats and health checks, which share the event loop.
 MAX_INLINE_RECORDS = 200
@@ -51,11 +51,11 @@ class HandledBatch(NamedTuple):
     topic_id: str  # Kafka's id of the input topic
     records: Sequence[Any] = ()
     handled: HandlerResult = NO_RESULT
-    tiles: Sequence[OutgoingRecord] = ()  # closed tiles of profiles
+    tiles: OutgoingRecords = NO_RECORDS  # closed tiles of profiles
     seconds: float = 0.0  # time to clean, score and decide
     fetches: int = 0  # number of fetches that are done with the commit
     offsets: Mapping[TP, int] = MappingProxyType({})  # to commit; empty if the commit follows later
-    panes: Sequence[OutgoingRecord] = ()  # count all that is committed
+    panes: OutgoingRecords = NO_RECORDS  # count all that is committed
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
@@ -413,9 +413,9 @@ class WorkerLoop:
 
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
-    ) -> tuple[HandlerResult, list[OutgoingRecord]]:
+    ) -> tuple[HandlerResult, OutgoingRecords]:
         policy = self._policy._replace(topic_id=topic_id)
-        tiles: list[OutgoingRecord] = []
+        tiles = NO_RECORDS
         if self._profiles is not None:
             self._profiles.forget_committed()
             self._profiles.require({r.partition for r in records})

@@ -4,6 +4,7 @@ named here.
 
 import asyncio
 import inspect
+import re
 from importlib.metadata import version
 
 import pytest
@@ -13,6 +14,8 @@ from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
+from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.producer.sender import SendProduceReqHandler
 from aiokafka.util import commit_structure_validate
 from faust.app.base import App
 from faust.tables.recovery import Recovery
@@ -28,6 +31,7 @@ from mode.threads import QueueServiceThread, ServiceThread
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
 from stream_app.kafka.aiokafka_patch import FetchedBatches, _FetchResult, _PartitionRecords, install
+from stream_app.output.batch_writer import OutgoingBatch
 from stream_app.worker.faust_app import assigned_partitions, consumed_partitions, make_app
 
 MB = 1024 * 1024
@@ -166,6 +170,21 @@ def test_aiokafka_reads_what_was_fetched_through_the_class_we_replace() -> None:
     assert unpacked.index("record.offset < self.next_fetch_offset") < unpacked.index(
         "self.next_fetch_offset = record.offset + 1"
     )
+
+
+def test_aiokafka_uses_of_a_batch_only_what_our_batches_have() -> None:
+    used = set()
+    for accumulator in (MessageBatch, MessageAccumulator):
+        used |= set(re.findall(r"\b_builder\.(\w+)\(", source(accumulator)))
+    # Our batches are closed, so nothing is appended to them: `add_batch` waits while others are queued.
+    assert used == {"append", "record_count", "close", "closed", "_set_producer_state", "_build"}
+    assert used - {"append"} <= set(dir(OutgoingBatch))
+    assert "batch.append(" not in source(MessageAccumulator.add_batch)
+    assert "if pending:" in source(MessageAccumulator.add_batch)
+    # The state of the producer is set before the first build.
+    assert "if self._txn_manager is not None and not_retry:" in source(MessageAccumulator._pop_batch)
+    assert "(tp.partition, batch.get_data_buffer())" in source(SendProduceReqHandler.create_request)
+    assert "return self._builder._build()" in source(MessageBatch.get_data_buffer)
 
 
 def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from chaos.fuzz.raw_batches import RawProducer, RawRecord, encode_batch, encode_
 from schemas.configuration.settings import Settings
 from schemas.records import Decision
 from stream_app.decisions import dead_letters
-from stream_app.decisions.decision_records import OFFSET_HEADER
+from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.kafka.topic_admin import admin
 from stream_app.kafka.topic_reader import read_to_end
 from tests.conftest import Kafka

@@ -8,7 +8,7 @@ import pytest
 from faust.types import TP
 
 from schemas.configuration.settings import Settings
-from stream_app.decisions.batch_records import OutgoingRecord
+from stream_app.output.outgoing_records import OutgoingRecord, OutgoingRecords
 from stream_app.worker.exactly_once import ExactlyOncePublisher, FencedError
 from stream_app.worker.publisher import TopicBatch
 from tests.conftest import Kafka
@@ -41,7 +41,8 @@ async def owner(settings: Settings, dies_at: str | None = None) -> AsyncIterator
 
 def decided(settings: Settings, partition: int, *texts: str) -> list[TopicBatch]:
     records = [OutgoingRecord(partition, b"key", text.encode(), []) for text in texts]
-    return [TopicBatch(settings.decisions_topic, records), TopicBatch(settings.dead_letters_topic, records[:1])]
+    sent = {settings.decisions_topic: records, settings.dead_letters_topic: records[:1]}
+    return [TopicBatch(topic, OutgoingRecords.of(own)) for topic, own in sent.items()]
 
 
 def committed_texts(settings: Settings, topic: str) -> list[str]:
@@ -56,7 +57,8 @@ def test_the_next_owner_starts_after_the_committed_offsets_of_all_partitions(
     async def story() -> tuple[object, object, object]:
         async with owner(settings) as first, owner(settings) as second:
             nothing = await first.acquire_partitions(set(inputs), (1, 0))
-            written = [TopicBatch(settings.decisions_topic, [OutgoingRecord(p, b"", b"%d" % p, []) for p in (0, 1)])]
+            records = OutgoingRecords.of(OutgoingRecord(p, b"", b"%d" % p, []) for p in (0, 1))
+            written = [TopicBatch(settings.decisions_topic, records)]
             assert await first.write(written, {inputs[0]: 7, inputs[1]: 9})
             assert await first.write([], {inputs[0]: 8})
             return (

@@ -107,7 +107,7 @@ def test_the_same_record_and_model_give_the_same_bytes_again(model: MonitoredMod
 def test_one_by_one_and_as_a_batch_give_identical_decisions(model: MonitoredModel, real_payloads: list[bytes]) -> None:
     batch = records(*real_payloads[:300])
     alone = [out for record in batch for out in handle([record], model, POLICY).decisions]
-    assert handle(batch, model, POLICY).decisions == alone
+    assert list(handle(batch, model, POLICY).decisions) == alone
 
 
 def test_a_transaction_id_comes_from_payload_header_or_offset(model: MonitoredModel) -> None:
@@ -208,7 +208,7 @@ def test_profiles_that_cannot_be_folded_make_no_dead_letters(model: MonitoredMod
 def test_without_a_source_profile_features_are_missing(model: MonitoredModel, tmp_path: Path) -> None:
     policy, _ = profiled(tmp_path)
     handled = handle(records(payload()), model, policy)
-    assert (len(handled.decisions), handled.features) == (1, ())
+    assert (len(handled.decisions), len(handled.features)) == (1, 0)
 
 
 def test_a_record_that_triggers_a_bug_is_a_dead_letter_and_the_rest_is_decided(model: MonitoredModel) -> None:

@@ -1,0 +1,1 @@
+"""Records to produce: encoded from columns, and written in whole record batches."""
