@@ -56,8 +56,9 @@ def featurize(encoding: Sequence[FeatureEncoding], columns: Columns) -> Matrix:
             )
         else:
             # Cleaning rejects numbers beyond float32: infinity can be scored, but neither trained on nor explained.
-            column = columns[f.name]
-            matrix[:, j] = np.where(np.isnan(column), f.mean, column)
+            matrix[:, j] = columns[f.name]
+    if (missing := np.isnan(matrix)).any():
+        np.copyto(matrix, np.array([f.mean for f in encoding], dtype=np.float32), where=missing)
     return matrix
 
 

@@ -137,7 +137,13 @@ class FrozenBins:
 
     def encode(self, columns: Columns) -> Indices:
         """Codes of a batch, shape (n_rows, n_features). columns: one array per feature, as for `FeatureBins.encode`."""
-        return np.stack([f.encode(np.asarray(columns[f.name])) for f in self.features], axis=1)
+        from scoring.discretization import discretize_rows  # imports Numba
+
+        n = len(columns[self.names[0]])
+        values = np.empty((len(self.features), n), dtype=np.float64)
+        for row, name in zip(values, self.names, strict=True):
+            row[:] = columns[name]
+        return discretize_rows(values, *self._edges)
 
     def count(self, codes: Indices, groups: Indices | None = None, n_groups: int = 1) -> Ints:
         """Histograms of encoded rows, shape (n_groups, n_codes); NOT_COUNTED is ignored.
@@ -162,6 +168,13 @@ class FrozenBins:
     def reference_codes(self) -> Ints:
         """Reference rows by code, shape (n_codes,)."""
         return np.concatenate([f.reference for f in self.features])
+
+    @cached_property
+    def _edges(self) -> tuple[Floats, Indices, Flags]:
+        """Edges of all features, the index of each feature's first one, and which features are categories."""
+        edges = [f.edges for f in self.features]
+        starts = np.cumsum([0, *map(len, edges)])
+        return np.concatenate(edges), starts, np.array([f.kind == "category" for f in self.features])
 
     @cached_property
     def _by_bin(self) -> "_Grouping":
