@@ -20,6 +20,8 @@ from stream_app.output.byte_columns import put, put_varint, start_of, varint_siz
 from stream_app.output.outgoing_records import OutgoingRecords
 
 MAX_BATCH_BYTES = 512 * 1024  # of a batch of several records, before compression
+# Of decisions in batches of 1,000: 50 bytes each, for a third of a microsecond. Level 3 takes half as long again and
+# saves nothing. Level -1 and lz4 save about a tenth of a microsecond, and brokers store 77 and 94 bytes.
 ZSTD_LEVEL = 1
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
