@@ -51,6 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int | None = None
     load_shares: dict[str, float] = {}
     sender_late_ms: dict[str, float] = {}
+    acknowledged_ms: dict[str, float] = {}
     peak_mb: float | None = None
 
 

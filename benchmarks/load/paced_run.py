@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, keyed_records
 from benchmarks.load.produce_requests import ProduceRequest, record_batch
-from benchmarks.load.schedule import Schedule, due_times, latencies, percentiles_ms, schedule
+from benchmarks.load.schedule import Schedule, latencies, percentiles_ms, schedule, sent_records
 from benchmarks.process_metrics import broker_pid, cpu_seconds, resident_mb
 from schemas.configuration.settings import Settings
 
 WARM_UP_S = 2.0  # sent, but not measured
 DRAIN_TIMEOUT_S = 5.0  # for the last decisions
-START_S = 1.5  # sender and reader start within this time; checked
+START_S = 1.0  # within which the sender starts; it catches up during the warm-up if it does not
 PAYLOADS = 20_000  # sent in turn
 
 
@@ -34,6 +34,7 @@ class PacedRun(msgspec.Struct, frozen=True, kw_only=True):
     cpu_share: float  # of a core: the contender with its children
     load_shares: dict[str, float]  # the same for sender, reader and broker, which share the other core
     sender_late_ms: dict[str, float]
+    acknowledged_ms: dict[str, float]  # until the broker had taken a transaction; part of the latency
     resident_mb: float
 
 
@@ -56,32 +57,34 @@ def run_paced(
 ) -> tuple[PacedRun, Latencies]:
     """Send at a rate. pid: of the contender. meanwhile: called with the moment at which the measurement begins."""
     plan = schedule(rate, WARM_UP_S + seconds)
-    requests, partitions = prepared(stage, settings, plan)
-    job, stamps = stage.folder / "load.job", stage.folder / "decisions.stamps"
+    requests, counts = prepared(stage, settings, plan)
+    job, answers, stamps = (stage.folder / name for name in ("load.job", "load.answers", "decisions.stamps"))
     stamps.unlink(missing_ok=True)
-    start = time.monotonic() + START_S
-    job.write_bytes(pickle.dumps((requests, start, plan.tick_s, plan.ticks)))
-    end = start + plan.ticks * plan.tick_s
-    words = settings.decisions_topic, str(plan.total), str(end + DRAIN_TIMEOUT_S), str(stamps)
-    with (
-        _module(PEERS_PYTHON, "benchmarks.load.reader", stage.bootstrap, *words) as reader,
-        _module(sys.executable, "benchmarks.load.sender", stage.bootstrap, str(job)) as sender,
-    ):
+    length = plan.ticks * plan.tick_s
+    words = settings.decisions_topic, str(plan.total), str(START_S + length + DRAIN_TIMEOUT_S), str(stamps)
+    with _module(PEERS_PYTHON, "benchmarks.load.reader", stage.bootstrap, *words) as reader:
         assert reader.stdout is not None
-        if reader.stdout.readline() != b"ready\n" or time.monotonic() > start:
-            raise RuntimeError("the reader of decisions was not ready when the first transaction was due")
-        pids = {"contender": pid, "sender": sender.pid, "reader": reader.pid, "broker": broker_pid()}
-        begun = start + WARM_UP_S
-        _sleep_until(begun)
-        before = {name: cpu_seconds(one) for name, one in pids.items()}
-        if meanwhile:
-            meanwhile(begun)
-        _sleep_until(end - 0.05)  # sender and reader must still run
-        elapsed = time.monotonic() - begun
-        shares = {name: (cpu_seconds(one) - before[name]) / elapsed for name, one in pids.items()}
-        report = json.loads(sender.communicate(timeout=seconds + 60)[0])
+        if reader.stdout.readline() != b"ready\n":
+            raise RuntimeError("the reader of decisions failed")
+        start = time.monotonic() + START_S
+        job.write_bytes(pickle.dumps((requests, start, plan.tick_s, plan.ticks)))
+        with _module(sys.executable, "benchmarks.load.sender", stage.bootstrap, str(job), str(answers)) as sender:
+            pids = {"contender": pid, "sender": sender.pid, "reader": reader.pid, "broker": broker_pid()}
+            begun, end = start + WARM_UP_S, start + length
+            _sleep_until(begun)
+            before = {name: cpu_seconds(one) for name, one in pids.items()}
+            if meanwhile:
+                meanwhile(begun)
+            _sleep_until(end - 0.05)  # sender and reader must still run
+            elapsed = time.monotonic() - begun
+            shares = {name: (cpu_seconds(one) - before[name]) / elapsed for name, one in pids.items()}
+            printed, _ = sender.communicate(timeout=seconds + 60)
+            if sender.returncode:
+                raise RuntimeError("the sender failed")
+        report = json.loads(printed)
         reader.communicate(timeout=DRAIN_TIMEOUT_S + 30)
-    due, late = _latencies(plan, partitions, report, stamps, start)
+    places = np.frombuffer(answers.read_bytes(), np.int64).reshape(-1, 3)
+    due, late = latencies(sent_records(plan, counts, places), *_decisions(stamps, start))
     measured = due >= WARM_UP_S
     due, late = due[measured] - WARM_UP_S, late[measured]
     run = PacedRun(
@@ -91,35 +94,36 @@ def run_paced(
         cpu_share=shares.pop("contender"),
         load_shares=shares,
         sender_late_ms=report["late_ms"],
+        acknowledged_ms=report["acknowledged_ms"],
         resident_mb=resident_mb(pid),
     )
     sender_late = [[at - WARM_UP_S, one] for at, one in report["late"] if at >= WARM_UP_S]
     return run, Latencies(due=due, late=late, begun=begun, sender_late=sender_late)
 
 
-def prepared(stage: BenchmarkEnvironment, settings: Settings, plan: Schedule) -> tuple[list[ProduceRequest], list[int]]:
-    """Requests for ticks until every payload was sent once, and the payloads' partitions in the order of sending."""
+def prepared(
+    stage: BenchmarkEnvironment, settings: Settings, plan: Schedule
+) -> tuple[list[ProduceRequest], list[dict[int, int]]]:
+    """Requests for ticks until every payload was sent once, and the number of payloads by partition of each."""
     records = list(keyed_records(stage.simulated_file(PAYLOADS), settings.partitions))
     records = records[: min(plan.total, len(records) // plan.per_tick * plan.per_tick)]
-    requests, order = [], []
+    requests, counts = [], []
     for first in range(0, len(records), plan.per_tick):
         groups: dict[int, list[tuple[bytes | None, bytes]]] = {}
         for partition, key, value in records[first : first + plan.per_tick]:
             groups.setdefault(partition, []).append((key, value))
-            order.append(partition)
         batches = [(partition, record_batch(group)) for partition, group in groups.items()]
         requests.append(ProduceRequest(settings.transactions_topic, batches))
-    return requests, order
+        counts.append({partition: len(group) for partition, group in groups.items()})
+    return requests, counts
 
 
-def _latencies(
-    plan: Schedule, partitions: list[int], report: Mapping[str, dict[str, int]], stamps: Path, start: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _decisions(stamps: Path, start: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Partition, offset and time since the start, as the reader wrote them."""
     read = stamps.read_bytes()
     n = len(read) // 24
     places, times = np.frombuffer(read, np.int64, 2 * n), np.frombuffer(read, np.float64, n, 16 * n)
-    first = {int(partition): offset for partition, offset in report["first_offsets"].items()}
-    return latencies(due_times(plan, partitions), first, places[:n], places[n:], times - start)
+    return places[:n], places[n:], times - start
 
 
 @contextlib.contextmanager

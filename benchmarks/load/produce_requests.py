@@ -7,6 +7,8 @@ all partitions to a socket. Before that it only enters the time into the batches
 import socket
 import struct
 import time
+from array import array
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from crc32c import crc32c
@@ -68,18 +70,19 @@ class ProduceConnection:
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
-        self.unanswered = 0
-        self.first_offsets: dict[int, int] = {}  # offset of the first record that this connection sent, by partition
+        self._unanswered: deque[int] = deque()
+        self.answers = array("q")  # number of the request, partition, first offset; for each batch
+        self.answered_at: list[tuple[int, float]] = []  # number of the request, moment of the monotonic clock
 
-    def send(self, frame: bytearray) -> None:
-        """Send a request; reads answers that have arrived."""
+    def send(self, frame: bytearray, number: int = 0) -> None:
+        """Send a request; reads answers that have arrived. number: of the request, for `answers`."""
         self._socket.sendall(frame)
-        self.unanswered += 1
+        self._unanswered.append(number)
         self.read(socket.MSG_DONTWAIT)
 
     def finish(self) -> None:
         """Wait for all answers, and close."""
-        while self.unanswered:
+        while self._unanswered:
             self.read()
         self.close()
 
@@ -100,12 +103,13 @@ class ProduceConnection:
             (size,) = struct.unpack_from(">i", self._received)
             if len(self._received) < 4 + size:
                 return
+            number = self._unanswered.popleft()  # the broker answers in the order of requests
             for partition, error, offset in answered_partitions(self._received[4 : 4 + size]):
                 if error:
                     raise ConnectionError(f"partition {partition}: Kafka's error code {error}")
-                self.first_offsets.setdefault(partition, offset)
+                self.answers.extend((number, partition, offset))
+            self.answered_at.append((number, time.monotonic()))
             del self._received[: 4 + size]
-            self.unanswered -= 1
 
 
 def answered_partitions(answer: bytes | bytearray) -> list[tuple[int, int, int]]:

@@ -1,8 +1,8 @@
-"""Reads decisions and notes when (.venv-bench): `python -m benchmarks.load.reader BOOTSTRAP TOPIC TOTAL UNTIL FILE`.
+"""Reads decisions and notes when (.venv-bench): `python -m benchmarks.load.reader BOOTSTRAP TOPIC TOTAL SECONDS FILE`.
 
-It ends when it has read TOTAL decisions, or at UNTIL of the monotonic clock. A decision counts as read when the client
-library has delivered it; one that belongs to an open Kafka transaction is not delivered. Of a decision, only the id of
-its transaction is parsed, which names partition and offset.
+It prints `ready` when it reads, and ends when it has read TOTAL decisions, or SECONDS later. A decision counts as read
+when the client library has delivered it; one that belongs to an open Kafka transaction is not delivered. Of a decision,
+only the id of its transaction is parsed, which names partition and offset.
 """
 
 import gc
@@ -19,11 +19,11 @@ MAX_BATCH = 10_000
 
 
 def main() -> None:
-    bootstrap, topic, total, until, path = sys.argv[1:]
-    read(bootstrap, topic, int(total), float(until), Path(path))
+    bootstrap, topic, total, seconds, path = sys.argv[1:]
+    read(bootstrap, topic, int(total), float(seconds), Path(path))
 
 
-def read(bootstrap: str, topic: str, total: int, until: float, path: Path) -> None:
+def read(bootstrap: str, topic: str, total: int, seconds: float, path: Path) -> None:
     """Write partition, offset and time of each decision, one array after the other."""
     consumer = Consumer(
         {
@@ -40,6 +40,7 @@ def read(bootstrap: str, topic: str, total: int, until: float, path: Path) -> No
     ]
     consumer.assign(ends)
     consumer.poll(0.2)
+    until = time.monotonic() + seconds
     print("ready", flush=True)
     partitions, offsets, times = array("q"), array("q"), array("d")
     gc.disable()

@@ -41,43 +41,52 @@ def schedule(rate: int, seconds: float) -> Schedule:
     return Schedule(per_tick=per_tick, tick_s=per_tick / rate, ticks=round(rate * seconds / per_tick))
 
 
-def due_times(plan: Schedule, partitions: Sequence[int]) -> dict[int, NDArray[np.float64]]:
-    """Seconds since the start at which each transaction is due, by partition, in the order of offsets.
+class SentRecords(msgspec.Struct, frozen=True, kw_only=True):
+    """Place and due time, in seconds since the start, of every transaction that was sent."""
 
-    partitions: of the payloads, which are sent in turn, again and again.
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    due: NDArray[np.float64]
+
+
+def sent_records(plan: Schedule, counts: Sequence[Mapping[int, int]], answers: NDArray[np.int64]) -> SentRecords:
+    """What was sent, from the broker's answers.
+
+    counts: transactions by partition, of each request; requests are sent in turn, again and again. answers: rows of
+    tick, partition and first offset.
     """
-    index = np.arange(plan.total)
-    due = (index // plan.per_tick) * plan.tick_s
-    at = np.resize(np.asarray(partitions, dtype=np.int64), plan.total)
-    return {int(partition): due[at == partition] for partition in np.unique(at)}
+    tick, partition, first = answers.T
+    count = np.array([counts[t % len(counts)][p] for t, p in zip(tick.tolist(), partition.tolist(), strict=True)])
+    count = count.astype(np.int64)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return SentRecords(
+        partition=np.repeat(partition, count),
+        offset=np.repeat(first, count) + within,
+        due=np.repeat(tick * plan.tick_s, count),
+    )
 
 
 def latencies(
-    due: Mapping[int, NDArray[np.float64]],
-    first_offsets: Mapping[int, int],
-    partitions: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    read: NDArray[np.float64],
+    sent: SentRecords, partitions: NDArray[np.int64], offsets: NDArray[np.int64], read: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Due time and latency of every transaction, in seconds, in order of due time.
 
     partitions, offsets, read: of each decision, its transaction's place and the time since the start at which it was
     read. The first decision of a transaction counts; decisions of other transactions are ignored.
     """
-    all_due, all_late = [], []
-    for partition, times in due.items():
-        first_read = np.full(len(times), np.inf)
-        mine = partitions == partition
-        index = offsets[mine] - first_offsets.get(partition, 0)
-        known = (index >= 0) & (index < len(times))
+    late = np.full(len(sent.due), np.inf)
+    for partition in np.unique(sent.partition):
+        ours, mine = np.flatnonzero(sent.partition == partition), partitions == partition
+        ours = ours[np.argsort(sent.offset[ours])]
+        ordered = sent.offset[ours]
+        index = np.searchsorted(ordered, offsets[mine])
+        known = index < len(ordered)
+        known[known] = ordered[index[known]] == offsets[mine][known]
+        first_read = np.full(len(ours), np.inf)
         np.minimum.at(first_read, index[known], read[mine][known])
-        all_due.append(times)
-        all_late.append(first_read - times)
-    if not all_due:
-        return np.empty(0), np.empty(0)
-    joined = np.concatenate(all_due)
-    order = np.argsort(joined, kind="stable")
-    return joined[order], np.concatenate(all_late)[order]
+        late[ours] = first_read - sent.due[ours]
+    order = np.argsort(sent.due, kind="stable")
+    return sent.due[order], late[order]
 
 
 def percentiles_ms(late: NDArray[np.float64]) -> dict[str, float | None]:
