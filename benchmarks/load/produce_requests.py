@@ -72,7 +72,8 @@ class ProduceConnection:
         self._received = bytearray()
         self._unanswered: deque[int] = deque()
         self.answers = array("q")  # number of the request, partition, first offset; for each batch
-        self.answered_at: list[tuple[int, float]] = []  # number of the request, moment of the monotonic clock
+        self.answered = array("q")  # number of each request that was answered, and in `answered_at` the moment
+        self.answered_at = array("d")
 
     def send(self, frame: bytearray, number: int = 0) -> None:
         """Send a request; reads answers that have arrived. number: of the request, for `answers`."""
@@ -108,7 +109,8 @@ class ProduceConnection:
                 if error:
                     raise ConnectionError(f"partition {partition}: Kafka's error code {error}")
                 self.answers.extend((number, partition, offset))
-            self.answered_at.append((number, time.monotonic()))
+            self.answered.append(number)
+            self.answered_at.append(time.monotonic())
             del self._received[: 4 + size]
 
 

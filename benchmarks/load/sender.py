@@ -43,7 +43,10 @@ def send(
     for connection in connections:
         connection.finish()
     path.write_bytes(b"".join(connection.answers.tobytes() for connection in connections))
-    answered = [at - start - tick * tick_s for connection in connections for tick, at in connection.answered_at]
+    answered = array("d")
+    for connection in connections:
+        pairs = zip(connection.answered, connection.answered_at, strict=True)
+        answered.extend(at - start - tick * tick_s for tick, at in pairs)
     return {
         "late_ms": _milliseconds(late),
         "acknowledged_ms": _milliseconds(answered),
