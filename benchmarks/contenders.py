@@ -37,6 +37,7 @@ PIPELINE = Contender(
     options=("none",),
 )
 FULL_ONLY: tuple[int, ...] = ()
+SOME_RATES = (1_000, 10_000)  # of variants, to save time
 _but = msgspec.structs.replace
 CONTENDERS = (
     TAMIZ,
@@ -47,6 +48,7 @@ CONTENDERS = (
         title=f"confluent-kafka by hand, handler of {TODAY}",
         commit=TODAY,
         settings="as loop, with the handler of that commit",
+        rates=FULL_ONLY,
     ),
     PIPELINE,
     _but(
@@ -55,6 +57,7 @@ CONTENDERS = (
         title="the same, pipelined, zstd",
         settings="as pipeline, with the codec of Tamiz",
         options=("zstd",),
+        rates=SOME_RATES,
     ),
     _but(
         TAMIZ,
@@ -72,7 +75,14 @@ CONTENDERS = (
         guarantee="exactly-once",
         settings="as tamiz-eo",
     ),
-    _but(LOOP, name="loop-64", title="confluent-kafka by hand, 64 partitions", partitions=64, settings="as loop"),
+    _but(
+        LOOP,
+        name="loop-64",
+        title="confluent-kafka by hand, 64 partitions",
+        partitions=64,
+        settings="as loop",
+        rates=SOME_RATES,
+    ),
     _but(
         TAMIZ,
         name="tamiz-profiles",
@@ -94,6 +104,7 @@ CONTENDERS = (
         title="confluent-kafka by hand, 60 profile features",
         profiles=True,
         settings="as loop, with the same reducer; state is lost when it ends",
+        rates=SOME_RATES,
     ),
     Contender(
         name="faust-take",
