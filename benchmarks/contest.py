@@ -19,7 +19,7 @@ from schemas.configuration.settings import Settings
 TIMEOUT_S = 20.0  # of full load
 LINGER_S = 0.005  # within which peers that work in batches close a batch at a rate; part of their latency
 FULL_LINGER_S = 1.0
-FIRST_TIMEOUT_S = 60.0
+FIRST_TIMEOUT_S = 180.0  # a tree whose loops are not compiled yet compiles them
 WARM_UP = 2_000, 8.0  # transactions per second, seconds
 PROFILE_DAYS = 1  # event time. Over a month, tiles of five minutes would close every few transactions
 DAYS = 29

@@ -9,7 +9,7 @@ import psutil
 
 from benchmarks.components.batch_scoring import resident_peak_kb
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 
 
 class ProcessMetrics(msgspec.Struct, frozen=True, kw_only=True):
