@@ -34,6 +34,7 @@ from stream_app.worker.warm_up import warm_up
 from stream_app.worker.worker_loop import WorkerLoop, exit_at_once
 from stream_app.worker.worker_metrics import WorkerMetrics
 from stream_app.worker.worker_services import WorkerServices
+from stream_app.worker.write_queue import WriteQueue
 
 log = logging.getLogger("tamiz.worker")
 DEFAULT_MAX_DEAD_LETTER_BYTES = 128 * 1024  # used where the topic's limit cannot be read
@@ -70,22 +71,32 @@ def make_worker(
         fits=positions.fits,
         metrics=metrics,
     )
+    publisher = make_publisher(settings, app, group, on_step)
+    profiles = make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None
+    writes = WriteQueue(
+        group=group,
+        publisher=publisher,
+        decisions_topic=settings.decisions_topic,
+        dead_letters_topic=settings.dead_letters_topic,
+        panes_topic=settings.drift_panes_topic,
+        batch_max_records=settings.batch_max_records,
+        metrics=metrics,
+        profiles=profiles,
+        feature_log_topic=settings.feature_log_topic,
+        profile_tiles_topic=settings.profile_tiles_topic,
+        on_step=on_step,
+    )
     worker_loop = WorkerLoop(
         policy=policy,
         counter=DriftCounter(cursors.last_cursors, settings.allowed_lateness_minutes * MINUTE_MS, metrics=metrics),
         model=lambda: champion.current,
         group=group,
-        publisher=make_publisher(settings, app, group, on_step),
+        publisher=publisher,
+        writes=writes,
         transactions_topic=settings.transactions_topic,
-        decisions_topic=settings.decisions_topic,
-        dead_letters_topic=settings.dead_letters_topic,
-        panes_topic=settings.drift_panes_topic,
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
-        metrics=metrics,
-        profiles=make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None,
-        feature_log_topic=settings.feature_log_topic,
-        profile_tiles_topic=settings.profile_tiles_topic,
+        profiles=profiles,
         on_step=on_step,
     )
     app.batch_sink = worker_loop

@@ -1,12 +1,11 @@
-"""The worker's loop: fetches records, decides them, publishes decisions and dead letters, and commits offsets.
+"""The worker's loop: gathers fetched records into batches, decides them, and says when their offsets are committed.
 
-A pipeline of two steps, in order: a batch is decided while earlier ones are written. An offset is committed only after
-all in-sync replicas have acknowledged the output up to it.
+It is the first step of a pipeline; the second one is `stream_app.worker.write_queue`. A batch is decided while earlier
+ones are written.
 
-With at least once, a batch is produced after the previous one is acknowledged. All batches of
-`Publisher.commit_interval_s` are committed together, with one cursor of drift counting for each partition. So a crash
-at any step repeats what was decided in that time, and loses nothing. With exactly once, each batch has its own commit,
-and several batches are written at a time, each input partition's in order.
+With at least once, all batches of `Publisher.commit_interval_s` are committed together, with one cursor of drift
+counting for each partition. So a crash at any step repeats what was decided in that time, and loses nothing. With
+exactly once, each batch has its own commit.
 
 Revocation, stop and a reset of positions first wait for a commit (`drain`), and a timer commits what no further batch
 follows. An unexpected error ends the process at once: a restart from the last commit is safe, continuing is not.
@@ -18,8 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from faust.types import TP
 
@@ -31,31 +29,14 @@ from stream_app.kafka.faust_transport import Fetch
 from stream_app.kafka.record_columns import join_records, split_records
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords
 from stream_app.profiles.profile_state import ProfileState
-from stream_app.worker.batch_metrics import observe_batch
 from stream_app.worker.drift_counter import DriftCounter
-from stream_app.worker.publisher import Group, Publisher, StepHook, TopicBatch, no_hook
-from stream_app.worker.worker_metrics import WorkerMetrics
+from stream_app.worker.publisher import Group, Publisher, StepHook, no_hook
+from stream_app.worker.write_queue import HandledBatch, WriteQueue
 
 log = logging.getLogger("tamiz.worker")
-NO_RESULT = HandlerResult(NO_RECORDS, NO_RECORDS, {}, [], {}, (), None)
 # Handing a batch to another thread costs as much as scoring some dozens of transactions. A larger batch would delay
 # heartbeats and health checks, which share the event loop.
 MAX_INLINE_RECORDS = 200
-MAX_UNWRITTEN_BATCHES = 3  # full batches whose output may be in memory, where several are written at a time
-
-
-class HandledBatch(NamedTuple):
-    """A batch that is decided and not yet written, with the commit that it ends; or a commit alone, without records."""
-
-    generation: int  # consumer group generation at the fetch
-    topic_id: str  # Kafka's id of the input topic
-    records: Sequence[Any] = ()
-    handled: HandlerResult = NO_RESULT
-    tiles: OutgoingRecords = NO_RECORDS  # closed tiles of profiles
-    seconds: float = 0.0  # time to clean, score and decide
-    fetches: int = 0  # number of fetches that are done with the commit
-    offsets: Mapping[TP, int] = MappingProxyType({})  # to commit; empty if the commit follows later
-    panes: OutgoingRecords = NO_RECORDS  # count all that is committed
 
 
 def exit_at_once(error: BaseException) -> NoReturn:
@@ -98,20 +79,15 @@ class WorkerLoop:
         model: Callable[[], MonitoredModel],
         group: Group,
         publisher: Publisher,
+        writes: WriteQueue,
         transactions_topic: str,
-        decisions_topic: str,
-        dead_letters_topic: str,
-        panes_topic: str,
         batch_max_records: int,
         drain_timeout_s: float,
-        metrics: WorkerMetrics,
         profiles: ProfileState | None = None,
-        feature_log_topic: str = "",
-        profile_tiles_topic: str = "",
         on_step: StepHook = no_hook,
         exit_: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
-        """profiles, feature_log_topic, profile_tiles_topic: for a data set with profiles.
+        """writes: writes the decided batches, with this publisher. profiles: for a data set with profiles.
 
         on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process.
         """
@@ -121,18 +97,12 @@ class WorkerLoop:
         self._model = model
         self._group = group
         self._publisher = publisher
-        self._decisions_topic = decisions_topic
-        self._dead_letters_topic = dead_letters_topic
-        self._panes_topic = panes_topic
+        self.writes = writes
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
-        self._metrics = metrics
         self._profiles = profiles
-        self._feature_log_topic = feature_log_topic
-        self._profile_tiles_topic = profile_tiles_topic
         self._on_step = on_step
         self._exit = exit_
-        self._lost_generation: int | None = None  # generation whose commit was rejected
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the previous owner
         self._epoch: tuple[int, int] | None = None  # group generation and resets of the last decided batch
         self._topic_id = ""  # of the last decided batch
@@ -142,10 +112,8 @@ class WorkerLoop:
         self._is_commit_due = False
         self._draining = 0  # number of calls of `drain`
         self._queue: asyncio.Queue[Fetch | None] = asyncio.Queue(maxsize=2)  # None: look whether a commit is due
-        self._decided: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
         self._executor = ScoringThread()
-        self.written: dict[int, int] = {}  # partition -> offset after the last record whose output is written
         self.failed: BaseException | None = None
 
     def offer(self, fetch: Fetch) -> bool:
@@ -207,9 +175,6 @@ class WorkerLoop:
         if self._profiles is not None:
             await self._profiles.run(self._executor)
 
-    async def _in_scoring_thread(self, call: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
-
     @property
     def restoring(self) -> set[int]:
         """Partitions that are not read yet because their profiles are being restored."""
@@ -232,7 +197,7 @@ class WorkerLoop:
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._decide_all())
-                both.create_task(self._write_all(both))
+                both.create_task(self.writes.run(both, self._done))
         except BaseExceptionGroup as group:
             self.failed = group.exceptions[0]
             self._exit(self.failed)
@@ -241,10 +206,18 @@ class WorkerLoop:
         """Close the publisher's connections."""
         await self._publisher.close()
 
-    def _wake(self) -> None:
-        """Have `_decide_all` look whether a commit is due."""
-        if self._queue.empty():
-            self._queue.put_nowait(None)
+    async def _decide_all(self) -> None:
+        while True:
+            taken = await self._take()
+            self._open += len(taken)
+            decided = await self._decide(taken) if taken else None
+            if self._uncommitted:
+                decided = await self._end_commit(decided)
+            else:
+                self._done(self._open)
+                self._open = 0
+            if decided is not None:
+                await self.writes.put(decided)
 
     async def _take(self) -> list[Fetch]:
         """All queued fetches, up to the size of a batch. None of them if only a commit may be due."""
@@ -260,97 +233,19 @@ class WorkerLoop:
                 return taken
             fetch = self._queue.get_nowait()
 
-    async def _decide_all(self) -> None:
-        while True:
-            taken = await self._take()
-            self._open += len(taken)
-            decided = await self._decide(taken) if taken else None
-            if self._uncommitted:
-                decided = await self._end_commit(decided)
-            else:
-                self._done(self._open)
-                self._open = 0
-            if decided is not None:
-                await self._decided.put(decided)
-
-    async def _end_commit(self, decided: HandledBatch | None) -> HandledBatch | None:
-        """Add a commit of all that is decided, if it is due. decided: the last batch."""
-        interval_s = self._publisher.commit_interval_s
-        if not (self._is_commit_due or self._draining or interval_s == 0):
-            if self._commit_timer is None:
-                self._commit_timer = asyncio.get_running_loop().call_later(interval_s, self._set_commit_due)
-            return decided
-        assert self._epoch is not None
-        panes = await self._call(self._counter.pending_rows, self._counter.take_records, self._topic_id)
-        decided = decided or HandledBatch(self._epoch[0], self._topic_id)
-        decided = decided._replace(fetches=self._open, offsets=self._uncommitted, panes=panes)
-        self._open = 0
-        self._forget_uncommitted()
-        return decided
-
-    def _set_commit_due(self) -> None:
-        self._is_commit_due = True
-        self._wake()
-
-    def _forget_uncommitted(self) -> None:
-        self._uncommitted = {}
-        self._is_commit_due = False
-        if self._commit_timer is not None:
-            self._commit_timer.cancel()
-            self._commit_timer = None
-
-    async def _call(self, n_records: int, call: Callable[..., Any], *args: Any) -> Any:
-        """Call what takes long only for many records: at once for a few, else in the scoring thread."""
-        if n_records <= MAX_INLINE_RECORDS and self._executor.is_idle:
-            return call(*args)
-        return await self._in_scoring_thread(call, *args)
-
-    async def _write_all(self, tasks: asyncio.TaskGroup) -> None:
-        """Write decided batches in order. tasks: for those that are written at the same time."""
-        writing: dict[asyncio.Task[None], int] = {}  # number of records of each batch
-        while True:
-            decided = await self._decided.get()
-            size = len(decided.records)
-            writing = {task: n for task, n in writing.items() if not task.done()}
-            while writing and sum(writing.values()) + size > MAX_UNWRITTEN_BATCHES * self._batch_max_records:
-                await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
-                writing = {task: n for task, n in writing.items() if not task.done()}
-            if self._publisher.overlaps:
-                # They start in this order, and the publisher keeps it for each partition.
-                writing[tasks.create_task(self._write_current(decided))] = size
-            else:
-                await self._write_current(decided)
-
-    async def _write_current(self, decided: HandledBatch) -> None:
-        """Write a batch, unless the group has rebalanced since its fetch."""
-        try:
-            if decided.generation == self._lost_generation or decided.generation != self._group.generation():
-                log.info("rebalance before a batch was written; its %d records are decided again", len(decided.records))
-            else:
-                await self._write(decided)
-        finally:
-            self._decided.task_done()
-            self._done(decided.fetches)
-
-    def _done(self, fetches: int) -> None:
-        self._taken -= fetches
-        self._finished += fetches
-        for _ in range(fetches):
-            self._queue.task_done()
-
     async def _decide(self, taken: Sequence[Fetch]) -> HandledBatch | None:
         # Fetches of an earlier generation are dropped: the consumer seeks back and fetches them again.
         current = self._group.generation()
         epoch, topic_id = (current, taken[-1].resets), taken[-1].topic_id
         if epoch != self._epoch:
             # Start positions are read from the output topics, so pending writes must finish first.
-            await self._decided.join()
+            await self.writes.join()
             # A commit of the previous epoch would be refused. The fetches are done with the next one.
             self._forget_uncommitted()
             self._epoch = epoch
             self._decided_until = {}
         self._topic_id = topic_id
-        if current == self._lost_generation:
+        if current == self.writes.lost_generation:
             return None
         parts = [part for f in taken if f.generation == current for part in f.records.items() if part[1]]
         if not parts:
@@ -382,35 +277,6 @@ class WorkerLoop:
         self._on_step("scored")
         return HandledBatch(current, topic_id, records, handled, tiles, time.monotonic() - started)
 
-    async def _write(self, decided: HandledBatch) -> None:
-        started = time.monotonic()
-        batches = [
-            TopicBatch(self._decisions_topic, decided.handled.decisions),
-            TopicBatch(self._dead_letters_topic, decided.handled.dead_letters),
-        ]
-        if self._profiles is not None:
-            batches.append(TopicBatch(self._feature_log_topic, decided.handled.features))
-            if decided.tiles:
-                batches.append(TopicBatch(self._profile_tiles_topic, decided.tiles))
-        # Panes last, so that their cursor is the last record of the batch.
-        batches.append(TopicBatch(self._panes_topic, decided.panes))
-        if not await self._publisher.write(batches, decided.offsets, decided.topic_id):
-            # A worker whose process was paused detects here that it has lost its partitions.
-            self._lost_generation = decided.generation
-            log.info(
-                "rebalance before a commit; %d records may be decided again by another worker", len(decided.records)
-            )
-        else:
-            offsets = {tp.partition: offset for tp, offset in decided.offsets.items()}
-            self.written = self.written | offsets  # not in place: the watchdog reads it in its thread
-            if self._profiles is not None:
-                self._profiles.published({r.partition for r in decided.records})
-                self._profiles.committed(offsets)
-        if decided.offsets:
-            self._on_step("committed")
-        if decided.records:
-            observe_batch(self._metrics, decided.records, decided.handled, decided.seconds, time.monotonic() - started)
-
     def _handle(
         self, records: Sequence[Any], model: MonitoredModel, topic_id: str
     ) -> tuple[HandlerResult, OutgoingRecords]:
@@ -423,6 +289,52 @@ class WorkerLoop:
         if self._profiles is not None:
             tiles = self._profiles.tile_records(handled.closed)
         return handled, tiles
+
+    async def _end_commit(self, decided: HandledBatch | None) -> HandledBatch | None:
+        """Add a commit of all that is decided, if it is due. decided: the last batch."""
+        interval_s = self._publisher.commit_interval_s
+        if not (self._is_commit_due or self._draining or interval_s == 0):
+            if self._commit_timer is None:
+                self._commit_timer = asyncio.get_running_loop().call_later(interval_s, self._set_commit_due)
+            return decided
+        assert self._epoch is not None
+        panes = await self._call(self._counter.pending_rows, self._counter.take_records, self._topic_id)
+        decided = decided or HandledBatch(self._epoch[0], self._topic_id)
+        decided = decided._replace(fetches=self._open, offsets=self._uncommitted, panes=panes)
+        self._open = 0
+        self._forget_uncommitted()
+        return decided
+
+    def _set_commit_due(self) -> None:
+        self._is_commit_due = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have `_decide_all` look whether a commit is due."""
+        if self._queue.empty():
+            self._queue.put_nowait(None)
+
+    def _forget_uncommitted(self) -> None:
+        self._uncommitted = {}
+        self._is_commit_due = False
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+
+    def _done(self, fetches: int) -> None:
+        self._taken -= fetches
+        self._finished += fetches
+        for _ in range(fetches):
+            self._queue.task_done()
+
+    async def _call(self, n_records: int, call: Callable[..., Any], *args: Any) -> Any:
+        """Call what takes long only for many records: at once for a few, else in the scoring thread."""
+        if n_records <= MAX_INLINE_RECORDS and self._executor.is_idle:
+            return call(*args)
+        return await self._in_scoring_thread(call, *args)
+
+    async def _in_scoring_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
 
 
 def _size(fetch: Fetch) -> int:

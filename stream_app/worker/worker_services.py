@@ -53,7 +53,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         self._metrics = metrics
         self._positions = positions
         self._promoted = asyncio.Event()
-        self._written: dict[int, int] = {}  # as `WorkerLoop.written`, at the watchdog's last check
+        self._written: dict[int, int] = {}  # as `WriteQueue.written`, at the watchdog's last check
         self._watchdog = Watchdog(
             self._backlogs,
             settings.stall_timeout_seconds,
@@ -164,7 +164,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         # Partitions that are paused or restored make no progress and are reported by `problems()`.
         waiting = self._positions.paused.keys() | loop.restoring
         reading = [p for p in self._partitions() if p not in waiting]
-        written_before, self._written = self._written, dict(loop.written)
+        written_before, self._written = self._written, dict(loop.writes.written)
         known = known_backlogs(
             consumed_partitions(self._app, loop.topics),
             self._written,

@@ -22,6 +22,7 @@ from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.publisher import Epoch, TopicBatch
 from stream_app.worker.worker_loop import ScoringThread, WorkerLoop
 from stream_app.worker.worker_metrics import WorkerMetrics
+from stream_app.worker.write_queue import WriteQueue
 
 
 def fetched(records: int) -> Fetch:
@@ -96,19 +97,25 @@ def worker_loop(bundle: Path, sent: SentRecords, metrics: WorkerMetrics) -> Work
     async def no_cursors(_: set[int]) -> Cursors:
         return {}
 
+    writes = WriteQueue(
+        group=sent,
+        publisher=sent,
+        decisions_topic="decisions",
+        dead_letters_topic="dead-letters",
+        panes_topic="drift-panes",
+        batch_max_records=100,
+        metrics=metrics,
+    )
     return WorkerLoop(
         policy=HandlerPolicy.from_settings(load({}), load_dataset("card_transactions"), counting=True),
         counter=DriftCounter(no_cursors, 0, metrics=metrics),
         model=lambda: model,
         group=sent,
         publisher=sent,
+        writes=writes,
         transactions_topic="transactions",
-        decisions_topic="decisions",
-        dead_letters_topic="dead-letters",
-        panes_topic="drift-panes",
         batch_max_records=100,
         drain_timeout_s=10,
-        metrics=metrics,
         exit_=lambda _: None,
     )
 
