@@ -49,20 +49,20 @@ def exit_at_once(error: BaseException) -> NoReturn:
 class ScoringThread(ThreadPoolExecutor):
     """One thread, so that calls run in order. While it is idle, a call may run in the event loop's thread instead."""
 
-    _last: Future[Any] | None = None
-
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="tamiz-scoring")
+        self._calls: list[Future[Any]] = []  # not ended; one that waits may be cancelled while another runs
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         """As `ThreadPoolExecutor.submit`. Must be called in the event loop's thread."""
-        self._last = super().submit(call, *args, **options)
-        return self._last
+        submitted = super().submit(call, *args, **options)
+        self._calls = [*(each for each in self._calls if not each.done()), submitted]
+        return submitted
 
     @property
     def is_idle(self) -> bool:
         """Whether every call has ended."""
-        return self._last is None or self._last.done()
+        return all(each.done() for each in self._calls)
 
 
 class WorkerLoop:
@@ -185,8 +185,9 @@ class WorkerLoop:
         return [] if self._profiles is None else self._profiles.problems()
 
     def is_idle(self) -> bool:
-        """Whether every queued fetch is committed."""
-        return self._taken == 0
+        """Whether every queued fetch is committed. Thread-safe."""
+        # Fetches of a lost generation are dropped.
+        return self._taken == 0 and self._group.generation() != self.writes.lost_generation
 
     def progress(self) -> int | None:
         """Number of finished fetches while others are in progress; None when idle. Thread-safe."""

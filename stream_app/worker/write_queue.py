@@ -108,14 +108,14 @@ class WriteQueue:
 
     async def _write_current(self, batch: HandledBatch, done: Callable[[int], None]) -> None:
         """Write a batch, unless the group has rebalanced since its fetch."""
-        try:
-            if batch.generation == self.lost_generation or batch.generation != self._group.generation():
-                log.info("rebalance before a batch was written; its %d records are decided again", len(batch.records))
-            else:
-                await self._write(batch)
-        finally:
-            self._queue.task_done()
-            done(batch.fetches)
+        if batch.generation == self.lost_generation or batch.generation != self._group.generation():
+            log.info("rebalance before a batch was written; its %d records are decided again", len(batch.records))
+        else:
+            await self._write(batch)
+        # Not after an error: the worker would seem to have nothing left to write, and offsets after the batch could be
+        # committed before the process ends.
+        self._queue.task_done()
+        done(batch.fetches)
 
     async def _write(self, batch: HandledBatch) -> None:
         started = time.monotonic()
@@ -137,7 +137,7 @@ class WriteQueue:
             offsets = {tp.partition: offset for tp, offset in batch.offsets.items()}
             self.written = self.written | offsets  # not in place: the watchdog reads it in its thread
             if self._profiles is not None:
-                self._profiles.published({r.partition for r in batch.records})
+                self._profiles.published(batch.handled.closed)
                 self._profiles.committed(offsets)
         if batch.offsets:
             self._on_step("committed")

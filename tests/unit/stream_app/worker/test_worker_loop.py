@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
@@ -185,6 +187,60 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
     assert metrics.registry.get_sample_value("tamiz_records_without_dead_letter_total") == 36
 
 
+@pytest.mark.parametrize("error", [OSError("the broker is gone"), asyncio.CancelledError()])
+def test_a_worker_is_not_idle_after_a_batch_that_was_not_written(champion_bundle: Path, error: BaseException) -> None:
+    class Failing(SentRecords):
+        overlaps = True
+
+        async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
+            self.commits += 1
+            raise error
+
+    sent = Failing()
+    scorer, good = worker_loop(champion_bundle, sent, WorkerMetrics()), good_payload(load_dataset("card_transactions"))
+
+    async def run() -> None:
+        running = asyncio.create_task(scorer.run())
+        assert scorer.offer(Fetch(1, {TP("transactions", 0): [consumed(0, 0, good)]}))
+        async with asyncio.timeout(10):
+            while not sent.commits:
+                await asyncio.sleep(0.001)
+        for _ in range(20):
+            assert not scorer.is_idle()
+            await asyncio.sleep(0)
+        running.cancel()
+
+    asyncio.run(run())
+    assert scorer.failed is (error if isinstance(error, OSError) else None)
+
+
+def test_a_worker_is_not_idle_in_a_generation_whose_commit_was_refused(champion_bundle: Path) -> None:
+    class Refusing(SentRecords):
+        current = 1
+
+        def generation(self) -> int:
+            return self.current
+
+        async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
+            return False
+
+    sent = Refusing()
+    scorer, good = worker_loop(champion_bundle, sent, WorkerMetrics()), good_payload(load_dataset("card_transactions"))
+
+    async def run() -> None:
+        running = asyncio.create_task(scorer.run())
+        for offset in range(2):  # the second one is dropped
+            assert scorer.offer(Fetch(1, {TP("transactions", 0): [consumed(0, offset, good)]}))
+            assert await scorer.drain()
+            assert not scorer.is_idle()
+        sent.current = 2
+        assert scorer.is_idle()
+        running.cancel()
+
+    asyncio.run(run())
+    assert scorer.failed is None
+
+
 def test_the_scoring_thread_is_idle_only_when_every_call_has_ended() -> None:
     thread, ends = ScoringThread(), threading.Event()
     assert thread.is_idle
@@ -193,5 +249,14 @@ def test_the_scoring_thread_is_idle_only_when_every_call_has_ended() -> None:
     assert not thread.is_idle
     ends.set()
     second.result(10)
+    assert thread.is_idle
+    ends.clear()
+    running, waiting = thread.submit(ends.wait), thread.submit(lambda: None)
+    while not running.running():
+        time.sleep(0.001)
+    assert waiting.cancel()
+    assert not thread.is_idle
+    ends.set()
+    running.result(10)
     assert thread.is_idle
     thread.shutdown()
