@@ -233,7 +233,12 @@ def _handle_one(
         coded = CountedCodes(encode_dead_letters(model.bins, 1), np.array([NO_TIME_MS])) if policy.counting else None
         truncated_parts: Counter[str] = Counter()
         letters = OutgoingRecords.of([_dead_letter(record, rejection, policy, truncated_parts)])
-        return HandlerResult(NO_RECORDS, letters, {}, [rejection], truncated_parts, (), coded)
+        result = HandlerResult(NO_RECORDS, letters, {}, [rejection], truncated_parts, (), coded)
+        if state.profiles is None:
+            return result
+        # Profiles count the record already, or pass it over now. Tiles that it closed must be published.
+        nothing = clean_payloads(policy.dataset, [None])
+        return result._replace(closed=_profile_features([record], nothing, state.profiles).closed)
 
 
 def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:

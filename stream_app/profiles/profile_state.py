@@ -192,7 +192,7 @@ class ProfileState:
         self._to_commit.put(offsets)
 
     def published(self, partitions: Iterable[int]) -> None:
-        """Note that the tiles of a batch of these partitions are published."""
+        """Note that what `tile_records` gave for these partitions is published."""
         for partition in partitions:
             self._unpublished.pop(partition, None)
 

@@ -196,6 +196,18 @@ def test_values_are_the_same_when_a_batch_is_handled_record_by_record(model: Mon
     assert logged(handled) == expected
 
 
+def test_tiles_closed_by_a_record_that_triggers_a_bug_are_published(model: MonitoredModel, tmp_path: Path) -> None:
+    first, _, last = records(payload(), None, payload(fecha="9/01/2020", monto="777"))
+    policy, fold = profiled(tmp_path)
+    expected = handle([first, last], model, policy, HandlerState(profiles=fold)).closed
+    assert expected[0]
+    policy, fold = profiled(tmp_path)
+    handled = handle_with_isolation([first, last], Faulty(model, 777.0), policy, HandlerState(profiles=fold))  # type: ignore[arg-type]
+    assert [r.code for r in handled.rejections] == ["internal-error"]
+    rows = [[tiles.rows.tolist() for tiles in closed[0]] for closed in (handled.closed, expected)]
+    assert rows[0] == rows[1]
+
+
 def test_profiles_that_cannot_be_folded_make_no_dead_letters(model: MonitoredModel, tmp_path: Path) -> None:
     policy, fold = profiled(tmp_path)
     batch = records(payload(), payload())
