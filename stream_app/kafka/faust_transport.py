@@ -9,7 +9,7 @@ The contract:
 * A batch is passed in partition order, with the group generation of its fetch. Offsets may have gaps (compaction,
   transactions): the sink commits the last offset plus one and so acknowledges the whole range.
 * Faust's acks are not used. The sink commits, through `commit_offsets`, after its outputs are acknowledged.
-* All of it runs in the worker's event loop. Heartbeats, too, so that whatever takes long belongs in another thread.
+* All of it runs in the worker's event loop. Heartbeats, too, so that long computations belong in another thread.
 * At most one fetch request is sent to a broker in `MIN_FETCH_INTERVAL_S`.
 * `put` blocks while the sink is full, which is the back-pressure. When the flow is suspended (a rebalance), the batch
   is dropped; nothing of it was committed, so the next owner fetches it again.

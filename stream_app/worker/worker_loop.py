@@ -1,4 +1,4 @@
-"""The worker's loop: gathers fetched records into batches, decides them, and says when their offsets are committed.
+"""The worker's loop: gathers fetched records into batches, decides them, and determines when offsets are committed.
 
 It is the first step of a pipeline; the second one is `stream_app.worker.write_queue`. A batch is decided while earlier
 ones are written.

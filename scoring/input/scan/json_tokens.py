@@ -9,7 +9,7 @@ from scoring.arrays import Bytes
 from scoring.compilation import compiled_without_allocation
 
 HAS_ESCAPE, HAS_NON_ASCII = 1, 2  # flags of a string
-MAX_DIGITS = 18  # of a number that nobody reads; more digits may be out of range
+MAX_DIGITS = 18  # of a number that no output uses; more digits may be out of range
 
 QUOTE, BACKSLASH, COMMA, MINUS, POINT, COLON = 34, 92, 44, 45, 46, 58
 ZERO, NINE = 48, 57

@@ -9,7 +9,7 @@ from scoring.arrays import Bytes, Flags, Floats, Ints
 NUMBER, OTHER, MAPPING, TIME, IDENTIFIER = range(5)  # kinds of an output
 TEXT, NUMERIC, LITERAL, NESTED = range(4)  # kinds of a token
 MAX_POSITIONS = 64  # of a field in a payload that are remembered
-MAX_UNKNOWN = 32  # fields of a payload that nobody declared
+MAX_UNKNOWN = 32  # undeclared fields of a payload
 MAX_ID_LENGTH = 200
 ABSENT, MISSED = -1, -2  # instead of the place of an identifier
 
@@ -50,7 +50,7 @@ class ScanBuffers(NamedTuple):
     event_time_ms: Ints  # shape (n,)
     n_misses: Ints  # shape (1,)
     seen: Ints  # shape (n_names,): row that last had the field
-    unknown: Ints  # shape (MAX_UNKNOWN, 2): place and size of the keys of a row that nobody declared
+    unknown: Ints  # shape (MAX_UNKNOWN, 2): place and size of the undeclared keys of a row
 
 
 def scan_buffers(n: int, n_outputs: int, n_identifiers: int, n_names: int) -> ScanBuffers:

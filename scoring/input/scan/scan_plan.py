@@ -150,7 +150,7 @@ def _numbers(missing: Iterable[str]) -> Iterator[float]:
 
 
 def _time_texts(form: EventTimeFormat, missing: Iterable[str]) -> int:
-    """The texts that are read as `parse_times` reads them, whatever formats are declared."""
+    """The texts that are read as `parse_times` reads them, regardless of the declared formats."""
     if any(len(text) >= _MIN_TIME_LENGTH and text[0].isdigit() for text in missing):
         return 0
     texts = {"epoch_s": READS_SECONDS, "epoch_ms": READS_MILLISECONDS}.get(form.numeric or "", 0)
