@@ -1,7 +1,7 @@
 """Overhead of the dashboard on a worker at 5,000 transactions/s: CPU and latency without and with a dashboard.
 
 Runs alternate, so that load on the machine affects both alike. The dashboard shares the last core with broker, sender
-and reader; `load` says how much of it they use.
+and reader; `load` is the share of it that they use.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contest import await_first
-from benchmarks.environment import ROOT, BenchmarkEnvironment, benchmark_environment, environment
+from benchmarks.contest.contest import await_first
+from benchmarks.contest.environment import ROOT, BenchmarkEnvironment, benchmark_environment, environment
+from benchmarks.contest.process_metrics import cpu_seconds
 from benchmarks.load.paced_run import run_paced
-from benchmarks.process_metrics import cpu_seconds
 from schemas.configuration.settings import Settings
 from tamiz.dev_broker.embedded_broker import free_port
 

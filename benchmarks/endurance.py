@@ -22,13 +22,13 @@ import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.contenders import TAMIZ, selected
-from benchmarks.contest import LINGER_S, await_first, tree_and_champion
-from benchmarks.environment import ROOT, benchmark_environment
+from benchmarks.contest.contenders import TAMIZ, selected
+from benchmarks.contest.contest import LINGER_S, await_first, tree_and_champion
+from benchmarks.contest.environment import ROOT, benchmark_environment
+from benchmarks.contest.process_metrics import broker_pid, cpu_seconds, resident_mb
 from benchmarks.load.paced_run import Latencies, run_paced
 from benchmarks.load.schedule import percentiles_ms
-from benchmarks.process_metrics import broker_pid, cpu_seconds, resident_mb
-from benchmarks.result_rows import Machine, machine, now, this_commit
+from benchmarks.results.result_rows import Machine, machine, now, this_commit
 from schemas.configuration.settings import Settings
 
 RATE = 2_000
@@ -42,7 +42,7 @@ METRICS = ("batch_records_count", "batch_scoring_seconds_sum", "batch_publishing
 GC_LINE = re.compile(r"\[(\d+)ms\].* Pause .* ([\d.]+)ms$")
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceSample(msgspec.Struct, frozen=True, kw_only=True):
     """What happened between the sample before and this one."""
 
     at: float  # seconds since the measurement began
@@ -142,7 +142,7 @@ class Sampler:
         """pid: of the worker."""
         self._url = f"http://127.0.0.1:{settings.web_port}/metrics"
         self._pid, self._broker = pid, broker_pid()
-        self._samples: list[Sample] = []
+        self._samples: list[ResourceSample] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._begun = 0.0
@@ -152,7 +152,7 @@ class Sampler:
         self._begun = begun
         self._thread.start()
 
-    def stop(self) -> list[Sample]:
+    def stop(self) -> list[ResourceSample]:
         """All samples."""
         self._ended.set()
         self._thread.join()
@@ -165,7 +165,7 @@ class Sampler:
             used = {name: value - before.get(name, 0.0) for name, value in state.items()}
             elapsed = moment - at
             self._samples.append(
-                Sample(
+                ResourceSample(
                     at=moment - self._begun,
                     worker_cpu=used.pop("worker") / elapsed,
                     broker_cpu=used.pop("broker") / elapsed,
@@ -229,7 +229,10 @@ def pauses(due: NDArray[np.float64], late: NDArray[np.float64]) -> list[Pause]:
 
 
 def explained(
-    found: Sequence[Pause], samples: Sequence[Sample], collections: Sequence[tuple[float, float]], seen: Latencies
+    found: Sequence[Pause],
+    samples: Sequence[ResourceSample],
+    collections: Sequence[tuple[float, float]],
+    seen: Latencies,
 ) -> list[Pause]:
     """The pauses, each with what was seen in the same time."""
     return [
@@ -239,7 +242,7 @@ def explained(
 
 def causes(
     pause: Pause,
-    samples: Sequence[Sample],
+    samples: Sequence[ResourceSample],
     collections: Sequence[tuple[float, float]],
     sender_late: Sequence[Sequence[float]],
 ) -> list[str]:
@@ -263,7 +266,7 @@ def causes(
     return found or ["nothing that this program observes"]
 
 
-def _slow_batches(near: Sequence[Sample]) -> list[str]:
+def _slow_batches(near: Sequence[ResourceSample]) -> list[str]:
     found = []
     for name, what in (("scoring", "scored"), ("publishing", "acknowledged")):
         means = [
@@ -279,7 +282,7 @@ def _slow_batches(near: Sequence[Sample]) -> list[str]:
     return found
 
 
-def memory_per_minute(samples: Sequence[Sample]) -> list[float]:
+def memory_per_minute(samples: Sequence[ResourceSample]) -> list[float]:
     """Median resident megabytes of each minute."""
     minutes: dict[int, list[float]] = {}
     for sample in samples:

@@ -13,9 +13,9 @@ import numpy as np
 import xgboost as xgb
 from rich.console import Console
 
-from benchmarks.charts import draw_costs
-from benchmarks.environment import CORES, ROOT, benchmark_environment
+from benchmarks.contest.environment import CORES, ROOT, benchmark_environment
 from benchmarks.peers.job import Job, PeerRecord, Work
+from benchmarks.results.charts import draw_costs
 
 BATCH = 2_000
 SIZES = (1, 10, 50, 100, 500, 1_000, 2_000, 10_000)

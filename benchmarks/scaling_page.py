@@ -1,6 +1,6 @@
 """Fills the tables of `docs/scaling.md` from `docs/bench/*.json`: `python -m benchmarks.scaling_page`.
 
-A table is what stands between `<!-- table NAME -->` and `<!-- end -->`; a test checks that the page matches the files.
+A table is the text between `<!-- table NAME -->` and `<!-- end -->`; a test checks that the page matches the files.
 """
 
 import json
@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contenders import CONTENDERS, RATES
+from benchmarks.contest.contenders import CONTENDERS, RATES
+from benchmarks.contest.environment import ROOT
 from benchmarks.endurance import FLAT, PAUSE_S, Endurance
-from benchmarks.environment import ROOT
-from benchmarks.result_rows import FULL, Results, Row, read
+from benchmarks.results.result_rows import FULL, ResultRow, Results, read
 
 PAGE = ROOT / "docs" / "scaling.md"
 FOLDER = ROOT / "docs" / "bench"
@@ -67,7 +67,7 @@ def machine(results: Results | None) -> str:
     )
 
 
-def full_load(rows: Sequence[Row]) -> str:
+def full_load(rows: Sequence[ResultRow]) -> str:
     """Throughput, CPU and memory at full load, and throughput relative to Tamiz."""
     shown = [row for row in rows if row.rate == FULL]
     ours = next((row.per_second for row in shown if row.contender == "tamiz"), None)
@@ -79,7 +79,7 @@ def full_load(rows: Sequence[Row]) -> str:
     return _table(("one process on one core", "a second", "Tamiz = 1", "CPU µs each", "peak MB", "name"), lines)
 
 
-def by_rate(rows: Sequence[Row], cell: Callable[[Row], str]) -> str:
+def by_rate(rows: Sequence[ResultRow], cell: Callable[[ResultRow], str]) -> str:
     """A line for each contender, and a column for each rate."""
     titles = {row.contender: row.title for row in rows if row.rate != FULL}
     found = {(row.contender, row.rate): row for row in rows}
@@ -94,7 +94,7 @@ def by_rate(rows: Sequence[Row], cell: Callable[[Row], str]) -> str:
     return _table(("transactions per second", *(f"{rate:,}" for rate in RATES)), lines)
 
 
-def cores(rows: Sequence[Row]) -> str:
+def cores(rows: Sequence[ResultRow]) -> str:
     """CPU that a load costs, in cores: measured, and derived for loads above one worker's."""
     found = {(row.contender, row.rate): row for row in rows if row.failure is None}
     shown = [name for name in COSTED if (name, FULL) in found]
@@ -110,7 +110,7 @@ def cores(rows: Sequence[Row]) -> str:
     return _table(("transactions per second", *(found[name, FULL].title for name in shown)), lines)
 
 
-def settings(rows: Sequence[Row]) -> str:
+def settings(rows: Sequence[ResultRow]) -> str:
     """What each contender does."""
     known = {contender.name: contender for contender in CONTENDERS}
     names = dict.fromkeys(row.contender for row in rows)
@@ -172,11 +172,11 @@ def endurance(path: Path) -> str:
     return text
 
 
-def _cpu(row: Row) -> str:
+def _cpu(row: ResultRow) -> str:
     return "failed" if row.failure else f"{row.cpu_share or 0.0:.0%}"
 
 
-def _latency(row: Row) -> str:
+def _latency(row: ResultRow) -> str:
     if row.failure:
         return "failed"
     if row.unanswered:
@@ -184,7 +184,7 @@ def _latency(row: Row) -> str:
     return " / ".join(_number(value, ".1f") for value in row.ms.values())
 
 
-def _load(row: Row) -> str:
+def _load(row: ResultRow) -> str:
     shares = " / ".join(f"{row.load_shares.get(name, 0.0):.0%}" for name in ("sender", "reader", "broker"))
     return "failed" if row.failure else shares
 

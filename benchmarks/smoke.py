@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import msgspec
 from rich.console import Console
 
-from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.contest import Contest
-from benchmarks.environment import CORES, BenchmarkEnvironment, benchmark_environment
+from benchmarks.contest.contenders import CONTENDERS, Contender
+from benchmarks.contest.contest import Contest
+from benchmarks.contest.environment import CORES, BenchmarkEnvironment, benchmark_environment
 from benchmarks.handler_costs import batches
-from benchmarks.result_rows import FULL, Row, figure
+from benchmarks.results.result_rows import FULL, ResultRow, figure
 
 ROWS = 150_000
 SECONDS = 4.0  # at a rate
@@ -50,7 +50,7 @@ def main() -> None:
     console = Console(width=110)
     until = time.monotonic() + 60 * options.minutes
     costs: dict[float, float] = {}
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], ResultRow] = {}
     try:
         with benchmark_environment() as stage:
             with _first_core():
@@ -73,7 +73,7 @@ def _first_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def measured(stage: BenchmarkEnvironment, until: float, console: Console) -> Iterator[Row]:
+def measured(stage: BenchmarkEnvironment, until: float, console: Console) -> Iterator[ResultRow]:
     """A row for each step, as long as time is left."""
     by_name: dict[str, Contender] = {contender.name: contender for contender in CONTENDERS}
     contest = Contest(stage, console, rows=ROWS, seconds=SECONDS)
@@ -87,7 +87,7 @@ def measured(stage: BenchmarkEnvironment, until: float, console: Console) -> Ite
             yield from contest.paced(by_name[name], [int(rate)])
 
 
-def ratios(costs: dict[float, float], rows: dict[tuple[str, str], Row]) -> list[Ratio]:
+def ratios(costs: dict[float, float], rows: dict[tuple[str, str], ResultRow]) -> list[Ratio]:
     """The ratios whose figures were measured."""
     found = []
     if costs:
@@ -115,7 +115,7 @@ def ratios(costs: dict[float, float], rows: dict[tuple[str, str], Row]) -> list[
 
 
 def report(found: list[Ratio], console: Console) -> None:
-    """Print every ratio with its limit, and one line that says whether any slipped."""
+    """Print every ratio with its limit, and one line that states whether any slipped."""
     for ratio in found:
         limit = f"≥ {ratio.least:g}" if ratio.least is not None else f"≤ {ratio.most:g}"
         console.print(f"{'SLIPPED' if ratio.slipped else 'kept   '} {ratio.name}: {ratio.value:.2f}, {limit}")

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.charts import draw_stream
-from benchmarks.contenders import CONTENDERS, RATES, Contender, selected
-from benchmarks.contest import Contest
-from benchmarks.environment import ROOT, BenchmarkEnvironment, benchmark_environment
-from benchmarks.result_rows import FULL, Row, machine, median_row, merge, read, write
-from benchmarks.result_tables import print_bars, print_rows
+from benchmarks.contest.contenders import CONTENDERS, RATES, Contender, selected
+from benchmarks.contest.contest import Contest
+from benchmarks.contest.environment import ROOT, BenchmarkEnvironment, benchmark_environment
+from benchmarks.results.charts import draw_stream
+from benchmarks.results.result_rows import FULL, ResultRow, machine, median_row, merge, read, write
+from benchmarks.results.result_tables import print_bars, print_rows
 
 ROWS = 500_000
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     options = parser.parse_args()
     path = options.out / "stream.json"
-    runs: dict[tuple[str, str], list[Row]] = {}
+    runs: dict[tuple[str, str], list[ResultRow]] = {}
     with benchmark_environment() as stage:
         for row in measured(stage, options, Console(width=120)):
             runs.setdefault((row.contender, row.rate), []).append(row)
@@ -57,7 +57,7 @@ def main() -> None:
     print_bars(rows, Console(width=150))
 
 
-def measured(stage: BenchmarkEnvironment, options: argparse.Namespace, console: Console) -> Iterator[Row]:
+def measured(stage: BenchmarkEnvironment, options: argparse.Namespace, console: Console) -> Iterator[ResultRow]:
     """A row for every run: every contender at full load and at its rates, as often as there are rounds."""
     until = time.monotonic() + 60 * options.budget
     contenders = selected(options.only)

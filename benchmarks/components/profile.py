@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.environment import ONE_THREAD, BenchmarkEnvironment, benchmark_environment, environment
+from benchmarks.contest.environment import ONE_THREAD, BenchmarkEnvironment, benchmark_environment, environment
+from benchmarks.contest.process_metrics import measure
 from benchmarks.peers.job import Job, PeerRecord, Work
-from benchmarks.process_metrics import measure
 
 ROWS, BATCH = 100_000, 2_000
 LINES = 25

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, keyed_records
+from benchmarks.contest.environment import PEERS_PYTHON, ROOT, BenchmarkEnvironment, keyed_records
+from benchmarks.contest.process_metrics import broker_pid, cpu_seconds, resident_mb
 from benchmarks.load.produce_requests import ProduceRequest, record_batch
 from benchmarks.load.schedule import Schedule, latencies, percentiles_ms, schedule, sent_records
-from benchmarks.process_metrics import broker_pid, cpu_seconds, resident_mb
 from schemas.configuration.settings import Settings
 
 WARM_UP_S = 2.0  # sent, but not measured

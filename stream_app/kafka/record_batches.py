@@ -68,7 +68,7 @@ _MIN_BATCH_BYTES = struct.calcsize(">qiIbbii")  # the shortest possible batch, o
 log = logging.getLogger("tamiz.kafka")
 
 
-class Columns(Protocol):
+class DecodedColumns(Protocol):
     """The records of a batch, of at least one (`stream_app.kafka.record_columns.BatchColumns`)."""
 
     @property
@@ -81,7 +81,7 @@ class Columns(Protocol):
 
 # Arguments: decompressed records, their number, first and last offset of the batch, its time, whether that is the time
 # of all records, and the size of the largest value. Returns None if a record is not ordinary.
-ColumnDecoder = Callable[[bytes, int, int, int, int, bool, int], Columns | None]
+ColumnDecoder = Callable[[bytes, int, int, int, int, bool, int], DecodedColumns | None]
 
 
 class RecordBatches:
@@ -241,7 +241,7 @@ class RecordBatch:
         # A batch smaller than the limit holds no value above it.
         return iter(records) if len(plain) <= self._source.keep_bytes else self._truncate_values(records)
 
-    def _columns(self, body: bytes | memoryview) -> Iterator[Columns] | None:
+    def _columns(self, body: bytes | memoryview) -> Iterator[DecodedColumns] | None:
         """All records as columns; None if they have to be decoded."""
         source, count, size = self._source, self._count(), len(body) + _HEADER_BYTES
         if source.columns is None or size > MAX_CLIENT_DECODED_BYTES or not 0 < count <= len(body) // _MIN_RECORD_BYTES:

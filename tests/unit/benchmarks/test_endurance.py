@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from benchmarks.endurance import Pause, Sample, causes, gc_pauses, memory_growth, memory_per_minute, pauses
+from benchmarks.endurance import Pause, ResourceSample, causes, gc_pauses, memory_growth, memory_per_minute, pauses
 
 
-def sample(at: float, **changes: object) -> Sample:
+def sample(at: float, **changes: object) -> ResourceSample:
     values: dict[str, object] = {"worker_cpu": 0.3, "broker_cpu": 0.2, "steal": 0.0, "worker_mb": 200.0} | changes
-    return Sample(at=at, **values)  # type: ignore[arg-type]
+    return ResourceSample(at=at, **values)  # type: ignore[arg-type]
 
 
 def test_late_transactions_that_were_due_close_together_are_one_pause() -> None:

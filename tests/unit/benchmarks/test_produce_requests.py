@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from benchmarks.environment import await_leaders
+from benchmarks.contest.environment import await_leaders
 from benchmarks.load.produce_requests import ProduceConnection, ProduceRequest, record_batch
 from schemas.topics import Topic
 from stream_app.kafka.topic_admin import create_topics

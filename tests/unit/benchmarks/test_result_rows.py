@@ -4,14 +4,14 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.result_rows import Machine, Results, Row, figure, median_row, merge, read, write
+from benchmarks.results.result_rows import Machine, ResultRow, Results, figure, median_row, merge, read, write
 
 MACHINE = Machine(cpu="one", cores=2, kernel="6", python="3.12", libraries={})
 
 
-def row(contender: str, rate: str, per_second: float | None = 1.0, **changes: object) -> Row:
+def row(contender: str, rate: str, per_second: float | None = 1.0, **changes: object) -> ResultRow:
     return msgspec.structs.replace(
-        Row(
+        ResultRow(
             contender=contender,
             title=contender,
             settings="",

@@ -1,7 +1,7 @@
 """Bars and ratios: what is compared, and with which limit."""
 
-from benchmarks.result_rows import FULL, Row
-from benchmarks.result_tables import bars
+from benchmarks.results.result_rows import FULL, ResultRow
+from benchmarks.results.result_tables import bars
 from benchmarks.smoke import ratios
 from tests.unit.benchmarks.test_result_rows import row
 
@@ -24,7 +24,7 @@ def test_bars_compare_what_was_measured_and_nothing_else() -> None:
 
 
 def test_a_ratio_beyond_its_limit_has_slipped() -> None:
-    def smoke(contender: str, rate: str, **figures: object) -> tuple[tuple[str, str], Row]:
+    def smoke(contender: str, rate: str, **figures: object) -> tuple[tuple[str, str], ResultRow]:
         return (contender, rate), row(contender, rate, **figures)
 
     rows = dict(

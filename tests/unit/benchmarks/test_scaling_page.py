@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.result_rows import FULL, Results, write
+from benchmarks.results.result_rows import FULL, Results, write
 from benchmarks.scaling_page import FOLDER, PAGE, TABLE, by_rate, cores, filled, full_load, tables
 from tests.unit.benchmarks.test_result_rows import MACHINE, row
 

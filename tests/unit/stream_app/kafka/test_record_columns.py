@@ -165,7 +165,7 @@ def test_most_valid_batches_are_read_as_columns_and_no_other() -> None:
         assert BatchColumns not in map(type, found)
 
 
-class Position:
+class ReadPosition:
     """The position of a partition, as aiokafka keeps it."""
 
     paused = False
@@ -181,7 +181,7 @@ def fetch_results(data: bytes, first: int, aborted: Any, classes: Any, sizes: li
     """What aiokafka's fetcher returns and where it is afterwards, call by call."""
     record_batches._FAILED_CHECKSUMS.clear()
     records_class, partition_class, result_class = classes
-    state, place = Position(first), TopicPartition("t", 3)
+    state, place = ReadPosition(first), TopicPartition("t", 3)
     unpacked = partition_class(place, records_class(data), aborted, first, None, None, True, 1)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
     result = result_class(place, assignment=assignment, partition_records=unpacked, backoff=0)

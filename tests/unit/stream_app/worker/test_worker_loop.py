@@ -56,7 +56,7 @@ def test_a_batch_ends_with_the_fetch_that_fills_it() -> None:
     assert asyncio.run(take()) == 1
 
 
-class SentRecords:
+class InMemoryOutput:
     """What a worker would send and commit: a group and an output in memory."""
 
     overlaps = False
@@ -93,7 +93,7 @@ def consumed(partition: int, offset: int, value: bytes | None) -> ConsumerRecord
     return ConsumerRecord("transactions", partition, offset, 0, 0, b"7", value, None, 1, -1, ())  # type: ignore[arg-type]
 
 
-def worker_loop(bundle: Path, sent: SentRecords, metrics: WorkerMetrics) -> WorkerLoop:
+def worker_loop(bundle: Path, sent: InMemoryOutput, metrics: WorkerMetrics) -> WorkerLoop:
     model = MonitoredModel.load(bundle, version=1)
 
     async def no_cursors(_: set[int]) -> Cursors:
@@ -125,7 +125,7 @@ def worker_loop(bundle: Path, sent: SentRecords, metrics: WorkerMetrics) -> Work
 def test_batches_of_the_commit_interval_are_committed_together_and_the_last_ones_without_a_further_batch(
     champion_bundle: Path,
 ) -> None:
-    sent = SentRecords()
+    sent = InMemoryOutput()
     scorer, good = worker_loop(champion_bundle, sent, WorkerMetrics()), good_payload(load_dataset("card_transactions"))
     place = TP("transactions", 0)
 
@@ -162,7 +162,7 @@ def test_batches_of_the_commit_interval_are_committed_together_and_the_last_ones
 
 
 def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(champion_bundle: Path) -> None:
-    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), SentRecords()
+    dataset, metrics, sent = load_dataset("card_transactions"), WorkerMetrics(), InMemoryOutput()
     scorer = worker_loop(champion_bundle, sent, metrics)
     good = good_payload(dataset)
     rows = {
@@ -189,7 +189,7 @@ def test_a_batch_commits_and_counts_past_all_that_an_unreadable_record_covers(ch
 
 @pytest.mark.parametrize("error", [OSError("the broker is gone"), asyncio.CancelledError()])
 def test_a_worker_is_not_idle_after_a_batch_that_was_not_written(champion_bundle: Path, error: BaseException) -> None:
-    class Failing(SentRecords):
+    class Failing(InMemoryOutput):
         overlaps = True
 
         async def write(self, written: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
@@ -215,7 +215,7 @@ def test_a_worker_is_not_idle_after_a_batch_that_was_not_written(champion_bundle
 
 
 def test_a_worker_is_not_idle_in_a_generation_whose_commit_was_refused(champion_bundle: Path) -> None:
-    class Refusing(SentRecords):
+    class Refusing(InMemoryOutput):
         current = 1
 
         def generation(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 COMMITS = ROOT / "build" / "commits"
 ENVIRONMENTS = ((".venv", "requirements.lock"), (".venv-bench", "requirements-bench.lock"))

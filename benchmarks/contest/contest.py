@@ -1,4 +1,4 @@
-"""Runs one contender at full load, or at rates, and makes rows of what it did. One that fails is a row that says so."""
+"""Runs one contender at full load, or at rates, and makes rows of its results. A failure is a row with its reason."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,12 +8,12 @@ from subprocess import Popen
 import msgspec
 from rich.console import Console
 
-from benchmarks.contenders import Contender
-from benchmarks.environment import BenchmarkEnvironment, Champion
+from benchmarks.contest.contenders import Contender
+from benchmarks.contest.environment import BenchmarkChampion, BenchmarkEnvironment
+from benchmarks.contest.process_metrics import measure
+from benchmarks.contest.trees import THIS_TREE, Tree, tree_of
 from benchmarks.load.paced_run import run_paced
-from benchmarks.process_metrics import measure
-from benchmarks.result_rows import FULL, Row, now, this_commit
-from benchmarks.trees import THIS_TREE, Tree, tree_of
+from benchmarks.results.result_rows import FULL, ResultRow, now, this_commit
 from schemas.configuration.settings import Settings
 
 TIMEOUT_S = 20.0  # of full load
@@ -44,16 +44,16 @@ class Contest:
         except Exception as error:  # its rows will say so
             self._console.print(f"warm-up with {contender.name} failed: {error}", markup=False)
 
-    def full_load(self, contender: Contender) -> Row:
+    def full_load(self, contender: Contender) -> ResultRow:
         """Read a filled topic to its end."""
         return self._try(contender, FULL, self._at_full_load)
 
-    def paced(self, contender: Contender, rates: Sequence[int]) -> Iterator[Row]:
+    def paced(self, contender: Contender, rates: Sequence[int]) -> Iterator[ResultRow]:
         """One process at all rates; after one at which it falls behind, the higher ones are skipped."""
         with ExitStack() as stack:
             started: list[tuple[Settings, int]] = []
 
-            def start(rate: int) -> Row:
+            def start(rate: int) -> ResultRow:
                 if not started:
                     settings = self._settings(contender)
                     process = stack.enter_context(self._start(contender, settings, LINGER_S))
@@ -79,7 +79,7 @@ class Contest:
             contender.program, settings, within_s, bundle=champion.bundle, tree=tree, options=contender.options
         )
 
-    def _at_full_load(self, contender: Contender) -> Row:
+    def _at_full_load(self, contender: Contender) -> ResultRow:
         days = PROFILE_DAYS if contender.profiles else DAYS
         place = contender.partitions, days
         if place not in self._topics:
@@ -98,7 +98,7 @@ class Contest:
             peak_mb=round(run.peak_mb, 1),
         )
 
-    def _at_rate(self, contender: Contender, settings: Settings, pid: int, rate: int) -> Row:
+    def _at_rate(self, contender: Contender, settings: Settings, pid: int, rate: int) -> ResultRow:
         run, _ = run_paced(self._stage, settings, pid, rate, self._seconds)
         return msgspec.structs.replace(
             empty_row(contender, str(rate)),
@@ -114,7 +114,7 @@ class Contest:
             peak_mb=round(run.resident_mb, 1),
         )
 
-    def _try(self, contender: Contender, rate: str, run: Callable[..., Row]) -> Row:
+    def _try(self, contender: Contender, rate: str, run: Callable[..., ResultRow]) -> ResultRow:
         try:
             row = run(contender) if rate == FULL else run()
         except Exception as error:  # a contender that fails is a row
@@ -124,9 +124,9 @@ class Contest:
         return row
 
 
-def empty_row(contender: Contender, rate: str) -> Row:
+def empty_row(contender: Contender, rate: str) -> ResultRow:
     """A row without figures."""
-    return Row(
+    return ResultRow(
         contender=contender.name,
         title=contender.title,
         settings=contender.settings,
@@ -140,7 +140,7 @@ def empty_row(contender: Contender, rate: str) -> Row:
     )
 
 
-def one_line(row: Row) -> str:
+def one_line(row: ResultRow) -> str:
     """A row, as it is printed when it is measured."""
     if row.failure:
         return f"{row.contender} {row.rate}: FAILED: {row.failure}"
@@ -155,7 +155,7 @@ def one_line(row: Row) -> str:
     )
 
 
-def tree_and_champion(stage: BenchmarkEnvironment, contender: Contender) -> tuple[Tree, Champion]:
+def tree_and_champion(stage: BenchmarkEnvironment, contender: Contender) -> tuple[Tree, BenchmarkChampion]:
     """What a contender runs and scores with."""
     tree = tree_of(contender.commit) if contender.commit else THIS_TREE
     return tree, stage.champion(tree, contender.profiles)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.trees import ROOT
+from benchmarks.contest.trees import ROOT
 
 FULL = "full"
 PERCENTILES = ("p50", "p99", "p99.9")
@@ -28,7 +28,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     """One contender at full load (`rate` is "full") or at a rate. Numbers that were not measured are None."""
 
     contender: str
@@ -55,7 +55,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float | None = None
 
 
-def figure(row: Row | None, name: str) -> float | None:
+def figure(row: ResultRow | None, name: str) -> float | None:
     """A figure of a row: a percentile, or an attribute. None if there is none."""
     if row is None:
         return None
@@ -66,7 +66,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Content of the file."""
 
     machine: Machine
-    rows: list[Row]
+    rows: list[ResultRow]
 
 
 def read(path: Path) -> Results | None:
@@ -83,7 +83,7 @@ def write(path: Path, results: Results) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
 
 
-def merge(before: Results | None, machine: Machine, rows: Iterable[Row], order: list[str]) -> Results:
+def merge(before: Results | None, machine: Machine, rows: Iterable[ResultRow], order: list[str]) -> Results:
     """The results before, with new rows in the place of those with the same contender and rate.
 
     Results of another machine are dropped. order: names of contenders; others follow.
@@ -91,14 +91,14 @@ def merge(before: Results | None, machine: Machine, rows: Iterable[Row], order: 
     kept = before.rows if before and (before.machine.cpu, before.machine.cores) == (machine.cpu, machine.cores) else []
     found = {(row.contender, row.rate): row for row in (*kept, *rows)}
 
-    def place(row: Row) -> tuple[int, str, float]:
+    def place(row: ResultRow) -> tuple[int, str, float]:
         rank = order.index(row.contender) if row.contender in order else len(order)
         return rank, row.contender, 0.0 if row.rate == FULL else float(row.rate)
 
     return Results(machine=machine, rows=sorted(found.values(), key=place))
 
 
-def median_row(rows: list[Row]) -> Row:
+def median_row(rows: list[ResultRow]) -> ResultRow:
     """One row of several runs of the same contender and rate: medians; a failed run counts only if all have failed."""
     done = [row for row in rows if row.failure is None]
     if len(done) < 2:

@@ -17,10 +17,10 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
+from benchmarks.contest.trees import PEERS_PYTHON as PEERS_PYTHON
+from benchmarks.contest.trees import ROOT as ROOT
+from benchmarks.contest.trees import THIS_TREE, Tree
 from benchmarks.load.produce_requests import ProduceConnection, ProduceRequest, record_batch
-from benchmarks.trees import PEERS_PYTHON as PEERS_PYTHON
-from benchmarks.trees import ROOT as ROOT
-from benchmarks.trees import THIS_TREE, Tree
 from schemas.configuration.child_environment import as_environment, without_settings
 from schemas.configuration.settings import Settings, load
 from schemas.topics import topic_table, with_own_topics
@@ -51,7 +51,7 @@ print(download_bundle(settings, version, Path(sys.argv[2])))
 
 
 @dataclass(frozen=True)
-class Champion:
+class BenchmarkChampion:
     """Settings of a registry with a champion, and the champion's bundle."""
 
     settings: Settings
@@ -64,7 +64,7 @@ class BenchmarkEnvironment:
 
     bootstrap: str
     folder: Path
-    champions: dict[tuple[str, bool], Champion] = field(default_factory=dict)
+    champions: dict[tuple[str, bool], BenchmarkChampion] = field(default_factory=dict)
 
     @property
     def gc_log(self) -> Path:
@@ -81,13 +81,13 @@ class BenchmarkEnvironment:
         """The champion's bundle."""
         return self.champion().bundle
 
-    def champion(self, tree: Tree = THIS_TREE, profiles: bool = False) -> Champion:
+    def champion(self, tree: Tree = THIS_TREE, profiles: bool = False) -> BenchmarkChampion:
         """The champion that a tree's own code has trained, in a registry of its own."""
         if (tree.name, profiles) not in self.champions:
             self.champions[tree.name, profiles] = self._train(tree, profiles)
         return self.champions[tree.name, profiles]
 
-    def _train(self, tree: Tree, profiles: bool) -> Champion:
+    def _train(self, tree: Tree, profiles: bool) -> BenchmarkChampion:
         name = f"{tree.name}{'-profiles' if profiles else ''}"
         settings = msgspec.structs.replace(
             load({}), state_dir=self.folder / f"state-{name}", bootstrap_servers=self.bootstrap
@@ -105,10 +105,14 @@ class BenchmarkEnvironment:
         done = subprocess.run(words, cwd=tree.root, env=environment(settings, tree), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{tree.name} does not train a champion: {done.stderr[-1_000:]}")
-        return Champion(settings, Path(done.stdout.splitlines()[-1]))
+        return BenchmarkChampion(settings, Path(done.stdout.splitlines()[-1]))
 
     def create_topics(
-        self, partitions: int, transactions: str | None = None, champion: Champion | None = None, **changes: object
+        self,
+        partitions: int,
+        transactions: str | None = None,
+        champion: BenchmarkChampion | None = None,
+        **changes: object,
     ) -> Settings:
         """Create topics and a group; `transactions` reuses an existing transactions topic."""
         mark = uuid4().hex[:8]

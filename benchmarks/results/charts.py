@@ -8,7 +8,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from benchmarks.result_rows import FULL, Results
+from benchmarks.results.result_rows import FULL, Results
 
 OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 LINES = (

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.result_rows import FULL, Row, figure
+from benchmarks.results.result_rows import FULL, ResultRow, figure
 
 
-def print_rows(rows: Sequence[Row], console: Console) -> None:
+def print_rows(rows: Sequence[ResultRow], console: Console) -> None:
     """Print every row and its command."""
     table = Table(title="One process on one core", title_justify="left")
     for head in (
@@ -39,13 +39,13 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
         console.print(f"{row.contender} {row.rate}: {row.failure or row.command}", highlight=False, markup=False)
 
 
-def print_bars(rows: Sequence[Row], console: Console) -> None:
+def print_bars(rows: Sequence[ResultRow], console: Console) -> None:
     """Print the bars and whether they are met, as far as their rows were measured."""
     for met, bar in bars(rows):
         console.print(f"{'met   ' if met else 'MISSED'} {bar}", highlight=False)
 
 
-def bars(rows: Sequence[Row]) -> list[tuple[bool, str]]:
+def bars(rows: Sequence[ResultRow]) -> list[tuple[bool, str]]:
     """Every bar whose rows were measured."""
     found: list[tuple[bool, str]] = []
     known = {(row.contender, row.rate): row for row in rows if row.failure is None}

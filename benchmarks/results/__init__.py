@@ -1,0 +1,1 @@
+"""Rows of results, their tables and bars, and charts."""
