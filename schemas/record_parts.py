@@ -1,7 +1,7 @@
 """Types for parts of a consumed record that are truncated, omitted or unreadable. Pure.
 
-Every reader of topics bounds the size of what it keeps of a record (`stream_app.kafka.record_batches`). Later checks
-recognise a bounded part by its type.
+Every reader of topics bounds the size of what it keeps of a record (`stream_app.kafka.batches.record_batches`). Later
+checks recognise a bounded part by its type.
 """
 
 import hashlib

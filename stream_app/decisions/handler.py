@@ -35,7 +35,7 @@ from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import Probe, good_payload
-from stream_app.kafka.record_columns import RecordColumns
+from stream_app.kafka.batches.record_columns import RecordColumns
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecord, OutgoingRecords
 
 if TYPE_CHECKING:  # imported only where a data set declares profiles

@@ -1,8 +1,8 @@
 """Patch of aiokafka: consumers read any record that a broker accepts, instead of failing on it, and as columns.
 
-aiokafka decodes fetched bytes in classes of its own; the patch replaces them by `stream_app.kafka.record_batches`. A
-fetch returns the records of a partition as `stream_app.kafka.record_columns.RecordColumns`: aiokafka makes an object of
-each record, then another. For kafka-python see `stream_app.kafka.kafka_clients`.
+aiokafka decodes fetched bytes in classes of its own; the patch replaces them by those of `stream_app.kafka.batches`. A
+fetch returns the records of a partition as `RecordColumns`: aiokafka makes an object of each record, then another. For
+kafka-python see `stream_app.kafka.kafka_clients`.
 
 Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contract/test_faust_contract.py):
 `MemoryRecords`, `PartitionRecords` and `FetchResult` in `aiokafka.consumer.fetcher`,
@@ -17,8 +17,8 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
-from stream_app.kafka.record_batches import KEEP_BYTES, RecordBatches
-from stream_app.kafka.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
+from stream_app.kafka.batches.record_batches import KEEP_BYTES, RecordBatches
+from stream_app.kafka.batches.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
 
 
 class FetchedBatches(RecordBatches):

@@ -35,7 +35,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
@@ -52,6 +52,7 @@ from faust.types import TP
 from mode import Service
 
 from stream_app.kafka import aiokafka_patch
+from stream_app.kafka.batch_sink import BatchSink, Fetch
 from stream_app.offsets import offset_validation
 
 SCHEME = "tamiz"
@@ -59,45 +60,6 @@ SCHEME = "tamiz"
 # and each costs the same however few. So requests keep a distance, which adds half of it to the median latency. A
 # record that arrives after a pause does not wait: the request is at the broker already.
 MIN_FETCH_INTERVAL_S = 0.008
-
-
-class Fetch(NamedTuple):
-    """The records of one fetch, by partition, each list in offset order."""
-
-    generation: int
-    records: Mapping[TP, Sequence[Any]]  # aiokafka's ConsumerRecord
-    topic_id: str = ""  # Kafka's id of the topic that they were read from
-    resets: int = 0  # number of position resets before this fetch
-
-
-class BatchSink(Protocol):
-    """Receives fetches. An app has one, as `app.batch_sink`."""
-
-    topics: frozenset[str]
-
-    def offer(self, fetch: Fetch) -> bool:
-        """Accept a fetch unless full."""
-
-    async def put(self, fetch: Fetch) -> None:
-        """Accept a fetch. Waits while full."""
-
-    async def drain(self) -> bool:
-        """Wait until every fetch is processed; False after a timeout."""
-
-    def is_idle(self) -> bool:
-        """Whether every fetch is processed."""
-
-    async def prepare(self, starts: Mapping[TP, int], topic_id: str) -> set[TP]:
-        """Prepare partitions to be read from an offset each. Returns those that must not be read yet."""
-
-    async def prepared(self) -> set[int]:
-        """Of the partitions that must not be read yet, those that can be read now."""
-
-    async def retain(self, partitions: set[TP]) -> None:
-        """Give up all other partitions."""
-
-    async def save(self) -> None:
-        """Save what a restart would need, at the end."""
 
 
 class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]

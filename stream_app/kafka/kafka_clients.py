@@ -21,8 +21,8 @@ from kafka.record.legacy_records import LegacyRecordBatch
 
 from schemas.configuration.kafka_config import Access, ClusterAddress
 from schemas.errors import BrokerError, ConfigError
-from stream_app.kafka.record_batches import FETCH_BYTES, KEEP_BYTES, RecordBatches
-from stream_app.kafka.record_stream import Budget
+from stream_app.kafka.batches.record_batches import FETCH_BYTES, KEEP_BYTES, RecordBatches
+from stream_app.kafka.batches.record_stream import Budget
 
 # Codec of high-volume producers. On decisions: a ninth of the bytes for less than a microsecond of CPU per record
 # (`python -m benchmarks.components.codecs`); lz4, snappy and gzip save less, and lz4 and gzip cost more.
@@ -32,7 +32,7 @@ METADATA_MAX_AGE_MS = 15_000  # of long-running clients: added partitions are de
 
 
 class RecordConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
-    """kafka-python's consumer, patched to read any record (`stream_app.kafka.record_batches`).
+    """kafka-python's consumer, patched to read any record (`stream_app.kafka.batches.record_batches`).
 
     A poll returns at most `FETCH_BYTES` of decoded records, regardless of `max_poll_records`, because compressed
     kilobytes can expand to gigabytes. The next poll continues from there.
@@ -186,7 +186,7 @@ def readable_codecs() -> dict[str, bool]:
     import kafka.codec
 
     try:
-        import stream_app.kafka.decompression  # noqa: F401 (it imports the codec libraries)
+        import stream_app.kafka.batches.decompression  # noqa: F401 (it imports the codec libraries)
     except ImportError:
         return dict.fromkeys(("gzip", "snappy", "lz4", "zstd"), False)
     return {

@@ -8,8 +8,8 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerError
+from stream_app.kafka.batches.record_batches import KEEP_BYTES
 from stream_app.kafka.kafka_clients import reader, require_broker
-from stream_app.kafka.record_batches import KEEP_BYTES
 
 
 class ConsumedRecord(Protocol):

@@ -13,8 +13,8 @@ from scoring.profiles.partition_profiles import PartitionProfiles, PartitionUpda
 from scoring.profiles.profile_inputs import profile_inputs
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions.handler import HandlerPolicy, clean_records
+from stream_app.kafka.batches.record_columns import split_records
 from stream_app.kafka.log_reader import log_reader
-from stream_app.kafka.record_columns import split_records
 
 MAX_POLL_RECORDS = 2_000  # more make cleaning slower, not faster: the columns no longer fit the processor's cache
 POLL_TIMEOUT_MS = 500

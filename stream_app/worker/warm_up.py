@@ -32,7 +32,7 @@ from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import EVENT_TIME, RECORD_TIME_MS, Probe, good_payload
 from stream_app.kafka.aiokafka_patch import FetchedBatches
-from stream_app.kafka.record_columns import FetchedRecord, RecordColumns
+from stream_app.kafka.batches.record_columns import FetchedRecord, RecordColumns
 from stream_app.output.batch_writer import record_batches
 
 log = logging.getLogger("tamiz.worker")

@@ -25,8 +25,8 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
 from stream_app.decisions.id_conflicts import RecentIds
-from stream_app.kafka.faust_transport import Fetch
-from stream_app.kafka.record_columns import join_records, split_records
+from stream_app.kafka.batch_sink import Fetch
+from stream_app.kafka.batches.record_columns import join_records, split_records
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords
 from stream_app.profiles.profile_state import ProfileState
 from stream_app.worker.drift_counter import DriftCounter

@@ -15,7 +15,7 @@ from chaos.fuzz.fuzz_records import batches, fuzz_records
 from chaos.run import RunPlan, RunResult, run_plan
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from stream_app.kafka.record_batches import RecordBatches
+from stream_app.kafka.batches.record_batches import RecordBatches
 from stream_app.worker.champion_cache import ChampionCache
 from tests.conftest import Kafka
 

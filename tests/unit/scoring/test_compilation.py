@@ -8,7 +8,7 @@ from pathlib import Path
 from scoring import compilation
 from scoring.profiles import aggregates
 from scoring.profiles.keys import key_scan
-from stream_app.kafka import record_scanner
+from stream_app.kafka.batches import record_scanner
 
 INNER = "from scoring.compilation import compiled\n\n\n@compiled\ndef inner(x):\n    return x + {}\n"
 OUTER = "from scoring.compilation import compiled\nfrom scoring.inner import inner\n\n\n"

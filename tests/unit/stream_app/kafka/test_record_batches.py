@@ -17,11 +17,11 @@ from kafka.record.legacy_records import LegacyRecordBatch as PlainLegacyRecordBa
 
 from chaos.fuzz.raw_batches import CODECS, RawRecord, encode_batch, encode_record, varint
 from schemas.record_parts import TruncatedBytes, Unreadable, omitted_headers
-from stream_app.kafka import record_batches, record_stream
-from stream_app.kafka.decompression import decompressed_chunks, split
+from stream_app.kafka.batches import record_batches, record_stream
+from stream_app.kafka.batches.decompression import decompressed_chunks, split
+from stream_app.kafka.batches.record_batches import FETCH_BYTES, RecordBatches
+from stream_app.kafka.batches.record_stream import Budget
 from stream_app.kafka.kafka_clients import RecordConsumer
-from stream_app.kafka.record_batches import FETCH_BYTES, RecordBatches
-from stream_app.kafka.record_stream import Budget
 
 MB = 1024 * 1024
 CLIENTS = [

@@ -22,9 +22,10 @@ from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from scoring.input.admission import MAX_KEY_BYTES
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import good_payload
-from stream_app.kafka import aiokafka_patch, record_batches
-from stream_app.kafka.record_batches import RecordBatches
-from stream_app.kafka.record_columns import (
+from stream_app.kafka import aiokafka_patch
+from stream_app.kafka.batches import checksum_failures
+from stream_app.kafka.batches.record_batches import RecordBatches
+from stream_app.kafka.batches.record_columns import (
     BatchColumns,
     FetchedRecord,
     RecordColumns,
@@ -32,7 +33,7 @@ from stream_app.kafka.record_columns import (
     join_records,
     split_records,
 )
-from stream_app.kafka.record_stream import Budget
+from stream_app.kafka.batches.record_stream import Budget
 
 FETCHES = int(os.environ.get("TAMIZ_FUZZ_FETCHES", "1000"))
 CLIENT = DefaultRecordBatch, LegacyRecordBatch
@@ -127,7 +128,7 @@ def fields(record: Any) -> tuple[Any, ...]:
 
 def read(data: bytes, first_offset: int, columns: Any) -> tuple[list[Any], int, bool]:
     """Records of a fetch, the next offset, and whether the budget is spent."""
-    record_batches._FAILED_CHECKSUMS.clear()
+    checksum_failures.FAILED.clear()
     budget = Budget(BUDGET_BYTES)
     batches = RecordBatches(data, *CLIENT, KEEP_BYTES, budget, columns)
     batches.first_offset = then = first_offset
@@ -179,7 +180,7 @@ class ReadPosition:
 
 def fetch_results(data: bytes, first: int, aborted: Any, classes: Any, sizes: list[int | None]) -> list[Any]:
     """What aiokafka's fetcher returns and where it is afterwards, call by call."""
-    record_batches._FAILED_CHECKSUMS.clear()
+    checksum_failures.FAILED.clear()
     records_class, partition_class, result_class = classes
     state, place = ReadPosition(first), TopicPartition("t", 3)
     unpacked = partition_class(place, records_class(data), aborted, first, None, None, True, 1)

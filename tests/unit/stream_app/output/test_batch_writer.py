@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record import memory_records as kafka_records
 
-from stream_app.kafka.record_batches import RecordBatches
+from stream_app.kafka.batches.record_batches import RecordBatches
 from stream_app.output.batch_writer import OutgoingBatch, record_batches
 from stream_app.output.outgoing_records import OutgoingRecord, OutgoingRecords
 

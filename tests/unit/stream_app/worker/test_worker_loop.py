@@ -18,7 +18,7 @@ from schemas.record_parts import Unreadable
 from schemas.records import PaneSnapshot
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.decisions.probe import good_payload
-from stream_app.kafka.faust_transport import Fetch
+from stream_app.kafka.batch_sink import Fetch
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.publisher import Epoch, TopicBatch

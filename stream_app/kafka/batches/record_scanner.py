@@ -1,7 +1,7 @@
 """Finds the records in the bytes of a decompressed batch of message format 2: one compiled loop, no object per record.
 
-It accepts ordinary records only, and refuses the whole batch otherwise: `stream_app.kafka.record_batches` then reads it
-record by record. What it accepts has the values that the client's decoder reads.
+It accepts ordinary records only, and refuses the whole batch otherwise: `record_batches` then reads it record by
+record. What it accepts has the values that the client's decoder reads.
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from schemas.record_parts import OmittedHeaders, TruncatedBytes
 from scoring.input.admission import MAX_HEADER_BYTES, MAX_HEADERS
-from stream_app.kafka.decompression import CHUNK_BYTES, UnreadableBatchError
+from stream_app.kafka.batches.decompression import CHUNK_BYTES, UnreadableBatchError
 
 MAX_BATCH_BYTES = 128 * 1024 * 1024  # decompressed; records beyond it are unreadable
 RECORD_BYTES = 256  # approximate memory overhead of a record

@@ -19,14 +19,15 @@ the records of an ordinary batch are not decoded at all: they are delivered as o
 
 import logging
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, Self
+from typing import Any
 
 from schemas.record_parts import TruncatedBytes, Unreadable
 from scoring.input.admission import MAX_HEADERS
-from stream_app.kafka.decompression import (
+from stream_app.kafka.batches.checksum_failures import failed_before
+from stream_app.kafka.batches.column_decoder import ColumnDecoder, DecodedColumns
+from stream_app.kafka.batches.decompression import (
     CODEC_BITS,
     SizeLimitError,
     UnreadableBatchError,
@@ -34,8 +35,8 @@ from stream_app.kafka.decompression import (
     decompressed_chunks,
     split,
 )
-from stream_app.kafka.legacy_batches import LegacyBatch
-from stream_app.kafka.record_stream import (
+from stream_app.kafka.batches.legacy_batches import LegacyBatch
+from stream_app.kafka.batches.record_stream import (
     HEADER_BYTES,
     RECORD_BYTES,
     BatchRecord,
@@ -66,22 +67,6 @@ _COUNT_AT = 57  # number of records
 _MIN_BATCH_BYTES = struct.calcsize(">qiIbbii")  # the shortest possible batch, of format 0
 
 log = logging.getLogger("tamiz.kafka")
-
-
-class DecodedColumns(Protocol):
-    """The records of a batch, of at least one (`stream_app.kafka.record_columns.BatchColumns`)."""
-
-    @property
-    def n_headers(self) -> int:
-        """Number of headers of all records."""
-
-    def since(self, offset: int) -> Self | None:
-        """The records from an offset on; None if there are none."""
-
-
-# Arguments: decompressed records, their number, first and last offset of the batch, its time, whether that is the time
-# of all records, and the size of the largest value. Returns None if a record is not ordinary.
-ColumnDecoder = Callable[[bytes, int, int, int, int, bool, int], DecodedColumns | None]
 
 
 class RecordBatches:
@@ -183,7 +168,7 @@ class RecordBatch:
         self.is_control_batch = self.is_transactional = False
         if self.last_offset - self.base_offset >= MAX_BATCH_RECORDS:  # the delta is damaged, too
             self.last_offset, self.next_offset = self.base_offset, self.base_offset + 1
-        if _failed_before((self.base_offset, self._own.crc, len(self._data))):
+        if failed_before((self.base_offset, self._own.crc, len(self._data))):
             self._fault = "its checksum is wrong"
         else:
             self._fault = ""
@@ -361,19 +346,3 @@ def _size(record: BatchRecord) -> int:
     """Approximate memory of a record in bytes."""
     headers = sum(len(name) + len(value or b"") + HEADER_BYTES for name, value in record.headers)
     return len(record.value or b"") + len(record.key or b"") + headers + RECORD_BYTES
-
-
-# The last batches with a wrong checksum: base offset, checksum and size.
-_FAILED_CHECKSUMS: OrderedDict[tuple[int, int, int], None] = OrderedDict()
-MAX_FAILED_CHECKSUMS = 1_000
-
-
-def _failed_before(batch: tuple[int, int, int]) -> bool:
-    """Whether the checksum of this batch was wrong at the previous fetch, too. Remembers the batch otherwise."""
-    if batch in _FAILED_CHECKSUMS:
-        del _FAILED_CHECKSUMS[batch]
-        return True
-    _FAILED_CHECKSUMS[batch] = None
-    while len(_FAILED_CHECKSUMS) > MAX_FAILED_CHECKSUMS:
-        _FAILED_CHECKSUMS.popitem(last=False)
-    return False

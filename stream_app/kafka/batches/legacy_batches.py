@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from schemas.record_parts import Unreadable
-from stream_app.kafka.decompression import CODEC_BITS, UnreadableBatchError, decompress
-from stream_app.kafka.record_stream import RECORD_BYTES, BatchRecord, Budget
+from stream_app.kafka.batches.decompression import CODEC_BITS, UnreadableBatchError, decompress
+from stream_app.kafka.batches.record_stream import RECORD_BYTES, BatchRecord, Budget
 
 MAX_LEGACY_BYTES = 4 * 1024 * 1024  # decompressed; the client decodes a whole message set at once
 
@@ -14,7 +14,7 @@ _LEGACY = struct.Struct(">qiIbb")
 
 
 class Source(Protocol):
-    """A fetch response: `stream_app.kafka.record_batches.RecordBatches`."""
+    """A fetch response: `stream_app.kafka.batches.record_batches.RecordBatches`."""
 
     legacy: Callable[[Any, int], Any]
     first_offset: int

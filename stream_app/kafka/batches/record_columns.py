@@ -1,7 +1,7 @@
 """Records of fetches as columns: one buffer of bytes and one table of positions. Records are made when they are needed.
 
-A fetched batch gives its records as `BatchColumns`, or record by record where `stream_app.kafka.record_scanner` refuses
-it. `RecordColumns` joins both, in order. It is a sequence of records, with the attributes of aiokafka's.
+A fetched batch gives its records as `BatchColumns`, or record by record where `record_scanner` refuses it.
+`RecordColumns` joins both, in order. It is a sequence of records, with the attributes of aiokafka's.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ import numpy as np
 from schemas.record_parts import last_offset
 from scoring.arrays import Array, Indices, Ints
 from scoring.input.payload_columns import Payloads
-from stream_app.kafka.record_scanner import (
+from stream_app.kafka.batches.record_scanner import (
     COLUMNS,
     HEADERS,
     HEADERS_START,
@@ -89,7 +89,7 @@ def batch_columns(
     is_append_time: bool,
     max_value_bytes: int,
 ) -> BatchColumns | None:
-    """As `stream_app.kafka.record_batches.ColumnDecoder`."""
+    """As `stream_app.kafka.batches.record_batches.ColumnDecoder`."""
     table = np.empty((COLUMNS, count), np.int64)
     octets = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
     n_headers = scan_records(*(octets, base_offset, last_offset, time_ms, is_append_time, max_value_bytes, table))

@@ -1,0 +1,1 @@
+"""Record batches as fetched: their bytes become columns or records."""
