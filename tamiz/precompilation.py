@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from schemas.files.compiled_code import DIGEST, PROCESSOR
+from tamiz.terminal import say
 
 ROWS = 6_000  # of card transactions
 CARDS, DAYS = 200, 60  # of transactions at terminals
@@ -26,7 +27,7 @@ def main() -> None:
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".nbi", ".nbc"))
     digest = hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files)).hexdigest()[:16]
     (folder / DIGEST).write_text(digest)
-    print(f"{len(files)} files of compiled code in {folder}")
+    say(f"{len(files)} files of compiled code in {folder}")
 
 
 def compile_all(scratch: Path) -> None:

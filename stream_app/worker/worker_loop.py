@@ -110,6 +110,7 @@ class WorkerLoop:
         self._uncommitted: dict[TP, int] = {}  # next offset of the partitions that are decided and in no commit yet
         self._commit_timer: asyncio.TimerHandle | None = None  # runs while there are any
         self._is_commit_due = False
+        self._begun: set[TP] = set()  # partitions with a commit, or one that is due, in this epoch
         self._draining = 0  # number of calls of `drain`
         self._queue: asyncio.Queue[Fetch | None] = asyncio.Queue(maxsize=2)  # None: look whether a commit is due
         self._state = HandlerState(RecentIds(), None if profiles is None else profiles.fold)
@@ -244,6 +245,7 @@ class WorkerLoop:
             # A commit of the previous epoch would be refused. The fetches are done with the next one.
             self._forget_uncommitted()
             self._epoch = epoch
+            self._begun = set()
             self._decided_until = {}
         self._topic_id = topic_id
         if current == self.writes.lost_generation:
@@ -275,6 +277,10 @@ class WorkerLoop:
         if handled.coded is not None:
             self._counter.count(records, handled.coded, model)
         self._uncommitted |= offsets
+        if offsets.keys() - self._begun:
+            # A group without an offset resumes after its last decision, so counts would miss what is in no commit.
+            self._begun |= offsets.keys()
+            self._is_commit_due = True
         self._on_step("scored")
         return HandledBatch(current, topic_id, records, handled, tiles, time.monotonic() - started)
 

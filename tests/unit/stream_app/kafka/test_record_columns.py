@@ -10,7 +10,6 @@ import crc32c
 import numpy as np
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch, LegacyRecordBatchBuilder
 
@@ -217,13 +216,11 @@ def test_aiokafkas_fetcher_returns_the_same_records_and_positions(monkeypatch: p
             self.columns = None
 
     class PlainRecords(aiokafka_patch._PartitionRecords):
-        _consumer_record = fetcher.PartitionRecords._consumer_record
+        _consumer_record = aiokafka_patch._PartitionRecords.__mro__[1]._consumer_record  # also once it is patched
 
     monkeypatch.setattr(aiokafka_patch._PartitionRecords, "keep_bytes", {}, raising=False)
     monkeypatch.setattr(aiokafka_patch, "KEEP_BYTES", KEEP_BYTES)
-    plain = PlainBatches, PlainRecords, fetcher.FetchResult
-    if fetcher.FetchResult is aiokafka_patch._FetchResult:
-        plain = PlainBatches, PlainRecords, fetcher.FetchResult.__mro__[1]
+    plain = PlainBatches, PlainRecords, aiokafka_patch._FetchResult.__mro__[1]
     ours = aiokafka_patch.FetchedBatches, aiokafka_patch._PartitionRecords, aiokafka_patch._FetchResult
     draw = random.Random(17)
     for case in range(FETCHES // 5):
