@@ -95,17 +95,19 @@ def by_rate(rows: Sequence[ResultRow], cell: Callable[[ResultRow], str]) -> str:
 
 
 def cores(rows: Sequence[ResultRow]) -> str:
-    """CPU that a load costs, in cores: measured, and derived for loads above one worker's."""
+    """CPU that a load costs, in cores: measured, or derived from full load, and never less than at a lower rate."""
     found = {(row.contender, row.rate): row for row in rows if row.failure is None}
     shown = [name for name in COSTED if (name, FULL) in found]
     lines = []
+    least = dict.fromkeys(shown, 0.0)
     for load in LOADS:
         cells = []
         for name in shown:
             row, full = found.get((name, str(load))), found[name, FULL]
             used = row.cpu_share if row and not row.unanswered else (full.cpu_us or 0.0) * load / 1e6
+            used = least[name] = max(used or 0.0, least[name])
             workers = max(1, math.ceil(load / (UTILIZATION * (full.per_second or math.inf))))
-            cells.append(f"{used or 0.0:.2f}{'' if row else ' (derived)'}; {workers}")
+            cells.append(f"{used:.2f}{'' if row else ' (derived)'}; {workers}")
         lines.append((f"{load:,}", *cells))
     return _table(("transactions per second", *(found[name, FULL].title for name in shown)), lines)
 

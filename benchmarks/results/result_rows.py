@@ -125,7 +125,7 @@ def machine() -> Machine:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return Machine(
         cpu=next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()),
-        cores=len(os.sched_getaffinity(0)),
+        cores=os.cpu_count() or 1,  # not those of the affinity: the load side is pinned to one
         kernel=platform.release(),
         python=platform.python_version(),
         libraries={name: version(name) for name in LIBRARIES} | {"confluent-kafka": _locked("confluent-kafka")},
