@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import xxhash
 
@@ -17,39 +16,6 @@ from scoring.arrays import Columns, Flags, Floats, Ints, Matrix
 from scoring.profiles.profile_plan import ProfilePlan
 
 VALUE_TYPE = np.dtype("<f4")  # of a value in a record
-
-
-def encode_features(
-    plan: ProfilePlan,
-    *,
-    ids: Sequence[str],
-    event_time_ms: Ints,
-    offsets: Sequence[int],
-    matrix: Matrix,
-    complete: Flags,
-) -> list[bytes]:
-    """The record values of some decisions, one for each row.
-
-    ids: transaction ids of the decisions. offsets: of the transactions. matrix: shape (n, n_features), float32.
-    """
-    width = matrix.shape[1] * VALUE_TYPE.itemsize
-    raw = np.ascontiguousarray(matrix, dtype=VALUE_TYPE).tobytes()
-    encode = msgspec.json.Encoder().encode
-    return [
-        encode(
-            FeatureRecord(
-                transaction_id=id_,
-                event_time_ms=time_ms,
-                input_offset=offset,
-                profiles=plan.digest,
-                complete=is_complete,
-                values=raw[start : start + width],
-            )
-        )
-        for id_, time_ms, offset, is_complete, start in zip(
-            ids, event_time_ms.tolist(), offsets, complete.tolist(), range(0, len(raw), width), strict=True
-        )
-    ]
 
 
 def logged_values(record: FeatureRecord, plan: ProfilePlan) -> Floats | None:

@@ -16,7 +16,6 @@ from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.panes import NO_TIME_MS
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
-from schemas.record_parts import last_offset
 from schemas.records import Rejection
 from schemas.time_units import HOUR_MS, MINUTE_MS
 from schemas.transaction_ids import sent_id, transaction_id
@@ -35,7 +34,7 @@ from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import Probe, good_payload
-from stream_app.kafka.batches.record_columns import RecordColumns
+from stream_app.kafka.batches.record_columns import RecordColumns, record_places
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecord, OutgoingRecords
 
 if TYPE_CHECKING:  # imported only where a data set declares profiles
@@ -146,12 +145,12 @@ def handle(
     """
     profiles = state.profiles
     cleaned, rejections = clean_records(records, policy)
-    records = list(records)  # from columns, one by one would be slow
+    fetched, records = records, list(records)  # from columns, one by one would be slow
     ids = [
         declared or transaction_id(records[row], policy.topic_id)
         for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True)
     ]
-    found = None if profiles is None else _profile_features(records, cleaned, profiles)
+    found = None if profiles is None else _profile_features(fetched, cleaned, profiles)
     columns = join_columns(cleaned.columns, _profile_columns(policy.dataset, len(ids), profiles, found))
     cleaned = cleaned._replace(columns=columns)
     decided = decide(model, cleaned)
@@ -269,11 +268,9 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
 def _profile_features(
     records: Sequence[IncomingRecord], cleaned: CleanedBatch, profiles: ProfileSource
 ) -> "ProfileBatch":
-    n = len(records)
-    partitions = np.fromiter((r.partition for r in records), np.intp, n)
-    offsets = np.fromiter(map(last_offset, records), np.int64, n)
+    places = record_places(records)
     try:
-        return profiles.features(cleaned, partitions, offsets)
+        return profiles.features(cleaned, *places)
     except Exception as error:
         raise ProfileStateError("the profiles of a batch failed; their state may be damaged") from error
 

@@ -19,10 +19,10 @@ import numpy as np
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import cursor_of, held_of, panes_of, to_records
 from monitoring.counting.panes import Cursor, PartitionCounts, PartitionPanes
-from schemas.record_parts import last_offset
 from schemas.records import PaneSnapshot, VersionMark
 from scoring.arrays import Indices, Ints
 from stream_app.decisions.handler import CountedCodes
+from stream_app.kafka.batches.record_columns import record_places
 from stream_app.output.outgoing_records import OutgoingRecord, OutgoingRecords
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.worker_metrics import WorkerMetrics
@@ -110,10 +110,7 @@ class DriftCounter:
         records: in the order of `coded`, each partition's in offset order. `acquire_partitions` must have been called
         for their partitions.
         """
-        n = len(records)
-        partitions = np.fromiter((r.partition for r in records), np.intp, n)
-        offsets = np.fromiter(map(last_offset, records), np.int64, n)
-        self._pending.append(CountedRows(model, partitions, offsets, coded))
+        self._pending.append(CountedRows(model, *record_places(records), coded))
 
     def take_records(self, topic_id: str = "") -> OutgoingRecords:
         """Count all batches since the last call, and return the pane records to publish before their offsets are

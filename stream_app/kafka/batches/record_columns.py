@@ -261,6 +261,15 @@ class RecordColumns(Sequence[FetchedRecord]):
         return self._records
 
 
+def record_places(records: Sequence[Any]) -> tuple[Indices, Ints]:
+    """Partition of each record, and the last offset that it represents; shape (n,) each."""
+    if isinstance(records, RecordColumns):
+        # Contiguous: compiled loops would be compiled once more for another layout.
+        return records.partitions, np.ascontiguousarray(records.last_offsets)
+    n = len(records)
+    return np.fromiter((r.partition for r in records), np.intp, n), np.fromiter(map(last_offset, records), np.int64, n)
+
+
 def join_records(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
     """Records of one topic one after the other, as columns if all parts are."""
     columns = [part for part in parts if isinstance(part, RecordColumns)]

@@ -11,11 +11,11 @@ from schemas.records import FeatureRecord, Label
 from schemas.time_units import HOUR_MS
 from schemas.transaction_ids import transaction_id
 from scoring.input.cleaning import clean_payloads
-from scoring.profiles.feature_log import encode_features
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.replay import Transactions
 from scoring.profiles.shared.label_inputs import label_inputs
+from stream_app.decisions.feature_records import feature_records
 
 FIRST_MS = 1_577_836_800_000  # 2020-01-01
 
@@ -97,16 +97,9 @@ def logged_by_a_worker(
         cleaned = clean_payloads(dataset, [r.value for r in part])
         found = fold.features(cleaned, np.array([r.partition for r in part]), np.array([r.offset for r in part]))
         accepted = [part[row] for row in cleaned.rows.tolist()]
-        encoded = encode_features(
-            fold.plan,
-            ids=[i or transaction_id(r) for i, r in zip(cleaned.transaction_ids, accepted, strict=True)],
-            event_time_ms=cleaned.event_time_ms,
-            offsets=[r.offset for r in accepted],
-            matrix=found.values,
-            complete=found.complete,
-        )
-        decoded = [msgspec.json.decode(value, type=FeatureRecord) for value in encoded]
-        logged += [(r.partition, record) for r, record in zip(accepted, decoded, strict=True)]
+        ids = [i or transaction_id(r) for i, r in zip(cleaned.transaction_ids, accepted, strict=True)]
+        written = feature_records(fold.plan, accepted, ids, cleaned.event_time_ms, found.values, found.complete)
+        logged += [(r.partition, msgspec.json.decode(r.value or b"", type=FeatureRecord)) for r in written]
     return logged
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from schemas.records import FeatureRecord
-from scoring.profiles.feature_log import FeatureLog, encode_features, feature_columns, logged_values
+from scoring.profiles.feature_log import FeatureLog, feature_columns, logged_values
 from scoring.profiles.profile_plan import ProfilePlan
+from stream_app.decisions.feature_records import feature_records
 from tests.helpers.traffic.profiled_dataset import PROFILES, profiled_dataset
+from tests.helpers.traffic.profiled_traffic import TopicRecord
 
 TIMES_MS = np.array([1_600_000_000_000 + i for i in range(4)])
 IDS = ["a", "b", "c", "d"]
@@ -30,15 +32,9 @@ def matrix(plan: ProfilePlan) -> np.ndarray:
 
 
 def records(plan: ProfilePlan, matrix: np.ndarray, complete: tuple[bool, ...] = (True,) * 4) -> list[FeatureRecord]:
-    encoded = encode_features(
-        plan,
-        ids=IDS,
-        event_time_ms=TIMES_MS,
-        offsets=OFFSETS.tolist(),
-        matrix=matrix,
-        complete=np.array(complete),
-    )
-    return [msgspec.json.decode(value, type=FeatureRecord) for value in encoded]
+    consumed = [TopicRecord("transactions", 0, offset, None) for offset in OFFSETS.tolist()]
+    written = feature_records(plan, consumed, IDS, TIMES_MS, matrix, np.array(complete))
+    return [msgspec.json.decode(record.value or b"", type=FeatureRecord) for record in written]
 
 
 def test_values_survive_a_record_bit_for_bit(plan: ProfilePlan, matrix: np.ndarray) -> None:
