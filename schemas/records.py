@@ -108,11 +108,12 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """Confirmed outcome of a transaction: fraud or not. Known days to months after the transaction."""
+    """Outcome of a transaction, fraud or not: reported days to months later, or the verdict of a person's review."""
 
     transaction_id: Id  # `Decision.transaction_id`
-    fraud: bool  # true: the transaction was fraud
+    fraud: bool | None  # true: the transaction was fraud; null: a reviewer is not sure, so nothing is known
     reported_at_ms: TimeMs  # when the outcome was reported
+    by: Name | None = None  # reviewer, in the form of `schemas.security.actor`; null: no verdict of a review
     # Profiles of labels need both; without, a label counts for training and performance only.
     event_time_ms: TimeMs | None = None  # time of the transaction
     # By field, its text in the transaction, such as the merchant.
@@ -223,6 +224,7 @@ class PerformanceReport(msgspec.Struct, frozen=True, kw_only=True):
     days: tuple[LabelledDay, ...]  # by date of the transaction
     unknown_labels: int  # labels without a known decision, in total
     revised_labels: int  # labels that contradict an earlier label of the transaction, in total
+    unsure_labels: int = 0  # labels of reviewers who are not sure, in total; they count nowhere else
     alarm: str | None  # reason to retrain; null: performance is as expected
 
 

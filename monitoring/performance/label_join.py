@@ -55,6 +55,7 @@ class LabelJoin:
         self._versions: OrderedDict[int, RollingPerformance] = OrderedDict()
         self._unknown = 0
         self._revised = 0
+        self._unsure = 0
         self._looked: dict[int, tuple[int, str | None]] = {}  # by version: UTC day of the last check, its result
 
     def add_decision(self, decision: Decision) -> None:
@@ -74,7 +75,13 @@ class LabelJoin:
             heapq.heapify(self._maturing)
 
     def add_label(self, label: Label) -> None:
-        """Add a label. Duplicates are ignored; of two that differ, the later reported one counts, until it is final."""
+        """Add a label. Duplicates are ignored; of two that differ, the later reported one counts, until it is final.
+
+        The label of a reviewer who is not sure is only counted.
+        """
+        if label.fraud is None:
+            self._unsure += 1
+            return
         remembered = self._by_id.get(label.transaction_id)
         if remembered is not None:
             self._join(remembered, label)
@@ -107,6 +114,7 @@ class LabelJoin:
             ),
             unknown_labels=self._unknown + len(self._early),
             revised_labels=self._revised,
+            unsure_labels=self._unsure,
             alarm=self.alarm(model_version, now_ms),
         )
 

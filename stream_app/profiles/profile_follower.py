@@ -49,7 +49,8 @@ class ProfileFollower:
     ) -> None:
         """count_skipped: called with the topic of each invalid record.
 
-        count_unmatched: called with a number of labels that name no transaction time or no entity of a profile.
+        count_unmatched: called with a number of labels, fraud or not, that name no transaction time or no entity of a
+        profile.
         """
         self._settings = settings
         self._plan = ProfilePlan.of(dataset)
@@ -170,7 +171,7 @@ class ProfileFollower:
             if labels:
                 inputs = label_inputs(self._plan, labels)
                 self._shared.add_labels(inputs)
-                self._count_unmatched(len(labels) - len(inputs.ids))
+                self._count_unmatched(sum(label.fraud is not None for label in labels) - len(inputs.ids))
             return
         for record in records:
             read = self._intake.read(record, TileRecord)

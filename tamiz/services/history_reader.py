@@ -50,6 +50,8 @@ def read_kafka_history(
         found.update(records)
     for label in read_labels(settings, intake, step(f"reading {labels}")):
         found.update_label(label)
+    if found.unsure_labels:
+        log.info("%s: %d labels of reviewers who are not sure are not used", labels, found.unsure_labels)
     if dataset.profiles:
         for partition, features in read_feature_log(settings, intake, step(f"reading {settings.feature_log_topic}")):
             found.update_features(partition, features)

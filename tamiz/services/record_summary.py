@@ -89,8 +89,13 @@ def _features(r: FeatureRecord, dataset: Dataset | None) -> Text:
 
 
 def _label(r: Label) -> Text:
-    word = Text("fraud", "bold red") if r.fraud else Text("no fraud", "bold green")
-    return Text.assemble(f"{terminal(r.transaction_id)} is ", word, f", reported {_time(r.reported_at_ms)}")
+    word = {
+        True: Text("fraud", "bold red"),
+        False: Text("no fraud", "bold green"),
+        None: Text("not certain to be fraud or not", "bold yellow"),
+    }[r.fraud]
+    by = f" by {terminal(r.by)}" if r.by else ""
+    return Text.assemble(f"{terminal(r.transaction_id)} is ", word, f", reported {_time(r.reported_at_ms)}{by}")
 
 
 def _redrive(r: Redrive) -> Text:

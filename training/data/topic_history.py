@@ -81,7 +81,8 @@ class TopicHistory:
         self._batches: list[HistoryBatch] = []
         self._rejections: list[Rejection] = []
         self._seen = 0
-        self._labels: dict[str, Label] = {}
+        self._labels: dict[str, tuple[int, bool]] = {}  # by transaction id: when it was reported, fraud
+        self.unsure_labels = 0  # of reviewers who are not sure; not used
         self._profiles = _Profiles(dataset) if dataset.profiles else None
 
     def update(self, records: Sequence[HistoryRecord]) -> None:
@@ -141,12 +142,15 @@ class TopicHistory:
             self._batches.append(batch)
 
     def update_label(self, label: Label) -> None:
-        """Add a label."""
+        """Add a label. That of a reviewer who is not sure is only counted: an earlier label remains."""
+        if label.fraud is None:
+            self.unsure_labels += 1
+            return
         if self._profiles is not None:
             self._profiles.labels.append(label)
         known = self._labels.get(label.transaction_id)
-        if known is None or known.reported_at_ms <= label.reported_at_ms:
-            self._labels[label.transaction_id] = label
+        if known is None or known[0] <= label.reported_at_ms:
+            self._labels[label.transaction_id] = label.reported_at_ms, label.fraud
 
     def update_features(self, partition: int, record: FeatureRecord) -> None:
         """Add a record of the feature log; records of a partition come in their order."""
@@ -171,7 +175,7 @@ class TopicHistory:
         rows = [i for i in order if first[whole.ids[i]] == i]
         cleaned = rows_at(whole.cleaned, np.array(rows, dtype=np.intp))
         labels = [
-            own_label if (label := self._labels.get(whole.ids[i])) is None else float(label.fraud)
+            own_label if (label := self._labels.get(whole.ids[i])) is None else float(label[1])
             for i, own_label in zip(rows, known_labels(cleaned).tolist(), strict=True)
         ]
         content = [(whole.ids[i], whole.digests[i], label) for i, label in zip(rows, labels, strict=True)]

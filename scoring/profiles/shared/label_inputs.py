@@ -15,6 +15,7 @@ from scoring.profiles.shared.label_store import LabelInputs
 def label_inputs(plan: ProfilePlan, labels: Sequence[Label]) -> LabelInputs:
     """The labels that name the time and an entity of their transaction, in their order.
 
+    Labels of reviewers who are not sure are left out.
     Texts are cleaned as in transactions, so that " Shop" in one and "Shop" in the other are the same entity.
     """
     names = tuple(dict.fromkeys(p.entity for p in plan.profiles if p.kind == "labels"))
@@ -22,7 +23,9 @@ def label_inputs(plan: ProfilePlan, labels: Sequence[Label]) -> LabelInputs:
     known = np.zeros(len(labels), dtype=np.bool_)
     for column in columns.values():
         known |= column != 0
-    rows = [i for i in np.flatnonzero(known).tolist() if labels[i].event_time_ms is not None]
+    rows = [
+        i for i in np.flatnonzero(known).tolist() if labels[i].event_time_ms is not None and labels[i].fraud is not None
+    ]
     usable = [labels[i] for i in rows]
     return LabelInputs(
         entities={name: column[rows] for name, column in columns.items()},

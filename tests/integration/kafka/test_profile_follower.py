@@ -107,8 +107,8 @@ def send(producer: KafkaProducer, settings: Settings, dataset: Dataset, partitio
     producer.flush()
 
 
-def label(id_: str, *, complete: bool = True) -> bytes:
-    found = Label(transaction_id=id_, fraud=True, reported_at_ms=NOW_MS - HOUR_MS)
+def label(id_: str, *, complete: bool = True, fraud: bool | None = True) -> bytes:
+    found = Label(transaction_id=id_, fraud=fraud, reported_at_ms=NOW_MS - HOUR_MS)
     if complete:
         found = msgspec.structs.replace(
             found, event_time_ms=NOW_MS - 2 * DAY_MS, entities={"establecimiento": "tienda"}
@@ -123,7 +123,7 @@ def test_tiles_and_labels_of_all_partitions_are_read_before_ready_and_then_as_th
         send(producer, settings, dataset, partition, tiles(NOW_MS - 3 * HOUR_MS, count))
         send(producer, settings, dataset, partition, tiles(NOW_MS - 2 * HOUR_MS, 10 * count))
         producer.send(settings.labels_topic, label(str(partition)), partition=partition)
-    for value in (b"{", b"null", None, label("x", complete=False)):
+    for value in (b"{", b"null", None, label("x", complete=False), label("y", fraud=None)):
         producer.send(settings.labels_topic, value, b"key", partition=0)
     producer.send(settings.profile_tiles_topic, b'{"profiles": 1}', partition=1)
     producer.flush()

@@ -73,7 +73,7 @@ def folded(
     return history.history("t", delay_days * DAY_MS)
 
 
-def label(transaction_id: str, fraud: bool, at: int = 0) -> Label:
+def label(transaction_id: str, fraud: bool | None, at: int = 0) -> Label:
     return Label(transaction_id=transaction_id, fraud=fraud, reported_at_ms=at)
 
 
@@ -99,6 +99,13 @@ def test_the_last_reported_label_counts_before_that_of_the_payload() -> None:
     ruled = (label("t-0-7", True, at=5), label("t-0-7", False, at=3), label("t-0-20", False, at=1))
     fraud = folded(found, ruled).fraud
     assert fraud[[0, 7, 20, 40]].tolist() == [1, 1, 0, 1]
+
+
+def test_the_label_of_a_reviewer_who_is_not_sure_leaves_an_earlier_label_and_the_unlabelled_as_they_are() -> None:
+    found = records([payload(i) for i in range(250)] + [unlabelled(i) for i in range(50)])
+    known = (label("t-0-7", True, at=5), label("t-0-7", None, at=9), label("t-0-260", None, at=9))
+    assert folded(found, known).fraud.tolist() == folded(found, known[:1]).fraud.tolist()
+    assert folded(found, known).unlabelled == 50
 
 
 def test_transactions_without_a_label_are_omitted_and_counted() -> None:

@@ -96,6 +96,11 @@ EVENT = ModelEvent(
         ("transactions", {"ID_USER": 7, "monto": "950,00", "ok": None}, "ID_USER 7, monto 950,00, ok null"),
         ("labels", LABEL, "t-1 is fraud, reported 2020-01-01 12:00"),
         (
+            "labels",
+            msgspec.structs.replace(LABEL, fraud=None, by="web:ana"),
+            "t-1 is not certain to be fraud or not, reported 2020-01-01 12:00 by web:ana",
+        ),
+        (
             "redrives",
             REDRIVE,
             "t-1 was sent back from dead-letters-0-3@abc at 2020-01-01 12:00; it was consumed at transactions-0-9",

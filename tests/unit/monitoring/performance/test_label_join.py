@@ -34,7 +34,7 @@ def decision(i: int, score: float, day: float = 0.0, version: int = 1) -> Decisi
     )
 
 
-def label(i: int, fraud: bool, day: float = 1.0) -> Label:
+def label(i: int, fraud: bool | None, day: float = 1.0) -> Label:
     return Label(transaction_id=f"t-{i}", fraud=fraud, reported_at_ms=int(day * DAY_MS))
 
 
@@ -105,6 +105,14 @@ def test_until_it_counts_the_later_reported_label_stands_and_then_a_contradictio
         performance.add_label(label(0, False, day=5))
     report = performance.report(1, LATER)
     assert (report.frauds, report.revised_labels) == (1, 1)
+
+
+def test_a_reviewer_who_is_not_sure_labels_nothing_and_is_counted() -> None:
+    performance = observed([decision(0, 0.5), label(0, None), decision(1, 0.5), label(1, True), label(1, None, day=5)])
+    report = performance.report(1, LATER)
+    assert (report.rows, report.frauds, report.unsure_labels, report.revised_labels) == (1, 1, 2, 0)
+    performance.add_label(label(0, False, day=6))
+    assert performance.report(1, LATER).rows == 2
 
 
 def test_labels_of_unknown_transactions_are_counted_and_do_not_pile_up() -> None:

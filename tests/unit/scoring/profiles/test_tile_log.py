@@ -101,7 +101,7 @@ def test_records_of_another_declaration_are_ignored(plan: ProfilePlan) -> None:
     assert TileAssembly(plan).add(0, msgspec.structs.replace(record, profiles="other")) is None
 
 
-def test_labels_without_time_or_entity_are_unmatched(tmp_path: Path) -> None:
+def test_labels_without_time_or_entity_or_verdict_are_left_out(tmp_path: Path) -> None:
     dataset = profiled_dataset(tmp_path, PROFILES)
     label = Label(transaction_id="a", fraud=True, reported_at_ms=9 * DAY_MS)
     complete = {"event_time_ms": DAY_MS, "entities": {"establecimiento": " Tienda ", "ID_USER": "7", "other": "x"}}
@@ -111,9 +111,10 @@ def test_labels_without_time_or_entity_are_unmatched(tmp_path: Path) -> None:
         msgspec.structs.replace(label, event_time_ms=DAY_MS, entities={"other": "x", "establecimiento": " "}),
         msgspec.structs.replace(label, **complete),
         msgspec.structs.replace(label, event_time_ms=DAY_MS, entities={"ID_USER": "7"}, fraud=False),
+        msgspec.structs.replace(label, **complete, fraud=None),
     ]
     inputs = label_inputs(ProfilePlan.of(dataset), labels)
-    assert len(labels) - len(inputs.ids) == 3
+    assert len(labels) - len(inputs.ids) == 4
     assert inputs.entities["establecimiento"].tolist() == hashes(["Tienda", None]).tolist()
     assert inputs.entities["ID_USER"].tolist() == hashes(["7", "7"]).tolist()
     assert inputs.fraud.tolist() == [True, False]
