@@ -25,12 +25,16 @@ Name = Annotated[str, Meta(max_length=500)]  # of a model, a feature, a layout, 
 Id = Annotated[str, Meta(max_length=1_000)]
 Text = Annotated[str, Meta(max_length=100_000)]  # for people
 
-Outcome = Literal["approve", "review", "decline"]
+Outcome = Literal["approve", "review", "challenge", "decline"]  # in order of severity
+Decider = Literal["model", "rule", "list", "exploration"]  # who decided
+# Of a rule or a list, strongest first: the strongest effect of all that match wins. `block` and `decline` both give the
+# outcome `decline`; only `block` wins over `allow`.
+Effect = Literal["block", "allow", "decline", "challenge", "review"]
 Severity = Literal["info", "warning", "critical"]  # of a notification
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """The contribution of one input to the score of a transaction that was not approved."""
+    """The contribution of one input to the score of a transaction that the model does not approve."""
 
     feature: Name  # name of the input
     value: Name | float | None  # cleaned value, before imputation; null: missing
@@ -38,19 +42,41 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(max_length=2_000)]  # the reason in one sentence
 
 
+MAX_MATCHES = 20  # in a decision
+MAX_REASON_LENGTH = 300  # characters of the reason that a person gives for a rule or a list entry
+
+
+class RuleMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule or a list entry that matched a transaction."""
+
+    kind: Literal["rule", "list"]
+    name: Name  # id of the rule, or name of the list
+    version: Version | None  # of the rule; null: a list entry
+    effect: Effect
+    mode: Literal["live", "shadow"]  # shadow: without effect on the outcome
+    reason: Annotated[str, Meta(max_length=MAX_REASON_LENGTH)]  # that a person gave for the rule or the entry
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one transaction.
 
-    It is a function of the transaction and the model version: scoring the transaction again gives an equal record. The
-    time of the decision is the timestamp of the Kafka record.
+    It is a function of the transaction, the logged values of its profile features, the model version, and the rules and
+    lists in force at its offset: deciding the transaction again gives an equal record. The time of the decision is the
+    timestamp of the Kafka record.
     """
 
     decision_id: Id  # UUIDv5 of the transaction id; the same after a redelivery, with any model version
     transaction_id: Id  # from the declared field, else from a header, else topic-partition-offset@topic id
     score: Probability  # probability of fraud, in [0, 1]
-    outcome: Outcome
-    threshold: Probability  # the lowest score that gives this outcome
-    reasons: Annotated[tuple[Reason, ...], Meta(max_length=10)] = ()  # strongest first; empty for an approval
+    outcome: Outcome  # act on this one
+    model_outcome: Outcome  # of the score alone, without rules and lists
+    decided_by: Decider  # exploration: a random share of the declines goes to review
+    ruleset: Annotated[int, Meta(ge=1)] | None  # number of the ruleset in force; null: none
+    # Rules and list entries that match: the one that decided first, then live ones by effect, then those in shadow.
+    matches: Annotated[tuple[RuleMatch, ...], Meta(max_length=MAX_MATCHES)] = ()
+    threshold: Probability  # the lowest score that gives `model_outcome`
+    # Of the score, strongest first; empty if the model approves.
+    reasons: Annotated[tuple[Reason, ...], Meta(max_length=10)] = ()
     model: Name  # name of the registered model
     model_version: Version
     event_time_ms: TimeMs  # time of the transaction, set by the producer; windows use it

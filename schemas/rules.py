@@ -11,16 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from schemas.log_chain import START, Head
-from schemas.records import Count, Id, Name, Offset, Probability, TimeMs
+from schemas.records import MAX_REASON_LENGTH, Count, Effect, Id, Name, Offset, Probability, TimeMs
 
 MAX_RULES = 500  # of a ruleset
 MAX_EXPRESSION_LENGTH = 4_000  # characters
 
 RuleName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]  # of a rule or a list
-Text = Annotated[str, Meta(max_length=300)]  # for people: a reason
-# Strongest first: the strongest effect of all that match wins. `block` and `decline` both give the outcome `decline`;
-# only `block` wins over `allow`.
-Effect = Literal["block", "allow", "decline", "challenge", "review"]
+Text = Annotated[str, Meta(max_length=MAX_REASON_LENGTH)]  # for people: a reason
 Mode = Literal["live", "shadow", "off"]  # shadow: matches are recorded and have no effect
 
 

@@ -11,6 +11,7 @@ from scoring.explanations import strongest_reasons
 from scoring.features import featurize
 from scoring.input.cleaning import CleanedBatch
 from scoring.model import ScoringModel
+from scoring.rules.precedence import RowMatches
 
 
 class ScoredRows(NamedTuple):
@@ -18,8 +19,12 @@ class ScoredRows(NamedTuple):
 
     matrix: Matrix  # shape (n, n_features)
     scores: Floats  # shape (n,), in [0, 1]
-    outcomes: Indices  # shape (n,), indices into `scoring.decision.OUTCOMES`
-    reasons: list[tuple[Reason, ...]]  # one element per row that is not approved, in order of the rows
+    model_outcomes: Indices  # of the scores alone, shape (n,), indices into `scoring.decision.OUTCOMES`
+    reasons: list[tuple[Reason, ...]]  # one element per row that the model does not approve, in order of the rows
+    outcomes: Indices  # of model, rules and lists
+    deciders: Indices  # shape (n,), indices into `scoring.decision.DECIDERS`
+    matches: RowMatches
+    ruleset: int | None = None  # number of the ruleset in force
 
 
 def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
@@ -30,7 +35,7 @@ def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
     matrix = featurize(model.encoding, cleaned.columns)
     scores = model.score(matrix)
     outcomes = outcome_codes(scores, model.manifest.points)
-    # Contributions cost many times as much as a score, so they are computed only for rows that are not approved.
+    # Contributions cost many times as much as a score, so approvals of the model get none.
     flagged = np.flatnonzero(outcomes)
     reasons: list[tuple[Reason, ...]] = []
     if len(flagged):
@@ -38,4 +43,5 @@ def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
         contributions = model.contributions(matrix[flagged])
         profiles = manifest.definitions.profile_features()
         reasons = strongest_reasons(manifest.features, contributions, cleaned.columns, flagged, profiles)
-    return ScoredRows(matrix, scores, outcomes, reasons)
+    n = len(outcomes)
+    return ScoredRows(matrix, scores, outcomes, reasons, outcomes, np.zeros(n, np.intp), RowMatches.none(n))

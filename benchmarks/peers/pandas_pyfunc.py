@@ -37,6 +37,9 @@ def main() -> None:
             transaction_id=transaction,
             score=score,
             outcome=OUTCOMES[code],  # type: ignore[arg-type]
+            model_outcome=OUTCOMES[code],  # type: ignore[arg-type]
+            decided_by="model",
+            ruleset=None,
             threshold=thresholds(manifest.points)[code],
             reasons=(),
             model=manifest.model,

@@ -1,4 +1,4 @@
-"""Features that are counted per transaction: inputs, score, alert (review or decline) and dead letter.
+"""Features that are counted per transaction: inputs, score, alert (the model does not approve) and dead letter.
 
 Training counts the reference and workers count live transactions with the same bins and codes.
 """

@@ -36,7 +36,7 @@ class _Remembered:
     def __init__(self, decision: Decision) -> None:
         self.event_time_ms = decision.event_time_ms
         self.score = decision.score
-        self.flagged = decision.outcome != "approve"
+        self.flagged = decision.model_outcome != "approve"
         self.version = decision.model_version
         self.fraud: bool | None = None
         self.reported_at_ms = 0

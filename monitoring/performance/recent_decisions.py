@@ -26,7 +26,7 @@ class RecentDecisions:
         """Add a decision. key: of its record, which identifies the card."""
         self._last.append((key or b"", decision))
         self._all.update(key or b"", decision.event_time_ms)
-        if decision.outcome != "approve":
+        if decision.model_outcome != "approve":
             self._flagged.update(key or b"", decision.event_time_ms)
 
     def examples_of_cards(self, until_ms: int, cards: Collection[bytes]) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class RecentDecisions:
         An attack without a burst has no cards: its cards are those of most flagged transactions.
         """
         before = [(k, d) for k, d in reversed(self._last) if d.event_time_ms <= until_ms]
-        named = [d for k, d in before if k in cards] or [d for _, d in before if d.outcome != "approve"]
+        named = [d for k, d in before if k in cards] or [d for _, d in before if d.model_outcome != "approve"]
         return tuple(d.transaction_id for d in named[:MAX_ALERT_EXAMPLES])
 
     def is_concentrated(self, until_ms: int) -> bool:

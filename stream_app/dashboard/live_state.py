@@ -14,6 +14,7 @@ import numpy as np
 from monitoring.counting.bins import FeatureBins
 from schemas.records import Decision, DriftAlert, ModelEvent, Outcome
 from schemas.security.sanitizer import MAX_NAME_LENGTH, OTHER, printable
+from scoring.decision import reason_texts
 from scoring.explanations import MAX_REASONS
 from stream_app.dashboard.messages import Histogram, IncidentView, RecentDecision, Seconds
 
@@ -28,6 +29,7 @@ MAX_CODES = 20  # of dead letters, per second and in total; any producer may wri
 MAX_VERSIONS = 20  # of models, per second and in total
 MAX_FEATURES = 10  # per incident
 MAX_LATENCIES_PER_SECOND = 2_000
+MAX_TEXTS = MAX_REASONS + 1  # of a decision: the rule that decided, and the reasons of the score
 MAX_TEXT_LENGTH = 400  # characters of an untrusted text
 
 
@@ -76,7 +78,7 @@ class LiveState:
             outcome=decision.outcome,
             score=decision.score,
             model_version=decision.model_version,
-            reasons=tuple(printable(reason.text, MAX_TEXT_LENGTH) for reason in decision.reasons[:MAX_REASONS]),
+            reasons=tuple(printable(text, MAX_TEXT_LENGTH) for text in reason_texts(decision)[:MAX_TEXTS]),
         )
         (self._approved if row.outcome == "approve" else self._flagged).append(row)
         if (second := self._second(at_ms, now_ms)) is not None:

@@ -15,7 +15,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.transaction_ids import TOPIC_ID_HEADER
 from scoring.arrays import Bytes, Indices, Ints
 from scoring.compilation import compiled
-from scoring.decision import OUTCOMES, OperatingPoints, thresholds
+from scoring.decision import DECIDERS, OUTCOMES, OperatingPoints, thresholds
 from scoring.scorer import ScoredRows
 from stream_app.decisions.batch_records import Headers, IncomingRecord
 from stream_app.decisions.decision_headers import GROUP_HEADER, OFFSET_HEADER, TRACE_HEADERS
@@ -41,11 +41,12 @@ from stream_app.output.byte_columns import (
 )
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords, encode_headers, nullable, varint
 
-MAX_DECISION_BYTES = 32_768  # largest decision record; all of its fields are bounded
+MAX_DECISION_BYTES = 131_072  # largest decision record; all of its fields are bounded
 
 # Pieces of a record that are the same in a batch, by position.
-_ID, _TRANSACTION, _SCORE, _REASONS, _MODEL = 0, 1, 2, 3, 6  # in the value; `_REASONS` is followed by one per outcome
-_COMMON, _CE_ID, _CE_TIME, _OFFSET = 7, 8, 9, 10  # headers
+_ID, _TRANSACTION, _SCORE = 0, 1, 2
+_OUTCOME, _MODEL_OUTCOME, _DECIDER, _REASONS = 3, 7, 11, 15  # of these, one for each outcome or decider
+_MODEL, _COMMON, _CE_ID, _CE_TIME, _OFFSET = 19, 20, 21, 22, 23  # the last four are headers
 _VALUE_LENGTH_BYTES = 2  # of most values
 _MAX_NUMBERS_BYTES = 2 * MAX_INTEGER_BYTES + TIME_BYTES + 4 * MAX_VARINT_BYTES + 8  # and brackets
 
@@ -79,12 +80,17 @@ def decision_records(
         counts[row] = len(headers)
     own_headers = byte_column([encode_headers(own[row]) for row in sorted(own) if own[row]])
     manifest = model.manifest
-    pieces, common = _pieces(manifest.model, model.version, manifest.points, consumer_group, topic_id)
+    pieces, common = _pieces(manifest.model, model.version, manifest.points, decided.ruleset, consumer_group, topic_id)
     written, ends = _write_decisions(
         *byte_column([record.key for record in records]),
         *byte_column([transaction.encode() for transaction in ids]),
         np.frombuffer(encode(decided.scores.tolist()), np.uint8),
         decided.outcomes,
+        decided.model_outcomes,
+        decided.deciders,
+        decided.matches.codes,
+        decided.matches.ends,
+        *byte_column([encode(match) for match in decided.matches.table]),
         *byte_column([encode(reasons) for reasons in decided.reasons]),
         event_time_ms,
         np.array([record.offset for record in records], np.int64),
@@ -99,7 +105,7 @@ def decision_records(
 
 @lru_cache(maxsize=8)
 def _pieces(
-    model: str, version: int, points: OperatingPoints, consumer_group: str, topic_id: str
+    model: str, version: int, points: OperatingPoints, ruleset: int | None, consumer_group: str, topic_id: str
 ) -> tuple[ByteColumn, int]:
     """The pieces of a record that are the same in a batch, and the number of common headers."""
     encode = msgspec.json.encode
@@ -117,10 +123,10 @@ def _pieces(
             b'{"decision_id":"',
             b'","transaction_id":',
             b',"score":',
-            *(
-                b',"outcome":"%b","threshold":%b,"reasons":' % (outcome.encode(), encode(limit))
-                for outcome, limit in zip(OUTCOMES, thresholds(points), strict=True)
-            ),
+            *(b',"outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
+            *(b'","model_outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
+            *(b'","decided_by":"%b","ruleset":%b,"matches":[' % (by.encode(), encode(ruleset)) for by in DECIDERS),
+            *(b'],"threshold":%b,"reasons":' % encode(limit) for limit in thresholds(points)),
             b',"model":%b,"model_version":%d,"event_time_ms":' % (encode(model), version),
             encode_headers(common),
             nullable(b"ce_id") + varint(UUID_BYTES),
@@ -139,7 +145,13 @@ def _write_decisions(
     id_ends: Ints,
     scores: Bytes,  # a JSON array
     outcomes: Indices,
-    reasons: Bytes,  # of each row that is not approved
+    model_outcomes: Indices,
+    deciders: Indices,
+    match_codes: Indices,
+    match_code_ends: Ints,
+    matches: Bytes,  # by code
+    match_ends: Ints,
+    reasons: Bytes,  # of each row that the model does not approve
     reason_ends: Ints,
     times_ms: Ints,
     offsets: Ints,
@@ -158,6 +170,8 @@ def _write_decisions(
     words, state = np.empty(80, np.uint32), np.empty(5, np.uint32)
     decision_id = np.empty(UUID_BYTES, np.uint8)
     size = len(keys) + MAX_ESCAPED_BYTES * len(ids) + len(scores) + len(reasons) + len(headers)
+    for code in match_codes:
+        size += match_ends[code] - start_of(match_ends, code) + 1
     out = np.empty(size + n * (len(pieces) + 2 * UUID_BYTES + _MAX_NUMBERS_BYTES), np.uint8)
     ends = np.empty(n, np.int64)
     at, score, reason, own = 0, 1, 0, 0
@@ -176,9 +190,22 @@ def _write_decisions(
             at += 1
             score += 1
         score += 1
-        piece = _REASONS + outcomes[row]
+        piece = _OUTCOME + outcomes[row]
         at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
-        if outcomes[row]:
+        piece = _MODEL_OUTCOME + model_outcomes[row]
+        at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
+        piece = _DECIDER + deciders[row]
+        at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
+        first_match = start_of(match_code_ends, row)
+        for i in range(first_match, match_code_ends[row]):
+            if i > first_match:
+                out[at] = 44
+                at += 1
+            code = match_codes[i]
+            at = put(out, at, matches, start_of(match_ends, code), match_ends[code])
+        piece = _REASONS + model_outcomes[row]
+        at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
+        if model_outcomes[row]:
             at = put(out, at, reasons, start_of(reason_ends, reason), reason_ends[reason])
             reason += 1
         else:

@@ -286,7 +286,7 @@ def _profile_columns(
 def _encode(cleaned: CleanedBatch, model: MonitoredModel, decided: ScoredRows) -> CountedCodes:
     codes = encode_dead_letters(model.bins, cleaned.n)
     codes[cleaned.rows] = encode_transactions(
-        model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.outcomes
+        model.bins, model.manifest, cleaned.columns, decided.matrix, decided.scores, decided.model_outcomes
     )
     times = np.full(cleaned.n, NO_TIME_MS, dtype=np.int64)
     times[cleaned.rows] = cleaned.event_time_ms

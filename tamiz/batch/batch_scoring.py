@@ -144,7 +144,7 @@ def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, 
     n = len(cleaned.rows)
     encode = msgspec.json.Encoder().encode
     reasons = np.full(n, None, dtype=object)
-    reasons[np.flatnonzero(decided.outcomes)] = [encode(of_row).decode() for of_row in decided.reasons]
+    reasons[np.flatnonzero(decided.model_outcomes)] = [encode(of_row).decode() for of_row in decided.reasons]
     manifest = model.manifest
     columns = {
         "row": cleaned.rows + 1,
@@ -153,7 +153,7 @@ def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, 
         "event_time_ms": cleaned.event_time_ms,
         "score": decided.scores,
         "outcome": np.asarray(OUTCOMES, dtype=object)[decided.outcomes],
-        "threshold": np.asarray(thresholds(manifest.points))[decided.outcomes],
+        "threshold": np.asarray(thresholds(manifest.points))[decided.model_outcomes],
         "reasons": reasons,
         "model": pa.repeat(manifest.model, n),
         "model_version": np.full(n, model.version),

@@ -22,12 +22,14 @@ from schemas.records import (
     TileRecord,
 )
 from schemas.security.sanitizer import terminal
+from scoring.decision import reason_texts
 from scoring.profiles.feature_log import logged_values
 from scoring.profiles.profile_plan import ProfilePlan
 
 COLOURS = {
     "approve": "green",
     "review": "yellow",
+    "challenge": "yellow",
     "decline": "red",
     "critical": "red",
     "warning": "yellow",
@@ -69,10 +71,10 @@ def summarize(role: str, value: bytes | None, dataset: Dataset | None = None) ->
 
 def _decision(r: Decision) -> Text:
     return Text.assemble(
-        (f"{r.outcome:<8}", f"bold {COLOURS[r.outcome]}"),
+        (f"{r.outcome:<10}", f"bold {COLOURS[r.outcome]}"),
         f"{r.score:.4f} {terminal(r.transaction_id)} ",
         _model(r.model, r.model_version),
-        (terminal("; ".join(reason.text for reason in r.reasons)), "italic"),
+        (terminal("; ".join(reason_texts(r))), "italic"),
     )
 
 

@@ -88,6 +88,7 @@ function drawFigures() {
     ["latency p50", withUnit(lastKnown(seconds.p50_ms))],
     ["latency p99", withUnit(lastKnown(seconds.p99_ms))],
     ["sent to review", share("review")],
+    ...(outcomes.challenge ? [["challenged", share("challenge")]] : []),
     ["declined", share("decline")],
     ["dead letters", number(Object.values(state.dead_letters).reduce((a, b) => a + b, 0))],
     ["model version", deciding ? `v${deciding}` : "–"],
@@ -139,7 +140,7 @@ function drawOutcomes([outcomes, deadLetters]) {
   const row = (kind, name, n, of) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "figure" }, number(n)),
     make("td", {}, make("meter", { class: kind, min: 0, max: Math.max(1, of), value: n, "aria-label": `${name}, share` })), make("td", { class: "figure" }, `${number((100 * n) / Math.max(1, of), 2)} %`));
   const dead = Object.entries(deadLetters).sort((a, b) => b[1] - a[1]);
-  const rows = ["approve", "review", "decline"].map((name) => row(name, name, outcomes[name] ?? 0, all));
+  const rows = ["approve", "review", "challenge", "decline"].map((name) => row(name, name, outcomes[name] ?? 0, all));
   const deadRows = dead.map(([code, n]) => row("dead", `dead letter: ${code}`, n, all + dead.reduce((sum, [, m]) => sum + m, 0)));
   return [table(["outcome", "count", "", "share"], [...rows, ...deadRows], "Decisions by outcome, dead letters by code")];
 }

@@ -79,11 +79,13 @@ def register(app: typer.Typer) -> None:
 def _print_table(console: "Terminal", summary: "DemoSummary") -> None:
     from rich.table import Table
 
+    from scoring.decision import OUTCOMES
+
     table = Table(title="Summary", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     table.add_row("transactions sent", f"{summary.transactions:,}, the first of them at {summary.rate_per_s:,.0f}/s")
-    for outcome in ("approve", "review", "decline"):
+    for outcome in OUTCOMES:
         table.add_row(outcome, f"{summary.outcomes.get(outcome, 0):,}")
     codes = ", ".join(f"{n} {code}" for code, n in summary.dead_letter_codes.items())
     table.add_row("dead letters", f"{summary.dead_letters:,} ({codes})" if codes else "0")

@@ -65,6 +65,9 @@ def test_a_decision_is_printed_with_its_outcome():
         transaction_id="transactions-1-5",
         score=0.91,
         outcome="decline",
+        model_outcome="decline",
+        decided_by="model",
+        ruleset=None,
         threshold=0.9,
         reasons=(Reason(feature="monto", value=950.0, contribution=1.0, text="monto is 950"),),
         model="card",
@@ -72,7 +75,7 @@ def test_a_decision_is_printed_with_its_outcome():
         event_time_ms=0,
     )
     line = text_line(TailedRecord(value=msgspec.json.encode(decision)), "decisions")
-    assert line.plain == "13:00:00 decisions-1-5 decline 0.9100 transactions-1-5 card v3 monto is 950"
+    assert line.plain == "13:00:00 decisions-1-5 decline   0.9100 transactions-1-5 card v3 monto is 950"
     assert any("red" in str(span.style) for span in line.spans)
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.records import MAX_OFFSET, MAX_TIME_MS, Decision, FeatureRecord, Reason
-from scoring.decision import OUTCOMES, decision_id, thresholds
+from schemas.records import MAX_OFFSET, MAX_TIME_MS, Decision, FeatureRecord, Reason, RuleMatch
+from scoring.decision import DECIDERS, OUTCOMES, decision_id, thresholds
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.rules.precedence import RowMatches
 from scoring.scorer import ScoredRows
 from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
@@ -38,6 +39,22 @@ REASONS = st.lists(
 ).map(tuple)
 
 
+N_MATCHES = 3
+MATCHES = st.lists(
+    st.builds(
+        RuleMatch,
+        kind=st.sampled_from(["rule", "list"]),
+        name=TEXTS,
+        version=st.one_of(st.none(), st.integers(0, 10)),
+        effect=st.sampled_from(["block", "allow", "review"]),
+        mode=st.sampled_from(["live", "shadow"]),
+        reason=TEXTS,
+    ),
+    min_size=N_MATCHES,
+    max_size=N_MATCHES,
+)
+
+
 class DecidedRow(NamedTuple):
     """One transaction and what was decided."""
 
@@ -48,6 +65,9 @@ class DecidedRow(NamedTuple):
     transaction: str
     score: float
     outcome: int
+    model_outcome: int
+    decider: int
+    matches: list[int]  # positions in a table of `N_MATCHES`
     reasons: tuple[Reason, ...]
     time_ms: int
     conflict: int | None
@@ -66,7 +86,10 @@ ROWS = st.lists(
         ).map(tuple),
         transaction=IDS,
         score=st.one_of(st.floats(0, 1), st.floats(0, 1, width=32)),
-        outcome=st.integers(0, 2),
+        outcome=st.integers(0, 3),
+        model_outcome=st.integers(0, 3),
+        decider=st.integers(0, 3),
+        matches=st.lists(st.integers(0, N_MATCHES - 1), max_size=3),
         reasons=REASONS,
         time_ms=st.integers(0, MAX_TIME_MS),
         conflict=st.one_of(st.none(), st.integers(0, MAX_OFFSET)),
@@ -80,14 +103,18 @@ def model(champion_bundle: Path) -> MonitoredModel:
     return MonitoredModel.load(champion_bundle, version=3)
 
 
-def expected(row: DecidedRow, model: MonitoredModel) -> OutgoingRecord:
+def expected(row: DecidedRow, model: MonitoredModel, table: list[RuleMatch], ruleset: int | None) -> OutgoingRecord:
     decision = Decision(
         decision_id=decision_id(row.transaction),
         transaction_id=row.transaction,
         score=row.score,
         outcome=OUTCOMES[row.outcome],  # type: ignore[arg-type]
-        threshold=thresholds(model.manifest.points)[row.outcome],
-        reasons=row.reasons if row.outcome else (),
+        model_outcome=OUTCOMES[row.model_outcome],  # type: ignore[arg-type]
+        decided_by=DECIDERS[row.decider],  # type: ignore[arg-type]
+        ruleset=ruleset,
+        matches=tuple(table[code] for code in row.matches),
+        threshold=thresholds(model.manifest.points)[row.model_outcome],
+        reasons=row.reasons if row.model_outcome else (),
         model=model.manifest.model,
         model_version=model.version,
         event_time_ms=row.time_ms,
@@ -112,15 +139,23 @@ def expected(row: DecidedRow, model: MonitoredModel) -> OutgoingRecord:
     return OutgoingRecord(row.partition, row.key, msgspec.json.encode(decision), headers)
 
 
-@given(rows=ROWS)
+@given(rows=ROWS, table=MATCHES, ruleset=st.one_of(st.none(), st.integers(1, 2**40)))
 def test_a_decision_record_has_the_bytes_that_msgspec_makes_and_the_headers_of_its_row(
-    model: MonitoredModel, rows: list[DecidedRow]
+    model: MonitoredModel, rows: list[DecidedRow], table: list[RuleMatch], ruleset: int | None
 ) -> None:
     decided = ScoredRows(
         np.zeros((len(rows), 1), np.float32),
         np.array([row.score for row in rows]),
+        np.array([row.model_outcome for row in rows], np.intp),
+        [row.reasons for row in rows if row.model_outcome],
         np.array([row.outcome for row in rows], np.intp),
-        [row.reasons for row in rows if row.outcome],
+        np.array([row.decider for row in rows], np.intp),
+        RowMatches(
+            np.array([code for row in rows for code in row.matches], np.intp),
+            np.cumsum([len(row.matches) for row in rows], dtype=np.int64),
+            table,
+        ),
+        ruleset,
     )
     made = decision_records(
         rows,
@@ -133,7 +168,7 @@ def test_a_decision_record_has_the_bytes_that_msgspec_makes_and_the_headers_of_i
         truncated_parts=Counter(),
         conflicts={i: row.conflict for i, row in enumerate(rows) if row.conflict is not None},
     )
-    assert list(made) == [expected(row, model) for row in rows]
+    assert list(made) == [expected(row, model, table, ruleset) for row in rows]
     assert made == OutgoingRecords.of(made), "encoded one by one, the same bytes"
 
 
