@@ -54,9 +54,13 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
     n = settings.partitions
     # With a single in-sync replica, `acks=all` acknowledges records that the loss of one disk destroys.
     safe = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
-    a_week, a_month = (safe | {"retention.ms": str(days * DAY_MS)} for days in (7, 30))
     # Training reads this far back. It reserves the last week for testing, so a week's retention would leave no rows.
-    training_history = safe | {"retention.ms": str(max(7, settings.retrain_lookback_days) * DAY_MS)}
+    training_days = max(7, settings.retrain_lookback_days)
+    evidence_days = settings.decision_retention_days
+    a_month, training_history, evidence, logged_values = (
+        safe | {"retention.ms": str(days * DAY_MS)}
+        for days in (30, training_days, evidence_days, max(training_days, evidence_days))
+    )
     return [
         Topic(
             role="transactions",
@@ -74,7 +78,7 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
             record="Decision",
             direction="out",
             partitions=n,
-            config=a_week,
+            config=evidence,
         ),
         Topic(
             role="feature-log",
@@ -83,7 +87,7 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
             record="FeatureRecord",
             direction="out",
             partitions=n,
-            config=training_history,
+            config=logged_values,
         ),
         Topic(
             role="profile-tiles",

@@ -1,4 +1,4 @@
-"""Settings of Kafka: the cluster and its security, the consumer group, the topics."""
+"""Settings of Kafka: the cluster and its security, the consumer group, the topics and their archive."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +49,20 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
     existing_labels_topic: Annotated[
         Name | None, about("whole name of the topic to read labels from, where another system already has one")
+    ] = None
+    decision_retention_days: Annotated[
+        Positive,
+        about(
+            "retention that `tamiz topics create` sets for decisions with their rule matches, and for the feature log; "
+            "a dispute can follow a year later. Shorter, if `tamiz archive` runs every day"
+        ),
+    ] = 400
+    archive_root: Annotated[
+        Name | None,
+        about(
+            "folder or artifact URI to which `tamiz archive` writes and where `tamiz explain` finds what Kafka no "
+            "longer holds, e.g. `s3://BUCKET/FOLDER` or `mlflow-artifacts:/archive`"
+        ),
     ] = None
 
     @property

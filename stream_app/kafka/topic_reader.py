@@ -78,15 +78,20 @@ def read_to_end(
     topic: str,
     progress: Callable[[int, int], None] = lambda read, of: None,
     *,
+    since_ms: int | None = None,
     keep_bytes: int = KEEP_BYTES,
 ) -> Iterator[list[ConsumedRecord]]:
     """All records that are committed in a topic at the time of the call, in batches, in order per partition.
 
+    since_ms: begin at the first record of this timestamp or a later one.
     progress: called after each batch with the number of offsets read and the total.
     Raises BrokerError if the broker does not respond or the topic does not exist.
     """
     with assigned(bootstrap, topic, from_beginning=True, keep_bytes=keep_bytes) as consumer:
         ends = consumer.end_offsets(list(consumer.assignment()))
+        if since_ms is not None:
+            for partition, found in consumer.offsets_for_times(dict.fromkeys(ends, since_ms)).items():
+                consumer.seek(partition, ends[partition] if found is None else found.offset)
         unread = {p for p, end in ends.items() if consumer.position(p) < end}
         begun = sum(consumer.position(p) for p in ends)
         while unread:
@@ -95,6 +100,23 @@ def read_to_end(
             # The position also advances over transaction markers and aborted records, which are not returned.
             unread = {p for p in unread if consumer.position(p) < ends[p]}
             progress(sum(min(consumer.position(p), end) for p, end in ends.items()) - begun, sum(ends.values()) - begun)
+
+
+def first_timestamp_ms(bootstrap: str, topic: str) -> int | None:
+    """The earliest timestamp of the first records of a topic's partitions; None if the topic is empty.
+
+    Raises BrokerError if the broker does not respond or the topic does not exist.
+    """
+    found: list[int] = []
+    with assigned(bootstrap, topic, from_beginning=True) as consumer:
+        for partition, end in consumer.end_offsets(list(consumer.assignment())).items():
+            consumer.assign([partition])
+            consumer.seek_to_beginning(partition)
+            while consumer.position(partition) < end:
+                if records := consumer.poll(timeout_ms=500, max_records=1).get(partition):
+                    found.append(records[0].timestamp)
+                    break
+    return min(found, default=None)
 
 
 def last_records(bootstrap: str, topic: str, n: int, *, keep_bytes: int = KEEP_BYTES) -> list[ConsumedRecord]:

@@ -21,6 +21,7 @@ EVENTS = (
     "profile-tiles",
     "dead-letters",
 )  # every record counts, not only the last one per key
+EVIDENCE = ("decisions", "feature-log")  # what a dispute is answered with
 ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
@@ -106,6 +107,7 @@ def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
 def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
     """Retention covers what programs read back."""
     training_days = max(7, settings.retrain_lookback_days)
+    evidence_days = settings.decision_retention_days
     needed = {
         "transactions": (training_days, "a training reads that many days (retrain_lookback_days)"),
         "feature-log": (training_days, "a training reads that many days (retrain_lookback_days)"),
@@ -125,6 +127,14 @@ def retention(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]:
         if 0 <= retention_ms < days * DAY_MS:
             yield problem(
                 check, f"{seen}, needed {days}: {why}", f"set retention.ms to {days * DAY_MS}", subject=topic.name
+            )
+        elif topic.role in EVIDENCE and 0 <= retention_ms < evidence_days * DAY_MS:
+            yield warning(
+                check,
+                f"{seen}, but a dispute is to be answered for {evidence_days} (decision_retention_days)",
+                f"set retention.ms to {evidence_days * DAY_MS}, or run `tamiz archive` every day and set "
+                f"TAMIZ_DECISION_RETENTION_DAYS={retention_ms // DAY_MS}",
+                subject=topic.name,
             )
         elif topic.role == "decisions" and 0 <= retention_ms < settings.label_delay_days * DAY_MS:
             delay = (

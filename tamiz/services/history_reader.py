@@ -9,7 +9,7 @@ from schemas.records import FeatureRecord, Label
 from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
-from stream_app.kafka.topic_reader import read_to_end
+from stream_app.kafka.topic_reader import first_timestamp_ms, read_to_end
 from training.data.history import History
 from training.data.topic_history import TopicHistory
 
@@ -70,12 +70,17 @@ def read_labels(settings: Settings, intake: RecordIntake, progress: Callable[[in
 def read_feature_log(
     settings: Settings, intake: RecordIntake, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[int, FeatureRecord]]:
-    """The valid records of the feature log with their partition, in the order of each. Nothing if there is no topic."""
+    """The valid records of the feature log with their partition, in the order of each. Nothing if there is no topic.
+
+    The log can be older than the transactions: it is read from the time of the first transaction on.
+    """
     topic = settings.feature_log_topic
     if topic not in topic_ids(settings.bootstrap, [topic]):
         log.warning("topic %s does not exist; all profile features are replayed", topic)
         return
-    for records in read_to_end(settings.bootstrap, topic, progress):
+    first_ms = first_timestamp_ms(settings.bootstrap, settings.transactions_topic)
+    since_ms = None if first_ms is None else max(0, first_ms - DAY_MS)  # clocks differ
+    for records in read_to_end(settings.bootstrap, topic, progress, since_ms=since_ms):
         for record in records:
             if (features := intake.read(record, FeatureRecord)) is not None:
                 yield record.partition, features

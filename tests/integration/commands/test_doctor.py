@@ -150,6 +150,11 @@ def test_a_healthy_installation_has_no_findings() -> None:
             id="retention shorter than lookback",
         ),
         pytest.param(
+            topic("feature-log", config={"retention.ms": str(100 * DAY_MS)}),
+            ("retention", "feature-log", "warning"),
+            id="retention shorter than a dispute",
+        ),
+        pytest.param(
             topic("labels", config={"retention.bytes": "1000"}), ("retention", "labels", "warning"), id="by size"
         ),
         pytest.param(

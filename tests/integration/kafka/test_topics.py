@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,11 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings, load
 from schemas.errors import BrokerError
-from schemas.time_units import DAY_MS
+from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.topics import Topic, topic_table
+from stream_app.kafka.replay import connected
 from stream_app.kafka.topic_admin import admin, create_topics, partition_counts
+from stream_app.kafka.topic_reader import first_timestamp_ms, read_to_end
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import isolated_settings
 
@@ -41,6 +44,29 @@ def test_topics_retain_what_training_reads() -> None:
     settings = load({"TAMIZ_RETRAIN_LOOKBACK_DAYS": "120"})
     kept = {t.role: int(t.config["retention.ms"]) for t in topic_table(settings) if "retention.ms" in t.config}
     assert min(kept["transactions"], kept["labels"]) >= settings.retrain_lookback_days * DAY_MS
+
+
+def test_decisions_and_logged_values_are_kept_for_a_dispute_and_no_shorter_than_training_reads() -> None:
+    def kept_days(**environ: str) -> dict[str, int]:
+        table = topic_table(load(environ))
+        return {t.role: int(t.config["retention.ms"]) // DAY_MS for t in table if "retention.ms" in t.config}
+
+    assert (kept_days()["decisions"], kept_days()["feature-log"]) == (400, 400)
+    shorter = kept_days(TAMIZ_DECISION_RETENTION_DAYS="14", TAMIZ_RETRAIN_LOOKBACK_DAYS="60")
+    assert (shorter["decisions"], shorter["feature-log"]) == (14, 60)
+
+
+def test_a_topic_is_read_from_a_time_on(settings: Settings) -> None:
+    topic, hour_ms = settings.decisions_topic, int(time.time()) * 1000 - HOUR_MS
+    assert first_timestamp_ms(settings.bootstrap, topic) is None
+    with connected(settings.bootstrap) as producer:
+        for partition, minute in ((0, 5), (0, 6), (0, 7), (1, 6), (2, 2)):
+            sent_ms = hour_ms + minute * MINUTE_MS
+            producer.send(topic, value=b"%d" % minute, partition=partition, timestamp_ms=sent_ms)
+    assert first_timestamp_ms(settings.bootstrap, topic) == hour_ms + 2 * MINUTE_MS
+    since_ms = hour_ms + 6 * MINUTE_MS
+    found = [r for records in read_to_end(settings.bootstrap, topic, since_ms=since_ms) for r in records]
+    assert sorted((r.partition, r.value) for r in found) == [(0, b"6"), (0, b"7"), (1, b"6")]
 
 
 @pytest.mark.parametrize(("replicas", "in_step"), [("1", None), ("3", "2")])
