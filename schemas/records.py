@@ -288,6 +288,7 @@ class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MAX_ALERT_EXAMPLES = 5  # transaction ids
+MAX_ALERT_CARDS = 50
 
 
 class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +308,9 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[DriftEvidence, ...]
     # Ids of transactions of the bin that grew most, newest first; of few cards: theirs. Empty if closed or not found.
     examples: tuple[str, ...]
+    # Keys of the cards of an attack or burst, those that were found first come first: the text of the Kafka key of
+    # their transactions. Empty for other kinds.
+    cards: Annotated[tuple[Id, ...], Meta(max_length=MAX_ALERT_CARDS)] = ()
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ def handmade(model: str, version: int, at_ms: int | None = None) -> list[msgspec
             happened_at_ms=at,
             evidence=(evidence,),
             examples=("t-0",),
+            cards=("card-0",),
         ),
         ModelEvent(
             model=model,

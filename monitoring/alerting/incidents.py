@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from monitoring.drift.evidence import FeatureEvidence, grown_bin
+from schemas.records import MAX_ALERT_CARDS
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Floats
 
@@ -47,6 +48,7 @@ class Incident:
     kind: Kind
     severity: Severity
     summary: str
+    cards: tuple[bytes, ...] = ()  # keys of the few cards that cause it, in the order in which they were found
     quiet_since_ms: int | None = None
     closed_at_ms: int | None = None
 
@@ -63,6 +65,7 @@ class FewCards:
     kind: Literal["burst", "attack"]
     active: bool
     summary: str
+    cards: tuple[bytes, ...] = ()  # keys, the busiest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +146,12 @@ def update_incidents(
             features = list(dict.fromkeys((*old.features, *of_few_cards)))
             worse = few_cards.kind == "attack" and old.kind == "burst"
             new = _of_few_cards(old.incident_id, old.opened_at_ms, features, known, few_cards)
-            # The cause is already reported, so one more feature is not a new alert.
-            open_incidents[index] = new if worse else replace(old, features=tuple(features), quiet_since_ms=None)
-            if worse:
-                changes.append(_change("grew", new, known))
+            # The cause is already reported, so one more feature is not a new alert. A further card of an attack is.
+            cards = _joined_cards(old, few_cards)
+            same = replace(old, features=tuple(features), cards=cards, quiet_since_ms=None)
+            open_incidents[index] = new if worse else same
+            if worse or (few_cards.kind == "attack" and len(cards) > len(old.cards)):
+                changes.append(_change("grew", open_incidents[index], known))
     for group, names in _by_group(alarmed, groups).items():
         silent.update(dict.fromkeys(names, now_ms + policy.cooldown_ms))
         index = next(
@@ -196,7 +201,15 @@ def _of_few_cards(
         kind=few_cards.kind,
         severity="critical" if few_cards.kind == "attack" else "warning",
         summary=f"{few_cards.summary}; {', '.join(ranked)} moved with it",
+        cards=few_cards.cards[:MAX_ALERT_CARDS],
     )
+
+
+def _joined_cards(incident: Incident, few_cards: FewCards) -> tuple[bytes, ...]:
+    """Cards of an incident that goes on. A burst that follows an attack does not add its cards to the attack's."""
+    if few_cards.kind != incident.kind:
+        return incident.cards
+    return tuple(dict.fromkeys((*incident.cards, *few_cards.cards)))[:MAX_ALERT_CARDS]
 
 
 def _incident(

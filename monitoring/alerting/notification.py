@@ -20,6 +20,7 @@ CHANGES: dict[str, Severity] = {
 }
 RESOLUTIONS = frozenset({"closed", "promoted", "retained", "rejected"})  # changes after which no action is needed
 MAX_TITLE_LENGTH, MAX_TEXT_LENGTH = 200, 3_000  # characters
+MAX_SHOWN_LENGTH = 4  # characters of a card's key
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,10 @@ def notification(record: DriftAlert | ModelEvent, id_: str) -> Notification | No
         alias = record.incident_id
         severity: Severity | None = "info" if record.change == "closed" else record.severity
         title, text = f"{record.kind} incident {record.change}", record.summary
+        if record.cards:
+            text += f". Cards: {', '.join(map(masked, record.cards))}"
+        if record.cards and record.kind == "attack" and record.change != "closed":
+            text += f". To block them: tamiz lists add --from-alert {record.incident_id}"
     else:
         severity = CHANGES.get(record.change)
         alias = record.correlation_id or f"{record.model}-{record.model_version}"
@@ -70,6 +75,15 @@ def notification(record: DriftAlert | ModelEvent, id_: str) -> Notification | No
         model_version=record.model_version,
         happened_at_ms=record.happened_at_ms,
     )
+
+
+def masked(card: str) -> str:
+    """The end of a card's key: enough to compare it with a list, not enough to use it.
+
+    >>> masked("4111111111111111"), masked("17")
+    ('…1111', '…')
+    """
+    return "…" + card[len(card) - min(MAX_SHOWN_LENGTH, len(card) // 3) :]
 
 
 def _line(text: str, longest: int) -> str:

@@ -103,15 +103,15 @@ class Concentration:
                 rows += bucket.rows
         return counts, rows
 
-    def busiest(self, cards: int, span_ms: int, until_ms: int) -> tuple[int, int]:
-        """Number of decisions within a span up to an event time, and how many of them the busiest `cards` have."""
+    def counts_by_card(self, span_ms: int, until_ms: int) -> tuple[Counter[bytes], int]:
+        """Decisions within a span up to an event time: by card, of the busiest ones, and of all cards."""
         counts: Counter[bytes] = Counter()
         rows = 0
         for number, bucket in self._buckets[FINE_MS].items():
             if until_ms - span_ms <= number * FINE_MS < until_ms:
                 counts.update(bucket.counts)
                 rows += bucket.rows
-        return rows, sum(n for _, n in counts.most_common(cards))
+        return counts, rows
 
     def _usual_share(self, key: bytes, until_ms: int) -> float:
         before = {

@@ -34,6 +34,10 @@ class AlertContext:
         """Whether few cards cause most of the flagged transactions."""
         return self._recent.is_concentrated(until_ms)
 
+    def flagged_cards(self, until_ms: int) -> tuple[bytes, ...]:
+        """Cards that have a notable share of the last day's flagged transactions, the busiest first."""
+        return self._recent.flagged_cards(until_ms)
+
     def bursts(self, until_ms: int) -> Mapping[str, Burst]:
         """Burst in each window up to an event time, by name of the window."""
         return self._recent.bursts(until_ms)

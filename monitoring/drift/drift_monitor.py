@@ -195,17 +195,16 @@ class DriftMonitor:
         of_few_cards = {n for n, e in zip(reference.bins.names, explained.tolist(), strict=True) if e}
         of_few_cards |= {ALERT, SCORE} if attack else set()
         evidence = [msgspec.structs.replace(e, few_cards=e.alarmed and e.feature in of_few_cards) for e in evidence]
-        few_cards = few_cards_finding(bursts, attack)
+        few_cards = few_cards_finding(bursts, attack, context.flagged_cards(until_ms))
         changes: tuple[Change, ...] = ()
         if usable[HOUR_WINDOW]:  # otherwise there is no evidence, also none to close an incident
             self._incidents, changes = update_incidents(
                 self._incidents, evidence, until_ms, self._groups, policy.alerts, few_cards
             )
-        cards = max(bursts.values(), key=lambda b: b.share).cards if few_cards else ()
         alerts = tuple(
             self._alert(
                 c,
-                context.examples_of_cards(until_ms, cards) if c.incident.by_few_cards else (),
+                context.examples_of_cards(until_ms, c.incident.cards) if c.incident.by_few_cards else (),
                 all_evidence=evidence,
             )
             for c in changes
@@ -275,7 +274,14 @@ class DriftMonitor:
             happened_at_ms=self._until_ms,
             evidence=tuple(e.of_alert(max(0.0, e.psi) / whole) for e in change.evidence),
             examples=examples,
+            cards=_readable(incident.cards),
         )
+
+
+def _readable(cards: Sequence[bytes]) -> tuple[str, ...]:
+    """The texts of keys; a key that is not UTF-8, such as the digest of a long one, cannot be put on a list."""
+    texts = (card.decode(errors="replace") for card in cards)
+    return tuple(text for text in texts if "\ufffd" not in text)
 
 
 def _rose(evidence: FeatureEvidence) -> bool:

@@ -1,6 +1,6 @@
 """Drift that few cards explain: lower bounds without their rows, and the finding for the incident."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,14 +49,25 @@ def explained_features(
     return found & (~by_cusum | bursts["15 min"].active)
 
 
-def few_cards_finding(bursts: Mapping[str, Burst], attack: bool) -> FewCards | None:
-    """Finding for the incident; None if few cards send no more than usual. attack: few cards cause the alerts."""
+def few_cards_finding(bursts: Mapping[str, Burst], attack: bool, flagged: Sequence[bytes]) -> FewCards | None:
+    """Finding for the incident; None if few cards send no more than usual.
+
+    attack: few cards cause the alerts. flagged: cards with many flagged transactions. An attack names these, because a
+    merchant's batch upload at the same time is no part of it.
+    """
     name, burst = max(bursts.items(), key=lambda b: b[1].share)
     if not burst.share:
-        return FewCards(kind="attack", active=True, summary="few cards raise the alert rate") if attack else None
+        if not attack:
+            return None
+        return FewCards(kind="attack", active=True, summary="few cards raise the alert rate", cards=tuple(flagged))
     n = len(burst.cards)
     summary = (
         f"{n} card{'s' if n > 1 else ''} sent {burst.share:.0%} of the transactions within {name}, "
         "beyond their usual share"
     )
-    return FewCards(kind="attack" if attack else "burst", active=bursts["1 h"].active or attack, summary=summary)
+    return FewCards(
+        kind="attack" if attack else "burst",
+        active=bursts["1 h"].active or attack,
+        summary=summary,
+        cards=tuple(flagged) or burst.cards if attack else burst.cards,
+    )

@@ -27,6 +27,7 @@ MAX_BUFFERED_RECORDS = 500  # snapshots of one partition that are read ahead of 
 # partition is paused and resumed.
 MAX_POLL_RECORDS = 1_000_000
 MAX_KEY_BYTES = 256  # of a card; a longer one is stored as its digest
+DIGEST_MARK = b"\xff"  # before a digest: so it is no UTF-8 and is not mistaken for a key
 # At the start, no more is read than a running monitor remembers: 200,000 decisions, and labels without decision. The
 # decision of an older label is not known, before and after a restart.
 DECISIONS_AT_START = PerformancePolicy().remembered
@@ -132,7 +133,8 @@ class MonitorInput:
     def _add_decision(self, record: ConsumedRecord) -> None:
         if (decision := self._intake.decision(record)) is not None:
             key = record.key or b""
-            self._context.add_decision(key if len(key) <= MAX_KEY_BYTES else hashlib.sha256(key).digest(), decision)
+            card = key if len(key) <= MAX_KEY_BYTES else DIGEST_MARK + hashlib.sha256(key).digest()
+            self._context.add_decision(card, decision)
 
     def _add_label(self, record: ConsumedRecord) -> None:
         if (label := self._intake.label(record)) is not None:

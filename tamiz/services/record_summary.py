@@ -148,6 +148,8 @@ def _alert(r: DriftAlert) -> Text:
         _model(r.model, r.model_version),
         terminal(r.summary),
     )
+    if r.cards:
+        line.append(terminal(f" (cards {', '.join(r.cards)})"))
     if r.examples:
         line.append(terminal(f" (for example {', '.join(r.examples)})"), "dim")
     return line

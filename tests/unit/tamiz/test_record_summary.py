@@ -74,6 +74,7 @@ ALERT = DriftAlert(
     evidence=(),
     examples=("t-1", "t-2"),
 )
+ATTACK = msgspec.structs.replace(ALERT, kind="attack", summary="few cards", cards=("c-1", "c-2"), examples=("t-1",))
 REQUEST = RetrainRequest(
     correlation_id="c-1",
     model="card",
@@ -120,6 +121,11 @@ EVENT = ModelEvent(
             "drift-alerts",
             ALERT,
             "critical shift incident opened at 2020-01-01 12:00 card v3 monto moved (for example t-1, t-2)",
+        ),
+        (
+            "drift-alerts",
+            ATTACK,
+            "critical attack incident opened at 2020-01-01 12:00 card v3 few cards (cards c-1, c-2) (for example t-1)",
         ),
         (
             "retrain-requests",

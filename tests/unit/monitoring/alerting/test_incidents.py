@@ -3,16 +3,26 @@
 Times are hours; bounds and tolerances are PSI.
 """
 
+import msgspec
 import numpy as np
 import pytest
 
-from monitoring.alerting.incidents import AlertPolicy, Change, IncidentState, correlated_groups, update_incidents
+from monitoring.alerting.incidents import (
+    AlertPolicy,
+    Change,
+    FewCards,
+    IncidentState,
+    correlated_groups,
+    update_incidents,
+)
 from monitoring.counting.bins import FrozenBins, number_bins, share_bins
 from monitoring.drift.baseline import estimate_baseline
 from monitoring.drift.detector import DetectorPolicy, window_statistics
 from monitoring.drift.evidence import FeatureEvidence, collect_evidence
+from schemas.records import MAX_ALERT_CARDS
 from schemas.time_units import HOUR_MS
 
+BURST = FewCards(kind="burst", active=True, summary="few cards", cards=(b"shop",))
 GROUPS = {"monto": "monto", "cashback": "monto", "hour": "hour"}
 
 
@@ -208,3 +218,27 @@ def test_evidence_is_gathered_from_the_loudest_window_with_shares_to_draw() -> N
     )
     assert [(e.window, e.alarmed) for e in day] == [("24 h", True)] * 2
     assert collect_evidence(bins, statistics, counts, expected, tolerances, np.zeros(2), nobody, window="7 d") == []
+
+
+def test_an_attack_grows_when_further_cards_join_it_and_names_them_with_the_first_ones() -> None:
+    def attack(*cards: bytes) -> FewCards:
+        return FewCards(kind="attack", active=True, summary="few cards", cards=cards)
+
+    state, found = IncidentState(), []
+    many = tuple(b"%d" % i for i in range(100))
+    for hour, few in enumerate(
+        [BURST, attack(b"a"), attack(b"a"), attack(b"b", b"a"), BURST, attack(*many), attack(*many)]
+    ):
+        seen = [msgspec.structs.replace(evidence("score", alarmed=True, bound=0.1), few_cards=True)]
+        state, changes = update_incidents(state, seen, hour * HOUR_MS, GROUPS, None, few)
+        found.append([(c.change, c.incident.cards) for c in changes])
+    of_all = (b"a", b"b", *many[: MAX_ALERT_CARDS - 2])
+    assert found == [
+        [("opened", (b"shop",))],
+        [("grew", (b"a",))],
+        [],
+        [("grew", (b"a", b"b"))],
+        [],
+        [("grew", of_all)],
+        [],
+    ]

@@ -83,6 +83,14 @@ def test_a_request_for_approval_names_the_command() -> None:
     assert "tamiz models promote 2" in built(EVENT, change="awaiting-approval").text
 
 
+def test_an_attack_names_the_command_that_blocks_its_cards_and_shows_only_the_ends_of_their_keys() -> None:
+    cards = ("4111111111111111", "17")
+    text = built(kind="attack", summary="few cards", cards=cards).text
+    assert text == "few cards. Cards: …1111, …. To block them: tamiz lists add --from-alert i-7"
+    assert "lists add" not in built(kind="burst", cards=cards).text, "a merchant's batch upload is not blocked"
+    assert "lists add" not in built(kind="attack", cards=cards, change="closed").text
+
+
 def test_text_of_a_record_cannot_mention_people_or_add_a_header() -> None:
     nasty = built(summary="<!channel> & <http://x|y>\r\nBcc: @all [x](https://y) `z`", model="m\r\nBcc: x@y.z")
     text = msgspec.json.decode(slack.message(nasty))["text"]

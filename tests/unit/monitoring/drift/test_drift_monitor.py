@@ -1,5 +1,7 @@
 """From transactions to alerts: no alert without drift, an alert with the right cause for each kind of drift."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -8,6 +10,7 @@ from monitoring.drift.drift_monitor import DriftEvaluation
 from monitoring.drift.reference import DriftReference, load_reference
 from schemas.configuration.settings import Settings
 from schemas.time_units import DAY_MS, HOUR_MS
+from tamiz.simulation.drift_injection import ATTACKED_CARDS
 from tests.helpers.traffic.drift_simulation import (
     ROWS_PER_DAY,
     SHIFT_DAY,
@@ -96,6 +99,9 @@ def test_an_attack_by_a_few_cards_alerts_people_and_never_retrains(champion: Cha
     assert "attack" in {a.kind for a in alerts_of(found)}
     assert "critical" in {a.severity for a in alerts_of(found) if a.kind == "attack"}
     assert requests_of(found) == []
+    of_attack = [a for a in alerts_of(found) if a.kind == "attack"]
+    cards = Counter(r.key.decode() for r in records_of(traffic("attack", 0.15)))
+    assert set(of_attack[-1].cards) == {card for card, _ in cards.most_common(ATTACKED_CARDS)}
 
 
 def test_dead_letters_beyond_the_usual_are_a_data_incident(champion: Champion) -> None:

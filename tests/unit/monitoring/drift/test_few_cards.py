@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.alerting.incidents import AlertPolicy
 from schemas.time_units import HOUR_MS, MINUTE_MS
-from tests.helpers.traffic.pane_traffic import POLICY, START_MS, Stream, stationary_traffic, with_burst
+from tests.helpers.traffic.pane_traffic import CARDS, POLICY, START_MS, Stream, stationary_traffic, with_burst
 
 BURST_MS = START_MS + 12 * HOUR_MS
 END_MS = START_MS + 18 * HOUR_MS
@@ -29,6 +29,7 @@ def test_a_burst_from_few_cards_is_one_incident_that_names_them(cards: int, minu
     alert = next(a for e in stream.found for a in e.alerts)
     assert alert.severity == "warning"
     assert alert.summary.startswith(f"{cards} card{'s' if cards > 1 else ''} sent ")
+    assert {int(card) for card in alert.cards} == {CARDS + i for i in range(cards)}
     assert [e.request for e in stream.found if e.request is not None] == []
     assert [change for change, *_ in stream.alerts] == ["opened", "closed"]
 
