@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas import records as events
+from schemas import rules
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.topics import Topic, topic_table
@@ -23,6 +24,9 @@ WIRE = (
     events.TileRecord,
     events.Redrive,
     events.Label,
+    rules.RulesetRecord,
+    rules.ListEntry,
+    rules.RuleActivation,
     events.PaneSnapshot,
     events.DriftReport,
     events.DriftAlert,

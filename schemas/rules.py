@@ -72,6 +72,14 @@ class RulesetRecord(msgspec.Struct, frozen=True, kw_only=True):
     after: Head = START  # the record before; of two records after the same one, the later one is refused
 
 
+def ruleset_key(number: int, sha256: str) -> str:
+    """Kafka key of a record of `rules`. Unique, so that compaction deletes none of them.
+
+    sha256: `schemas.log_chain.entry_sha256` of number and value.
+    """
+    return f"{number}.{sha256[:16]}"
+
+
 class ListEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One value of a field on a list: of a card, a merchant, a device. A later entry of the same key replaces it."""
 
@@ -87,6 +95,11 @@ class ListEntry(msgspec.Struct, frozen=True, kw_only=True):
     removed: bool = False  # the entry is no longer on the list
 
 
+def list_entry_key(entry: ListEntry) -> str:
+    """Kafka key of an entry: a JSON array, since list, field and value may contain any character."""
+    return msgspec.json.encode((entry.list, entry.field, entry.value, entry.rule)).decode()
+
+
 class RuleActivation(msgspec.Struct, frozen=True, kw_only=True):
     """From which input offset on a partition's transactions meet which rules and lists.
 
@@ -95,5 +108,9 @@ class RuleActivation(msgspec.Struct, frozen=True, kw_only=True):
 
     from_offset: Offset  # of the first transaction
     topic_id: Name  # Kafka's id of the input topic
+    group: Name  # consumer group of the worker
+    ruleset: Annotated[int, Meta(ge=1)] | None  # number of the record in force; null: none
     rules_offset: Offset  # records of `rules` before this offset hold
+    rules_topic_id: Name
     lists_offset: Offset  # records of `lists` before this offset hold
+    lists_topic_id: Name

@@ -35,6 +35,7 @@ def max_value_bytes(settings: Settings) -> dict[str, int]:
         settings.dead_letters_topic: MAX_RECORD_BYTES,
         settings.drift_panes_topic: MAX_RECORD_BYTES,
         settings.profile_tiles_topic: MAX_RECORD_BYTES,
+        settings.rules_topic: MAX_RECORD_BYTES,
     }
 
 
@@ -61,6 +62,8 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
         safe | {"retention.ms": str(days * DAY_MS)}
         for days in (30, training_days, evidence_days, max(training_days, evidence_days))
     )
+    # Compaction begins after this time: until then, the state of rules at any offset can be read again.
+    rules_history = safe | {"cleanup.policy": "compact", "min.compaction.lag.ms": str(evidence_days * DAY_MS)}
     return [
         Topic(
             role="transactions",
@@ -101,6 +104,33 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
                 "retention.ms": str(max((p.horizon_ms for p in profiles if p.kind == "tiles"), default=0) + 7 * DAY_MS),
                 "max.message.bytes": str(MAX_RECORD_BYTES),
             },
+        ),
+        Topic(
+            role="rules",
+            name=settings.rules_topic,
+            key="number and SHA-256 of the record",
+            record="RulesetRecord",
+            direction="in",
+            partitions=1,
+            config=rules_history | {"max.message.bytes": str(MAX_RECORD_BYTES)},
+        ),
+        Topic(
+            role="lists",
+            name=settings.lists_topic,
+            key="list, field, value and snoozed rule",
+            record="ListEntry",
+            direction="in",
+            partitions=1,
+            config=rules_history,
+        ),
+        Topic(
+            role="rule-activations",
+            name=settings.rule_activations_topic,
+            key="none",
+            record="RuleActivation",
+            direction="internal",
+            partitions=n,
+            config=evidence,
         ),
         Topic(
             role="dead-letters",

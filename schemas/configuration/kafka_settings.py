@@ -101,6 +101,21 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.topic_prefix + "redrives"
 
     @property
+    def rules_topic(self) -> str:
+        """Input: rulesets, proposed and activated by people."""
+        return self.topic_prefix + "rules"
+
+    @property
+    def lists_topic(self) -> str:
+        """Input: entries of lists, such as blocked cards."""
+        return self.topic_prefix + "lists"
+
+    @property
+    def rule_activations_topic(self) -> str:
+        """Internal: from which input offset which rules and lists hold."""
+        return self.topic_prefix + "rule-activations"
+
+    @property
     def drift_panes_topic(self) -> str:
         """Internal: counts per minute and partition, written by the workers."""
         return self.topic_prefix + "drift-panes"

@@ -74,6 +74,9 @@ class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
     promotion_margin: Annotated[
         Share, about("minimum lead in ROC AUC, at the lower confidence bound, of a challenger over the champion")
     ] = 0.0
+    rules_second_person: Annotated[
+        bool, about("whether a ruleset takes effect only when a second person approves the one that the first proposed")
+    ] = False
     unrecorded_champion: Annotated[
         Literal["refuse", "serve"],
         about(

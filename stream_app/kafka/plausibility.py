@@ -20,6 +20,7 @@ from schemas.records import (
     RetrainRequest,
     TileRecord,
 )
+from schemas.rules import ListEntry, RulesetRecord
 from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
 
@@ -93,6 +94,23 @@ def _(record: RetrainRequest, latest_ms: int) -> str | None:
         return f"from_ms is {record.from_ms}, not before until_ms, {record.until_ms}"
     # `until_ms` may be in the future, to request all transactions.
     return _ahead("from_ms", record.from_ms, latest_ms) or _ahead("requested_at_ms", record.requested_at_ms, latest_ms)
+
+
+@implausibility.register
+def _(record: RulesetRecord, latest_ms: int) -> str | None:
+    if record.after.number != record.number - 1:
+        return f"number is {record.number}, but after names record {record.after.number}"
+    if record.proposal is not None and not (record.change == "activated" and 1 <= record.proposal < record.number):
+        return f"proposal is {record.proposal}, which record {record.number} ({record.change}) cannot approve"
+    return _ahead("at_ms", record.at_ms, latest_ms)
+
+
+@implausibility.register
+def _(record: ListEntry, latest_ms: int) -> str | None:
+    if (record.rule is None) == (record.effect == "snooze"):
+        return f"effect is {record.effect}, but rule is {record.rule}: a snooze names one, other entries do not"
+    # `until_ms` is usually in the future.
+    return _ahead("at_ms", record.at_ms, latest_ms)
 
 
 @implausibility.register

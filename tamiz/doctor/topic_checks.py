@@ -12,17 +12,23 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # of Kafka
 MIN_OUTPUT_BYTES = 65_536  # of a record: a decision with its headers, an alert, a truncated dead letter
 PANE_DAYS = 8  # read by the monitor at its start
 MONTH_DAYS = 35  # read by a monthly report
-COMPACTED = {"redrives": "it is read as a table of redriven ids", "drift-panes": "cursors must outlive retention"}
+COMPACTED = {
+    "redrives": "it is read as a table of redriven ids",
+    "rules": "rules must outlive retention",
+    "lists": "entries of lists must outlive retention",
+    "drift-panes": "cursors must outlive retention",
+}
 EVENTS = (
     "transactions",
     "labels",
     "decisions",
     "feature-log",
     "profile-tiles",
+    "rule-activations",
     "dead-letters",
 )  # every record counts, not only the last one per key
-EVIDENCE = ("decisions", "feature-log")  # what a dispute is answered with
-ONE_PARTITION = ("redrives", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
+EVIDENCE = ("decisions", "feature-log", "rule-activations")  # what a dispute is answered with
+ONE_PARTITION = ("redrives", "rules", "lists", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
         "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow, features",
@@ -34,6 +40,9 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
     "labels": {"READ": "worker, monitor, retrainer, features"},
     "profile-tiles": {"WRITE": "worker", "READ": "worker"},
+    "rules": {"READ": "worker, dashboard, explain, rules", "WRITE": "dashboard, rules"},
+    "lists": {"READ": "worker, dashboard, explain, rules, lists", "WRITE": "dashboard, lists"},
+    "rule-activations": {"WRITE": "worker", "READ": "worker, explain"},
     "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
     "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard"},
@@ -85,7 +94,7 @@ def record_sizes(settings: Settings, cluster: ClusterFacts) -> Iterator[Finding]
         if found >= needed - 12:  # Kafka's default is 12 bytes above a mebibyte
             yield ok(check, seen, subject=topic.name)
         elif topic.direction == "in":
-            yield ok(check, f"{seen}: the broker rejects larger transactions", subject=topic.name)
+            yield ok(check, f"{seen}: the broker rejects larger records", subject=topic.name)
         elif found < MIN_OUTPUT_BYTES:
             yield problem(check, f"{seen}: Tamiz' records do not fit", f"set it to {needed}", subject=topic.name)
         elif topic.role == "dead-letters":

@@ -1,9 +1,10 @@
 """One readable line for each record of each topic, for `tamiz tail`. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from rich.text import Text
@@ -21,6 +22,7 @@ from schemas.records import (
     RetrainRequest,
     TileRecord,
 )
+from schemas.rules import ListEntry, Mode, RuleActivation, RulesetRecord
 from schemas.security.sanitizer import terminal
 from scoring.decision import reason_texts
 from scoring.profiles.feature_log import logged_values
@@ -179,11 +181,42 @@ def _tiles(r: TileRecord) -> Text:
     )
 
 
+def _ruleset(r: RulesetRecord) -> Text:
+    by_mode = Counter(rule.mode for rule in r.content.rules)
+    modes = ", ".join(f"{by_mode[mode]} {mode}" for mode in get_args(Mode) if by_mode[mode]) or "no rules"
+    approves = "" if r.proposal is None else f", approves {r.proposal}"
+    return Text.assemble(
+        (f"{r.change} ", "bold"),
+        terminal(f"ruleset {r.number}: {modes}{approves}; {r.reason} (by {r.by}, {_time(r.at_ms)})"),
+    )
+
+
+def _list_entry(r: ListEntry) -> Text:
+    snoozed = "" if r.rule is None else f" {r.rule}"
+    until = "" if r.until_ms is None else f" until {_time(r.until_ms)}"
+    return Text.assemble(
+        ("removed " if r.removed else "added ", "bold"),
+        terminal(f"{r.field} {r.value}: list {r.list}, {r.effect or 'no effect'}{snoozed}{until}; "),
+        terminal(f"{r.reason} (by {r.by}, {_time(r.at_ms)})"),
+    )
+
+
+def _activation(r: RuleActivation) -> Text:
+    number = "no ruleset" if r.ruleset is None else f"ruleset {r.ruleset}"
+    return Text(
+        f"from offset {r.from_offset}: {number}; rules before offset {r.rules_offset}, "
+        f"lists before offset {r.lists_offset}"
+    )
+
+
 SUMMARIES = {
     "decisions": RecordSummary(Decision, _decision),
     "labels": RecordSummary(Label, _label),
     "redrives": RecordSummary(Redrive, _redrive),
     "profile-tiles": RecordSummary(TileRecord, _tiles),
+    "rules": RecordSummary(RulesetRecord, _ruleset),
+    "lists": RecordSummary(ListEntry, _list_entry),
+    "rule-activations": RecordSummary(RuleActivation, _activation),
     "drift-panes": RecordSummary(PaneSnapshot, _pane),
     "drift-reports": RecordSummary(DriftReport, _report),
     "drift-alerts": RecordSummary(DriftAlert, _alert),

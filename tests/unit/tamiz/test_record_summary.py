@@ -20,6 +20,7 @@ from schemas.records import (
     Redrive,
     RetrainRequest,
 )
+from schemas.rules import ListEntry, Rule, RuleActivation, RulesetRecord, RulesFile
 from schemas.topics import topic_table
 from tamiz.services.record_summary import SUMMARIES, summarize
 from tests.helpers.traffic.profiled_dataset import profiled_dataset
@@ -90,6 +91,23 @@ EVENT = ModelEvent(
     model="card", model_version=4, change="promoted", reason="AUC .91 over .88", by="ana", happened_at_ms=NOON_MS
 )
 
+RULES = [
+    Rule(id=f"r{i}", version=1, when="score > 0.5", effect="review", reason="", mode=mode)
+    for i, mode in enumerate(("live", "shadow", "live"))
+]
+RULESET = RulesetRecord(
+    number=4, change="activated", content=RulesFile(rules=tuple(RULES)), by="os:ana", at_ms=NOON_MS, reason="burst",
+    proposal=3,
+)  # fmt: skip
+SNOOZE = ListEntry(
+    list="vip", field="ID_USER", value="u-1", effect="snooze", rule="r1", reason="trip", by="web:bo", at_ms=NOON_MS,
+    until_ms=NOON_MS + 3_600_000,
+)  # fmt: skip
+ACTIVATION = RuleActivation(
+    from_offset=700, topic_id="t", group="tamiz", ruleset=4, rules_offset=5, rules_topic_id="r", lists_offset=9,
+    lists_topic_id="l",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("role", "record", "line"),
@@ -133,6 +151,13 @@ EVENT = ModelEvent(
             "retraining requested card v3 input-drift: monto moved (by the monitor; transactions from 2019-12-31 12:00 "
             "to 2020-01-01 12:00; c-1)",
         ),
+        ("rules", RULESET, "activated ruleset 4: 2 live, 1 shadow, approves 3; burst (by os:ana, 2020-01-01 12:00)"),
+        (
+            "lists",
+            SNOOZE,
+            "added ID_USER u-1: list vip, snooze r1 until 2020-01-01 13:00; trip (by web:bo, 2020-01-01 12:00)",
+        ),
+        ("rule-activations", ACTIVATION, "from offset 700: ruleset 4; rules before offset 5, lists before offset 9"),
         ("model-events", EVENT, "promoted card v4 AUC .91 over .88 (by ana, 2020-01-01 12:00)"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
