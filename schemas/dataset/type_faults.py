@@ -1,4 +1,4 @@
-"""Type faults of a declaration's TOML, with the field or profile they are in instead of a position. Pure."""
+"""Type faults of a TOML file, with the field, profile or rule they are in instead of a position. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from schemas.dataset.fields import CsvForm, Declaration, EventTimeForm, Field, M
 from schemas.dataset.profiles import ProfileForm
 from schemas.dataset.value_formats import LabelValues
 
-# Tables of the file by their path, and the key that names a table of a list.
-_TABLES: dict[str, tuple[type[msgspec.Struct], str]] = {
+# Tables of a file by their path, and the key that names a table of a list.
+Tables = Mapping[str, tuple[type[msgspec.Struct], str]]
+_DECLARATION: Tables = {
     "": (Declaration, ""),
     "csv": (CsvForm, ""),
     "event_time": (EventTimeForm, ""),
@@ -21,7 +22,7 @@ _TABLES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "fields.entries": (MappingEntry, "name"),
     "profiles": (ProfileForm, "entity"),
 }
-_NOUNS = {"fields": "field", "entries": "entry", "profiles": "profile"}
+_NOUNS = {"fields": "field", "entries": "entry", "profiles": "profile", "rules": "rule"}
 _TYPES = {
     "`object`": "a table",
     "`array`": "a list",
@@ -40,8 +41,10 @@ _CHOICE = re.compile(r"Invalid enum value ('.*')", re.DOTALL)
 _EXPECTED = re.compile(r"Expected (`.*`), got (`\w+`)")
 
 
-def type_fault(message: str, values: Mapping[str, Any]) -> str:
+def type_fault(message: str, values: Mapping[str, Any], tables: Tables = _DECLARATION) -> str:
     """A type fault in one line. message: msgspec's; values: the file's content, for the names of its tables.
+
+    tables: those of the file; by default, of a declaration.
 
     >>> type_fault("Invalid enum value 'amount' - at `$.fields[0].kind`", {"fields": [{"name": "price"}]})
     "field 'price', kind: 'amount' is not one of number, boolean, category, mapping"
@@ -49,23 +52,23 @@ def type_fault(message: str, values: Mapping[str, Any]) -> str:
     match = _MESSAGE.fullmatch(message)
     assert match is not None
     what, path = match[1], match[2] or ""
-    places, table = _places(path, values)
+    places, table = _places(path, values, tables)
     if (unknown := _UNKNOWN.fullmatch(what)) is not None:
-        what = _unknown_key(unknown[1], table)
+        what = _unknown_key(unknown[1], tables[table][0])
     elif (absent := _ABSENT.fullmatch(what)) is not None:
         what = f"{absent[1]!r} is missing"
     elif (expected := _EXPECTED.fullmatch(what)) is not None:
         wanted = " or ".join(_TYPES.get(f"`{t}`", t) for t in expected[1].strip("`").split(" | ") if t != "null")
         what = f"must be {wanted}, and is {_TYPES.get(expected[2], expected[2])}"
     elif (choice := _CHOICE.fullmatch(what)) is not None:
-        choices = _choices(get_type_hints(_TABLES[table][0]).get(places[-1] if places else ""))
+        choices = _choices(get_type_hints(tables[table][0]).get(places[-1] if places else ""))
         what = f"{choice[1]} is not one of {', '.join(choices)}"
     else:
         what = what[:1].lower() + what[1:]
     return f"{', '.join(places)}: {what}" if places else what
 
 
-def _places(path: str, values: Any) -> tuple[list[str], str]:
+def _places(path: str, values: Any, tables: Tables) -> tuple[list[str], str]:
     """The steps of a path in words, and the path of the table that it ends in."""
     places: list[str] = []
     table = ""
@@ -74,12 +77,12 @@ def _places(path: str, values: Any) -> tuple[list[str], str]:
         if key:
             values = values.get(key) if isinstance(values, Mapping) else None
             inner = f"{table}.{key}" if table else key
-            table = inner if inner in _TABLES else table
-            noun = _NOUNS.get(key, "") if inner in _TABLES else ""
+            table = inner if inner in tables else table
+            noun = _NOUNS.get(key, "") if inner in tables else ""
             places.append(key)
         elif noun and index.isdigit():
             values = values[int(index)] if isinstance(values, list) and int(index) < len(values) else None
-            name = values.get(_TABLES[table][1]) if isinstance(values, Mapping) else None
+            name = values.get(tables[table][1]) if isinstance(values, Mapping) else None
             number = int(index) + 1
             named = f"{noun} {name!r}" if noun != "profile" else f"profile {number} ({name!r})"
             places[-1] = named if isinstance(name, str) else f"{noun} {number}"
@@ -87,8 +90,8 @@ def _places(path: str, values: Any) -> tuple[list[str], str]:
     return places, table
 
 
-def _unknown_key(key: str, table: str) -> str:
-    known = _TABLES[table][0].__struct_fields__
+def _unknown_key(key: str, table: type[msgspec.Struct]) -> str:
+    known = table.__struct_fields__
     close = get_close_matches(key, known, n=1, cutoff=0.6)
     meant = f"; did you mean {close[0]!r}?" if close else "."
     return f"unknown key {key!r}{meant} Known are {', '.join(known)}"
