@@ -5,6 +5,7 @@ Invalid input from outside does not raise: it becomes a `Rejection`. A fault of 
     TamizError
     ├── ConfigError         a setting is missing or malformed; names the setting, the value and the remedy
     ├── SchemaError         a data set declaration contradicts itself; names the file and the field
+    ├── RuleError           a rules file cannot be compiled; names the rule, the position and the remedy
     ├── TrainingError       the labelled history cannot train a model; states what is missing
     ├── BrokerError         the embedded broker cannot start, or no broker responds
     ├── ModelUnavailableError    the registry holds no champion, or cannot be reached and no bundle is cached
@@ -22,6 +23,10 @@ class ConfigError(TamizError):
 
 class SchemaError(TamizError):
     """A data set declaration contradicts itself; names the file and the field."""
+
+
+class RuleError(TamizError):
+    """A rules file cannot be compiled; names the rule, the position and the remedy."""
 
 
 class TrainingError(TamizError):

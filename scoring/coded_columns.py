@@ -72,6 +72,10 @@ class CodedColumns(Mapping[str, Array]):
         found = self._categories.get(name)
         return None if found is None else found[1].codes(levels)[found[0]]
 
+    def coded(self, name: str) -> tuple[Indices, LevelTable] | None:
+        """The indices and levels of a category; None if the column is an array of objects or of numbers."""
+        return self._categories.get(name)
+
     def __getitem__(self, name: str) -> Array:
         column = self._numbers.get(name)
         if column is None:
