@@ -13,8 +13,8 @@ from weakref import WeakSet
 
 import numpy as np
 
-from schemas.records import TimeMs
-from schemas.rules import Effect, ListEntry
+from schemas.records import Effect, TimeMs
+from schemas.rules import ListEntry
 from scoring.arrays import Columns, Ints
 from scoring.coded_columns import CodedColumns
 
