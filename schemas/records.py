@@ -70,7 +70,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     score: Probability  # probability of fraud, in [0, 1]
     outcome: Outcome  # act on this one
     model_outcome: Outcome  # of the score alone, without rules and lists
-    decided_by: Decider  # exploration: a random share of the declines goes to review
+    decided_by: Decider
+    # Only of `decided_by` exploration, which sends a random share of the declines to review: that share. In statistics,
+    # the transaction counts 1 / share times, for itself and for those like it that were declined.
+    exploration_share: Annotated[float, Meta(gt=0, le=1)] | None
     ruleset: Annotated[int, Meta(ge=1)] | None  # number of the ruleset in force; null: none
     # Rules and list entries that match: the one that decided first, then live ones by effect, then those in shadow.
     matches: Annotated[tuple[RuleMatch, ...], Meta(max_length=MAX_MATCHES)] = ()

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.log_chain import START, Head
-from schemas.records import MAX_REASON_LENGTH, Count, Effect, Id, Name, Offset, Probability, TimeMs
+from schemas.records import MAX_REASON_LENGTH, Count, Effect, Id, Name, Offset, TimeMs
 
 MAX_RULES = 500  # of a ruleset
 MAX_EXPRESSION_LENGTH = 4_000  # characters
@@ -37,7 +37,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Exploration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The random share of would-be declines that goes to review, so that declines get labels, too."""
 
-    share: Probability
+    share: Annotated[float, Meta(gt=0, le=1)]
     below: Annotated[float, Meta(gt=0)]  # amount; larger transactions are declined as usual
     seed: Annotated[str, Meta(max_length=100)] = ""
 

@@ -11,7 +11,7 @@ from scoring.explanations import strongest_reasons
 from scoring.features import featurize
 from scoring.input.cleaning import CleanedBatch
 from scoring.model import ScoringModel
-from scoring.rules.precedence import RowMatches
+from scoring.rules.precedence import Ruling
 
 
 class ScoredRows(NamedTuple):
@@ -21,10 +21,7 @@ class ScoredRows(NamedTuple):
     scores: Floats  # shape (n,), in [0, 1]
     model_outcomes: Indices  # of the scores alone, shape (n,), indices into `scoring.decision.OUTCOMES`
     reasons: list[tuple[Reason, ...]]  # one element per row that the model does not approve, in order of the rows
-    outcomes: Indices  # of model, rules and lists
-    deciders: Indices  # shape (n,), indices into `scoring.decision.DECIDERS`
-    matches: RowMatches
-    ruleset: int | None = None  # number of the ruleset in force
+    ruling: Ruling  # of model, rules and lists
 
 
 def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
@@ -43,5 +40,4 @@ def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
         contributions = model.contributions(matrix[flagged])
         profiles = manifest.definitions.profile_features()
         reasons = strongest_reasons(manifest.features, contributions, cleaned.columns, flagged, profiles)
-    n = len(outcomes)
-    return ScoredRows(matrix, scores, outcomes, reasons, outcomes, np.zeros(n, np.intp), RowMatches.none(n))
+    return ScoredRows(matrix, scores, outcomes, reasons, Ruling.of_model(outcomes))

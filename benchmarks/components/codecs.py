@@ -38,6 +38,7 @@ def decisions(n: int) -> Records:
             outcome="approve" if i % 50 else "review",
             model_outcome="approve" if i % 50 else "review",
             decided_by="model",
+            exploration_share=None,
             ruleset=None,
             threshold=0.0 if i % 50 else 0.52,
             reasons=() if i % 50 else why,

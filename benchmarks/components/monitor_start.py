@@ -85,6 +85,7 @@ def decision(i: int, model: str, now_ms: int) -> Decision:
         outcome="review" if flagged else "approve",
         model_outcome="review" if flagged else "approve",
         decided_by="model",
+        exploration_share=None,
         ruleset=None,
         threshold=0.89 if flagged else 0.0,
         reasons=(reason, reason, reason) if flagged else (),

@@ -39,6 +39,7 @@ def main() -> None:
             outcome=OUTCOMES[code],  # type: ignore[arg-type]
             model_outcome=OUTCOMES[code],  # type: ignore[arg-type]
             decided_by="model",
+            exploration_share=None,
             ruleset=None,
             threshold=thresholds(manifest.points)[code],
             reasons=(),

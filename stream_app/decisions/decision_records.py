@@ -79,18 +79,26 @@ def decision_records(
     for row, headers in own.items():
         counts[row] = len(headers)
     own_headers = byte_column([encode_headers(own[row]) for row in sorted(own) if own[row]])
-    manifest = model.manifest
-    pieces, common = _pieces(manifest.model, model.version, manifest.points, decided.ruleset, consumer_group, topic_id)
+    manifest, ruling = model.manifest, decided.ruling
+    pieces, common = _pieces(
+        manifest.model,
+        model.version,
+        manifest.points,
+        ruling.ruleset,
+        ruling.exploration_share,
+        consumer_group,
+        topic_id,
+    )
     written, ends = _write_decisions(
         *byte_column([record.key for record in records]),
         *byte_column([transaction.encode() for transaction in ids]),
         np.frombuffer(encode(decided.scores.tolist()), np.uint8),
-        decided.outcomes,
+        ruling.outcomes,
         decided.model_outcomes,
-        decided.deciders,
-        decided.matches.codes,
-        decided.matches.ends,
-        *byte_column([encode(match) for match in decided.matches.table]),
+        ruling.deciders,
+        ruling.matches.codes,
+        ruling.matches.ends,
+        *byte_column([encode(match) for match in ruling.matches.table]),
         *byte_column([encode(reasons) for reasons in decided.reasons]),
         event_time_ms,
         np.array([record.offset for record in records], np.int64),
@@ -105,7 +113,13 @@ def decision_records(
 
 @lru_cache(maxsize=8)
 def _pieces(
-    model: str, version: int, points: OperatingPoints, ruleset: int | None, consumer_group: str, topic_id: str
+    model: str,
+    version: int,
+    points: OperatingPoints,
+    ruleset: int | None,
+    exploration_share: float | None,
+    consumer_group: str,
+    topic_id: str,
 ) -> tuple[ByteColumn, int]:
     """The pieces of a record that are the same in a batch, and the number of common headers."""
     encode = msgspec.json.encode
@@ -125,7 +139,11 @@ def _pieces(
             b',"score":',
             *(b',"outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
             *(b'","model_outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
-            *(b'","decided_by":"%b","ruleset":%b,"matches":[' % (by.encode(), encode(ruleset)) for by in DECIDERS),
+            *(
+                b'","decided_by":"%b","exploration_share":%b,"ruleset":%b,"matches":['
+                % (by.encode(), encode(exploration_share if by == "exploration" else None), encode(ruleset))
+                for by in DECIDERS
+            ),
             *(b'],"threshold":%b,"reasons":' % encode(limit) for limit in thresholds(points)),
             b',"model":%b,"model_version":%d,"event_time_ms":' % (encode(model), version),
             encode_headers(common),

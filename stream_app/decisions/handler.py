@@ -154,7 +154,7 @@ def handle(
     columns = join_columns(cleaned.columns, _profile_columns(policy.dataset, len(ids), profiles, found))
     cleaned = cleaned._replace(columns=columns)
     decided = decide(model, cleaned)
-    counts = np.bincount(decided.outcomes, minlength=len(OUTCOMES)).tolist()
+    counts = np.bincount(decided.ruling.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()
     accepted = [records[row] for row in cleaned.rows.tolist()]
     conflicts: Mapping[int, int] = {}

@@ -152,13 +152,13 @@ def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, 
         "decision_id": [None if declared is None else decision_id(declared) for declared in cleaned.transaction_ids],
         "event_time_ms": cleaned.event_time_ms,
         "score": decided.scores,
-        "outcome": np.asarray(OUTCOMES, dtype=object)[decided.outcomes],
+        "outcome": np.asarray(OUTCOMES, dtype=object)[decided.ruling.outcomes],
         "threshold": np.asarray(thresholds(manifest.points))[decided.model_outcomes],
         "reasons": reasons,
         "model": pa.repeat(manifest.model, n),
         "model_version": np.full(n, model.version),
     }
-    return pa.table(columns, schema=DECISIONS), np.bincount(decided.outcomes, minlength=len(OUTCOMES))
+    return pa.table(columns, schema=DECISIONS), np.bincount(decided.ruling.outcomes, minlength=len(OUTCOMES))
 
 
 def _for_spreadsheets(table: pa.Table) -> pa.Table:

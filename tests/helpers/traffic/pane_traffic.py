@@ -172,6 +172,7 @@ def _decision(transaction: str, outcome: Literal["approve", "review"], at_ms: in
         outcome=outcome,
         model_outcome=outcome,
         decided_by="model",
+        exploration_share=None,
         ruleset=None,
         threshold=0.0,
         model="m",

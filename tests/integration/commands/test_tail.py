@@ -67,6 +67,7 @@ def test_a_decision_is_printed_with_its_outcome():
         outcome="decline",
         model_outcome="decline",
         decided_by="model",
+        exploration_share=None,
         ruleset=None,
         threshold=0.9,
         reasons=(Reason(feature="monto", value=950.0, contribution=1.0, text="monto is 950"),),

@@ -29,6 +29,7 @@ def decision(i: int, score: float, day: float = 0.0, version: int = 1) -> Decisi
         outcome="review" if score >= 0.3 else "approve",
         model_outcome="review" if score >= 0.3 else "approve",
         decided_by="model",
+        exploration_share=None,
         ruleset=None,
         threshold=0.3 if score >= 0.3 else 0.0,
         model="m",

@@ -34,6 +34,7 @@ def decision(n: int, outcome: Outcome = "approve", **changes: object) -> Decisio
         outcome=outcome,
         model_outcome=outcome,
         decided_by="model",
+        exploration_share=None,
         ruleset=None,
         threshold=0.0,
         reasons=(Reason(feature="monto", value=9.0, contribution=1.0, text="monto 9"),) if outcome != "approve" else (),

@@ -14,7 +14,7 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.records import MAX_OFFSET, MAX_TIME_MS, Decision, FeatureRecord, Reason, RuleMatch
 from scoring.decision import DECIDERS, OUTCOMES, decision_id, thresholds
 from scoring.profiles.profile_plan import ProfilePlan
-from scoring.rules.precedence import RowMatches
+from scoring.rules.precedence import RowMatches, Ruling
 from scoring.scorer import ScoredRows
 from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
@@ -40,6 +40,7 @@ REASONS = st.lists(
 
 
 N_MATCHES = 3
+SHARE = 0.02  # of exploration
 MATCHES = st.lists(
     st.builds(
         RuleMatch,
@@ -111,6 +112,7 @@ def expected(row: DecidedRow, model: MonitoredModel, table: list[RuleMatch], rul
         outcome=OUTCOMES[row.outcome],  # type: ignore[arg-type]
         model_outcome=OUTCOMES[row.model_outcome],  # type: ignore[arg-type]
         decided_by=DECIDERS[row.decider],  # type: ignore[arg-type]
+        exploration_share=SHARE if DECIDERS[row.decider] == "exploration" else None,
         ruleset=ruleset,
         matches=tuple(table[code] for code in row.matches),
         threshold=thresholds(model.manifest.points)[row.model_outcome],
@@ -148,14 +150,18 @@ def test_a_decision_record_has_the_bytes_that_msgspec_makes_and_the_headers_of_i
         np.array([row.score for row in rows]),
         np.array([row.model_outcome for row in rows], np.intp),
         [row.reasons for row in rows if row.model_outcome],
-        np.array([row.outcome for row in rows], np.intp),
-        np.array([row.decider for row in rows], np.intp),
-        RowMatches(
-            np.array([code for row in rows for code in row.matches], np.intp),
-            np.cumsum([len(row.matches) for row in rows], dtype=np.int64),
-            table,
+        Ruling(
+            np.array([row.outcome for row in rows], np.intp),
+            np.array([row.decider for row in rows], np.intp),
+            RowMatches(
+                np.array([code for row in rows for code in row.matches], np.intp),
+                np.cumsum([len(row.matches) for row in rows], dtype=np.int64),
+                table,
+            ),
+            np.zeros(0, np.intp),
+            ruleset=ruleset,
+            exploration_share=SHARE,
         ),
-        ruleset,
     )
     made = decision_records(
         rows,
