@@ -3,10 +3,11 @@
     1 <- 2 <- 3 <- 4      each arrow: `RulesetRecord.after`
          2 <- 3'          written at the same time as 3, and later in order: refused
 
-A record that follows another one than the head is refused, and the chain goes on without it. A record of the chain
-takes effect if it is an activation that compiles and, where a second person is required, approves a proposal of equal
-content by another person. Otherwise the one before stays in force. The chain does not depend on settings or on the
-declaration, so a change of either breaks no later record.
+A record that follows another one than the head is refused, and the chain goes on without it. If the first records were
+deleted from the topic, the chain begins with the first one that is left. A record of the chain takes effect if it is an
+activation that compiles and, where a second person is required, approves a proposal of equal content by another person.
+Otherwise the one before stays in force. The chain does not depend on settings or on the declaration, so a change of
+either breaks no later record.
 """
 
 from collections.abc import Callable
@@ -68,6 +69,8 @@ class RulesetLog(NamedTuple):
     def _conflict(self, record: RulesetRecord) -> str | None:
         if record.after == self.head and record.number == self.head.number + 1:
             return None
+        if not self.entries and record.number > 1:
+            return None  # those before it were deleted from the topic
         return (
             f"follows record {record.after.number}, but record {self.head.number} is the last: two people wrote at once"
         )
