@@ -69,6 +69,8 @@ class RulesetRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: Text
     evidence: RulesEvidence | None = None  # null: activated without a test, for the reason given
     proposal: int | None = None  # number of the record that this one approves; the content is equal
+    # A rollback: number of the activation whose content is in force again; 0: no rules, as before the first one.
+    restores: Annotated[int, Meta(ge=0)] | None = None
     after: Head = START  # the record before; of two records after the same one, the later one is refused
 
 

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta
 
 from schemas.configuration.kafka_config import Secret, check_access
-from schemas.configuration.kafka_settings import KafkaSettings
 from schemas.configuration.notification_settings import check_channels
 from schemas.configuration.registry_config import VARIABLES, resolve_credentials
+from schemas.configuration.rule_settings import RuleSettings
 from schemas.configuration.setting_types import Cost, Name, Natural, OffsetReset, Port, Positive, Share, about
 from schemas.configuration.settings_file import read_settings_file
 from schemas.errors import ConfigError
@@ -32,7 +32,7 @@ SECRETS = frozenset(
 )
 
 
-class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(RuleSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one installation; created by `load`."""
 
     dataset: Annotated[
@@ -74,9 +74,6 @@ class Settings(KafkaSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
     promotion_margin: Annotated[
         Share, about("minimum lead in ROC AUC, at the lower confidence bound, of a challenger over the champion")
     ] = 0.0
-    rules_second_person: Annotated[
-        bool, about("whether a ruleset takes effect only when a second person approves the one that the first proposed")
-    ] = False
     unrecorded_champion: Annotated[
         Literal["refuse", "serve"],
         about(
