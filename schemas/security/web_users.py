@@ -17,11 +17,12 @@ from typing import Literal, get_args
 
 import msgspec
 
-Role = Literal["read", "approve", "scrape"]
+Role = Literal["read", "review", "approve", "scrape"]
 ROLES: tuple[Role, ...] = get_args(Role)
 MIN_TOKEN_LENGTH = 32  # characters; a shorter token is refused, even if its hash is in the file
 MAX_TOKEN_LENGTH = 256
 MAX_USERS = 500  # a wrong token costs one hash per user
+_INCLUDED_BY: dict[Role, frozenset[Role]] = {"read": frozenset({"review", "approve"}), "review": frozenset({"approve"})}
 _SALT_BYTES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})", re.ASCII)
@@ -37,12 +38,12 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes  # SHA-256 of salt and token
 
     def may(self, role: Role) -> bool:
-        """Whether the user has a role; `approve` includes `read`.
+        """Whether the user has a role; `approve` includes `review`, which includes `read`.
 
-        >>> [new_user("ana", ["approve"])[0].may(role) for role in ("read", "approve", "scrape")]
-        [True, True, False]
+        >>> [new_user("ana", ["review"])[0].may(role) for role in ROLES]
+        [True, True, False, False]
         """
-        return role in self.roles or (role == "read" and "approve" in self.roles)
+        return role in self.roles or not _INCLUDED_BY.get(role, frozenset()).isdisjoint(self.roles)
 
     def has_token(self, token: bytes) -> bool:
         """Whether the token belongs to this user; compares in constant time."""

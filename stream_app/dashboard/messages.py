@@ -63,6 +63,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     """The signed-in user."""
 
     user: str | None  # None: authentication is off
+    may_review: bool  # give verdicts and change lists
     may_approve: bool
 
 
@@ -85,6 +86,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     pending_approvals: tuple[PendingApproval, ...]
     registry_error: str | None  # why pending approvals are not known; None: no error
     registry_inconsistency: str | None  # damaged history, or an alias that differs from it; None: neither
+    reviews_waiting: int  # transactions sent to review that have no label
     evaluations: int  # grows with every report; the browser then fetches the heat map again
 
 

@@ -24,15 +24,24 @@ from stream_app.dashboard.registry_poller import Registry, RegistryPoller, Versi
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
-from stream_app.web.http_server import Handler, application, excerpt, is_own_host, read_form, refusal, runner
-from stream_app.web.web_auth import ANONYMOUS, Authenticator, authentication_failures
+from stream_app.reviews.review_pages import ReviewPages
+from stream_app.web.http_server import (
+    Handler,
+    application,
+    excerpt,
+    is_own_host,
+    json_response,
+    read_form,
+    refusal,
+    runner,
+)
+from stream_app.web.web_auth import ANONYMOUS, USER, Authenticator, authentication_failures
 
 log = logging.getLogger("tamiz.dashboard")
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
 STATE_INTERVAL_S = 1.0
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # listen addresses that are no host names
-USER = web.RequestKey("user", User)
 PUBLIC_PATHS = frozenset({"/livez", "/signin", "/signout"})  # in addition to /static/, which holds nothing confidential
 MAX_REASON_LENGTH = 500  # characters; also the limit of the page's input field
 
@@ -50,6 +59,7 @@ class Dashboard:
         export_suppressed_records(self._metric_registry)
         self._sessions = Sessions(auth)
         self._names = page_names(settings.web_hosts) | {settings.web_host.lower()} - WILDCARDS
+        self._reviews = ReviewPages(settings, auth, self._metric_registry)
         self._poller = RegistryPoller(registry, settings.registry_poll_seconds)
         self._encoded_state = b""
         self._new_state = asyncio.Condition()
@@ -77,7 +87,9 @@ class Dashboard:
                 web.get("/static/{name:.+}", self._static),
             ]
         )
+        app.add_routes(self._reviews.routes())
         self._reader.start()
+        self._reviews.start()
         self._runner = runner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
@@ -96,6 +108,7 @@ class Dashboard:
         if self._runner is not None:
             await self._runner.cleanup()
         await asyncio.to_thread(self._reader.stop)
+        await asyncio.to_thread(self._reviews.stop)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -133,7 +146,7 @@ class Dashboard:
         return web.FileResponse(file)
 
     async def _livez(self, _: web.Request) -> web.Response:
-        alive = self._reader.is_alive()
+        alive = self._reader.is_alive() and self._reviews.is_alive
         return web.json_response({"alive": alive}, status=200 if alive else 503)
 
     async def _sign_in_page(self, _: web.Request) -> web.StreamResponse:
@@ -164,8 +177,13 @@ class Dashboard:
 
     async def _me(self, request: web.Request) -> web.Response:
         user = request[USER]
-        me = Me(user=user.name if self._auth.is_enabled else None, may_approve=user.may("approve"))
-        return web.Response(body=msgspec.json.encode(me), content_type="application/json")
+        return json_response(
+            Me(
+                user=user.name if self._auth.is_enabled else None,
+                may_review=user.may("review"),
+                may_approve=user.may("approve"),
+            )
+        )
 
     async def _state(self, _: web.Request) -> web.Response:
         return web.Response(body=self._encoded_state or self._encode_state(), content_type="application/json")
@@ -274,6 +292,7 @@ class Dashboard:
                 pending_approvals=self._poller.pending_approvals,
                 registry_error=self._poller.error,
                 registry_inconsistency=self._poller.registry_inconsistency,
+                reviews_waiting=self._reviews.waiting(),
                 evaluations=self._reader.heatmap.evaluations + len(self._poller.references),
             )
         return msgspec.json.encode(state)

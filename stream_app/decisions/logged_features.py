@@ -16,7 +16,7 @@ from kafka import TopicPartition
 from schemas.configuration.settings import Settings
 from schemas.json_codec import decode
 from schemas.records import FeatureRecord
-from scoring.arrays import Indices, Ints
+from scoring.arrays import Floats, Indices, Ints
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.feature_log import FeatureLog
 from scoring.profiles.profile_plan import ProfilePlan
@@ -52,6 +52,11 @@ class LoggedFeatures:
             cleaned.event_time_ms,
         )
         return ProfileBatch(found.matrix, found.complete, {})
+
+    def values(self, partition: int, offset: int, transaction_id: str, event_time_ms: int) -> Floats | None:
+        """The values of one transaction, shape (n_features,); None if they were not logged."""
+        found = self._log.find(np.array([partition]), np.array([offset]), [transaction_id], np.array([event_time_ms]))
+        return found.matrix[0] if found.found[0] else None
 
     def __contains__(self, place: tuple[int, int]) -> bool:
         """Whether the values of a partition and offset were logged."""

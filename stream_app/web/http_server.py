@@ -6,12 +6,13 @@ Every response has the same security headers and none contains a traceback. Erro
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 
+from schemas.json_codec import decode
 from schemas.security.hosts import LOOPBACK_NAMES, host_name
 from schemas.security.sanitizer import printable
 from stream_app.web.request_limit import LogLimiter
@@ -35,6 +36,7 @@ HEADERS = {
 }
 HSTS = "max-age=31536000"
 
+T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -117,6 +119,23 @@ async def read_form(request: web.Request) -> dict[str, str]:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
     except ValueError:
         raise refusal(400, f"the form has more than {MAX_FORM_FIELDS} fields") from None
+
+
+async def read_json(request: web.Request, type_: type[T]) -> T:
+    """The body of a request as a message. Raises HTTPException for an invalid body."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise refusal(415, "send the message uncompressed")
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise refusal(415, "send the message as application/json")
+    try:
+        return decode(await request.read(), type_)
+    except msgspec.MsgspecError as error:
+        raise refusal(400, f"the body is no valid message: {excerpt(str(error))}") from None
+
+
+def json_response(message: msgspec.Struct) -> web.Response:
+    """A message as JSON."""
+    return web.Response(body=msgspec.json.encode(message), content_type="application/json")
 
 
 def _errors(limiter: LogLimiter) -> Any:

@@ -22,6 +22,7 @@ RELOAD_INTERVAL_S = 1.0
 MAX_FILE_BYTES = 1_000_000
 MAX_FORWARDED = 20  # addresses of X-Forwarded-For that are read, from the nearest
 RETRY_AFTER_S = 10
+USER = web.RequestKey("user", User)  # who sends a request, after the authentication
 ANONYMOUS = User(name="anonymous", roles=frozenset({"approve", "scrape"}), salt=b"", digest=b"")
 
 

@@ -68,7 +68,7 @@ def test_a_session_is_the_users_and_acts_in_their_name_and_role(servers: Servers
         session = cookie(signed_in(servers, name))
         assert servers.tokens[name] not in session
         me = json.loads(ask(servers.dashboard, "GET", "/me", Cookie=session).body)
-        assert me == {"user": name, "may_approve": may}
+        assert me == {"user": name, "may_review": may, "may_approve": may}
         response = ask(servers.dashboard, "POST", "/models/3/reject", None, b"reason=no+good", Cookie=session)
         assert response.status == status
     assert servers.approved == [(3, "no good", "web:ana")]
