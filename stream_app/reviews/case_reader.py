@@ -20,7 +20,7 @@ from stream_app.kafka.kafka_clients import DELIVERY_TIMEOUT_S, require_broker, s
 from stream_app.kafka.place_reader import PlaceReader
 from stream_app.reviews.review_follower import ReviewFollower, decision_place
 from stream_app.reviews.review_messages import CardTransaction
-from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, Case, DecisionPlace
+from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ReviewCase, DecisionPlace
 from stream_app.reviews.transaction_view import TransactionView, read_transactions
 
 log = logging.getLogger("tamiz.reviews")
@@ -48,7 +48,7 @@ class CaseReader:
         with self._lock:
             return self._views([place])[0]
 
-    def history(self, case: Case) -> list[CardTransaction]:
+    def history(self, case: ReviewCase) -> list[CardTransaction]:
         """The last decisions of the case's card, without the case. Raises BrokerError or KafkaError."""
         key = case.key
         if key is None:
@@ -78,7 +78,7 @@ class CaseReader:
             for (decision, _), view, verdict in zip(others, views, verdicts, strict=True)
         ]
 
-    def profile_values(self, case: Case) -> dict[str, float | None]:
+    def profile_values(self, case: ReviewCase) -> dict[str, float | None]:
         """Profile values as logged with the case's decision; empty without profiles or without a record of them.
 
         Raises BrokerError or KafkaError.
@@ -100,7 +100,7 @@ class CaseReader:
             for name, value in zip(plan.names, values.tolist(), strict=True)
         }
 
-    def write_label(self, case: Case, fraud: bool | None, by: str) -> Label:
+    def write_label(self, case: ReviewCase, fraud: bool | None, by: str) -> Label:
         """Write a verdict to `labels` and wait until the broker has it. Raises BrokerError or KafkaError.
 
         It names the entities of the transaction, for profiles of labels, if the transaction can be read.

@@ -31,7 +31,7 @@ from stream_app.reviews.review_messages import (
     CaseView,
     VerdictForm,
 )
-from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ORDERS, Case, CaseFilter, Order
+from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ORDERS, ReviewCase, CaseFilter, Order
 from stream_app.web.http_server import excerpt, json_response, read_json, refusal
 from stream_app.web.web_auth import USER, Authenticator
 
@@ -128,7 +128,7 @@ class ReviewPages:
     async def _detail(self, request: web.Request) -> web.Response:
         return json_response(await asyncio.to_thread(self._read_detail, self._case(request)))
 
-    def _read_detail(self, case: Case) -> CaseDetail:
+    def _read_detail(self, case: ReviewCase) -> CaseDetail:
         missing: list[str] = []
 
         def read(what: str, call: Callable[[], T]) -> T | None:
@@ -177,14 +177,14 @@ class ReviewPages:
         log.info("transaction %s: %s, by %s", printable(label.transaction_id, MAX_TEXT_LENGTH), opinion, by)
         return json_response(CaseVerdict(verdict=opinion, by=by, at_ms=label.reported_at_ms))
 
-    def _case(self, request: web.Request) -> Case:
+    def _case(self, request: web.Request) -> ReviewCase:
         with self._follower.lock:
             case = self._follower.queue.find(request.match_info["id"])
         if case is None:
             raise refusal(404, "the queue holds no such case; it may have a label, or be too old")
         return case
 
-    def _refuse_judged(self, case: Case, by: str) -> None:
+    def _refuse_judged(self, case: ReviewCase, by: str) -> None:
         """Refuse a verdict after that of another. A reviewer may correct the own one, and settle an unsure case."""
         verdict = case.verdict
         if verdict is not None and verdict.verdict != "not-sure" and verdict.by != by:
@@ -192,14 +192,14 @@ class ReviewPages:
             when = datetime.fromtimestamp(verdict.at_ms // 1000, UTC)
             raise refusal(409, f"{who} this transaction as {verdict.verdict}, {when:%Y-%m-%d %H:%M:%S} UTC")
 
-    def _claimed(self, case: Case, by: str) -> Holder:
+    def _claimed(self, case: ReviewCase, by: str) -> Holder:
         with self._follower.lock:
             holder = self._claims.claim(case.decision.decision_id, by)
         if holder.user != by:
             raise refusal(409, f"{holder.user} is working on this case; choose another, or wait until the claim ends")
         return holder
 
-    def _view(self, case: Case) -> CaseView:
+    def _view(self, case: ReviewCase) -> CaseView:
         decision = case.decision
         holder = self._claims.holder(decision.decision_id)
         return CaseView(

@@ -46,7 +46,7 @@ class DecisionPlace(NamedTuple):
 
 
 @dataclass(slots=True)
-class Case:
+class ReviewCase:
     """One flagged decision."""
 
     decision: Decision
@@ -73,7 +73,7 @@ class CaseFilter(NamedTuple):
     rule: str = ""  # id of a rule or name of a list that matches, live or in shadow
     reason: str = ""  # part of the text of a reason, of the model's or a rule's
 
-    def matches(self, case: Case) -> bool:
+    def matches(self, case: ReviewCase) -> bool:
         """Whether a case of the queue is listed."""
         if self.unsure != (case.verdict is not None):
             return False
@@ -91,7 +91,7 @@ class CaseFilter(NamedTuple):
 class ListedCases(NamedTuple):
     """Part of the queue."""
 
-    cases: list[Case]
+    cases: list[ReviewCase]
     matching: int  # on all pages
     next: str | None  # position after the last of them; None: there are no more
 
@@ -104,8 +104,11 @@ class ReviewQueue:
     ) -> None:
         self._max = {True: max_waiting, False: max_others}
         self._max_labels = max_labels
-        self._open: dict[bool, OrderedDict[str, Case]] = {True: OrderedDict(), False: OrderedDict()}  # by: is review
-        self._judged: OrderedDict[str, Case] = OrderedDict()
+        self._open: dict[bool, OrderedDict[str, ReviewCase]] = {
+            True: OrderedDict(),
+            False: OrderedDict(),
+        }  # by: is review
+        self._judged: OrderedDict[str, ReviewCase] = OrderedDict()
         self._ids: dict[str, str] = {}  # transaction id -> id of the case, of all cases above
         self._labels: OrderedDict[str, CaseVerdict] = OrderedDict()  # by transaction id, of transactions without a case
         self._n = 0
@@ -117,7 +120,7 @@ class ReviewQueue:
         if decision.outcome == "approve" or known:
             return
         self._n += 1
-        case = Case(decision, key, place, decided_at_ms, self._n)
+        case = ReviewCase(decision, key, place, decided_at_ms, self._n)
         case.verdict = self._labels.pop(decision.transaction_id, None)
         self._ids[decision.transaction_id] = decision.decision_id
         if case.verdict is not None and case.verdict.verdict != "not-sure":
@@ -144,11 +147,11 @@ class ReviewQueue:
                 del self._open[case.decision.outcome == "review"][case.decision.decision_id]
                 self._keep_judged(case)
 
-    def find(self, id_: str) -> Case | None:
+    def find(self, id_: str) -> ReviewCase | None:
         """The case of a decision: waiting, unsure or lately judged."""
         return self._open[True].get(id_) or self._open[False].get(id_) or self._judged.get(id_)
 
-    def find_transaction(self, transaction_id: str) -> Case | None:
+    def find_transaction(self, transaction_id: str) -> ReviewCase | None:
         """The case of a transaction."""
         return self.find(self._ids.get(transaction_id, ""))
 
@@ -167,7 +170,7 @@ class ReviewQueue:
         """Number of cases on which a reviewer was not sure."""
         return sum(case.verdict is not None for case in self._cases())
 
-    def not_looked_up(self, n: int) -> list[Case]:
+    def not_looked_up(self, n: int) -> list[ReviewCase]:
         """The newest cases whose transaction was not read yet."""
         newest = (c for part in self._open.values() for c in reversed(part.values()) if not c.looked_up)
         return [case for case, _ in zip(newest, range(n), strict=False)]
@@ -185,16 +188,16 @@ class ReviewQueue:
         more = len(rest) > len(first) > 0
         return ListedCases(first, len(matching), f"{key(first[-1])!r}~{first[-1].number}" if more else None)
 
-    def _cases(self) -> Iterator[Case]:
+    def _cases(self) -> Iterator[ReviewCase]:
         yield from self._open[True].values()
         yield from self._open[False].values()
 
-    def _keep_judged(self, case: Case) -> None:
+    def _keep_judged(self, case: ReviewCase) -> None:
         self._judged[case.decision.decision_id] = case
         if len(self._judged) > MAX_JUDGED:
             self._forget(self._judged.popitem(last=False)[1])
 
-    def _forget(self, case: Case) -> None:
+    def _forget(self, case: ReviewCase) -> None:
         """Keep of a case no more than its label."""
         del self._ids[case.decision.transaction_id]
         if case.verdict is not None:
@@ -214,7 +217,7 @@ def _replaces(verdict: CaseVerdict, known: CaseVerdict | None) -> bool:
 
 
 # The larger value comes first.
-_KEYS: dict[Order, Callable[[Case], float]] = {
+_KEYS: dict[Order, Callable[[ReviewCase], float]] = {
     "newest": lambda case: case.decided_at_ms,
     "amount": lambda case: -1e300 if case.amount is None else case.amount,  # unknown amounts come last
     "score": lambda case: case.decision.score,
