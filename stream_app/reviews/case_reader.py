@@ -20,7 +20,7 @@ from stream_app.kafka.kafka_clients import DELIVERY_TIMEOUT_S, require_broker, s
 from stream_app.kafka.place_reader import PlaceReader
 from stream_app.reviews.review_follower import ReviewFollower, decision_place
 from stream_app.reviews.review_messages import CardTransaction
-from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ReviewCase, DecisionPlace
+from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, DecisionPlace, ReviewCase
 from stream_app.reviews.transaction_view import TransactionView, read_transactions
 
 log = logging.getLogger("tamiz.reviews")

@@ -31,7 +31,7 @@ from stream_app.reviews.review_messages import (
     CaseView,
     VerdictForm,
 )
-from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ORDERS, ReviewCase, CaseFilter, Order
+from stream_app.reviews.review_queue import MAX_TEXT_LENGTH, ORDERS, CaseFilter, Order, ReviewCase
 from stream_app.web.http_server import excerpt, json_response, read_json, refusal
 from stream_app.web.web_auth import USER, Authenticator
 
