@@ -1,6 +1,6 @@
 """Scoring of cleaned rows: matrix, scores, outcomes and reasons. Used by the worker and by `tamiz score`."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from scoring.input.cleaning import CleanedBatch
 from scoring.model import ScoringModel
 from scoring.rules.precedence import Ruling
 
+if TYPE_CHECKING:  # imported only where rules are in force
+    from scoring.rules.rule_decision import RuleContext
+
 
 class ScoredRows(NamedTuple):
     """Result for the n accepted rows of a cleaned batch."""
@@ -24,8 +27,8 @@ class ScoredRows(NamedTuple):
     ruling: Ruling  # of model, rules and lists
 
 
-def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
-    """Encode, score, decide and explain cleaned rows.
+def decide(model: ScoringModel, cleaned: CleanedBatch, rules: "RuleContext | None" = None) -> ScoredRows:
+    """Encode, score, decide and explain cleaned rows. Without rules, the model decides alone.
 
     Raises ModelIncompatibleError if the columns lack a feature of the model.
     """
@@ -40,4 +43,12 @@ def decide(model: ScoringModel, cleaned: CleanedBatch) -> ScoredRows:
         contributions = model.contributions(matrix[flagged])
         profiles = manifest.definitions.profile_features()
         reasons = strongest_reasons(manifest.features, contributions, cleaned.columns, flagged, profiles)
-    return ScoredRows(matrix, scores, outcomes, reasons, Ruling.of_model(outcomes))
+    return ScoredRows(matrix, scores, outcomes, reasons, _ruling(cleaned, scores, outcomes, rules))
+
+
+def _ruling(cleaned: CleanedBatch, scores: Floats, outcomes: Indices, rules: "RuleContext | None") -> Ruling:
+    if rules is None:
+        return Ruling.of_model(outcomes)
+    from scoring.rules.rule_decision import apply_rules
+
+    return apply_rules(rules, cleaned, scores, outcomes)

@@ -12,10 +12,10 @@ import numpy as np
 
 from schemas.records import MAX_MATCHES, Effect, RuleMatch
 from schemas.rules import Rule
-from scoring.arrays import Array, Flags, Indices, Ints
+from scoring.arrays import Array, Indices, Ints
 from scoring.decision import DECIDERS, OUTCOMES
+from scoring.rules.program import SNOOZED, TRUE, UNKNOWN
 
-TRUE, UNKNOWN = 2, 1  # truths of a rule for a transaction
 EFFECTS: tuple[Effect, ...] = get_args(Effect)  # strongest first
 _OUTCOME_OF = {"block": "decline", "allow": "approve"}  # of every other effect: of its name
 _SEVERITY = np.array([OUTCOMES.index(_OUTCOME_OF.get(effect, effect)) for effect in EFFECTS])
@@ -99,13 +99,6 @@ class Ruling(NamedTuple):
         return cls(outcomes, np.zeros(n, np.intp), RowMatches.none(n), np.zeros(0, np.intp))
 
 
-class Snooze(NamedTuple):
-    """A rule that does not match one transaction, by an entry of a list."""
-
-    row: int
-    rule: str
-
-
 class EntryMatch(NamedTuple):
     """An entry of a list with an effect of its own that matches one transaction."""
 
@@ -118,22 +111,18 @@ def decide_by_rules(
     truth: Array,
     table: RuleTable,
     entries: Sequence[EntryMatch] = (),
-    snoozes: Sequence[Snooze] = (),
 ) -> Ruling:
     """The outcomes of n transactions, who decided them and what matched.
 
-    truth: of each rule for each transaction, shape (n_rules, n), uint8.
+    truth: of each rule for each transaction, shape (n_rules, n), from `CompiledRuleset.evaluate`.
     """
     n = len(model_outcomes)
     places = np.flatnonzero(truth == TRUE)
-    snoozed = _snoozed_places(truth, table, snoozes)
-    if len(snoozed):
-        places = np.setdiff1d(places, snoozed, assume_unique=True)
     n_rules = len(table.matches)
     counts = RuleCounts(
         _by_rule(places, n, n_rules),
         _by_rule(np.flatnonzero(truth == UNKNOWN), n, n_rules),
-        _by_rule(snoozed, n, n_rules),
+        _by_rule(np.flatnonzero(truth == SNOOZED), n, n_rules),
     )
     if not len(places) and not entries:
         return Ruling.of_model(model_outcomes)._replace(counts=counts)
@@ -183,14 +172,6 @@ def _rank(match: RuleMatch) -> int:
     if match.mode == "shadow":
         return _SHADOW_RANK
     return EFFECTS.index(match.effect) * len(_KINDS) + _KINDS.index(match.kind)
-
-
-def _snoozed_places(truth: Array, table: RuleTable, snoozes: Sequence[Snooze]) -> Indices:
-    n = truth.shape[1]
-    found = {table.rows[s.rule] * n + s.row for s in snoozes if s.rule in table.rows}
-    places = np.array(sorted(found), np.intp)
-    is_true: Flags = truth.reshape(-1)[places] == TRUE
-    return places[is_true]
 
 
 def _by_rule(places: Indices, n: int, n_rules: int) -> Ints:

@@ -28,6 +28,7 @@ from scoring.rules.syntax_tree import (
 )
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2  # `and` is the minimum, `or` the maximum, `not` the complement
+SNOOZED = 3  # of a rule that would match, but is snoozed for the transaction
 
 # Operations. a, b: registers, unless stated otherwise; c: a constant.
 LOAD, CONSTANT, ADD, SUBTRACT, MULTIPLY, DIVIDE, NEGATE, ABSOLUTE, MINIMUM, MAXIMUM, COALESCE = range(11)  # to numbers

@@ -13,7 +13,8 @@ from schemas.rules import Rule, RulesFile
 from scoring.arrays import Bytes, Columns, Floats, Ints
 from scoring.rules.expression_parser import parse_expression
 from scoring.rules.list_state import NO_HITS, ListHits
-from scoring.rules.program import FALSE, compile_program
+from scoring.rules.precedence import RuleTable
+from scoring.rules.program import SNOOZED, TRUE, compile_program
 from scoring.rules.program_loop import run_program
 from scoring.rules.syntax_tree import Expression, ExpressionError
 from scoring.rules.text_truths import LevelPredicates, row_truths
@@ -45,12 +46,12 @@ class CompiledRuleset:
         ]
         self.program = compile_program(list(zip(used, until_ms, strict=True)))
         self._levels = LevelPredicates(self.program.texts, self.program.levels)
-        self._rows: dict[str | None, int] = {rule.id: row for row, rule in enumerate(self.rules)}
+        self.table = RuleTable.of(self.rules)
 
     def evaluate(self, inputs: RuleInputs) -> Bytes:
-        """Truth of each rule for each transaction, shape (n_rules, n): 0 false, 1 unknown, 2 true.
+        """Truth of each rule for each transaction, shape (n_rules, n): 0 false, 1 unknown, 2 true, 3 snoozed.
 
-        A rule that is off, no longer valid at the event time, or snoozed for the transaction is false.
+        A rule that is off or no longer valid at the event time is false.
         """
         program, n = self.program, len(inputs.scores)
         out = np.empty((len(self.rules), n), np.uint8)
@@ -76,8 +77,9 @@ class CompiledRuleset:
             out,
         )
         for hit in inputs.lists.snoozes:
-            if hit.terms.rule in self._rows:
-                out[self._rows[hit.terms.rule], hit.row] = FALSE
+            rule = self.table.rows.get(hit.terms.rule or "", -1)
+            if rule >= 0 and out[rule, hit.row] == TRUE:
+                out[rule, hit.row] = SNOOZED
         return out
 
 

@@ -34,12 +34,15 @@ from stream_app.decisions.decision_records import decision_records
 from stream_app.decisions.feature_records import feature_records
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import Probe, good_payload
+from stream_app.decisions.rule_tally import RuleTally
 from stream_app.kafka.batches.record_columns import RecordColumns, record_places
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecord, OutgoingRecords
 
-if TYPE_CHECKING:  # imported only where a data set declares profiles
+if TYPE_CHECKING:  # imported only where a data set declares profiles, or rules are in force
     from scoring.profiles.profile_fold import ProfileBatch
     from scoring.profiles.shared.open_tiles import ClosedTiles
+    from scoring.rules.rule_decision import RuleContext
+    from scoring.rules.rule_state import RuleState
 
 
 class ProfileSource(Protocol):
@@ -75,6 +78,7 @@ class HandlerResult(NamedTuple):
     features: OutgoingRecords = NO_RECORDS  # of the feature log, one for each decision; empty without profiles
     incomplete: int = 0  # decisions whose profile features lack tiles of a partition that is behind
     closed: "Mapping[int, Sequence[ClosedTiles]]" = MappingProxyType({})  # by partition: to be published with the batch
+    rules: RuleTally | None = None  # None: the model decided alone
 
 
 class HandlerState(NamedTuple):
@@ -82,6 +86,7 @@ class HandlerState(NamedTuple):
 
     recent: RecentIds | None = None  # recently decided ids, to detect conflicts; updated with those of each batch
     profiles: ProfileSource | None = None  # with None, the values of profile features are missing
+    rules: "RuleState | None" = None  # in force for every record of the batch; None: the model decides alone
 
 
 NO_STATE = HandlerState()
@@ -153,7 +158,7 @@ def handle(
     found = None if profiles is None else _profile_features(fetched, cleaned, profiles)
     columns = join_columns(cleaned.columns, _profile_columns(policy.dataset, len(ids), profiles, found))
     cleaned = cleaned._replace(columns=columns)
-    decided = decide(model, cleaned)
+    decided = decide(model, cleaned, _rule_context(state.rules, policy.dataset, ids))
     counts = np.bincount(decided.ruling.outcomes, minlength=len(OUTCOMES)).tolist()
     truncated_parts: Counter[str] = Counter()
     accepted = [records[row] for row in cleaned.rows.tolist()]
@@ -185,6 +190,7 @@ def handle(
         features=features,
         incomplete=0 if found is None else int(np.count_nonzero(~found.complete)),
         closed={} if found is None else found.closed,
+        rules=_rule_tally(state.rules, decided),
     )
 
 
@@ -197,8 +203,8 @@ def handle_with_isolation(
     """As `handle`, but a record that triggers a bug does not stop its partition.
 
     A batch that raises is handled record by record; a record that still raises becomes a dead letter with code
-    `internal-error`. If no record of the batch and no known-good payload can be handled, the records are not the
-    cause, and the exception is raised.
+    `internal-error`. If no record of the batch and no known-good payload can be handled with the same rules, the
+    records are not the cause, and the exception is raised.
     """
     try:
         return handle(records, model, policy, state)
@@ -206,15 +212,15 @@ def handle_with_isolation(
         raise
     except Exception:
         parts = [_handle_one(r, model, policy, state) for r in records]
-        if any(p.decisions for p in parts) or _handles_good_payload(model, policy):
+        if any(p.decisions for p in parts) or _handles_good_payload(model, policy, state):
             return _concatenate(parts)
         raise
 
 
-def _handles_good_payload(model: MonitoredModel, policy: HandlerPolicy) -> bool:
+def _handles_good_payload(model: MonitoredModel, policy: HandlerPolicy, state: HandlerState) -> bool:
     probe = Probe(value=good_payload(policy.dataset))
     try:
-        return bool(handle([probe], model, policy).decisions)
+        return bool(handle([probe], model, policy, HandlerState(rules=state.rules)).decisions)
     except Exception:
         return False
 
@@ -262,7 +268,22 @@ def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
         features=OutgoingRecords.concatenate([part.features for part in parts]),
         incomplete=sum(part.incomplete for part in parts),
         closed=closed,
+        rules=RuleTally.sum(tallies) if (tallies := [part.rules for part in parts if part.rules is not None]) else None,
     )
+
+
+def _rule_context(state: "RuleState | None", dataset: Dataset, ids: Sequence[str]) -> "RuleContext | None":
+    if state is None:
+        return None
+    from scoring.rules.rule_decision import RuleContext
+
+    return RuleContext(state, dataset, ids)
+
+
+def _rule_tally(state: "RuleState | None", decided: ScoredRows) -> RuleTally | None:
+    if state is None:
+        return None
+    return RuleTally.of(decided.ruling, None if state.ruleset is None else state.ruleset.table)
 
 
 def _profile_features(

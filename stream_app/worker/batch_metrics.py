@@ -25,6 +25,7 @@ def observe_batch(
         metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
     for outcome, count in handled.outcomes.items():
         metrics.decisions.labels(outcome).inc(count)
+    metrics.rules.observe(len(handled.decisions), handled.rules)
     for rejection in handled.rejections:
         metrics.dead_letters.labels(rejection.code).inc()
     if any(rejection.code == "unreadable" for rejection in handled.rejections):

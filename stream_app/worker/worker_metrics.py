@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from scoring.decision import OUTCOMES
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
 from stream_app.offsets.offset_validation import FAULTS
+from stream_app.rules.rule_metrics import RuleMetrics
 from stream_app.web.web_auth import authentication_failures
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -189,6 +190,7 @@ class WorkerMetrics:
             "Records that cannot be read until an open Kafka transaction ends",
             registry=r,
         )
+        self.rules = RuleMetrics(r)
         self.watchdog_failures = Counter("tamiz_watchdog_failures", "Internal errors of the watchdog", registry=r)
         self._lag = Gauge(
             "tamiz_lag_records", "Transactions not yet decided, by input partition", ["partition"], registry=r

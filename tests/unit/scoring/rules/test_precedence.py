@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from schemas.records import MAX_MATCHES, RuleMatch
 from schemas.rules import Rule
 from scoring.decision import DECIDERS, OUTCOMES
-from scoring.rules.precedence import EFFECTS, EntryMatch, RuleTable, Ruling, Snooze, decide_by_rules
+from scoring.rules.precedence import EFFECTS, EntryMatch, RuleTable, Ruling, decide_by_rules
+from scoring.rules.program import SNOOZED, TRUE, UNKNOWN
 
 MODES = ("live", "shadow", "off")
 
 
 class Case(NamedTuple):
-    """A batch: the model's outcomes, rules with their truths, entries of lists that match, and snoozes."""
+    """A batch: the model's outcomes, rules with their truths, and entries of lists that match."""
 
     model_outcomes: list[int]
     rules: list[Rule]
     truth: list[list[int]]  # of each rule for each transaction
     entries: list[EntryMatch]
-    snoozes: list[Snooze]
 
 
 def rule(number: int, effect: str, mode: str = "live") -> Rule:
@@ -38,30 +38,23 @@ def cases(draw: st.DrawFn) -> Case:
     n, n_rules = draw(st.integers(0, 8)), draw(st.integers(0, 30))
     modes = st.sampled_from(MODES)
     rules = [rule(i, draw(st.sampled_from(EFFECTS)), draw(modes)) for i in range(n_rules)]
-    likely = st.sampled_from(draw(st.sampled_from([[0], [0, 0, 0, 1, 2], [2], [0, 1, 2]])))
+    likely = st.sampled_from(draw(st.sampled_from([[0], [0, 0, 0, 1, 2], [2], [0, 1, 2, 3]])))
     truth = [[0 if r.mode == "off" else draw(likely) for _ in range(n)] for r in rules]
     rows = st.integers(0, n - 1) if n else st.nothing()
     names = st.sampled_from(["cards", "shops"])
     made = st.builds(EntryMatch, rows, st.builds(entry, names, st.sampled_from(EFFECTS)))
-    named = st.builds(Snooze, rows, st.integers(0, 31).map(lambda i: f"r{i}"))
     return Case(
         draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)),
         rules,
         truth,
         draw(st.lists(made, max_size=4 if n else 0)),
-        draw(st.lists(named, max_size=4 if n else 0)),
     )
 
 
 def decided_plainly(case: Case, row: int) -> tuple[str, str, list[RuleMatch], int]:
     """Outcome, who decided, the matches that a decision names, and the number of those that it does not name."""
     table = RuleTable.of(case.rules)
-    snoozed = {s.rule for s in case.snoozes if s.row == row}
-    of_rules = [
-        match
-        for rule, match, truth in zip(case.rules, table.matches, case.truth, strict=True)
-        if truth[row] == 2 and rule.id not in snoozed
-    ]
+    of_rules = [match for match, truth in zip(table.matches, case.truth, strict=True) if truth[row] == TRUE]
     of_lists = sorted((e.match for e in case.entries if e.row == row), key=lambda match: (match.name, match.reason))
     matches = [*of_lists, *of_rules]
     live = [m for m in matches if m.mode == "live"]
@@ -85,7 +78,7 @@ def decided_plainly(case: Case, row: int) -> tuple[str, str, list[RuleMatch], in
 def decided(case: Case) -> Ruling:
     truth = np.array(case.truth, np.uint8).reshape(len(case.rules), len(case.model_outcomes))
     outcomes = np.array(case.model_outcomes, np.intp)
-    return decide_by_rules(outcomes, truth, RuleTable.of(case.rules), case.entries, case.snoozes)
+    return decide_by_rules(outcomes, truth, RuleTable.of(case.rules), case.entries)
 
 
 @given(cases())
@@ -106,10 +99,9 @@ def test_precedence_over_columns_is_that_of_a_plain_function_row_by_row(case: Ca
 def test_every_rule_is_counted_whether_or_not_it_decides(case: Case) -> None:
     counts = decided(case).counts
     assert counts is not None
-    for i, (rule, truth) in enumerate(zip(case.rules, case.truth, strict=True)):
-        snoozed = {s.row for s in case.snoozes if s.rule == rule.id and truth[s.row] == 2}
-        assert counts.matched[i] == truth.count(2) - len(snoozed)
-        assert (counts.unknown[i], counts.snoozed[i]) == (truth.count(1), len(snoozed))
+    for i, truth in enumerate(case.truth):
+        found = counts.matched[i], counts.unknown[i], counts.snoozed[i]
+        assert found == (truth.count(TRUE), truth.count(UNKNOWN), truth.count(SNOOZED))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +118,12 @@ def test_every_rule_is_counted_whether_or_not_it_decides(case: Case) -> None:
     ],
 )
 def test_the_strongest_effect_wins(model: str, effects: list[str], outcome: str, by: str) -> None:
-    case = Case([OUTCOMES.index(model)], [rule(i, e) for i, e in enumerate(effects)], [[2]] * len(effects), [], [])
+    case = Case([OUTCOMES.index(model)], [rule(i, e) for i, e in enumerate(effects)], [[2]] * len(effects), [])
     ruling = decided(case)
     assert (OUTCOMES[ruling.outcomes[0]], DECIDERS[ruling.deciders[0]]) == (outcome, by)
 
 
 def test_an_entry_of_a_list_comes_before_a_rule_with_the_same_effect_and_both_are_named() -> None:
-    ruling = decided(Case([0], [rule(0, "block")], [[2]], [EntryMatch(0, entry("cards", "block"))], []))
+    ruling = decided(Case([0], [rule(0, "block")], [[2]], [EntryMatch(0, entry("cards", "block"))]))
     assert DECIDERS[ruling.deciders[0]] == "list"
     assert [m.name for m in ruling.matches.of_row(0)] == ["cards", "r0"]

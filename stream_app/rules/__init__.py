@@ -1,0 +1,1 @@
+"""Rules and lists on their topics: read, changed by people, applied by workers."""
