@@ -76,7 +76,7 @@ class _Table:
         oldest = min((state.update for state in self.states), default=self.update)
         while self.replaced and self.replaced[0][0] <= oldest:
             _, field, value = self.replaced.popleft()
-            values = self.fields[field]
+            values = self.fields.get(field, {})
             versions = values.get(value, ())
             first = max((i for i, version in enumerate(versions) if version.update <= oldest), default=0)
             kept = versions[first:]
@@ -87,7 +87,7 @@ class _Table:
             else:
                 values.pop(value, None)
             if not values:
-                del self.fields[field]
+                self.fields.pop(field, None)
 
 
 class ListState:
