@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-batches fuzz-declarations pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-batches fuzz-declarations fuzz-rules pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ fuzz-batches: setup  ## 100,000 fetches of valid and hostile record batches, rea
 
 fuzz-declarations: setup  ## 100,000 mutated declarations: each is valid, or one line of a SchemaError (5 minutes)
 	TAMIZ_FUZZ_DECLARATIONS=100000 $(BIN)/pytest -q tests/unit/schemas/test_profile_checks.py -k schema_error
+
+fuzz-rules: setup  ## 100,000 conditions of rules, valid and hostile: parsed, compiled, compared with an interpreter (5 minutes)
+	TAMIZ_FUZZ_RULES=100000 $(BIN)/pytest -q tests/unit/scoring/rules
 
 airflow: .venv-airflow/.ready  ## test the DAGs of deploy/airflow in a real Airflow
 	.venv-airflow/bin/python -m pytest -c /dev/null --rootdir deploy/airflow -p no:cacheprovider -q deploy/airflow

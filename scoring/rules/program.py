@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from schemas.errors import RuleError
 from scoring.arrays import Array, Floats
 from scoring.rules.syntax_tree import (
     Arithmetic,
@@ -27,6 +28,7 @@ from scoring.rules.syntax_tree import (
     ValueComparison,
 )
 
+MAX_OPERATIONS = 10_000  # of all rules; 20 for each of 500
 FALSE, UNKNOWN, TRUE = 0, 1, 2  # `and` is the minimum, `or` the maximum, `not` the complement
 SNOOZED = 3  # of a rule that would match, but is snoozed for the transaction
 
@@ -117,7 +119,7 @@ class _Operation(NamedTuple):
 def compile_program(conditions: Sequence[tuple[Expression | None, float | None]]) -> Program:
     """The program of rules. conditions: of each rule, and the event time (ms) from which on it does not match.
 
-    A condition of None is never true.
+    A condition of None is never true. Raises RuleError if there are more than MAX_OPERATIONS.
     """
     lowering = _Lowering()
     for rule, (condition, until_ms) in enumerate(conditions):
@@ -166,6 +168,8 @@ class _Lowering:
         operation = _Operation(op, a, b, c)
         found = self._values.get(operation)
         if found is None:
+            if len(self._values) == MAX_OPERATIONS:
+                raise RuleError(f"more than {MAX_OPERATIONS} different operations in all rules; shorten or remove some")
             found = self._values[operation] = len(self._operations)
             self._operations.append(operation)
         return found

@@ -20,8 +20,6 @@ from scoring.rules.syntax_tree import Expression, ExpressionError
 from scoring.rules.text_truths import LevelPredicates, row_truths
 from scoring.rules.type_check import check_expression
 
-MAX_OPERATIONS = 10_000  # of a ruleset; 500 rules of 20 operations
-
 
 class RuleInputs(NamedTuple):
     """What rules read of n transactions."""
@@ -99,10 +97,7 @@ def compile_ruleset(content: RulesFile, dataset: Dataset) -> CompiledRuleset:
         until_ms.append(None if rule.valid_until is None else _until_ms(rule, rule.valid_until))
     if content.explore is not None and dataset.amount is None:
         raise RuleError(f"[explore] needs an amount: the data set {dataset.name!r} declares none; declare `amount`")
-    compiled = CompiledRuleset(content, conditions, until_ms)
-    if (n := len(compiled.program.code)) > MAX_OPERATIONS:
-        raise RuleError(f"the rules have {n} different operations; shorten them to {MAX_OPERATIONS}")
-    return compiled
+    return CompiledRuleset(content, conditions, until_ms)
 
 
 def _condition(rule: Rule, dataset: Dataset) -> Expression:

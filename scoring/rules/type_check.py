@@ -170,8 +170,8 @@ class _Checker:
         if name in NUMBER_FUNCTIONS:
             fewest, most = NUMBER_FUNCTIONS[name]
             if not fewest <= len(node.arguments) <= most:
-                wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
-                raise ExpressionError(node.at, f"{name} takes {wanted} numbers, not {len(node.arguments)}")
+                wanted = "one number" if fewest == most else f"{fewest} to {most} numbers"
+                raise ExpressionError(node.at, f"{name} takes {wanted}, not {len(node.arguments)}")
             arguments = tuple(map(self._number, node.arguments))
             return Checked(Call(function=name, arguments=arguments, at=node.at), "number")
         if name not in TEXT_FUNCTIONS:
@@ -227,7 +227,7 @@ class _Checker:
         wrong = TextLiteral if operand.kind == "number" else NumberLiteral | Negation
         item = next((item for item in node.items if isinstance(item, wrong)), None)
         if operand.kind == "truth" or item is not None:
-            shown, at = _shown(operand.node), node.at if item is None else item.at
+            shown, at = _shown(operand.node), item.at if item is not None and operand.kind != "truth" else node.at
             remedy = {
                 "number": "write numbers without quotes",
                 "text": "write texts in quotes",

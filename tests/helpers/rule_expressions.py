@@ -85,12 +85,12 @@ def _listed(rng: random.Random, values: Sequence[str]) -> str:
 
 
 def hostile_text(rng: random.Random) -> str:
-    """A text that is most probably no condition: random pieces, or a condition that was damaged."""
-    if rng.random() < 0.5:
+    """Random pieces, or a condition that was damaged, so little sometimes that it still is one."""
+    if rng.random() < 0.4:
         return rng.choice(("", " ")).join(rng.choices(PIECES, k=rng.randint(1, 12)))
     text = random_condition(rng, 2)
     at = rng.randrange(len(text))
-    return text[:at] + rng.choice((*PIECES, "")) + text[at + rng.randint(0, 3) :]
+    return text[:at] + rng.choice((rng.choice(PIECES), " ", "")) + text[at + rng.randint(0, 2) :]
 
 
 def random_columns(rng: random.Random, n: int) -> tuple[Columns, list[str], Array]:
