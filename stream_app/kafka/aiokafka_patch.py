@@ -17,6 +17,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
+from stream_app.kafka.batches.plain_batches import plain_batches
 from stream_app.kafka.batches.record_batches import KEEP_BYTES, RecordBatches
 from stream_app.kafka.batches.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
 
@@ -26,6 +27,16 @@ class FetchedBatches(RecordBatches):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data, DefaultRecordBatch, LegacyRecordBatch, columns=batch_columns)
+
+    def next_batch(self) -> Any:
+        """The next plain batches as one, else the next batch, or None."""
+        if self.columns is not None and self.has_next():
+            found = plain_batches(self._data[self._position :], self.first_offset, self.keep_bytes, self.budget)
+            if found is not None:
+                batches, size = found
+                self._position, self._end = self._position + size, None
+                return batches
+        return super().next_batch()
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.record_parts import last_offset
 from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerResult
+from stream_app.kafka.batches.record_columns import RecordColumns
 from stream_app.worker.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tamiz.worker")
@@ -20,9 +21,8 @@ def observe_batch(
     metrics.batch_records.observe(len(records))
     metrics.batch_scoring.observe(handling_s)
     metrics.batch_publishing.observe(producing_s)
-    sent_ms = [r.timestamp for r in records if r.timestamp > 0]  # producers may send none or invalid ones
-    if sent_ms:
-        metrics.latency.observe(max(0.0, time.time() - min(sent_ms) / 1000))
+    if (first_ms := _first_sent_ms(records)) is not None:
+        metrics.latency.observe(max(0.0, time.time() - first_ms / 1000))
     for outcome, count in handled.outcomes.items():
         metrics.decisions.labels(outcome).inc(count)
     metrics.rules.observe(len(handled.decisions), handled.rules)
@@ -46,6 +46,14 @@ def observe_batch(
         )
     if log.isEnabledFor(logging.DEBUG):
         _log_decisions(handled)
+
+
+def _first_sent_ms(records: Sequence[Any]) -> int | None:
+    """The earliest time at which a record was sent, of those that have a valid one."""
+    if isinstance(records, RecordColumns):  # no object of each record is made
+        times = records.timestamps[records.timestamps > 0]
+        return int(times.min()) if len(times) else None
+    return min((r.timestamp for r in records if r.timestamp > 0), default=None)
 
 
 def _log_decisions(handled: HandlerResult) -> None:

@@ -32,12 +32,13 @@ from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import EVENT_TIME, RECORD_TIME_MS, Probe, good_payload
 from stream_app.kafka.aiokafka_patch import FetchedBatches
-from stream_app.kafka.batches.record_columns import FetchedRecord, RecordColumns
+from stream_app.kafka.batches.record_columns import BatchColumns, FetchedRecord, RecordColumns
 from stream_app.output.batch_writer import record_batches
 
 log = logging.getLogger("tamiz.worker")
 MIN_LOGGED_S = 1.0  # loading what is compiled takes less
 LOCK_TIMEOUT_S = 300.0
+GZIP = 1  # number of the codec
 DAYS = 4  # of the sample transactions: tiles of profiles close
 # Payloads that are read in another way than a good one.
 OTHER_PAYLOADS = (None, b"", b"{}", b"not JSON", b'{"a": "\\u00e9", "b": [1], "a": null}')
@@ -60,11 +61,13 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
 
 
 def read_sample() -> Sequence[FetchedRecord]:
-    """Read a record as it comes from a broker."""
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1_024)
-    builder.append(0, RECORD_TIME_MS, None, b"{}", [(TRANSACTION_ID_HEADER, b"probe")])
-    batch = FetchedBatches(bytes(builder.build())).next_batch()
-    records = RecordColumns.of_partition("probe", 0, list(batch))
+    """Read records as they come from a broker: of a plain batch, and of a compressed one."""
+    batches: list[BatchColumns] = []
+    for codec in (0, GZIP):
+        builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, 0, 1_024)
+        builder.append(0, RECORD_TIME_MS, None, b"{}", [(TRANSACTION_ID_HEADER, b"probe")])
+        batches += FetchedBatches(bytes(builder.build())).next_batch()
+    records = RecordColumns.of_partition("probe", 0, batches)
     list(records)
     return records
 

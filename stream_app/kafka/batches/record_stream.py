@@ -48,6 +48,11 @@ class Budget:
         self._left_bytes -= n
 
     @property
+    def left_bytes(self) -> int:
+        """What is left; negative if more was spent."""
+        return self._left_bytes
+
+    @property
     def is_spent(self) -> bool:
         """Whether nothing is left."""
         return self._left_bytes <= 0

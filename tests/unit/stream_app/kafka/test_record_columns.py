@@ -22,6 +22,7 @@ from scoring.input.admission import MAX_KEY_BYTES
 from stream_app.decisions.handler import HandlerPolicy, clean_records
 from stream_app.decisions.probe import good_payload
 from stream_app.kafka import aiokafka_patch
+from stream_app.kafka.aiokafka_patch import FetchedBatches
 from stream_app.kafka.batches import checksum_failures
 from stream_app.kafka.batches.record_batches import RecordBatches
 from stream_app.kafka.batches.record_columns import (
@@ -129,7 +130,8 @@ def read(data: bytes, first_offset: int, columns: Any) -> tuple[list[Any], int, 
     """Records of a fetch, the next offset, and whether the budget is spent."""
     checksum_failures.FAILED.clear()
     budget = Budget(BUDGET_BYTES)
-    batches = RecordBatches(data, *CLIENT, KEEP_BYTES, budget, columns)
+    batches = RecordBatches(data, *CLIENT, KEEP_BYTES, budget) if columns is None else FetchedBatches(data)
+    batches.keep_bytes, batches.budget = KEEP_BYTES, budget
     batches.first_offset = then = first_offset
     parts: list[Any] = []
     while batches.has_next():
