@@ -15,18 +15,11 @@ import msgspec
 import numpy as np
 from scipy.stats import norm
 
+from schemas.rule_report import Estimate
 from scoring.arrays import Flags, Floats
 
 CONFIDENCE = 0.95
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate with the bounds of its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class LabelSums(NamedTuple):
