@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas import records as events
-from schemas import rules
+from schemas import rule_report, rules
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.topics import Topic, topic_table
@@ -27,6 +27,7 @@ WIRE = (
     rules.RulesetRecord,
     rules.ListEntry,
     rules.RuleActivation,
+    rule_report.RuleReport,
     events.PaneSnapshot,
     events.DriftReport,
     events.DriftAlert,

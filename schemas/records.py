@@ -299,8 +299,9 @@ class DriftAlert(msgspec.Struct, frozen=True, kw_only=True):
 
     incident_id: Id
     change: Literal["opened", "grew", "closed"]
-    # shift: the population changed; data: the pipeline changed; burst: few cards; attack: few cards with high scores
-    kind: Literal["shift", "data", "burst", "attack"]
+    # shift: the population changed; data: the pipeline changed; burst: few cards; attack: few cards with high scores;
+    # rule: the precision of a live rule fell, or a rule matches nothing for 30 days
+    kind: Literal["shift", "data", "burst", "attack", "rule"]
     severity: Literal["warning", "critical"]
     model: Name
     model_version: Version

@@ -36,6 +36,7 @@ def max_value_bytes(settings: Settings) -> dict[str, int]:
         settings.drift_panes_topic: MAX_RECORD_BYTES,
         settings.profile_tiles_topic: MAX_RECORD_BYTES,
         settings.rules_topic: MAX_RECORD_BYTES,
+        settings.rule_statistics_topic: MAX_RECORD_BYTES,
     }
 
 
@@ -131,6 +132,16 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
             direction="internal",
             partitions=n,
             config=evidence,
+        ),
+        Topic(
+            role="rule-statistics",
+            name=settings.rule_statistics_topic,
+            key="model",
+            record="RuleReport",
+            direction="out",
+            partitions=1,
+            # The last record is the monitor's state.
+            config=safe | {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)},
         ),
         Topic(
             role="dead-letters",

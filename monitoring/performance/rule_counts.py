@@ -157,6 +157,8 @@ def _scaled(sums: LabelSums, factor: float) -> LabelSums:
         return sums
     # Far below one label, a sum is forgotten: it must not become a number that JSON or a division cannot hold.
     weight = sums.weight * factor
-    return LabelSums() if weight < 1e-9 or not math.isfinite(weight) else sums._replace(
-        weight=weight, weight_squares=sums.weight_squares * factor**2
+    return (
+        LabelSums()
+        if weight < 1e-9 or not math.isfinite(weight)
+        else sums._replace(weight=weight, weight_squares=sums.weight_squares * factor**2)
     )

@@ -9,16 +9,18 @@ records before these offsets are only remembered, so that labels that mature lat
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
 from monitoring.performance.rule_counts import MatchCounter, RuleKey
 from monitoring.performance.rule_problems import rule_alerts
-from schemas.records import Decision, DriftAlert, Effect, Label
+from schemas.records import Decision, DriftAlert, Effect, Label, RuleMatch
 from schemas.rule_report import MAX_REPORTED_RULES, RuleReport
 from schemas.rules import RulesetRecord
 
+MAX_RULE_NAME_LENGTH = 64  # characters; only a forged match has a longer one
 MAX_RULESETS = 100  # that are remembered, the latest ones
 MAX_SEEN = 100  # numbers of rulesets that decisions named last
 
@@ -40,8 +42,20 @@ class _Ruleset(NamedTuple):
 class _Matched:
     """A matched decision that waits for its label; kept afterwards to recognise duplicates."""
 
-    __slots__ = ("counted", "decided_before", "event_time_ms", "explored", "forgotten", "fraud", "honest", "known", "labelled_before",
-                 "matured", "reported_at_ms", "ruleset")  # fmt: skip
+    __slots__ = (
+        "counted",
+        "decided_before",
+        "event_time_ms",
+        "explored",
+        "forgotten",
+        "fraud",
+        "honest",
+        "known",
+        "labelled_before",
+        "matured",
+        "reported_at_ms",
+        "ruleset",
+    )
 
     def __init__(self, decision: Decision, known: tuple[tuple[RuleKey, bool], ...], is_new: bool) -> None:
         self.event_time_ms = decision.event_time_ms
@@ -111,9 +125,10 @@ class RulePerformance:
         if is_new:
             self._version = decision.model_version
         name = decision.transaction_id
-        if not decision.matches or name in self._by_id:
+        matches = [match for match in decision.matches if len(match.name) <= MAX_RULE_NAME_LENGTH]
+        if not matches or name in self._by_id:
             return
-        matched = self._matched(decision, is_new)
+        matched = self._matched(decision, matches, is_new)
         self._by_id[name] = matched
         heapq.heappush(self._maturing, (matched.event_time_ms, next(self._order), matched))
         if (early := self._early.pop(name, None)) is not None:
@@ -138,6 +153,12 @@ class RulePerformance:
         if len(self._early) > self._policy.early:
             self._early.popitem(last=False)
 
+    def limit_offset(self, of_decisions: bool, partition: int, end: int) -> None:
+        """Restart the offset of a partition of `decisions`, or else of `labels`, that is beyond the partition's end."""
+        offsets = self._decisions if of_decisions else self._labels
+        if offsets.get(str(partition), 0) > end:
+            del offsets[str(partition)]
+
     def evaluate(self, until_ms: int) -> RuleEvaluation | None:
         """The statistics at an event time; None if nothing changed since the last evaluation."""
         if until_ms <= self._until_ms:
@@ -150,25 +171,28 @@ class RulePerformance:
             return None
         self._changed = False
         self._forget()
-        report = RuleReport(
+        return RuleEvaluation(self.report(), alerts)
+
+    def report(self) -> RuleReport:
+        """The statistics at the last evaluation."""
+        return RuleReport(
             model=self._model,
             model_version=self._version,
-            until_ms=until_ms,
+            until_ms=self._until_ms,
             ruleset=self._ruleset,
             decisions=dict(self._decisions),
             labels=dict(self._labels),
             rules=tuple(c.counts() for c in sorted(self._counters.values(), key=_rank)),
         )
-        return RuleEvaluation(report, alerts)
 
-    def _matched(self, decision: Decision, is_new: bool) -> _Matched:
+    def _matched(self, decision: Decision, matches: Sequence[RuleMatch], is_new: bool) -> _Matched:
         flagged = decision.model_outcome != "approve"
-        keys = [RuleKey.of(match) for match in decision.matches]
-        flagging = {k for k, m in zip(keys, decision.matches, strict=True) if m.mode == "live" and m.effect != "allow"}
+        keys = [RuleKey.of(match) for match in matches]
+        flagging = {k for k, m in zip(keys, matches, strict=True) if m.mode == "live" and m.effect != "allow"}
         alone = [not flagged and not flagging - {key} for key in keys]
         if is_new:
             self._changed = True
-            for key, match, is_alone in zip(keys, decision.matches, alone, strict=True):
+            for key, match, is_alone in zip(keys, matches, alone, strict=True):
                 self._counter(key, match.effect, decision.event_time_ms).add_match(
                     match,
                     [other.name for other in keys if other != key],

@@ -46,8 +46,9 @@ def _begun(counter: MatchCounter, problem: RuleProblem) -> str:
         when = "it never matched" if last is None else f"its last match was on {_day(last)}"
         return f"rule {_name(counter)} ({counter.key.mode}) matches nothing for {NO_MATCH_DAYS} days; {when}"
     return (
-        f"rule {_name(counter)} ({counter.effect}): precision of its latest matches is {_share(counter.recent.estimate)}, "
-        f"but that of its first {FIRST_LABELS} labelled ones was {_share(counter.first.estimate)}"
+        f"rule {_name(counter)} ({counter.effect}): precision of its latest matches is "
+        f"{_share(counter.recent.estimate)}, but that of its first {FIRST_LABELS} labelled ones was "
+        f"{_share(counter.first.estimate)}"
     )
 
 

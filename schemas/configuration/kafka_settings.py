@@ -116,6 +116,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.topic_prefix + "rule-activations"
 
     @property
+    def rule_statistics_topic(self) -> str:
+        """Output: live statistics of rules and lists, written by the monitor, and its state."""
+        return self.topic_prefix + "rule-statistics"
+
+    @property
     def drift_panes_topic(self) -> str:
         """Internal: counts per minute and partition, written by the workers."""
         return self.topic_prefix + "drift-panes"

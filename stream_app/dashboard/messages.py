@@ -41,7 +41,7 @@ class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
     """An open incident, as of its last alert."""
 
     incident_id: str
-    kind: Literal["shift", "data", "burst", "attack"]
+    kind: Literal["shift", "data", "burst", "attack", "rule"]
     severity: Literal["warning", "critical"]
     model_version: int
     features: tuple[str, ...]  # strongest drift first

@@ -20,6 +20,7 @@ from schemas.records import (
     RetrainRequest,
     TileRecord,
 )
+from schemas.rule_report import RuleReport
 from schemas.rules import ListEntry, RulesetRecord
 from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
@@ -103,6 +104,11 @@ def _(record: RulesetRecord, latest_ms: int) -> str | None:
     if record.proposal is not None and not (record.change == "activated" and 1 <= record.proposal < record.number):
         return f"proposal is {record.proposal}, which record {record.number} ({record.change}) cannot approve"
     return _ahead("at_ms", record.at_ms, latest_ms)
+
+
+@implausibility.register
+def _(record: RuleReport, latest_ms: int) -> str | None:
+    return _ahead("until_ms", record.until_ms, latest_ms)
 
 
 @implausibility.register

@@ -1,4 +1,5 @@
-"""Consumes the monitor's topics: panes in watermark order; decisions and labels go to the context of alerts.
+"""Consumes the monitor's topics: panes in watermark order; decisions and labels go to the context of alerts and, with
+rulesets, to the statistics of rules.
 
 At the start the history is read in step: otherwise a partition that is read far ahead makes the others look idle.
 """
@@ -13,13 +14,16 @@ from kafka import TopicPartition
 
 from monitoring.drift.context import AlertContext
 from monitoring.performance.rolling_metrics import PerformancePolicy
+from monitoring.performance.rule_performance import RulePerformance
 from schemas.configuration.settings import Settings
 from schemas.records import PaneSnapshot
+from schemas.rules import RulesetRecord
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader
 from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
 from stream_app.monitor.monitor_intake import MonitorIntake, start_offsets
+from stream_app.monitor.rule_monitor import restore_rules
 
 MAX_WINDOW_MS = 8 * DAY_MS  # the longest window, plus a day for late panes
 MAX_BUFFERED_RECORDS = 500  # snapshots of one partition that are read ahead of the others
@@ -45,6 +49,12 @@ class MonitorInput:
         self._intake = intake
         self._on_poll = on_poll
         self._context = AlertContext()
+        self._rules = RulePerformance(settings.model_name)
+        self._add: dict[str, Callable[[ConsumedRecord], None]] = {
+            settings.decisions_topic: self._add_decision,
+            settings.labels_topic: self._add_label,
+            settings.rules_topic: self._add_ruleset,
+        }
         self._consumer = reader(
             settings.bootstrap,
             fetch_max_wait_ms=100,
@@ -64,14 +74,18 @@ class MonitorInput:
         """Whether a topic has partitions that are not assigned."""
         return has_more_partitions(self._consumer)
 
-    def assign(self, context: AlertContext) -> None:
-        """Assign all partitions, positioned where the history begins. context: receives decisions and labels."""
+    def assign(self, context: AlertContext) -> RulePerformance:
+        """Assign all partitions, positioned where the history begins. context: receives decisions and labels.
+
+        Returns the statistics of rules as last published, which receive them, too.
+        """
         self._context = context
         s, now = self._settings, int(time.time() * 1000)
         since = {
             s.drift_panes_topic: now - MAX_WINDOW_MS,
             s.decisions_topic: now - s.drift_lookback_days * DAY_MS,
             s.labels_topic: now - s.drift_lookback_days * DAY_MS,
+            s.rules_topic: 0,
         }
         wanted = {
             TopicPartition(topic, p): start
@@ -90,6 +104,9 @@ class MonitorInput:
         for partition, start in starts.items():
             self._consumer.seek(partition, start)
             self._consumer.position(partition)
+        counted = {p: end for p, end in ends.items() if p.topic in (s.decisions_topic, s.labels_topic)}
+        self._rules = restore_rules(s, self._intake.records, counted)
+        return self._rules
 
     def replay(self, stop: threading.Event) -> Iterator[ReadSnapshot]:
         """The snapshots that exist at the time of the call, in watermark order over all partitions."""
@@ -114,7 +131,7 @@ class MonitorInput:
             consumer.resume(*full)
 
     def poll(self) -> list[ReadSnapshot]:
-        """Poll once: add decisions and labels to the context, return snapshots in watermark order."""
+        """Poll once: add decisions, labels and rulesets, return snapshots in watermark order."""
         s, intake = self._settings, self._intake
         panes: list[ConsumedRecord] = []
         self._on_poll()
@@ -122,10 +139,9 @@ class MonitorInput:
             if partition.topic == s.drift_panes_topic:
                 panes += records
                 continue
-            add = self._add_decision if partition.topic == s.decisions_topic else self._add_label
             for record in records:
                 try:
-                    add(record)
+                    self._add[partition.topic](record)
                 except Exception as error:  # a bug must not stop the monitor
                     intake.records.skip(record, repr(error))
         return sorted(intake.snapshots(panes), key=lambda found: found[1].watermark_ms)
@@ -135,7 +151,13 @@ class MonitorInput:
             key = record.key or b""
             card = key if len(key) <= MAX_KEY_BYTES else DIGEST_MARK + hashlib.sha256(key).digest()
             self._context.add_decision(card, decision)
+            self._rules.add_decision(decision, record.partition, record.offset)
 
     def _add_label(self, record: ConsumedRecord) -> None:
         if (label := self._intake.label(record)) is not None:
             self._context.add_label(label)
+            self._rules.add_label(label, record.partition, record.offset)
+
+    def _add_ruleset(self, record: ConsumedRecord) -> None:
+        if (ruleset := self._intake.records.read(record, RulesetRecord)) is not None:
+            self._rules.add_ruleset(ruleset)

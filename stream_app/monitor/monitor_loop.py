@@ -1,12 +1,13 @@
 """The monitor of `tamiz monitor`: evaluates drift on the panes that all workers counted.
 
     drift-panes ─────────▶ DriftMonitor of each model version ─▶ drift-alerts, retrain-requests, drift-reports
-    decisions, labels ───▶ AlertContext ───┘                          │
+    decisions, labels ─┬─▶ AlertContext ───┘                          │
+    rules ─────────────┴─▶ RulePerformance ────▶ drift-alerts, rule-statistics
     transactions ────────▶ AlertExamples, when an alert is new ───────┘
 
 The monitor keeps no state on disk. At its start it reads the panes of the longest window and publishes nothing up to
 the last published report. Alerts and requests are published before the report of the same evaluation; after a crash
-between the two, they are published again with the same ids.
+between the two, they are published again with the same ids. Statistics of rules continue from the last published ones.
 
 One monitor is enough; a second one would publish everything twice.
 """
@@ -38,6 +39,7 @@ from stream_app.monitor.monitor_intake import KnownVersions, MonitorIntake, Tran
 from stream_app.monitor.monitor_metrics import MonitorMetrics
 from stream_app.monitor.monitor_server import MonitorReadiness
 from stream_app.monitor.outbox import Outbox
+from stream_app.monitor.rule_monitor import show_rules
 from stream_app.monitor.version_bundles import VersionBundles
 from stream_app.worker.champion_cache import ChampionCache
 
@@ -73,7 +75,7 @@ class Monitor:
         self._examples = AlertExamples(settings, self._load_model, self._metrics.alerts_without_examples.inc)
         self._outbox = Outbox(
             partial(_producer, settings),
-            last_topic=settings.drift_reports_topic,
+            last_topics=(settings.drift_reports_topic, settings.rule_statistics_topic),
             on_refused=lambda topic: self._metrics.publish_failures.labels(topic).inc(),
             on_waiting=self._metrics.unpublished.set,
         )
@@ -107,9 +109,11 @@ class Monitor:
             while not stop.is_set():
                 self._outbox.clear()
                 self._reported_until_ms = self._intake.reported_until()
-                self._input.assign(self._context)
+                self._rules = self._input.assign(self._context)
                 self._replay(stop, ends)
                 self._ready = True
+                show_rules(self._metrics, self._rules.report())
+                self._publish_rules(max(self._reported_until_ms.values(), default=0))
                 on_ready()
                 while not (stop.is_set() or self._input.has_more_partitions()):
                     for record, snapshot in self._input.poll():
@@ -236,9 +240,22 @@ class Monitor:
             self._outbox.add(s.retrain_requests_topic, request.model, request)
             log.warning("retraining requested (%s): %s", request.correlation_id, request.reason)
         self._outbox.add(s.drift_reports_topic, report.model, report)
+        if self._ready:
+            self._publish_rules(report.until_ms)
         if evaluation.alerts or request is not None:
             self._mark_progress()
             self._outbox.flush()
+
+    def _publish_rules(self, until_ms: int) -> None:
+        s = self._settings
+        if (evaluation := self._rules.evaluate(until_ms)) is None:
+            return
+        show_rules(self._metrics, evaluation.report)
+        for alert in evaluation.alerts:
+            self._outbox.add(s.drift_alerts_topic, alert.incident_id, alert)
+            log.warning("%s, %s: %s", alert.change, alert.severity, alert.summary)
+        self._outbox.add(s.rule_statistics_topic, s.model_name, evaluation.report)
+        self._outbox.flush()
 
     def _load_model(self, version: int) -> MonitoredModel:
         bundle = self._bundles.get(version)

@@ -51,6 +51,30 @@ class MonitorMetrics:
             "Minutes not evaluated because they closed before every contributing partition had reported",
             registry=r,
         )
+        self.rule_matches = Gauge(
+            "tamiz_rule_live_matches",
+            "Transactions that a rule in force matched, as counted by the monitor",
+            ["rule", "version", "mode"],
+            registry=r,
+        )
+        self.rule_precision = Gauge(
+            "tamiz_rule_live_precision",
+            "Share of frauds among the labelled matches of a rule in force, with the bounds of its 95 % interval",
+            ["rule", "version", "mode", "bound"],
+            registry=r,
+        )
+        self.rule_last_match = Gauge(
+            "tamiz_rule_live_last_match_seconds",
+            "Event time of the last match of a rule in force",
+            ["rule", "version", "mode"],
+            registry=r,
+        )
+        self.rule_problems = Gauge(
+            "tamiz_rule_live_problems",
+            "Rules in force whose precision fell, or that match nothing for 30 days",
+            ["rule", "version", "problem"],
+            registry=r,
+        )
         self.skew = Gauge(
             "tamiz_drift_skew_seconds", "Event time between the slowest and the fastest active partition", registry=r
         )

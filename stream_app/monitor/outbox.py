@@ -10,7 +10,7 @@ hide that alert permanently. If an alert is refused, other alerts are still sent
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -43,17 +43,17 @@ class Outbox:
         self,
         make_producer: Callable[[], Any],
         *,
-        last_topic: str,
+        last_topics: Collection[str],
         on_refused: Callable[[str], None],
         on_waiting: Callable[[int], None],
     ) -> None:
-        """last_topic: records on it wait for all records added before them.
+        """last_topics: records on them wait for all records added before them.
 
         on_refused: called with the topic of each failed attempt. on_waiting: called with the number of waiting records.
         """
         self._make_producer = make_producer  # a producer can fail permanently, so a new one is created after a failure
         self._producer: Any = None
-        self._last_topic = last_topic
+        self._last_topics = frozenset(last_topics)
         self._on_refused = on_refused
         self._on_waiting = on_waiting
         self._waiting: list[OutboxRecord] = []
@@ -73,7 +73,7 @@ class Outbox:
         that many alerts and requests wait; after a restart they are evaluated again.
         """
         if self._waiting and time.monotonic() >= self._retry_at_s:
-            urgent = [record for record in self._waiting if record.topic != self._last_topic]
+            urgent = [record for record in self._waiting if record.topic not in self._last_topics]
             self._settle(urgent, failed := self._send(urgent, at_once=1))
             first = next((n for n, record in enumerate(self._waiting) if record in failed), len(self._waiting))
             reports = self._waiting[:first]
@@ -89,7 +89,7 @@ class Outbox:
     def _drop_reports(self) -> None:
         # Later reports also mark the published event time, and wait for the alerts in the same way.
         excess = len(self._waiting) - MAX_WAITING + 1
-        dropped = [record for record in self._waiting if record.topic == self._last_topic][: max(0, excess)]
+        dropped = [record for record in self._waiting if record.topic in self._last_topics][: max(0, excess)]
         if dropped:
             self._settle(dropped, set())
             log.error("dropped %d reports: more than %d records wait behind alerts", len(dropped), MAX_WAITING)

@@ -16,6 +16,7 @@ COMPACTED = {
     "redrives": "it is read as a table of redriven ids",
     "rules": "rules must outlive retention",
     "lists": "entries of lists must outlive retention",
+    "rule-statistics": "the state of the monitor must outlive retention",
     "drift-panes": "cursors must outlive retention",
 }
 EVENTS = (
@@ -28,7 +29,16 @@ EVENTS = (
     "dead-letters",
 )  # every record counts, not only the last one per key
 EVIDENCE = ("decisions", "feature-log", "rule-activations")  # what a dispute is answered with
-ONE_PARTITION = ("redrives", "rules", "lists", "drift-reports", "drift-alerts", "retrain-requests", "model-events")
+ONE_PARTITION = (
+    "redrives",
+    "rules",
+    "lists",
+    "rule-statistics",
+    "drift-reports",
+    "drift-alerts",
+    "retrain-requests",
+    "model-events",
+)
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
         "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow, features",
@@ -40,9 +50,10 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
     "labels": {"WRITE": "dashboard", "READ": "worker, monitor, retrainer, dashboard, features"},
     "profile-tiles": {"WRITE": "worker", "READ": "worker"},
-    "rules": {"READ": "worker, dashboard, explain, rules", "WRITE": "dashboard, rules"},
+    "rules": {"READ": "worker, monitor, dashboard, explain, rules", "WRITE": "dashboard, rules"},
     "lists": {"READ": "worker, dashboard, explain, rules, lists", "WRITE": "dashboard, lists"},
     "rule-activations": {"WRITE": "worker", "READ": "worker, explain"},
+    "rule-statistics": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
     "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard"},

@@ -22,6 +22,7 @@ from schemas.records import (
     RetrainRequest,
     TileRecord,
 )
+from schemas.rule_report import RuleCounts, RuleReport
 from schemas.rules import ListEntry, Mode, RuleActivation, RulesetRecord
 from schemas.security.sanitizer import terminal
 from scoring.decision import reason_texts
@@ -209,6 +210,20 @@ def _activation(r: RuleActivation) -> Text:
     )
 
 
+def _rule_report(r: RuleReport) -> Text:
+    ranked = sorted(r.rules, key=lambda c: (c.problem is None, not c.in_force, -c.matches))
+    rules = "; ".join(map(_rule_counts, ranked[:MAX_FEATURES])) or "no matches"
+    more = f"; {len(ranked) - MAX_FEATURES} more" if len(ranked) > MAX_FEATURES else ""
+    return Text.assemble(_model(r.model, r.model_version), f"up to {_time(r.until_ms)}: ", terminal(rules + more))
+
+
+def _rule_counts(c: RuleCounts) -> str:
+    version = "" if c.version is None else f" v{c.version}"
+    precision = "" if c.precision is None else f", precision {c.precision.value:.0%} of {c.labels.rows:,}"
+    problem = "" if c.problem is None else f", {c.problem}"
+    return f"{c.kind} {c.name}{version} ({c.mode}) {c.matches:,} matches{precision}{problem}"
+
+
 SUMMARIES = {
     "decisions": RecordSummary(Decision, _decision),
     "labels": RecordSummary(Label, _label),
@@ -217,6 +232,7 @@ SUMMARIES = {
     "rules": RecordSummary(RulesetRecord, _ruleset),
     "lists": RecordSummary(ListEntry, _list_entry),
     "rule-activations": RecordSummary(RuleActivation, _activation),
+    "rule-statistics": RecordSummary(RuleReport, _rule_report),
     "drift-panes": RecordSummary(PaneSnapshot, _pane),
     "drift-reports": RecordSummary(DriftReport, _report),
     "drift-alerts": RecordSummary(DriftAlert, _alert),

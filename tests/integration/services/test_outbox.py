@@ -96,7 +96,7 @@ def test_more_than_the_outbox_holds_ends_the_round_so_that_it_is_evaluated_again
     def nobody() -> None:
         raise BrokerError("away")
 
-    box = Outbox(nobody, last_topic="reports", on_refused=lambda topic: None, on_waiting=lambda n: None)
+    box = Outbox(nobody, last_topics=["reports"], on_refused=lambda topic: None, on_waiting=lambda n: None)
     box._retry_at_s = float("inf")
     for n in range(3):
         box.add("alerts", str(n), ALERT)
@@ -109,7 +109,7 @@ def test_of_more_than_the_outbox_holds_the_oldest_reports_give_way_and_are_count
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING", 3)
     counted: list[str] = []
-    box = Outbox(lambda: None, last_topic="reports", on_refused=counted.append, on_waiting=lambda n: None)
+    box = Outbox(lambda: None, last_topics=["reports"], on_refused=counted.append, on_waiting=lambda n: None)
     box._retry_at_s = float("inf")
     box.add("alerts", "0", ALERT)
     for n in range(4):

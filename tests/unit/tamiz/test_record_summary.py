@@ -20,6 +20,7 @@ from schemas.records import (
     Redrive,
     RetrainRequest,
 )
+from schemas.rule_report import Estimate, LabelWeights, RuleCounts, RuleReport
 from schemas.rules import ListEntry, Rule, RuleActivation, RulesetRecord, RulesFile
 from schemas.topics import topic_table
 from tamiz.services.record_summary import SUMMARIES, summarize
@@ -109,6 +110,19 @@ ACTIVATION = RuleActivation(
 )  # fmt: skip
 
 
+NIGHT = RuleCounts(
+    kind="rule", name="night", version=2, mode="live", effect="review", in_force=True, since_ms=NOON_MS,
+    last_match_ms=NOON_MS, matches=40, by_model=1, alone=30, declined=0, frauds_alone=0, legitimate_alone=0,
+    precision=Estimate(value=0.5, low=0.2, high=0.8), first_precision=None, recent_precision=None, overlaps={},
+    problem="precision-fell", problem_since_ms=NOON_MS, incident_id="i", labels=LabelWeights(rows=10, frauds=5.0),
+    first_labels=LabelWeights(), recent_labels=LabelWeights(),
+)  # fmt: skip
+CARDS = msgspec.structs.replace(NIGHT, kind="list", name="cards", version=None, matches=3, precision=None, problem=None)
+STATISTICS = RuleReport(
+    model="card", model_version=3, until_ms=NOON_MS, ruleset=4, decisions={"0": 9}, labels={}, rules=(CARDS, NIGHT)
+)
+
+
 @pytest.mark.parametrize(
     ("role", "record", "line"),
     [
@@ -158,6 +172,12 @@ ACTIVATION = RuleActivation(
             "added ID_USER u-1: list vip, snooze r1 until 2020-01-01 13:00; trip (by web:bo, 2020-01-01 12:00)",
         ),
         ("rule-activations", ACTIVATION, "from offset 700: ruleset 4; rules before offset 5, lists before offset 9"),
+        (
+            "rule-statistics",
+            STATISTICS,
+            "card v3 up to 2020-01-01 12:00: rule night v2 (live) 40 matches, precision 50% of 10, precision-fell; "
+            "list cards (live) 3 matches",
+        ),
         ("model-events", EVENT, "promoted card v4 AUC .91 over .88 (by ana, 2020-01-01 12:00)"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
