@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas import records as events
-from schemas import rule_report, rules
+from schemas import rule_report, rules, tile_records
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.topics import Topic, topic_table
@@ -21,7 +21,7 @@ ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["pr
 WIRE = (
     events.Decision,
     events.FeatureRecord,
-    events.TileRecord,
+    tile_records.TileRecord,
     events.Redrive,
     events.Label,
     rules.RulesetRecord,

@@ -37,7 +37,7 @@ class LabelWeights(msgspec.Struct, frozen=True, kw_only=True):
     legitimate_squares: Weight = 0.0
 
 
-class RuleCounts(msgspec.Struct, frozen=True, kw_only=True):
+class MatchCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What one version of a rule, or one list, matched in one mode.
 
     Labels count once they are final (`label_delay_days`) and honest: not of declined transactions.
@@ -80,4 +80,4 @@ class RuleReport(msgspec.Struct, frozen=True, kw_only=True):
     # By partition of `decisions` and `labels`: offset of the first record that is not counted.
     decisions: NextOffsets
     labels: NextOffsets
-    rules: Annotated[tuple[RuleCounts, ...], Meta(max_length=MAX_REPORTED_RULES)]  # those in force first
+    rules: Annotated[tuple[MatchCounts, ...], Meta(max_length=MAX_REPORTED_RULES)]  # those in force first

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from monitoring.performance.rule_statistics import LabelSums, share
 from schemas.records import Effect, RuleMatch
-from schemas.rule_report import MAX_OVERLAPS, Estimate, LabelWeights, RuleCounts, RuleProblem
+from schemas.rule_report import MAX_OVERLAPS, Estimate, LabelWeights, MatchCounts, RuleProblem
 
 FIRST_LABELS = 50  # labelled matches of a rule version with which its later ones are compared
 MIN_RECENT_LABELS = 20  # after the first ones
@@ -76,7 +76,7 @@ class MatchCounter:
         self.incident_id: str | None = None
 
     @classmethod
-    def of(cls, counts: RuleCounts) -> "MatchCounter":
+    def of(cls, counts: MatchCounts) -> "MatchCounter":
         """The counter that continues a record."""
         counter = cls(RuleKey(counts.kind, counts.name, counts.version, counts.mode), counts.effect, counts.since_ms)
         for name in ("in_force", "last_match_ms", "matches", "by_model", "alone", "declined", "frauds_alone"):
@@ -121,10 +121,10 @@ class MatchCounter:
             return False
         return (recent.value if self.problem == "precision-fell" else recent.high) < first.low
 
-    def counts(self) -> RuleCounts:
+    def counts(self) -> MatchCounts:
         """As a part of a record."""
         key = self.key
-        return RuleCounts(
+        return MatchCounts(
             kind=key.kind,  # type: ignore[arg-type]
             name=key.name,
             version=key.version,

@@ -21,6 +21,7 @@ from schemas.rule_report import MAX_REPORTED_RULES, RuleReport
 from schemas.rules import RulesetRecord
 
 MAX_RULE_NAME_LENGTH = 64  # characters; only a forged match has a longer one
+MAX_WEIGHT = 1_000_000.0  # of an explored transaction
 MAX_RULESETS = 100  # that are remembered, the latest ones
 MAX_SEEN = 100  # numbers of rulesets that decisions named last
 
@@ -34,11 +35,6 @@ class RulePolicy:
     early: int = 50_000  # maximum number of labels that wait for their decision
 
 
-class _Ruleset(NamedTuple):
-    rules: dict[RuleKey, Effect]  # live and in shadow
-    explored_share: float | None
-
-
 class _Matched:
     """A matched decision that waits for its label; kept afterwards to recognise duplicates."""
 
@@ -46,7 +42,6 @@ class _Matched:
         "counted",
         "decided_before",
         "event_time_ms",
-        "explored",
         "forgotten",
         "fraud",
         "honest",
@@ -54,14 +49,14 @@ class _Matched:
         "labelled_before",
         "matured",
         "reported_at_ms",
-        "ruleset",
+        "weight",
     )
 
     def __init__(self, decision: Decision, known: tuple[tuple[RuleKey, bool], ...], is_new: bool) -> None:
         self.event_time_ms = decision.event_time_ms
         self.known = known  # by key, whether neither the model nor another live rule or list flags it
-        self.ruleset = decision.ruleset
-        self.explored = decision.decided_by == "exploration"
+        share = decision.exploration_share
+        self.weight = 1.0 if share is None else min(1 / share, MAX_WEIGHT)
         self.honest = decision.outcome != "decline"
         self.fraud: bool | None = None
         self.reported_at_ms = 0
@@ -84,7 +79,7 @@ class RulePerformance:
         """restored: the last report, whose sums continue."""
         self._model, self._policy = model, policy or RulePolicy()
         self._counters: dict[RuleKey, MatchCounter] = {}
-        self._rulesets: dict[int, _Ruleset] = {}
+        self._rulesets: dict[int, dict[RuleKey, Effect]] = {}  # rules, live and in shadow
         self._seen: OrderedDict[int, None] = OrderedDict()  # numbers of rulesets in decisions, latest last
         self._by_id: OrderedDict[str, _Matched] = OrderedDict()  # oldest first
         self._maturing: list[tuple[int, int, _Matched]] = []  # heap by event time
@@ -103,14 +98,10 @@ class RulePerformance:
         self._changed = False
 
     def add_ruleset(self, record: RulesetRecord) -> None:
-        """Add a ruleset. Of two with one number, the first one counts."""
-        if record.number in self._rulesets:
-            return
-        explore = record.content.explore
-        rules: dict[RuleKey, Effect] = {
+        """Add a ruleset of the history."""
+        self._rulesets[record.number] = {
             RuleKey("rule", r.id, r.version, r.mode): r.effect for r in record.content.rules if r.mode != "off"
         }
-        self._rulesets[record.number] = _Ruleset(rules, explore.share if explore else None)
         if len(self._rulesets) > MAX_RULESETS:
             del self._rulesets[min(self._rulesets)]
 
@@ -235,19 +226,16 @@ class RulePerformance:
         if not matched.honest or (was_final and matched.decided_before and matched.labelled_before):
             return
         self._changed = True
-        share = None
-        if matched.explored and matched.ruleset in self._rulesets:
-            share = self._rulesets[matched.ruleset].explored_share
         for key, alone in matched.known:
             if key in self._counters:
-                self._counters[key].add_label(matched.fraud, 1 / share if share else 1.0, alone=alone)
+                self._counters[key].add_label(matched.fraud, matched.weight, alone=alone)
 
     def _update_in_force(self) -> None:
         known = [number for number in self._seen if number in self._rulesets]
         if not known:
             return
         number = max(known)
-        rules = self._rulesets[number].rules
+        rules = self._rulesets[number]
         if number != self._ruleset:
             self._ruleset, self._changed = number, True
         for key, effect in rules.items():

@@ -18,10 +18,10 @@ from schemas.records import (
     ModelEvent,
     PaneSnapshot,
     RetrainRequest,
-    TileRecord,
 )
 from schemas.rule_report import RuleReport
 from schemas.rules import ListEntry, RulesetRecord
+from schemas.tile_records import TileRecord
 from schemas.time_units import MINUTE_MS
 from scoring.input.record_times import MIN_RECORD_TIME_MS
 

@@ -20,6 +20,7 @@ from schemas.records import PaneSnapshot
 from schemas.rules import RulesetRecord
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
+from scoring.rules.ruleset_log import RulesetLog
 from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader
 from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
 from stream_app.monitor.monitor_intake import MonitorIntake, start_offsets
@@ -50,6 +51,7 @@ class MonitorInput:
         self._on_poll = on_poll
         self._context = AlertContext()
         self._rules = RulePerformance(settings.model_name)
+        self._log = RulesetLog()
         self._add: dict[str, Callable[[ConsumedRecord], None]] = {
             settings.decisions_topic: self._add_decision,
             settings.labels_topic: self._add_label,
@@ -105,6 +107,7 @@ class MonitorInput:
             self._consumer.seek(partition, start)
             self._consumer.position(partition)
         counted = {p: end for p, end in ends.items() if p.topic in (s.decisions_topic, s.labels_topic)}
+        self._log = RulesetLog()
         self._rules = restore_rules(s, self._intake.records, counted)
         return self._rules
 
@@ -159,5 +162,10 @@ class MonitorInput:
             self._rules.add_label(label, record.partition, record.offset)
 
     def _add_ruleset(self, record: ConsumedRecord) -> None:
-        if (ruleset := self._intake.records.read(record, RulesetRecord)) is not None:
+        if (ruleset := self._intake.records.read(record, RulesetRecord)) is None:
+            return
+        # A ruleset that does not compile is named by no decision, so it needs no check.
+        log = self._log.updated(ruleset, record.value or b"", second_person=False, compile_fault=lambda content: None)
+        self._log = log._replace(entries=log.entries[-1:])
+        if log.entries[-1].in_chain:
             self._rules.add_ruleset(ruleset)

@@ -17,7 +17,8 @@ from kafka.errors import KafkaError
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.errors import BrokerError
-from schemas.records import Label, TileRecord
+from schemas.records import Label
+from schemas.tile_records import TileRecord
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from scoring.profiles.profile_plan import ProfilePlan

@@ -20,11 +20,11 @@ from schemas.records import (
     PaneSnapshot,
     Redrive,
     RetrainRequest,
-    TileRecord,
 )
-from schemas.rule_report import RuleCounts, RuleReport
+from schemas.rule_report import MatchCounts, RuleReport
 from schemas.rules import ListEntry, Mode, RuleActivation, RulesetRecord
 from schemas.security.sanitizer import terminal
+from schemas.tile_records import TileRecord
 from scoring.decision import reason_texts
 from scoring.profiles.feature_log import logged_values
 from scoring.profiles.profile_plan import ProfilePlan
@@ -217,7 +217,7 @@ def _rule_report(r: RuleReport) -> Text:
     return Text.assemble(_model(r.model, r.model_version), f"up to {_time(r.until_ms)}: ", terminal(rules + more))
 
 
-def _rule_counts(c: RuleCounts) -> str:
+def _rule_counts(c: MatchCounts) -> str:
     version = "" if c.version is None else f" v{c.version}"
     precision = "" if c.precision is None else f", precision {c.precision.value:.0%} of {c.labels.rows:,}"
     problem = "" if c.problem is None else f", {c.problem}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from schemas.records import TileRecord
+from schemas.tile_records import TileRecord
 from scoring.arrays import Array
 from scoring.profiles.aggregate_rows import COUNT, TIME, row_width
 from scoring.profiles.profile_plan import ProfilePlan

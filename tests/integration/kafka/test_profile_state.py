@@ -14,7 +14,8 @@ from kafka import KafkaProducer
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import FeatureRecord, TileRecord
+from schemas.records import FeatureRecord
+from schemas.tile_records import TileRecord
 from scoring.arrays import Matrix
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold

@@ -20,7 +20,7 @@ from schemas.records import (
     Redrive,
     RetrainRequest,
 )
-from schemas.rule_report import Estimate, LabelWeights, RuleCounts, RuleReport
+from schemas.rule_report import Estimate, LabelWeights, MatchCounts, RuleReport
 from schemas.rules import ListEntry, Rule, RuleActivation, RulesetRecord, RulesFile
 from schemas.topics import topic_table
 from tamiz.services.record_summary import SUMMARIES, summarize
@@ -110,7 +110,7 @@ ACTIVATION = RuleActivation(
 )  # fmt: skip
 
 
-NIGHT = RuleCounts(
+NIGHT = MatchCounts(
     kind="rule", name="night", version=2, mode="live", effect="review", in_force=True, since_ms=NOON_MS,
     last_match_ms=NOON_MS, matches=40, by_model=1, alone=30, declined=0, frauds_alone=0, legitimate_alone=0,
     precision=Estimate(value=0.5, low=0.2, high=0.8), first_precision=None, recent_precision=None, overlaps={},

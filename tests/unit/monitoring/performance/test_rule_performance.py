@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from monitoring.performance.rule_counts import FIRST_LABELS
 from monitoring.performance.rule_performance import RuleEvaluation, RulePerformance, RulePolicy
 from schemas.records import Decision, DriftAlert, Label, Outcome, RuleMatch
-from schemas.rule_report import RuleCounts, RuleReport
-from schemas.rules import Exploration, Rule, RulesetRecord, RulesFile
+from schemas.rule_report import MatchCounts, RuleReport
+from schemas.rules import Rule, RulesetRecord, RulesFile
 from schemas.time_units import DAY_MS, HOUR_MS
 
 START_MS = 1_800_000_000_000
@@ -26,13 +26,12 @@ def match(name: str = "night", *, mode: Any = "live", effect: Any = "review", ve
     )
 
 
-def ruleset(number: int, *rules: RuleMatch, share: float | None = None) -> RulesetRecord:
+def ruleset(number: int, *rules: RuleMatch) -> RulesetRecord:
     content = RulesFile(
         rules=tuple(
             Rule(id=m.name, version=m.version or 1, when="score > 1", effect=m.effect, reason="", mode=m.mode)
             for m in rules
         ),
-        explore=Exploration(share=share, below=100.0) if share else None,
     )
     return RulesetRecord(number=number, change="activated", content=content, by="os:ana", at_ms=0, reason="")
 
@@ -56,6 +55,7 @@ class RuleTraffic:
             outcome=outcome,
             model_outcome=model,
             decided_by=more.pop("decided_by", "rule"),
+            exploration_share=more.pop("exploration_share", None),
             ruleset=more.pop("ruleset", 1),
             matches=matches,
             threshold=0.0,
@@ -92,7 +92,7 @@ def traffic() -> RuleTraffic:
     return RuleTraffic(RulePerformance("m", POLICY))
 
 
-def counts_of(found: RuleEvaluation | RuleReport | None, name: str = "night", mode: str = "live") -> RuleCounts:
+def counts_of(found: RuleEvaluation | RuleReport | None, name: str = "night", mode: str = "live") -> MatchCounts:
     assert found is not None
     report = found.report if isinstance(found, RuleEvaluation) else found
     (counts,) = (c for c in report.rules if (c.name, c.mode) == (name, mode))
@@ -129,8 +129,7 @@ def test_a_label_counts_once_it_is_final_and_if_it_is_honest(traffic: RuleTraffi
 
 
 def test_explored_declines_represent_those_that_were_declined(traffic: RuleTraffic) -> None:
-    traffic.rules.add_ruleset(ruleset(1, match(), share=0.1))
-    traffic.label(traffic.decide(match(), decided_by="exploration"), True)
+    traffic.label(traffic.decide(match(), decided_by="exploration", exploration_share=0.1), True)
     traffic.label(traffic.decide(match()), False)
     found = counts_of(traffic.after(DELAY_MS + HOUR_MS))
     assert found.precision is not None
@@ -240,7 +239,7 @@ def test_after_any_restarts_the_statistics_are_those_of_a_monitor_that_never_sto
     events: list[tuple[str, int, bool, int]], restarts: set[int]
 ) -> None:
     """A restart reads the last report, then all records again."""
-    rulesets = [ruleset(1, *MATCHES[1], *MATCHES[5], share=0.5)]
+    rulesets = [ruleset(1, *MATCHES[1], *MATCHES[5])]
     whole, parts = RuleTraffic(RulePerformance("m", POLICY)), RuleTraffic(RulePerformance("m", POLICY))
     published: RuleReport | None = None
     for traffic in (whole, parts):

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from schemas.records import Label, TileRecord
+from schemas.records import Label
+from schemas.tile_records import TileRecord
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.profiles.aggregate_rows import add_transaction, empty_rows
 from scoring.profiles.profile_inputs import hashes
