@@ -3,6 +3,8 @@ import { drawApprovals } from "./approval.js";
 import { bars, lines } from "./charts.js";
 import { byId, make, number, show, table, time } from "./dom.js";
 import { drawFeature, drawHeat } from "./heatmap.js";
+import { refreshQueue, startReview } from "./review.js";
+import { shownView, startViews } from "./views.js";
 
 const STALE_MS = 5000;
 const MOVED = new Set(["promoted", "rolled-back"]);
@@ -19,6 +21,8 @@ async function start() {
     me = await answer.json();
     byId("signout").hidden = me.user === null;
     byId("user").textContent = me.user ?? "";
+    startReview(me);
+    startViews((view) => (view === "overview" ? state && draw() : refreshQueue()));
     listen();
   }
 }
@@ -41,7 +45,10 @@ function listen() {
 
 function draw() {
   byId("model").textContent = state.model;
+  byId("waiting-count").textContent = state.reviews_waiting ? number(state.reviews_waiting) : "";
   drawStatus();
+  if (shownView() === "review") refreshQueue();
+  if (shownView() !== "overview") return;
   drawFigures();
   drawApprovals(state.pending_approvals, me.may_approve);
   show("incidents", state.incidents, drawIncidents);

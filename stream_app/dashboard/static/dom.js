@@ -24,6 +24,9 @@ export function show(id, value, draw) {
 export const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
 
+export const money = (value) =>
+  value === null || value === undefined ? "–" : value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
 export function time(ms, withDay = false) {
   const moment = new Date(ms);
   if (Number.isNaN(moment.getTime())) return "?";

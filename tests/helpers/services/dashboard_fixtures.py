@@ -137,6 +137,7 @@ def decided(name: str, outcome: str = "decline", text: str = "monto 912.3: multi
             "model_outcome": outcome,
             "decided_by": "model",
             "ruleset": None,
+            "exploration_share": None,
             "threshold": 0.6,
             "reasons": [msgspec.to_builtins(reason)],
             "model": MODEL,

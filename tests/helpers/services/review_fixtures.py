@@ -91,6 +91,7 @@ class ReviewWorld:
             model_outcome="approve" if matches else outcome,
             decided_by="rule" if matches else "model",
             ruleset=1 if matches else None,
+            exploration_share=None,
             matches=matches,
             threshold=0.5,
             reasons=() if outcome == "approve" else (reason,),

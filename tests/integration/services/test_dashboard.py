@@ -1,6 +1,5 @@
 """The dashboard in a real browser on a real broker and registry: live records, sign-in, and approvals."""
 
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,13 +17,13 @@ from schemas.records import ModelEvent
 from stream_app.dashboard.topic_follower import TopicFollower
 from tamiz.main import app
 from tests.conftest import Kafka
+from tests.helpers.services.browser_checks import CHROMIUM, CONTRAST, reach_by_tab
 from tests.helpers.services.dashboard_fixtures import PDF, RunningDashboard, decided, running_dashboard
 from tests.helpers.services.worker_process import read_topic, wait_for
 from training.registry import mlflow_registry
 
 pytestmark = pytest.mark.kafka
 PATIENT_MS = 60_000
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -141,33 +140,6 @@ def test_a_script_that_got_in_all_the_same_would_not_run(browser: Browser, world
         context.close()
 
 
-CONTRAST = """() => {
-  const parse = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return { r, g, b, a }; };
-  const light = ({ r, g, b }) => [r, g, b].map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const found = parse(getComputedStyle(at).backgroundColor);
-      if (found.a === 1) return found;
-    }
-    throw new Error("nothing lies behind " + node.outerHTML);
-  };
-  const poor = [];
-  let looked = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !node.checkVisibility()) continue;
-    looked += 1;
-    const [one, other] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
-    const ratio = (one + 0.05) / (other + 0.05);
-    if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${node.outerHTML.slice(0, 120)}`);
-  }
-  return { looked, poor };
-}"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_what_lies_behind_it(page: Page, scheme: Any) -> None:
     page.get_by_label("Window").select_option("24 h")
@@ -183,21 +155,9 @@ def test_every_text_stands_out_from_what_lies_behind_it(page: Page, scheme: Any)
 
 def test_everything_that_can_be_done_is_reached_by_tab(page: Page) -> None:
     expect(page.locator("#heat button").first).to_be_visible()
-    wanted = page.evaluate(
-        """() => {
-          const all = [...document.querySelectorAll("a[href], button, input, select, [tabindex='0']")];
-          window.reached = new Set();
-          document.addEventListener("focusin", (e) => window.reached.add(e.target));
-          document.activeElement?.blur();
-          window.wanted = all.filter((node) => node.checkVisibility());
-          return window.wanted.length;
-        }"""
-    )
+    wanted, missed = reach_by_tab(page)
     assert wanted > 20
-    for _ in range(wanted + 10):
-        page.keyboard.press("Tab")
-    missed = "() => window.wanted.filter((n) => n.isConnected && !window.reached.has(n)).map((n) => n.outerHTML)"
-    assert page.evaluate(missed) == []
+    assert missed == []
 
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page) -> None:

@@ -23,6 +23,7 @@ def flagged(n: int, outcome: Outcome = "review", score: float = 0.5, **changes: 
         model_outcome=outcome,
         decided_by="model",
         ruleset=None,
+        exploration_share=None,
         threshold=0.3,
         reasons=(Reason(feature="monto", value=9.0, contribution=1.0, text=f"Amount of {n}"),),
         model="m",
