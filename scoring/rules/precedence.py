@@ -134,7 +134,10 @@ def decide_by_rules(
     ranks = np.concatenate([table.ranks, np.array([_rank(match) for match in of_lists], np.intp)])
     codes = np.concatenate([rules, np.array([code_of[e.match] for e in entries], np.intp)])
     rows = np.concatenate([rows, np.array([e.row for e in entries], np.intp)])
-    order = np.argsort((rows * (_SHADOW_RANK + 1) + ranks[codes]) * len(matches) + codes)
+    positions = np.empty(len(matches), np.intp)
+    positions[np.argsort(ranks, kind="stable")] = np.arange(len(matches))
+    order = _stable_order(positions[codes], len(matches))
+    order = order[_stable_order(rows[order], n)]
     return _ruling(model_outcomes, rows[order], codes[order], ranks, matches)._replace(counts=counts)
 
 
@@ -157,15 +160,22 @@ def _ruling(
     outcomes[decided[by_rules]] = of_rules[by_rules]
     deciders[decided[by_rules]] = _DECIDER_OF_KIND[kinds[by_rules]]
     kept = places < MAX_MATCHES
-    named, short = np.unique(codes[kept], return_inverse=True)
+    codes = codes[kept]
+    is_named = np.zeros(len(matches), np.bool_)
+    is_named[codes] = True
     ends = np.bincount(rows[kept], minlength=n).cumsum()
     return Ruling(
         outcomes,
         deciders,
-        RowMatches(short, ends, [matches[code] for code in named.tolist()]),
+        RowMatches(is_named.cumsum()[codes] - 1, ends, [matches[code] for code in np.flatnonzero(is_named).tolist()]),
         decided[effects == EFFECTS.index("block")],
         len(kept) - int(np.count_nonzero(kept)),
     )
+
+
+def _stable_order(values: Indices, end: int) -> Indices:
+    """Stable order of integers from 0 to below `end`. NumPy sorts integers of 16 bits in linear time."""
+    return np.argsort(values.astype(np.uint16) if end <= 2**16 else values, kind="stable")
 
 
 def _rank(match: RuleMatch) -> int:
