@@ -45,8 +45,10 @@ MAX_DECISION_BYTES = 131_072  # largest decision record; all of its fields are b
 
 # Pieces of a record that are the same in a batch, by position.
 _ID, _TRANSACTION, _SCORE = 0, 1, 2
-_OUTCOME, _MODEL_OUTCOME, _DECIDER, _REASONS = 3, 7, 11, 15  # of these, one for each outcome or decider
-_MODEL, _COMMON, _CE_ID, _CE_TIME, _OFFSET = 19, 20, 21, 22, 23  # the last four are headers
+_REASONS, _MODEL = 3, 7  # of the first, one for each outcome of the model
+_COMMON, _CE_ID, _CE_TIME, _OFFSET = 8, 9, 10, 11  # headers
+_OUTCOME = 12  # one for each outcome, outcome of the model and decider
+_N_OUTCOMES, _N_DECIDERS = len(OUTCOMES), len(DECIDERS)
 _VALUE_LENGTH_BYTES = 2  # of most values
 _MAX_NUMBERS_BYTES = 2 * MAX_INTEGER_BYTES + TIME_BYTES + 4 * MAX_VARINT_BYTES + 8  # and brackets
 
@@ -137,19 +139,25 @@ def _pieces(
             b'{"decision_id":"',
             b'","transaction_id":',
             b',"score":',
-            *(b',"outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
-            *(b'","model_outcome":"%b' % outcome.encode() for outcome in OUTCOMES),
-            *(
-                b'","decided_by":"%b","exploration_share":%b,"ruleset":%b,"matches":['
-                % (by.encode(), encode(exploration_share if by == "exploration" else None), encode(ruleset))
-                for by in DECIDERS
-            ),
             *(b'],"threshold":%b,"reasons":' % encode(limit) for limit in thresholds(points)),
             b',"model":%b,"model_version":%d,"event_time_ms":' % (encode(model), version),
             encode_headers(common),
             nullable(b"ce_id") + varint(UUID_BYTES),
             nullable(b"ce_time") + varint(TIME_BYTES),
             nullable(OFFSET_HEADER.encode()),
+            *(
+                b',"outcome":"%b","model_outcome":"%b","decided_by":"%b","exploration_share":%b,"ruleset":%b,"matches":['
+                % (
+                    outcome.encode(),
+                    of_model.encode(),
+                    by.encode(),
+                    encode(exploration_share if by == "exploration" else None),
+                    encode(ruleset),
+                )
+                for outcome in OUTCOMES
+                for of_model in OUTCOMES
+                for by in DECIDERS
+            ),
         ]
     )
     return pieces, len(common)
@@ -190,7 +198,11 @@ def _write_decisions(
     size = len(keys) + MAX_ESCAPED_BYTES * len(ids) + len(scores) + len(reasons) + len(headers)
     for code in match_codes:
         size += match_ends[code] - start_of(match_ends, code) + 1
-    out = np.empty(size + n * (len(pieces) + 2 * UUID_BYTES + _MAX_NUMBERS_BYTES), np.uint8)
+    longest = 0
+    for piece in range(_OUTCOME, len(piece_ends)):
+        longest = max(longest, piece_ends[piece] - piece_ends[piece - 1])
+    size += n * (piece_ends[_OUTCOME - 1] + longest + 2 * UUID_BYTES + _MAX_NUMBERS_BYTES)
+    out = np.empty(size, np.uint8)
     ends = np.empty(n, np.int64)
     at, score, reason, own = 0, 1, 0, 0
     for row in range(n):
@@ -208,11 +220,7 @@ def _write_decisions(
             at += 1
             score += 1
         score += 1
-        piece = _OUTCOME + outcomes[row]
-        at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
-        piece = _MODEL_OUTCOME + model_outcomes[row]
-        at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
-        piece = _DECIDER + deciders[row]
+        piece = _OUTCOME + (outcomes[row] * _N_OUTCOMES + model_outcomes[row]) * _N_DECIDERS + deciders[row]
         at = put(out, at, pieces, piece_ends[piece - 1], piece_ends[piece])
         first_match = start_of(match_code_ends, row)
         for i in range(first_match, match_code_ends[row]):
