@@ -7,7 +7,7 @@ import numpy as np
 from kafka import TopicPartition
 
 from schemas.configuration.settings import Settings
-from schemas.dataset.declaration import load_dataset
+from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import TamizError
 from schemas.json_codec import decode
 from schemas.records import Decision, FeatureRecord
@@ -15,12 +15,14 @@ from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
 from scoring.profiles.feature_log import logged_values
 from scoring.profiles.profile_plan import ProfilePlan
+from scoring.rules.rule_state import RuleState
 from stream_app.decisions.decision_headers import OFFSET_HEADER
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
+from stream_app.rules.rule_history import RuleHistory
 from stream_app.worker.champion_cache import ChampionCache
 
 FETCH_TIMEOUT_MS = 10_000
@@ -60,7 +62,8 @@ def explain(settings: Settings, named: str) -> Explanation:
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
     plan = ProfilePlan.of(dataset) if dataset.profiles else None
     logged = None if plan is None else _logged(settings, plan, record)
-    handled = handle([record], model, policy, HandlerState(profiles=logged))
+    rules = _rules(settings, dataset, record, topic_id)
+    handled = handle([record], model, policy, HandlerState(profiles=logged, rules=rules))
     reproduction = handled.decisions[0].value if handled.decisions else None
     same = reproduction == found.value
     return Explanation(
@@ -71,6 +74,16 @@ def explain(settings: Settings, named: str) -> Explanation:
         reproduced=same,
         reproduction=None if same or reproduction is None else msgspec.json.decode(reproduction, type=Decision),
     )
+
+
+def _rules(settings: Settings, dataset: Dataset, record: ConsumedRecord, topic_id: str) -> RuleState | None:
+    """The rules and lists that were stamped for a transaction; None if there were none, or they are gone."""
+    topics = settings.rules_topic, settings.lists_topic, settings.rule_activations_topic
+    if len(topic_ids(settings.bootstrap, topics)) < len(topics):
+        return None  # an installation that is older than rules
+    history = RuleHistory(settings, dataset)
+    stamp = history.stamps({record.partition: record.offset}, topic_id)[record.partition].at(record.offset)
+    return None if stamp is None or stamp.version.is_empty else history.state_of(stamp.version)
 
 
 def _logged(settings: Settings, plan: ProfilePlan, record: ConsumedRecord) -> LoggedFeatures | None:

@@ -213,7 +213,7 @@ def handle_with_isolation(
     except Exception:
         parts = [_handle_one(r, model, policy, state) for r in records]
         if any(p.decisions for p in parts) or _handles_good_payload(model, policy, state):
-            return _concatenate(parts)
+            return concatenate_results(parts)
         raise
 
 
@@ -246,7 +246,8 @@ def _handle_one(
         return result._replace(closed=_profile_features([record], nothing, state.profiles).closed)
 
 
-def _concatenate(parts: Sequence[HandlerResult]) -> HandlerResult:
+def concatenate_results(parts: Sequence[HandlerResult]) -> HandlerResult:
+    """The results of the parts of a batch, in order."""
     outcomes: Counter[str] = Counter()
     truncated_parts: Counter[str] = Counter()
     for part in parts:

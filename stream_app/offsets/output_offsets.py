@@ -56,10 +56,15 @@ def find_output_end(
     return OutputEnd(next((o for o in range(first, last + 1) if o not in offsets), last + 1), topic_id)
 
 
-def read_output_offsets(settings: Settings, partitions: Sequence[int]) -> dict[int, list[OutputOffset]]:
-    """The last output records of this group, by input partition. Raises BrokerError or KafkaError."""
+def read_output_offsets(
+    settings: Settings, partitions: Sequence[int], lookback: int | None = None
+) -> dict[int, list[OutputOffset]]:
+    """The last output records of this group, by input partition. Raises BrokerError or KafkaError.
+
+    lookback: number of offsets from the end of an output partition; None: `LOOKBACK_BATCHES`.
+    """
     topics = settings.decisions_topic, settings.dead_letters_topic
-    lookback = LOOKBACK_BATCHES * settings.batch_max_records
+    lookback = LOOKBACK_BATCHES * settings.batch_max_records if lookback is None else lookback
     found: dict[int, list[OutputOffset]] = {p: [] for p in partitions}
     with require_broker(settings.bootstrap):
         consumer = reader(

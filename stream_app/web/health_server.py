@@ -31,6 +31,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     forced: bool | None  # True: promoted by force, without passing the skill gate
     recorded: bool | None = None  # False: not promoted according to the registry's history
     registry_inconsistency: str | None = None  # damaged promotion history, or an alias that differs from it
+    ruleset: int | None = None  # number of the ruleset in force
+    ruleset_refused: str | None = None  # why the last activated one is not in force
     partitions: tuple[int, ...]
 
 

@@ -84,7 +84,7 @@ class ExactlyOncePublisher:
         for partition, offset in offsets.items():
             own = [
                 (topic, records.by_partition[partition.partition])
-                for topic, records in batches
+                for topic, records, _ in batches
                 if partition.partition in records.by_partition
             ]
             pending.append(self._writers[partition].write(own, OffsetAndMetadata(offset, metadata)))

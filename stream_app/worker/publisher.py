@@ -43,6 +43,7 @@ class TopicBatch(NamedTuple):
 
     topic: str
     records: OutgoingRecords
+    is_first: bool = False  # visible before those after it, or together with them
 
 
 class Publisher(Protocol):
@@ -91,13 +92,15 @@ class AtLeastOncePublisher:
         """As `Publisher.write`."""
         producer = self._producer()
         pending: list[Awaitable[object]] = []
-        for topic, records in batches:
+        for topic, records, is_first in batches:
             pending += [
                 await producer.send_batch(batch, topic, partition=partition)
                 for partition, own in records.by_partition.items()
                 for batch in record_batches(own)
             ]
             self._on_step("part sent")
+            if is_first:
+                await asyncio.gather(*pending)
         await asyncio.gather(*pending)
         self._on_step("produced")
         return not offsets or await self._group.commit(offsets, topic_id)

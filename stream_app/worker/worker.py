@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import faust
 
@@ -23,6 +23,8 @@ from stream_app.offsets.partition_positions import PartitionPositions
 from stream_app.profiles.profile_follower import ProfileFollower
 from stream_app.profiles.profile_state import ProfileState
 from stream_app.profiles.snapshot_store import LocalFolder, SnapshotStore
+from stream_app.rules.partition_rules import PartitionRules
+from stream_app.rules.rule_follower import RuleFollower
 from stream_app.web.web_auth import authenticator
 from stream_app.worker.champion_cache import ChampionCache
 from stream_app.worker.drift_counter import DriftCounter
@@ -56,7 +58,10 @@ def make_worker(
     policy = HandlerPolicy.from_settings(settings, dataset, counting=counting)
     warm_up(champion.current, policy)
     # The broker last, so that a worker that waits for it is ready soon after it responds.
-    transactions = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
+    topics = retry_until(lambda: _check_topics(settings, outputs), settings.startup_timeout_seconds)
+    transactions = topics[settings.transactions_topic]
+    has_rules = _has_rule_topics(settings, topics)
+    outputs = (*outputs, settings.rule_activations_topic) if has_rules else outputs
     policy = policy._replace(max_letter_bytes=_check_sizes(settings))
     app = make_app(settings)
     metrics = WorkerMetrics()
@@ -73,6 +78,7 @@ def make_worker(
     )
     publisher = make_publisher(settings, app, group, on_step)
     profiles = make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None
+    rules = make_rules(settings, policy, metrics) if has_rules else None
     writes = WriteQueue(
         group=group,
         publisher=publisher,
@@ -84,6 +90,7 @@ def make_worker(
         profiles=profiles,
         feature_log_topic=settings.feature_log_topic,
         profile_tiles_topic=settings.profile_tiles_topic,
+        rule_activations_topic=settings.rule_activations_topic,
         on_step=on_step,
     )
     worker_loop = WorkerLoop(
@@ -97,6 +104,7 @@ def make_worker(
         batch_max_records=settings.batch_max_records,
         drain_timeout_s=settings.drain_timeout_seconds,
         profiles=profiles,
+        rules=rules,
         on_step=on_step,
     )
     app.batch_sink = worker_loop
@@ -122,6 +130,12 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
     refused = metrics.profile_snapshots.labels("refused").inc
     store = SnapshotStore(LocalFolder(settings.state_dir), shared, refused)
     return ProfileState(settings, fold, policy, store, follower, metrics=metrics, exit_=exit_at_once)
+
+
+def make_rules(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics) -> PartitionRules:
+    """The rules that the partitions' transactions meet."""
+    follower = RuleFollower(settings, policy.dataset, metrics.activations)
+    return PartitionRules(settings, follower, metrics.activations)
 
 
 def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:
@@ -170,13 +184,28 @@ def _check_sizes(settings: Settings) -> int:
     return min(letters, MAX_RECORD_BYTES)
 
 
-def _check_topics(settings: Settings, outputs: Sequence[str]) -> DescribedTopic:
-    """The input topic. Raises ConfigError if a topic is missing."""
+def _check_topics(settings: Settings, outputs: Sequence[str]) -> dict[str, DescribedTopic]:
+    """The topics that exist. Raises ConfigError if one is missing that every worker needs."""
     wanted = (settings.transactions_topic, *outputs, settings.model_events_topic)
-    found = describe_topics(settings.bootstrap, wanted)
+    found = describe_topics(settings.bootstrap, (*wanted, *_rule_topics(settings)))
     missing = [topic for topic in wanted if topic not in found]
     if missing:
         raise ConfigError(
             f"topics missing on {settings.bootstrap}: {', '.join(missing)}; create them with `tamiz topics create`"
         )
-    return found[settings.transactions_topic]
+    return found
+
+
+def _has_rule_topics(settings: Settings, found: Mapping[str, DescribedTopic]) -> bool:
+    """Whether rules can be followed. An installation that is older than rules has no topics for them."""
+    missing = [topic for topic in _rule_topics(settings) if topic not in found]
+    if missing:
+        log.warning(
+            "no rules and lists: topics missing: %s; create them with `tamiz topics create` and restart the workers",
+            ", ".join(missing),
+        )
+    return not missing
+
+
+def _rule_topics(settings: Settings) -> tuple[str, ...]:
+    return settings.rules_topic, settings.lists_topic, settings.rule_activations_topic

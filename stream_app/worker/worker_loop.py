@@ -16,19 +16,21 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.record_parts import last_offset
-from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle_with_isolation
+from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.batch_sink import Fetch
 from stream_app.kafka.batches.record_columns import join_records, split_records
+from stream_app.lifecycle.scoring_thread import ScoringThread
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords
 from stream_app.profiles.profile_state import ProfileState
+from stream_app.rules.partition_rules import PartitionRules
+from stream_app.rules.rule_plan import RulePlan, handle_plan
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.publisher import Group, Publisher, StepHook, no_hook
 from stream_app.worker.write_queue import HandledBatch, WriteQueue
@@ -44,25 +46,6 @@ def exit_at_once(error: BaseException) -> NoReturn:
     log.critical("worker exits: %r; uncommitted transactions are decided again after a restart", error, exc_info=error)
     logging.shutdown()
     os._exit(70)  # EX_SOFTWARE
-
-
-class ScoringThread(ThreadPoolExecutor):
-    """One thread, so that calls run in order. While it is idle, a call may run in the event loop's thread instead."""
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=1, thread_name_prefix="tamiz-scoring")
-        self._calls: list[Future[Any]] = []  # not ended; one that waits may be cancelled while another runs
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        """As `ThreadPoolExecutor.submit`. Must be called in the event loop's thread."""
-        submitted = super().submit(call, *args, **options)
-        self._calls = [*(each for each in self._calls if not each.done()), submitted]
-        return submitted
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether every call has ended."""
-        return all(each.done() for each in self._calls)
 
 
 class WorkerLoop:
@@ -84,12 +67,14 @@ class WorkerLoop:
         batch_max_records: int,
         drain_timeout_s: float,
         profiles: ProfileState | None = None,
+        rules: PartitionRules | None = None,
         on_step: StepHook = no_hook,
         exit_: Callable[[BaseException], None] = exit_at_once,
     ) -> None:
         """writes: writes the decided batches, with this publisher. profiles: for a data set with profiles.
 
-        on_step: called at every step of a batch; crash tests stop the worker there. exit_: ends the process.
+        rules: None in an installation without their topics. on_step: called at every step of a batch; crash tests stop
+        the worker there. exit_: ends the process.
         """
         self.topics = frozenset({transactions_topic})
         self._policy = policy
@@ -101,6 +86,7 @@ class WorkerLoop:
         self._batch_max_records = batch_max_records
         self._drain_timeout_s = drain_timeout_s
         self._profiles = profiles
+        self.rules = rules
         self._on_step = on_step
         self._exit = exit_
         self._decided_until: dict[TP, int] = {}  # offsets below were committed by the previous owner
@@ -176,6 +162,11 @@ class WorkerLoop:
         if self._profiles is not None:
             await self._profiles.run(self._executor)
 
+    async def start_rules(self) -> None:
+        """Follow rules and lists, and wait until the current ones are read."""
+        if self.rules is not None:
+            await self.rules.start()
+
     @property
     def restoring(self) -> set[int]:
         """Partitions that are not read yet because their profiles are being restored."""
@@ -183,7 +174,8 @@ class WorkerLoop:
 
     def problems(self) -> list[str]:
         """What the worker waits for, one line for each partition, for readiness."""
-        return [] if self._profiles is None else self._profiles.problems()
+        parts = [part for part in (self.rules, self._profiles) if part is not None]
+        return [line for part in parts for line in part.problems()]
 
     def is_idle(self) -> bool:
         """Whether every queued fetch is committed. Thread-safe."""
@@ -205,8 +197,10 @@ class WorkerLoop:
             self._exit(self.failed)
 
     async def close(self) -> None:
-        """Close the publisher's connections."""
+        """Close the publisher's connections, and end following rules."""
         await self._publisher.close()
+        if self.rules is not None:
+            await self.rules.stop()
 
     async def _decide_all(self) -> None:
         while True:
@@ -267,13 +261,17 @@ class WorkerLoop:
             offsets = {tp: offset for tp, offset in offsets.items() if offset > self._decided_until.get(tp, 0)}
             if not parts:
                 return None
-        records = join_records([rows for _, rows in parts])
+        if self.rules is None:
+            plan = RulePlan.without_rules(join_records([rows for _, rows in parts]))
+        else:
+            plan = await self.rules.plan(parts, acquired, epoch, topic_id)
+        records = plan.records
         model = self._model()  # one model per batch: a swap takes effect between batches
         if self._policy.counting:
             await self._counter.acquire_partitions({tp.partition for tp in acquired}, epoch, model)
         self._on_step("partitions acquired")
         started = time.monotonic()
-        handled, tiles = await self._call(len(records), self._handle, records, model, topic_id)
+        handled, tiles = await self._call(len(records), self._handle, plan, model, topic_id)
         if handled.coded is not None:
             self._counter.count(records, handled.coded, model)
         self._uncommitted |= offsets
@@ -282,17 +280,15 @@ class WorkerLoop:
             self._begun |= offsets.keys()
             self._is_commit_due = True
         self._on_step("scored")
-        return HandledBatch(current, topic_id, records, handled, tiles, time.monotonic() - started)
+        return HandledBatch(current, topic_id, records, handled, tiles, plan.stamps, time.monotonic() - started)
 
-    def _handle(
-        self, records: Sequence[Any], model: MonitoredModel, topic_id: str
-    ) -> tuple[HandlerResult, OutgoingRecords]:
+    def _handle(self, plan: RulePlan, model: MonitoredModel, topic_id: str) -> tuple[HandlerResult, OutgoingRecords]:
         policy = self._policy._replace(topic_id=topic_id)
         tiles = NO_RECORDS
         if self._profiles is not None:
             self._profiles.forget_committed()
-            self._profiles.require({r.partition for r in records})
-        handled = handle_with_isolation(records, model, policy, self._state)
+            self._profiles.require({r.partition for r in plan.records})
+        handled = handle_plan(plan, model, policy, self._state)
         if self._profiles is not None:
             tiles = self._profiles.tile_records(handled.closed)
         return handled, tiles

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from scoring.decision import OUTCOMES
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
 from stream_app.offsets.offset_validation import FAULTS
+from stream_app.rules.activation_metrics import ActivationMetrics
 from stream_app.rules.rule_metrics import RuleMetrics
 from stream_app.web.web_auth import authentication_failures
 
@@ -191,6 +192,7 @@ class WorkerMetrics:
             registry=r,
         )
         self.rules = RuleMetrics(r)
+        self.activations = ActivationMetrics(r)
         self.watchdog_failures = Counter("tamiz_watchdog_failures", "Internal errors of the watchdog", registry=r)
         self._lag = Gauge(
             "tamiz_lag_records", "Transactions not yet decided, by input partition", ["partition"], registry=r

@@ -78,6 +78,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         port = await self._health_server.start(self._settings.web_host, self._settings.web_port)
         self._watchdog.start()
         self._positions.start()
+        await self._worker_loop.start_rules()  # before the app joins the group, so that no partition waits for them
         # Imported modules are never freed, and the objects of a batch live until its commit. With default thresholds
         # the garbage collector scans both repeatedly and takes a fifth of the CPU time.
         gc.collect()
@@ -145,6 +146,7 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
         waiting += self._worker_loop.problems()
         waiting += ["progress"] if self._watchdog.is_stalled else []
         waiting += ["a restart"] if self._worker_loop.failed else []
+        rules = self._worker_loop.rules
         return Readiness(
             ready=not waiting,
             waiting_for=tuple(waiting),
@@ -153,6 +155,8 @@ class WorkerServices(Service):  # type: ignore[misc]  # mode has no types
             forced=model.manifest.forced if model else None,
             recorded=self._champion.recorded if model else None,
             registry_inconsistency=self._champion.registry_inconsistency,
+            ruleset=None if rules is None else rules.ruleset,
+            ruleset_refused=None if rules is None else rules.refused,
             partitions=tuple(partitions),
         )
 

@@ -36,6 +36,7 @@ class HandledBatch(NamedTuple):
     records: Sequence[Any] = ()
     handled: HandlerResult = NO_RESULT
     tiles: OutgoingRecords = NO_RECORDS  # closed tiles of profiles
+    stamps: OutgoingRecords = NO_RECORDS  # which rules the records meet
     seconds: float = 0.0  # time to clean, score and decide
     fetches: int = 0  # number of fetches that are done with the commit
     offsets: Mapping[TP, int] = MappingProxyType({})  # to commit; empty if the commit follows later
@@ -58,9 +59,12 @@ class WriteQueue:
         profiles: ProfileState | None = None,
         feature_log_topic: str = "",
         profile_tiles_topic: str = "",
+        rule_activations_topic: str = "",
         on_step: StepHook = no_hook,
     ) -> None:
         """profiles, feature_log_topic, profile_tiles_topic: for a data set with profiles.
+
+        rule_activations_topic: for batches with stamps.
 
         on_step: called at every step of a batch.
         """
@@ -74,6 +78,7 @@ class WriteQueue:
         self._profiles = profiles
         self._feature_log_topic = feature_log_topic
         self._profile_tiles_topic = profile_tiles_topic
+        self._rule_activations_topic = rule_activations_topic
         self._on_step = on_step
         self._queue: asyncio.Queue[HandledBatch] = asyncio.Queue(maxsize=1)
         self.lost_generation: int | None = None  # generation whose commit was rejected
@@ -123,6 +128,8 @@ class WriteQueue:
             TopicBatch(self._decisions_topic, batch.handled.decisions),
             TopicBatch(self._dead_letters_topic, batch.handled.dead_letters),
         ]
+        if batch.stamps:
+            batches.insert(0, TopicBatch(self._rule_activations_topic, batch.stamps, is_first=True))
         if self._profiles is not None:
             batches.append(TopicBatch(self._feature_log_topic, batch.handled.features))
             if batch.tiles:

@@ -19,10 +19,11 @@ from schemas.records import PaneSnapshot
 from stream_app.decisions.handler import HandlerPolicy
 from stream_app.decisions.probe import good_payload
 from stream_app.kafka.batch_sink import Fetch
+from stream_app.lifecycle.scoring_thread import ScoringThread
 from stream_app.worker.drift_counter import DriftCounter
 from stream_app.worker.pane_cursors import Cursors
 from stream_app.worker.publisher import Epoch, TopicBatch
-from stream_app.worker.worker_loop import ScoringThread, WorkerLoop
+from stream_app.worker.worker_loop import WorkerLoop
 from stream_app.worker.worker_metrics import WorkerMetrics
 from stream_app.worker.write_queue import WriteQueue
 
