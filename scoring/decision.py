@@ -39,6 +39,11 @@ class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
                 f"and decline, {self.decline}"
             )
 
+    def named(self) -> tuple[tuple[str, float], ...]:
+        """Outcome and minimum score of each point that is set, in the order of `OUTCOMES`."""
+        challenge = () if self.challenge is None else (("challenge", self.challenge),)
+        return (("review", self.review), *challenge, ("decline", self.decline))
+
 
 def outcome_codes(scores: Floats, points: OperatingPoints) -> Indices:
     """Outcome of each score, as indices into `OUTCOMES`, shape (n,). scores: shape (n,).

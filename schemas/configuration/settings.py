@@ -92,8 +92,18 @@ class Settings(RuleSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         0.02
     )
     decline_budget: Annotated[Share, about("`budget`: maximum share of transactions that are declined")] = 0.002
+    challenge_budget: Annotated[
+        Share | None,
+        about(
+            "all policies but `fixed`: maximum share of transactions that the model challenges or declines; a "
+            "challenge replaces a review. Unset: the model never challenges"
+        ),
+    ] = None
     review_threshold: Annotated[Share, about("`fixed`: minimum score for review")] = 0.5
     decline_threshold: Annotated[Share, about("`fixed`: minimum score for decline")] = 0.9
+    challenge_threshold: Annotated[
+        Share | None, about("`fixed`: minimum score for challenge; unset: the model never challenges")
+    ] = None
     reviews_per_day: Annotated[
         Positive,
         about(

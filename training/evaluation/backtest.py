@@ -46,7 +46,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
     """Alerts at one threshold in a period. Shares are over rows with a known label, None when there are none."""
 
-    name: str  # "0.5" ... "0.9", "review", "decline"
+    name: str  # "0.5" ... "0.9", or of an operating point
     threshold: float
     alerts: int
     caught: int  # alerts labelled as fraud
@@ -207,7 +207,7 @@ def _period(
     known = ~np.isnan(labels)
     bins = bins_of_profile(reference, None)
     current = np.bincount(bins.encode(scores), minlength=len(bins.reference))
-    thresholds = {**{f"{t:g}": t for t in THRESHOLDS}, "review": points.review, "decline": points.decline}
+    thresholds = {**{f"{t:g}": t for t in THRESHOLDS}, **dict(points.named())}
     return BacktestPeriod(
         name=name,
         from_ms=start,

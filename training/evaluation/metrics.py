@@ -97,7 +97,10 @@ def losses(costs: CostMatrix, n: int, amounts: npt.ArrayLike | None = None) -> F
 
 
 def outcome_costs(fraud: Floats, scores: Floats, points: OperatingPoints, costs: CostMatrix, loss: Floats) -> Floats:
-    """Cost per row when decided at these points. fraud, scores, loss: shape (n,); so is the result."""
+    """Cost per row when decided at these points; a challenge costs what a review does.
+
+    fraud, scores, loss: shape (n,); so is the result.
+    """
     wrong = costs.wrong_decline * (1 - fraud)
     return np.where(scores >= points.decline, wrong, np.where(scores >= points.review, costs.review, loss * fraud))
 

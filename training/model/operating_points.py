@@ -1,4 +1,4 @@
-"""Operating points: the score thresholds of review and decline, chosen on held-out scores only.
+"""Operating points: the score thresholds of review, challenge and decline, chosen on held-out scores only.
 
 Scores are calibrated probabilities: with 3 % fraud, most lie near 0.03 and few exceed 0.5. Round thresholds therefore
 make no sense, except for the policy "fixed". A chosen threshold is the score of a held-out row, or lies above all.
@@ -27,24 +27,26 @@ class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     f2: review at the maximum of F2; decline from the lowest score at which the lower bound of precision is at
     least `decline_precision`. cost: both at the minimum of the cost matrix. budget: both by the share of alerted rows.
-    fixed: as configured.
+    fixed: as configured. Challenge is chosen by its budget, or is configured, and lies between the two.
     """
 
     method: Literal["f2", "cost", "budget", "fixed"] = "budget"
     review_budget: float = REVIEW_BUDGET  # budget: share of rows reviewed or declined
     decline_budget: float = DECLINE_BUDGET  # budget: share of rows declined
+    challenge_budget: float | None = None  # all but fixed: share of rows challenged or declined; None: no challenge
     max_alerts: float = 0.2  # f2, cost: maximum share of alerted rows, the capacity of the reviewers
     decline_precision: float = 0.5  # f2: minimum of precision's Wilson lower bound for a decline
     min_declines: int = 20  # cost: minimum number of held-out rows at or above the decline point
     review_threshold: float = 0.5
     decline_threshold: float = 0.9
+    challenge_threshold: float | None = None  # fixed
     costs: CostMatrix = CostMatrix()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "PointPolicy":
         """The policy that the settings configure.
 
-        Raises ConfigError when the decline point would lie below the review point.
+        Raises ConfigError when the points would be out of order.
         """
         s = settings
         if s.decline_budget > s.review_budget:
@@ -56,12 +58,25 @@ class PointPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 f"setting decline_threshold is {s.decline_threshold}; it must be at least review_threshold, "
                 f"{s.review_threshold}"
             )
+        budget, threshold = s.challenge_budget, s.challenge_threshold
+        if budget is not None and not s.decline_budget <= budget <= s.review_budget:
+            raise ConfigError(
+                f"setting challenge_budget is {budget}; it must lie between decline_budget, {s.decline_budget}, and "
+                f"review_budget, {s.review_budget}"
+            )
+        if threshold is not None and not s.review_threshold <= threshold <= s.decline_threshold:
+            raise ConfigError(
+                f"setting challenge_threshold is {threshold}; it must lie between review_threshold, "
+                f"{s.review_threshold}, and decline_threshold, {s.decline_threshold}"
+            )
         return cls(
             method=settings.threshold_policy,
             review_budget=settings.review_budget,
             decline_budget=settings.decline_budget,
+            challenge_budget=settings.challenge_budget,
             review_threshold=settings.review_threshold,
             decline_threshold=settings.decline_threshold,
+            challenge_threshold=settings.challenge_threshold,
             costs=CostMatrix(
                 missed_fraud_share=settings.cost_missed_fraud_share,
                 missed_fraud_fixed=settings.cost_missed_fraud,
@@ -114,7 +129,20 @@ def choose_points(
     else:
         loss = losses(policy.costs, ranked.n, known_amounts)[ranked.order]
         points, reason = _points_by_cost(ranked, policy, loss)
+    challenge = _challenge_point(ranked, points, policy)
+    if challenge is not None:
+        points = msgspec.structs.replace(points, challenge=challenge)
+        challenged = ranked.alerts(challenge) - ranked.alerts(points.decline)
+        reason += f" Challenge from {challenge:.4f}: {challenged} of the alerted rows are challenged."
     return PointChoice(points=points, f2_threshold=f2_optimum(ranked), policy=policy, reason=preface + reason)
+
+
+def _challenge_point(ranked: RankedRows, points: OperatingPoints, policy: PointPolicy) -> float | None:
+    if policy.method == "fixed":
+        return policy.challenge_threshold
+    if policy.challenge_budget is None:
+        return None
+    return min(max(score_at_budget(ranked.scores, policy.challenge_budget), points.review), points.decline)
 
 
 def score_at_budget(scores: Floats, share: float) -> float:

@@ -56,10 +56,10 @@ def alerts(backtest: Backtest) -> Figure:
     figure, axes = _canvas("Alerts by day", "Share of the day's transactions (%)", backtest)
     filled = [(at, day) for at, day in enumerate(backtest.days) if day.n]
     names = [a.name for a in backtest.whole.alerts]
-    for name in sorted(names, key=lambda n: (n not in ("review", "decline"), n)):
+    colours = {"review": LEGITIMATE, "challenge": ACCENT, "decline": FRAUD}
+    for name in sorted(names, key=lambda n: (n not in colours, n)):
         total = backtest.whole.alerts_at(name).alerts
-        chosen = name in ("review", "decline")
-        colour = {"review": LEGITIMATE, "decline": FRAUD}.get(name, NEUTRAL)
+        chosen, colour = name in colours, colours.get(name, NEUTRAL)
         axes.plot(
             [at for at, _ in filled], [d.alerts_at(name).alerts / d.n for _, d in filled], color=colour,
             marker="o", ms=5 if chosen else 3, lw=1.8 if chosen else 0.8, ls="-" if chosen else ":",

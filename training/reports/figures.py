@@ -26,6 +26,7 @@ from training.model.operating_points import wilson
 from training.reports.review_figures import draw_reviews
 
 FRAUD, LEGITIMATE, NEUTRAL, ACCENT = "#D55E00", "#0072B2", "#7F7F7F", "#009E73"
+LINE_STYLES = {"review": "--", "challenge": "-.", "decline": "-"}  # of operating points
 CLASSES = ("legitimate", "fraud")
 MAX_FEATURES = 15  # in the figures of contributions, strongest first
 
@@ -142,7 +143,7 @@ def score_distribution(labels: Floats, scores: Floats, points: OperatingPoints) 
     figure, axes = _canvas(
         7.5, 4.6, "Score distribution by class", "Score (probability of fraud)", "Share of the class (%), log scale"
     )
-    reachable = [p for p in (points.review, points.decline) if p <= 1]
+    reachable = [point for _, point in points.named() if point <= 1]
     top = min(1.0, 1.05 * max([float(scores.max()), *reachable]))
     edges = np.linspace(0, max(top, 1e-6), 51).tolist()
     for name, colour, rows in (("legitimate", LEGITIMATE, labels == 0), ("fraud", FRAUD, labels == 1)):
@@ -153,9 +154,9 @@ def score_distribution(labels: Floats, scores: Floats, points: OperatingPoints) 
                 scores[rows], edges, weights=share, color=colour, histtype="step", label=f"{name} ({rows.sum():,})"
             )
     axes.set_yscale("log")
-    for name, point, style in (("review", points.review, "--"), ("decline", points.decline, "-")):
+    for name, point in points.named():
         if point <= 1:
-            axes.axvline(point, color="black", ls=style, lw=1.2, label=f"{name} from {point:.4f}")
+            axes.axvline(point, color="black", ls=LINE_STYLES[name], lw=1.2, label=f"{name} from {point:.4f}")
         else:
             axes.plot([], [], " ", label=f"{name}: never")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))

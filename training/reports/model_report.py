@@ -33,6 +33,11 @@ from training.reports.pdf_layout import (
 from training.reports.review_figures import REVIEW_FIGURES
 
 GATE_TONES = {"skill": "good", "no skill": "bad", "not enough matured labels": "open", "suspected leakage": "bad"}
+EFFECTS_OF_OUTCOMES = {
+    "review": "held for manual review",
+    "challenge": "checked by the card holder, such as by 3-D Secure",
+    "decline": "declined automatically",
+}
 MAX_INPUTS = 20  # rows of the drift table
 
 
@@ -192,8 +197,8 @@ def _points(c: ReportContents) -> Flow:
     points, e = c.manifest.points, c.evaluation
     review = e.at_review
     outcomes = [
-        ("review", f"from {points.review:.4f}" if points.review <= 1 else "never", "held for manual review"),
-        ("decline", f"from {points.decline:.4f}" if points.decline <= 1 else "never", "declined automatically"),
+        (outcome, f"from {point:.4f}" if point <= 1 else "never", EFFECTS_OF_OUTCOMES[outcome])
+        for outcome, point in points.named()
     ]
     counts = (
         f"Of the {e.n:,} evaluated rows, {review.alerts:,} score at or above the review point: "

@@ -135,6 +135,10 @@ def test_trees_that_refer_beyond_themselves_are_refused(copy: Path, change: Call
     assert refused(copy)
 
 
+def _challenge(challenge: float) -> dict[str, Any]:
+    return {"points": {"review": 0.5, "decline": 0.8, "challenge": challenge}}
+
+
 def _points(review: float, decline: float) -> dict[str, Any]:
     return {"points": {"review": review, "decline": decline}}
 
@@ -147,6 +151,8 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "thresholds above one": (lambda m: _points(1.005, 1.01), "points: review 1.005"),
     "a decline above every never": (lambda m: _points(0.5, 7.0), "decline 7.0"),
     "thresholds out of order": (lambda m: _points(0.9, 0.5), "0 <= review <= decline"),
+    "a challenge below every review": (lambda m: _challenge(0.4), "challenge is 0.4; it must lie between review, 0.5"),
+    "a challenge above every decline": (lambda m: _challenge(0.9), "challenge is 0.9; it must lie between review, 0.5"),
     "a threshold below zero": (lambda m: _points(-1.0, 0.5), "0 <= review <= decline"),
     "a base rate of one": (lambda m: {"base_rate": 1.0}, "base_rate"),
     "no rows": (lambda m: {"rows": 0}, "base_rate and rows"),

@@ -10,7 +10,7 @@ from sklearn.metrics import fbeta_score
 
 from schemas.configuration.settings import load
 from schemas.errors import ConfigError
-from scoring.decision import outcome_codes
+from scoring.decision import OUTCOMES, outcome_codes
 from training.evaluation.metrics import CostMatrix, losses, outcome_costs, rank
 from training.model.operating_points import (
     UNREACHABLE_THRESHOLD,
@@ -107,7 +107,7 @@ def test_the_budget_is_kept_also_with_ties():
         chosen = choose_points(labels, given_scores, policy)
         codes = outcome_codes(given_scores, chosen.points)
         assert np.mean(codes >= 1) <= 0.05
-        assert np.mean(codes == 2) <= 0.01
+        assert np.mean(codes == 3) <= 0.01
     assert points_by_budget(scores, review=0.01, decline=0.05).decline == score_at_budget(scores, 0.01)
 
 
@@ -117,6 +117,29 @@ def test_fixed_points_are_taken_as_they_are():
     )
     assert (chosen.points.review, chosen.points.decline) == (0.9, UNREACHABLE_THRESHOLD)
     assert chosen.reason == "Fixed: review from 0.9000, decline from 1.0100."
+
+
+@pytest.mark.parametrize("method", ["f2", "cost", "budget"])
+def test_a_challenge_replaces_reviews_within_its_budget_and_changes_no_other_outcome(method):
+    labels, scores = calibrated_rows()
+    without = choose_points(labels, scores, PointPolicy(method=method))
+    policy = PointPolicy(method=method, challenge_budget=0.01)
+    chosen = choose_points(labels, scores, policy)
+    before, after = outcome_codes(scores, without.points), outcome_codes(scores, chosen.points)
+    challenged = after == OUTCOMES.index("challenge")
+    assert without.points.challenge is None
+    assert "hallenge" not in without.reason
+    assert (before[challenged] == OUTCOMES.index("review")).all()
+    assert (before[~challenged] == after[~challenged]).all()
+    assert challenged.mean() <= 0.01
+    if method == "budget":
+        assert challenged.any()
+        assert f"{challenged.sum()} of the alerted rows are challenged" in chosen.reason
+
+
+def test_a_fixed_challenge_point_is_taken_as_it_is():
+    policy = PointPolicy(method="fixed", challenge_threshold=0.7)
+    assert choose_points(*calibrated_rows(), policy).points.challenge == 0.7
 
 
 @pytest.mark.parametrize("method", ["f2", "cost", "budget"])
@@ -158,7 +181,14 @@ def test_the_settings_choose_the_policy() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("TAMIZ_DECLINE_BUDGET", "0.5"), ("TAMIZ_REVIEW_THRESHOLD", "0.95"), ("TAMIZ_THRESHOLD_POLICY", "luck")],
+    [
+        ("TAMIZ_CHALLENGE_BUDGET", "0.5"),
+        ("TAMIZ_CHALLENGE_BUDGET", "0.001"),
+        ("TAMIZ_CHALLENGE_THRESHOLD", "0.95"),
+        ("TAMIZ_DECLINE_BUDGET", "0.5"),
+        ("TAMIZ_REVIEW_THRESHOLD", "0.95"),
+        ("TAMIZ_THRESHOLD_POLICY", "luck"),
+    ],
 )
 def test_points_out_of_order_are_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigError) as refused:

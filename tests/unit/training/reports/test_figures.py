@@ -93,6 +93,14 @@ def test_the_confusion_matrix_shows_its_counts():
         assert f"{count:,}" in shown
 
 
+def test_a_challenge_point_is_drawn_between_the_others():
+    labels, scores = labels_and_scores()
+    points = OperatingPoints(review=0.06, challenge=0.2, decline=0.3)
+    legend = score_distribution(labels, scores, points).axes[0].get_legend()
+    drawn = [line.get_text() for line in legend.get_texts() if " from " in line.get_text()]
+    assert drawn == ["review from 0.0600", "challenge from 0.2000", "decline from 0.3000"]
+
+
 def test_a_point_above_every_score_is_labelled_never():
     labels, scores = labels_and_scores()
     figure = score_distribution(labels, scores, POINTS)
