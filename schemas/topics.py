@@ -62,9 +62,9 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
     a_month, training_history, evidence, logged_values = (
         safe | {"retention.ms": str(days * DAY_MS)}
         for days in (30, training_days, evidence_days, max(training_days, evidence_days))
-    )
+    )  # as long as a transaction or its decision is kept, the values and rules of it are
     # Compaction begins after this time: until then, the state of rules at any offset can be read again.
-    rules_history = safe | {"cleanup.policy": "compact", "min.compaction.lag.ms": str(evidence_days * DAY_MS)}
+    rules_history = safe | {"cleanup.policy": "compact", "min.compaction.lag.ms": logged_values["retention.ms"]}
     return [
         Topic(
             role="transactions",
@@ -131,7 +131,7 @@ def topic_table(settings: Settings, profiles: Sequence[Profile] = ()) -> list[To
             record="RuleActivation",
             direction="internal",
             partitions=n,
-            config=evidence,
+            config=logged_values,
         ),
         Topic(
             role="rule-statistics",

@@ -1,7 +1,7 @@
 """Tamiz' scheduled jobs for Airflow (3.1 or newer), which starts them as pods.
 
-The same jobs as in `deploy/kubernetes/base/calendar.yaml`: deploy only one of the two. Copy this file and `pod.yaml`
-into the DAGs folder. A run covers the last complete period at its due time; a backfill covers past periods.
+The same jobs as in `deploy/kubernetes/base/calendar.yaml`: deploy only one of the two. Copy this file and both
+`*pod.yaml` into the DAGs folder. A run covers the last complete period at its due time; a backfill covers past periods.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 # Name: schedule in UTC, format of its period, time limit of one attempt, command of the pod.
 JOBS = {
+    "archive-daily": ("10 1 * * *", "", 7200, "archive"),
     "score-daily": (
         "10 2 * * *",
         "%Y-%m-%d",
@@ -38,6 +39,8 @@ JOBS = {
     ),
 }
 
+WRITERS = {"archive-daily"}  # their pod has write access to MLflow's artifacts
+
 for name, (schedule, called, seconds, command) in JOBS.items():
     period = f"{{{{ data_interval_start.strftime('{called}') }}}}"
     with DAG(
@@ -51,7 +54,7 @@ for name, (schedule, called, seconds, command) in JOBS.items():
         KubernetesPodOperator(
             task_id=name,
             name=f"tamiz-{name}",
-            pod_template_file=str(Path(__file__).with_name("pod.yaml")),
+            pod_template_file=str(Path(__file__).with_name("writer-pod.yaml" if name in WRITERS else "pod.yaml")),
             base_container_name="tamiz",
             arguments=[word.replace("PERIOD", period) for word in command.split()],
             retries=2,

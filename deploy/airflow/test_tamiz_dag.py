@@ -32,11 +32,14 @@ BAG = DagBag(dag_folder=str(HERE / "tamiz_dag.py"), bundle_path=HERE)
 NOW = pendulum.datetime(2026, 11, 24, 9)  # a Tuesday
 EXPECTED = {
     # DAG: command of a manual run at NOW
+    "tamiz-archive-daily": "archive",
     "tamiz-score-daily": "score /batch/transactions-2026-11-23.csv -o /batch/decisions-2026-11-23.csv",
     "tamiz-drift-daily": "drift --granularity day --period 2026-11-23 -o /batch/drift-2026-11-23.html",
     "tamiz-drift-weekly": "drift --granularity week --period 2026-W47 -o /batch/drift-2026-W47.html",
     "tamiz-drift-monthly": "drift --granularity month --period 2026-10 -o /batch/drift-2026-10.html",
 }
+
+POD = {"tamiz-archive-daily": "writer-pod.yaml"}
 
 
 def without_empty(value: Any) -> Any:
@@ -81,7 +84,7 @@ def test_runs_do_not_overlap_catch_up_or_run_without_limit(name: str) -> None:
 def test_the_pod_is_the_template_with_a_name_and_arguments(name: str) -> None:
     task = task_of(name)
     pod = ApiClient().sanitize_for_serialization(task.build_pod_request_obj())
-    template = yaml.safe_load((HERE / "pod.yaml").read_text(encoding="utf-8"))
+    template = yaml.safe_load((HERE / POD.get(name, "pod.yaml")).read_text(encoding="utf-8"))
     assert pod["metadata"]["name"].startswith(name)
     assert pod["metadata"]["namespace"] == template["metadata"]["namespace"]
     assert pod["metadata"]["labels"].items() >= template["metadata"]["labels"].items()

@@ -1,6 +1,10 @@
 """Finds one decision and its transaction, and reproduces it with the same model version, for `tamiz explain`."""
 
+import re
 import time
+from collections.abc import Collection, Iterator
+from datetime import date
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -11,13 +15,14 @@ from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import TamizError
 from schemas.json_codec import decode
 from schemas.records import Decision, FeatureRecord
+from schemas.time_units import DAY_MS
 from schemas.transaction_ids import SHORT_ID_LENGTH, TOPIC_ID_HEADER, place
 from scoring.decision import decision_id
-from scoring.profiles.feature_log import logged_values
+from scoring.profiles.feature_log import FeatureLog
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.rules.rule_state import RuleState
-from stream_app.decisions.decision_headers import OFFSET_HEADER
-from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState, handle
+from stream_app.decisions.decision_headers import input_offset
+from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids
@@ -31,49 +36,91 @@ FETCH_TIMEOUT_MS = 10_000
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `tamiz explain`."""
 
-    decision: Decision  # the latest one with its id on the topic
-    transaction: str  # the payload, as text
+    decision: Decision  # the latest one with its id
+    archived: bool  # the decision is in the archive, and no longer on its topic
+    transaction: str | None  # the payload, as text; None: it is gone
+    gone: str | None  # why the transaction cannot be read any more
     origin: str  # place of the transaction, see `schemas.transaction_ids.place`
-    # Values in the feature log, null: missing; None without profiles, and empty if no values are logged (any more).
+    # Logged values, null: missing; None without profiles, and empty if no values are logged (any more).
     profile_features: dict[str, float | None] | None
-    reproduced: bool  # the reproduced decision is identical, bit for bit
+    # Whether the reproduced decision is identical, bit for bit; None: without the transaction, it is not reproduced.
+    reproduced: bool | None
     reproduction: Decision | None  # the reproduced decision, if it differs
 
 
-def explain(settings: Settings, named: str) -> Explanation:
-    """Find a decision and its transaction on their topics, and reproduce the decision.
+class DecisionArchive(Protocol):
+    """Where decisions and logged values are when their topics no longer hold them."""
+
+    def find_decisions(
+        self, ids: Collection[str], place: tuple[int, int] | None, day: date | None
+    ) -> Iterator[ConsumedRecord]:
+        """Records with one of some decision ids, the latest first.
+
+        place: partition and offset of the transaction, if the id states them. day: of the decision; None: any.
+        """
+
+    def find_features(self, decision: ConsumedRecord, input_offset: int) -> FeatureRecord | None:
+        """The logged values of a transaction, by its decision and its offset."""
+
+
+class _Found(NamedTuple):
+    record: ConsumedRecord
+    archived: bool
+
+
+def explain(
+    settings: Settings, named: str, *, day: date | None = None, archive: DecisionArchive | None = None
+) -> Explanation:
+    """Find a decision and its transaction, and reproduce the decision.
 
     named: id of the decision or of its transaction. In an id of the form TOPIC-PARTITION-OFFSET@TOPIC_ID, the part
-    from @ on may be omitted for the current topic.
-    Raises TamizError if either record does not exist (any more), ModelUnavailableError if the model version does not.
+    from @ on may be omitted for the current topic. day: of the decision, UTC; so less is read.
+    Raises TamizError if there is no such decision (any more), ModelUnavailableError if the model version is gone.
     """
     topic = settings.transactions_topic
     now = topic_ids(settings.bootstrap, [topic]).get(topic, "")
-    found = _find(settings, named, now)
+    found, archived = _find(settings, named, now, day, archive)
     decision = decode(found.value, Decision)
     headers = {name: value or b"" for name, value in found.headers}
-    offset, topic_id = int(headers[OFFSET_HEADER]), headers.get(TOPIC_ID_HEADER, b"").decode("utf-8", "replace")
+    offset = input_offset(found.headers)
+    assert offset is not None
+    topic_id = headers.get(TOPIC_ID_HEADER, b"").decode("utf-8", "replace")
     origin = place(topic, found.partition, offset, topic_id)
-    if topic_id and topic_id != now:
-        raise TamizError(f"{origin} is gone: the topic was recreated since; its topic id is {now or 'not known'} now")
-    record = _fetch(settings, found.partition, offset)
     dataset = load_dataset(settings.dataset)
+    plan = ProfilePlan.of(dataset) if dataset.profiles else None
+    logged = None if plan is None else _logged(settings, plan, found, offset, archive)
+    explanation = Explanation(
+        decision=decision,
+        archived=archived,
+        transaction=None,
+        gone=None,
+        origin=origin,
+        profile_features=None if plan is None else _values(plan, logged, found.partition, offset, decision),
+        reproduced=None,
+        reproduction=None,
+    )
+    try:
+        if topic_id and topic_id != now:
+            raise _GoneError(f"{origin}: the topic was recreated since; its topic id is {now or 'not known'} now")
+        record = _fetch(settings, found.partition, offset)
+    except _GoneError as gone:
+        return msgspec.structs.replace(explanation, gone=str(gone))
     model = ChampionCache(settings, dataset).at_version(decision.model_version)
     policy = HandlerPolicy.from_settings(settings, dataset, counting=False)._replace(topic_id=topic_id)
-    plan = ProfilePlan.of(dataset) if dataset.profiles else None
-    logged = None if plan is None else _logged(settings, plan, record)
     rules = _rules(settings, dataset, record, topic_id)
     handled = handle([record], model, policy, HandlerState(profiles=logged, rules=rules))
     reproduction = handled.decisions[0].value if handled.decisions else None
     same = reproduction == found.value
-    return Explanation(
-        decision=decision,
+    return msgspec.structs.replace(
+        explanation,
         transaction=(record.value or b"").decode(errors="replace"),
-        origin=origin,
-        profile_features=None if plan is None else _values(plan, handled),
         reproduced=same,
         reproduction=None if same or reproduction is None else msgspec.json.decode(reproduction, type=Decision),
     )
+
+
+class _GoneError(TamizError):
+    """A transaction cannot be read any more."""
 
 
 def _rules(settings: Settings, dataset: Dataset, record: ConsumedRecord, topic_id: str) -> RuleState | None:
@@ -86,46 +133,62 @@ def _rules(settings: Settings, dataset: Dataset, record: ConsumedRecord, topic_i
     return None if stamp is None or stamp.version.is_empty else history.state_of(stamp.version)
 
 
-def _logged(settings: Settings, plan: ProfilePlan, record: ConsumedRecord) -> LoggedFeatures | None:
-    place = record.partition, record.offset
+def _logged(
+    settings: Settings, plan: ProfilePlan, decision: ConsumedRecord, offset: int, archive: DecisionArchive | None
+) -> LoggedFeatures | None:
+    place = decision.partition, offset
     with FeatureLogReader(settings, plan) as reader:
         logged = reader.read([place], time.monotonic() + FETCH_TIMEOUT_MS / 1000)
-    return logged if place in logged else None
+    if place in logged or archive is None or (record := archive.find_features(decision, offset)) is None:
+        return logged if place in logged else None
+    log = FeatureLog(plan)
+    log.update(decision.partition, record)
+    return LoggedFeatures(plan, log)
 
 
-def _values(plan: ProfilePlan, handled: HandlerResult) -> dict[str, float | None]:
-    if not handled.features:
+def _values(
+    plan: ProfilePlan, logged: LoggedFeatures | None, partition: int, offset: int, decision: Decision
+) -> dict[str, float | None]:
+    values = (
+        None if logged is None else logged.values(partition, offset, decision.transaction_id, decision.event_time_ms)
+    )
+    if values is None:
         return {}
-    values = logged_values(decode(handled.features[0].value, FeatureRecord), plan)
-    assert values is not None
     return {name: None if np.isnan(x) else float(x) for name, x in zip(plan.names, values, strict=True)}
 
 
-def _find(settings: Settings, named: str, topic_id: str) -> ConsumedRecord:
+def _find(settings: Settings, named: str, topic_id: str, day: date | None, archive: DecisionArchive | None) -> _Found:
     ids = {named, decision_id(named), decision_id(f"{named}@{topic_id[:SHORT_ID_LENGTH]}")}
     wanted = {("ce_id", found.encode()) for found in ids}
+    since_ms = None if day is None else (day - date(1970, 1, 1)).days * DAY_MS
+    until_ms = None if since_ms is None else since_ms + DAY_MS
     found: ConsumedRecord | None = None
-    for records in read_to_end(settings.bootstrap, settings.decisions_topic):
+    for records in read_to_end(settings.bootstrap, settings.decisions_topic, since_ms=since_ms, until_ms=until_ms):
         for record in records:
             if not wanted.isdisjoint(record.headers) and _is_decision(record):
                 found = record
-    if found is None:
-        raise TamizError(
-            f"{settings.decisions_topic} holds no decision and no transaction with id {named!r}; retention may have "
-            "deleted it"
-        )
-    return found
+    if found is not None:
+        return _Found(found, archived=False)
+    stated = re.fullmatch(rf"{re.escape(settings.transactions_topic)}-(\d{{1,9}})-(\d{{1,18}})(@.*)?", named)
+    offset = (int(stated[1]), int(stated[2])) if stated else None
+    for record in archive.find_decisions(ids, offset, day) if archive is not None else ():
+        if _is_decision(record):
+            return _Found(record, archived=True)
+    where = settings.decisions_topic + ("" if archive is None else f" and the archive {settings.archive_root}")
+    raise TamizError(
+        f"no decision and no transaction with id {named!r} in {where}{'' if day is None else f' on {day}'}; retention "
+        "may have deleted it"
+    )
 
 
 def _is_decision(record: ConsumedRecord) -> bool:
     """Whether a record is the decision that its headers name: any producer of the topic can copy an id."""
-    headers = dict(record.headers)
-    offset = headers.get(OFFSET_HEADER) or b""
     try:
-        decision = decode(record.value, Decision)
+        decision = decode(record.value or b"", Decision)
     except msgspec.MsgspecError:
         return False
-    return headers.get("ce_id") == decision.decision_id.encode() and offset.isdigit() and len(offset) < 20
+    headers = dict(record.headers)
+    return headers.get("ce_id") == decision.decision_id.encode() and input_offset(record.headers) is not None
 
 
 def _fetch(settings: Settings, partition: int, offset: int) -> ConsumedRecord:
@@ -141,7 +204,7 @@ def _fetch(settings: Settings, partition: int, offset: int) -> ConsumedRecord:
     try:
         consumer.assign([tp])
         if not consumer.beginning_offsets([tp])[tp] <= offset < consumer.end_offsets([tp])[tp]:
-            raise TamizError(f"{tp.topic}-{partition}-{offset} does not exist; retention may have deleted it")
+            raise _GoneError(f"{tp.topic}-{partition}-{offset} is no longer on the topic; retention deleted it")
         consumer.seek(tp, offset)
         records = consumer.poll(timeout_ms=FETCH_TIMEOUT_MS, max_records=1).get(tp, [])
     finally:

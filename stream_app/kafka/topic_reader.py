@@ -79,11 +79,12 @@ def read_to_end(
     progress: Callable[[int, int], None] = lambda read, of: None,
     *,
     since_ms: int | None = None,
+    until_ms: int | None = None,
     keep_bytes: int = KEEP_BYTES,
 ) -> Iterator[list[ConsumedRecord]]:
     """All records that are committed in a topic at the time of the call, in batches, in order per partition.
 
-    since_ms: begin at the first record of this timestamp or a later one.
+    since_ms, until_ms: begin and end at the first record of this timestamp or a later one.
     progress: called after each batch with the number of offsets read and the total.
     Raises BrokerError if the broker does not respond or the topic does not exist.
     """
@@ -92,6 +93,9 @@ def read_to_end(
         if since_ms is not None:
             for partition, found in consumer.offsets_for_times(dict.fromkeys(ends, since_ms)).items():
                 consumer.seek(partition, ends[partition] if found is None else found.offset)
+        if until_ms is not None:
+            for partition, found in consumer.offsets_for_times(dict.fromkeys(ends, until_ms)).items():
+                ends[partition] = ends[partition] if found is None else found.offset
         unread = {p for p, end in ends.items() if consumer.position(p) < end}
         begun = sum(consumer.position(p) for p in ends)
         while unread:

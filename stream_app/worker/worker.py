@@ -116,9 +116,9 @@ def make_profiles(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetr
     """The state of the data set's profiles. partitions: number of partitions of the transactions topic."""
     shared = None
     if settings.profile_snapshot_root is not None:
-        from stream_app.profiles.shared_snapshots import SharedFolder
+        from stream_app.registry.artifact_folder import ArtifactFolder
 
-        shared = SharedFolder(settings)
+        shared = ArtifactFolder(settings, settings.profile_snapshot_root, setting="profile_snapshot_root")
     fold = ProfileFold(policy.dataset, range(partitions), threading.Lock())
     follower = ProfileFollower(
         settings,

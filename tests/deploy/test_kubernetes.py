@@ -111,7 +111,7 @@ def test_a_pod_runs_an_existing_command_with_existing_settings(overlay: str, nam
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_only_the_retrainer_and_the_page_may_write_to_the_registry(overlay: str) -> None:
+def test_only_retrainer_page_and_archive_may_write_to_the_registry(overlay: str) -> None:
     users = {}
     for name in [*PODS, *JOBS]:
         (container,) = containers(rendered(overlay)[name])
@@ -121,7 +121,7 @@ def test_only_the_retrainer_and_the_page_may_write_to_the_registry(overlay: str)
         }
         (users[name],) = {r["name"] for r in refs.values()}
     writers = {name for name, user in users.items() if user == "tamiz-mlflow-write"}
-    assert writers == {"Deployment/retrainer", "Deployment/dashboard"}
+    assert writers == {"Deployment/retrainer", "Deployment/dashboard", "CronJob/archive-daily"}
     assert set(users.values()) == {"tamiz-mlflow-read", "tamiz-mlflow-write"}
 
 

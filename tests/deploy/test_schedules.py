@@ -26,7 +26,7 @@ class ScheduledJob(NamedTuple):
     """One scheduled job."""
 
     schedule: str
-    period: str  # how its period is written, by strftime
+    period: str  # how its period is written, by strftime; empty: the job makes up all missed periods
     seconds: int  # that a try may take
     command: tuple[str, ...]  # with PERIOD in place of the period
 
@@ -57,7 +57,7 @@ def of_airflow() -> dict[str, ScheduledJob]:
 def of_cron() -> dict[str, ScheduledJob]:
     found = {}
     for line in (DEPLOY / "cron/tamiz.crontab").read_text(encoding="utf-8").splitlines():
-        if timed := re.fullmatch(r"((?:\S+ ){4}\S+) (cd /srv/tamiz && period=.*)", line):
+        if timed := re.fullmatch(r"((?:\S+ ){4}\S+) (cd /srv/tamiz && .*)", line):
             schedule, script = timed[1], timed[2].replace(r"\%", "%")
             assert "%" not in timed[2].replace(r"\%", ""), "cron takes a bare % for the end of the line"
             once, last = re.fullmatch(r".* && exec flock -n batch/\.(\S+) timeout (\d+ tamiz .*)", script).groups()  # type: ignore[union-attr]
@@ -68,15 +68,18 @@ def of_cron() -> dict[str, ScheduledJob]:
 
 
 def written(script: str) -> str:
-    """Format of the period that a shell script computes: the last format in it."""
-    return re.findall(r"\+(%[^\s\")]+)\)", script)[-1]
+    """Format of the period that a shell script computes: the last format in it; empty without one."""
+    return ["", *re.findall(r"\+(%[^\s\")]+)\)", script)][-1]
 
 
 CALENDAR = of_kubernetes()
+PERIODIC = {name: job for name, job in CALENDAR.items() if job.period}
 
 
-def test_jobs_score_daily_and_report_drift_by_day_week_and_month() -> None:
-    assert set(CALENDAR) == {"score-daily", "drift-daily", "drift-weekly", "drift-monthly"}
+def test_jobs_score_and_archive_daily_and_report_drift_by_day_week_and_month() -> None:
+    assert set(PERIODIC) == {"score-daily", "drift-daily", "drift-weekly", "drift-monthly"}
+    assert set(CALENDAR) - set(PERIODIC) == {"archive-daily"}
+    assert parse(list(CALENDAR["archive-daily"].command)) is not None
 
 
 @pytest.mark.parametrize("calendar", [of_airflow, of_cron])
@@ -96,7 +99,7 @@ def test_the_documented_times_equal_the_schedules() -> None:
     assert told == when
 
 
-@pytest.mark.parametrize("job", CALENDAR.values(), ids=CALENDAR)
+@pytest.mark.parametrize("job", PERIODIC.values(), ids=PERIODIC)
 def test_a_job_runs_a_valid_command_that_writes_to_the_batch_folder(job: ScheduledJob) -> None:
     assert parse(list(job.command))["output"].parent == Path("/batch")
 
@@ -112,7 +115,7 @@ def before(now: datetime) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", CALENDAR)
+@pytest.mark.parametrize("name", PERIODIC)
 @pytest.mark.parametrize("file", ["kubernetes/base/calendar.yaml", "cron/tamiz.crontab"])
 def test_the_shell_computes_the_previous_period(file: str, name: str) -> None:
     text = (DEPLOY / file).read_text(encoding="utf-8").replace(r"\%", "%")
@@ -124,11 +127,12 @@ def test_the_shell_computes_the_previous_period(file: str, name: str) -> None:
     assert said.stdout.strip() in {started[name], before(datetime.now(UTC))[name]}
 
 
-def test_airflow_starts_the_same_pod_as_kubernetes() -> None:
-    pod: dict[str, Any] = yaml.safe_load((DEPLOY / "airflow/pod.yaml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("file", "job"), [("pod.yaml", "score-daily"), ("writer-pod.yaml", "archive-daily")])
+def test_airflow_starts_the_same_pod_as_kubernetes(file: str, job: str) -> None:
+    pod: dict[str, Any] = yaml.safe_load((DEPLOY / "airflow" / file).read_text(encoding="utf-8"))
     kubernetes_validate.validate(pod, KUBERNETES_VERSION, strict=True)
     objects = render(DEPLOY / "kubernetes/overlays/production")
-    (cron_job,) = [o for o in objects if o["metadata"]["name"] == "score-daily"]
+    (cron_job,) = [o for o in objects if o["metadata"]["name"] == job]
     spec = pod_spec(cron_job)
     assert spec is not None
     (container,) = spec["containers"]

@@ -1,5 +1,6 @@
 """`tamiz explain`: find one decision and reproduce it."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +19,20 @@ def register(app: typer.Typer) -> None:
         named: Annotated[
             str, typer.Argument(metavar="ID", help="Id of a decision or of a transaction.", show_default=False)
         ],
+        day: Annotated[
+            datetime | None,
+            typer.Option(
+                "--day", formats=["%Y-%m-%d"], metavar="DATE", help="Day of the decision (UTC), so that less is read."
+            ),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
     ) -> None:
         """Find a decision and its transaction, and reproduce it with the same model version.
 
         Prints the payload, the logged profile features, score, threshold and
-        reasons. The exit code is 1 if the
+        reasons. Decisions that `decisions` no longer holds are looked up in the
+        archive, if `archive_root` is set. If the transaction is gone, the
+        decision is printed and not reproduced. The exit code is 1 if the
         reproduced decision differs in any bit.
 
             tamiz explain transactions-0-4711
@@ -31,14 +40,22 @@ def register(app: typer.Typer) -> None:
         Read on: docs/respond.md.
         """
         from stream_app.decisions.decision_explanation import explain as find
-        from tamiz.terminal import say_json
+        from tamiz.terminal import Terminal, progress_line, say_json
 
-        explanation = find(config.load(), named)
+        settings = config.load()
+        with progress_line(Terminal(stderr=True)) as progress:
+            archive = None
+            if settings.archive_root is not None:
+                from tamiz.archive.archive_search import ArchiveSearch  # pyarrow and MLflow are slow to import
+
+                archive = ArchiveSearch(settings, progress)
+            progress(f"searching {settings.decisions_topic}")
+            explanation = find(settings, named, day=day and day.date(), archive=archive)
         if as_json:
             say_json(explanation, indent=-1)
         else:
             _print_table(explanation)
-        raise typer.Exit(0 if explanation.reproduced else 1)
+        raise typer.Exit(1 if explanation.reproduced is False else 0)
 
 
 def _print_table(explanation: "Explanation") -> None:
@@ -52,16 +69,24 @@ def _print_table(explanation: "Explanation") -> None:
     table.add_column(style="bold")
     table.add_column()
     table.add_row("transaction", f"{decision.transaction_id}, at {explanation.origin}")
-    table.add_row("payload", explanation.transaction)
+    if explanation.archived:
+        table.add_row("found in", "the archive")
+    gone = Text(f"gone: {explanation.gone}", "yellow")
+    table.add_row("payload", gone if explanation.transaction is None else explanation.transaction)
     table.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, threshold {decision.threshold:.6f}")
     table.add_row("model", f"{decision.model} version {decision.model_version}")
     features = explanation.profile_features
     for name, value in (features or {}).items():
         table.add_row(name, "missing" if value is None else f"{value:.7g}")
     if features == {}:
-        table.add_row("profile features", "not in the feature log; reproduced with missing values")
+        table.add_row("profile features", "not logged, or no longer held; reproduced with missing values")
     for number, reason in enumerate(decision.reasons, 1):
         table.add_row(f"reason {number}", reason.text)
-    same = Text("identical, bit for bit")
-    table.add_row("reproduced", same if explanation.reproduced else Text(str(explanation.reproduction), "red"))
+    match explanation.reproduced:
+        case True:
+            table.add_row("reproduced", "identical, bit for bit")
+        case False:
+            table.add_row("reproduced", Text(str(explanation.reproduction), "red"))
+        case None:
+            table.add_row("reproduced", Text("no: the transaction is gone", "yellow"))
     Terminal().print(table)

@@ -11,7 +11,13 @@ FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ["dev", "staging", "production"]
 PROGRAMS = [f"Deployment/{name}" for name in ("worker", "monitor", "retrainer", "notifier", "dashboard")]
 PODS = [*PROGRAMS, "Job/topics"]
-JOBS = ["CronJob/score-daily", "CronJob/drift-daily", "CronJob/drift-weekly", "CronJob/drift-monthly"]
+JOBS = [
+    "CronJob/archive-daily",
+    "CronJob/score-daily",
+    "CronJob/drift-daily",
+    "CronJob/drift-weekly",
+    "CronJob/drift-monthly",
+]
 
 
 @cache

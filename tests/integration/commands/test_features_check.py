@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from typer.testing import CliRunner
 
 from monitoring.counting.panes import NO_TIME_MS
@@ -19,14 +19,16 @@ from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Decision, FeatureRecord
-from schemas.time_units import HOUR_MS
+from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import logged_features
 from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.logged_features import FeatureLogReader
+from stream_app.kafka.topic_admin import admin
 from stream_app.kafka.topic_reader import assigned, read_to_end
 from stream_app.monitor.alert_examples import BinSearch, ids_in_bin
 from stream_app.worker.champion_cache import ChampionCache
+from tamiz.archive.archiver import archive
 from tamiz.main import app
 from tamiz.services.history_reader import read_kafka_history
 from tests.conftest import Kafka
@@ -238,3 +240,28 @@ def test_a_data_set_without_profiles_has_nothing_to_check(decided: Settings) -> 
     assert not load_dataset(plain.dataset).profiles
     code, _ = tamiz(plain, "features", "check")
     assert code != 0
+
+
+def test_a_decision_that_kafka_no_longer_holds_is_reproduced_with_its_archived_values(
+    decided: Settings, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(decided, archive_root=str(tmp_path / "archive"))
+    read = read_topic(settings.bootstrap, settings.feature_log_topic)  # in partition 0, with malformed records
+    mine = [msgspec.json.decode(r.value, type=FeatureRecord) for r in read if r.partition == 1]
+    record = max(mine, key=lambda r: np.nansum(np.frombuffer(r.values, "<f4")))
+    archived = archive(settings, now_ms=int(time.time() * 1000) + 2 * DAY_MS)
+    assert sum(f.records for f in archived.files if f.topic == settings.decisions_topic) == len(set(ids(RECORDS)))
+    partitions = [TopicPartition(t, p) for t in (settings.decisions_topic, settings.feature_log_topic) for p in (0, 1)]
+    with admin(settings.bootstrap) as client:
+        client.delete_records(dict.fromkeys(partitions, -1))
+    code, output = tamiz(settings, "explain", record.transaction_id, "--json")
+    found = json.loads(output)
+    assert (code, found["archived"], found["reproduced"]) == (0, True, True)
+    values = np.array([np.nan if v is None else v for v in found["profile_features"].values()], np.float32)
+    assert values.tobytes() == record.values
+    with admin(settings.bootstrap) as client:
+        client.delete_records({TopicPartition(settings.transactions_topic, p): -1 for p in (0, 1)})
+    code, output = tamiz(settings, "explain", record.transaction_id)
+    assert code == 0
+    assert "gone: " in output
+    assert "id_user_count_1d" in output

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from schemas.dataset.declaration import load_dataset
 from schemas.errors import TamizError
 from schemas.extras import UNUSED_BY_SERVICES
 from schemas.records import PaneSnapshot
-from schemas.time_units import MINUTE_MS
+from schemas.time_units import DAY_MS, MINUTE_MS
 from stream_app.decisions import dead_letters
 from stream_app.decisions.decision_explanation import explain
 from stream_app.decisions.handler import HandlerPolicy, handle
-from stream_app.kafka.topic_admin import topic_ids
+from stream_app.kafka.topic_admin import admin, topic_ids
 from stream_app.worker.champion_cache import ChampionCache
+from tamiz.archive.archive_search import ArchiveSearch
+from tamiz.archive.archiver import archive
 from tamiz.batch.batch_scoring import score_file
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker, wait_for
@@ -319,3 +322,23 @@ def test_a_decision_is_explained_by_making_it_again_bit_for_bit(
     assert explain(settings, highest["transaction_id"]) == explanation
     with pytest.raises(TamizError, match="no decision and no transaction with id 'nobody'"):
         explain(settings, "nobody")
+    archived = msgspec.structs.replace(settings, archive_root=str(tmp_path / "archive"))
+    in_two_days = int(time.time() * 1000) + 2 * DAY_MS
+    assert archive(archived, now_ms=in_two_days).faults == ()
+    delete_all(settings, settings.decisions_topic)
+    search = ArchiveSearch(archived)
+    again = explain(archived, highest["transaction_id"], archive=search)
+    assert again == msgspec.structs.replace(explanation, archived=True)
+    delete_all(settings, settings.transactions_topic)
+    alone = explain(archived, highest["decision_id"], archive=search)
+    assert (alone.decision, alone.transaction, alone.reproduced) == (explanation.decision, None, None)
+    assert f"{settings.transactions_topic}-" in (alone.gone or "")
+    assert "no longer on the topic" in (alone.gone or "")
+    with pytest.raises(TamizError, match=r"no transaction with id 'nobody' in .* and the archive .* on 2020-01-01"):
+        explain(archived, "nobody", day=date(2020, 1, 1), archive=search)
+
+
+def delete_all(settings: Settings, topic: str) -> None:
+    """Delete every record of a topic, as retention does."""
+    with admin(settings.bootstrap) as client:
+        client.delete_records(dict.fromkeys((TopicPartition(topic, p) for p in range(settings.partitions)), -1))

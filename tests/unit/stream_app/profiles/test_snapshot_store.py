@@ -3,12 +3,10 @@
 import logging
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
 from schemas.configuration.settings import load
-from stream_app.profiles.shared_snapshots import SharedFolder
 from stream_app.profiles.snapshot_file import (
     Snapshot,
     SnapshotError,
@@ -17,6 +15,7 @@ from stream_app.profiles.snapshot_file import (
     write_snapshot,
 )
 from stream_app.profiles.snapshot_store import FOLDER, LocalFolder, SnapshotStore
+from stream_app.registry.artifact_folder import ArtifactFolder
 
 TOPIC = "transactions"
 TOPIC_ID = "hT2xNq8vR1iQz5aYb0cDeg"
@@ -32,6 +31,10 @@ def snapshot(next_offset: int = 100, *, digest: str = "58a3", topic_id: str = TO
         "watermark": np.array([1_577_836_800_000]),
     }
     return Snapshot(position, arrays)
+
+
+def shared(folder: Path) -> ArtifactFolder:
+    return ArtifactFolder(load({}), str(folder / "shared"), setting="profile_snapshot_root")
 
 
 def newest(store: SnapshotStore, max_offset: int = 1_000) -> tuple[int | None, str]:
@@ -122,17 +125,15 @@ def test_two_snapshots_are_kept_and_two_of_another_declaration(tmp_path: Path) -
 
 
 def test_another_worker_finds_the_snapshot_in_the_shared_place(tmp_path: Path) -> None:
-    settings = msgspec.structs.replace(load({}), profile_snapshot_root=str(tmp_path / "shared"))
     for offset in (100, 200, 300):
-        SnapshotStore(LocalFolder(tmp_path / "a"), SharedFolder(settings)).save(snapshot(offset))
-    other = SnapshotStore(LocalFolder(tmp_path / "b"), SharedFolder(settings))
+        SnapshotStore(LocalFolder(tmp_path / "a"), shared(tmp_path)).save(snapshot(offset))
+    other = SnapshotStore(LocalFolder(tmp_path / "b"), shared(tmp_path))
     assert newest(other) == (300, "snapshot at offset 300")
     assert len(list((tmp_path / "shared").glob("*/*.snapshot"))) == 2
 
 
 def test_a_shared_place_that_fails_does_not_hide_the_local_snapshot(tmp_path: Path) -> None:
     (tmp_path / "shared").write_text("a file, not a folder")
-    settings = msgspec.structs.replace(load({}), profile_snapshot_root=str(tmp_path / "shared"))
-    store = SnapshotStore(LocalFolder(tmp_path), SharedFolder(settings))
+    store = SnapshotStore(LocalFolder(tmp_path), shared(tmp_path))
     store.save(snapshot(100))
     assert newest(store) == (100, "snapshot at offset 100")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ from scoring.bundle.manifest import bundle_digest
 from stream_app.registry.mlflow_library import MlflowLibrary
 from stream_app.registry.registry_client import RegistryServer, RegistryUnavailableError
 from stream_app.worker.champion_cache import ChampionCache
+from tamiz.archive.archive_store import ArchiveStore, file_sha256
+from tamiz.archive.manifest import ArchiveManifest
 from tamiz.dev_broker.embedded_broker import free_port
 from tests.helpers.bundles.small_bundle import history, small_bundle
 from tests.helpers.services.certificates import create_certificates
@@ -198,6 +201,33 @@ def test_a_server_that_asks_who_comes_lets_in_by_password_or_token_over_tls_and_
     shown = [*told, caplog.text, *(str(s) + s.registry_name for s in (by_password, by_token, in_the_address, wrong))]
     for secret in (*secrets, quote(secrets[0], safe="")):
         assert [text for text in shown if secret in text] == []
+
+
+def test_a_server_that_proxies_artifacts_keeps_an_archive(server: str, tmp_path: Path) -> None:
+    store = ArchiveStore(Settings(archive_root="mlflow-artifacts:/evidence", mlflow_tracking_uri=server))
+    assert store.days("decisions") == []
+    data = tmp_path / "00003.hT2x.parquet"
+    data.write_bytes(b"rows")
+    manifest = ArchiveManifest(
+        topic="decisions",
+        topic_id="hT2x",
+        partition=3,
+        day=date(2026, 11, 26),
+        first_offset=0,
+        next_offset=7,
+        missing=0,
+        records=7,
+        damaged=0,
+        last_input_offset=6,
+        bytes=4,
+        sha256=file_sha256(data),
+    )
+    store.publish("decisions", manifest, data)
+    assert store.days("decisions") == [manifest.day]
+    (name,) = store.files("decisions", manifest.day)
+    assert store.manifest("decisions", manifest.day, name) == manifest
+    with store.data("decisions", manifest) as path:
+        assert path.read_bytes() == b"rows"
 
 
 def test_a_server_that_proxies_artifacts_serves_as_well(

@@ -1,0 +1,1 @@
+"""The archive: decisions and logged values as Parquet, by day and partition, beyond the retention of their topics."""
