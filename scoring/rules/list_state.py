@@ -7,6 +7,7 @@ own. Versions that no living state reads are dropped.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, islice
 from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakSet
@@ -15,10 +16,13 @@ import numpy as np
 
 from schemas.records import Effect, TimeMs
 from schemas.rules import ListEntry
-from scoring.arrays import Columns, Ints
-from scoring.coded_columns import CodedColumns
+from scoring.arrays import Array, Columns, Ints
+from scoring.coded_columns import CodedColumns, LevelTable
 
 SNOOZE = "snooze"
+MIN_FILTERED = 20_000  # values of a field; fewer fit into the cache
+BITS_PER_VALUE = 16
+MAX_KEPT_TABLES = 64  # level tables whose levels were looked up in a state
 
 
 class EntryTerms(NamedTuple):
@@ -62,12 +66,60 @@ class _Version(NamedTuple):
     terms: tuple[EntryTerms, ...]  # of all entries of the value; empty: none is left
 
 
+class _Values:
+    """The versions of a field's values.
+
+    Looking up each key of a batch in a large dictionary costs two accesses to main memory, one after the other. So a
+    filter of hashes, which is much smaller and read for all keys at once, is asked first. It only grows: a value that
+    was dropped is looked up in vain.
+    """
+
+    def __init__(self) -> None:
+        self.versions: dict[str, tuple[_Version, ...]] = {}
+        self._bits: Array = np.zeros(0, np.uint8)  # a power of two; empty: no filter yet
+
+    def add_to_filter(self, values: Sequence[str]) -> None:
+        """Add new values, which are in `versions` already."""
+        n = len(self.versions)
+        if n < MIN_FILTERED:
+            return
+        if 8 * len(self._bits) < BITS_PER_VALUE * n:
+            size = 1 << (4 * BITS_PER_VALUE * n // 8 - 1).bit_length()
+            bits = np.zeros(size, np.uint8)
+            every = iter(tuple(self.versions))
+            while part := list(islice(every, 10_000)):  # other threads run between the parts
+                _set_bits(bits, part)
+            self._bits = bits
+        else:
+            _set_bits(self._bits, values)
+
+    def rows_of(self, texts: Sequence[str]) -> list[int]:
+        """The rows whose text is a value."""
+        bits, n = self._bits, len(texts)
+        rows: Iterable[int] = range(n)
+        if len(bits):
+            places, masks = _places(bits, texts)
+            rows = np.flatnonzero(bits[places] & masks).tolist()
+            texts = [texts[row] for row in rows]
+        return list(compress(rows, map(self.versions.__contains__, texts)))
+
+
+def _places(bits: Array, values: Sequence[str]) -> tuple[Array, Array]:
+    """The byte and the mask of the bit of each value."""
+    hashes = np.fromiter(map(hash, values), np.int64, len(values))
+    return (hashes >> 3) & (len(bits) - 1), np.uint8(1) << (hashes & 7).astype(np.uint8)
+
+
+def _set_bits(bits: Array, values: Sequence[str]) -> None:
+    np.bitwise_or.at(bits, *_places(bits, values))
+
+
 class _Table:
     """The versions of all values, shared by the states of one history."""
 
     def __init__(self) -> None:
         self.update = 0  # number of the newest
-        self.fields: dict[str, dict[str, tuple[_Version, ...]]] = {}
+        self.fields: dict[str, _Values] = {}
         self.states: WeakSet[ListState] = WeakSet()
         self.replaced: deque[tuple[int, str, str]] = deque()  # update, field, value: of versions with older ones
 
@@ -76,29 +128,31 @@ class _Table:
         oldest = min((state.update for state in self.states), default=self.update)
         while self.replaced and self.replaced[0][0] <= oldest:
             _, field, value = self.replaced.popleft()
-            values = self.fields.get(field, {})
-            versions = values.get(value, ())
+            if (values := self.fields.get(field)) is None:
+                continue
+            versions = values.versions.get(value, ())
             first = max((i for i, version in enumerate(versions) if version.update <= oldest), default=0)
             kept = versions[first:]
             if kept and not kept[0].terms:
                 kept = kept[1:]
             if kept:
-                values[value] = kept
+                values.versions[value] = kept
             else:
-                values.pop(value, None)
-            if not values:
-                self.fields.pop(field, None)
+                values.versions.pop(value, None)
+            if not values.versions:
+                del self.fields[field]
 
 
 class ListState:
     """All lists at one offset of the topic. Immutable; several threads may read it while one makes newer states."""
 
-    __slots__ = ("__weakref__", "_table", "n_entries", "update")
+    __slots__ = ("__weakref__", "_levels", "_table", "n_entries", "update")
 
     def __init__(self, table: _Table | None = None, n_entries: int = 0) -> None:
         self._table = _Table() if table is None else table
         self.update = self._table.update
         self.n_entries = n_entries  # expired ones included
+        self._levels: dict[tuple[str, LevelTable], tuple[int, list[int]]] = {}  # a cache
         self._table.states.add(self)
 
     def updated(self, entries: Iterable[ListEntry]) -> "ListState":
@@ -106,9 +160,14 @@ class ListState:
         table = self._table if self.update == self._table.update else self._copied_table()
         update, n_entries = table.update + 1, self.n_entries
         shared: dict[tuple[EntryTerms, ...], tuple[_Version, ...]] = {}
+        new: dict[str, list[str]] = {}
         for entry in entries:
-            values = table.fields.setdefault(entry.field, {})
+            if (of_field := table.fields.get(entry.field)) is None:
+                of_field = table.fields[entry.field] = _Values()
+            values = of_field.versions
             versions = values.get(entry.value, ())
+            if not versions:
+                new.setdefault(entry.field, []).append(entry.value)
             before = versions[-1].terms if versions else ()
             terms = tuple(t for t in before if (t.list, t.rule) != (entry.list, entry.rule))
             if not entry.removed:
@@ -123,6 +182,8 @@ class ListState:
                 if single is None:
                     single = shared[terms] = (_Version(update, terms),)
                 values[entry.value] = single
+        for field, added in new.items():
+            table.fields[field].add_to_filter(added)
         table.update = update
         state = ListState(table, n_entries)
         table.drop_unread()
@@ -137,7 +198,7 @@ class ListState:
         effects: list[ListHit] = []
         snoozes: list[ListHit] = []
         for field, values in tuple(self._table.fields.items()):
-            for row, value in _rows_on(values, field, key, keys, columns):
+            for row, value in self._rows_on(values, field, key, keys, columns):
                 time_ms = int(event_time_ms[row])
                 for terms in self._terms_of(values, value):
                     if not terms.holds(time_ms):
@@ -154,28 +215,63 @@ class ListState:
 
     def find(self, field: str, value: str) -> tuple[EntryTerms, ...]:
         """The entries of a value, expired ones included."""
-        return self._terms_of(self._table.fields.get(field, {}), value)
+        values = self._table.fields.get(field)
+        return () if values is None else self._terms_of(values, value)
 
     def entries(self) -> Iterator[tuple[str, str, EntryTerms]]:
         """Field, value and terms of every entry, expired ones included."""
         for field, values in tuple(self._table.fields.items()):
-            for value in tuple(values):
+            for value in tuple(values.versions):
                 for terms in self._terms_of(values, value):
                     yield field, value, terms
 
-    def _terms_of(self, values: Mapping[str, tuple[_Version, ...]], value: str) -> tuple[EntryTerms, ...]:
-        for version in reversed(values.get(value, ())):
+    def _terms_of(self, values: _Values, value: str) -> tuple[EntryTerms, ...]:
+        for version in reversed(values.versions.get(value, ())):
             if version.update <= self.update:
                 return version.terms
         return ()
+
+    def _rows_on(
+        self, values: _Values, field: str, key: str | None, keys: Sequence[str], columns: Columns
+    ) -> list[tuple[int, str]]:
+        """Rows and values of a field that may be on a list, by row."""
+        if field == key:
+            return [(row, keys[row]) for row in values.rows_of(keys)]
+        if isinstance(columns, CodedColumns) and (coded := columns.coded(field)) is not None:
+            indices, table = coded
+            on_list = self._levels_on(values, field, table)
+            if not on_list:
+                return []
+            flags = np.zeros(len(table), np.bool_)
+            flags[on_list] = True
+            rows = np.flatnonzero(flags[indices]).tolist()
+            return [(row, table.levels[indices[row]]) for row in rows]  # type: ignore[misc]
+        column = columns.get(field)
+        if column is None or column.dtype != object:
+            return []
+        return [(row, text) for row, text in enumerate(column.tolist()) if text in values.versions]
+
+    def _levels_on(self, values: _Values, field: str, table: LevelTable) -> list[int]:
+        """Indices of the levels that may be on a list."""
+        n = len(table)
+        done, found = self._levels.get((field, table), (0, []))
+        if done < n:
+            more = enumerate(islice(table.levels, done, n), done)
+            found = [*found, *(index for index, level in more if level in values.versions)]
+            if len(self._levels) >= MAX_KEPT_TABLES:
+                self._levels.clear()
+            self._levels[field, table] = n, found
+        return found
 
     def _copied_table(self) -> _Table:
         """A table of what this state reads: it is the first of a history of its own."""
         table = _Table()
         for field, value, terms in self.entries():
-            values = table.fields.setdefault(field, {})
-            before = values[value][0].terms if value in values else ()
-            values[value] = (_Version(0, (*before, terms)),)
+            versions = table.fields.setdefault(field, _Values()).versions
+            before = versions[value][0].terms if value in versions else ()
+            versions[value] = (_Version(0, (*before, terms)),)
+        for values in table.fields.values():
+            values.add_to_filter(())
         return table
 
 
@@ -189,23 +285,3 @@ def _terms(entry: ListEntry) -> EntryTerms:
         at_ms=entry.at_ms,
         until_ms=entry.until_ms,
     )
-
-
-def _rows_on(
-    values: Mapping[str, object], field: str, key: str | None, keys: Sequence[str], columns: Columns
-) -> list[tuple[int, str]]:
-    """Rows and values of a field that are in `values`, by row."""
-    if field == key:
-        found = values.keys() & keys
-        return [(row, text) for row, text in enumerate(keys) if text in found] if found else []
-    if isinstance(columns, CodedColumns) and (coded := columns.coded(field)) is not None:
-        indices, table = coded
-        present = np.flatnonzero(np.bincount(indices)).tolist()
-        levels = {index: table.levels[index] for index in present}
-        on_list = [index for index, level in levels.items() if level in values]
-        rows = np.flatnonzero(np.isin(indices, on_list)).tolist() if on_list else []
-        return [(row, levels[indices[row]]) for row in rows]  # type: ignore[misc]
-    column = columns.get(field)
-    if column is None or column.dtype != object:
-        return []
-    return [(row, text) for row, text in enumerate(column.tolist()) if text in values]

@@ -112,7 +112,7 @@ def test_versions_that_no_state_reads_are_dropped() -> None:
     state = state.updated([])
     gc.collect()
     state = state.updated([])
-    assert {value: len(versions) for value, versions in state._table.fields["card"].items()} == {"u0": 1}
+    assert {value: len(versions) for value, versions in state._table.fields["card"].versions.items()} == {"u0": 1}
     assert not state._table.replaced
 
 
