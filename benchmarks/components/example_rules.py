@@ -1,5 +1,7 @@
 """A hundred rules as fraud teams write them, with profiles that they read, and batches of transactions for them."""
 
+# ruff: noqa: E501 (tables of rules)
+
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -29,7 +31,7 @@ entity = "establecimiento"
 windows = ["30d"]
 label_delay = "7d"
 features = ["fraud_rate", "labelled_count"]
-"""  # noqa: E501
+"""
 # Each with four sets of values for the letters.
 TEMPLATES: tuple[tuple[str, dict[str, tuple[Any, Any, Any, Any]]], ...] = (
     ("id_user_count_1h >= A", {"A": (4, 6, 9, 15)}),
@@ -57,7 +59,7 @@ TEMPLATES: tuple[tuple[str, dict[str, tuple[Any, Any, Any, Any]]], ...] = (
     ('tipo_tc == "Virtual" and interes_tc > A and monto > B', {"A": (30, 35, 40, 45), "B": (200, 300, 400, 500)}),
     ("cashback > A * monto and not (tipo_tc == \"Virtual\" and is_prime)", {"A": (0.02, 0.05, 0.1, 0.2)}),
     ("id_user_seconds_since_last < A and monto > B and max(id_user_count_1h, establecimiento_count_1h) > C", {"A": (30, 60, 120, 300), "B": (50, 100, 150, 200), "C": (3, 5, 8, 10)}),
-)  # fmt: skip # noqa: E501
+)  # fmt: skip
 EFFECTS = ("decline", "challenge", "review", "allow")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.records import Effect, TimeMs
 from schemas.rules import ListEntry
-from scoring.arrays import Array, Columns, Ints
+from scoring.arrays import Array, Columns, Indices, Ints
 from scoring.coded_columns import CodedColumns, LevelTable
 
 SNOOZE = "snooze"
@@ -36,25 +36,19 @@ class EntryTerms(NamedTuple):
     at_ms: TimeMs
     until_ms: TimeMs | None  # by event time, exclusive
 
-    def holds(self, event_time_ms: int) -> bool:
-        """Whether the entry counts for a transaction of this time."""
-        return self.until_ms is None or event_time_ms < self.until_ms
-
 
 class ListHit(NamedTuple):
-    """An entry that a transaction met."""
+    """Entries of equal terms that transactions met."""
 
-    row: int
-    field: str
-    value: str
     terms: EntryTerms
+    rows: Indices  # ascending
 
 
 class ListHits(NamedTuple):
-    """The entries that the transactions of a batch met."""
+    """The entries that the transactions of a batch met, in no order."""
 
-    members: Mapping[tuple[str, str], Sequence[int]]  # by field and list: rows, ascending
-    effects: Sequence[ListHit]  # entries with an effect of their own, by field, then by row
+    members: Mapping[tuple[str, str], Indices]  # by field and list: rows; one with two entries occurs twice
+    effects: Sequence[ListHit]  # entries with an effect of their own
     snoozes: Sequence[ListHit]
 
 
@@ -194,62 +188,67 @@ class ListState:
 
         key: name of the key field, whose texts are `keys`. columns: of the batch; only categories are looked up.
         """
-        members: dict[tuple[str, str], list[int]] = {}
+        members: dict[tuple[str, str], list[Array]] = {}
         effects: list[ListHit] = []
         snoozes: list[ListHit] = []
         for field, values in tuple(self._table.fields.items()):
-            for row, value in self._rows_on(values, field, key, keys, columns):
-                time_ms = int(event_time_ms[row])
-                for terms in self._terms_of(values, value):
-                    if not terms.holds(time_ms):
+            for versions, found in _by_versions(values, *self._rows_on(values, field, key, keys, columns)):
+                for terms in self._terms_of(versions):
+                    rows = np.array(found)
+                    if terms.until_ms is not None:
+                        rows = rows[event_time_ms[rows] < terms.until_ms]
+                    if not len(rows):
                         continue
                     if terms.effect == SNOOZE:
-                        snoozes.append(ListHit(row, field, value, terms))
+                        snoozes.append(ListHit(terms, rows))
                         continue
-                    rows = members.setdefault((field, terms.list), [])
-                    if not rows or rows[-1] != row:
-                        rows.append(row)
+                    members.setdefault((field, terms.list), []).append(rows)
                     if terms.effect is not None:
-                        effects.append(ListHit(row, field, value, terms))
-        return ListHits(members, effects, snoozes) if members or snoozes else NO_HITS
+                        effects.append(ListHit(terms, rows))
+        if not (members or snoozes):
+            return NO_HITS
+        return ListHits({key: np.concatenate(parts) for key, parts in members.items()}, effects, snoozes)
 
     def find(self, field: str, value: str) -> tuple[EntryTerms, ...]:
         """The entries of a value, expired ones included."""
         values = self._table.fields.get(field)
-        return () if values is None else self._terms_of(values, value)
+        return () if values is None else self._terms_of(values.versions.get(value, ()))
 
     def entries(self) -> Iterator[tuple[str, str, EntryTerms]]:
         """Field, value and terms of every entry, expired ones included."""
         for field, values in tuple(self._table.fields.items()):
-            for value in tuple(values.versions):
-                for terms in self._terms_of(values, value):
+            for value, versions in tuple(values.versions.items()):
+                for terms in self._terms_of(versions):
                     yield field, value, terms
 
-    def _terms_of(self, values: _Values, value: str) -> tuple[EntryTerms, ...]:
-        for version in reversed(values.versions.get(value, ())):
+    def _terms_of(self, versions: Sequence[_Version]) -> tuple[EntryTerms, ...]:
+        for version in reversed(versions):
             if version.update <= self.update:
                 return version.terms
         return ()
 
     def _rows_on(
         self, values: _Values, field: str, key: str | None, keys: Sequence[str], columns: Columns
-    ) -> list[tuple[int, str]]:
-        """Rows and values of a field that may be on a list, by row."""
+    ) -> tuple[list[int], list[str]]:
+        """Rows of a field whose value may be on a list, ascending, and these values."""
         if field == key:
-            return [(row, keys[row]) for row in values.rows_of(keys)]
+            rows = values.rows_of(keys)
+            return rows, [keys[row] for row in rows]
         if isinstance(columns, CodedColumns) and (coded := columns.coded(field)) is not None:
             indices, table = coded
             on_list = self._levels_on(values, field, table)
             if not on_list:
-                return []
+                return [], []
             flags = np.zeros(len(table), np.bool_)
             flags[on_list] = True
             rows = np.flatnonzero(flags[indices]).tolist()
-            return [(row, table.levels[indices[row]]) for row in rows]  # type: ignore[misc]
+            return rows, [table.levels[index] for index in indices[rows].tolist()]
         column = columns.get(field)
         if column is None or column.dtype != object:
-            return []
-        return [(row, text) for row, text in enumerate(column.tolist()) if text in values.versions]
+            return [], []
+        texts = column.tolist()
+        rows = [row for row, text in enumerate(texts) if text in values.versions]
+        return rows, [texts[row] for row in rows]
 
     def _levels_on(self, values: _Values, field: str, table: LevelTable) -> list[int]:
         """Indices of the levels that may be on a list."""
@@ -273,6 +272,21 @@ class ListState:
         for values in table.fields.values():
             values.add_to_filter(())
         return table
+
+
+def _by_versions(
+    values: _Values, rows: Sequence[int], texts: Sequence[str]
+) -> Iterable[tuple[Sequence[_Version], list[int]]]:
+    """The rows of each value's versions. Values of one import share them."""
+    groups: dict[int, tuple[Sequence[_Version], list[int]]] = {}
+    for row, versions in zip(rows, map(values.versions.get, texts), strict=True):
+        if versions is None:  # dropped meanwhile: this state does not read it
+            continue
+        if (group := groups.get(id(versions))) is None:
+            groups[id(versions)] = versions, [row]
+        else:
+            group[1].append(row)
+    return groups.values()
 
 
 def _terms(entry: ListEntry) -> EntryTerms:

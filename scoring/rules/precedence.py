@@ -100,9 +100,9 @@ class Ruling(NamedTuple):
 
 
 class EntryMatch(NamedTuple):
-    """An entry of a list with an effect of its own that matches one transaction."""
+    """An entry of a list with an effect of its own, and the transactions that it matches."""
 
-    row: int
+    rows: Indices
     match: RuleMatch
 
 
@@ -132,8 +132,8 @@ def decide_by_rules(
     code_of = {match: n_rules + i for i, match in enumerate(of_lists)}
     matches = (*table.matches, *of_lists)
     ranks = np.concatenate([table.ranks, np.array([_rank(match) for match in of_lists], np.intp)])
-    codes = np.concatenate([rules, np.array([code_of[e.match] for e in entries], np.intp)])
-    rows = np.concatenate([rows, np.array([e.row for e in entries], np.intp)])
+    codes = np.concatenate([rules, *(np.full(len(e.rows), code_of[e.match]) for e in entries)])
+    rows = np.concatenate([rows, *(e.rows for e in entries)])
     positions = np.empty(len(matches), np.intp)
     positions[np.argsort(ranks, kind="stable")] = np.arange(len(matches))
     order = _stable_order(positions[codes], len(matches))

@@ -10,7 +10,7 @@ from schemas.records import RuleMatch
 from scoring.arrays import Floats, Indices
 from scoring.input.cleaning import CleanedBatch
 from scoring.rules.exploration import explore
-from scoring.rules.list_state import NO_HITS, EntryTerms, ListHit
+from scoring.rules.list_state import NO_HITS, ListHit
 from scoring.rules.precedence import NO_RULES, EntryMatch, Ruling, decide_by_rules
 from scoring.rules.rule_state import RuleState
 from scoring.rules.ruleset import RuleInputs
@@ -45,18 +45,17 @@ def apply_rules(context: RuleContext, cleaned: CleanedBatch, scores: Floats, mod
 
 
 def _entry_matches(hits: Sequence[ListHit]) -> list[EntryMatch]:
-    made: dict[EntryTerms, RuleMatch] = {}
-    found = []
-    for hit in hits:
-        match = made.get(hit.terms)
-        if match is None:
-            match = made[hit.terms] = RuleMatch(
+    return [
+        EntryMatch(
+            hit.rows,
+            RuleMatch(
                 kind="list",
                 name=hit.terms.list,
                 version=None,
                 effect=hit.terms.effect,  # type: ignore[arg-type]  # `ListHits.effects` holds no snooze
                 mode="live",
                 reason=hit.terms.reason,
-            )
-        found.append(EntryMatch(hit.row, match))
-    return found
+            ),
+        )
+        for hit in hits
+    ]

@@ -76,8 +76,8 @@ class CompiledRuleset:
         )
         for hit in inputs.lists.snoozes:
             rule = self.table.rows.get(hit.terms.rule or "", -1)
-            if rule >= 0 and out[rule, hit.row] == TRUE:
-                out[rule, hit.row] = SNOOZED
+            if rule >= 0:
+                out[rule, hit.rows[out[rule, hit.rows] == TRUE]] = SNOOZED
         return out
 
 

@@ -82,7 +82,8 @@ def row_truths(
             case ListPredicate():
                 if predicate.source != "key":
                     truths[row, _missing_rows(columns, predicate.field)] = UNKNOWN
-                truths[row, hits.members.get((predicate.field, predicate.list), ())] = TRUE
+                if (members := hits.members.get((predicate.field, predicate.list))) is not None:
+                    truths[row, members] = TRUE
             case TextPredicate():
                 truths[row] = _key_truths(predicate, keys)
             case SameText():

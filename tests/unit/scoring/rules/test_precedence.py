@@ -40,7 +40,11 @@ def cases(draw: st.DrawFn) -> Case:
     rules = [rule(i, draw(st.sampled_from(EFFECTS)), draw(modes)) for i in range(n_rules)]
     likely = st.sampled_from(draw(st.sampled_from([[0], [0, 0, 0, 1, 2], [2], [0, 1, 2, 3]])))
     truth = [[0 if r.mode == "off" else draw(likely) for _ in range(n)] for r in rules]
-    rows = st.integers(0, n - 1) if n else st.nothing()
+    rows = (
+        st.sets(st.integers(0, n - 1), min_size=1).map(lambda found: np.array(sorted(found), np.intp))
+        if n
+        else st.nothing()
+    )
     names = st.sampled_from(["cards", "shops"])
     made = st.builds(EntryMatch, rows, st.builds(entry, names, st.sampled_from(EFFECTS)))
     return Case(
@@ -55,7 +59,7 @@ def decided_plainly(case: Case, row: int) -> tuple[str, str, list[RuleMatch], in
     """Outcome, who decided, the matches that a decision names, and the number of those that it does not name."""
     table = RuleTable.of(case.rules)
     of_rules = [match for match, truth in zip(table.matches, case.truth, strict=True) if truth[row] == TRUE]
-    of_lists = sorted((e.match for e in case.entries if e.row == row), key=lambda match: (match.name, match.reason))
+    of_lists = sorted((e.match for e in case.entries if row in e.rows), key=lambda match: (match.name, match.reason))
     matches = [*of_lists, *of_rules]
     live = [m for m in matches if m.mode == "live"]
     shadow = [m for m in matches if m.mode == "shadow"]
@@ -124,6 +128,6 @@ def test_the_strongest_effect_wins(model: str, effects: list[str], outcome: str,
 
 
 def test_an_entry_of_a_list_comes_before_a_rule_with_the_same_effect_and_both_are_named() -> None:
-    ruling = decided(Case([0], [rule(0, "block")], [[2]], [EntryMatch(0, entry("cards", "block"))]))
+    ruling = decided(Case([0], [rule(0, "block")], [[2]], [EntryMatch(np.array([0]), entry("cards", "block"))]))
     assert DECIDERS[ruling.deciders[0]] == "list"
     assert [m.name for m in ruling.matches.of_row(0)] == ["cards", "r0"]
