@@ -231,7 +231,7 @@ class PerformanceReport(msgspec.Struct, frozen=True, kw_only=True):
     roc_auc: float | None
     claimed_roc_auc: float | None  # expected ROC AUC if every score were the true probability of fraud
     average_precision: float | None
-    recall: float | None  # share of the frauds that were reviewed or declined
+    recall: float | None  # share of the frauds that the model did not approve
     label_delay_ms: int | None  # median time from transaction to label
     days: tuple[LabelledDay, ...]  # by date of the transaction
     unknown_labels: int  # labels without a known decision, in total

@@ -11,6 +11,7 @@ import heapq
 from collections import OrderedDict
 from itertools import count
 
+from monitoring.performance.label_weights import label_weight
 from monitoring.performance.rolling_metrics import PerformancePolicy, RollingPerformance, performance_alarm
 from schemas.records import Decision, Label, LabelledDay, PerformanceReport
 from schemas.time_units import DAY_MS
@@ -31,6 +32,7 @@ class _Remembered:
         "reported_at_ms",
         "score",
         "version",
+        "weight",
     )
 
     def __init__(self, decision: Decision) -> None:
@@ -38,6 +40,7 @@ class _Remembered:
         self.score = decision.score
         self.flagged = decision.model_outcome != "approve"
         self.version = decision.model_version
+        self.weight = label_weight(decision)
         self.fraud: bool | None = None
         self.reported_at_ms = 0
         self.matured = self.counted = self.forgotten = False
@@ -157,6 +160,7 @@ class LabelJoin:
             score=remembered.score,
             fraud=remembered.fraud,
             flagged=remembered.flagged,
+            weight=remembered.weight,
             delay_ms=remembered.reported_at_ms - remembered.event_time_ms,
             day=remembered.event_time_ms // DAY_MS,
         )

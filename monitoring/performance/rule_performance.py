@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
+from monitoring.performance.label_weights import label_weight
 from monitoring.performance.rule_counts import MatchCounter, RuleKey
 from monitoring.performance.rule_problems import rule_alerts
 from schemas.records import Decision, DriftAlert, Effect, Label, RuleMatch
@@ -21,7 +22,6 @@ from schemas.rule_report import MAX_REPORTED_RULES, RuleReport
 from schemas.rules import RulesetRecord
 
 MAX_RULE_NAME_LENGTH = 64  # characters; only a forged match has a longer one
-MAX_WEIGHT = 1_000_000.0  # of an explored transaction
 MAX_RULESETS = 100  # that are remembered, the latest ones
 MAX_SEEN = 100  # numbers of rulesets that decisions named last
 
@@ -55,8 +55,7 @@ class _Matched:
     def __init__(self, decision: Decision, known: tuple[tuple[RuleKey, bool], ...], is_new: bool) -> None:
         self.event_time_ms = decision.event_time_ms
         self.known = known  # by key, whether neither the model nor another live rule or list flags it
-        share = decision.exploration_share
-        self.weight = 1.0 if share is None else min(1 / share, MAX_WEIGHT)
+        self.weight = label_weight(decision)
         self.honest = decision.outcome != "decline"
         self.fraud: bool | None = None
         self.reported_at_ms = 0

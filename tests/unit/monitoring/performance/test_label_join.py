@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -65,6 +66,28 @@ def test_the_measures_are_those_of_scikit_learn_on_the_same_rows() -> None:
     assert report.recall == pytest.approx(FRAUD[SCORES >= 0.3].sum() / FRAUD.sum())
     assert report.expected_frauds == pytest.approx(SCORES.sum())
     assert report.label_delay_ms == DAY_MS
+
+
+def test_explored_declines_count_for_those_that_were_declined_as_scikit_learn_weighs_them() -> None:
+    explored = SCORES >= 0.2
+    drawn = explored & (np.arange(4000) % 4 == 0)
+    seen = ~explored | drawn
+    weights = np.where(drawn, 4.0, 1.0)
+    events = [
+        msgspec.structs.replace(e, decided_by="exploration", exploration_share=0.25)
+        if isinstance(e, Decision) and drawn[int(e.transaction_id[2:])]
+        else e
+        for e in history()
+        if seen[int(e.transaction_id[2:])]
+    ]
+    report = observed(events).report(1, LATER)
+    truth, scores, w = FRAUD[seen], SCORES[seen], weights[seen]
+    assert report.roc_auc == pytest.approx(roc_auc_score(truth, scores, sample_weight=w), abs=1e-9)
+    assert report.average_precision == pytest.approx(average_precision_score(truth, scores, sample_weight=w), abs=1e-9)
+    assert report.recall == pytest.approx((w * truth)[scores >= 0.3].sum() / (w * truth).sum())
+    assert (report.rows, report.frauds) == (seen.sum(), truth.sum())
+    assert report.expected_frauds == pytest.approx(scores.sum())
+    assert report.alarm is None, "a calibrated model stays calibrated on what exploration lets through"
 
 
 def test_days_are_those_of_the_transactions_not_of_the_labels() -> None:
