@@ -54,7 +54,9 @@ def notification(record: DriftAlert | ModelEvent, id_: str) -> Notification | No
         if record.cards:
             text += f". Cards: {', '.join(map(masked, record.cards))}"
         if record.cards and record.kind == "attack" and record.change != "closed":
-            text += f". To block them: tamiz lists add --from-alert {record.incident_id}"
+            text += (
+                f". To block them: tamiz lists add stolen --from-alert {record.incident_id} --effect block --reason WHY"
+            )
     else:
         severity = CHANGES.get(record.change)
         alias = record.correlation_id or f"{record.model}-{record.model_version}"

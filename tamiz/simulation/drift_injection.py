@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.errors import ConfigError
-from schemas.time_units import DAY_MS
+from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.arrays import Array, Columns
 
 NEW_CATEGORY = "Gasolinera"
 ATTACKED_CARDS = 5
+CARD_TESTING_MS = 2 * HOUR_MS  # of a burst that tests cards; small amounts in its first half, large ones in its second
 MIN_MONTO = 0.02  # a smaller amount would need an exponent in `cashback`
 # Standard deviations of the distributions in `simulator`: one continuous uniform, two discrete uniform.
 SIGMA = {"monto": 1000 / 12**0.5, "linea_tc": 1000 * ((75**2 - 1) / 12) ** 0.5, "interes_tc": ((33**2 - 1) / 12) ** 0.5}
@@ -99,14 +100,33 @@ def _virtual_share(columns: Columns, active: Array, drift: InjectedDrift, rng: n
 def _attack(columns: Columns, active: Array, drift: InjectedDrift, rng: np.random.Generator) -> dict[str, Array]:
     # A few stolen cards, used online for high amounts from devices with the lowest score.
     hit = np.flatnonzero(active & (rng.random(len(active)) < drift.strength))
+    attacked = _on_stolen_cards(columns, hit, rng)
+    if len(hit):
+        attacked["monto"][hit] = np.round(rng.uniform(800, 1000, len(hit)), 7)
+    return attacked
+
+
+def _card_testing(columns: Columns, active: Array, drift: InjectedDrift, rng: np.random.Generator) -> dict[str, Array]:
+    # A program tries stolen card numbers with small amounts, then buys with those that work.
+    since_ms = columns["event_time_ms"] - drift.at_ms
+    hit = np.flatnonzero(active & (since_ms < CARD_TESTING_MS) & (rng.random(len(active)) < drift.strength))
+    attacked = _on_stolen_cards(columns, hit, rng)
+    if len(hit):
+        buys = since_ms[hit] >= CARD_TESTING_MS / 2
+        amounts = np.where(buys, rng.uniform(800, 1000, len(hit)), rng.uniform(1, 100, len(hit)))
+        attacked["monto"][hit] = np.round(amounts, 7)
+    return attacked
+
+
+def _on_stolen_cards(columns: Columns, hit: Array, rng: np.random.Generator) -> dict[str, Array]:
+    """The columns with some rows on few cards, online and from devices with the lowest score. hit: these rows."""
     if not len(hit):
         return {}
-    cards = rng.choice(len(active), ATTACKED_CARDS)  # rows whose card holders are attacked
+    cards = rng.choice(len(columns["ID_USER"]), ATTACKED_CARDS)  # rows whose card holders are attacked
     victims = cards[rng.integers(0, ATTACKED_CARDS, len(hit))]
     attacked = {name: columns[name].copy() for name in columns if name != "event_time_ms"}
     for name in ("ID_USER", "genero", "ciudad", "linea_tc", "interes_tc", "is_prime"):
         attacked[name][hit] = columns[name][victims]
-    attacked["monto"][hit] = np.round(rng.uniform(800, 1000, len(hit)), 7)
     attacked["tipo_tc"][hit] = "Virtual"
     attacked["device_score"][hit] = 1.0
     return attacked
@@ -141,6 +161,7 @@ KINDS = {
     "new-category": Kind(_new_category, True, "share of the new category `Gasolinera`", 0.1, 0, 1, CATEGORIES),
     "virtual-share": Kind(_virtual_share, True, "share of Virtual in tipo_tc", 0.6, 0, 1),
     "attack": Kind(_attack, True, "share of the traffic that belongs to the attack", 0.02, 0, 1),
+    "card-testing": Kind(_card_testing, True, "share of the traffic of two hours that tests stolen cards", 0.8, 0, 1),
     "concept": Kind(_concept, True, "how far the signal turns; 1 reverses it", 1.0, 0, 1),
     "missing": Kind(
         _missing, False, "share of missing values", 0.3, 0, 1, (*CATEGORIES, "linea_tc", "interes_tc", "dcto")

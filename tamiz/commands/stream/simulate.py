@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 metavar="KIND[:FEATURE][*STRENGTH]@WHEN",
                 help="Inject a drift from WHEN on: a date, or a percentage of the period. May be repeated. Kinds: "
-                "mean-shift, new-category, virtual-share, attack, concept, missing, lost-decimals.",
+                "mean-shift, new-category, virtual-share, attack, card-testing, concept, missing, lost-decimals.",
             ),
         ] = None,
         payload_format: Annotated[

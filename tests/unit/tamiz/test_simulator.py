@@ -7,11 +7,20 @@ from sklearn.metrics import roc_auc_score
 
 from schemas.dataset.declaration import Dataset, load_dataset
 from schemas.errors import ConfigError
-from schemas.time_units import DAY_MS
+from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from tamiz.batch.file_payloads import file_payloads
 from tamiz.simulation import simulator
-from tamiz.simulation.drift_injection import KINDS, MIN_MONTO, NEW_CATEGORY, SIGMA, InjectedDrift, read_drift
+from tamiz.simulation.drift_injection import (
+    ATTACKED_CARDS,
+    CARD_TESTING_MS,
+    KINDS,
+    MIN_MONTO,
+    NEW_CATEGORY,
+    SIGMA,
+    InjectedDrift,
+    read_drift,
+)
 from tamiz.simulation.invalid_payloads import INVALIDATORS
 from tamiz.simulation.payload_formats import payloads, write
 from tamiz.simulation.simulator import SimulatedTransactions, Traffic, attainable_auc, simulate
@@ -268,6 +277,19 @@ def test_an_attack_has_high_amounts_and_a_high_fraud_probability():
     attacked = active & (without.probability != with_it.probability)
     assert with_it.probability[attacked].mean() > 5 * simulator.FRAUD_SHARE
     assert with_it.columns["monto"][attacked].min() >= 800
+
+
+def test_card_testing_is_a_burst_of_few_cards_with_small_amounts_before_large_ones():
+    at_ms = MIDDLE_MS + 10 * HOUR_MS
+    drift = InjectedDrift(kind="card-testing", at_ms=at_ms, strength=0.8)
+    without, with_it = (simulate(Traffic(rows=20_000, seed=4, signal=True, drift=d)) for d in ((), (drift,)))
+    tested = np.flatnonzero(without.columns["monto"] != with_it.columns["monto"])
+    since_ms = with_it.event_time_ms[tested] - at_ms
+    assert 0 <= since_ms.min() < since_ms.max() < CARD_TESTING_MS
+    assert len(set(with_it.columns["ID_USER"][tested].tolist())) == ATTACKED_CARDS
+    amounts = with_it.columns["monto"][tested]
+    buys = since_ms >= CARD_TESTING_MS / 2
+    assert 0 < amounts[~buys].max() <= 100 < 800 <= amounts[buys].min()
 
 
 @pytest.mark.parametrize(

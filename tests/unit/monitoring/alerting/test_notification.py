@@ -86,7 +86,8 @@ def test_a_request_for_approval_names_the_command() -> None:
 def test_an_attack_names_the_command_that_blocks_its_cards_and_shows_only_the_ends_of_their_keys() -> None:
     cards = ("4111111111111111", "17")
     text = built(kind="attack", summary="few cards", cards=cards).text
-    assert text == "few cards. Cards: …1111, …. To block them: tamiz lists add --from-alert i-7"
+    command = "tamiz lists add stolen --from-alert i-7 --effect block --reason WHY"
+    assert text == f"few cards. Cards: …1111, …. To block them: {command}"
     assert "lists add" not in built(kind="burst", cards=cards).text, "a merchant's batch upload is not blocked"
     assert "lists add" not in built(kind="attack", cards=cards, change="closed").text
 
