@@ -80,6 +80,9 @@ def arguments() -> argparse.ArgumentParser:
     for fault in FAULTS:
         made["run"].add_argument(f"--{fault}", type=int, default=1, help="how many; default: %(default)s")
     made["run"].add_argument("--rate", type=float, default=2_000.0, help="maximum transactions per second")
+    made["run"].add_argument(
+        "--rule-changes", type=float, default=2.0, help="mean seconds between two changes of rules and lists; 0: none"
+    )
     made["run"].add_argument("--outage", type=float, default=3.0, help="duration of a broker outage in seconds")
     return parser
 
@@ -104,6 +107,7 @@ def run_plan_of(options: argparse.Namespace) -> RunPlan:
         full_disks=options.full_disks,
         rate=options.rate,
         outage_s=options.outage,
+        rule_changes_s=options.rule_changes or None,
         seed=options.seed,
     )
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from chaos.rule_replay import replay_decisions
 from monitoring.counting.monitored_model import MonitoredModel
 from monitoring.counting.pane_codec import panes_of
 from monitoring.counting.panes import PartitionPanes
@@ -48,17 +49,23 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     features_unequal: int  # decisions whose logged values differ from an offline pass, or are not logged
     features_repeated: int  # records of the feature log beyond the first of each decision
     features_incomplete: int  # decisions whose record states that features of other entities lack tiles
+    rule_states: int  # states of rules and lists that transactions met
+    rules_unequal: int  # transactions without a decision that equals an offline replay with the stamped rules
+    rules_by_zombies: int  # further decisions of the others that differ from it
 
     @property
     def is_whole(self) -> bool:
         """Whether at-least-once holds."""
         wrong = self.unequal_ids or self.unequal_content or self.out_of_order or self.features_unequal
+        wrong = wrong or self.rules_unequal
         return not (self.lost or wrong)
 
     @property
     def is_exact(self) -> bool:
         """Whether exactly-once holds."""
-        return self.is_whole and not (self.repeats or self.panes_unequal or self.features_repeated)
+        return self.is_whole and not (
+            self.repeats or self.panes_unequal or self.features_repeated or self.rules_by_zombies
+        )
 
 
 def audit(settings: Settings) -> AuditResult:
@@ -72,10 +79,14 @@ def audit(settings: Settings) -> AuditResult:
     letter_of = Counter(about.transaction_id for _, about in letters if about)
     ids: dict[str, set[str]] = {}
     content: dict[tuple[str, int], set[bytes]] = {}
-    for record, decision in decisions:
-        ids.setdefault(decision.transaction_id, set()).add(decision.decision_id)
-        content.setdefault((decision.transaction_id, decision.model_version), set()).add(record.value)
     places = [(r.partition, int(dict(r.headers)[OFFSET_HEADER])) for r, _ in decisions]
+    models = {version: _model(settings, version) for version in {d.model_version for _, d in decisions}}
+    answered = [(place, r.value, d) for place, (r, d) in zip(places, decisions, strict=True)]
+    replayed = replay_decisions(settings, inputs, answered, models, topic_id)
+    for (record, decision), is_by_stamp in zip(decisions, replayed.equal, strict=True):
+        ids.setdefault(decision.transaction_id, set()).add(decision.decision_id)
+        if is_by_stamp:  # the others are counted by the replay
+            content.setdefault((decision.transaction_id, decision.model_version), set()).add(record.value)
     repeats, longest, out_of_order = _order(places)
     letter_repeats, longest_letters, letters_out_of_order = _order(
         [(about.partition, about.offset) for _, about in letters if about]
@@ -101,6 +112,9 @@ def audit(settings: Settings) -> AuditResult:
         features_unequal=features.unequal,
         features_repeated=features.repeated,
         features_incomplete=features.incomplete,
+        rule_states=replayed.states,
+        rules_unequal=replayed.unequal,
+        rules_by_zombies=replayed.by_zombies,
     )
 
 

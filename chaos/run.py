@@ -16,6 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 from chaos.auditor import AuditResult, audit
 from chaos.input_log import InputProducer
 from chaos.log_faults import commit_beyond_the_end, delete_unread, forget_offsets
+from chaos.rule_changes import RuleChanges
 from chaos.worker_pool import WorkerPool, wait_until
 from schemas.configuration.setting_types import OffsetReset
 from schemas.configuration.settings import Settings
@@ -66,6 +67,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     calm_s: float = 4.0  # time between two faults, for the workers to recover
     kill_at: tuple[str, ...] = ()  # STEP NTH: the first worker kills itself at the NTH visit of STEP
     settle_s: float = 180.0
+    rule_changes_s: float | None = None  # mean time between two changes of rules and lists; None: no rules
     profiles: bool = True  # the data set declares profiles, so that workers hold state
 
 
@@ -118,11 +120,16 @@ def run_plan(
     feeding = InputProducer(
         settings, n=plan.transactions, seed=plan.seed, invalid_share=plan.invalid_share, rate=plan.rate
     )
+    changes = None
+    if plan.rule_changes_s is not None:
+        changes = RuleChanges(settings, seed=plan.seed, interval_s=plan.rule_changes_s)
     with (
         tempfile.TemporaryDirectory(prefix="tamiz-chaos-") as folder,
         WorkerPool(settings, Path(folder), plan.workers, plan.kill_at) as pool,
     ):
         feeding.start()
+        if changes is not None:
+            changes.start()
         drawn = _draw_faults(plan, settings, restart, pool, rng)
         if not wait_until(lambda: committed_transactions(settings) > 0, plan.settle_s):
             raise RuntimeError(f"no worker decided a transaction:\n{pool.tail()}")
@@ -138,8 +145,12 @@ def run_plan(
             done[name] = done.get(name, 0) + 1
             time.sleep(plan.calm_s * rng.uniform(0.5, 1.5))
         feeding.join()
-        if feeding.failed is not None:
-            raise feeding.failed
+        if changes is not None:
+            changes.stop()
+            done["rule change"] = changes.changes
+        for failed in (feeding.failed, None if changes is None else changes.failed):
+            if failed is not None:
+                raise failed
         settled = wait_until(lambda: lag(settings) == 0, plan.settle_s)
         deaths = dict(pool.deaths)
         if not settled:

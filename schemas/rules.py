@@ -113,6 +113,6 @@ class RuleActivation(msgspec.Struct, frozen=True, kw_only=True):
     group: Name  # consumer group of the worker
     ruleset: Annotated[int, Meta(ge=1)] | None  # number of the record in force; null: none
     rules_offset: Offset  # records of `rules` before this offset hold
-    rules_topic_id: Name
+    rules_topic_id: Name  # Kafka's id of `rules`, with @ and the first offset if records before it were deleted
     lists_offset: Offset  # records of `lists` before this offset hold
-    lists_topic_id: Name
+    lists_topic_id: Name  # as `rules_topic_id`

@@ -18,6 +18,17 @@ from stream_app.offsets.offset_validation import is_same_topic
 from stream_app.output.outgoing_records import OutgoingRecord
 
 
+def log_id(topic_id: str, begin: int) -> str:
+    """Names what a topic of rules or lists holds: other records if its first ones were deleted.
+
+    begin: offset of its first record.
+
+    >>> log_id("hT2xNq8vR1iQz5aYb0cDeg", 0), log_id("hT2xNq8vR1iQz5aYb0cDeg", 7)
+    ('hT2xNq8vR1iQz5aYb0cDeg', 'hT2xNq8vR1iQz5aYb0cDeg@7')
+    """
+    return f"{topic_id}@{begin}" if begin else topic_id
+
+
 class RuleVersion(NamedTuple):
     """Names a state of rules and lists. Equal versions name equal states."""
 

@@ -2,7 +2,7 @@
 
 A thread reads partition 0 of both from the start, without a consumer group. A worker is ready when it has read what was
 there at its start. Invalid records are skipped, counted and logged. When the broker does not respond, the last state
-holds, and reading continues later from the same offsets.
+holds.
 
 The state is a function of what the topics hold. So a topic that is made anew, is shorter than what was read, or whose
 first records were deleted is read again from its start; that is counted and logged.
@@ -17,29 +17,25 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
 from schemas.errors import BrokerError
 from schemas.rules import ListEntry, RulesetRecord
-from schemas.topics import MAX_RECORD_BYTES
 from scoring.rules.list_state import ListState
 from scoring.rules.rule_state import RuleFold, RuleState
 from scoring.rules.ruleset_log import LoggedRuleset
-from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader, require_broker
+from stream_app.kafka.follower_thread import FollowerThread
 from stream_app.kafka.record_validation import RecordIntake
-from stream_app.kafka.topic_reader import existing_partitions
 from stream_app.offsets.offset_validation import is_same_topic
 from stream_app.offsets.partition_positions import OffsetSource
-from stream_app.rules.activation_log import RuleVersion, Stamp
+from stream_app.rules.activation_log import RuleVersion, Stamp, log_id
 from stream_app.rules.activation_metrics import ActivationMetrics
 from stream_app.rules.rule_history import lists_before, read_entries
 
 log = logging.getLogger("tamiz.rules")
 POLL_TIMEOUT_MS = 200  # a broker answers at once when there are records
 MAX_POLL_RECORDS = 5_000
-RETRY_DELAY_S = 1.0
 CHECK_INTERVAL_S = 5.0  # for topics made anew or truncated
 MAX_EARLIER_STATES = 1_000  # of lists; they share what did not change
 MAX_REBUILT_STATES = 8
@@ -68,66 +64,37 @@ class _Followed(NamedTuple):
     topic_id: str
     begin: int  # offset of its first record
 
+    @property
+    def log_id(self) -> str:
+        """See `log_id`."""
+        return log_id(self.topic_id, self.begin)
 
-class RuleFollower:
+
+class RuleFollower(FollowerThread):
     """Reads `rules` and `lists`."""
 
     def __init__(self, settings: Settings, dataset: Dataset, metrics: ActivationMetrics) -> None:
+        topics = settings.rules_topic, settings.lists_topic
+        super().__init__(settings.bootstrap, topics, "tamiz-rule-follower", log)
         self._settings = settings
-        self._dataset = dataset
         self._metrics = metrics
-        self._rules, self._lists = (TP(topic, 0) for topic in (settings.rules_topic, settings.lists_topic))
-        self._partitions = [TopicPartition(*tp) for tp in (self._rules, self._lists)]
+        self._rules, self._lists = (TopicPartition(topic, 0) for topic in topics)
         self._intake = RecordIntake(settings, log, lambda topic: metrics.skipped.labels(topic).inc())
-        self._cluster = OffsetSource(settings, (settings.rules_topic, settings.lists_topic))
+        self._cluster = OffsetSource(settings, topics)
         self._fold = RuleFold(dataset, second_person=settings.rules_second_person)
-        self._followed: dict[TP, _Followed] = {}
-        self._next: dict[TP, int] = {}  # offset of the next record
+        self._followed: dict[TopicPartition, _Followed] = {}
+        self._next: dict[TopicPartition, int] = {}  # offset of the next record
         self._lists_end = 0  # offset after the last valid entry
         self.current = CurrentRules(RuleVersion(None, "", 0, ""), 0, self._fold.state)
-        self.refused: str | None = None  # the last record of `rules`, if it was refused and the one before holds
+        self.refused: str | None = None  # why the last activated ruleset is not in force
         self._earlier: deque[tuple[str, int, ListState]] = deque(maxlen=MAX_EARLIER_STATES)  # topic id, offset
         self._rebuilt: dict[RuleVersion, RuleState] = {}
         self._lock = threading.Lock()  # of both
-        self._condition = threading.Condition()
-        self._requested = 1  # requests to read to the end of the topics; the first is that of readiness
-        self._served = 0
-        self._left = 0  # records until the end that is waited for
-        self._fault: str | None = None  # why the topics cannot be read
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tamiz-rule-follower", daemon=True)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether everything that was there at the start is read."""
-        return self._served > 0
 
     @property
     def waiting_for(self) -> str | None:
         """What is not read yet, in one line; None if nothing is waited for."""
-        if self._served >= self._requested:
-            return None
-        return f"rules and lists: {self._fault or f'{self._left:,} records left'}"
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stopping.set()
-        with self._condition:
-            self._condition.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def catch_up(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything that is there now is read. False after the timeout, or when the follower stops."""
-        with self._condition:
-            self._requested += 1
-            mine = self._requested
-            self._condition.wait_for(lambda: self._served >= mine or self._stopping.is_set(), timeout_s)
-            return self._served >= mine
+        return None if self._served >= self._requested else self.progress
 
     def state_of(self, version: RuleVersion) -> RuleState | None:
         """An earlier state, read again if necessary; None if its records are gone.
@@ -162,65 +129,46 @@ class RuleFollower:
                 if known_offset == offset and is_same_topic(known_id, topic_id):
                     return lists
         followed = self._followed.get(self._lists)
-        if followed is None or followed.begin > 0 or not is_same_topic(followed.topic_id, topic_id):
+        if followed is None or not is_same_topic(followed.log_id, topic_id):
             return None
         log.info("reading %s again, up to offset %d", self._lists.topic, offset)
         return lists_before(read_entries(self._settings), offset)
 
-    # In the thread.
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._follow()
-            except (KafkaError, BrokerError, OSError) as error:
-                self._fault = f"they cannot be read: {error}"
-                log.warning("rules and lists cannot be read: %s; retry in %.0f s", error, RETRY_DELAY_S)
-                self._stopping.wait(RETRY_DELAY_S)
+    def stop(self) -> None:
+        """Stop the thread and wait for it."""
+        super().stop()
         self._cluster.close()
 
+    # In the thread.
+
     def _follow(self) -> None:
-        bootstrap = self._settings.bootstrap
+        partitions = [self._rules, self._lists]
         self._check_logs()
-        with require_broker(bootstrap):
-            consumer = reader(
-                bootstrap,
-                keep_bytes=MAX_RECORD_BYTES,
-                max_poll_records=MAX_POLL_RECORDS,
-                fetch_max_wait_ms=POLL_TIMEOUT_MS,
-                bootstrap_timeout_ms=15_000,
-                metadata_max_age_ms=METADATA_MAX_AGE_MS,
-                auto_offset_reset="none",  # `_check_logs` decides
-            )
+        consumer = self._consumer(
+            max_poll_records=MAX_POLL_RECORDS,
+            poll_timeout_ms=POLL_TIMEOUT_MS,
+            auto_offset_reset="none",  # `_check_logs` decides
+        )
         try:
-            for topic in {tp.topic for tp in self._partitions}:
-                existing_partitions(consumer, bootstrap, topic)
-            consumer.assign(self._partitions)
-            for tp in self._partitions:
-                consumer.seek(tp, self._next[TP(*tp)])
-            ends: dict[TopicPartition, int] = {}
-            serving = self._served
+            self._partitions(consumer)
+            consumer.assign(partitions)
+            for tp in partitions:
+                consumer.seek(tp, self._next[tp])
             checked_s = time.monotonic()
             while not self._stopping.is_set():
-                is_new = serving == self._served < self._requested
-                if is_new or time.monotonic() - checked_s > CHECK_INTERVAL_S:
+                if self._has_request or time.monotonic() - checked_s > CHECK_INTERVAL_S:
                     checked_s = time.monotonic()
                     if self._check_logs():
                         return  # read from the start
-                if is_new:
-                    serving = self._requested
-                    ends = consumer.end_offsets(self._partitions)
+                if self._has_request:
+                    self._take_request(consumer, partitions)
                 self._fold_records(consumer.poll(timeout_ms=POLL_TIMEOUT_MS))
-                self._next = {TP(*tp): consumer.position(tp) for tp in self._partitions}
-                self._fault = None
-                self._left = sum(max(0, end - self._next[TP(*tp)]) for tp, end in ends.items())
-                is_served = serving > self._served and not self._left
-                if self.is_ready or is_served:  # no state that was in the past, nor one of a part
+                self._next = {tp: consumer.position(tp) for tp in partitions}
+                is_served = self._note_positions(self._next)
+                if self.is_ready or is_served:  # no state of the past, nor one of a part
                     self._publish()
                 if is_served:
-                    with self._condition:
-                        self._served = serving
-                        self._condition.notify_all()
+                    self._serve()
         finally:
             consumer.close()
 
@@ -230,7 +178,8 @@ class RuleFollower:
         if missing := [tp.topic for tp in (self._rules, self._lists) if tp.topic not in topics]:
             raise BrokerError(f"topics missing: {', '.join(missing)}; create them with `tamiz topics create`")
         is_anew = False
-        for tp, (begin, end) in self._cluster.ends([self._rules, self._lists]).items():
+        for place, (begin, end) in self._cluster.ends([TP(*self._rules), TP(*self._lists)]).items():
+            tp = TopicPartition(*place)
             topic_id = topics[tp.topic].id
             before, at = self._followed.get(tp), self._next.get(tp, 0)
             self._followed[tp] = _Followed(topic_id, begin)
@@ -250,7 +199,7 @@ class RuleFollower:
                 self._forget(tp, begin)
         return is_anew
 
-    def _forget(self, tp: TP, begin: int) -> None:
+    def _forget(self, tp: TopicPartition, begin: int) -> None:
         self._next[tp] = begin
         if tp == self._rules:
             self._fold.forget_rulesets()
@@ -261,7 +210,7 @@ class RuleFollower:
                 self._earlier.clear()
                 self._rebuilt.clear()
         with self._condition:
-            self._served = 0  # what it holds now is read before anything is decided with it
+            self._served = self._serving = 0  # what it holds now is read before transactions meet it
 
     def _fold_records(self, fetched: dict[TopicPartition, Sequence[Any]]) -> None:
         for tp, records in fetched.items():
@@ -288,7 +237,7 @@ class RuleFollower:
     def _publish(self) -> None:
         state = self._fold.state
         rules, lists = self._followed[self._rules], self._followed[self._lists]
-        version = RuleVersion(state.number, rules.topic_id, self._lists_end, lists.topic_id)
+        version = RuleVersion(state.number, rules.log_id, self._lists_end, lists.log_id)
         before = self.current
         if version == before.version and self._next[self._rules] == before.rules_offset:
             return
@@ -296,7 +245,7 @@ class RuleFollower:
         if version == before.version:
             return
         with self._lock:
-            self._earlier.append((lists.topic_id, self._lists_end, state.lists))
+            self._earlier.append((lists.log_id, self._lists_end, state.lists))
         self._metrics.ruleset.set(state.number or 0)
         self._metrics.list_entries.set(state.lists.n_entries)
         if version.ruleset != before.version.ruleset:

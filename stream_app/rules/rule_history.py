@@ -15,7 +15,7 @@ from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import read_to_end
 from stream_app.offsets.offset_validation import is_same_topic
 from stream_app.offsets.partition_positions import OffsetSource
-from stream_app.rules.activation_log import ActivationLog, RuleVersion, Stamp
+from stream_app.rules.activation_log import ActivationLog, RuleVersion, Stamp, log_id
 from stream_app.rules.activation_reader import read_activations
 
 log = logging.getLogger("tamiz.rules")
@@ -27,14 +27,16 @@ class RuleHistory:
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
         """Raises BrokerError or KafkaError if they cannot be read."""
         self._settings = settings
+        places = TP(settings.rules_topic, 0), TP(settings.lists_topic, 0)
         cluster = OffsetSource(settings, (settings.rules_topic, settings.lists_topic))
         try:
             found = cluster.topics()
-            ends = cluster.ends([TP(settings.rules_topic, 0), TP(settings.lists_topic, 0)])
+            ends = cluster.ends(places)
         finally:
             cluster.close()
-        self._rules_id, self._lists_id = (found[t].id for t in (settings.rules_topic, settings.lists_topic))
-        self._rules_end, self._lists_end = (ends[TP(t, 0)][1] for t in (settings.rules_topic, settings.lists_topic))
+        (rules_begin, self._rules_end), (lists_begin, self._lists_end) = (ends[place] for place in places)
+        self._rules_id = log_id(found[settings.rules_topic].id, rules_begin)
+        self._lists_id = log_id(found[settings.lists_topic].id, lists_begin)
         self._entries = read_entries(settings)
         self._fold = RuleFold(dataset, second_person=False)  # stamps name the ruleset that was in force
         intake = RecordIntake(settings, log)

@@ -22,8 +22,9 @@ from tests.conftest import Kafka
 pytestmark = pytest.mark.kafka
 
 STORM = RunPlan(
-    transactions=1_500, workers=1, partitions=2, kill_at=("produced", "1"), rate=2_000, seed=11, invalid_share=0.01
-)
+    transactions=1_500, workers=1, partitions=2, kill_at=("produced", "1"), rate=2_000, seed=11, invalid_share=0.01,
+    rule_changes_s=0.2,
+)  # fmt: skip
 
 
 def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answer_is_there_once(
@@ -39,6 +40,8 @@ def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answe
     assert account.dead_lettered > 0
     assert account.panes > 0
     assert account.features == account.decided_once
+    assert outcome.faults["rule change"] > 10
+    assert account.rule_states > 2
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,8 @@ def test_a_worker_dies_after_it_produced_and_before_it_committed_and_every_answe
         pytest.param({"panes_unequal": 1}, {"at-least-once"}, id="a pane"),
         pytest.param({"features_repeated": 1}, {"at-least-once"}, id="a repeat in the feature log"),
         pytest.param({"features_unequal": 1}, set(), id="values that an offline pass does not give"),
+        pytest.param({"rules_by_zombies": 1}, {"at-least-once"}, id="a repeat by rules that were not stamped"),
+        pytest.param({"rules_unequal": 1}, set(), id="rules that were not stamped"),
         pytest.param({"lost": 1}, set(), id="a loss"),
         pytest.param({"unequal_ids": 1}, set(), id="a second id"),
         pytest.param({"unequal_content": 1}, set(), id="another answer by the same model"),
