@@ -52,7 +52,7 @@ class LabelSums(NamedTuple):
         return LabelSums._make(a - b for a, b in zip(self, part, strict=True))
 
 
-class RuleTally(NamedTuple):
+class RuleSums(NamedTuple):
     """Sums of one version of one rule."""
 
     matches: int = 0
@@ -65,13 +65,13 @@ class RuleTally(NamedTuple):
     frauds_alone: LabelSums = LabelSums()  # those of `alone`
     legitimate_alone: LabelSums = LabelSums()
 
-    def plus(self, other: "RuleTally") -> "RuleTally":
+    def plus(self, other: "RuleSums") -> "RuleSums":
         """Sums of both."""
         counts = (a + b for a, b in zip(self[:5], other[:5], strict=True))
         sums = (a.plus(b) for a, b in zip(self[5:], other[5:], strict=True))
-        return RuleTally._make((*counts, *sums))
+        return RuleSums._make((*counts, *sums))
 
-    def with_label(self, *, fraud: bool, alone: bool, weight: float = 1.0, amount: float = math.nan) -> "RuleTally":
+    def with_label(self, *, fraud: bool, alone: bool, weight: float = 1.0, amount: float = math.nan) -> "RuleSums":
         """With the honest label of one match, which is already counted as a match."""
         one = LabelSums.of(np.array([weight]), np.array([amount]))
         name = "frauds" if fraud else "legitimate"
@@ -165,12 +165,12 @@ class RuleRows(NamedTuple):
             LabelSums.of(self.weights[legitimate], self.amounts[legitimate]),
         )
 
-    def tally(self, matches: Flags, unknown: Flags, by_others: Flags) -> RuleTally:
+    def tally(self, matches: Flags, unknown: Flags, by_others: Flags) -> RuleSums:
         """Sums of one rule. matches, unknown: of the rule; by_others: whether another live rule matches."""
         alone = matches & ~self.flagged & ~by_others
         frauds, legitimate = self.label_sums(matches)
         frauds_alone, legitimate_alone = self.label_sums(alone)
-        return RuleTally(
+        return RuleSums(
             matches=int(np.count_nonzero(matches)),
             unknown=int(np.count_nonzero(unknown)),
             by_model=int(np.count_nonzero(matches & self.flagged)),
@@ -184,7 +184,7 @@ class RuleRows(NamedTuple):
 
 
 def rule_statistics(
-    tally: RuleTally,
+    tally: RuleSums,
     *,
     rule: str,
     version: int,

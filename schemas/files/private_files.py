@@ -12,7 +12,18 @@ from pathlib import Path
 UMASK = 0o077
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # Created by Tamiz within the state folder. The state folder itself may be any folder, so its rights are not changed.
-_OURS = ("mlflow.db", "mlflow.lock", "models", "artifacts", "faust", "profiles", "numba", "demo", "notifier")
+_OURS = (
+    "mlflow.db",
+    "mlflow.lock",
+    "models",
+    "artifacts",
+    "faust",
+    "profiles",
+    "numba",
+    "demo",
+    "notifier",
+    "rule-tests",
+)
 
 
 def is_private(path: Path) -> bool:

@@ -15,11 +15,11 @@ from scoring.profiles.feature_log import FeatureLog
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.profiles.replay import Transactions, replay_profiles
 from scoring.profiles.shared.label_inputs import label_inputs
-from stream_app.decisions.handler import HandlerPolicy, clean_records
+from stream_app.decisions.handler import HandlerPolicy
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
-from tamiz.services.history_reader import read_feature_log, read_labels
+from tamiz.services.history_reader import clean_valid, read_feature_log, read_labels
 
 log = logging.getLogger("tamiz.features")
 Progress = Callable[[str, int, int], None]
@@ -80,18 +80,13 @@ class _Rows:
         self._event_time_ms: list[int] = []
 
     def update(self, records: Sequence[ConsumedRecord]) -> None:
-        """Add records. One that a bug in cleaning rejects is left out, as workers leave it out."""
-        try:
-            cleaned, _ = clean_records(records, self._policy)
-        except Exception:
-            for half in (records[: len(records) // 2], records[len(records) // 2 :]) if len(records) > 1 else ():
-                self.update(half)
-            return
-        self._transactions.update(cleaned, [r.partition for r in records], [r.offset for r in records])
-        for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True):
-            self._places.append((records[row].partition, records[row].offset))
-            self._ids.append(declared or transaction_id(records[row], self._policy.topic_id))
-        self._event_time_ms += cleaned.event_time_ms.tolist()
+        """Add records; those that are no transactions are left out."""
+        for some, cleaned in clean_valid(records, self._policy):
+            self._transactions.update(cleaned, [r.partition for r in some], [r.offset for r in some])
+            for row, declared in zip(cleaned.rows.tolist(), cleaned.transaction_ids, strict=True):
+                self._places.append((some[row].partition, some[row].offset))
+                self._ids.append(declared or transaction_id(some[row], self._policy.topic_id))
+            self._event_time_ms += cleaned.event_time_ms.tolist()
 
     def replayed(
         self,

@@ -7,7 +7,7 @@ from scipy.stats import binom
 from monitoring.performance.rule_statistics import (
     LabelSums,
     RuleRows,
-    RuleTally,
+    RuleSums,
     amount_sum,
     rule_statistics,
     share,
@@ -35,7 +35,7 @@ def test_sums_of_two_parts_are_those_of_the_whole() -> None:
     whole, rng = rows(), np.random.default_rng(1)
     matches, unknown, others = (rng.random(N) < p for p in (0.3, 0.1, 0.2))
 
-    def tally(chosen: slice) -> RuleTally:
+    def tally(chosen: slice) -> RuleSums:
         return part(whole, chosen).tally(matches[chosen], unknown[chosen], others[chosen])
 
     joined, expected = tally(slice(0, 150)).plus(tally(slice(150, N))), tally(slice(0, N))
@@ -48,7 +48,7 @@ def test_labels_that_arrive_one_by_one_give_the_sums_of_columns() -> None:
     matches, unknown, others = (rng.random(N) < p for p in (0.3, 0.1, 0.2))
     expected = whole.tally(matches, unknown, others)
     alone = matches & ~whole.flagged & ~others
-    one_by_one = RuleTally(*expected[:5])
+    one_by_one = RuleSums(*expected[:5])
     for i in np.flatnonzero(matches & whole.honest):
         one_by_one = one_by_one.with_label(
             fraud=bool(whole.frauds[i]),
@@ -86,7 +86,7 @@ def test_a_declined_transaction_has_no_honest_label() -> None:
 
 def test_a_rule_without_labels_or_matches_states_no_estimate() -> None:
     found = rule_statistics(
-        RuleTally(), rule="r", version=1, effect="review", mode="shadow", days=0, all_frauds=LabelSums()
+        RuleSums(), rule="r", version=1, effect="review", mode="shadow", days=0, all_frauds=LabelSums()
     )
     assert (found.precision, found.recall, found.fraud_amount, found.unlabelled_share) == (None, None, None, None)
 
