@@ -10,7 +10,7 @@ The contract:
   transactions): the sink commits the last offset plus one and so acknowledges the whole range.
 * Faust's acks are not used. The sink commits, through `commit_offsets`, after its outputs are acknowledged.
 * All of it runs in the worker's event loop. Heartbeats, too, so that long computations belong in another thread.
-* At most one fetch request is sent to a broker in `MIN_FETCH_INTERVAL_S`.
+* At most one fetch request is sent to a broker in `stream_app.kafka.wire.batch_fetcher.MIN_FETCH_INTERVAL_S`.
 * `put` blocks while the sink is full, which is the back-pressure. When the flow is suspended (a rebalance), the batch
   is dropped; nothing of it was committed, so the next owner fetches it again.
 * `app.positions` (`stream_app.offsets.partition_positions`) sets where a partition is read from, at assignment and
@@ -26,19 +26,15 @@ The contract:
 Internals of Faust 0.15.3 and aiokafka 0.14.0 that this relies on (tests: tests/contract/test_faust_contract.py):
 `App._consumer`, `Consumer._drain_messages`, `_wait_next_records`, `perform_seek`, `_read_offset`, `flow_active`,
 `suspend_flow`, `wait_empty`, `_thread.call_thread`, `pause_partitions`, `resume_partitions`, `_new_consumer_thread`,
-`ConsumerThread` as a service without a thread, `aiokafka.consumer.fetcher.Fetcher._get_actions_per_node`,
-`AIOKafkaConsumer._isolation_level`, `_subscription`, `App.consumer_generation_id`, `Conductor.add`,
-`Producer._settings_extra`, `AIOKafkaProducer.send_batch`.
+`ConsumerThread` as a service without a thread,
+`AIOKafkaConsumer._isolation_level`, `_subscription`, `App.consumer_generation_id`, `Conductor.add`.
 """
 
 import asyncio
 import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import (
     CommitFailedError,
     NoOffsetForPartitionError,
@@ -53,13 +49,10 @@ from mode import Service
 
 from stream_app.kafka import aiokafka_patch
 from stream_app.kafka.batch_sink import BatchSink, Fetch
+from stream_app.kafka.wire import batch_fetcher, connections
 from stream_app.offsets import offset_validation
 
 SCHEME = "tamiz"
-# A fetch request is answered as soon as there is one record. Under steady traffic each answer would hold a few records,
-# and each costs the same however few. So requests keep a distance, which adds half of it to the median latency. A
-# record that arrives after a pause does not wait: the request is at the broker already.
-MIN_FETCH_INTERVAL_S = 0.008
 
 
 class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -92,11 +85,6 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     @Service.task  # type: ignore[untyped-decorator]
     async def _thread_keepalive(self) -> None:
         """Replaces the timer that wakes the loop of a thread."""
-
-    async def on_start(self) -> None:
-        """Start the consumer."""
-        await super().on_start()
-        _limit_fetch_rate(self._ensure_consumer()._fetcher)
 
     async def on_stop(self) -> None:
         """Stop the consumer, which leaves the group."""
@@ -136,23 +124,6 @@ class CommittedReader(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return {}
         states = {TP(*tp): assignment.state_value(tp) for tp in assignment.tps}
         return {tp: state.position for tp, state in states.items() if state.has_valid_position}
-
-
-def _limit_fetch_rate(fetcher: Fetcher) -> None:
-    """Have a fetcher send at most one fetch request to each broker in `MIN_FETCH_INTERVAL_S`."""
-    actions, next_s = fetcher._get_actions_per_node, 0.0
-
-    def limited(assignment: Any) -> Any:
-        nonlocal next_s
-        now = time.monotonic()
-        if now < next_s:
-            return [], {}, next_s - now, False, []  # no request; look again after this time
-        found = actions(assignment)
-        if found[0]:
-            next_s = now + MIN_FETCH_INTERVAL_S
-        return found
-
-    fetcher._get_actions_per_node = limited
 
 
 class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
@@ -315,26 +286,15 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
             super().verify_event_path(now, tp)
 
 
-class RecordBatchProducer(driver.Producer):  # type: ignore[misc]
-    """Faust's producer, idempotent, with access to the aiokafka producer for whole record batches."""
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
-
-    @property
-    def client(self) -> AIOKafkaProducer:
-        """The underlying aiokafka producer."""
-        return self._ensure_producer()
-
-
 class RecordBatchTransport(driver.Transport):  # type: ignore[misc]
     """The transport for the scheme `tamiz://host:port`."""
 
     Consumer: ClassVar[type] = RecordBatchConsumer
-    Producer: ClassVar[type] = RecordBatchProducer
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:
-    """Register the scheme `tamiz://` with Faust, and patch aiokafka's consumers (`aiokafka_patch.install`)."""
+    """Register the scheme `tamiz://` with Faust, and patch aiokafka's consumers and connections."""
     TRANSPORTS.aliases[SCHEME] = "stream_app.kafka.faust_transport:RecordBatchTransport"
     aiokafka_patch.install(keep_bytes)
+    batch_fetcher.install()
+    connections.install()

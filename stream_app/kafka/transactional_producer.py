@@ -10,22 +10,19 @@ median of 28 ms and a maximum of 134 ms with aiokafka, 7 ms and 29 ms with this 
 * After a commit, the coordinator writes the markers of the transaction for a millisecond or two, and refuses the next
   one. aiokafka retries after 20 ms, this one after 2 ms, then 4, 8, up to 100.
 
-The caller sends whole record batches and awaits each step. Requests are repeated until the broker accepts them; the
-sequence numbers of the batches keep a repeated one from being written twice. An error that a retry cannot cure is
-raised, and the producer must not be used any more. Its successor, with the same transactional id, aborts what is open.
+The caller awaits each step. The successor of a producer, with the same transactional id, aborts what is open.
 
 Internals of aiokafka 0.14.0 that this relies on (test: tests/integration/kafka/test_exactly_once.py): `AIOKafkaClient`
 and the classes of requests.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -35,17 +32,17 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from stream_app.output.batch_writer import OutgoingBatch
+from stream_app.kafka.wire.idempotent_producer import (
+    MAX_RETRY_DELAY_S,
+    MIN_RETRY_DELAY_S,
+    IdempotentProducer,
+    require_retriable,
+)
 
-MIN_RETRY_DELAY_S = 0.002  # before a request is repeated; doubles: a broker that is overloaded is asked less often
-MAX_RETRY_DELAY_S = 0.1
-MAX_SEQUENCE = 2**31  # sequence numbers of batches start again at 0
 NO_ERROR, NOT_ATTEMPTED = 0, 55  # error codes; the second one: another partition of the request has the error
 
-Batches = Mapping[TopicPartition, Sequence[OutgoingBatch]]
 
-
-class TransactionalProducer:
+class TransactionalProducer(IdempotentProducer):
     """Writes one transaction after the other: `begin`, then `send` and `send_offsets`, then `commit`."""
 
     def __init__(
@@ -58,13 +55,10 @@ class TransactionalProducer:
         request_timeout_ms: int = 30_000,
     ) -> None:
         """group: the consumer group whose offsets are committed. connection: arguments of every aiokafka client."""
+        super().__init__(connection, request_timeout_ms=request_timeout_ms)
         self._id = transactional_id
         self._group = group
-        self._client = AIOKafkaClient(request_timeout_ms=request_timeout_ms, **connection)
         self._transaction_timeout_ms = transaction_timeout_ms
-        self._request_timeout_ms = request_timeout_ms
-        self._producer_id = self._epoch = -1
-        self._sequences: dict[TopicPartition, int] = {}
         self._coordinators: dict[CoordinationType, int] = {}
 
     async def start(self) -> None:
@@ -91,12 +85,6 @@ class TransactionalProducer:
             adding.append(self._coordinate(CoordinationType.TRANSACTION, request))
         await asyncio.gather(*adding)
 
-    async def send(self, batches: Batches) -> None:
-        """Write record batches, each partition's in order; returns when all in-sync replicas have them."""
-        for nth in range(max(map(len, batches.values()), default=0)):
-            turn = {partition: each[nth] for partition, each in batches.items() if nth < len(each)}
-            await self._send_all({partition: self._finish(partition, batch) for partition, batch in turn.items()})
-
     async def send_offsets(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Commit offsets of the group with the transaction."""
         by_topic: dict[str, list[tuple[int, int, str]]] = {}
@@ -110,56 +98,6 @@ class TransactionalProducer:
         request = EndTxnRequest(self._id, self._producer_id, self._epoch, True)
         await self._coordinate(CoordinationType.TRANSACTION, request)
 
-    def _finish(self, partition: TopicPartition, batch: OutgoingBatch) -> bytearray:
-        sequence = self._sequences.get(partition, 0)
-        self._sequences[partition] = (sequence + batch.record_count()) % MAX_SEQUENCE
-        batch._set_producer_state(self._producer_id, self._epoch, sequence)
-        return batch._build()
-
-    async def _send_all(self, waiting: dict[TopicPartition, bytearray]) -> None:
-        delay_s = MIN_RETRY_DELAY_S
-        while waiting:
-            by_leader: dict[int, dict[TopicPartition, bytearray]] = {}
-            for partition, data in waiting.items():
-                await self._client._wait_on_metadata(partition.topic)
-                leader = self._client.cluster.leader_for_partition(partition)
-                if leader is not None and leader >= 0:
-                    by_leader.setdefault(leader, {})[partition] = data
-            accepted = await asyncio.gather(*(self._send_to(*part) for part in by_leader.items()))
-            for partition in (partition for part in accepted for partition in part):
-                del waiting[partition]
-            if waiting:
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, MAX_RETRY_DELAY_S)
-                await self._client.force_metadata_update()
-
-    async def _send_to(self, node: int, batches: Mapping[TopicPartition, bytearray]) -> list[TopicPartition]:
-        """Send batches to the leader of their partitions. Returns the partitions that were written."""
-        topics: dict[str, list[tuple[int, bytearray]]] = {}
-        for (topic, partition), data in batches.items():
-            topics.setdefault(topic, []).append((partition, data))
-        request = ProduceRequest(
-            transactional_id=self._id,
-            required_acks=-1,
-            timeout=self._request_timeout_ms,
-            topics=list(topics.items()),
-        )
-        try:
-            response = await self._client.send(node, request)
-        except KafkaError as error:
-            _require_retriable(error)
-            return []
-        accepted = []
-        for topic, partitions in response.topics:
-            for partition, code, *_ in partitions:
-                error_type = errors.for_code(code)
-                # A duplicate was written by an earlier attempt whose response was lost.
-                if error_type in (errors.NoError, errors.DuplicateSequenceNumber):
-                    accepted.append(TopicPartition(topic, partition))
-                else:
-                    _require_retriable(error_type(f"{topic}-{partition}"))
-        return accepted
-
     async def _coordinate(self, kind: CoordinationType, request: Any) -> Any:
         """Send a request to a coordinator, until it is accepted. Returns the response."""
         delay_s = MIN_RETRY_DELAY_S
@@ -169,14 +107,14 @@ class TransactionalProducer:
                     await self._coordinator(kind), request, group=ConnectionGroup.COORDINATION
                 )
             except KafkaError as error:
-                _require_retriable(error)
+                require_retriable(error)
                 self._coordinators.pop(kind, None)
             else:
                 error_type = _first_error(response)
                 if error_type is errors.NoError:
                     return response
                 if error_type is not errors.ConcurrentTransactions:
-                    _require_retriable(error_type(self._id))
+                    require_retriable(error_type(self._id))
                     self._coordinators.pop(kind, None)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, MAX_RETRY_DELAY_S)
@@ -197,8 +135,3 @@ def _first_error(response: Any) -> type[KafkaError]:
         return errors.for_code(response.error_code)  # type: ignore[no-any-return]
     codes = [code for _, partitions in response.errors for _, code in partitions]
     return errors.for_code(next((c for c in codes if c not in (NO_ERROR, NOT_ATTEMPTED)), NO_ERROR))  # type: ignore[no-any-return]
-
-
-def _require_retriable(error: KafkaError) -> None:
-    if not error.retriable:
-        raise error

@@ -1,9 +1,4 @@
-"""Writes record batches of format 2 from encoded records, for `AIOKafkaProducer.send_batch`.
-
-Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contract/test_faust_contract.py): what
-`MessageAccumulator` and `MessageBatch` call of a `BatchBuilder`: `record_count`, `close`, `closed`, `size`,
-`_set_producer_state` before the first `_build`, and `_build` once for each attempt to send.
-"""
+"""Writes record batches of format 2 from encoded records."""
 
 import struct
 import threading
@@ -30,14 +25,13 @@ _CRC_AT, _ATTRIBUTES_AT = 17, 21  # the checksum covers the bytes from the attri
 _AFTER_LENGTH_AT = 12
 _FORMAT = 2
 _NO_LEADER_EPOCH = -1
-_NO_PRODUCER = (-1, -1, -1)  # id, epoch and first sequence number
 _ZSTD, _TRANSACTIONAL = 4, 16  # bits of the attributes
 
 _thread = threading.local()  # a compressor must not be used by two threads at a time
 
 
 class OutgoingBatch:
-    """A record batch, with the interface that aiokafka's producer expects of its `BatchBuilder`."""
+    """A record batch."""
 
     def __init__(self, records: memoryview, count: int, time_ms: int, *, transactional: bool) -> None:
         """records: in the record format of Kafka. time_ms: timestamp of all of them."""
@@ -46,37 +40,21 @@ class OutgoingBatch:
         self._records = compressed if is_smaller else records
         self._attributes = (_ZSTD if is_smaller else 0) | (_TRANSACTIONAL if transactional else 0)
         self._count, self._time_ms = count, time_ms
-        self._producer = _NO_PRODUCER
-        self._encoded: bytearray | None = None
 
     def record_count(self) -> int:
         """Number of records."""
         return self._count
 
-    def size(self) -> int:
-        """Size of the batch as it is sent, in bytes."""
-        return _HEADER_BYTES + len(self._records)
-
-    def close(self) -> None:
-        """Do nothing: no record can be added."""
-
-    def closed(self) -> bool:
-        """True: no record can be added, so a producer does not wait for more."""
-        return True
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._producer = producer_id, producer_epoch, base_sequence
-
-    def _build(self) -> bytearray:
-        if self._encoded is None:
-            encoded = bytearray(self.size())
-            encoded[_HEADER_BYTES:] = self._records
-            fixed = _NO_LEADER_EPOCH, _FORMAT, 0, self._attributes, self._count - 1, self._time_ms, self._time_ms
-            _HEADER.pack_into(encoded, 0, 0, len(encoded) - _AFTER_LENGTH_AT, *fixed, *self._producer, self._count)
-            with memoryview(encoded) as view:
-                struct.pack_into(">I", encoded, _CRC_AT, calc_crc32c(view[_ATTRIBUTES_AT:]))
-            self._encoded = encoded
-        return self._encoded
+    def encode(self, producer_id: int, producer_epoch: int, sequence: int) -> bytearray:
+        """The batch, with the producer's id and epoch and the sequence number of its first record."""
+        encoded = bytearray(_HEADER_BYTES + len(self._records))
+        encoded[_HEADER_BYTES:] = self._records
+        fixed = _NO_LEADER_EPOCH, _FORMAT, 0, self._attributes, self._count - 1, self._time_ms, self._time_ms
+        producer = producer_id, producer_epoch, sequence
+        _HEADER.pack_into(encoded, 0, 0, len(encoded) - _AFTER_LENGTH_AT, *fixed, *producer, self._count)
+        with memoryview(encoded) as view:
+            struct.pack_into(">I", encoded, _CRC_AT, calc_crc32c(view[_ATTRIBUTES_AT:]))
+        return encoded
 
 
 def record_batches(

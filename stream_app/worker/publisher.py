@@ -4,13 +4,13 @@
 `processing_guarantee` selects one.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition
 from faust.types import TP
 
+from stream_app.kafka.wire.idempotent_producer import IdempotentProducer
 from stream_app.output.batch_writer import record_batches
 from stream_app.output.outgoing_records import OutgoingRecords
 
@@ -75,35 +75,43 @@ class AtLeastOncePublisher:
     overlaps = False
     commit_interval_s = COMMIT_INTERVAL_S
 
-    def __init__(self, group: Group, producer: Callable[[], AIOKafkaProducer], on_step: StepHook = no_hook) -> None:
+    def __init__(self, group: Group, connection: Mapping[str, Any], on_step: StepHook = no_hook) -> None:
+        """connection: keyword arguments of every aiokafka client."""
         self._group = group
-        self._producer = producer
+        self._connection = connection
         self._on_step = on_step
+        self._producer: IdempotentProducer | None = None
         self._epoch: Epoch | None = None
 
     async def acquire_partitions(self, partitions: set[TP], epoch: Epoch, topic_id: str) -> Mapping[TP, int]:
         """Update the producer's metadata, since a partition may be new. Does not exclude other writers."""
         if epoch != self._epoch:
-            await self._producer().client.force_metadata_update()
+            if self._producer is None:
+                self._producer = IdempotentProducer(self._connection, on_sent=lambda: self._on_step("part sent"))
+                await self._producer.start()
+            else:
+                await self._producer.update_metadata()
             self._epoch = epoch
         return {}
 
     async def write(self, batches: Sequence[TopicBatch], offsets: Mapping[TP, int], topic_id: str) -> bool:
         """As `Publisher.write`."""
-        producer = self._producer()
-        pending: list[Awaitable[object]] = []
-        for topic, records, is_first in batches:
-            pending += [
-                await producer.send_batch(batch, topic, partition=partition)
-                for partition, own in records.by_partition.items()
-                for batch in record_batches(own)
-            ]
-            self._on_step("part sent")
-            if is_first:
-                await asyncio.gather(*pending)
-        await asyncio.gather(*pending)
+        await self._send([batch for batch in batches if batch.is_first])
+        await self._send([batch for batch in batches if not batch.is_first])
         self._on_step("produced")
         return not offsets or await self._group.commit(offsets, topic_id)
 
+    async def _send(self, batches: Sequence[TopicBatch]) -> None:
+        outgoing = {
+            TopicPartition(batch.topic, partition): list(record_batches(own))
+            for batch in batches
+            for partition, own in batch.records.by_partition.items()
+        }
+        if outgoing:
+            assert self._producer is not None
+            await self._producer.send(outgoing)
+
     async def close(self) -> None:
-        """Do nothing: Faust closes its producer."""
+        """Close the connections."""
+        if self._producer is not None:
+            await self._producer.close()

@@ -14,7 +14,7 @@ from schemas.topics import MAX_RECORD_BYTES, worker_outputs
 from scoring.profiles.profile_fold import ProfileFold
 from stream_app.decisions.decision_records import MAX_DECISION_BYTES
 from stream_app.decisions.handler import HandlerPolicy
-from stream_app.kafka.kafka_clients import client_config
+from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, client_config
 from stream_app.kafka.topic_admin import DescribedTopic, describe_topics, message_limits
 from stream_app.lifecycle.logging_setup import configuration, start_logging
 from stream_app.lifecycle.stop_deadline import StopDeadline
@@ -76,7 +76,7 @@ def make_worker(
         fits=positions.fits,
         metrics=metrics,
     )
-    publisher = make_publisher(settings, app, group, on_step)
+    publisher = make_publisher(settings, group, on_step)
     profiles = make_profiles(settings, policy, metrics, transactions.partitions) if dataset.profiles else None
     rules = make_rules(settings, policy, metrics) if has_rules else None
     writes = WriteQueue(
@@ -138,16 +138,13 @@ def make_rules(settings: Settings, policy: HandlerPolicy, metrics: WorkerMetrics
     return PartitionRules(settings, follower, metrics.activations)
 
 
-def make_publisher(settings: Settings, app: faust.App, group: ConsumerGroup, on_step: StepHook) -> Publisher:
+def make_publisher(settings: Settings, group: ConsumerGroup, on_step: StepHook) -> Publisher:
     """The publisher for the setting `processing_guarantee`."""
+    connection = client_config(settings.bootstrap)
     if settings.processing_guarantee == "at-least-once":
-        return AtLeastOncePublisher(group, lambda: app.producer.client, on_step)
-    return ExactlyOncePublisher(
-        settings.consumer_group,
-        client_config(settings.bootstrap),
-        {"request_timeout_ms": 30_000},
-        on_step,
-    )
+        connection |= {"metadata_max_age_ms": METADATA_MAX_AGE_MS}
+        return AtLeastOncePublisher(group, connection, on_step)
+    return ExactlyOncePublisher(settings.consumer_group, connection, {"request_timeout_ms": 30_000}, on_step)
 
 
 def run(settings: Settings, on_step: StepHook = no_hook, *, counting: bool = True) -> None:

@@ -2,20 +2,18 @@
 named here.
 """
 
-import asyncio
 import inspect
 import re
 from importlib.metadata import version
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.consumer import fetcher
+from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
-from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import SendProduceReqHandler
 from aiokafka.util import commit_structure_validate
 from faust.app.base import App
 from faust.tables.recovery import Recovery
@@ -31,7 +29,7 @@ from mode.threads import QueueServiceThread, ServiceThread
 from schemas.configuration.settings import load
 from stream_app.kafka import faust_transport
 from stream_app.kafka.aiokafka_patch import FetchedBatches, _FetchResult, _PartitionRecords, install
-from stream_app.output.batch_writer import OutgoingBatch
+from stream_app.kafka.wire import batch_fetcher, connections
 from stream_app.worker.faust_app import assigned_partitions, consumed_partitions, make_app
 
 MB = 1024 * 1024
@@ -112,18 +110,10 @@ def test_a_topic_without_an_agent_is_subscribed_to() -> None:
     assert "return self._topic_name_index" in source(Conductor._update_indices)
 
 
-def test_our_scheme_gives_our_transport_with_an_idempotent_producer() -> None:
+def test_our_scheme_gives_our_transport() -> None:
     app = make_app(load({"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2"}))
     assert isinstance(app.transport, faust_transport.RecordBatchTransport)
     assert [url.port for url in app.transport.url] == [1, 2]
-    producer = app.transport.create_producer()
-    assert producer._settings_extra() == {"acks": "all", "enable_idempotence": True}
-    assert "**self._settings_extra()" in source(driver.Producer._new_producer)
-
-
-def test_the_producer_takes_whole_batches() -> None:
-    assert {"batch", "topic", "partition"} <= set(inspect.signature(AIOKafkaProducer.send_batch).parameters)
-    assert hasattr(AIOKafkaProducer, "create_batch")
 
 
 def test_the_isolation_level_is_read_when_the_consumer_starts_after_it_was_made() -> None:
@@ -172,21 +162,6 @@ def test_aiokafka_reads_what_was_fetched_through_the_class_we_replace() -> None:
     )
 
 
-def test_aiokafka_uses_of_a_batch_only_what_our_batches_have() -> None:
-    used = set()
-    for accumulator in (MessageBatch, MessageAccumulator):
-        used |= set(re.findall(r"\b_builder\.(\w+)\(", source(accumulator)))
-    # Our batches are closed, so nothing is appended to them: `add_batch` waits while others are queued.
-    assert used == {"append", "record_count", "close", "closed", "_set_producer_state", "_build"}
-    assert used - {"append"} <= set(dir(OutgoingBatch))
-    assert "batch.append(" not in source(MessageAccumulator.add_batch)
-    assert "if pending:" in source(MessageAccumulator.add_batch)
-    # The state of the producer is set before the first build.
-    assert "if self._txn_manager is not None and not_retry:" in source(MessageAccumulator._pop_batch)
-    assert "(tp.partition, batch.get_data_buffer())" in source(SendProduceReqHandler.create_request)
-    assert "return self._builder._build()" in source(MessageBatch.get_data_buffer)
-
-
 def test_our_classes_are_installed_in_the_place_of_aiokafkas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
     monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
@@ -209,15 +184,6 @@ def test_kafka_python_unpacks_what_was_fetched_through_the_class_we_replace() ->
     unpacked = source(PlainFetcher.PartitionRecords._unpack_records)
     for used in ("records.next_batch()", "batch.validate_crc()", "batch.has_producer_id()", "batch.leader_epoch"):
         assert used in unpacked
-
-
-def test_each_answer_to_a_fetch_updates_what_the_watchdog_reads_of_a_partition() -> None:
-    text = source(AiokafkaFetcher._proc_fetch_request)
-    assert "now_ms = int(1000 * time.time())" in text
-    set_state = ("tp_state.highwater = highwater", "tp_state.lso = lso", "tp_state.timestamp = now_ms")
-    assert [text.index(line) for line in set_state] == sorted(text.index(line) for line in set_state)
-    # Also of an answer without records.
-    assert text.index(set_state[-1]) < text.index("if records.has_next():")
 
 
 def test_to_ask_for_partitions_makes_no_consumer_whichever_thread_asks() -> None:
@@ -257,27 +223,51 @@ def test_the_callbacks_of_a_rebalance_run_in_a_task_of_the_given_loop() -> None:
     assert "receiver_loop.create_future()" in text
 
 
-def test_the_fetcher_looks_again_after_the_time_it_is_given_and_sends_what_it_is_given() -> None:
+def test_a_consumer_makes_the_fetcher_we_replace_and_reads_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "Fetcher", consumer.Fetcher)
+    batch_fetcher.install()
+    assert consumer.Fetcher is batch_fetcher.BatchFetcher
+    assert "self._fetcher = Fetcher(" in source(AIOKafkaConsumer.start)
+    assert "await fetcher.fetched_records(" in source(driver.AIOKafkaConsumerThread._fetch_records)
+
+
+def test_aiokafkas_task_of_the_fetcher_looks_again_after_each_change_and_sends_what_it_is_given() -> None:
     text = source(AiokafkaFetcher._fetch_requests_routine)
     assert ") = self._get_actions_per_node(assignment)" in text
     assert text.index("for node_id, request in fetch_requests:") < text.index("timeout=timeout,")
+    for event in ("self._wait_consume_future, assignment.unassign_future", "resume_futures"):
+        assert event in text
+    assert "self._records.clear()" in text  # another assignment
     assert "return (\n            fetch_requests," in source(AiokafkaFetcher._get_actions_per_node)
+    for change in (AiokafkaFetcher.seek_to, AiokafkaFetcher.request_offset_reset):
+        assert "self._notify(self._wait_consume_future)" in source(change)
 
 
-def test_fetch_requests_keep_a_distance_and_the_first_one_does_not_wait() -> None:
-    class Requests:
-        def __init__(self) -> None:
-            self.sent = 0
+def test_our_fetcher_uses_of_aiokafkas_what_is_there() -> None:
+    made = source(AiokafkaFetcher.__init__)
+    ours = set(re.findall(r"self\.(_\w+)", source(batch_fetcher.BatchFetcher)))
+    inherited = ours - set(vars(batch_fetcher.BatchFetcher)) - {"_sent", "_next_s", "_failure"}
+    methods = {name for name in inherited if hasattr(AiokafkaFetcher, name)}
+    assert methods == {"_create_fetch_waiter", "_notify", "_set_error"}
+    assert [name for name in inherited - methods if f"self.{name} = " not in made] == []
+    # Errors of the group are passed to these futures.
+    assert "self._subscriptions.register_fetch_waiters(self._fetch_waiters)" in made
 
-        def _get_actions_per_node(self, assignment: object) -> tuple[list[int], dict[int, int], float, bool, list[int]]:
-            self.sent += 1
-            return [1], {}, 0.2, False, []
 
-    fetcher = Requests()
-    faust_transport._limit_fetch_rate(fetcher)
-    assert fetcher._get_actions_per_node(None)[0] == [1]
-    requests, _, wait_s, _, _ = fetcher._get_actions_per_node(None)
-    assert (requests, fetcher.sent) == ([], 1)
-    assert 0 < wait_s <= faust_transport.MIN_FETCH_INTERVAL_S
-    asyncio.run(asyncio.sleep(wait_s))
-    assert fetcher._get_actions_per_node(None)[0] == [1]
+def test_a_connection_starts_reading_through_the_method_we_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AIOKafkaConnection, "_create_reader_task", AIOKafkaConnection._create_reader_task)
+    text = source(AIOKafkaConnection.connect)
+    assert text.index("self._read_task = self._create_reader_task()") < text.index("await self._do_version_lookup()")
+    assert "AIOKafkaProtocol(self._closed_fut, reader" in text
+    closing = source(AIOKafkaConnection.close)
+    assert "if not self._read_task.done():" in closing
+    assert "for _, _, fut in self._requests:" in closing
+    frame = source(AIOKafkaConnection._handle_frame)
+    assert "correlation_id, request, fut = self._requests[0]" in frame
+    assert "self._requests.popleft()" in frame
+    assert "self._last_action = time.monotonic()" in frame
+    sending = source(AIOKafkaConnection.send)
+    assert "correlation_id = self._next_correlation_id()" in sending
+    assert "(correlation_id, request_struct, fut)," in sending
+    connections.install()
+    assert AIOKafkaConnection._create_reader_task is connections._read_frames
