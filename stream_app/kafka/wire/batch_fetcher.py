@@ -26,6 +26,7 @@ from aiokafka.consumer import consumer, fetcher
 from aiokafka.structs import TopicPartition
 
 from stream_app.kafka.wire import connections
+from stream_app.kafka.wire.primitives import INT32, decode_topic, encode_text
 
 # A fetch request is answered as soon as there is one record. Under steady traffic each answer would hold a few records,
 # and each costs the same however few. So requests keep a distance, which adds half of it to the median latency. A
@@ -34,7 +35,6 @@ MIN_FETCH_INTERVAL_S = 0.008  # between two requests to a broker
 
 log = logging.getLogger("tamiz.kafka")
 _FETCH = 1, 11  # API and its version, of Kafka 2.3
-_INT16, _INT32 = struct.Struct(">h"), struct.Struct(">i")
 # Replica, time to wait, least and greatest number of bytes, isolation level, session and its epoch: none, and the
 # number of topics.
 _SETTINGS = struct.Struct(">iiiibiii")
@@ -263,8 +263,7 @@ def encode_request(positions: Positions, settings: tuple[int, int, int, int], ma
     parts = [_SETTINGS.pack(_NO_REPLICA, *settings, _NO_SESSION, _NO_EPOCH, len(by_topic))]
     for topic, own in by_topic.items():
         random.shuffle(own)  # a response ends after a number of bytes, and no partition may always be the last
-        name = topic.encode()
-        parts += (_INT16.pack(len(name)), name, _INT32.pack(len(own)), *own)
+        parts += (encode_text(topic), INT32.pack(len(own)), *own)
     return b"".join((*parts, _END))
 
 
@@ -275,11 +274,7 @@ def decode_response(response: bytes) -> Iterator[FetchedPartition]:
         raise errors.for_code(code)
     at = _HEAD.size
     for _ in range(n_topics):
-        (size,) = _INT16.unpack_from(response, at)
-        at += _INT16.size + size
-        topic = response[at - size : at].decode()
-        (n_partitions,) = _INT32.unpack_from(response, at)
-        at += _INT32.size
+        topic, n_partitions, at = decode_topic(response, at)
         for _ in range(n_partitions):
             partition, code, highwater, last_stable_offset, _, n_aborted = _FETCHED.unpack_from(response, at)
             at += _FETCHED.size

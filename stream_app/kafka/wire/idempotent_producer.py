@@ -19,16 +19,15 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from stream_app.kafka.wire.connections import connect, send
+from stream_app.kafka.wire.primitives import INT32, NULL, decode_topic, encode_text
 from stream_app.output.batch_writer import OutgoingBatch
 
 MIN_RETRY_DELAY_S = 0.002  # before a request is repeated; doubles: a broker that is overloaded is asked less often
 MAX_RETRY_DELAY_S = 0.1
 MAX_SEQUENCE = 2**31  # sequence numbers of batches start again at 0
 _PRODUCE = 0, 7  # API and its first version that takes zstd, of Kafka 2.1
-_NO_TRANSACTION = -1  # length of the transactional id
 _ALL_REPLICAS = -1
 _SETTINGS = struct.Struct(">hii")  # replicas to wait for, timeout in ms, number of topics
-_INT16, _INT32 = struct.Struct(">h"), struct.Struct(">i")
 _PARTITION = struct.Struct(">ii")  # number and size of the batch
 _WRITTEN = struct.Struct(">ihqqq")  # partition, error, offset, time, first offset of the log
 
@@ -142,31 +141,21 @@ def _encode(transactional_id: str | None, timeout_ms: int, batches: Mapping[Topi
     for (topic, partition), data in batches.items():
         topics.setdefault(topic, []).extend((_PARTITION.pack(partition, len(data)), data))
     parts: list[bytes | bytearray] = [
-        _INT16.pack(_NO_TRANSACTION) if transactional_id is None else _text(transactional_id),
+        NULL if transactional_id is None else encode_text(transactional_id),
         _SETTINGS.pack(_ALL_REPLICAS, timeout_ms, len(topics)),
     ]
     for topic, own in topics.items():
-        parts += (_text(topic), _INT32.pack(len(own) // 2), *own)
+        parts += (encode_text(topic), INT32.pack(len(own) // 2), *own)
     return b"".join(parts)
-
-
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return _INT16.pack(len(encoded)) + encoded
 
 
 def _decode(response: bytes) -> list[tuple[TopicPartition, int]]:
     """Error code of each partition, from a response of version 7."""
     found = []
-    at = _INT32.size  # after the correlation id
-    (n_topics,) = _INT32.unpack_from(response, at)
-    at += _INT32.size
+    (n_topics,) = INT32.unpack_from(response, INT32.size)  # after the correlation id
+    at = 2 * INT32.size
     for _ in range(n_topics):
-        (size,) = _INT16.unpack_from(response, at)
-        at += _INT16.size + size
-        topic = response[at - size : at].decode()
-        (n_partitions,) = _INT32.unpack_from(response, at)
-        at += _INT32.size
+        topic, n_partitions, at = decode_topic(response, at)
         for _ in range(n_partitions):
             partition, code, *_ = _WRITTEN.unpack_from(response, at)
             at += _WRITTEN.size
