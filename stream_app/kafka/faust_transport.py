@@ -49,7 +49,7 @@ from mode import Service
 
 from stream_app.kafka import aiokafka_patch
 from stream_app.kafka.batch_sink import BatchSink, Fetch
-from stream_app.kafka.wire import batch_fetcher, connections
+from stream_app.kafka.wire import batch_fetcher
 from stream_app.offsets import offset_validation
 
 SCHEME = "tamiz"
@@ -293,8 +293,7 @@ class RecordBatchTransport(driver.Transport):  # type: ignore[misc]
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:
-    """Register the scheme `tamiz://` with Faust, and patch aiokafka's consumers and connections."""
+    """Register the scheme `tamiz://` with Faust, and patch aiokafka's consumers."""
     TRANSPORTS.aliases[SCHEME] = "stream_app.kafka.faust_transport:RecordBatchTransport"
     aiokafka_patch.install(keep_bytes)
     batch_fetcher.install()
-    connections.install()

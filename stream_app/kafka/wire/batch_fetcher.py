@@ -291,4 +291,5 @@ def decode_response(response: bytes) -> Iterator[FetchedPartition]:
 
 def install() -> None:
     """Have aiokafka's consumers use it that are created from now on."""
+    connections.install()
     consumer.Fetcher = BatchFetcher

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
-from stream_app.kafka.wire.connections import connect, send
+from stream_app.kafka.wire import connections
 from stream_app.kafka.wire.primitives import INT32, NULL, decode_topic, encode_text
 from stream_app.output.batch_writer import OutgoingBatch
 
@@ -47,6 +47,7 @@ class IdempotentProducer:
         on_sent: Callable[[], None] | None = None,
     ) -> None:
         """connection: arguments of every aiokafka client. on_sent: called when a request is sent, not yet answered."""
+        connections.install()
         self._on_sent = on_sent
         self._client = AIOKafkaClient(request_timeout_ms=request_timeout_ms, **connection)
         self._request_timeout_ms = request_timeout_ms
@@ -117,7 +118,7 @@ class IdempotentProducer:
         """Send batches to the leader of their partitions. Returns the partitions that were written."""
         body = _encode(self._id, self._request_timeout_ms, batches)
         try:
-            response = send(await connect(self._client, node, _PRODUCE), _PRODUCE, body)
+            response = connections.send(await connections.connect(self._client, node, _PRODUCE), _PRODUCE, body)
             if self._on_sent is not None:
                 self._on_sent()
             written = _decode(await response)
