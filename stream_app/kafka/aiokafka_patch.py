@@ -11,13 +11,14 @@ Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contr
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
+from aiokafka.structs import TopicPartition
 
-from stream_app.kafka.batches.plain_batches import plain_batches
+from stream_app.kafka.batches.plain_batches import PlainBatches, plain_batches
 from stream_app.kafka.batches.record_batches import KEEP_BYTES, RecordBatches
 from stream_app.kafka.batches.record_columns import BatchColumns, FetchedRecord, RecordColumns, batch_columns
 
@@ -25,22 +26,28 @@ from stream_app.kafka.batches.record_columns import BatchColumns, FetchedRecord,
 class FetchedBatches(RecordBatches):
     """The batches of a fetch response; aiokafka creates it before it knows partition and offset."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, start: int = 0, stop: int | None = None) -> None:
+        """start, stop: where the batches are in the data."""
         super().__init__(data, DefaultRecordBatch, LegacyRecordBatch, columns=batch_columns)
+        self._bytes = data
+        self._position = start
+        self._size = len(data) if stop is None else stop
 
     def next_batch(self) -> Any:
         """The next plain batches as one, else the next batch, or None."""
         if self.columns is not None and self.has_next():
-            found = plain_batches(self._data[self._position :], self.first_offset, self.keep_bytes, self.budget)
+            found = plain_batches(
+                *(self._bytes, self._position, self._size, self.first_offset, self.keep_bytes, self.budget)
+            )
             if found is not None:
-                batches, size = found
-                self._position, self._end = self._position + size, None
+                batches, self._position = found
+                self._end = None
                 return batches
         return super().next_batch()
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    keep_bytes: Mapping[str, int]  # by topic, where it is more than `KEEP_BYTES`
+    keep_bytes: ClassVar[Mapping[str, int]] = {}  # by topic, where it is more than `KEEP_BYTES`
     _records: FetchedBatches
 
     def _unpack_records(self) -> Iterator[Any]:
@@ -84,6 +91,54 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]
         else:
             self._update_position()
         return RecordColumns.of_partition(place.topic, place.partition, parts) if parts else []
+
+
+class PlainResult:
+    """As aiokafka's `FetchResult`, for a fetch that holds plain batches only: their records are read already."""
+
+    def __init__(self, tp: TopicPartition, assignment: Any, records: RecordColumns | None, next_offset: int) -> None:
+        """records: from the position of the partition on. next_offset: after them."""
+        self._state = assignment.state_value(tp)
+        self._assignment = assignment
+        self._position = self._state.position
+        self._records = records
+        self._next_offset = next_offset
+        self._is_taken = False
+
+    @classmethod
+    def read(cls, tp: TopicPartition, assignment: Any, batches: FetchedBatches) -> "PlainResult | None":
+        """Read all batches; None if others than plain ones are among them."""
+        batches.first_offset = assignment.state_value(tp).position
+        batches.keep_bytes = max(KEEP_BYTES, _PartitionRecords.keep_bytes.get(tp.topic, 0))
+        first = batches.next_batch()
+        if not isinstance(first, PlainBatches) or batches.has_next():
+            return None
+        columns = first.columns
+        records = None if columns is None else RecordColumns.of_partition(tp.topic, tp.partition, [columns])
+        return cls(tp, assignment, records, first.next_offset)
+
+    def calculate_backoff(self) -> float:
+        """As in aiokafka: how long the other partitions wait for this one."""
+        return 0.0
+
+    def has_more(self) -> bool:
+        """Whether anything is left."""
+        return not self._is_taken
+
+    def getall(self, max_records: int | None = None) -> Sequence[FetchedRecord]:
+        """The records, or the next ones, unless the partition is paused, was sought elsewhere or is lost."""
+        state, records = self._state, self._records
+        if not self._assignment.active or state.paused or state.position != self._position:
+            self._is_taken = True
+            return []
+        if records is None or max_records is None or len(records) <= max_records:
+            self._is_taken = True
+            state.consumed_to(self._next_offset)
+            return [] if records is None else records
+        taken, self._records = records[:max_records], records[max_records:]
+        self._position = int(taken.offsets[-1]) + 1
+        state.consumed_to(self._position)
+        return taken
 
 
 def install(keep_bytes: Mapping[str, int]) -> None:

@@ -55,7 +55,7 @@ class PlainBatches:
 
     def __init__(self, columns: BatchColumns | None, base_offset: int, next_offset: int) -> None:
         """columns: the records, if there are any from the requested offset on."""
-        self._columns = columns
+        self.columns = columns
         self.base_offset = base_offset
         self.next_offset = next_offset
 
@@ -64,26 +64,26 @@ class PlainBatches:
         return True
 
     def __iter__(self) -> Iterator[BatchColumns]:
-        return iter(() if self._columns is None else (self._columns,))
+        return iter(() if self.columns is None else (self.columns,))
 
 
 def plain_batches(
-    data: memoryview, first_offset: int, max_value_bytes: int, budget: Budget
+    data: bytes, start: int, stop: int, first_offset: int, max_value_bytes: int, budget: Budget
 ) -> tuple[PlainBatches, int] | None:
-    """The plain batches at the beginning of the data, and their size. None if there are none.
+    """The plain batches from a position on, and the position after them. None if there are none.
 
     first_offset: earlier records are left out. No batch is read after the one that spends the budget.
     """
     octets = np.frombuffer(data, np.uint8)
-    table, found = scan_plain_batches(octets, first_offset, max_value_bytes, budget.left_bytes, _TABLES)
+    table, found = scan_plain_batches(octets, start, stop, first_offset, max_value_bytes, budget.left_bytes, _TABLES)
     n_rows, first_row, end, next_offset, n_headers = found.tolist()
     if not n_rows:
         return None
-    budget.spend(end + RECORD_BYTES * n_rows + HEADER_BYTES * n_headers)
+    budget.spend(end - start + RECORD_BYTES * n_rows + HEADER_BYTES * n_headers)
     base_offset = int(table[OFFSET, 0])
     if n_rows < table.shape[1] or first_row:
         table = np.ascontiguousarray(table[:, first_row:n_rows])
-    columns = BatchColumns(bytes(data[:end]), table, n_headers) if table.shape[1] else None
+    columns = BatchColumns(data, table, n_headers) if table.shape[1] else None
     return PlainBatches(columns, base_offset, next_offset), end
 
 
@@ -125,9 +125,9 @@ def checksum(data: Bytes, start: int, end: int, tables: Array) -> int:
 
 
 @compiled
-def _plain_size(data: Bytes, at: int) -> int:
+def _plain_size(data: Bytes, at: int, stop: int) -> int:
     """Size of the batch at a position; 0 if it is not complete or, by its header, not plain."""
-    left = len(data) - at
+    left = stop - at
     if left < _RECORDS_AT:
         return 0
     size = _number(data, at + _LENGTH_AT, 4) + _OVERHEAD_BYTES
@@ -141,21 +141,21 @@ def _plain_size(data: Bytes, at: int) -> int:
 
 @compiled
 def scan_plain_batches(
-    data: Bytes, first_offset: int, max_value_bytes: int, budget_bytes: int, tables: Array
+    data: Bytes, start: int, stop: int, first_offset: int, max_value_bytes: int, budget_bytes: int, tables: Array
 ) -> tuple[Ints, Ints]:
     """A table of records (`record_scanner`), and what was read: the fields above."""
-    at = n_rows = 0
-    while at + RECORD_BYTES * n_rows < budget_bytes:
-        size = _plain_size(data, at)
+    at, n_rows = start, 0
+    while at - start + RECORD_BYTES * n_rows < budget_bytes:
+        size = _plain_size(data, at, stop)
         if not size:
             break
         n_rows += _number(data, at + _COUNT_AT, 4)
         at += size
     table = np.empty((COLUMNS, n_rows), np.int64)
     found = np.zeros(5, np.int64)
-    at = row = 0
+    at, row = start, 0
     while row < n_rows:
-        size = _plain_size(data, at)
+        size = _plain_size(data, at, stop)
         base, count = _number(data, at, 8), _number(data, at + _COUNT_AT, 4)
         last = base + _number(data, at + _LAST_DELTA_AT, 4)
         if row and base < found[_NEXT_OFFSET]:
@@ -172,7 +172,7 @@ def scan_plain_batches(
         at += size
         found[_ROWS], found[_END], found[_NEXT_OFFSET] = row, at, last + 1
         found[_HEADERS] += n_headers
-        if at + RECORD_BYTES * row + HEADER_BYTES * found[_HEADERS] >= budget_bytes:
+        if at - start + RECORD_BYTES * row + HEADER_BYTES * found[_HEADERS] >= budget_bytes:
             break
     while found[_FROM_ROW] < found[_ROWS] and table[OFFSET, found[_FROM_ROW]] < first_offset:
         found[_FROM_ROW] += 1

@@ -290,11 +290,19 @@ def _joined(batches: Sequence[BatchColumns]) -> tuple[bytes, Ints]:
     if len(batches) == 1:
         return batches[0].data, batches[0].table
     table = np.concatenate([batch.table for batch in batches], axis=1)
-    sizes = [len(batch.data) for batch in batches]
-    starts = np.repeat(np.cumsum([0, *sizes[:-1]]), [batch.n_records for batch in batches])
+    starts: dict[int, int] = {}  # of the data of each batch. Batches of one response may have the same
+    parts, size = [], 0
+    for batch in batches:
+        if id(batch.data) not in starts:
+            starts[id(batch.data)] = size
+            parts.append(batch.data)
+            size += len(batch.data)
+    if len(parts) == 1:
+        return parts[0], table
+    moved = np.repeat([starts[id(batch.data)] for batch in batches], [batch.n_records for batch in batches])
     positions = table[KEY_START : HEADERS_START + 1]
-    np.add(positions, starts, out=positions, where=positions >= 0)
-    return b"".join([batch.data for batch in batches]), table
+    np.add(positions, moved, out=positions, where=positions >= 0)
+    return b"".join(parts), table
 
 
 def _single(record: Any) -> BatchColumns:

@@ -7,8 +7,8 @@ what is rare: positions that have to be looked up, missing leaders, other assign
 Internals of aiokafka 0.14.0 that this relies on (tests: tests/contract/test_faust_contract.py): of `Fetcher`
 `_get_actions_per_node`, `_records`, `_fetch_waiters`, `_create_fetch_waiter`, `_notify`, `_set_error`,
 `_wait_consume_future`, `_subscriptions`, `_closed`, and its settings; of a partition's state `position`,
-`has_valid_position`, `paused`, `highwater`, `lso`, `timestamp`. Its classes `MemoryRecords`, `PartitionRecords` and
-`FetchResult` are those of `stream_app.kafka.aiokafka_patch`.
+`has_valid_position`, `paused`, `highwater`, `lso`, `timestamp`. Its classes `PartitionRecords` and `FetchResult` are
+those of `stream_app.kafka.aiokafka_patch`.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.consumer import consumer, fetcher
 from aiokafka.structs import TopicPartition
 
+from stream_app.kafka.aiokafka_patch import FetchedBatches, PlainResult
 from stream_app.kafka.wire import connections
 from stream_app.kafka.wire.primitives import INT32, decode_topic, encode_text
 
@@ -58,7 +59,8 @@ class FetchedPartition(NamedTuple):
     highwater: int
     last_stable_offset: int
     aborted: list[tuple[int, int]]  # producer, first offset
-    data: bytes
+    start: int  # of its record batches in the response
+    end: int
 
 
 class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no types
@@ -197,8 +199,9 @@ class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no ty
         if self._closed or not assignment.active:
             return
         try:
-            for fetched in decode_response(response.result()):
-                self._keep(fetched, assignment, positions)
+            data = response.result()
+            for fetched in decode_response(data):
+                self._keep(fetched, data, assignment, positions)
         except Exception as error:  # `fetched_records` raises it
             self._failure = error
         self._wake()
@@ -216,9 +219,9 @@ class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no ty
             self._client.force_metadata_update()
         self._wake()
 
-    def _keep(self, fetched: FetchedPartition, assignment: Any, positions: Positions) -> None:
+    def _keep(self, fetched: FetchedPartition, response: bytes, assignment: Any, positions: Positions) -> None:
         """Keep what was fetched of a partition until it is taken."""
-        tp, code, highwater, last_stable_offset, aborted, data = fetched
+        tp, code, highwater, last_stable_offset, aborted, start, end = fetched
         state = assignment.state_value(tp)
         if not state.has_valid_position or state.position != positions[tp]:
             return  # it was sought elsewhere
@@ -226,9 +229,12 @@ class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no ty
             self._keep_error(tp, errors.for_code(code), state.position)
             return
         state.highwater, state.lso, state.timestamp = highwater, last_stable_offset, int(1000 * time.time())
-        if not data:
+        if start == end:
             return
-        records = fetcher.MemoryRecords(data)
+        if found := PlainResult.read(tp, assignment, FetchedBatches(response, start, end)):
+            self._records[tp] = found
+            return
+        records = FetchedBatches(response, start, end)
         if records.has_next():
             partition_records = fetcher.PartitionRecords(
                 *(tp, records, aborted, state.position, None, None, self._check_crcs, self._isolation_level)
@@ -284,9 +290,11 @@ def decode_response(response: bytes) -> Iterator[FetchedPartition]:
                 at += _ABORTED.size
             _, size = _RECORDS.unpack_from(response, at)
             at += _RECORDS.size
-            data = response[at : at + size] if size > 0 else b""
-            at += len(data)
-            yield FetchedPartition(TopicPartition(topic, partition), code, highwater, last_stable_offset, aborted, data)
+            end = at + max(0, size)  # -1 for null
+            yield FetchedPartition(
+                TopicPartition(topic, partition), code, highwater, last_stable_offset, aborted, at, end
+            )
+            at = end
 
 
 def install() -> None:

@@ -244,6 +244,57 @@ def test_aiokafkas_fetcher_returns_the_same_records_and_positions(monkeypatch: p
         )
 
 
+def test_plain_fetches_are_read_at_once_and_give_the_same_records_and_positions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aiokafka_patch, "KEEP_BYTES", KEEP_BYTES)
+    classes = FetchedBatches, aiokafka_patch._PartitionRecords, aiokafka_patch._FetchResult
+    draw = random.Random(18)
+    n_read = 0
+    for case in range(FETCHES):
+        first = at = draw.choice((0, 7, 1 << 40))
+        data, before = b"", draw.randbytes(draw.choice((0, 3)))  # of a response
+        for _ in range(draw.choice((1, 2, 5))):
+            count = draw.choice((1, 2, 9))
+            records = [encode_record(RawRecord(draw.choice(TEXTS[:-1]), draw.choice(TEXTS)), i) for i in range(count)]
+            deleted = draw.choice((0, 0, 3))  # offsets at the end, by compaction
+            data += framed(b"".join(records), count, at, count - 1 + deleted, draw.random() < 0.05, 0, (5, 9))
+            at += count + deleted
+        first = draw.randrange(first, at) if draw.random() < 0.3 else first
+        data = data[: -draw.randrange(1, 30)] if draw.random() < 0.2 else data
+        state, place = ReadPosition(first), TopicPartition("t", 3)
+        assignment = SimpleNamespace(active=True, state_value=lambda _, state=state: state)
+        response = before + data + b"rest"
+        batches = FetchedBatches(response, len(before), len(before) + len(data))
+        result = aiokafka_patch.PlainResult.read(place, assignment, batches)
+        if result is None:
+            continue
+        n_read += 1
+        sizes = [draw.choice((2, 7, 100, None)) for _ in range(40)] + [None] * 3
+        expected = fetch_results(data, first, [], classes, sizes)
+        found = []
+        for size in sizes:
+            if not result.has_more():
+                break
+            got = result.getall(size)
+            found.append([(r.topic, r.partition, fields(r)) for r in got])
+        assert [one for one in found if one] == [one[0] for one in expected if one[1]], (case, data, first)
+        assert state.position == expected[-1][2]
+    assert n_read > FETCHES // 2
+
+
+def test_a_plain_fetch_of_a_partition_that_is_paused_or_sought_elsewhere_gives_nothing() -> None:
+    for change in ({"paused": True}, {"position": 9}):
+        state, place = ReadPosition(0), TopicPartition("t", 3)
+        assignment = SimpleNamespace(active=True, state_value=lambda _, state=state: state)
+        data = encode_batch([RawRecord(b"v")])
+        result = aiokafka_patch.PlainResult.read(place, assignment, FetchedBatches(data))
+        assert result is not None
+        for name, value in change.items():
+            setattr(state, name, value)
+        assert (result.getall(), result.has_more(), state.position) == ([], False, change.get("position", 0))
+
+
 def columns_of(partition: int, values: list[bytes | None], first: int = 0) -> RecordColumns:
     records = [RawRecord(value, b"k%d" % i, [(b"h", b"%d" % i)] * (i % 2)) for i, value in enumerate(values)]
     (part,) = RecordBatches(encode_batch(records), *CLIENT, columns=batch_columns).next_batch()
