@@ -12,7 +12,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 # Name: schedule in UTC, format of its period, time limit of one attempt, command of the pod.
 JOBS = {
-    "archive-daily": ("10 1 * * *", "", 7200, "archive"),
+    "archive-daily": ("10 1 * * *", "", 21600, "archive"),
     "score-daily": (
         "10 2 * * *",
         "%Y-%m-%d",

@@ -77,7 +77,7 @@ def test_runs_do_not_overlap_catch_up_or_run_without_limit(name: str) -> None:
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
     assert dag.start_date < datetime.now(UTC)
     assert task.retries == 2
-    assert timedelta(0) < task.execution_timeout <= timedelta(hours=2)
+    assert timedelta(0) < task.execution_timeout <= timedelta(hours=6)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

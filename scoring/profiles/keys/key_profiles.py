@@ -3,6 +3,7 @@
 import numpy as np
 
 from scoring.arrays import Array, Flags, Hashes, Ints, Matrix
+from scoring.memory import trim_memory
 from scoring.profiles.keys.key_scan import fold_rows, key_plan, new_totals
 from scoring.profiles.keys.key_state import (
     EVENTS_END,
@@ -199,6 +200,8 @@ class KeyProfiles:
         table = np.full(table_size(slots), -1, np.int32)
         self._state = self._state._replace(table=table, **grown)
         fill_table(self._state)
+        del grown, table, lengths, classes, sizes, starts, sources
+        trim_memory()
 
     def _empty(self, slots: int, events: int) -> KeyState:
         plan = self._plan
