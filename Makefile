@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud fuzz-files fuzz-batches fuzz-declarations fuzz-rules pictures check format digests lock clean
+.PHONY: help setup demo test fuzz-values coverage docs reference look-alikes airflow chaos audit bench bench-smoke bench-endurance bench-profiles bench-profile-memory profile bench-batch bench-file-profiles bench-drift bench-rare-fraud bench-rules fuzz-files fuzz-batches fuzz-declarations fuzz-rules pictures check format digests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-batch: setup  ## measure `tamiz score` on a million rows and one core, com
 
 bench-rare-fraud: setup  ## compare ways to fit models to rare fraud: rounds, refit, trees (20 minutes)
 	$(BIN)/python -m benchmarks.components.rare_fraud
+
+bench-rules: setup .venv-bench/.ready  ## measure a hundred rules beside zen-engine and rule-engine
+	.venv-bench/bin/python -m benchmarks.components.rules
 
 bench-file-profiles: setup  ## measure the profiles of a file: 1,750,000 rows, 20 features, one core
 	$(BIN)/python -m benchmarks.components.file_profiles

@@ -138,7 +138,7 @@ def _batch(
         "linea_tc": rng.lognormal(10, 0.5, n),
         "interes_tc": rng.uniform(20, 60, n),
         "is_prime": rng.integers(0, 2, n).astype(float),
-        "dcto": amount * rng.choice([0, 0, 0.1, 0.3], n),
+        "dcto": amount * rng.choice([0, 0, 0.15, 0.35], n),
         "cashback": amount * rng.uniform(0, 0.1, n),
         "id_user_count_1h": rng.poisson(0.5, n).astype(float),
         "id_user_count_7d": rng.poisson(4, n).astype(float),
