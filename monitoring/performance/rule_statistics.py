@@ -9,17 +9,17 @@ weight.
 """
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
-from scipy.stats import norm
 
 from schemas.rule_report import Estimate
 from scoring.arrays import Flags, Floats
 
 CONFIDENCE = 0.95
-_Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 class LabelSums(NamedTuple):

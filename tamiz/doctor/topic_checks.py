@@ -41,14 +41,17 @@ ONE_PARTITION = (
 )
 NEEDED = {  # operations on each topic, and the programs that need them; docs/deployment.md has the same by program
     "transactions": {
-        "READ": "worker, monitor, retrainer, dashboard, redrive, explain, shadow, features",
+        "READ": "worker, monitor, retrainer, dashboard, redrive, explain, rules, shadow, features",
         "WRITE": "redrive",
     },
-    "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain, archive"},
-    "feature-log": {"WRITE": "worker", "READ": "monitor, retrainer, dashboard, explain, shadow, features, archive"},
+    "decisions": {"WRITE": "worker", "READ": "worker, monitor, dashboard, explain, rules, archive"},
+    "feature-log": {
+        "WRITE": "worker",
+        "READ": "monitor, retrainer, dashboard, explain, rules, shadow, features, archive",
+    },
     "dead-letters": {"WRITE": "worker, notifier", "READ": "worker, dashboard, redrive"},
     "redrives": {"WRITE": "redrive", "READ": "redrive"},
-    "labels": {"WRITE": "dashboard", "READ": "worker, monitor, retrainer, dashboard, features"},
+    "labels": {"WRITE": "dashboard", "READ": "worker, monitor, retrainer, dashboard, rules, features"},
     "profile-tiles": {"WRITE": "worker", "READ": "worker"},
     "rules": {"READ": "worker, monitor, dashboard, explain, rules", "WRITE": "dashboard, rules"},
     "lists": {"READ": "worker, dashboard, explain, rules, lists", "WRITE": "dashboard, lists"},
@@ -56,7 +59,7 @@ NEEDED = {  # operations on each topic, and the programs that need them; docs/de
     "rule-statistics": {"WRITE": "monitor", "READ": "monitor, dashboard"},
     "drift-panes": {"WRITE": "worker", "READ": "worker, monitor, dashboard, drift"},
     "drift-reports": {"WRITE": "monitor", "READ": "monitor, dashboard"},
-    "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard"},
+    "drift-alerts": {"WRITE": "monitor", "READ": "notifier, dashboard, lists"},
     "retrain-requests": {"WRITE": "monitor, retrain", "READ": "retrainer"},
     "model-events": {"WRITE": "retrainer, dashboard, models", "READ": "worker, retrainer, notifier, dashboard"},
 }

@@ -36,7 +36,7 @@ def print_backtest(found: RulesBacktest) -> None:
         console.print()
         console.print(f"{rule.rule} version {rule.version}: {rule.mode}, {rule.effect}", style="bold", soft_wrap=True)
         for line in _lines(rule):
-            console.print(Padding(line, (0, 0, 0, 4)))
+            console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
 
 def _lines(rule: RuleStatistics) -> list[str]:

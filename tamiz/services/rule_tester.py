@@ -79,7 +79,7 @@ def _segments(decided_at_ms: Ints, entries: Sequence[tuple[int, ListEntry]]) -> 
     order = np.argsort(decided_at_ms, kind="stable")
     # Position in `order` of the first decision after each entry; entries that none separates apply together.
     times = np.maximum.accumulate(np.array([at_ms for at_ms, _ in entries], np.int64))
-    positions = np.searchsorted(decided_at_ms[order], times, side="left")
+    positions = np.searchsorted(decided_at_ms[order], times, side="right")
     lists, begin, applied = ListState(), 0, 0
     for end in [*np.unique(positions).tolist(), len(order)]:
         for start in range(begin, end, MAX_ROWS):

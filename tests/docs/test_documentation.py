@@ -40,6 +40,7 @@ FOLLOWED = (
     "approve.md",
     "respond.md",
     "profiles.md",
+    "rules.md",
 )
 # README's commands are the tutorial's (test_readme.py), and its JSON is looked up on the topics.
 # The signature check is a function without a call.

@@ -18,7 +18,7 @@ from monitoring.performance.shadow import CELLS
 from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
-from schemas.records import Decision, FeatureRecord
+from schemas.records import Decision, FeatureRecord, Label
 from schemas.time_units import DAY_MS, HOUR_MS
 from scoring.profiles.profile_plan import ProfilePlan
 from stream_app.decisions import logged_features
@@ -31,6 +31,8 @@ from stream_app.worker.champion_cache import ChampionCache
 from tamiz.archive.archiver import archive
 from tamiz.main import app
 from tamiz.services.history_reader import read_kafka_history
+from tamiz.services.rules_file import read_rules_file
+from tamiz.services.tested_rulesets import find_evidence
 from tests.conftest import Kafka
 from tests.helpers.bundles.registry_copy import copy_registry
 from tests.helpers.services.worker_process import isolated_settings, read_topic, running_worker
@@ -213,6 +215,46 @@ def test_examples_of_an_alert_lie_in_the_bin_of_a_profile_feature(decided: Setti
     assert others
     assert counts.isdisjoint(others), "a count lies in one bin"
     assert ids_in_bin(search, transactions, model, policy, none) == []
+
+
+def test_rules_are_tested_on_the_logged_values(decided: Settings, tmp_path: Path) -> None:
+    records = {record.transaction_id: record for record in logged(decided)}
+    column = ProfilePlan.of(load_dataset(decided.dataset)).names.index("id_user_count_1h")
+    counts = {name: np.frombuffer(record.values, "<f4")[column] for name, record in records.items()}
+    matched = {name for name, count in counts.items() if count >= 2}
+    frauds = set(sorted(counts)[::7])
+    now_ms = int(time.time() * 1000)
+    producer = KafkaProducer(bootstrap_servers=decided.bootstrap)
+    for name in counts:
+        label = Label(transaction_id=name, fraud=name in frauds, reported_at_ms=now_ms)
+        producer.send(decided.labels_topic, msgspec.json.encode(label))
+    producer.close()
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rules]]\nid = "velocity"\nversion = 1\nwhen = "id_user_count_1h >= 2"\neffect = "review"\nreason = "many"\n'
+    )
+    code, output = tamiz(decided, "rules", "test", str(rules), "--json")
+    assert code == 0, output
+    found = json.loads(output)
+    (rule,) = found["rules"]
+    assert (found["transactions"], found["unlogged"], found["undecided"]) == (len(counts), 0, 0)
+    declined = {d.transaction_id for d in decisions(decided) if d.outcome == "decline"}
+    honest = set(counts) - declined
+    assert len(matched) > 10
+    assert (rule["matches"], rule["unknown"]) == (len(matched), 0)
+    assert (rule["frauds"], rule["legitimate"]) == (len(matched & honest & frauds), len(matched & honest - frauds))
+    assert found["labelled"] == len(honest)
+    evidence = find_evidence(decided, read_rules_file(rules))
+    assert evidence is not None
+    assert evidence.matches == {"velocity": len(matched)}
+    code, output = tamiz(decided, "rules", "test", str(rules))
+    assert f"velocity version 1: shadow, review\n    matches       {len(matched)}, " in output
+    assert code == 0
+
+
+def decisions(settings: Settings) -> list[Decision]:
+    read = read_to_end(settings.bootstrap, settings.decisions_topic)
+    return [msgspec.json.decode(r.value, type=Decision) for records in read for r in records]
 
 
 def test_a_forged_value_is_found_and_malformed_records_are_skipped(decided: Settings) -> None:
