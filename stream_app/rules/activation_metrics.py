@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 class ActivationMetrics:
     """What is in force, and what was refused, skipped or read again."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, skipped: Counter) -> None:
+        """skipped: counts invalid records by topic."""
         self.ruleset = Gauge("tamiz_ruleset", "Number of the ruleset in force; 0 without one", registry=registry)
         self.ruleset_refused = Gauge(
             "tamiz_ruleset_refused",
@@ -16,12 +17,7 @@ class ActivationMetrics:
         self.list_entries = Gauge(
             "tamiz_list_entries", "Entries on all lists, expired ones included", registry=registry
         )
-        self.skipped = Counter(
-            "tamiz_rule_records_skipped",
-            "Records of the topics of rules, lists and stamps that are invalid, by topic; they have no effect",
-            ["topic"],
-            registry=registry,
-        )
+        self.skipped = skipped
         self.topic_resets = Counter(
             "tamiz_rule_topic_resets",
             "Topics of rules and lists that were made anew, truncated or shortened, and are read again from the start",

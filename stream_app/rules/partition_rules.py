@@ -208,7 +208,12 @@ class PartitionRules:
         if state is not None:
             return state
         self._metrics.states_unavailable.inc()
-        log.error("%s is gone; transactions that it was stamped for are decided again by the current rules", version)
+        log.error(
+            "%s with lists before offset %d cannot be read any more (records are gone, or a rule does not compile); "
+            "what was decided by it is decided again by the current rules",
+            "no ruleset" if version.ruleset is None else f"ruleset {version.ruleset}",
+            version.lists_offset,
+        )
         return current.state
 
 

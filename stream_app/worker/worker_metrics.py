@@ -192,7 +192,7 @@ class WorkerMetrics:
             registry=r,
         )
         self.rules = RuleMetrics(r)
-        self.activations = ActivationMetrics(r)
+        self.activations = ActivationMetrics(r, self.records_skipped)
         self.watchdog_failures = Counter("tamiz_watchdog_failures", "Internal errors of the watchdog", registry=r)
         self._lag = Gauge(
             "tamiz_lag_records", "Transactions not yet decided, by input partition", ["partition"], registry=r

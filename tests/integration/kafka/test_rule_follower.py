@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from prometheus_client import CollectorRegistry
 
 from chaos.rule_changes import RuleTopics, rule
 from schemas.configuration.settings import Settings
@@ -17,9 +16,9 @@ from schemas.dataset.declaration import load_dataset
 from schemas.rules import RulesFile
 from stream_app.kafka.topic_admin import admin
 from stream_app.rules import rule_follower
-from stream_app.rules.activation_metrics import ActivationMetrics
 from stream_app.rules.rule_follower import RuleFollower
 from tests.conftest import Kafka
+from tests.helpers.services.rule_metrics import activation_metrics
 from tests.helpers.services.worker_process import isolated_settings, recreate_topic, wait_for
 
 pytestmark = pytest.mark.kafka
@@ -41,7 +40,7 @@ def topics(settings: Settings) -> Iterator[RuleTopics]:
 
 @contextmanager
 def following(settings: Settings) -> Iterator[RuleFollower]:
-    follower = RuleFollower(settings, load_dataset(settings.dataset), ActivationMetrics(CollectorRegistry()))
+    follower = RuleFollower(settings, load_dataset(settings.dataset), activation_metrics())
     follower.start()
     try:
         assert follower.catch_up(60), follower.progress

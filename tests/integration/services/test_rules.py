@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from chaos.rule_changes import RuleTopics, rule
+from chaos.run import own_topics
 from schemas.configuration.settings import Settings
 from schemas.rules import RuleActivation, RulesFile
 from stream_app.decisions.decision_explanation import explain
+from stream_app.kafka.topic_admin import admin, topic_ids
+from stream_app.worker.worker import make_worker
 from tests.conftest import Kafka
 from tests.helpers.services.worker_process import (
     isolated_settings,
@@ -47,11 +50,21 @@ def stamps(settings: Settings) -> list[RuleActivation]:
     return [msgspec.json.decode(r.value, type=RuleActivation) for r in records if r.value]
 
 
-@pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
-def test_a_ruleset_holds_from_the_stamped_transaction_on_and_after_a_crash_and_explain_applies_it_again(
-    settings: Settings, topics: RuleTopics, real_payloads: list[bytes], tmp_path: Path, guarantee: Any
+def test_without_the_topics_of_rules_a_worker_decides_without_them(
+    kafka: Kafka, real_registry: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = msgspec.structs.replace(settings, processing_guarantee=guarantee)
+    settings = own_topics(real_registry, kafka.bootstrap_servers, 1)
+    with admin(settings.bootstrap) as client:
+        client.delete_topics([settings.lists_topic])
+    wait_for(lambda: not topic_ids(settings.bootstrap, [settings.lists_topic]), 30)
+    _, services = make_worker(settings)
+    assert services._worker_loop.rules is None
+    assert f"no rules and lists: topics missing: {settings.lists_topic}; create them with" in caplog.text
+
+
+def test_a_ruleset_holds_from_the_stamped_transaction_on_and_after_a_crash_and_explain_applies_it_again(
+    settings: Settings, topics: RuleTopics, real_payloads: list[bytes], tmp_path: Path
+) -> None:
     with running_worker(settings, tmp_path) as worker:
         produce(settings, real_payloads[:200])
         before = decisions(settings, 200)
