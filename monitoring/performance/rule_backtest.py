@@ -9,7 +9,8 @@ from monitoring.performance.rule_statistics import LabelSums, RuleRows, RuleStat
 from schemas.records import TimeMs
 from schemas.rules import RulesEvidence
 from schemas.time_units import DAY_MS
-from scoring.arrays import Floats, Ints
+from scoring.arrays import Floats, Indices, Ints
+from scoring.decision import OUTCOMES
 from scoring.rules.program import TRUE, UNKNOWN
 from scoring.rules.ruleset import CompiledRuleset, RuleInputs
 
@@ -28,6 +29,9 @@ class RulesBacktest(msgspec.Struct, frozen=True, kw_only=True):
     frauds: int  # among them
     declined: int  # transactions that were declined: their labels are not honest
     explored: int  # would-be declines that went to review at random
+    # Transactions by outcome, in the order of `scoring.decision.OUTCOMES`.
+    model_outcomes: tuple[int, ...]  # of the model alone
+    outcomes: tuple[int, ...]  # if all these rules were live, with the lists and without exploration
     rules: tuple[RuleStatistics, ...]
 
     @property
@@ -58,10 +62,11 @@ class BacktestFold:
         self._overlaps = np.zeros((n, n), np.float64)
         self._frauds, self._legitimate = LabelSums(), LabelSums()
         self._declined = self._explored = self._n = 0
+        self._model_outcomes, self._outcomes = np.zeros((2, len(OUTCOMES)), np.int64)
         self._first_ms, self._last_ms = 2**62, -(2**62)
 
-    def update(self, inputs: RuleInputs, rows: RuleRows) -> None:
-        """Add transactions."""
+    def update(self, inputs: RuleInputs, rows: RuleRows, model_outcomes: Indices, outcomes: Indices) -> None:
+        """Add transactions. model_outcomes, outcomes: as of `RulesBacktest`, indices into `OUTCOMES`, shape (n,)."""
         times: Ints = inputs.event_time_ms
         if not len(times):
             return
@@ -78,6 +83,8 @@ class BacktestFold:
         self._declined += int(np.count_nonzero(rows.declined))
         self._explored += int(np.count_nonzero(rows.weights != 1))
         self._n += len(times)
+        self._model_outcomes += np.bincount(model_outcomes, minlength=len(OUTCOMES))
+        self._outcomes += np.bincount(outcomes, minlength=len(OUTCOMES))
         self._first_ms = min(self._first_ms, int(times.min()))
         self._last_ms = max(self._last_ms, int(times.max()))
 
@@ -95,6 +102,8 @@ class BacktestFold:
             frauds=self._frauds.rows,
             declined=self._declined,
             explored=self._explored,
+            model_outcomes=tuple(self._model_outcomes.tolist()),
+            outcomes=tuple(self._outcomes.tolist()),
             rules=tuple(
                 rule_statistics(
                     tally,

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from monitoring.performance.rule_backtest import RulesBacktest
 from monitoring.performance.rule_statistics import RuleStatistics
 from schemas.rule_report import Estimate
+from scoring.decision import OUTCOMES
 from tamiz.terminal import Terminal
 
 
@@ -32,6 +33,11 @@ def print_backtest(found: RulesBacktest) -> None:
     left_out = [(found.undecided, "not decided yet"), (found.unlogged, "without logged values")]
     if others := ", ".join(f"{n:,} {why}" for n, why in left_out if n):
         console.print(f"left out: {others}", soft_wrap=True)
+    changes = zip(OUTCOMES, found.model_outcomes, found.outcomes, strict=True)
+    console.print(
+        f"if all were live: {', '.join(f'{name} {now:,} (the model: {before:,})' for name, before, now in changes)}",
+        soft_wrap=True,
+    )
     for rule in found.rules:
         console.print()
         console.print(f"{rule.rule} version {rule.version}: {rule.mode}, {rule.effect}", style="bold", soft_wrap=True)

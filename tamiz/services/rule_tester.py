@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from monitoring.performance.rule_backtest import BacktestFold, RulesBacktest
 from monitoring.performance.rule_statistics import RuleRows
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
-from schemas.rules import ListEntry
+from schemas.rules import ListEntry, RulesFile
 from scoring.arrays import Indices, Ints
 from scoring.decision import OUTCOMES
 from scoring.rules.list_state import ListState
-from scoring.rules.ruleset import CompiledRuleset, RuleInputs
+from scoring.rules.rule_decision import RuleContext, apply_rules
+from scoring.rules.rule_state import RuleState
+from scoring.rules.ruleset import CompiledRuleset, RuleInputs, compile_ruleset
 from stream_app.rules.list_records import read_list_entries
 from tamiz.services.decided_transactions import DecidedTransactions, Progress, read_decided_transactions
 from training.data.chunk import rows_at
@@ -58,6 +61,7 @@ def backtest(
         amounts=np.full(n, np.nan) if dataset.amount is None else found.cleaned.columns[dataset.amount],
         weights=decisions.weights,
     )
+    all_live = _all_live(compiled, dataset)
     fold, done = BacktestFold(compiled), 0
     for at, lists in _segments(decisions.decided_at_ms, entries):
         part = rows_at(found.cleaned, at)
@@ -68,10 +72,19 @@ def backtest(
             event_time_ms=part.event_time_ms,
             lists=lists.lookup(dataset.key, part.keys, part.columns, part.event_time_ms),
         )
-        fold.update(inputs, RuleRows._make(column[at] for column in rows))
+        # No ids: they are read by exploration only.
+        context = RuleContext(RuleState(None, all_live, lists), dataset, ())
+        ruling = apply_rules(context, part, decisions.scores[at], decisions.model_outcomes[at])
+        own_rows = RuleRows._make(column[at] for column in rows)
+        fold.update(inputs, own_rows, decisions.model_outcomes[at], ruling.outcomes)
         done += len(at)
         progress("evaluating rules", done, n)
     return fold.result(undecided=found.undecided, unlogged=found.unlogged)
+
+
+def _all_live(compiled: CompiledRuleset, dataset: Dataset) -> CompiledRuleset:
+    rules = (rule if rule.mode == "off" else replace(rule, mode="live") for rule in compiled.content.rules)
+    return compile_ruleset(RulesFile(rules=tuple(rules)), dataset)
 
 
 def _segments(decided_at_ms: Ints, entries: Sequence[tuple[int, ListEntry]]) -> Iterator[tuple[Indices, ListState]]:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -142,6 +143,27 @@ def test_the_order_of_decisions_is_not_that_of_offsets() -> None:
     (found,) = run(decided(cleaned, decided_at_ms=at_ms), listed, entries=entries).rules
     later = at_ms > START_MS + 300_000
     assert found.matches == np.count_nonzero(later & np.array([key == "c1" for key in cleaned.keys]))
+
+
+def test_outcomes_are_those_of_all_rules_if_they_were_live_and_of_the_lists() -> None:
+    cleaned = transactions()
+    blocked = entry("c2", START_MS - 5)[1]
+    found = decided(cleaned)
+    result = run(
+        found,
+        rule("large", "amount > 120", mode="shadow"),
+        rule("off", "amount > 0", effect="block", mode="off"),
+        rule("trusted", 'card == "c1"', effect="allow"),
+        entries=[(START_MS - 5, msgspec.structs.replace(blocked, effect="block"))],
+    )
+    severity = found.decisions.model_outcomes
+    large = cleaned.columns["amount"] > 120
+    expected = [
+        3 if key == "c2" else 0 if key == "c1" else max(model, int(is_large))
+        for key, model, is_large in zip(cleaned.keys, severity.tolist(), large.tolist(), strict=True)
+    ]
+    assert result.outcomes == tuple(np.bincount(expected, minlength=4).tolist())
+    assert result.model_outcomes == tuple(np.bincount(severity, minlength=4).tolist())
 
 
 def test_a_rule_that_is_off_is_not_evaluated() -> None:
