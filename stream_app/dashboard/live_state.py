@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from monitoring.counting.bins import FeatureBins
-from schemas.records import Decision, DriftAlert, ModelEvent, Outcome
+from schemas.records import MAX_ALERT_CARDS, Decision, DriftAlert, ModelEvent, Outcome
 from schemas.security.sanitizer import MAX_NAME_LENGTH, OTHER, printable
 from scoring.decision import reason_texts
 from scoring.explanations import MAX_REASONS
@@ -118,6 +118,7 @@ class LiveState:
             summary=printable(alert.summary, MAX_TEXT_LENGTH),
             evidence=(),
             examples=(),
+            cards=tuple(dict.fromkeys((*(known.cards if known is not None else ()), *alert.cards)))[:MAX_ALERT_CARDS],
         )
         self._incidents.move_to_end(id_)
         while len(self._incidents) > MAX_INCIDENTS:
@@ -211,6 +212,7 @@ class LiveState:
                 summary=a.summary,
                 opened_at_ms=a.opened_at_ms,
                 happened_at_ms=a.happened_at_ms,
+                cards=a.cards,
             )
             for a in sorted(opened, key=lambda a: (a.severity != "critical", a.opened_at_ms))
         )

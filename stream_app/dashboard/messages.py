@@ -48,6 +48,7 @@ class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     opened_at_ms: int  # event time
     happened_at_ms: int
+    cards: tuple[str, ...]  # of an attack or burst, exactly as their transactions name them
 
 
 class PendingApproval(msgspec.Struct, frozen=True, kw_only=True):

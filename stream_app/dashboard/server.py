@@ -21,6 +21,7 @@ from schemas.security.sanitizer import printable
 from schemas.security.web_users import User
 from stream_app.dashboard.messages import Me, State
 from stream_app.dashboard.registry_poller import Registry, RegistryPoller, VersionsSeen
+from stream_app.dashboard.rule_pages import RulePages
 from stream_app.dashboard.sessions import COOKIE, LIFETIME_S, Sessions, is_own_origin
 from stream_app.dashboard.topic_follower import TopicFollower
 from stream_app.lifecycle.log_rate_limit import export_suppressed_records
@@ -88,6 +89,7 @@ class Dashboard:
             ]
         )
         app.add_routes(self._reviews.routes())
+        app.add_routes(RulePages(self._settings, self._auth, self._reader.rules, self._reader.lock).routes())
         self._reader.start()
         self._reviews.start()
         self._runner = runner(app)

@@ -11,14 +11,18 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
+from schemas.dataset.declaration import load_dataset
 from schemas.errors import BrokerError
 from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
+from schemas.rule_report import RuleReport
+from schemas.rules import ListEntry, RulesetRecord
 from schemas.security.sanitizer import without_credentials
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.dashboard.latency_sampler import LatencySampler
 from stream_app.dashboard.live_state import LiveState
 from stream_app.dashboard.psi_heatmap import PsiHeatmap
+from stream_app.dashboard.rule_board import RuleBoard
 from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader, require_broker
 from stream_app.kafka.record_validation import RecordIntake
@@ -37,7 +41,9 @@ TAIL_RECORDS = {
     "drift-reports": 2_000,
     "drift-alerts": 2_000,
     "model-events": 1_000,
+    "rule-statistics": 20,
 }
+WHOLE_TOPICS = frozenset({"rules", "lists"})  # compacted, or a history: read from the start
 
 
 class TopicFollower(threading.Thread):
@@ -55,10 +61,14 @@ class TopicFollower(threading.Thread):
             settings.drift_alerts_topic: "drift-alerts",
             settings.model_events_topic: "model-events",
             settings.drift_panes_topic: "drift-panes",
+            settings.rules_topic: "rules",
+            settings.lists_topic: "lists",
+            settings.rule_statistics_topic: "rule-statistics",
         }
         self.lock = threading.Lock()
         self.live_state = LiveState(settings.model_name)
         self.heatmap = PsiHeatmap(settings.model_name)
+        self.rules = RuleBoard(second_person=settings.rules_second_person)
         self.latencies = LatencySampler()
         self._intake = RecordIntake(settings, log, self._count_skipped)
         self.error: str | None = "no records have been read yet"
@@ -121,7 +131,9 @@ class TopicFollower(threading.Thread):
         panes = {p: _now_ms() - DAY_MS for p in partitions if self._roles[p.topic] == "drift-panes"}
         since = consumer.offsets_for_times(panes, timeout_ms=REQUEST_TIMEOUT_MS)
         for tp in partitions:
-            if tp in panes:
+            if self._roles[tp.topic] in WHOLE_TOPICS:
+                start = begins[tp]
+            elif tp in panes:
                 start = since[tp].offset if since.get(tp) else ends[tp]
             else:
                 start = ends[tp] - TAIL_RECORDS[self._roles[tp.topic]]
@@ -181,6 +193,21 @@ class TopicFollower(threading.Thread):
         if (snapshot := self._intake.read_ours(record, PaneSnapshot)) is not None:
             self.heatmap.update_panes(snapshot)
 
+    def _ruleset(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (ruleset := self._intake.read(record, RulesetRecord)) is not None:
+            from stream_app.rules.ruleset_records import compile_fault  # loads Numba
+
+            dataset = load_dataset(self._settings.dataset)
+            self.rules.add_ruleset(ruleset, record.value or b"", compile_fault(dataset))
+
+    def _entry(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (entry := self._intake.read(record, ListEntry)) is not None:
+            self.rules.add_entry(entry)
+
+    def _rule_report(self, record: ConsumedRecord, now_ms: int) -> None:
+        if (report := self._intake.read_ours(record, RuleReport)) is not None:
+            self.rules.add_report(report)
+
     _handlers: Mapping[str, Callable[["TopicFollower", ConsumedRecord, int], None]] = {
         "decisions": _decision,
         "dead-letters": _dead_letter,
@@ -188,6 +215,9 @@ class TopicFollower(threading.Thread):
         "drift-alerts": _alert,
         "model-events": _event,
         "drift-panes": _pane,
+        "rules": _ruleset,
+        "lists": _entry,
+        "rule-statistics": _rule_report,
     }
 
 

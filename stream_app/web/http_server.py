@@ -133,6 +133,18 @@ async def read_json(request: web.Request, type_: type[T]) -> T:
         raise refusal(400, f"the body is no valid message: {excerpt(str(error))}") from None
 
 
+def read_query(request: web.Request, type_: type[T]) -> T:
+    """The query of a request as a message. Raises HTTPException for an unknown parameter or an invalid value."""
+    names = type_.__struct_fields__
+    for name in request.query:
+        if name not in names:
+            raise refusal(400, f"unknown parameter {excerpt(name)!r}; the parameters are {', '.join(names)}")
+    try:
+        return msgspec.convert(dict(request.query), type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise refusal(400, f"a parameter is not valid: {excerpt(str(error))}") from None
+
+
 def json_response(message: msgspec.Struct) -> web.Response:
     """A message as JSON."""
     return web.Response(body=msgspec.json.encode(message), content_type="application/json")

@@ -1,9 +1,11 @@
 // Receives one state a second by server-sent events. Each part of the page is redrawn when its data changed.
 import { drawApprovals } from "./approval.js";
 import { bars, lines } from "./charts.js";
+import { blockCards } from "./changes.js";
 import { byId, make, number, show, table, time } from "./dom.js";
 import { drawFeature, drawHeat } from "./heatmap.js";
 import { refreshQueue, startReview } from "./review.js";
+import { refreshRules, startRules } from "./rules.js";
 import { shownView, startViews } from "./views.js";
 
 const STALE_MS = 5000;
@@ -22,7 +24,8 @@ async function start() {
     byId("signout").hidden = me.user === null;
     byId("user").textContent = me.user ?? "";
     startReview(me);
-    startViews((view) => (view === "overview" ? state && draw() : refreshQueue()));
+    startRules(me);
+    startViews(() => { refreshShown(); if (state) draw(); });
     listen();
   }
 }
@@ -47,7 +50,7 @@ function draw() {
   byId("model").textContent = state.model;
   byId("waiting-count").textContent = state.reviews_waiting ? number(state.reviews_waiting) : "";
   drawStatus();
-  if (shownView() === "review") refreshQueue();
+  refreshShown();
   if (shownView() !== "overview") return;
   drawFigures();
   drawApprovals(state.pending_approvals, me.may_approve);
@@ -66,6 +69,11 @@ function draw() {
     evaluations = state.evaluations;
     drawHeat();
   }
+}
+
+function refreshShown() {
+  if (shownView() === "review") refreshQueue();
+  if (shownView() === "rules") refreshRules();
 }
 
 function drawStatus() {
@@ -139,7 +147,17 @@ function drawIncidents(incidents) {
         button.addEventListener("click", () => drawFeature(feature, true));
         return button;
       })),
+    ...(one.cards.length && me.may_review ? [blockButton(one)] : []),
   )))];
+}
+
+function blockButton(incident) {
+  const button = make("button", { type: "button", class: "danger" }, incident.cards.length === 1 ? "Block this card" : `Block these ${incident.cards.length} cards`);
+  button.addEventListener("click", async () => {
+    const words = await blockCards(incident.cards, `incident ${incident.incident_id}`);
+    if (words) byId("incidents-result").textContent = words;
+  });
+  return make("p", {}, button, make("span", { class: "muted" }, ` ${incident.cards.slice(0, 5).join(", ")}${incident.cards.length > 5 ? ", …" : ""}`));
 }
 
 function drawOutcomes([outcomes, deadLetters]) {

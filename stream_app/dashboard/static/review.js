@@ -1,4 +1,5 @@
 // The review queue: a list of cases, one open case, verdicts by button or key.
+import { blockCards, call } from "./changes.js";
 import { byId, make, money, number, table, time } from "./dom.js";
 import { caseFacts, reasonsOf, rulesOf, summaryOf } from "./review_case.js";
 import { shownView } from "./views.js";
@@ -33,6 +34,7 @@ export function startReview(user) {
   byId("case").addEventListener("click", (event) => {
     const verdict = event.target.closest("button[data-verdict]")?.dataset.verdict;
     if (verdict) judge(verdict);
+    if (event.target.closest("button[data-block]")) block();
   });
   byId("case-back").addEventListener("click", () => showPart("queue"));
   byId("help-open").addEventListener("click", () => byId("help").showModal());
@@ -50,17 +52,6 @@ function openByAddress() {
 
 const showPart = (part) => { byId("view-review").dataset.open = part; };
 
-async function ask(path, body) {
-  const options = body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
-  try {
-    const answer = await fetch(path, options);
-    if (answer.status === 401) location.assign("/signin");
-    return { ok: answer.ok, said: await answer.json() };
-  } catch {
-    return { ok: false, said: { error: "The dashboard's server does not respond." } };
-  }
-}
-
 export async function refreshQueue(now = false) {
   if (!now && performance.now() - refreshedAt < REFRESH_MS) return;
   refreshedAt = performance.now();
@@ -71,7 +62,7 @@ export async function refreshQueue(now = false) {
   for (const name of ["reason", "rule", "card"]) if (form.get(name).trim()) query.set(name, form.get(name).trim());
   asked += 1;
   const mine = asked;
-  const { ok, said } = await ask(`/v1/reviews?${query}`);
+  const { ok, said } = await call(`/v1/reviews?${query}`);
   if (mine !== asked) return;
   if (!ok) {
     byId("queue-notice").textContent = said.error;
@@ -124,7 +115,7 @@ function open(id) {
 
 async function read(id) {
   if (me.may_review) claim(id);
-  const { ok, said } = await ask(`/v1/reviews/${encodeURIComponent(id)}`);
+  const { ok, said } = await call(`/v1/reviews/${encodeURIComponent(id)}`);
   if (id !== openId) return;
   if (ok) {
     opened = said;
@@ -136,7 +127,7 @@ async function read(id) {
 }
 
 async function claim(id) {
-  const { ok, said } = await ask(`/v1/reviews/${encodeURIComponent(id)}/claim`, {});
+  const { ok, said } = await call(`/v1/reviews/${encodeURIComponent(id)}/claim`, {});
   if (!ok && id === openId && !lastJudgedIs(id)) byId("case-result").textContent = said.error;
 }
 
@@ -147,7 +138,7 @@ async function judge(verdict) {
   if (!id || busy || !me.may_review) return;
   busy = true;
   const position = cases.findIndex((one) => one.id === id);
-  const { ok, said } = await ask(`/v1/reviews/${encodeURIComponent(id)}/verdict`, { verdict });
+  const { ok, said } = await call(`/v1/reviews/${encodeURIComponent(id)}/verdict`, { verdict });
   busy = false;
   if (!ok) {
     byId("case-result").textContent = said.error;
@@ -161,6 +152,13 @@ async function judge(verdict) {
   else close();
   byId("case-result").replaceChildren(`${name}: ${said.verdict === "not-sure" ? "not sure" : said.verdict}. `, make("kbd", {}, "b"), " goes back to it.");
   refreshQueue(true);
+}
+
+async function block() {
+  const one = opened?.case ?? cases.find((known) => known.id === openId);
+  if (!one?.card || !me.may_review || byId("ask").open) return;
+  const words = await blockCards([one.card], `review of ${one.transaction_id}`);
+  if (words) byId("case-result").textContent = words;
 }
 
 function close() {
@@ -191,7 +189,8 @@ function verdictButtons(one) {
     "button", { class: kind, "data-verdict": verdict, "aria-keyshortcuts": key }, words, " ", make("kbd", {}, key),
   ));
   const before = one.verdict ? make("span", { class: "muted" }, `now: ${one.verdict.verdict}, by ${one.verdict.by ?? "a label from elsewhere"}`) : "";
-  return make("p", { class: "row verdicts" }, ...buttons, before);
+  const blocked = one.card ? make("button", { "data-block": "", "aria-keyshortcuts": "c" }, "Block this card ", make("kbd", {}, "c")) : "";
+  return make("p", { class: "row verdicts" }, ...buttons, blocked, before);
 }
 
 function details(found) {
@@ -218,13 +217,13 @@ const mapped = (object, change) => Object.fromEntries(Object.entries(object).map
 const facts = (values) => make("dl", { class: "facts" }, ...Object.entries(values).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value === "" ? "–" : value))));
 
 function onKey(event) {
-  if (shownView() !== "review" || event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+  if (shownView() !== "review" || event.ctrlKey || event.metaKey || event.altKey || byId("help").open || byId("ask").open) return;
   if (event.target.closest("input, select, textarea")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   const act = {
-    j: () => move(1), k: () => move(-1), b: () => lastJudged && open(lastJudged.id),
+    j: () => move(1), k: () => move(-1), b: () => lastJudged && open(lastJudged.id), c: block,
     "/": () => { showPart("queue"); byId("queue-filter").elements.reason.focus(); },
     "?": () => byId("help").showModal(),
   }[event.key] ?? (VERDICTS[event.key] && !event.repeat && (() => judge(VERDICTS[event.key][0])));

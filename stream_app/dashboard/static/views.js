@@ -1,7 +1,8 @@
-// The views of the page, by the fragment of its address: #review shows the review queue, #review/ID one case of it.
+// The views of the page, by the fragment of its address: #review shows the review queue, #review/ID one case of it,
+// #rules shows rules and lists.
 import { byId } from "./dom.js";
 
-const VIEWS = ["overview", "review"];
+const VIEWS = ["overview", "review", "rules"];
 
 export const shownView = () => {
   const name = location.hash.slice(1).split("/")[0];

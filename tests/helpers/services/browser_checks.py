@@ -1,9 +1,16 @@
-"""Checks of a page in a real browser: contrast of texts, and what the Tab key reaches."""
+"""Pages in a real browser: signing in, contrast of texts, and what the Tab key reaches."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
-from playwright.sync_api import Page
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.helpers.services.review_fixtures import ReviewWorld
+
+TIMEOUT_MS = 30_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Counts the visible texts and lists those with too little contrast (WCAG 2, level AA).
 CONTRAST = """() => {
@@ -49,3 +56,36 @@ def reach_by_tab(page: Page) -> tuple[int, list[str]]:
         page.keyboard.press("Tab")
     missed = "() => window.wanted.filter((n) => n.isConnected && !window.reached.has(n)).map((n) => n.outerHTML)"
     return wanted, page.evaluate(missed)
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser; skips the test on a machine without one."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@contextlib.contextmanager
+def signed_in(browser: Browser, world: ReviewWorld, user: str, view: str = "#review", **options: Any) -> Iterator[Page]:
+    """A signed-in page; its console must be empty at the end, but for refused requests."""
+    complaints: list[str] = []
+    context = browser.new_context(**options)
+    context.set_default_timeout(TIMEOUT_MS)
+    expect.set_options(timeout=TIMEOUT_MS)
+    page = context.new_page()
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    try:
+        page.goto(world.url)
+        page.get_by_label("Token").fill(world.tokens[user])
+        page.get_by_label("Token").press("Enter")
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
+        page.goto(world.url + "/" + view)
+        yield page
+    finally:
+        context.close()
+    assert [text for text in complaints if "409" not in text] == []

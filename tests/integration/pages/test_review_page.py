@@ -1,21 +1,18 @@
 """The review queue in a real browser: the keyboard flow, two people, and what each role, size and scheme sees."""
 
-import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from schemas.records import Label
 from tests.conftest import Kafka
-from tests.helpers.services.browser_checks import CHROMIUM, CONTRAST, reach_by_tab
+from tests.helpers.services.browser_checks import CONTRAST, launched, reach_by_tab, signed_in
 from tests.helpers.services.review_fixtures import MATCH, ReviewWorld, running_reviews
 from tests.helpers.services.worker_process import read_topic, wait_for
 
 pytestmark = pytest.mark.kafka
-TIMEOUT_MS = 30_000
 SHADOW = msgspec.structs.replace(MATCH, name="large-at-night", mode="shadow", effect="decline")
 
 
@@ -33,34 +30,8 @@ def world(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
-
-
-@contextlib.contextmanager
-def signed_in(browser: Browser, world: ReviewWorld, user: str, view: str = "#review", **options: Any) -> Iterator[Page]:
-    """A signed-in page; its console must be empty at the end, but for refused requests."""
-    complaints: list[str] = []
-    context = browser.new_context(**options)
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    try:
-        page.goto(world.url)
-        page.get_by_label("Token").fill(world.tokens[user])
-        page.get_by_label("Token").press("Enter")
-        expect(page.get_by_text("live", exact=True)).to_be_visible()
-        page.goto(world.url + "/" + view)
-        yield page
-    finally:
-        context.close()
-    assert [text for text in complaints if "409" not in text] == []
 
 
 def label_of(world: ReviewWorld, name: str) -> Label:
