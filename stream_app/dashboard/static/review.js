@@ -114,7 +114,7 @@ function open(id) {
 }
 
 async function read(id) {
-  if (me.may_review) claim(id);
+  claim(id);
   const { ok, said } = await call(`/v1/reviews/${encodeURIComponent(id)}`);
   if (id !== openId) return;
   if (ok) {
@@ -127,11 +127,10 @@ async function read(id) {
 }
 
 async function claim(id) {
+  if (!me.may_review) return;
   const { ok, said } = await call(`/v1/reviews/${encodeURIComponent(id)}/claim`, {});
-  if (!ok && id === openId && !lastJudgedIs(id)) byId("case-result").textContent = said.error;
+  if (!ok && id === openId) byId("case-result").textContent = said.error;
 }
-
-const lastJudgedIs = (id) => lastJudged?.id === id;
 
 async function judge(verdict) {
   const id = openId;
@@ -145,7 +144,7 @@ async function judge(verdict) {
     return;
   }
   const name = (cases[position] ?? opened?.case)?.transaction_id ?? id;
-  lastJudged = { id };
+  lastJudged = id;
   cases = cases.filter((one) => one.id !== id);
   const next = cases[Math.min(Math.max(position, 0), cases.length - 1)];
   if (next) open(next.id);
@@ -223,7 +222,7 @@ function onKey(event) {
     return;
   }
   const act = {
-    j: () => move(1), k: () => move(-1), b: () => lastJudged && open(lastJudged.id), c: block,
+    j: () => move(1), k: () => move(-1), b: () => lastJudged && open(lastJudged), c: block,
     "/": () => { showPart("queue"); byId("queue-filter").elements.reason.focus(); },
     "?": () => byId("help").showModal(),
   }[event.key] ?? (VERDICTS[event.key] && !event.repeat && (() => judge(VERDICTS[event.key][0])));

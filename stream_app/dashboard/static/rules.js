@@ -6,7 +6,6 @@ const REFRESH_MS = 3000;
 const PROBLEMS = { "precision-fell": "precision fell", "no-matches": "no matches" };
 const MODES = { live: "Make live", shadow: "To shadow", off: "Turn off" };
 let me = null;
-let key = null;
 let refreshedAt = -Infinity;
 
 export function startRules(user) {
@@ -99,9 +98,8 @@ function historyItem(one, inForce) {
 }
 
 function drawLists(found) {
-  key = found.key;
   const field = byId("entry-form").elements.field;
-  if (!field.value && key) field.value = key;
+  if (!field.value && found.key) field.value = found.key;
   const select = byId("list-filter").elements.list;
   const chosen = select.value;
   if (select.options.length !== found.lists.length + 1 || found.lists.some((one, i) => select.options[i + 1].value !== one.name)) {
