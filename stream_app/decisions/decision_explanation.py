@@ -22,11 +22,12 @@ from scoring.profiles.feature_log import FeatureLog
 from scoring.profiles.profile_plan import ProfilePlan
 from scoring.rules.rule_state import RuleState
 from stream_app.decisions.decision_headers import input_offset
-from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
+from stream_app.decisions.handler import HandlerPolicy, HandlerState, clean_records, handle
 from stream_app.decisions.logged_features import FeatureLogReader, LoggedFeatures
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config, require_broker
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
+from stream_app.rules.match_explanation import DecidedTransaction, ExplainedMatch, explain_matches
 from stream_app.rules.rule_history import RuleHistory
 from stream_app.worker.champion_cache import ChampionCache
 
@@ -43,6 +44,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     origin: str  # place of the transaction, see `schemas.transaction_ids.place`
     # Logged values, null: missing; None without profiles, and empty if no values are logged (any more).
     profile_features: dict[str, float | None] | None
+    matches: tuple[ExplainedMatch, ...]
     # Whether the reproduced decision is identical, bit for bit; None: without the transaction, it is not reproduced.
     reproduced: bool | None
     reproduction: Decision | None  # the reproduced decision, if it differs
@@ -96,6 +98,7 @@ def explain(
         gone=None,
         origin=origin,
         profile_features=None if plan is None else _values(plan, logged, found.partition, offset, decision),
+        matches=explain_matches(decision, None, dataset),
         reproduced=None,
         reproduction=None,
     )
@@ -111,8 +114,15 @@ def explain(
     handled = handle([record], model, policy, HandlerState(profiles=logged, rules=rules))
     reproduction = handled.decisions[0].value if handled.decisions else None
     same = reproduction == found.value
+    cleaned, _ = clean_records([record], policy)
+    matches = explanation.matches
+    if rules is not None and rules.number == decision.ruleset and len(cleaned.rows):
+        features = explanation.profile_features or {}
+        decided = DecidedTransaction(decision, cleaned, features, rules)
+        matches = explain_matches(decision, decided, dataset)
     return msgspec.structs.replace(
         explanation,
+        matches=matches,
         transaction=(record.value or b"").decode(errors="replace"),
         reproduced=same,
         reproduction=None if same or reproduction is None else msgspec.json.decode(reproduction, type=Decision),

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from schemas.security.sanitizer import terminal
 
 if TYPE_CHECKING:
+    from schemas.records import Decision
     from stream_app.decisions.decision_explanation import Explanation
+    from stream_app.rules.match_explanation import ExplainedMatch
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +32,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Find a decision and its transaction, and reproduce it with the same model version.
 
-        Prints the payload, the logged profile features, score, threshold and
+        Prints the payload, who decided, the matches of rules and lists with the
+        values that they read, the logged profile features, score, threshold and
         reasons. Decisions that `decisions` no longer holds are looked up in the
         archive, if `archive_root` is set. If the transaction is gone, the
         decision is printed and not reproduced. The exit code is 1 if the
@@ -58,6 +62,30 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(1 if explanation.reproduced is False else 0)
 
 
+def _decided_by(decision: "Decision") -> str:
+    if decision.decided_by in ("rule", "list") and decision.matches:
+        first = decision.matches[0]
+        return f"{first.kind} {first.name}: {first.reason}"
+    if decision.exploration_share is not None:
+        return f"exploration: {decision.exploration_share:.2%} of the declines go to review, drawn at random"
+    return f"the {decision.decided_by}"
+
+
+def _match_cells(explained: "ExplainedMatch") -> tuple[str, str]:
+    match = explained.match
+    version = "" if match.version is None else f" version {match.version}"
+    lines = [f"{match.effect}, {match.mode}: {match.reason}"]
+    if explained.when is not None:
+        lines.append(f"when {explained.when}")
+    if explained.values:
+        values = (
+            (name, "missing" if x is None else x if isinstance(x, str) else f"{x:.7g}")
+            for name, x in explained.values.items()
+        )
+        lines.append("with " + ", ".join(f"{name} {value}" for name, value in values))
+    return terminal(f"{match.kind} {match.name}{version}"), "\n".join(map(terminal, lines))
+
+
 def _print_table(explanation: "Explanation") -> None:
     from rich.table import Table
     from rich.text import Text
@@ -73,8 +101,14 @@ def _print_table(explanation: "Explanation") -> None:
         table.add_row("found in", "the archive")
     gone = Text(f"gone: {explanation.gone}", "yellow")
     table.add_row("payload", gone if explanation.transaction is None else explanation.transaction)
-    table.add_row("outcome", f"{decision.outcome}: score {decision.score:.6f}, threshold {decision.threshold:.6f}")
-    table.add_row("model", f"{decision.model} version {decision.model_version}")
+    table.add_row("outcome", decision.outcome)
+    table.add_row("decided by", _decided_by(decision))
+    table.add_row("model", f"{decision.model} version {decision.model_version}: {decision.model_outcome}")
+    table.add_row("score", f"{decision.score:.6f}, threshold {decision.threshold:.6f}")
+    if decision.ruleset is not None:
+        table.add_row("ruleset", str(decision.ruleset))
+    for explained in explanation.matches:
+        table.add_row(*(Text(text) for text in _match_cells(explained)))
     features = explanation.profile_features
     for name, value in (features or {}).items():
         table.add_row(name, "missing" if value is None else f"{value:.7g}")

@@ -93,3 +93,5 @@ def test_a_ruleset_holds_from_the_stamped_transaction_on_and_after_a_crash_and_e
     for ruleset in (None, 1, 3):
         explained = explain(settings, next(d["decision_id"] for d in after if d["ruleset"] == ruleset))
         assert explained.reproduced, (ruleset, explained.reproduction)
+        read = [(match.when, match.values) for match in explained.matches]
+        assert read == ([] if ruleset is None else [(ALWAYS, {"score": explained.decision.score})])
