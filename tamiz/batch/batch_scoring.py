@@ -21,8 +21,12 @@ from schemas.errors import ConfigError
 from schemas.files.atomic_write import atomic_write
 from schemas.security.sanitizer import csv_cell, printable
 from scoring.bundle.declaration_match import check_declaration
-from scoring.decision import OUTCOMES, decision_id, thresholds
+from scoring.decision import DECIDERS, OUTCOMES, decision_id, thresholds
 from scoring.input.cleaning import CleanedBatch
+from scoring.rules.list_state import ListState
+from scoring.rules.rule_decision import RuleContext
+from scoring.rules.rule_state import RuleState
+from scoring.rules.ruleset import CompiledRuleset
 from scoring.scorer import decide
 from tamiz.batch.rejected_file import rejected_path, rejected_rows
 from training.data.chunk import RejectionReasons, clean_chunk
@@ -39,8 +43,11 @@ DECISIONS = pa.schema(
         ("event_time_ms", pa.int64()),
         ("score", pa.float64()),
         ("outcome", pa.string()),
+        ("model_outcome", pa.string()),
+        ("decided_by", pa.string()),
+        ("matches", pa.string()),  # JSON, as in a decision; null without a match
         ("threshold", pa.float64()),
-        ("reasons", pa.string()),  # JSON, as in a decision; null for an approval
+        ("reasons", pa.string()),  # JSON, as in a decision; null if the model approves
         ("model", pa.string()),
         ("model_version", pa.int64()),
     ]
@@ -72,6 +79,7 @@ def score_file(
     *,
     files: ProfileFiles = ProfileFiles(),  # noqa: B008
     write_profiles: bool = False,
+    rules: CompiledRuleset | None = None,
     progress: FileProgress = lambda step, share: None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> BatchResult:
@@ -82,7 +90,8 @@ def score_file(
 
     output: .csv (UTF-8, with the data set's delimiter, formulas of spreadsheets escaped) or .parquet (ids unchanged).
     Rejected rows are written next to it (`rejected_file`). write_profiles: also write the values of the profile
-    features, empty where missing. progress: called with a step and the share of it that is done, in [0, 1].
+    features, empty where missing. rules: decide with the model; lists are empty. progress: called with a step and the
+    share of it that is done, in [0, 1].
     Raises ConfigError for an invalid output, TrainingError for a file that cannot be read or is not the declared data
     set, ModelIncompatibleError for a model that does not fit the declaration.
     """
@@ -96,6 +105,7 @@ def score_file(
     for earlier in (files.history, files.labels):
         if earlier is not None and earlier.resolve() in (output.resolve(), refused.resolve()):
             raise ConfigError(f"--output {output}: this would overwrite {earlier}; use another name")
+    in_force = None if rules is None else RuleState(None, rules, ListState())
     profiles, late_labels = files.columns_of_file(path, dataset, progress)
     shown = profiles.names if write_profiles else ()
     schema = pa.schema([*DECISIONS, *((name, pa.float32()) for name in shown)])
@@ -109,7 +119,7 @@ def score_file(
         write_rejected = stack.enter_context(rejected_rows(refused, form, dataset))
         for chunk in presence.watch(read_chunks(path, dataset, chunk_rows)):
             cleaned = profiles.add_to(clean_chunk(dataset, chunk))
-            table, found = _decisions(cleaned, model)
+            table, found = _decisions(cleaned, model, dataset, in_force)
             for name in shown:
                 table = table.append_column(
                     schema.field(name), pa.array(cleaned.columns[name], pa.float32(), from_pandas=True)
@@ -139,11 +149,17 @@ def score_file(
     )
 
 
-def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, Any]:
-    decided = decide(model, cleaned)
-    n = len(cleaned.rows)
+def _decisions(
+    cleaned: CleanedBatch, model: MonitoredModel, dataset: Dataset, rules: RuleState | None
+) -> tuple[pa.Table, Any]:
+    # A row without an id is drawn for exploration by its number.
+    ids = [declared or f"row {row + 1}" for declared, row in zip(cleaned.transaction_ids, cleaned.rows, strict=True)]
+    decided = decide(model, cleaned, None if rules is None else RuleContext(rules, dataset, ids))
+    ruling, n = decided.ruling, len(cleaned.rows)
     encode = msgspec.json.Encoder().encode
-    reasons = np.full(n, None, dtype=object)
+    reasons, matches = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
+    for row in np.flatnonzero(np.diff(ruling.matches.ends, prepend=0)).tolist():
+        matches[row] = encode(ruling.matches.of_row(row)).decode()
     reasons[np.flatnonzero(decided.model_outcomes)] = [encode(of_row).decode() for of_row in decided.reasons]
     manifest = model.manifest
     columns = {
@@ -152,18 +168,21 @@ def _decisions(cleaned: CleanedBatch, model: MonitoredModel) -> tuple[pa.Table, 
         "decision_id": [None if declared is None else decision_id(declared) for declared in cleaned.transaction_ids],
         "event_time_ms": cleaned.event_time_ms,
         "score": decided.scores,
-        "outcome": np.asarray(OUTCOMES, dtype=object)[decided.ruling.outcomes],
+        "outcome": np.asarray(OUTCOMES, dtype=object)[ruling.outcomes],
+        "model_outcome": np.asarray(OUTCOMES, dtype=object)[decided.model_outcomes],
+        "decided_by": np.asarray(DECIDERS, dtype=object)[ruling.deciders],
+        "matches": matches,
         "threshold": np.asarray(thresholds(manifest.points))[decided.model_outcomes],
         "reasons": reasons,
         "model": pa.repeat(manifest.model, n),
         "model_version": np.full(n, model.version),
     }
-    return pa.table(columns, schema=DECISIONS), np.bincount(decided.ruling.outcomes, minlength=len(OUTCOMES))
+    return pa.table(columns, schema=DECISIONS), np.bincount(ruling.outcomes, minlength=len(OUTCOMES))
 
 
 def _for_spreadsheets(table: pa.Table) -> pa.Table:
     """The table with texts of the input on one line, escaped so that no cell is a formula."""
-    for name in ("transaction_id", "reasons"):
+    for name in ("transaction_id", "matches", "reasons"):
         texts = table.column(name).to_pylist()
         cells = [None if text is None else csv_cell(printable(text)) for text in texts]
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))

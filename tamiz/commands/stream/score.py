@@ -35,6 +35,10 @@ def register(app: typer.Typer) -> None:
         profiles: Annotated[
             bool, typer.Option("--profiles", help="Also write the values of profile features.")
         ] = False,
+        rules: Annotated[
+            Path | None,
+            typer.Option(help="File of rules that decide with the model; their lists are empty.", show_default=False),
+        ] = None,
         version: Annotated[int | None, typer.Option(help="Model version. Default: the champion.", min=1)] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     ) -> None:
@@ -49,6 +53,7 @@ def register(app: typer.Typer) -> None:
 
             tamiz score recent.csv --output decisions.csv
             tamiz score recent.csv --history history.csv --output decisions.csv
+            tamiz score recent.csv --rules rules.toml --output decisions.csv
 
         Read on: docs/data-set.md.
         """
@@ -57,14 +62,17 @@ def register(app: typer.Typer) -> None:
         from schemas.dataset.declaration import load_dataset
         from schemas.errors import TrainingError
         from schemas.files.output_files import prepare_output
+        from scoring.rules.ruleset import compile_ruleset
         from tamiz.batch.batch_scoring import score_file
+        from tamiz.services.rules_file import read_rules_file
         from tamiz.terminal import Terminal, say_json, warn_empty_profiles, warn_missing_columns
         from training.data.file_profiles import ProfileFiles
         from training.registry.model_loader import registered_model
 
-        prepare_output(output)
         settings = config.load()
         dataset = load_dataset(settings.dataset)
+        compiled = None if rules is None else compile_ruleset(read_rules_file(rules), dataset)
+        prepare_output(output)
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -82,6 +90,7 @@ def register(app: typer.Typer) -> None:
                 model,
                 files=ProfileFiles(history, labels),
                 write_profiles=profiles,
+                rules=compiled,
                 progress=lambda step, share: bar.update(task, description=f"{step} …", completed=share),
             )
         if as_json:

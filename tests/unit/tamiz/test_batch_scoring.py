@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import Settings, load
 from schemas.dataset.declaration import load_dataset
-from schemas.errors import ConfigError, TrainingError
+from schemas.errors import ConfigError, RuleError, TrainingError
 from schemas.files.rejected_rows import COLUMNS as REJECTED
 from schemas.records import Decision
+from schemas.rules import Exploration, Rule, RulesFile
 from schemas.security.sanitizer import csv_cell, printable
-from stream_app.decisions.handler import HandlerPolicy, handle
+from scoring.rules.list_state import ListState
+from scoring.rules.rule_state import RuleState
+from scoring.rules.ruleset import compile_ruleset
+from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from tamiz.batch.batch_scoring import BatchResult, score_file
 from tamiz.batch.file_payloads import file_payloads
 from tamiz.main import app
@@ -93,6 +97,43 @@ def test_parquet_in_and_out_gives_the_stream_decisions_with_their_ids_however_it
     ]
     names = ("event_time_ms", "score", "outcome", "threshold", "reasons", "model", "model_version")
     assert [tuple(r[name] for name in names) for r in rows] == [parts(d) for d in expected]
+
+
+RULES = RulesFile(
+    rules=(
+        Rule(id="large", version=1, when="monto > 5", effect="challenge", reason="large", mode="live"),
+        Rule(id="largest", version=2, when="monto > 15", effect="decline", reason="=largest", mode="live"),
+        Rule(id="tried", version=1, when="hour >= 0", effect="block", reason="a trial", mode="shadow"),
+    ),
+    explore=Exploration(share=0.5, below=1_000.0, seed="s"),
+)
+
+
+def test_with_rules_a_file_is_decided_as_the_stream_decides_it_with_these_rules_and_no_lists(
+    model: MonitoredModel, tmp_path: Path
+) -> None:
+    objects = [json.loads(payload(transaction_id=f"t-{i}", monto=float(i))) for i in range(25)]
+    parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "in.parquet")
+    compiled = compile_ruleset(RULES, DATASET)
+    batch = score_file(tmp_path / "in.parquet", tmp_path / "out.parquet", DATASET, model, rules=compiled, chunk_rows=7)
+    state = HandlerState(rules=RuleState(None, compiled, ListState()))
+    handled = handle(records(*(json.dumps(o).encode() for o in objects)), model, POLICY, state)
+    expected = [msgspec.json.decode(out.value or b"", type=Decision) for out in handled.decisions]
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(r["outcome"], r["model_outcome"], r["decided_by"], r["matches"]) for r in rows] == [
+        (d.outcome, d.model_outcome, d.decided_by, msgspec.json.encode(d.matches).decode()) for d in expected
+    ]
+    assert {d.decided_by for d in expected} == {"model", "rule", "exploration"}
+    assert batch.outcomes == handled.outcomes
+
+
+def test_rules_that_do_not_compile_are_refused_before_a_row_is_read(tmp_path: Path) -> None:
+    rule = {"id": "a", "version": 1, "when": "no > 1", "effect": "review", "reason": "r"}
+    (tmp_path / "rules.toml").write_bytes(msgspec.toml.encode({"rules": [rule]}))
+    command = ["score", "nofile.csv", "--rules", str(tmp_path / "rules.toml"), "-o", str(tmp_path / "out.csv")]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, RuleError), result.exception
+    assert "rule 'a', column 1" in str(result.exception)
 
 
 HEADER = "transaction_id;ID_USER;monto;fecha;hora;ciudad"
