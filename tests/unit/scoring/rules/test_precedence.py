@@ -1,10 +1,11 @@
 """Precedence over columns gives what a plain function gives for each transaction."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.records import MAX_MATCHES, RuleMatch
@@ -13,6 +14,7 @@ from scoring.decision import DECIDERS, OUTCOMES
 from scoring.rules.precedence import EFFECTS, EntryMatch, RuleTable, Ruling, decide_by_rules
 from scoring.rules.program import SNOOZED, TRUE, UNKNOWN
 
+CASES = int(os.environ.get("TAMIZ_FUZZ_RULES", "2000")) // 20  # make fuzz-rules
 MODES = ("live", "shadow", "off")
 
 
@@ -85,6 +87,7 @@ def decided(case: Case) -> Ruling:
     return decide_by_rules(outcomes, truth, RuleTable.of(case.rules), case.entries)
 
 
+@settings(max_examples=CASES)
 @given(cases())
 def test_precedence_over_columns_is_that_of_a_plain_function_row_by_row(case: Case) -> None:
     ruling = decided(case)
