@@ -32,6 +32,7 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from stream_app.kafka.wire import connections
 from stream_app.kafka.wire.idempotent_producer import (
     MAX_RETRY_DELAY_S,
     MIN_RETRY_DELAY_S,
@@ -103,9 +104,8 @@ class TransactionalProducer(IdempotentProducer):
         delay_s = MIN_RETRY_DELAY_S
         while True:
             try:
-                response = await self._client.send(
-                    await self._coordinator(kind), request, group=ConnectionGroup.COORDINATION
-                )
+                node = await self._coordinator(kind)
+                response = await connections.exchange(self._client, node, request, ConnectionGroup.COORDINATION)
             except KafkaError as error:
                 require_retriable(error)
                 self._coordinators.pop(kind, None)

@@ -161,7 +161,7 @@ class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no ty
             if connection is not None and connection.connected():
                 self._send(node, assignment, positions, connection)
             else:
-                connecting = asyncio.ensure_future(connections.connect(self._client, node, _FETCH))
+                connecting = asyncio.ensure_future(connections.connect(self._client, node))
                 connecting.add_done_callback(functools.partial(self._on_connection, node, assignment, positions))
         return again_s
 
@@ -172,6 +172,7 @@ class BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]  # aiokafka has no ty
             self._max_partition_fetch_bytes,
         )
         try:
+            connections.require_api(connection, _FETCH)
             response = connections.send(connection, _FETCH, body)
         except errors.KafkaError as error:
             self._fail(node, assignment, error)

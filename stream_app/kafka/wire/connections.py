@@ -13,6 +13,7 @@ import asyncio
 import logging
 import struct
 import time
+from io import BytesIO
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
@@ -106,23 +107,36 @@ def _read_frames(connection: AIOKafkaConnection) -> Any:
     return task
 
 
-async def connect(client: AIOKafkaClient, node: int, api: tuple[int, int]) -> AIOKafkaConnection:
-    """The connection to a node, opened if necessary. Raises KafkaError, also if the node does not have the API.
-
-    api: number and version.
-    """
-    connection = client._conns.get((node, ConnectionGroup.DEFAULT))
+async def connect(
+    client: AIOKafkaClient, node: int, group: ConnectionGroup = ConnectionGroup.DEFAULT
+) -> AIOKafkaConnection:
+    """The connection to a node, opened if necessary. Raises KafkaError."""
+    connection = client._conns.get((node, group))
     if connection is None or not connection.connected():
-        connection = await client._get_conn(node)
+        connection = await client._get_conn(node, group=group)
         if connection is None:
             raise NodeNotReadyError(f"node {node} is not ready")
-        least, greatest = connection._versions.get(api[0], (0, -1))
-        if not least <= api[1] <= greatest:
-            raise IncompatibleBrokerVersion(
-                f"{connection.host}:{connection.port} has versions {least} to {greatest} of API {api[0]}, not {api[1]};"
-                " workers need Kafka 2.3 or newer"
-            )
     return connection
+
+
+def require_api(connection: AIOKafkaConnection, api: tuple[int, int]) -> None:
+    """Raise IncompatibleBrokerVersion if the node does not have a version of an API."""
+    least, greatest = connection._versions.get(api[0], (0, -1))
+    if not least <= api[1] <= greatest:
+        raise IncompatibleBrokerVersion(
+            f"{connection.host}:{connection.port} has versions {least} to {greatest} of API {api[0]}, not {api[1]};"
+            " workers need Kafka 2.3 or newer"
+        )
+
+
+async def exchange(client: AIOKafkaClient, node: int, request: Any, group: ConnectionGroup) -> Any:
+    """As `AIOKafkaClient.send`, for requests that are small and not flexible, with fewer tasks and futures."""
+    connection = await connect(client, node, group)
+    encoded = request.prepare(connection._versions)
+    if encoded.FLEXIBLE_VERSION:
+        return await client.send(node, request, group=group)
+    response = await send(connection, (encoded.API_KEY, encoded.API_VERSION), encoded.encode())
+    return encoded.RESPONSE_TYPE.decode(BytesIO(response[_INT32.size :]))
 
 
 def send(connection: AIOKafkaConnection, api: tuple[int, int], body: bytes) -> asyncio.Future[bytes]:

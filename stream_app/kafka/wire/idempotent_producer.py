@@ -118,7 +118,9 @@ class IdempotentProducer:
         """Send batches to the leader of their partitions. Returns the partitions that were written."""
         body = _encode(self._id, self._request_timeout_ms, batches)
         try:
-            response = connections.send(await connections.connect(self._client, node, _PRODUCE), _PRODUCE, body)
+            connection = await connections.connect(self._client, node)
+            connections.require_api(connection, _PRODUCE)
+            response = connections.send(connection, _PRODUCE, body)
             if self._on_sent is not None:
                 self._on_sent()
             written = _decode(await response)
