@@ -49,6 +49,7 @@ from mode import Service
 
 from stream_app.kafka import aiokafka_patch
 from stream_app.kafka.batch_sink import BatchSink, Fetch
+from stream_app.kafka.batches.record_columns import next_offset
 from stream_app.kafka.wire import batch_fetcher
 from stream_app.offsets import offset_validation
 
@@ -161,9 +162,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has n
                     fetch = Fetch(generation, batches, self.app.positions.topic_id, self._resets)
                     if not sink.offer(fetch):
                         await self.wait_first(sink.put(fetch), self.suspend_flow.wait())
-                    self._delivered = self._delivered | {
-                        tp: rows[-1].offset + 1 for tp, rows in batches.items() if rows
-                    }
+                    self._delivered = self._delivered | {tp: next_offset(rows) for tp, rows in batches.items() if rows}
                 if len(batches) < len(records):
                     await self._deliver_to_agents({tp: rows for tp, rows in records.items() if tp not in batches})
         except self.consumer_stopped_errors:

@@ -21,11 +21,10 @@ from typing import Any, NoReturn
 from faust.types import TP
 
 from monitoring.counting.monitored_model import MonitoredModel
-from schemas.record_parts import last_offset
 from stream_app.decisions.handler import HandlerPolicy, HandlerResult, HandlerState
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.kafka.batch_sink import Fetch
-from stream_app.kafka.batches.record_columns import join_records, split_records
+from stream_app.kafka.batches.record_columns import join_records, next_offset, split_records
 from stream_app.lifecycle.scoring_thread import ScoringThread
 from stream_app.output.outgoing_records import NO_RECORDS, OutgoingRecords
 from stream_app.profiles.profile_state import ProfileState
@@ -96,6 +95,7 @@ class WorkerLoop:
         self._uncommitted: dict[TP, int] = {}  # next offset of the partitions that are decided and in no commit yet
         self._commit_timer: asyncio.TimerHandle | None = None  # runs while there are any
         self._is_commit_due = False
+        self._acquired: set[TP] = set()  # partitions that this worker owns in this epoch
         self._begun: set[TP] = set()  # partitions with a commit, or one that is due, in this epoch
         self._draining = 0  # number of calls of `drain`
         self._queue: asyncio.Queue[Fetch | None] = asyncio.Queue(maxsize=2)  # None: look whether a commit is due
@@ -239,7 +239,7 @@ class WorkerLoop:
             # A commit of the previous epoch would be refused. The fetches are done with the next one.
             self._forget_uncommitted()
             self._epoch = epoch
-            self._begun = set()
+            self._begun, self._acquired = set(), set()
             self._decided_until = {}
         self._topic_id = topic_id
         if current == self.writes.lost_generation:
@@ -249,9 +249,11 @@ class WorkerLoop:
             return None
         self._on_step("fetched")
         # Per partition, not per record: this runs for every batch, in the thread that also fetches.
-        offsets = {tp: last_offset(rows[-1]) + 1 for tp, rows in parts}
+        offsets = {tp: next_offset(rows) for tp, rows in parts}
         # All at once: one by one, the first fetch of each partition would wait for the clients that this opens.
-        acquired = self._group.assigned() | offsets.keys()
+        if not offsets.keys() <= self._acquired:
+            self._acquired = self._group.assigned() | offsets.keys()
+        acquired = self._acquired
         self._decided_until |= await self._publisher.acquire_partitions(acquired, epoch, topic_id)
         if self._decided_until:
             split = [(tp, *split_records(rows, self._decided_until.get(tp, 0))) for tp, rows in parts]

@@ -280,10 +280,18 @@ def join_records(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 def split_records(records: Sequence[Any], offset: int) -> tuple[Sequence[Any], Sequence[Any]]:
     """Records of one partition, in offset order: those below an offset, and the others."""
-    if not len(records) or records[0].offset >= offset:
-        return records[:0], records
-    at = bisect_left(records, offset, key=lambda record: record.offset)
-    return records[:at], records[at:]
+    if isinstance(records, RecordColumns):  # no record is made
+        at = int(np.searchsorted(records.offsets, offset))
+    else:
+        at = bisect_left(records, offset, key=lambda record: record.offset)
+    return (records[:at], records[at:]) if at else ((), records)
+
+
+def next_offset(records: Sequence[Any]) -> int:
+    """The offset after the last one that records of one partition represent. records: at least one."""
+    if isinstance(records, RecordColumns):  # no record is made
+        return int(records.last_offsets[-1]) + 1
+    return last_offset(records[-1]) + 1
 
 
 def _joined(batches: Sequence[BatchColumns]) -> tuple[bytes, Ints]:
