@@ -1,6 +1,7 @@
 """Creates every part of the worker from the settings, wires them together, and runs it."""
 
 import logging
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -154,6 +155,10 @@ def run(settings: Settings, on_step: StepHook = no_hook, *, counting: bool = Tru
     that measures what counting for drift detection costs.
     """
     start_logging(settings)  # Faust's worker does it again, but later
+    if sys.platform != "win32":
+        import uvloop
+
+        uvloop.install()
     app, services = make_worker(settings, on_step, counting=counting)
     worker = StoppingWorker(
         app, services, quiet=True, loglevel=settings.log_level, logging_config=configuration(settings)

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+import uvloop
 from aiokafka.errors import CorrelationIdError, KafkaError
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchResponse_v11
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
@@ -125,6 +126,34 @@ def test_responses_are_the_same_however_the_stream_is_cut() -> None:
         assert connection.frames == [frames[0], frames[3]]
         assert results == [None, frames[1], frames[2], None, frames[4]]
         assert connection.closed_for == [None]
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_responses_arrive_over_a_socket_in_both_kinds_of_event_loop(factory: Any) -> None:
+    frames = [struct.pack(">i", i) + b"x" * size for i, size in enumerate((0, 70_000, 1))]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for frame in frames:
+            writer.write(struct.pack(">i", len(frame)) + frame)
+        await writer.drain()
+        writer.close()
+
+    async def story() -> tuple[list[bytes], list[Any]]:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        futures = [loop.create_future() for _ in frames]
+        closed = loop.create_future()
+        requests = [(i, connections._ENCODED, future) for i, future in enumerate(futures)]
+        connection = Connection(requests, closed)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname()[:2])
+        transport.set_protocol(connections.FrameProtocol(connection))
+        received = await asyncio.gather(*futures)
+        await closed
+        server.close()
+        return received, connection.closed_for
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(story()) == (frames, [None])
 
 
 @pytest.mark.parametrize("frame", [struct.pack(">i", 7), b"\0", b""])
