@@ -3,27 +3,22 @@
 Event time runs faster than the clock: twenty days pass in seconds.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from kafka import TopicPartition
 from rich.table import Table
 from rich.text import Text
 
 from schemas.configuration.settings import Settings
-from schemas.errors import TamizError
 from schemas.records import DriftAlert, ModelEvent, RetrainRequest
-from stream_app.kafka.kafka_clients import RecordConsumer, client_config
-from stream_app.kafka.record_validation import RecordIntake
+from tamiz.demo.event_follower import follow_events
 from tamiz.simulation.drift_injection import InjectedDrift
 from tamiz.simulation.payload_formats import keyed_payloads
 from tamiz.simulation.simulator import Traffic
 from tamiz.terminal import Terminal
 
-log = logging.getLogger("tamiz.demo")
 ROWS_PER_DAY = 1_500
 DAYS = 19  # enough data of the changed customers to train on, in addition to the held-out week
 TIMEOUT_S = 240
@@ -63,43 +58,33 @@ def changed_customers(start_ms: int, days: int, seed: int) -> Pairs:
 
 
 def follow_retraining(
-    settings: Settings, since: float, console: Terminal, check: Callable[[], None]
+    settings: Settings, from_ms: int, since: float, console: Terminal, check: Callable[[], None]
 ) -> Iterator[DemoStep]:
     """Yield the steps of the retraining loop from its topics until it ends. Draws the first alert of a shift.
 
-    since: start of the demo, monotonic seconds. check: called often; raises if a service has failed.
-    Raises TamizError after `TIMEOUT_S`.
+    from_ms: event time; alerts of incidents before it are left out. since: start of the demo, monotonic seconds.
+    check: called often; raises if a service has failed. Raises TamizError after `TIMEOUT_S`.
     """
     topics: dict[str, type[Any]] = {
         settings.drift_alerts_topic: DriftAlert,
         settings.retrain_requests_topic: RetrainRequest,
         settings.model_events_topic: ModelEvent,
     }
-    consumer = RecordConsumer(**client_config(settings.bootstrap), enable_auto_commit=False, fetch_max_wait_ms=50)
-    intake = RecordIntake(settings, log)
-    try:
-        consumer.assign([TopicPartition(topic, 0) for topic in topics])
-        consumer.seek_to_beginning()
-        drawn = False
-        deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
-            check()
-            for partition, records in consumer.poll(timeout_ms=200).items():
-                for record in records:
-                    event = intake.read_ours(record, topics[partition.topic])
-                    if event is None:
-                        continue
-                    step = _step(event, round(time.monotonic() - since, 1))
-                    console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
-                    if isinstance(event, DriftAlert) and event.kind == "shift" and event.evidence and not drawn:
-                        console.print(draw_evidence(event))
-                        drawn = True
-                    yield step
-                    if isinstance(event, ModelEvent) and event.change in FINAL_CHANGES:
-                        return
-        raise TamizError(f"retraining did not finish within {TIMEOUT_S} s; see the logs in the demo's folder")
-    finally:
-        consumer.close()
+    drawn = False
+    for event in follow_events(settings, topics, TIMEOUT_S, check):
+        if isinstance(event, DriftAlert) and event.opened_at_ms < from_ms:
+            continue
+        yield _printed(_step(event, since), console)
+        if isinstance(event, DriftAlert) and event.kind == "shift" and event.evidence and not drawn:
+            console.print(draw_evidence(event))
+            drawn = True
+        if isinstance(event, ModelEvent) and event.change in FINAL_CHANGES:
+            return
+
+
+def alert_step(alert: DriftAlert, since: float, console: Terminal) -> DemoStep:
+    """The step of an alert, printed."""
+    return _printed(_step(alert, since), console)
 
 
 def draw_evidence(alert: DriftAlert) -> Table:
@@ -114,7 +99,13 @@ def draw_evidence(alert: DriftAlert) -> Table:
     return table
 
 
-def _step(event: DriftAlert | RetrainRequest | ModelEvent, after_s: float) -> DemoStep:
+def _printed(step: DemoStep, console: Terminal) -> DemoStep:
+    console.print(Text.assemble((step.step, "bold"), f" {step.detail}"))
+    return step
+
+
+def _step(event: DriftAlert | RetrainRequest | ModelEvent, since: float) -> DemoStep:
+    after_s = round(time.monotonic() - since, 1)
     if isinstance(event, DriftAlert):
         name = f"alert {event.change}, {event.kind}"
         return DemoStep(step=name, after_s=after_s, event_time_ms=event.happened_at_ms, detail=event.summary)

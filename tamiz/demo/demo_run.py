@@ -29,6 +29,7 @@ from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import RecordConsumer, client_config
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_admin import create_topics, topic_ids
+from tamiz.demo.demo_attack import ATTACK_DAYS, attack_story
 from tamiz.demo.demo_drift import DAYS, ROWS_PER_DAY, DemoStep, changed_customers, fast_settings, follow_retraining
 from tamiz.demo.demo_services import ready_service, service_process, wait_for_takeover
 from tamiz.demo.profile_comparison import ProfileGain, profile_gain
@@ -193,7 +194,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
             _wait_for_decisions(watcher, rows, sending, console)
         due_at, took = sending.result(), time.monotonic() - begun
         latency = latency_percentiles(due_at, watcher.read_at)
-        story = _run_drift_story(settings, watcher, services, pages["worker"], started, console)
+        story = _run_stories(settings, watcher, services, pages["worker"], started, console)
     with console.status("training on another data set with and without profiles"):
         gain = profile_gain(settings, folder)
     return DemoSummary(
@@ -214,7 +215,7 @@ def run(settings: Settings, folder: Path, rows: int, rate: float, console: Termi
     )
 
 
-def _run_drift_story(
+def _run_stories(
     settings: Settings,
     watcher: DecisionWatcher,
     services: Sequence["subprocess.Popen[bytes]"],
@@ -222,7 +223,7 @@ def _run_drift_story(
     started: float,
     console: Terminal,
 ) -> list[DemoStep]:
-    """Inject drift, follow the retraining loop to its end, and wait until the new version decides."""
+    """Block the cards of an attack. Then follow drift to the end of retraining, until the new version decides."""
 
     def alive() -> None:
         if watcher.failure or any(p.poll() is not None for p in services):
@@ -233,17 +234,21 @@ def _run_drift_story(
     def now() -> float:
         return round(time.monotonic() - started, 1)
 
-    start_ms = TRAFFIC_START_MS + TRAFFIC_DAYS * DAY_MS
+    attack_ms = TRAFFIC_START_MS + TRAFFIC_DAYS * DAY_MS
+    story = list(
+        attack_story(settings, attack_ms, started, console, lambda pairs: send(settings, pairs, math.inf), alive)
+    )
+    start_ms = attack_ms + ATTACK_DAYS * DAY_MS
     customers = changed_customers(start_ms, DAYS, seed=3)
     answered, before = watcher.answered, set(watcher.model_versions)
     send(settings, customers, math.inf)
-    story = [
+    story.append(
         DemoStep(step="drift injected", after_s=now(), event_time_ms=start_ms, detail="lower amounts, different fraud")
-    ]
+    )
     injected = f" {len(customers):,} transactions of changed customers, {DAYS} days"
     console.print(Text.assemble(("drift injected", "bold"), injected))
     with console.status("waiting for drift detection and retraining"):
-        story += follow_retraining(settings, started, console, alive)
+        story += follow_retraining(settings, start_ms, started, console, alive)
         if story[-1].step == "promoted":  # the worker tests the bundle in a child process first, which takes seconds
             wait_for_takeover(worker_page, before, alive)
     send(settings, changed_customers(start_ms + DAYS * DAY_MS, 1, seed=4), 500)

@@ -32,6 +32,8 @@ def test_the_demo_answers_every_transaction_and_says_so_to_machines(kafka: Kafka
     assert 0 < summary["latency"]["p50_ms"] <= summary["latency"]["p99_ms"]
     assert "mlflow ui" in done.stdout
     steps = [step["step"] for step in summary["story"]]
+    attack = ["cards tested", "alert opened, attack", "cards blocked", "declined by list", "alert closed, attack"]
+    assert steps[: len(attack)] == attack, "one incident, which names the cards and closes"
     printed = [
         "drift injected",
         "alert opened, shift",
