@@ -1,5 +1,6 @@
 """The demo's attack: stolen cards are tested, an alert names them, a person blocks them, and the attack ends."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -47,10 +48,10 @@ def attack_story(
         return DemoStep(step=name, after_s=round(time.monotonic() - since, 1), detail=detail)
 
     def alerts(*changes: str) -> DriftAlert:
-        found: Iterator[DriftAlert] = follow_events(
-            settings, {settings.drift_alerts_topic: DriftAlert}, TIMEOUT_S, check
-        )
-        return next(a for a in found if a.kind == "attack" and a.change in changes)
+        topics = {settings.drift_alerts_topic: DriftAlert}
+        with contextlib.closing(follow_events(settings, topics, TIMEOUT_S, check)) as events:
+            found: Iterator[DriftAlert] = (e for e in events if e.kind == "attack" and e.change in changes)
+            return next(found)
 
     attack_ms = start_ms + DAY_MS + 14 * HOUR_MS
     before, after = attack_traffic(start_ms, attack_ms)

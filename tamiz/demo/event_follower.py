@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -17,7 +17,7 @@ log = logging.getLogger("tamiz.demo")
 
 def follow_events(
     settings: Settings, topics: Mapping[str, type[Any]], timeout_s: float, check: Callable[[], None]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield the records of topics of one partition, as they arrive, until the caller stops.
 
     check: called often; raises if a service has failed. Raises TamizError after a time.
