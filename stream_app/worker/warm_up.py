@@ -23,11 +23,15 @@ from filelock import FileLock, Timeout
 import scoring
 from monitoring.counting.monitored_model import MonitoredModel
 from schemas.records import Label
+from schemas.rules import Rule, RulesFile
 from schemas.time_units import DAY_MS
 from schemas.transaction_ids import TRANSACTION_ID_HEADER
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.shared.label_inputs import label_inputs
+from scoring.rules.list_state import ListState
+from scoring.rules.rule_state import RuleState
+from scoring.rules.ruleset import compile_ruleset
 from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import EVENT_TIME, RECORD_TIME_MS, Probe, good_payload
@@ -50,7 +54,7 @@ def warm_up(model: MonitoredModel, policy: HandlerPolicy) -> None:
     with compilation_lock(), _notice():
         read_sample()
         profiles = _profiles(policy)
-        state = HandlerState(RecentIds(), profiles)
+        state = HandlerState(RecentIds(), profiles, _rules(policy))
         for records in _batches(policy):
             list(record_batches(handle(records, model, policy, state).decisions))
         if profiles is not None:
@@ -100,6 +104,12 @@ def _profiles(policy: HandlerPolicy) -> ProfileFold | None:
     fold = ProfileFold(policy.dataset, [0])
     fold.assign(0, PartitionProfiles(fold.plan))
     return fold
+
+
+def _rules(policy: HandlerPolicy) -> RuleState:
+    """A ruleset, because one can arrive at any time. The compiled loop is the same for all rules."""
+    rule = Rule(id="probe", version=1, when="score >= 0", effect="review", reason="", mode="live")
+    return RuleState(1, compile_ruleset(RulesFile(rules=(rule,)), policy.dataset), ListState())
 
 
 def _use_profiles(profiles: ProfileFold) -> None:

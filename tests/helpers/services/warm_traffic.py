@@ -15,9 +15,14 @@ from monitoring.counting.monitored_model import MonitoredModel
 from schemas.configuration.settings import load
 from schemas.dataset.declaration import load_dataset
 from schemas.records import Label
+from schemas.rules import ListEntry, Rule, RulesFile
 from scoring.profiles.partition_profiles import PartitionProfiles
 from scoring.profiles.profile_fold import ProfileFold
 from scoring.profiles.shared.label_inputs import label_inputs
+from scoring.rules.list_state import ListState
+from scoring.rules.rule_state import RuleState
+from scoring.rules.ruleset import compile_ruleset
+from scoring.rules.type_check import text_fields
 from stream_app.decisions.handler import HandlerPolicy, HandlerState, handle
 from stream_app.decisions.id_conflicts import RecentIds
 from stream_app.decisions.probe import Probe
@@ -62,13 +67,27 @@ def policy_of(name: str) -> HandlerPolicy:
     return HandlerPolicy.from_settings(load({}), load_dataset(name), counting=True)
 
 
+def some_rules(policy: HandlerPolicy, *conditions: str) -> RuleState:
+    rules = tuple(
+        Rule(id=f"r{i}", version=1, when=when, effect="review", reason="", mode="live", valid_until="2200-01-01")
+        for i, when in enumerate(conditions)
+    )
+    entries = [
+        ListEntry(list="a", field=field, value=str(i), effect="decline", reason="", by="", at_ms=0)
+        for field in text_fields(policy.dataset)
+        for i in range(50)
+    ]
+    return RuleState(1, compile_ruleset(RulesFile(rules=rules), policy.dataset), ListState().updated(entries))
+
+
 def card_traffic() -> tuple[int, list[str]]:
     """Two models one after the other: a hot swap."""
     policy, folder = policy_of("card_transactions"), Path(tempfile.mkdtemp())
     valid = [value for _, value in keyed_payloads(Traffic(rows=1_000, seed=3, signal=True))]
     broken = [value for each in INVALID_PAYLOADS.values() for value in (payload(), each.payload)]
     warm_up(small_bundle(folder / "1"), policy)
-    before, state = compilations(), HandlerState(RecentIds())
+    rules = some_rules(policy, 'monto > 10 and tipo_tc == "Virtual"', 'ID_USER in list("a") or score / monto < 1')
+    before, state = compilations(), HandlerState(RecentIds(), rules=rules)
     decided = decide(small_bundle(folder / "1"), policy, [*valid, *broken], state)
     swapped = small_bundle(folder / "2", encoding("monto", "establecimiento"), FitConfig(max_depth=1), rounds=3)
     decided += decide(swapped, policy, valid, state)
@@ -87,7 +106,9 @@ def terminal_traffic() -> tuple[int, list[str]]:
     for partition in (0, 1):
         fold.assign(partition, PartitionProfiles(fold.plan))
     fold.shared.add_labels(label_inputs(fold.plan, labels))
-    decided = decide(model, policy, [value for _, value in keyed_transactions(some)], HandlerState(RecentIds(), fold))
+    rules = some_rules(policy, "card_count_7d > 2 and hour < 6", 'terminal in list("a") or card_count_7d is missing')
+    state = HandlerState(RecentIds(), fold, rules)
+    decided = decide(model, policy, [value for _, value in keyed_transactions(some)], state)
     fold.shared.compact()
     copying = fold.partitions[0].begin_copy()
     copying.copy_events()
