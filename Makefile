@@ -81,7 +81,7 @@ bench-rare-fraud: setup  ## compare ways to fit models to rare fraud: rounds, re
 	$(BIN)/python -m benchmarks.components.rare_fraud
 
 bench-rules: setup .venv-bench/.ready  ## measure a hundred rules beside zen-engine and rule-engine
-	.venv-bench/bin/python -m benchmarks.components.rules
+	.venv-bench/bin/python -m benchmarks.rules.rule_engines
 
 bench-file-profiles: setup  ## measure the profiles of a file: 1,750,000 rows, 20 features, one core
 	$(BIN)/python -m benchmarks.components.file_profiles

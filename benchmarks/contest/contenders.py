@@ -16,6 +16,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     guarantee: str = "at-least-once"
     partitions: int = 4
     profiles: bool = False
+    rules: bool = False
     commit: str | None = None  # None: this tree
     options: tuple[str, ...] = ()
     rates: tuple[int, ...] = RATES
@@ -65,6 +66,13 @@ CONTENDERS = (
         title="Tamiz, exactly once",
         guarantee="exactly-once",
         settings="a Kafka transaction for each partition of a batch",
+    ),
+    _but(
+        TAMIZ,
+        name="tamiz-rules",
+        title="Tamiz, 100 rules",
+        rules=True,
+        settings="as tamiz, with a hundred rules on fields, score and lists of 10,000 cards",
     ),
     _but(TAMIZ, name="tamiz-64", title="Tamiz, 64 partitions", partitions=64, settings="as tamiz"),
     _but(

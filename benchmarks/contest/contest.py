@@ -14,7 +14,11 @@ from benchmarks.contest.process_metrics import measure
 from benchmarks.contest.trees import THIS_TREE, Tree, tree_of
 from benchmarks.load.paced_run import run_paced
 from benchmarks.results.result_rows import FULL, ResultRow, now, this_commit
+from benchmarks.rules.example_rules import card_entries, field_rules
+from chaos.rule_changes import RuleTopics
 from schemas.configuration.settings import Settings
+from schemas.rules import list_entry_key
+from stream_app.rules.record_writer import write_records
 
 TIMEOUT_S = 20.0  # of full load
 LINGER_S = 0.005  # within which peers that work in batches close a batch at a rate; part of their latency
@@ -23,6 +27,7 @@ FIRST_TIMEOUT_S = 180.0  # a tree whose loops are not compiled yet compiles them
 WARM_UP = 2_000, 8.0  # transactions per second, seconds
 PROFILE_DAYS = 1  # event time. Over a month, tiles of five minutes would close every few transactions
 DAYS = 29
+LISTED_CARDS = 10_000
 
 
 class Contest:
@@ -69,9 +74,12 @@ class Contest:
 
     def _settings(self, contender: Contender, transactions: str | None = None) -> Settings:
         _, champion = tree_and_champion(self._stage, contender)
-        return self._stage.create_topics(
+        settings = self._stage.create_topics(
             contender.partitions, transactions, champion, processing_guarantee=contender.guarantee
         )
+        if contender.rules:
+            write_example_rules(settings)
+        return settings
 
     def _start(self, contender: Contender, settings: Settings, within_s: float) -> AbstractContextManager[Popen[bytes]]:
         tree, champion = tree_and_champion(self._stage, contender)
@@ -153,6 +161,15 @@ def one_line(row: ResultRow) -> str:
         f"{row.contender} {row.rate}/s: CPU {row.cpu_share:.1%}, {ms} ms, unanswered {row.unanswered}; {shares}, "
         f"p99: sender late {late['p99']:.1f} ms, broker has it after {row.acknowledged_ms['p99']:.1f} ms"
     )
+
+
+def write_example_rules(settings: Settings) -> None:
+    """Put a hundred rules in force, and cards on the lists that they read."""
+    topics = RuleTopics(settings)
+    topics.add_ruleset(field_rules())
+    topics.close()
+    entries = ((list_entry_key(entry), msgspec.json.encode(entry)) for entry in card_entries(LISTED_CARDS))
+    write_records(settings, settings.lists_topic, entries)
 
 
 def tree_and_champion(stage: BenchmarkEnvironment, contender: Contender) -> tuple[Tree, BenchmarkChampion]:

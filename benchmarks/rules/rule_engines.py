@@ -1,6 +1,6 @@
 """CPU time of a hundred rules a transaction, with lists and profiles, beside zen-engine and rule-engine.
 
-    .venv-bench/bin/python -m benchmarks.components.rules
+    .venv-bench/bin/python -m benchmarks.rules.rule_engines
 
 The same rules on the same rows in one process, alternating. All must match the same rules. The peers get what costs
 them most for nothing: rows as dictionaries, and the membership of lists as a field.
@@ -18,7 +18,7 @@ import zen
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.components.example_rules import (
+from benchmarks.rules.example_rules import (
     ExampleBatch,
     example_batches,
     example_dataset,

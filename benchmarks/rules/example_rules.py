@@ -45,22 +45,26 @@ TEMPLATES: tuple[tuple[str, dict[str, tuple[Any, Any, Any, Any]]], ...] = (
     ('ID_USER in list("A")', {"A": ("stolen-cards", "watched-cards", "charged-back", "vip-cards")}),
     ('establecimiento in list("risky-merchants") and monto > A', {"A": (50, 100, 200, 400)}),
     ('ciudad in ("A", "B", "C") and monto > D', {"A": ("c1", "c5", "c9", "c13"), "B": ("c2", "c6", "c10", "c14"), "C": ("c3", "c7", "c11", "c15"), "D": (300, 400, 500, 600)}),
-    ('device_os == "A" and device_score < B and monto > C', {"A": ("ANDROID", "IOS", "WEB", "ANDROID"), "B": (2, 2, 3, 3), "C": (100, 200, 300, 800)}),
+    ('device_os == "A" and device_score < B and monto > C', {"A": ("ANDROID", "IOS", "WEB", "ANDROID"), "B": (2, 2, 2, 2), "C": (900, 940, 960, 980)}),
     ("monto > A * linea_tc", {"A": (0.5, 0.7, 0.8, 0.95)}),
     ("monto + id_user_sum_monto_1h > A * linea_tc and id_user_count_1h >= B", {"A": (0.6, 0.8, 0.9, 1.0), "B": (2, 3, 4, 5)}),
     ('status_txn == "A" and id_user_count_1h >= B', {"A": ("Rechazada", "En proceso", "Rechazada", "En proceso"), "B": (2, 3, 5, 7)}),
     ("establecimiento_fraud_rate_30d > A and establecimiento_labelled_count_30d >= B", {"A": (0.05, 0.1, 0.2, 0.3), "B": (20, 10, 10, 5)}),
     ("establecimiento_count_1h > A and monto < B", {"A": (50, 100, 200, 400), "B": (2, 5, 5, 10)}),
     ("abs(monto - establecimiento_mean_monto_1h) > A and hour >= B", {"A": (300, 500, 800, 1000), "B": (20, 21, 22, 23)}),
-    ("coalesce(device_score, 0) < A and day_of_week >= 5 and monto > B", {"A": (2, 3, 4, 5), "B": (300, 400, 500, 600)}),
+    ("coalesce(device_score, 0) < A and day_of_week >= 5 and monto > B", {"A": (2, 2, 2, 2), "B": (900, 940, 960, 980)}),
     ('genero != "A" and is_prime and dcto / monto > B', {"A": ("F", "M", "F", "M"), "B": (0.2, 0.3, 0.4, 0.5)}),
     ("(hour < A or hour >= B) and monto > C and id_user_count_7d == 0", {"A": (5, 5, 6, 6), "B": (23, 22, 22, 21), "C": (100, 200, 300, 500)}),
     ('starts_with(establecimiento, "A") and id_user_is_new_establecimiento == 1', {"A": ("m1", "m2", "m3", "m7")}),
-    ('tipo_tc == "Virtual" and interes_tc > A and monto > B', {"A": (30, 35, 40, 45), "B": (200, 300, 400, 500)}),
+    ('tipo_tc == "Virtual" and interes_tc > A and monto > B', {"A": (61, 62, 62, 63), "B": (900, 920, 940, 960)}),
     ("cashback > A * monto and not (tipo_tc == \"Virtual\" and is_prime)", {"A": (0.02, 0.05, 0.1, 0.2)}),
     ("id_user_seconds_since_last < A and monto > B and max(id_user_count_1h, establecimiento_count_1h) > C", {"A": (30, 60, 120, 300), "B": (50, 100, 150, 200), "C": (3, 5, 8, 10)}),
 )  # fmt: skip
+CARD_LISTS = ("stolen-cards", "watched-cards", "charged-back", "vip-cards")
 EFFECTS = ("decline", "challenge", "review", "allow")
+
+
+VARIANTS = 10  # of each rule on fields
 
 
 class ExampleBatch(NamedTuple):
@@ -89,15 +93,32 @@ def example_rules() -> RulesFile:
             when = template
             for letter, choices in values.items():
                 when = _filled(when, letter, str(choices[which]))
-            form = {"id": f"rule-{number}-{which}", "effect": EFFECTS[which], "mode": "live" if which else "shadow"}
-            rules.append(Rule(version=1, when=when, reason="as fraud teams write them", **form))  # type: ignore[arg-type]
+            rules.append(_rule(f"rule-{number}-{which}", when, which))
     return RulesFile(rules=tuple(rules))
+
+
+def field_rules() -> RulesFile:
+    """A hundred rules that card_transactions can evaluate without profiles: variants with other numbers."""
+    templates = [(t, v) for t, v in TEMPLATES if "id_user_" not in t and "establecimiento_" not in t]
+    rules = []
+    for number, (template, values) in enumerate(templates):
+        for variant in range(VARIANTS):
+            when = template
+            for letter, choices in values.items():
+                value = choices[variant % 4]
+                when = _filled(when, letter, value if isinstance(value, str) else f"{value * (1 + 0.03 * variant):.6g}")
+            rules.append(_rule(f"rule-{number}-{variant}", when, variant % 4))
+    return RulesFile(rules=tuple(rules))
+
+
+def card_entries(n: int) -> list[ListEntry]:
+    """Entries of n cards on four lists; few of them are in the simulated traffic."""
+    return [_entry(CARD_LISTS[i % 4], "ID_USER", f"user-{i}" if i % 100 else str(1_000 + i)) for i in range(n)]
 
 
 def example_lists(n_cards: int) -> ListState:
     """Four lists of cards and one of merchants."""
-    names = ("stolen-cards", "watched-cards", "charged-back", "vip-cards")
-    entries = [_entry(names[i % 4], "ID_USER", f"user-{i}") for i in range(n_cards)]
+    entries = [_entry(CARD_LISTS[i % 4], "ID_USER", f"user-{i}") for i in range(n_cards)]
     return ListState().updated([*entries, *(_entry("risky-merchants", "establecimiento", f"m{i}") for i in range(20))])
 
 
@@ -180,6 +201,11 @@ def _filled(text: str, letter: str, value: str) -> str:
         for after in (" ", '"', ")", ","):
             text = text.replace(before + letter + after, before + value + after)
     return text[: -len(letter)] + value if text.endswith(" " + letter) else text
+
+
+def _rule(name: str, when: str, which: int) -> Rule:
+    form = {"id": name, "effect": EFFECTS[which], "mode": "live" if which else "shadow"}
+    return Rule(version=1, when=when, reason="as fraud teams write them", **form)  # type: ignore[arg-type]
 
 
 def _entry(name: str, field: str, value: str) -> ListEntry:

@@ -1,4 +1,4 @@
-"""Time from an activation to its effect: `python -m benchmarks.components.rule_activation`.
+"""Time from an activation to its effect: `python -m benchmarks.rules.rule_activation`.
 
 One worker decides a steady stream. A ruleset of 100 rules is activated many times; its effect is the first decision by
 it in the last one of all partitions. Then cards are blocked by entries of a list; the effect is the first decision by
@@ -49,7 +49,7 @@ class DecidedBy(msgspec.Struct):
 
 def main() -> None:
     """Print quantiles of both times, in milliseconds, as JSON."""
-    parser = argparse.ArgumentParser(prog="benchmarks.components.rule_activation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.rules.rule_activation", description=__doc__)
     parser.add_argument("--changes", type=int, default=100)
     parser.add_argument("--rate", type=float, default=500.0)
     parser.add_argument("--processing-guarantee", choices=("at-least-once", "exactly-once"), default="at-least-once")

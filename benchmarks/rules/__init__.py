@@ -1,0 +1,1 @@
+"""Benchmarks of rules: beside other engines, and from activation to effect."""
