@@ -66,7 +66,7 @@ class RuleBoard:
             ),
             exploration=None
             if explore is None
-            else f"{explore.share:.2%} of the declines below {explore.below:g} go to review, to learn",
+            else f"{100 * explore.share:g} % of the declines below {explore.below:g} go to review, to learn",
             proposals=tuple(self._row(entry) for entry in reversed(self._log.open_proposals())),
             history=tuple(self._row(entry) for entry in reversed(self._log.entries[-MAX_HISTORY:])),
             list_statistics=tuple(c for c in counts if c.kind == "list"),

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from schemas.records import Effect, Id, Name, TimeMs
 from schemas.rule_report import MatchCounts
-from schemas.rules import ListEntry, Mode, Rule, RuleName, RulesEvidence, Text
+from schemas.rules import ListEntry, Mode, Rule, RulesEvidence, Text
 
 Reason = Annotated[Text, Meta(min_length=1)]
 MAX_VALUES = 500  # of one request
@@ -105,6 +105,6 @@ class ChangeReply(msgspec.Struct, frozen=True, kw_only=True):
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries are listed."""
 
-    list: RuleName | Literal[""] = ""
+    list: str = ""  # empty: all
     value: str = ""  # part of a value
     limit: int = 50
