@@ -15,7 +15,7 @@ MAX_OVERLAPS = 10  # of a rule
 MAX_REPORTED_PARTITIONS = 10_000
 
 RuleProblem = Literal["precision-fell", "no-matches"]
-Weight = Annotated[float, Meta(ge=0)]
+Weight = Annotated[float, Meta(ge=0, le=1e30)]
 NextOffsets = Annotated[dict[Annotated[str, Meta(max_length=10)], Offset], Meta(max_length=MAX_REPORTED_PARTITIONS)]
 
 

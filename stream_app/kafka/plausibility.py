@@ -108,6 +108,12 @@ def _(record: RulesetRecord, latest_ms: int) -> str | None:
 
 @implausibility.register
 def _(record: RuleReport, latest_ms: int) -> str | None:
+    for counts in record.rules:
+        if not (counts.problem is None) == (counts.problem_since_ms is None) == (counts.incident_id is None):
+            return f"problem of {counts.name} is {counts.problem}, its incident {counts.incident_id}"
+        for labels in (counts.labels, counts.first_labels, counts.recent_labels):
+            if bool(labels.frauds + labels.legitimate) != bool(labels.fraud_squares + labels.legitimate_squares):
+                return f"weights of the labels of {counts.name} do not fit their squares"
     return _ahead("until_ms", record.until_ms, latest_ms)
 
 

@@ -248,7 +248,12 @@ class Monitor:
 
     def _publish_rules(self, until_ms: int) -> None:
         s = self._settings
-        if (evaluation := self._rules.evaluate(until_ms)) is None:
+        try:
+            evaluation = self._rules.evaluate(until_ms)
+        except Exception:  # a bug must not stop the monitor
+            log.exception("internal error while evaluating rules")
+            return
+        if evaluation is None:
             return
         show_rules(self._metrics, evaluation.report)
         for alert in evaluation.alerts:

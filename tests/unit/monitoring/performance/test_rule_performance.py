@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from monitoring.performance.rule_counts import FIRST_LABELS
 from monitoring.performance.rule_performance import RuleEvaluation, RulePerformance, RulePolicy
 from schemas.records import Decision, DriftAlert, Label, Outcome, RuleMatch
-from schemas.rule_report import MatchCounts, RuleReport
+from schemas.rule_report import LabelWeights, MatchCounts, RuleReport
 from schemas.rules import Rule, RulesetRecord, RulesFile
 from schemas.time_units import DAY_MS, HOUR_MS
+from stream_app.kafka.plausibility import implausibility
 
 START_MS = 1_800_000_000_000
 DELAY_MS = 2 * DAY_MS
@@ -160,6 +161,22 @@ def test_offsets_of_a_topic_that_was_made_anew_are_not_used(traffic: RuleTraffic
     assert counts_of(again.after(HOUR_MS)).matches == 2
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"problem": "no-matches"}, id="a problem without an incident"),
+        pytest.param({"recent_labels": LabelWeights(frauds=1e30)}, id="weights without squares"),
+        pytest.param({"labels": LabelWeights(legitimate_squares=1.0)}, id="squares without weights"),
+    ],
+)
+def test_a_report_from_which_no_monitor_can_continue_is_not_read(traffic: RuleTraffic, changes: Any) -> None:
+    traffic.decide(match())
+    found = traffic.after(HOUR_MS)
+    assert found is not None
+    forged = msgspec.structs.replace(found.report.rules[0], **changes)
+    assert implausibility(msgspec.structs.replace(found.report, rules=(forged,)), 2**60) is not None
+
+
 def many(traffic: RuleTraffic, n: int, share: float, mode: Any = "live") -> list[DriftAlert]:
     for i in range(n):
         traffic.label(traffic.decide(match(mode=mode)), int((i + 1) * share) > int(i * share))
@@ -274,4 +291,5 @@ def final(traffic: RuleTraffic) -> Any:
 
 
 def roundtrip(report: RuleReport) -> RuleReport:
+    assert implausibility(report, report.until_ms) is None
     return msgspec.json.decode(msgspec.json.encode(report), type=RuleReport)
