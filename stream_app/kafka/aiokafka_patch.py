@@ -13,6 +13,7 @@ Internals of aiokafka 0.14.0 that this relies on (each has a test in tests/contr
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
@@ -114,7 +115,10 @@ class PlainResult:
         if not isinstance(first, PlainBatches) or batches.has_next():
             return None
         columns = first.columns
-        records = None if columns is None else RecordColumns.of_partition(tp.topic, tp.partition, [columns])
+        records = None
+        if columns is not None:
+            partitions = np.full(columns.n_records, tp.partition, np.intp)
+            records = RecordColumns(tp.topic, partitions, columns.data, columns.table, {})
         return cls(tp, assignment, records, first.next_offset)
 
     def calculate_backoff(self) -> float:

@@ -50,10 +50,9 @@ def observe_batch(
 
 def _first_sent_ms(records: Sequence[Any]) -> int | None:
     """The earliest time at which a record was sent, of those that have a valid one."""
-    if isinstance(records, RecordColumns):  # no object of each record is made
-        times = records.timestamps[records.timestamps > 0]
-        return int(times.min()) if len(times) else None
-    return min((r.timestamp for r in records if r.timestamp > 0), default=None)
+    # From columns no object of each record is made.
+    times = records.timestamps.tolist() if isinstance(records, RecordColumns) else [r.timestamp for r in records]
+    return min((time_ms for time_ms in times if time_ms > 0), default=None)
 
 
 def _log_decisions(handled: HandlerResult) -> None:

@@ -16,7 +16,7 @@ from stream_app.output.outgoing_records import OutgoingRecords
 
 # A commit and the cursors of drift counting cost as much as deciding a small batch. What is decided in this time may be
 # decided again after a crash.
-COMMIT_INTERVAL_S = 0.2
+COMMIT_INTERVAL_S = 0.5
 StepHook = Callable[[str], None]
 Epoch = tuple[int, int]  # group generation, and number of position resets so far
 
