@@ -67,7 +67,7 @@ class DemoSummary(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     model_version: int  # in service at the end
     forced: bool  # whether the first version was promoted without passing the skill gate
-    story: tuple[DemoStep, ...]  # steps from drift to model swap
+    story: tuple[DemoStep, ...]  # steps from the attack to the model swap
     profiles: ProfileGain
     mlflow_ui: str
     seconds: float

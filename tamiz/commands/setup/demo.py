@@ -23,9 +23,10 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--json", help="Write the summary to this file as JSON.", metavar="FILE")
         ] = None,
     ) -> None:
-        """Run everything end to end: train, score, detect drift, retrain, swap the model.
+        """Run everything end to end: train, score, block an attack, retrain, swap.
 
         Trains a champion and scores traffic that includes invalid payloads. Then
+        stolen cards are used: an alert names them, and a list blocks them. Then
         the simulated customers change: the monitor detects the drift, the
         retrainer trains a better version, and the worker switches to it while it
         runs. At the end, two models of another data set show what profiles of
