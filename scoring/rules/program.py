@@ -29,6 +29,7 @@ from scoring.rules.syntax_tree import (
 )
 
 MAX_OPERATIONS = 10_000  # of all rules; 20 for each of 500
+MAX_TEXT_TESTS = 1_000  # of categories, in all rules; each has a truth for every level
 FALSE, UNKNOWN, TRUE = 0, 1, 2  # `and` is the minimum, `or` the maximum, `not` the complement
 SNOOZED = 3  # of a rule that would match, but is snoozed for the transaction
 
@@ -119,7 +120,7 @@ class _Operation(NamedTuple):
 def compile_program(conditions: Sequence[tuple[Expression | None, float | None]]) -> Program:
     """The program of rules. conditions: of each rule, and the event time (ms) from which on it does not match.
 
-    A condition of None is never true. Raises RuleError if there are more than MAX_OPERATIONS.
+    A condition of None is never true. Raises RuleError for too many operations or tests of texts.
     """
     lowering = _Lowering()
     for rule, (condition, until_ms) in enumerate(conditions):
@@ -271,6 +272,8 @@ class _Lowering:
         predicate = TextPredicate(field.name, field.source, test, texts)
         if field.source == "key":  # hardly a key occurs twice in a batch
             return self._row(predicate)
+        if predicate not in self._levels and len(self._levels) == MAX_TEXT_TESTS:
+            raise RuleError(f"more than {MAX_TEXT_TESTS} different tests of texts in all rules; write lists instead")
         column = self._texts.setdefault(field.name, len(self._texts))
         return self._value(LEVEL_TRUTH, self._levels.setdefault(predicate, len(self._levels)), column)
 

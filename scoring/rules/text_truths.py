@@ -11,7 +11,7 @@ from scoring.rules.list_state import ListHits
 from scoring.rules.program import FALSE, TRUE, UNKNOWN, ListPredicate, SameText, TextPredicate
 from scoring.rules.syntax_tree import FieldSource
 
-MAX_KEPT_TABLES = 8  # of the level tables of several scanners
+MAX_KEPT_TABLES = 4  # of the level tables of several scanners
 MIN_WIDTH = 64
 
 
@@ -58,14 +58,29 @@ class LevelPredicates:
             wider[:, : truths.shape[1]] = truths
             truths = wider
         for column, (table, first, size) in enumerate(zip(tables, done, sizes, strict=True)):
-            more = table.levels[first:size]
-            for row in self._of_text[column] if more else ():
-                truths[row, first:size] = list(map(self._predicates[row].holds, more))
+            if first < size:
+                self._fill(truths, self._of_text[column], table.levels[first:size], first)
         if is_kept:
             if tables not in self._kept and len(self._kept) >= MAX_KEPT_TABLES:
                 self._kept.clear()
             self._kept[tables] = sizes, truths
         return truths
+
+    def _fill(self, truths: Bytes, rows: Sequence[int], levels: Sequence[str | None], first: int) -> None:
+        """Truths of new levels, of which `first` is the first index. Most tests compare, and are false for most."""
+        place_of = {level: place for place, level in enumerate(levels, first)}
+        missing = place_of.get(None)
+        for row in rows:
+            predicate = self._predicates[row]
+            if predicate.test == "in":
+                truths[row, first : first + len(levels)] = FALSE
+                if missing is not None:
+                    truths[row, missing] = UNKNOWN
+                for text in predicate.texts:
+                    if (place := place_of.get(text)) is not None:
+                        truths[row, place] = TRUE
+            else:
+                truths[row, first : first + len(levels)] = list(map(predicate.holds, levels))
 
 
 def row_truths(

@@ -114,8 +114,9 @@ def test_a_misspelled_profile_feature_is_named() -> None:
         ([{"valid_until": "soon"}], "rule 'r': valid_until 'soon' is no time; write one such as 2026-12-31T00:00:00Z"),
         ([{"valid_until": "9000-01-01"}], "rule 'r': valid_until '9000-01-01' is out of range; write a year from 1970 to 2199"),
         ([{"id": f"r{i}", "when": " or ".join(f"monto * {k} > {i}" for k in range(1, 101))} for i in range(100)], "more than 10000 different operations in all rules; shorten or remove some"),
+        ([{"id": f"r{i}", "when": " or ".join(f"ciudad == 'c{i}-{k}'" for k in range(100))} for i in range(11)], "more than 1000 different tests of texts in all rules; write lists instead"),
     ],
-    ids=["twice", "time", "year", "size"],
+    ids=["twice", "time", "year", "size", "texts"],
 )  # fmt: skip
 def test_a_mistake_of_a_ruleset_is_one_line(rules: list[dict[str, Any]], line: str) -> None:
     with pytest.raises(RuleError) as caught:
