@@ -55,7 +55,7 @@ def _lines(rule: RuleStatistics) -> list[str]:
     lines = [
         f"matches       {rule.matches:,}, {rule.matches_a_day:,.1f} a day{unknown}",
         f"labels        {rule.frauds:,} fraud, {rule.legitimate:,} legitimate; "
-        f"{rule.unlabelled_share or 0:.1%} of the matches without an honest one",
+        f"{rule.unlabelled_share or 0:.1%} without an honest one",
     ]
     if rule.precision is not None:
         recall = f"; recall {_percent(rule.recall)}" if rule.recall is not None else ""

@@ -1,7 +1,8 @@
-"""Reads transactions with their decisions, logged profile features and labels, for the backtest of rules."""
+"""Transactions with their decisions, profile features and labels, for the backtest of rules: logged, or of a file."""
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ from schemas.records import Decision, Label
 from schemas.time_units import DAY_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER, transaction_id
 from scoring.arrays import Floats, Indices, Ints
-from scoring.decision import OUTCOMES
+from scoring.decision import OUTCOMES, outcome_codes
+from scoring.features import featurize
 from scoring.input.cleaning import CleanedBatch
 from scoring.profiles.feature_log import FeatureLog, feature_columns
 from scoring.profiles.profile_plan import ProfilePlan
@@ -24,6 +26,8 @@ from stream_app.kafka.topic_admin import topic_ids
 from stream_app.kafka.topic_reader import ConsumedRecord, read_to_end
 from tamiz.services.history_reader import clean_valid, read_feature_log, read_labels
 from training.data.chunk import join_batches, rows_at
+from training.data.history import read_history
+from training.registry.model_loader import registered_model
 
 log = logging.getLogger("tamiz.rules")
 Progress = Callable[[str, int, int], None]  # step, how much of it is done, of how much
@@ -121,6 +125,48 @@ def read_decided_transactions(
         undecided=len(ids) - len(rows),
         unlogged=len(rows) - logged,
     )
+
+
+def decide_file(
+    settings: Settings,
+    dataset: Dataset,
+    path: Path,
+    *,
+    labels: Path | None = None,
+    from_ms: int | None = None,
+    until_ms: int | None = None,
+    progress: Progress = lambda step, done, of: None,
+) -> DecidedTransactions:
+    """The labelled transactions of a file, as the champion decides them now. All their labels count as honest.
+
+    Profiles begin empty at the first row. labels, from_ms, until_ms: as for `training.data.history.read_history`.
+    Raises TrainingError for a file that is not the declared data set, ModelUnavailableError without a champion.
+    """
+    history = read_history(
+        path,
+        dataset,
+        settings.label_delay_days * DAY_MS,
+        labels=labels,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        progress=lambda step, share: progress(step, int(100 * share), 100),
+    )
+    model, n = registered_model(settings, None), len(history.fraud)
+    scores = model.score(featurize(model.encoding, history.columns))
+    outcomes = outcome_codes(scores, model.manifest.points)
+    cleaned = CleanedBatch(
+        n=n,
+        rows=np.arange(n),
+        columns=history.columns,
+        event_time_ms=history.event_time_ms,
+        keys=history.keys.tolist(),
+        transaction_ids=[None] * n,
+        labels=None,
+        rejections=[],
+    )
+    approved = np.full(n, OUTCOMES.index("approve"))
+    decisions = LoggedDecisions(history.event_time_ms, scores, approved, outcomes, np.ones(n))
+    return DecidedTransactions(cleaned, decisions, history.fraud, undecided=0, unlogged=0)
 
 
 class _Transactions:

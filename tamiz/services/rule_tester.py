@@ -1,6 +1,7 @@
 """`tamiz rules test`: rules on decided transactions, with the lists as they were at each decision."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from scoring.rules.rule_decision import RuleContext, apply_rules
 from scoring.rules.rule_state import RuleState
 from scoring.rules.ruleset import CompiledRuleset, RuleInputs, compile_ruleset
 from stream_app.rules.list_records import read_list_entries
-from tamiz.services.decided_transactions import DecidedTransactions, Progress, read_decided_transactions
+from tamiz.services.decided_transactions import DecidedTransactions, Progress, decide_file, read_decided_transactions
 from training.data.chunk import rows_at
 
 MAX_ROWS = 50_000  # evaluated at once
@@ -31,12 +32,20 @@ def backtest_rules(
     *,
     from_ms: int | None = None,
     until_ms: int | None = None,
+    file: Path | None = None,
+    labels: Path | None = None,
     progress: Progress = lambda step, done, of: None,
 ) -> RulesBacktest:
     """Statistics of rules on the transactions with event times in [`from_ms`, `until_ms`).
 
+    file: test on its rows instead of the topics, with empty lists. labels: its late labels.
     Raises TamizError if none can be tested, BrokerError if no broker responds.
     """
+    if file is not None:
+        decided = decide_file(
+            settings, dataset, file, labels=labels, from_ms=from_ms, until_ms=until_ms, progress=progress
+        )
+        return backtest(dataset, compiled, decided, [], progress)
     entries = read_list_entries(settings)
     found = read_decided_transactions(settings, dataset, from_ms=from_ms, until_ms=until_ms, progress=progress)
     return backtest(dataset, compiled, found, entries, progress)

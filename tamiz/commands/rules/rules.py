@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.configuration import settings as config
+from tamiz.batch.file_options import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +68,13 @@ def backtest(
         datetime | None,
         typer.Option("--until", formats=ISO, metavar="DATE", help="End of the event times, exclusive (UTC)."),
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", metavar="FILE", help="Test on a labelled file instead of the topics.", show_default=False
+        ),
+    ] = None,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Test RULES on decided transactions: what would each rule have matched?
@@ -82,7 +90,9 @@ def backtest(
     the same. Only honest labels count: those of transactions that were not
     declined.
 
-    `tamiz rules activate` asks for this test before a rule goes live.
+    A rule goes live only after this test on the topics. `--file FILE` tries
+    rules on a history before there is a stream: the champion scores it now,
+    lists are empty, and every label counts as honest.
 
         tamiz rules test rules.toml --from 2026-10-01
 
@@ -100,8 +110,18 @@ def backtest(
     content, dataset = read_rules_file(file), load_dataset(settings.dataset)
     compiled = compile_ruleset(content, dataset)
     with progress_line(Terminal(stderr=True)) as progress:
-        found = backtest_rules(settings, dataset, compiled, from_ms=_ms(since), until_ms=_ms(until), progress=progress)
-    keep_evidence(settings, content, found.evidence())
+        found = backtest_rules(
+            settings,
+            dataset,
+            compiled,
+            from_ms=_ms(since),
+            until_ms=_ms(until),
+            file=history,
+            labels=labels,
+            progress=progress,
+        )
+    if history is None:
+        keep_evidence(settings, content, found.evidence())
     if as_json:
         say_json(found)
     else:

@@ -1,22 +1,32 @@
 """`tamiz rules test`: the statistics equal a count by hand, and lists are those of the time of each decision."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from monitoring.performance.rule_backtest import RulesBacktest
+from schemas.configuration.child_environment import child_environment
+from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
 from schemas.rules import ListEntry, Rule, RulesFile
 from schemas.time_units import DAY_MS
 from scoring.decision import OUTCOMES
+from scoring.features import featurize
 from scoring.input.cleaning import CleanedBatch, clean_payloads
 from scoring.rules.ruleset import compile_ruleset
+from tamiz.main import app
 from tamiz.services import rule_tester
 from tamiz.services.decided_transactions import DecidedTransactions, LoggedDecisions
 from tamiz.services.rule_tester import backtest
+from tamiz.services.rules_file import read_rules_file
+from tamiz.services.tested_rulesets import find_evidence
+from training.data.history import read_history
+from training.registry.model_loader import registered_model
 
 DATASET = load_dataset("terminal_transactions")
 N = 600
@@ -169,3 +179,26 @@ def test_outcomes_are_those_of_all_rules_if_they_were_live_and_of_the_lists() ->
 def test_a_rule_that_is_off_is_not_evaluated() -> None:
     (found,) = run(decided(transactions()), rule("large", "amount > 0", mode="off")).rules
     assert (found.matches, found.unknown, found.precision) == (0, 0, None)
+
+
+def test_rules_are_tested_on_a_labelled_file_by_the_champion(simulated_registry: Settings, tmp_path: Path) -> None:
+    path, rules = tmp_path / "history.csv", tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rules]]\nid = "r"\nversion = 1\nwhen = "monto > 300 and score >= 0.05"\neffect = "review"\nreason = "r"\n'
+    )
+    environment = {n: v for n, v in child_environment(simulated_registry).items() if n.startswith("TAMIZ_")}
+    runner = CliRunner(env=environment | {"TAMIZ_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    written = runner.invoke(app, ["simulate", "--rows", "900", "--signal", "--output", str(path)])
+    assert written.exit_code == 0, written.output
+    result = runner.invoke(app, ["rules", "test", str(rules), "--file", str(path), "--json"])
+    assert result.exit_code == 0, f"{result.output}{result.exception!r}"
+    found = json.loads(result.stdout)
+    (tested,) = found["rules"]
+    history = read_history(path, load_dataset("card_transactions"))
+    model = registered_model(simulated_registry, None)
+    scores = model.score(featurize(model.encoding, history.columns))
+    matches = (history.columns["monto"] > 300) & (scores >= 0.05)
+    assert found["labelled"] == len(history.fraud) > 800
+    assert tested["matches"] == np.count_nonzero(matches) > 0
+    assert tested["frauds"] == np.count_nonzero(matches & (history.fraud == 1))
+    assert find_evidence(simulated_registry, read_rules_file(rules)) is None
