@@ -24,6 +24,7 @@ from schemas.configuration.child_environment import child_environment
 from schemas.configuration.settings import Settings
 from schemas.errors import ConfigError
 from schemas.records import Decision, FeatureRecord
+from schemas.rules import RuleActivation
 from schemas.time_units import DAY_MS, HOUR_MS, MINUTE_MS
 from stream_app.kafka.topic_admin import admin
 from tamiz.archive.archive_search import ArchiveSearch
@@ -91,7 +92,7 @@ def producer(kafka: Kafka) -> Iterator[KafkaProducer]:
 def empty_settings(kafka: Kafka, folder: Path) -> Settings:
     settings = isolated_settings(kafka.bootstrap_servers, folder / "state", archive_root=str(folder / "archive"))
     with admin(settings.bootstrap) as client:  # the records are old, and the broker deletes by record time
-        topics = settings.decisions_topic, settings.feature_log_topic
+        topics = settings.decisions_topic, settings.feature_log_topic, settings.rule_activations_topic
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, t, {"retention.ms": "-1"}) for t in topics])
     return settings
 
@@ -139,7 +140,23 @@ def tamiz(settings: Settings, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_each_record_is_archived_once_under_its_day_as_it_was_on_the_topic(settings: Settings) -> None:
+    stamp = RuleActivation(
+        from_offset=17,
+        topic_id="t",
+        group="g",
+        ruleset=3,
+        rules_offset=4,
+        rules_topic_id="r",
+        lists_offset=0,
+        lists_topic_id="l",
+    )
+    sent_ms = FIRST_MS + DAY_MS + HOUR_MS
+    PRODUCERS[settings.bootstrap].send(
+        settings.rule_activations_topic, value=msgspec.json.encode(stamp), partition=1, timestamp_ms=sent_ms
+    ).get(30)
     found = archive(settings, now_ms=NOW_MS)
+    assert rows_of(settings, found, "rule-activations") == on_topic(settings, settings.rule_activations_topic)
+    assert [f.last_input_offset for f in found.files if f.records == 1] == [17]
     assert rows_of(settings, found, "decisions") == on_topic(settings, settings.decisions_topic)
     assert rows_of(settings, found, "feature-log") == on_topic(settings, settings.feature_log_topic)
     mine = [f for f in found.files if (f.topic, f.partition) == (settings.decisions_topic, 1)]
