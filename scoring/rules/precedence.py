@@ -124,7 +124,7 @@ def decide_by_rules(
         _by_rule(np.flatnonzero(truth == UNKNOWN), n, n_rules),
         _by_rule(np.flatnonzero(truth == SNOOZED), n, n_rules),
     )
-    if not len(places) and not entries:
+    if not len(places) and not any(len(entry.rows) for entry in entries):
         return Ruling.of_model(model_outcomes)._replace(counts=counts)
     rules, rows = np.divmod(places, max(n, 1))
     # By name, so that the order of a transaction's matches does not depend on its batch.
