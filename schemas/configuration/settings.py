@@ -18,9 +18,9 @@ from msgspec import Meta
 from schemas.configuration.kafka_config import Secret, check_access
 from schemas.configuration.notification_settings import check_channels
 from schemas.configuration.registry_config import VARIABLES, resolve_credentials
-from schemas.configuration.rule_settings import RuleSettings
-from schemas.configuration.setting_types import Cost, Name, Natural, OffsetReset, Port, Positive, Share, about
+from schemas.configuration.setting_types import Name, Natural, OffsetReset, Port, Positive, Share, about
 from schemas.configuration.settings_file import read_settings_file
+from schemas.configuration.threshold_settings import ThresholdSettings
 from schemas.errors import ConfigError
 from schemas.records import Severity
 from schemas.security.hosts import networks, page_names
@@ -32,7 +32,7 @@ SECRETS = frozenset(
 )
 
 
-class Settings(RuleSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(ThresholdSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one installation; created by `load`."""
 
     dataset: Annotated[
@@ -81,29 +81,6 @@ class Settings(RuleSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "history's champion, or `serve` the alias"
         ),
     ] = "refuse"
-    threshold_policy: Annotated[
-        Literal["budget", "f2", "cost", "fixed"],
-        about(
-            "how training sets the review and decline thresholds: by alert `budget`, maximum `f2`, minimum "
-            "`cost`, or `fixed`"
-        ),
-    ] = "budget"
-    review_budget: Annotated[Share, about("`budget`: maximum share of transactions that are reviewed or declined")] = (
-        0.02
-    )
-    decline_budget: Annotated[Share, about("`budget`: maximum share of transactions that are declined")] = 0.002
-    challenge_budget: Annotated[
-        Share | None,
-        about(
-            "all policies but `fixed`: maximum share of transactions that the model challenges or declines; a "
-            "challenge replaces a review. Unset: the model never challenges"
-        ),
-    ] = None
-    review_threshold: Annotated[Share, about("`fixed`: minimum score for review")] = 0.5
-    decline_threshold: Annotated[Share, about("`fixed`: minimum score for decline")] = 0.9
-    challenge_threshold: Annotated[
-        Share | None, about("`fixed`: minimum score for challenge; unset: the model never challenges")
-    ] = None
     reviews_per_day: Annotated[
         Positive,
         about(
@@ -111,10 +88,6 @@ class Settings(RuleSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "the value detected; see docs/training.md"
         ),
     ] = 100
-    cost_missed_fraud_share: Annotated[Cost, about("`cost`: cost of a missed fraud, as a share of its amount")] = 1.0
-    cost_missed_fraud: Annotated[Cost, about("`cost`: fixed cost of a missed fraud, added to its share")] = 15.0
-    cost_review: Annotated[Cost, about("`cost`: cost of a review")] = 5.0
-    cost_wrong_decline: Annotated[Cost, about("`cost`: cost of declining a legitimate transaction")] = 50.0
     label_delay_days: Annotated[
         Natural, about("days until a transaction's label is final; also the gap between training and test period")
     ] = 0

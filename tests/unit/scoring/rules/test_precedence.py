@@ -18,7 +18,7 @@ CASES = int(os.environ.get("TAMIZ_FUZZ_RULES", "2000")) // 20  # make fuzz-rules
 MODES = ("live", "shadow", "off")
 
 
-class Case(NamedTuple):
+class RuledBatch(NamedTuple):
     """A batch: the model's outcomes, rules with their truths, and entries of lists that match."""
 
     model_outcomes: list[int]
@@ -36,7 +36,7 @@ def entry(name: str, effect: str) -> RuleMatch:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> RuledBatch:
     n, n_rules = draw(st.integers(0, 8)), draw(st.integers(0, 30))
     modes = st.sampled_from(MODES)
     rules = [rule(i, draw(st.sampled_from(EFFECTS)), draw(modes)) for i in range(n_rules)]
@@ -49,7 +49,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
     names = st.sampled_from(["cards", "shops"])
     made = st.builds(EntryMatch, rows, st.builds(entry, names, st.sampled_from(EFFECTS)))
-    return Case(
+    return RuledBatch(
         draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)),
         rules,
         truth,
@@ -57,7 +57,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-def decided_plainly(case: Case, row: int) -> tuple[str, str, list[RuleMatch], int]:
+def decided_plainly(case: RuledBatch, row: int) -> tuple[str, str, list[RuleMatch], int]:
     """Outcome, who decided, the matches that a decision names, and the number of those that it does not name."""
     table = RuleTable.of(case.rules)
     of_rules = [match for match, truth in zip(table.matches, case.truth, strict=True) if truth[row] == TRUE]
@@ -81,7 +81,7 @@ def decided_plainly(case: Case, row: int) -> tuple[str, str, list[RuleMatch], in
     return outcome, by, ordered[:MAX_MATCHES], len(ordered[MAX_MATCHES:])
 
 
-def decided(case: Case) -> Ruling:
+def decided(case: RuledBatch) -> Ruling:
     truth = np.array(case.truth, np.uint8).reshape(len(case.rules), len(case.model_outcomes))
     outcomes = np.array(case.model_outcomes, np.intp)
     return decide_by_rules(outcomes, truth, RuleTable.of(case.rules), case.entries)
@@ -89,7 +89,7 @@ def decided(case: Case) -> Ruling:
 
 @settings(max_examples=CASES)
 @given(cases())
-def test_precedence_over_columns_is_that_of_a_plain_function_row_by_row(case: Case) -> None:
+def test_precedence_over_columns_is_that_of_a_plain_function_row_by_row(case: RuledBatch) -> None:
     ruling = decided(case)
     omitted = 0
     for row in range(len(case.model_outcomes)):
@@ -103,7 +103,7 @@ def test_precedence_over_columns_is_that_of_a_plain_function_row_by_row(case: Ca
 
 
 @given(cases())
-def test_every_rule_is_counted_whether_or_not_it_decides(case: Case) -> None:
+def test_every_rule_is_counted_whether_or_not_it_decides(case: RuledBatch) -> None:
     counts = decided(case).counts
     assert counts is not None
     for i, truth in enumerate(case.truth):
@@ -125,12 +125,12 @@ def test_every_rule_is_counted_whether_or_not_it_decides(case: Case) -> None:
     ],
 )
 def test_the_strongest_effect_wins(model: str, effects: list[str], outcome: str, by: str) -> None:
-    case = Case([OUTCOMES.index(model)], [rule(i, e) for i, e in enumerate(effects)], [[2]] * len(effects), [])
+    case = RuledBatch([OUTCOMES.index(model)], [rule(i, e) for i, e in enumerate(effects)], [[2]] * len(effects), [])
     ruling = decided(case)
     assert (OUTCOMES[ruling.outcomes[0]], DECIDERS[ruling.deciders[0]]) == (outcome, by)
 
 
 def test_an_entry_of_a_list_comes_before_a_rule_with_the_same_effect_and_both_are_named() -> None:
-    ruling = decided(Case([0], [rule(0, "block")], [[2]], [EntryMatch(np.array([0]), entry("cards", "block"))]))
+    ruling = decided(RuledBatch([0], [rule(0, "block")], [[2]], [EntryMatch(np.array([0]), entry("cards", "block"))]))
     assert DECIDERS[ruling.deciders[0]] == "list"
     assert [m.name for m in ruling.matches.of_row(0)] == ["cards", "r0"]
