@@ -34,7 +34,7 @@ from stream_app.rules.activation_metrics import ActivationMetrics
 from stream_app.rules.rule_history import lists_before, read_entries
 
 log = logging.getLogger("tamiz.rules")
-POLL_TIMEOUT_MS = 200  # a broker answers at once when there are records
+POLL_TIMEOUT_MS = 500  # a broker answers at once when there are records; each poll costs 3 ms of CPU time
 MAX_POLL_RECORDS = 5_000
 CHECK_INTERVAL_S = 5.0  # for topics made anew or truncated
 MAX_EARLIER_STATES = 1_000  # of lists; they share what did not change
@@ -162,7 +162,8 @@ class RuleFollower(FollowerThread):
                         return  # read from the start
                 if self._has_request:
                     self._take_request(consumer, partitions)
-                self._fold_records(consumer.poll(timeout_ms=POLL_TIMEOUT_MS))
+                is_at_end = self._note_positions(self._next)  # nothing to wait for
+                self._fold_records(consumer.poll(timeout_ms=0 if is_at_end else POLL_TIMEOUT_MS))
                 self._next = {tp: consumer.position(tp) for tp in partitions}
                 is_served = self._note_positions(self._next)
                 if self.is_ready or is_served:  # no state of the past, nor one of a part
