@@ -42,8 +42,8 @@ from stream_app.worker.worker import make_worker
 def end_fetching(step):
     if step == "committed":
         fetcher = app._consumer._thread._consumer._fetcher
-        for task in (fetcher._fetch_task, *fetcher._pending_tasks):
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        fetcher._send_requests = lambda: float("inf")  # no request, and none later
+        fetcher._on_response = lambda *response: None
 
 settings = load()
 app, services = make_worker(settings, on_step=end_fetching)
