@@ -1,1 +1,1 @@
-"""Benchmarks of rules: beside other engines, and from activation to effect."""
+"""Benchmarks of rules: their cost in comparison with other engines, and the time from activation to effect."""

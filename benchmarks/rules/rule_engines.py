@@ -1,4 +1,4 @@
-"""CPU time of a hundred rules a transaction, with lists and profiles, beside zen-engine and rule-engine.
+"""CPU time of a hundred rules a transaction, with lists and profiles, compared with zen-engine and rule-engine.
 
     .venv-bench/bin/python -m benchmarks.rules.rule_engines
 

@@ -206,7 +206,7 @@ def _of_few_cards(
 
 
 def _joined_cards(incident: Incident, few_cards: FewCards) -> tuple[bytes, ...]:
-    """Cards of an incident that goes on. A burst that follows an attack does not add its cards to the attack's."""
+    """Cards of an incident that continues. A burst that follows an attack does not add its cards to the attack's."""
     if few_cards.kind != incident.kind:
         return incident.cards
     return tuple(dict.fromkeys((*incident.cards, *few_cards.cards)))[:MAX_ALERT_CARDS]

@@ -26,7 +26,7 @@ MAX_KEPT_TABLES = 64  # level tables whose levels were looked up in a state
 
 
 class EntryTerms(NamedTuple):
-    """What an entry says of its value. Entries of one import share it."""
+    """What an entry states of its value. Entries of one import share it."""
 
     list: str
     effect: Effect | str | None  # SNOOZE: `rule` does not match; None: only rules look the entry up
@@ -65,7 +65,7 @@ class _Values:
 
     Looking up each key of a batch in a large dictionary costs two accesses to main memory, one after the other. So a
     filter of hashes, which is much smaller and read for all keys at once, is asked first. It only grows: a value that
-    was dropped is looked up in vain.
+    was dropped is looked up without result.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Precedence of rules, lists and the model over one transaction's outcome. Pure.
 
-block > allow > decline > challenge > review. A match of block declines and one of allow approves, whatever the model
-says. Of the other effects the strongest one counts, and the more severe of it and the model's outcome is the outcome.
+block > allow > decline > challenge > review. A match of block declines and one of allow approves, regardless of the
+model. Of the other effects the strongest one counts, and the more severe of it and the model's outcome is the outcome.
 Of an entry of a list and a rule with one effect, the entry comes first. Rules in shadow are recorded only.
 """
 

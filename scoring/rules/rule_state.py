@@ -73,11 +73,11 @@ class RuleFold:
             self._lists = self._lists.updated(entries)
 
     def forget_rulesets(self) -> None:
-        """Begin `rules` anew."""
+        """Forget all records of `rules`."""
         self.log, self._compiled = RulesetLog(), None
 
     def forget_entries(self) -> None:
-        """Begin `lists` anew."""
+        """Forget all records of `lists`."""
         self._lists = ListState()
 
     def with_ruleset(self, number: int | None, lists: ListState) -> RuleState | None:

@@ -3,8 +3,8 @@
     1 <- 2 <- 3 <- 4      each arrow: `RulesetRecord.after`
          2 <- 3'          written at the same time as 3, and later in order: refused
 
-A record that follows another one than the head is refused, and the chain goes on without it. If the first records were
-deleted from the topic, the chain begins with the first one that is left. A record of the chain takes effect if it is an
+A record that follows another one than the head is refused, and the chain continues without it. If the first records
+were deleted from the topic, the chain begins with the first one left. A record of the chain takes effect if it is an
 activation that compiles and, where a second person is required, approves a proposal of equal content by another person.
 Otherwise the one before stays in force. The chain does not depend on settings or on the declaration, so a change of
 either breaks no later record.

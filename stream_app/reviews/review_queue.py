@@ -36,7 +36,7 @@ class DecisionPlace(NamedTuple):
     topic_id: str  # of the transactions topic; empty: not known
 
     def transaction(self, topic_id: str) -> tuple[int, int] | None:
-        """Partition and offset of the transaction; None if they are not known, or of a topic that was made anew.
+        """Partition and offset of the transaction; None if they are not known, or of a topic that was recreated.
 
         topic_id: of the transactions topic as it is now.
         """
@@ -108,7 +108,7 @@ class ReviewQueue:
             True: OrderedDict(),
             False: OrderedDict(),
         }  # by: is review
-        self._judged: OrderedDict[str, ReviewCase] = OrderedDict()
+        self._settled: OrderedDict[str, ReviewCase] = OrderedDict()
         self._ids: dict[str, str] = {}  # transaction id -> id of the case, of all cases above
         self._labels: OrderedDict[str, CaseVerdict] = OrderedDict()  # by transaction id, of transactions without a case
         self._n = 0
@@ -124,7 +124,7 @@ class ReviewQueue:
         case.verdict = self._labels.pop(decision.transaction_id, None)
         self._ids[decision.transaction_id] = decision.decision_id
         if case.verdict is not None and case.verdict.verdict != "not-sure":
-            self._keep_judged(case)
+            self._keep_settled(case)
             return
         is_review = decision.outcome == "review"
         self._open[is_review][decision.decision_id] = case
@@ -143,13 +143,13 @@ class ReviewQueue:
                 self._remember(label.transaction_id, verdict)
         elif _replaces(verdict, case.verdict):
             case.verdict = verdict
-            if verdict.verdict != "not-sure" and case.decision.decision_id not in self._judged:
+            if verdict.verdict != "not-sure" and case.decision.decision_id not in self._settled:
                 del self._open[case.decision.outcome == "review"][case.decision.decision_id]
-                self._keep_judged(case)
+                self._keep_settled(case)
 
     def find(self, id_: str) -> ReviewCase | None:
         """The case of a decision: waiting, unsure or lately judged."""
-        return self._open[True].get(id_) or self._open[False].get(id_) or self._judged.get(id_)
+        return self._open[True].get(id_) or self._open[False].get(id_) or self._settled.get(id_)
 
     def find_transaction(self, transaction_id: str) -> ReviewCase | None:
         """The case of a transaction."""
@@ -192,10 +192,10 @@ class ReviewQueue:
         yield from self._open[True].values()
         yield from self._open[False].values()
 
-    def _keep_judged(self, case: ReviewCase) -> None:
-        self._judged[case.decision.decision_id] = case
-        if len(self._judged) > MAX_JUDGED:
-            self._forget(self._judged.popitem(last=False)[1])
+    def _keep_settled(self, case: ReviewCase) -> None:
+        self._settled[case.decision.decision_id] = case
+        if len(self._settled) > MAX_JUDGED:
+            self._forget(self._settled.popitem(last=False)[1])
 
     def _forget(self, case: ReviewCase) -> None:
         """Keep of a case no more than its label."""

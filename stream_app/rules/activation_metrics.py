@@ -20,7 +20,7 @@ class ActivationMetrics:
         self.skipped = skipped
         self.topic_resets = Counter(
             "tamiz_rule_topic_resets",
-            "Topics of rules and lists that were made anew, truncated or shortened, and are read again from the start",
+            "Topics of rules and lists that were recreated, truncated or shortened, and are read again from the start",
             ["topic"],
             registry=registry,
         )

@@ -4,7 +4,7 @@ A thread reads partition 0 of both from the start, without a consumer group. A w
 there at its start. Invalid records are skipped, counted and logged. When the broker does not respond, the last state
 holds.
 
-The state is a function of what the topics hold. So a topic that is made anew, is shorter than what was read, or whose
+The state is a function of what the topics hold. So a topic that is recreated, is shorter than what was read, or whose
 first records were deleted is read again from its start; that is counted and logged.
 """
 
@@ -36,7 +36,7 @@ from stream_app.rules.rule_history import lists_before, read_entries
 log = logging.getLogger("tamiz.rules")
 POLL_TIMEOUT_MS = 500  # a broker answers at once when there are records; each poll costs 3 ms of CPU time
 MAX_POLL_RECORDS = 5_000
-CHECK_INTERVAL_S = 5.0  # for topics made anew or truncated
+CHECK_INTERVAL_S = 5.0  # for topics that are recreated or truncated
 MAX_EARLIER_STATES = 1_000  # of lists; they share what did not change
 MAX_REBUILT_STATES = 8
 
@@ -174,7 +174,7 @@ class RuleFollower(FollowerThread):
             consumer.close()
 
     def _check_logs(self) -> bool:
-        """Begin a topic anew whose log is not the one that was read. Returns whether there is one."""
+        """Restart a topic whose log is not the one that was read. Returns whether there is one."""
         topics = self._cluster.topics()
         if missing := [tp.topic for tp in (self._rules, self._lists) if tp.topic not in topics]:
             raise BrokerError(f"topics missing: {', '.join(missing)}; create them with `tamiz topics create`")
@@ -187,7 +187,7 @@ class RuleFollower(FollowerThread):
             if before is None:
                 why = f"its records before offset {begin} were deleted" if begin else None
             elif not is_same_topic(before.topic_id, topic_id):
-                why = "it was made anew"
+                why = "it was recreated"
             elif at > end:
                 why = f"it ends at offset {end}, and offset {at} was read"
             else:

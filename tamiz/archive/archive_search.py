@@ -41,7 +41,7 @@ class ArchiveSearch:
 
     def find_features(self, decision: ConsumedRecord, input_offset: int) -> FeatureRecord | None:
         """As `DecisionArchive.find_features`."""
-        written = day_of(max(0, decision.timestamp))  # with the decision, so on the same day or on one beside it
+        written = day_of(max(0, decision.timestamp))  # with the decision, so on the same day or an adjacent one
         for day in (written, written + ONE_DAY, written - ONE_DAY):
             for name in self._files(FEATURES, day):
                 if name.partition == decision.partition:
@@ -51,7 +51,7 @@ class ArchiveSearch:
         return None
 
     def _at_place(self, ids: Collection[str], partition: int, input_offset: int) -> Iterator[ConsumedRecord]:
-        """The decisions in the first file that reaches an offset of the input."""
+        """The decisions in the first file that extends to an offset of the input."""
         files = [(d, n) for d in self._store.days(DECISIONS) for n in self._files(DECISIONS, d)]
         files = [(day, name) for day, name in files if name.partition == partition]
         at = bisect_left(files, input_offset, key=lambda f: self._manifest(DECISIONS, *f).last_input_offset)

@@ -1,4 +1,4 @@
-"""What the archive says of one file: a partition of a topic, from one offset to another. Pure.
+"""What the archive states of one file: a partition of a topic, from one offset to another. Pure.
 
 A day and a partition have one manifest, also where no record fell on it, and one Parquet file of the same name:
 

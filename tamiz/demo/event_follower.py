@@ -34,6 +34,6 @@ def follow_events(
                 for record in records:
                     if (event := intake.read_ours(record, topics[partition.topic])) is not None:
                         yield event
-        raise TamizError(f"the demo did not go on within {timeout_s:.0f} s; see the logs in the demo's folder")
+        raise TamizError(f"the demo did not continue within {timeout_s:.0f} s; see the logs in the demo's folder")
     finally:
         consumer.close()

@@ -1,4 +1,4 @@
-"""An idempotent producer of whole record batches: one request to each broker, whatever the number of topics.
+"""An idempotent producer of whole record batches: one request to each broker, for any number of topics.
 
 The caller sends batches and awaits them before it sends others. Requests are repeated until the broker accepts them;
 the sequence numbers of the batches keep a repeated one from being written twice. An error that a retry cannot cure is

@@ -81,7 +81,7 @@ def backtest(
 
     Reads `transactions`, `decisions`, `labels`, `lists` and the values of the
     profile features that workers logged. Each rule is evaluated on exactly
-    these values, with the lists as they were at each decision, whatever its
+    these values, with the lists as they were at each decision, in any
     mode (off: not at all).
 
     States for each rule the matches a day, precision and recall with 95 %

@@ -27,10 +27,9 @@ def register(app: typer.Typer) -> None:
 
         Trains a champion and scores traffic that includes invalid payloads. Then
         stolen cards are used: an alert names them, and a list blocks them. Then
-        the simulated customers change: the monitor detects the drift, the
-        retrainer trains a better version, and the worker switches to it while it
-        runs. At the end, two models of another data set show what profiles of
-        cards and terminals change.
+        the customers change: the monitor detects the drift, the retrainer trains
+        a better version, and the worker switches to it while it runs. At the end,
+        two models of another data set show what profiles change.
 
         Uses a temporary broker, or topics of its own on the cluster that
         TAMIZ_BOOTSTRAP_SERVERS names. Leaves the model registry and the worker's
