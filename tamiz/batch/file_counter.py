@@ -42,10 +42,8 @@ def count_file(
 ) -> FileCounts:
     """Clean, score and count a file, in constant memory. Rejected rows count as dead letters.
 
-    files: what profiles remember before the file. With profiles, the file is read twice, and memory grows with it by
-    about 100 bytes a row.
-
     Rows that are isolated in time are counted, because their values are valid evidence, but do not extend the period.
+    files: what profiles remember before the file. With profiles, the file is read twice, at some 100 bytes a row.
     progress: called with a step and the share of it that is done, in [0, 1].
     Raises TrainingError if the file cannot be read, is not the declared data set or has no valid row,
     ModelIncompatibleError for a model that does not fit the declaration.

@@ -81,11 +81,9 @@ def backtest(
             event_time_ms=part.event_time_ms,
             lists=lists.lookup(dataset.key, part.keys, part.columns, part.event_time_ms),
         )
-        # No ids: they are read by exploration only.
-        context = RuleContext(RuleState(None, all_live, lists), dataset, ())
+        context = RuleContext(RuleState(None, all_live, lists), dataset, ())  # only exploration reads ids
         ruling = apply_rules(context, part, decisions.scores[at], decisions.model_outcomes[at])
-        own_rows = RuleRows._make(column[at] for column in rows)
-        fold.update(inputs, own_rows, decisions.model_outcomes[at], ruling.outcomes)
+        fold.update(inputs, RuleRows._make(c[at] for c in rows), decisions.model_outcomes[at], ruling.outcomes)
         done += len(at)
         progress("evaluating rules", done, n)
     return fold.result(undecided=found.undecided, unlogged=found.unlogged)
