@@ -43,7 +43,7 @@ def end_fetching(step):
     if step == "committed":
         fetcher = app._consumer._thread._consumer._fetcher
         fetcher._send_requests = lambda: float("inf")  # no request, and none later
-        fetcher._on_response = lambda *response: None
+        fetcher._keep = lambda *fetched: None  # of the request that waits at the broker
 
 settings = load()
 app, services = make_worker(settings, on_step=end_fetching)
