@@ -13,6 +13,7 @@ from kafka.structs import OffsetAndMetadata
 
 from schemas.configuration.settings import Settings
 from schemas.records import Decision, PaneSnapshot
+from schemas.topics import worker_outputs
 from stream_app.kafka.topic_admin import admin, topic_ids
 from stream_app.kafka.topic_reader import read_to_end
 from stream_app.offsets.offset_validation import commit_metadata
@@ -182,13 +183,13 @@ def test_a_topic_recreated_under_a_worker_is_decided_from_its_beginning_with_new
     assert [sum(pane.rows for pane in p.panes) for p in panes if p.topic_id == topic_id][-1] == 30
 
 
-#  partitions of    transactions   decisions, dead-letters   drift-panes
-#  at first         4              4                         4
-#  then             5              4                         4             4 is held, the others are decided
-#  then             5              5                         5             4 is decided
+#  partitions of    transactions   outputs of the worker
+#  at first         4              4
+#  then             5              4                         4 is held, the others are decided
+#  then             5              5                         4 is decided
 def test_partitions_that_are_added_are_read_once_the_outputs_have_them(settings: Settings, tmp_path: Path) -> None:
     settings = msgspec.structs.replace(settings, processing_guarantee="at-least-once")
-    outputs = settings.decisions_topic, settings.dead_letters_topic, settings.drift_panes_topic
+    outputs = worker_outputs(settings, ())
     with running_worker(settings, tmp_path) as worker:
         add_partitions(settings, 5, settings.transactions_topic)
         produce(settings, HEALTHY, 2)
