@@ -112,7 +112,8 @@ def test_the_real_file_comes_back_whole_in_order_without_dead_letters_and_as_a_b
     score_file(real_csv, tmp_path / "batch.parquet", load_dataset(settings.dataset), registered_model(settings))
     in_place = {d["transaction_id"]: d for d in decisions}
     batch = parquet.read_table(tmp_path / "batch.parquet").to_pydict()
-    batch["reasons"] = [json.loads(text or "[]") for text in batch["reasons"]]
+    for name in ("matches", "reasons"):
+        batch[name] = [json.loads(text or "[]") for text in batch[name]]
     for name in batch.keys() - {"row", "transaction_id", "decision_id"}:  # the file declares no ids
         assert [in_place[place].get(name, []) for place in sent] == batch[name], name
 
@@ -271,6 +272,8 @@ def test_the_pages_show_a_worker_that_loaded_no_library_of_training(settings: Se
             "recorded": True,
             "registry_inconsistency": None,
             "partitions": [0, 1],
+            "ruleset": None,
+            "ruleset_refused": None,
         }
         metrics = worker.get("/metrics")[1]
         assert "tamiz_partitions_assigned 2.0" in metrics
