@@ -189,7 +189,7 @@ def test_a_topic_recreated_under_a_worker_is_decided_from_its_beginning_with_new
 #  then             5              5                         4 is decided
 def test_partitions_that_are_added_are_read_once_the_outputs_have_them(settings: Settings, tmp_path: Path) -> None:
     settings = msgspec.structs.replace(settings, processing_guarantee="at-least-once")
-    outputs = worker_outputs(settings, ())
+    outputs = (*worker_outputs(settings, ()), settings.rule_activations_topic)
     with running_worker(settings, tmp_path) as worker:
         add_partitions(settings, 5, settings.transactions_topic)
         produce(settings, HEALTHY, 2)
