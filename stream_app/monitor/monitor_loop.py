@@ -178,20 +178,24 @@ class Monitor:
         self, monitor: DriftMonitor, step: Callable[[], Iterator[DriftEvaluation]], record: ConsumedRecord | None
     ) -> None:
         late, lost, incomplete = monitor.late, monitor.lost, monitor.incomplete
-        evaluations: list[DriftEvaluation] = []
-        try:
-            evaluations.extend(step())
-        except Exception as error:  # a damaged snapshot, or a bug
-            if record is None:
-                log.exception("internal error while evaluating %s", self._settings.model_name)
-            else:
-                self._intake.records.skip(record, str(error) or repr(error))
-        for evaluation in evaluations:
+        # One by one: a snapshot can close days of minutes, and the later ones make the monitor forget older offsets.
+        for evaluation in self._evaluations(step, record):
             self._publish(evaluation, monitor.counted_offsets)
         if self._ready:
             self._metrics.late_transactions.inc(max(0, monitor.late - late))
             self._metrics.lost.inc(max(0, monitor.lost - lost))
             self._metrics.incomplete.inc(monitor.incomplete - incomplete)
+
+    def _evaluations(
+        self, step: Callable[[], Iterator[DriftEvaluation]], record: ConsumedRecord | None
+    ) -> Iterator[DriftEvaluation]:
+        try:
+            yield from step()
+        except Exception as error:  # a damaged snapshot, or a bug
+            if record is None:
+                log.exception("internal error while evaluating %s", self._settings.model_name)
+            else:
+                self._intake.records.skip(record, str(error) or repr(error))
 
     def _monitor_of(self, record: ConsumedRecord, snapshot: PaneSnapshot) -> DriftMonitor | None:
         """The monitor of a snapshot's version, started if there is none; None if the version cannot be monitored.
