@@ -71,15 +71,6 @@ class RuleSums(NamedTuple):
         sums = (a.plus(b) for a, b in zip(self[5:], other[5:], strict=True))
         return RuleSums._make((*counts, *sums))
 
-    def with_label(self, *, fraud: bool, alone: bool, weight: float = 1.0, amount: float = math.nan) -> "RuleSums":
-        """With the honest label of one match, which is already counted as a match."""
-        one = LabelSums.of(np.array([weight]), np.array([amount]))
-        name = "frauds" if fraud else "legitimate"
-        changed = {name: getattr(self, name).plus(one)}
-        if alone:
-            changed[f"{name}_alone"] = getattr(self, f"{name}_alone").plus(one)
-        return self._replace(**changed)
-
 
 class RuleStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What one version of a rule matches. null: no label, or no amount, to estimate it from."""

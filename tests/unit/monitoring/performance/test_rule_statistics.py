@@ -50,12 +50,10 @@ def test_labels_that_arrive_one_by_one_give_the_sums_of_columns() -> None:
     alone = matches & ~whole.flagged & ~others
     one_by_one = RuleSums(*expected[:5])
     for i in np.flatnonzero(matches & whole.honest):
-        one_by_one = one_by_one.with_label(
-            fraud=bool(whole.frauds[i]),
-            alone=bool(alone[i]),
-            weight=float(whole.weights[i]),
-            amount=float(whole.amounts[i]),
-        )
+        one = LabelSums.of(whole.weights[[i]], whole.amounts[[i]])
+        name = "frauds" if whole.frauds[i] else "legitimate"
+        for column in (name, f"{name}_alone") if alone[i] else (name,):
+            one_by_one = one_by_one._replace(**{column: getattr(one_by_one, column).plus(one)})
     assert np.allclose(np.array(one_by_one[5:]), np.array(expected[5:]))
 
 
