@@ -44,7 +44,10 @@ NO_ERROR, NOT_ATTEMPTED = 0, 55  # error codes; the second one: another partitio
 
 
 class TransactionalProducer(IdempotentProducer):
-    """Writes one transaction after the other: `begin`, then `send` and `send_offsets`, then `commit`."""
+    """Writes one transaction after the other: `begin`, then `send` and `send_offsets`, then `commit`.
+
+    One that is open at `close` remains open until its timeout or the next producer.
+    """
 
     def __init__(
         self,
@@ -69,10 +72,6 @@ class TransactionalProducer(IdempotentProducer):
             CoordinationType.TRANSACTION, InitProducerIdRequest(self._id, self._transaction_timeout_ms)
         )
         self._producer_id, self._epoch = response.producer_id, response.producer_epoch
-
-    async def close(self) -> None:
-        """Close the connections. A transaction that is open remains open until its timeout or the next producer."""
-        await self._client.close()
 
     async def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin a transaction that writes to these partitions and commits offsets."""
