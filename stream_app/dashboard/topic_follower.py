@@ -1,14 +1,12 @@
 """Thread that reads topics into the dashboard's folds, without a consumer group. Reconnects after failures."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import load_dataset
@@ -16,7 +14,6 @@ from schemas.errors import BrokerError
 from schemas.records import Decision, DriftAlert, DriftReport, ModelEvent, PaneSnapshot
 from schemas.rule_report import RuleReport
 from schemas.rules import ListEntry, RulesetRecord
-from schemas.security.sanitizer import without_credentials
 from schemas.time_units import DAY_MS
 from schemas.topics import MAX_RECORD_BYTES
 from stream_app.dashboard.latency_sampler import LatencySampler
@@ -27,13 +24,13 @@ from stream_app.decisions import dead_letters
 from stream_app.kafka.kafka_clients import METADATA_MAX_AGE_MS, reader, require_broker
 from stream_app.kafka.record_validation import RecordIntake
 from stream_app.kafka.topic_reader import ConsumedRecord, has_more_partitions
+from stream_app.web.page_follower import PageFollower
 
 log = logging.getLogger("tamiz.dashboard")
 
 POLL_MS = 250
 END_OFFSETS_INTERVAL_MS = 5_000  # also detects that the broker is gone
 REQUEST_TIMEOUT_MS = 5_000
-RECONNECT_DELAY_S = 3
 MAX_LAG_RECORDS = 20_000  # per partition of decisions; beyond that they are counted, not read
 TAIL_RECORDS = {
     "decisions": 500,
@@ -46,13 +43,12 @@ TAIL_RECORDS = {
 WHOLE_TOPICS = frozenset({"rules", "lists"})  # compacted, or a history: read from the start
 
 
-class TopicFollower(threading.Thread):
+class TopicFollower(PageFollower):
     """Owns the folds. Readers must hold `lock`."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(name="dashboard-reader", daemon=True)
+        super().__init__("dashboard-reader", "topics", "no records have been read yet", log)
         self._settings = settings
-        self._stop_event = threading.Event()
         self._resume_at: dict[TopicPartition, int] = {}  # offsets to read next, after a reconnect
         self._roles: dict[str, str] = {
             settings.decisions_topic: "decisions",
@@ -65,30 +61,11 @@ class TopicFollower(threading.Thread):
             settings.lists_topic: "lists",
             settings.rule_statistics_topic: "rule-statistics",
         }
-        self.lock = threading.Lock()
         self.live_state = LiveState(settings.model_name)
         self.heatmap = PsiHeatmap(settings.model_name)
         self.rules = RuleBoard(second_person=settings.rules_second_person)
         self.latencies = LatencySampler()
         self._intake = RecordIntake(settings, log, self._count_skipped)
-        self.error: str | None = "no records have been read yet"
-
-    def run(self) -> None:
-        """Read until `stop` is called."""
-        while not self._stop_event.is_set():
-            try:
-                self._read()
-            except Exception as error:  # if the thread ended, the page would silently show old data
-                if not isinstance(error, BrokerError | KafkaError):
-                    log.exception("internal error while reading topics")
-                self.error = without_credentials(str(error) or repr(error))
-                log.warning("%s; retry in %d s", self.error, RECONNECT_DELAY_S)
-                self._stop_event.wait(RECONNECT_DELAY_S)
-
-    def stop(self) -> None:
-        """Stop reading and wait until the thread has ended."""
-        self._stop_event.set()
-        self.join(30)
 
     def _read(self) -> None:
         s = self._settings

@@ -6,20 +6,16 @@ and counted. The amounts of cases are read from `transactions` while nothing els
 """
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
 from schemas.configuration.settings import Settings
 from schemas.dataset.declaration import Dataset
-from schemas.errors import BrokerError
 from schemas.records import Decision, Label
-from schemas.security.sanitizer import without_credentials
 from schemas.time_units import DAY_MS
 from schemas.transaction_ids import TOPIC_ID_HEADER
 from stream_app.decisions.decision_headers import OFFSET_HEADER
@@ -31,6 +27,7 @@ from stream_app.kafka.topic_reader import ConsumedRecord, existing_partitions, h
 from stream_app.reviews.decision_index import DecisionIndex
 from stream_app.reviews.review_queue import DecisionPlace, ReviewQueue
 from stream_app.reviews.transaction_view import read_transactions
+from stream_app.web.page_follower import PageFollower
 
 log = logging.getLogger("tamiz.reviews")
 APPROVED = b'"outcome":"approve"'  # in the value of a decision that a worker wrote; in a text, `"` would be `\"`
@@ -39,52 +36,35 @@ MAX_UNREAD_DECISIONS = 500_000  # of all partitions together: some seconds of re
 POLL_TIMEOUT_MS = 250
 CHECK_INTERVAL_S = 5.0  # of the topics' ends
 REQUEST_TIMEOUT_MS = 5_000
-RECONNECT_DELAY_S = 3
 AMOUNTS_AT_ONCE = 100  # cases
 AMOUNTS_TIMEOUT_S = 2.0
 
 
-class ReviewFollower(threading.Thread):
+class ReviewFollower(PageFollower):
     """Owns the queue and the index of decisions. Readers must hold `lock`."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
-        super().__init__(name="review-reader", daemon=True)
+        super().__init__("review-reader", "decisions and labels", "decisions have not been read yet", log)
         self._settings = settings
         self._dataset = dataset
-        self._stop_event = threading.Event()
         self._next: dict[TopicPartition, int] = {}  # offset of the next record
         self._check_at_s = 0.0
         self._intake = RecordIntake(settings, log)
         self._payloads = PlaceReader(
             settings.bootstrap, settings.transactions_topic, keep_bytes=settings.max_payload_bytes
         )
-        self.lock = threading.Lock()
         self.queue = ReviewQueue()
         self.index = DecisionIndex()
         self.topic_id = ""  # of the transactions topic
         self.unread = 0  # decisions
         self.since_ms: int | None = None  # time of the oldest decision that was read
-        self.error: str | None = "decisions have not been read yet"
 
     def run(self) -> None:
         """Read until `stop` is called."""
-        while not self._stop_event.is_set():
-            try:
-                self._follow()
-            except Exception as error:  # if the thread ended, the queue would silently be old
-                if not isinstance(error, BrokerError | KafkaError):
-                    log.exception("internal error while reading decisions and labels")
-                self.error = without_credentials(str(error) or repr(error))
-                log.warning("%s; retry in %d s", self.error, RECONNECT_DELAY_S)
-                self._stop_event.wait(RECONNECT_DELAY_S)
+        super().run()
         self._payloads.close()
 
-    def stop(self) -> None:
-        """Stop reading and wait until the thread has ended."""
-        self._stop_event.set()
-        self.join(30)
-
-    def _follow(self) -> None:
+    def _read(self) -> None:
         s = self._settings
         with ExitStack() as stack:
             with require_broker(s.bootstrap):
