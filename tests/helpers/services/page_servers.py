@@ -1,11 +1,9 @@
 """The worker's health server and the dashboard in this process, without a broker; and raw HTTP requests."""
 
-import asyncio
 import contextlib
 import re
 import socket
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from stream_app.dashboard.server import Dashboard
 from stream_app.web.health_server import HealthServer, Readiness
 from stream_app.web.web_auth import authenticator
 from tamiz.services.user_file import add_user
+from tests.helpers.services.loop_thread import running_loop
 
 NAMES = {"reader": "read", "ana": "approve", "prometheus": "scrape"}
 READY = Readiness(ready=True, waiting_for=(), model="m", model_version=1, forced=False, partitions=(0,))
@@ -66,13 +65,6 @@ def running_servers(folder: Path, *, authentication: bool = True, **changes: Any
         raise ModelUnavailableError("there is no registry here")
 
     registry = Registry(reference=away, pending_approvals=lambda: [], report=away, approve=approve, reject=approve)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
-
     pages = HealthServer(
         alive=lambda: True, readiness=lambda: READY, registry=CollectorRegistry(), auth=authenticator(settings)
     )
@@ -81,24 +73,13 @@ def running_servers(folder: Path, *, authentication: bool = True, **changes: Any
         page = Dashboard(settings, registry, authenticator(settings))
         return page, await pages.start("127.0.0.1", 0), await page.start("127.0.0.1", 0)
 
-    page, worker, dashboard = run(start())
-    try:
-        yield Servers(worker, dashboard, tokens, path, approved)
-    finally:
-        run(page.stop())
-        run(pages.stop())
-        run(_end_of_tasks())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _end_of_tasks() -> None:
-    """Cancel tasks that still read incomplete requests; a closed loop would log them as destroyed."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    with running_loop(30) as run:
+        page, worker, dashboard = run(start())
+        try:
+            yield Servers(worker, dashboard, tokens, path, approved)
+        finally:
+            run(page.stop())
+            run(pages.stop())
 
 
 def request(method: str, path: str, headers: dict[str, str | bytes] | None = None, body: bytes = b"") -> bytes:

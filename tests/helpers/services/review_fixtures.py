@@ -1,14 +1,12 @@
 """The dashboard in this process on a real broker, without a registry, and cases for the people who review them."""
 
-import asyncio
 import contextlib
 import json
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from stream_app.kafka.kafka_clients import client_config
 from stream_app.kafka.topic_admin import topic_ids
 from stream_app.web.web_auth import authenticator
 from tamiz.services.user_file import add_user
+from tests.helpers.services.loop_thread import running_loop
 from tests.helpers.services.worker_process import isolated_settings, wait_for
 from tests.helpers.traffic.invalid_payloads import payload
 from tests.helpers.traffic.profiled_dataset import write_profiled
@@ -140,33 +139,25 @@ def running_reviews(bootstrap: str, folder: Path) -> Iterator[ReviewWorld]:
         raise ModelUnavailableError("there is no registry here")
 
     registry = Registry(reference=away, pending_approvals=lambda: [], report=away, approve=away, reject=away)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
     async def start() -> tuple[Dashboard, int]:
         page = Dashboard(settings, registry, authenticator(settings))
         return page, await page.start("127.0.0.1", 0)
 
-    page, port = run(start())
-    producer = KafkaProducer(**client_config(settings.bootstrap), acks="all")
-    try:
-        world = ReviewWorld(
-            f"http://127.0.0.1:{port}",
-            settings,
-            load_dataset(str(declaration)),
-            tokens,
-            producer,
-            topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic],
-        )
-        wait_for(lambda: world.reviews()["error"] is None, 120, lambda: str(world.reviews()))
-        yield world
-    finally:
-        producer.close()
-        run(page.stop())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with running_loop(60) as run:
+        page, port = run(start())
+        producer = KafkaProducer(**client_config(settings.bootstrap), acks="all")
+        try:
+            world = ReviewWorld(
+                f"http://127.0.0.1:{port}",
+                settings,
+                load_dataset(str(declaration)),
+                tokens,
+                producer,
+                topic_ids(settings.bootstrap, [settings.transactions_topic])[settings.transactions_topic],
+            )
+            wait_for(lambda: world.reviews()["error"] is None, 120, lambda: str(world.reviews()))
+            yield world
+        finally:
+            producer.close()
+            run(page.stop())

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
 from schemas.configuration.settings import Settings
@@ -17,7 +17,7 @@ from schemas.records import ModelEvent
 from stream_app.dashboard.topic_follower import TopicFollower
 from tamiz.main import app
 from tests.conftest import Kafka
-from tests.helpers.services.browser_checks import CHROMIUM, CONTRAST, reach_by_tab
+from tests.helpers.services.browser_checks import CONTRAST, launched, reach_by_tab
 from tests.helpers.services.dashboard_fixtures import PDF, RunningDashboard, decided, running_dashboard
 from tests.helpers.services.worker_process import read_topic, wait_for
 from training.registry import mlflow_registry
@@ -40,12 +40,8 @@ def world(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @dataclass
